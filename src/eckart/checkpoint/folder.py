@@ -1,0 +1,134 @@
+"""OutputFolder: many files written, and seen all at once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from eckart.checkpoint.write import cannot_write
+from eckart.errors import OutputError, UsageError
+
+
+class OutputFolder:
+    """A folder that appears whole, or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder; folders above it are made.
+    overwrite : bool
+        Whether a folder that is not empty may be replaced.
+    marker : str
+        With `overwrite`: a file that the old folder must hold, so that no home directory is wiped
+        by a mistyped path. For example ``"adapter_config.json"``.
+
+    Raises
+    ------
+    OutputError
+        On entry, if `path` is a file, or a folder that is not empty and must not be replaced; on
+        either end, if it cannot be written.
+    UsageError
+        If `overwrite` is given without `marker`.
+
+    Examples
+    --------
+    >>> with OutputFolder("adapter") as staging:  # doctest: +SKIP
+    ...     write_json(staging / "adapter_config.json", {"r": 8})
+
+    Notes
+    -----
+    Files are written into a hidden folder beside `path`, which is renamed into place at the end and
+    removed if the block raises. Between two renames an old folder is for an instant not there; if
+    the second fails, it is put back.
+    """
+
+    def __init__(self, path: str | Path, overwrite: bool = False, *, marker: str = "") -> None:
+        if overwrite and not marker:
+            raise UsageError(
+                "OutputFolder",
+                "expected a marker with overwrite=True, found none",
+                'Pass the name of a file that the old folder must hold, e.g. marker="plan.json"',
+            )
+        self.path = Path(os.path.realpath(path))
+        if not self.path.name:
+            raise OutputError(str(path), "expected a folder to make", "Give another path")
+        self.overwrite, self.marker = overwrite, marker
+        self._staging = self.path.with_name(f".{self.path.name}.tmp-{os.getpid()}")
+        self._aside = self.path.with_name(f".{self.path.name}.old-{os.getpid()}")
+        self._made: list[Path] = []
+
+    def __enter__(self) -> Path:
+        try:
+            self._check_target()
+            above = [folder for folder in self.path.parents if not folder.exists()]
+            for folder in reversed(above):
+                folder.mkdir(exist_ok=True)
+                self._made.insert(0, folder)
+            if self._staging.exists():  # of a process that was killed and had our number
+                shutil.rmtree(self._staging)
+            self._staging.mkdir()
+        except OSError as error:
+            self._discard()
+            raise cannot_write(self.path, error) from error
+        return self._staging
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self._discard()
+            return
+        try:
+            self._check_target()  # the block may have taken hours
+            self._commit()
+        except OSError as failure:
+            raise cannot_write(self.path, failure) from failure
+        finally:
+            self._discard()
+
+    def _check_target(self) -> None:
+        if not os.path.lexists(self.path):
+            return
+        if not self.path.is_dir():
+            raise OutputError(
+                str(self.path), "expected a folder, found a file", "Give another path"
+            )
+        if not any(self.path.iterdir()):
+            return
+        if not self.overwrite:
+            raise OutputError(
+                str(self.path),
+                "the folder is not empty",
+                "Give another path, or allow it to be replaced (overwrite=True)",
+            )
+        if not (self.path / self.marker).is_file():
+            raise OutputError(
+                str(self.path),
+                f"the folder is not empty and has no {self.marker}, so that it is not one to "
+                "overwrite",
+                "Give another path, or empty the folder yourself",
+            )
+
+    def _commit(self) -> None:
+        if not self.path.exists():
+            os.rename(self._staging, self.path)
+            return
+        os.rename(self.path, self._aside)
+        try:
+            os.rename(self._staging, self.path)
+        except OSError:
+            os.rename(self._aside, self.path)
+            raise
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+    def _discard(self) -> None:
+        shutil.rmtree(self._staging, ignore_errors=True)
+        for folder in self._made:  # those that hold the finished folder are not empty, and stay
+            with suppress(OSError):  # someone else may use it by now
+                folder.rmdir()

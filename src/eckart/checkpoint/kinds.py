@@ -1,0 +1,79 @@
+"""What a tensor is to a model, told from its name, its shape and the model's configuration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+Kind = Literal["linear", "conv1d", "embedding", "conv", "experts", "vector", "other"]
+
+# Model types whose projections are transformers' `Conv1D`, a linear layer stored as (d_in, d_out),
+# with the module names that are (transformers.pytorch_utils.Conv1D, as of transformers 5.23).
+CONV1D_MODULES: Mapping[str, frozenset[str]] = {
+    model: frozenset({"c_attn", "c_proj", "c_fc", "q_attn"})
+    for model in ("gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp_decoder")
+}
+
+_EMBEDDING = re.compile(
+    r"(^|_)(embed|embeds|embedding|embeddings|emb)(_|$)|^(wte|wpe|shared|relative_attention_bias)$"
+)
+_NOT_EMBEDDING = re.compile(r"^(embed_out|lm_head)$|proj")
+_HEADS = frozenset({"lm_head", "embed_out"})
+
+
+def module_of(name: str) -> str:
+    """Return the module that holds a parameter: ``"model.norm.weight"`` is in ``"model.norm"``."""
+    return name.rpartition(".")[0]
+
+
+def kind_of(name: str, shape: Sequence[int], config: Mapping[str, Any]) -> Kind:
+    """Say what kind of layer a tensor belongs to.
+
+    Parameters
+    ----------
+    name : str
+        Parameter name, e.g. ``"model.layers.0.mlp.up_proj.weight"``.
+    shape : sequence of int
+    config : mapping
+        The model's ``config.json``; only ``model_type`` is looked at.
+
+    Notes
+    -----
+    A heuristic on names: the files do not say which module class a tensor belongs to. A two-axis
+    ``.weight`` is linear unless its module is named like an embedding table.
+
+    Examples
+    --------
+    >>> kind_of("model.embed_tokens.weight", (100, 8), {}), kind_of("h.0.attn.c_attn.weight", (8, 24), {"model_type": "gpt2"})
+    ('embedding', 'conv1d')
+    """
+    axes = len(shape)
+    leaf = name.rpartition(".")[2]
+    module = module_of(name).rpartition(".")[2]
+    if axes < 2:
+        return "vector"
+    if axes == 2 and leaf == "weight" and module:
+        if module in CONV1D_MODULES.get(str(config.get("model_type")), frozenset()):
+            return "conv1d"
+        if _EMBEDDING.search(module) and not _NOT_EMBEDDING.search(module):
+            return "embedding"
+        return "linear"
+    if axes == 3 and "experts" in name:
+        return "experts"
+    return "conv" if axes in (3, 4, 5) and leaf == "weight" else "other"
+
+
+def is_head(name: str) -> bool:
+    """Whether a tensor is the output layer of a language model."""
+    return module_of(name).rpartition(".")[2] in _HEADS
+
+
+def is_tied(names: Sequence[str], config: Mapping[str, Any]) -> bool:
+    """Whether the output layer shares the embedding's weight, as the configuration says."""
+    text = config.get("text_config")
+    inner = text if isinstance(text, Mapping) else {}
+    said = config.get("tie_word_embeddings", inner.get("tie_word_embeddings"))
+    if said is None:
+        return not any(is_head(name) for name in names)  # transformers ties where nothing is stored
+    return bool(said)

@@ -1,0 +1,195 @@
+"""The few array operations the routes need, for NumPy arrays and for torch tensors.
+
+A route is written once over these; everything else in it is `@`, `.T`, slicing and in-place
+arithmetic, which both kinds share. Random numbers always come from NumPy, so that a seed means the
+same sketch on every device.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import ml_dtypes
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from eckart.errors import MatrixError
+
+Array = Any
+Floats = NDArray[np.float64]
+
+BLOCK = 1 << 18  # numbers in a block of rows: 1 MB of float32, which stays in a core's cache
+
+
+class Ops(Protocol):
+    """What a route may ask of a kind of array."""
+
+    def like(self, values: NDArray[Any], array: Array) -> Array: ...
+    def host(self, array: Array) -> NDArray[Any]: ...
+    def empty(self, rows: int, columns: int, like: Array) -> Array: ...
+    def concatenate(self, arrays: Sequence[Array], axis: int) -> Array: ...
+    def orthonormal_rows(self, Y: Array) -> tuple[Array, Floats]: ...
+    def energy(self, A: Array) -> float: ...
+    def residual(self, A: Array, U: Array, s: Floats, Vh: Array) -> float: ...
+
+
+class NumpyOps:
+    """NumPy arrays, with SciPy's LAPACK (which keeps float32, where NumPy's goes to float64)."""
+
+    def like(self, values: NDArray[Any], array: Array) -> Array:
+        return np.asarray(values, dtype=array.dtype)
+
+    def host(self, array: Array) -> NDArray[Any]:
+        return np.asarray(array)
+
+    def empty(self, rows: int, columns: int, like: Array) -> Array:
+        return np.empty((rows, columns), like.dtype)
+
+    def concatenate(self, arrays: Sequence[Array], axis: int) -> Array:
+        return np.concatenate(arrays, axis)
+
+    def orthonormal_rows(self, Y: Array) -> tuple[Array, Floats]:
+        """Factor Y = L Q with orthonormal rows in Q; L is lower triangular, in float64."""
+        Q, R = scipy.linalg.qr(Y.T, mode="economic", check_finite=False, overwrite_a=True)
+        return np.ascontiguousarray(Q.T), R.T.astype(np.float64)
+
+    def energy(self, A: Array) -> float:
+        """Sum of squares in float64, a cache-sized block of rows at a time."""
+        return _over_row_blocks(A, lambda rows: A[rows])
+
+    def residual(self, A: Array, U: Array, s: Floats, Vh: Array) -> float:
+        """||A - U diag(s) Vh||_F^2, measured and not deduced."""
+        Us = U * self.like(s, U)
+        return _over_row_blocks(A, lambda rows: A[rows] - Us[rows] @ Vh)
+
+
+class TorchOps:
+    """torch tensors, on whatever device they are."""
+
+    def like(self, values: NDArray[Any], array: Array) -> Array:
+        import torch
+
+        return torch.tensor(np.asarray(values), dtype=array.dtype, device=array.device)
+
+    def host(self, array: Array) -> NDArray[Any]:
+        return np.asarray(array.detach().cpu().numpy())
+
+    def empty(self, rows: int, columns: int, like: Array) -> Array:
+        return like.new_empty((rows, columns))
+
+    def concatenate(self, arrays: Sequence[Array], axis: int) -> Array:
+        import torch
+
+        return torch.cat(list(arrays), axis)
+
+    def orthonormal_rows(self, Y: Array) -> tuple[Array, Floats]:
+        import torch
+
+        Q, R = torch.linalg.qr(Y.T)
+        return Q.T.contiguous(), self.host(R.T).astype(np.float64)
+
+    def energy(self, A: Array) -> float:
+        return float(sum(float((A[rows].double() ** 2).sum()) for rows in row_blocks(*A.shape)))
+
+    def residual(self, A: Array, U: Array, s: Floats, Vh: Array) -> float:
+        Us = U * self.like(s, U)
+        parts = (A[rows] - Us[rows] @ Vh for rows in row_blocks(*A.shape))
+        return float(sum(float((part.double() ** 2).sum()) for part in parts))
+
+
+NUMPY: Ops = NumpyOps()
+TORCH: Ops = TorchOps()
+
+
+def is_torch(array: Any) -> bool:
+    """Whether this is a torch tensor, told without importing torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(array, torch.Tensor)
+
+
+def ops_for(array: Array) -> Ops:
+    """Return the operations for the kind of ``array``."""
+    return TORCH if is_torch(array) else NUMPY
+
+
+def as_matrix(A: Any, call: str = "eckart.svd(A)") -> Array:
+    """Return ``A`` as a float32 or float64 matrix of the kind that came in, checked.
+
+    float16, bfloat16 and float8 become float32; integers and lists become float64.
+    """
+    if is_torch(A):
+        return _torch_matrix(A, call)
+    array = np.asarray(A)
+    if array.ndim != 2:
+        raise MatrixError(call, f"expected a matrix, got an array of shape {array.shape}")
+    if 0 in array.shape:
+        raise MatrixError(call, f"expected at least one row and one column, got shape {array.shape}")
+    if np.iscomplexobj(array):
+        raise MatrixError(call, "expected real numbers, got complex ones", "Factor A.real and A.imag")
+    if array.dtype in (np.float32, np.float64):
+        return array
+    if array.dtype.kind in "iub" or array.dtype == object:
+        try:
+            return array.astype(np.float64)
+        except (TypeError, ValueError):
+            raise MatrixError(call, f"expected numbers, got dtype {array.dtype}") from None
+    if array.dtype.kind == "f" or array.dtype in _SMALL_FLOATS:
+        return array.astype(np.float32 if array.dtype.itemsize < 4 else np.float64)
+    raise MatrixError(call, f"expected numbers, got dtype {array.dtype}")
+
+
+_SMALL_FLOATS = tuple(
+    np.dtype(t) for t in (ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2)
+)
+
+
+def refuse_non_finite(A: Array, total: float, call: str) -> None:
+    """Raise if ``total``, the energy of ``A``, betrays a NaN or an infinity, and say where it is."""
+    if np.isfinite(total):
+        return
+    bad = ~np.isfinite(ops_for(A).host(A))
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise MatrixError(
+            call,
+            f"{int(bad.sum())} of {bad.size} entries are NaN or infinite, the first at [{row}, {column}]",
+            "Mend or mask them first",
+        )
+
+
+def row_blocks(rows: int, columns: int) -> list[slice]:
+    """Cut the rows of a matrix into slices of about ``BLOCK`` numbers."""
+    step = max(1, BLOCK // max(columns, 1))
+    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+
+def _over_row_blocks(A: NDArray[Any], part: Any) -> float:
+    """Sum the squares of ``part(rows)`` over the blocks, in float64 and in a fixed order."""
+
+    def squares(rows: slice) -> float:
+        flat = part(rows).ravel().astype(np.float64)
+        return float(np.dot(flat, flat))
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        blocks = row_blocks(*A.shape)
+        if len(blocks) < 8:
+            return float(sum(map(squares, blocks)))
+        with ThreadPoolExecutor(2) as pool:
+            return float(sum(pool.map(squares, blocks)))
+
+
+def _torch_matrix(A: Any, call: str) -> Array:
+    import torch
+
+    if A.ndim != 2 or 0 in A.shape:
+        raise MatrixError(call, f"expected a matrix, got a tensor of shape {tuple(A.shape)}")
+    if A.is_complex():
+        raise MatrixError(call, "expected real numbers, got complex ones", "Factor A.real and A.imag")
+    A = A.detach()
+    if A.dtype in (torch.float32, torch.float64):
+        return A
+    return A.float() if A.is_floating_point() else A.double()

@@ -1,0 +1,63 @@
+"""Bounds that prove a rank: how small the least rank that does the job could be."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eckart.linalg.goal import SAME_SUM, Goal
+from eckart.linalg.spectrum import Spectrum
+
+
+def rank_bounds(spectrum: Spectrum, goal: Goal, exact: bool) -> tuple[int, int] | None:
+    """Bound the least rank that fulfils a goal, from the values found in a subspace.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+        Either the true singular values (``exact``), or those of U^T A for an orthonormal U, with
+        ``tail`` = ||A||_F^2 - ||U^T A||_F^2.
+    goal : Goal
+        For a goal of kind ``rank`` the question is which ranks could keep the same energy.
+    exact : bool
+        Whether the values are those of A itself; then both bounds are the same number.
+
+    Returns
+    -------
+    (lo, hi) or None
+        None if the values do not reach the goal.
+
+    Notes
+    -----
+    Let s_i be the singular values of U^T A and R = A - U U^T A.
+
+    * hi: s_i <= sigma_i (Cauchy interlacing), so a prefix of s that reaches the target proves that
+      its length is enough; the factors are in hand.
+    * lo: A^T A = (U^T A)^T (U^T A) + R^T R, and by Ky Fan's inequality
+      sum_{i<=k} sigma_i^2 <= sum_{i<=k} s_i^2 + ||R||_F^2. No k below the first that reaches the
+      target with this surplus can do it. For a threshold on sigma itself, Weyl's inequality gives
+      sigma_i^2 <= s_i^2 + ||R||_F^2.
+
+    Examples
+    --------
+    >>> rank_bounds(Spectrum([3.0, 2.0, 1.0]), Goal("energy", 0.9), exact=True)
+    (2, 2)
+    >>> rank_bounds(Spectrum([3.0, 2.0], tail=1.0, size=9), Goal("energy", 0.9), exact=False)
+    (2, 2)
+    """
+    hi = goal.rank(spectrum)
+    if hi is None:
+        return None
+    if exact or hi == 0:
+        return hi, hi
+    captured = np.concatenate([[0.0], spectrum.captured])
+    if goal.kind in ("ratio", "above"):
+        first = float(spectrum.values[0])
+        bar = first / goal.value if goal.kind == "ratio" else goal.value
+        # sigma_1 may be larger than s_1, which only raises the bar of a ratio: count with the largest.
+        if goal.kind == "ratio":
+            bar = float(np.sqrt(first**2 + spectrum.tail)) / goal.value
+        return int(np.count_nonzero(spectrum.values > bar)), hi
+    share = goal.energy()
+    target = captured[hi] if share is None else (share - SAME_SUM) * spectrum.total
+    lo = int(np.argmax(captured + spectrum.tail >= target))
+    return max(lo, 1), hi

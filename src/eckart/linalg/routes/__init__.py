@@ -1,0 +1,1 @@
+"""The solvers, one to a file. `eckart.linalg.decompose` picks among them."""

@@ -1,0 +1,130 @@
+"""Values first: every singular value from the Gram matrix, then vectors for just the rank needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+from scipy.linalg import blas, lapack
+
+from eckart.linalg.backend import Array, is_torch, ops_for
+
+Floats = NDArray[np.float64]
+
+# Eigenvalues of the Gram matrix are right to about n eps sigma_1^2, so that singular values under
+# sqrt(n eps) sigma_1 are noise. Four times that is where this route stops trusting itself.
+TRUST = 4.0
+
+
+@dataclass
+class GramSpectrum:
+    """The tridiagonal form T = Q^T (A^T A) Q, its eigenvalues, and Q as Householder reflectors.
+
+    Notes
+    -----
+    C = A^T A (or A A^T, whichever is smaller) in float64: m n^2 flops. Householder reduction to
+    tridiagonal form: 4/3 n^3, half of it bound by memory. All eigenvalues of T: O(n^2). That is the
+    exact spectrum for about a tenth of the flops of a full SVD. Vectors for the leading k: MRRR on
+    T, O(nk), back through the reflectors, 2 n^2 k, and the other side by one product, 2mnk.
+
+    The Gram matrix squares the condition number: in float64, sigma below about 1e-6 sigma_1 is lost
+    (`floor`). For float32 data that is under the data's own rounding.
+
+    References
+    ----------
+    Golub and Van Loan, Matrix Computations, 4th ed., sections 8.3 and 8.6. Dhillon, Parlett and
+    Vomel (2006), The design and implementation of the MRRR algorithm.
+    """
+
+    A: Array
+    wide: bool
+    values: Floats  # (n,) singular values, largest first
+    floor: float  # singular values under this are not trusted
+    diagonal: Floats
+    off_diagonal: Floats
+    reflectors: Floats  # (n, n), Fortran order, below the sub-diagonal
+    tau: Floats
+
+    @classmethod
+    def of(cls, A: Array) -> GramSpectrum:
+        """Reduce A^T A to tridiagonal form and find all its eigenvalues."""
+        wide = A.shape[0] < A.shape[1]
+        C = gram(A.T if wide else A)
+        n = len(C)
+        lwork = int(lapack.dsytrd_lwork(n, lower=1)[0])
+        reflectors, d, e, tau, info = lapack.dsytrd(C, lower=1, lwork=lwork, overwrite_a=1)
+        if info != 0:
+            raise np.linalg.LinAlgError(f"dsytrd returned {info}")
+        squares, info = lapack.dsterf(d.copy(), e.copy()) if n > 1 else (d.copy(), 0)
+        if info != 0:
+            raise np.linalg.LinAlgError(f"dsterf returned {info}")
+        values = np.sqrt(np.maximum(squares[::-1], 0.0))
+        floor = TRUST * float(np.sqrt(n * np.finfo(np.float64).eps)) * float(values[0])
+        return cls(A, wide, values, floor, d, e, reflectors, tau)
+
+    def vectors(self, rank: int) -> tuple[Array, Floats, Array]:
+        """Return the leading ``rank`` triplets (U, s, Vh) in the precision of A."""
+        ops = ops_for(self.A)
+        dtype = ops.host(self.A[:1, :1]).dtype
+        n = len(self.diagonal)
+        if n == 1:
+            Z = np.ones((1, 1), dtype)
+        else:
+            Z = np.asfortranarray(self._tridiagonal_vectors(rank)[:, ::-1], dtype)
+            # Q = H(1) ... H(n-1) acts on rows 2..n only; in the data's own precision, which is twice
+            # as fast for float32 and loses nothing the data had.
+            Z[1:] = _apply_reflectors(self.reflectors[1:, :-1].astype(dtype), self.tau, Z[1:])
+        V = ops.like(np.ascontiguousarray(Z.T), self.A)  # (k, n), rows orthonormal
+        A = self.A.T if self.wide else self.A
+        s = self.values[:rank]
+        safe = np.where(s > 0, s, 1.0)
+        U = (A @ V.T) / ops.like(safe, self.A)  # (m, k)
+        return (V.T, s, U.T) if self.wide else (U, s, V)
+
+    def _tridiagonal_vectors(self, rank: int) -> Floats:
+        """Return the eigenvectors of T for its ``rank`` largest eigenvalues, the largest last."""
+        n = len(self.diagonal)
+        try:
+            _, Z = scipy.linalg.eigh_tridiagonal(
+                self.diagonal,
+                self.off_diagonal,
+                select="i",
+                select_range=(n - rank, n - 1),
+                lapack_driver="stemr",
+                check_finite=False,
+            )
+        except np.linalg.LinAlgError:
+            # MRRR gives up on some spectra with hundreds of equal values, which divide and conquer
+            # deflates with ease; it computes all the vectors.
+            _, Z = scipy.linalg.eigh_tridiagonal(
+                self.diagonal, self.off_diagonal, lapack_driver="stevd", check_finite=False
+            )
+            Z = Z[:, n - rank :]
+        return np.asarray(Z)
+
+
+def gram(A: Array) -> Floats:
+    """Return the lower triangle of A^T A, (n, n) in Fortran order, summed in float64."""
+    ops = ops_for(A)
+    if is_torch(A):
+        wide = A.double()
+        return np.asfortranarray(ops.host(wide.T @ wide))
+    m, n = A.shape
+    C = np.zeros((n, n), order="F")
+    step = 1024  # rows converted at a time: enough for full speed, little beside C
+    for start in range(0, m, step):
+        block = A[start : start + step].astype(np.float64)
+        C = blas.dsyrk(1.0, block.T, beta=1.0, c=C, lower=1, overwrite_c=1)
+    return C
+
+
+def _apply_reflectors(reflectors: Array, tau: Floats, Z: Array) -> Array:
+    ormqr = lapack.sormqr if Z.dtype == np.float32 else lapack.dormqr
+    Z = np.asfortranarray(Z)
+    _, work, _ = ormqr("L", "N", reflectors, tau, Z, -1)
+    out, _, info = ormqr("L", "N", reflectors, tau, Z, int(work[0]), overwrite_c=1)
+    if info != 0:
+        raise np.linalg.LinAlgError(f"ormqr returned {info}")
+    return out

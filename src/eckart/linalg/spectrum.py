@@ -1,0 +1,184 @@
+"""Singular values, all of them or the leading ones, and what can be asked of them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from eckart.errors import UsageError
+from eckart.linalg.goal import Goal
+
+Floats = NDArray[np.float64]
+
+KNEE_WINDOW = 0.95  # the knee is looked for among the components that hold this much of the energy
+FAST = 0.1  # decay is fast when a tenth of the components hold nine tenths of the energy
+
+
+class Spectrum:
+    """The singular values of a matrix, with the exact energy of those that are not listed.
+
+    Parameters
+    ----------
+    values : array_like (k,)
+        Singular values, largest first. Held as float64.
+    tail : float
+        Energy (sum of sigma^2) of the values beyond ``values``; 0 if ``values`` are all.
+    size : int, optional
+        min(m, n) of the matrix; ``len(values)`` by default.
+
+    Notes
+    -----
+    *Energy* is the sum of sigma^2, which is the square of the Frobenius norm; ``energy(r)`` is the
+    share that the best approximation of rank r keeps (Eckart and Young, 1936). Where only leading
+    values are known (``complete`` is False), a question that needs more raises `UsageError`
+    instead of guessing.
+
+    Examples
+    --------
+    >>> s = Spectrum([3.0, 2.0, 1.0])
+    >>> round(s.energy(2), 4), s.rank_at_energy(0.9), s.rank_at_error(0.5)
+    (0.9286, 2, 2)
+    >>> round(s.stable_rank, 4), round(s.effective_rank, 4)
+    (1.5556, 2.7495)
+    """
+
+    def __init__(self, values: ArrayLike, tail: float = 0.0, size: int | None = None) -> None:
+        self.values: Floats = np.array(values, dtype=np.float64)
+        if self.values.ndim != 1:
+            raise UsageError("Spectrum(values=...)", f"expected one axis, got {self.values.ndim}")
+        if not np.isfinite(self.values).all() or (self.values < 0).any():
+            raise UsageError("Spectrum(values=...)", "expected finite values of at least 0")
+        if (np.diff(self.values) > 0).any():
+            raise UsageError("Spectrum(values=...)", "expected the largest value first")
+        self.size = len(self.values) if size is None else size
+        if self.size < len(self.values):
+            raise UsageError("Spectrum(size=...)", f"got {self.size} for {len(self.values)} values")
+        self.tail = max(float(tail), 0.0)
+        self.values.setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __repr__(self) -> str:
+        known = "all" if self.complete else "leading"
+        return f"Spectrum({known} {len(self)} of {self.size}, total={self.total:.6g})"
+
+    @property
+    def complete(self) -> bool:
+        """Whether every singular value is listed."""
+        return len(self.values) == self.size
+
+    @cached_property
+    def captured(self) -> Floats:
+        """Energy of the first 1, 2, ... components, shape (k,)."""
+        return np.cumsum(self.values**2)
+
+    @cached_property
+    def left(self) -> Floats:
+        """Energy beyond the first 0, 1, ... components, shape (k + 1,), summed from the small end."""
+        squares = np.concatenate([self.values**2, [self.tail]])
+        return np.cumsum(squares[::-1])[::-1]
+
+    @property
+    def total(self) -> float:
+        """The whole energy, ||A||_F^2."""
+        return (float(self.captured[-1]) if len(self) else 0.0) + self.tail
+
+    def energy(self, rank: int) -> float:
+        """Return the share of the energy in the first ``rank`` components; 1 for a zero matrix."""
+        if rank < 0 or (rank > len(self) and not self.complete):
+            raise UsageError(f"energy({rank})", f"only the leading {len(self)} values are known")
+        if self.total == 0:
+            return 1.0
+        rank = min(rank, len(self))
+        return float(self.captured[rank - 1]) / self.total if rank else 0.0
+
+    def error(self, rank: int) -> float:
+        """Return ||A - A_r||_F / ||A||_F for the best A_r of rank ``rank``; 0 for a zero matrix."""
+        if rank < 0 or (rank > len(self) and not self.complete):
+            raise UsageError(f"error({rank})", f"only the leading {len(self)} values are known")
+        return float(np.sqrt(self.left[min(rank, len(self))] / self.total)) if self.total else 0.0
+
+    def rank_at(self, goal: Goal) -> int:
+        """Return the least rank that fulfils ``goal``; raises where the values cannot tell."""
+        rank = goal.rank(self)
+        if rank is None:
+            raise UsageError(
+                f"{goal.kind}={goal.value:g}",
+                f"the leading {len(self)} of {self.size} singular values do not reach it",
+                "Factor to a higher rank",
+            )
+        return rank
+
+    def rank_at_energy(self, energy: float) -> int:
+        """Return the least r with energy(r) >= ``energy``. Spectrum (3, 2, 1) at 13/14 gives 2."""
+        return self.rank_at(Goal("energy", energy))
+
+    def rank_at_error(self, error: float) -> int:
+        """Return the least r whose relative Frobenius error is at most ``error``."""
+        return self.rank_at(Goal("error", error))
+
+    def knee(self) -> int | None:
+        """Return the rank after which the energy curve bends to its slow part, or None if it is straight.
+
+        Notes
+        -----
+        The point of the curve (r, energy(r)) that lies farthest above the chord from (0, 0) to
+        (R, energy(R)), where R is the least rank that holds 95 % of the energy. This is Kneedle
+        (Satopaa et al., 2011) with its window fixed by energy instead of by the length of the
+        list: the usual min-max window moves the knee whenever the tail is cut or extended.
+        """
+        if self.total == 0:
+            return None
+        end = self.rank_at_energy(KNEE_WINDOW)
+        ranks = np.arange(1, end + 1)
+        above = self.captured[:end] / self.captured[end - 1] - ranks / end
+        best = int(np.argmax(above))
+        # A flat spectrum is a straight curve: what is left above its chord is rounding.
+        return best + 1 if above[best] > 1e-9 else None
+
+    @property
+    def stable_rank(self) -> float:
+        """||A||_F^2 / sigma_1^2 (Rudelson and Vershynin, 2007); 0 for a zero matrix."""
+        return self.total / float(self.values[0]) ** 2 if self.total else 0.0
+
+    @property
+    def effective_rank(self) -> float:
+        """exp of the entropy of sigma_i / sum sigma (Roy and Vetterli, 2007): of sigma, not sigma^2."""
+        return float(np.exp(_entropy(self._all("effective_rank")))) if self.total else 0.0
+
+    @property
+    def entropy(self) -> float:
+        """Entropy of sigma_i^2 / sum sigma^2, in nats: the share of energy of each component."""
+        return _entropy(self._all("entropy") ** 2) if self.total else 0.0
+
+    @property
+    def condition(self) -> float:
+        """sigma_1 / sigma_min; inf for a singular matrix, as `numpy.linalg.cond`."""
+        values = self._all("condition")
+        if not len(values) or values[-1] == 0:
+            return float("inf")
+        return float(values[0] / values[-1])
+
+    def decay(self) -> str:
+        """Return ``"fast"`` if a tenth of the components hold nine tenths of the energy, else ``"slow"``."""
+        rank = Goal("energy", 1 - FAST).rank(self)
+        if rank is None:
+            return "slow" if len(self) >= FAST * self.size else "unknown"
+        return "fast" if rank <= max(1.0, FAST * self.size) else "slow"
+
+    def _all(self, name: str) -> Floats:
+        if not self.complete:
+            raise UsageError(
+                f"Spectrum.{name}",
+                f"needs every singular value, and only the leading {len(self)} of {self.size} are known",
+                "Factor the whole spectrum",
+            )
+        return self.values
+
+
+def _entropy(weights: Floats) -> float:
+    shares = weights[weights > 0] / weights.sum()
+    return float(-(shares * np.log(shares)).sum())

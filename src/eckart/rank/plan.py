@@ -1,0 +1,315 @@
+"""Spectra in, ranks out: a RankPlan says the rank of every tensor, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from eckart.errors import UsageError
+from eckart.linalg import Goal, Spectrum
+from eckart.rank.budget import Share, allocate
+from eckart.rank.rule import RankRule
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A tensor that may be planned: its name, shape (d_out, d_in), spectrum and noise floor."""
+
+    name: str
+    shape: tuple[int, int]
+    spectrum: Spectrum
+    noise_floor: float | None = None
+
+    @property
+    def cost(self) -> int:
+        """Parameters per component, d_out + d_in."""
+        return sum(self.shape)
+
+    @property
+    def break_even(self) -> int:
+        """The rank from which B and A together are no smaller than the dense update."""
+        m, n = self.shape
+        return -(-m * n // (m + n))
+
+
+@dataclass(frozen=True)
+class RankPlan:
+    """A rank per tensor, with the reason and the totals.
+
+    Parameters
+    ----------
+    ranks : dict of str to int
+        0 for a tensor that is left as it is in the base.
+    reasons : dict of str to str
+        Why each rank is what it is.
+    rule : str
+        The wish, in words.
+    parameters : int
+        Numbers in all B and A.
+    energy : float
+        Share kept of the energy of the planned tensors, all together.
+    dense : tuple of str
+        Tensors whose factors are no smaller than the dense update would be.
+    short : dict of str to Goal
+        Tensors whose known singular values cannot tell, and what they must be factored to; a plan
+        is final when this is empty.
+
+    Notes
+    -----
+    The error of the whole is ``sqrt(1 - energy)``, relative to the Frobenius norm of all the
+    planned updates taken as one vector.
+    """
+
+    ranks: dict[str, int]
+    reasons: dict[str, str]
+    rule: str
+    parameters: int
+    energy: float
+    dense: tuple[str, ...] = ()
+    short: dict[str, Goal] = field(default_factory=dict)
+
+    @property
+    def error(self) -> float:
+        """Relative Frobenius error of all planned tensors together."""
+        return float(np.sqrt(max(1.0 - self.energy, 0.0)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain data."""
+        if self.short:
+            raise UsageError("RankPlan.to_json", f"{len(self.short)} tensors are not decided yet")
+        data = asdict(self)
+        del data["short"]
+        data["dense"] = list(self.dense)
+        return {"format": FORMAT, **data}
+
+    @classmethod
+    def from_json(cls, data: Any, where: str = "plan") -> RankPlan:
+        """Read a plan back, checking it."""
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise UsageError(where, f"expected a plan of format {FORMAT}")
+        try:
+            ranks = {str(k): int(v) for k, v in data["ranks"].items()}
+            if any(r < 0 or r != data["ranks"][k] for k, r in ranks.items()):
+                raise ValueError
+            return cls(
+                ranks=ranks,
+                reasons={str(k): str(v) for k, v in data["reasons"].items()},
+                rule=str(data["rule"]),
+                parameters=int(data["parameters"]),
+                energy=float(data["energy"]),
+                dense=tuple(data["dense"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise UsageError(where, "expected ranks, reasons, rule, parameters, energy and dense") from None
+
+
+def make_plan(
+    candidates: Sequence[Candidate],
+    rule: RankRule,
+    base_parameters: int = 0,
+    bytes_each: int = 2,
+) -> RankPlan:
+    """Choose a rank for every candidate that the rule selects.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+    rule : RankRule
+    base_parameters : int
+        Parameters of the whole base model, for a budget given as a share of it.
+    bytes_each : int
+        Bytes per stored number, for a budget given in bytes.
+
+    Raises
+    ------
+    UsageError
+        If the rule selects nothing, or the budget cannot hold the least ranks.
+
+    Examples
+    --------
+    >>> layers = [Candidate("a", (4, 4), Spectrum([3.0, 2.0, 1.0, 0.0])),
+    ...           Candidate("b", (4, 4), Spectrum([5.0, 0.1, 0.0, 0.0]))]
+    >>> plan = make_plan(layers, RankRule.of(energy=0.9))
+    >>> plan.ranks, plan.parameters, round(plan.energy, 3)
+    ({'a': 2, 'b': 1}, 24, 0.974)
+    """
+    chosen = [c for c in candidates if rule.selects(c.name)]
+    if not chosen:
+        raise UsageError(
+            "rank rule",
+            f"--include and --exclude leave none of {len(candidates)} tensors",
+            "Tensor names look like " + ", ".join(c.name for c in candidates[:2])
+            if candidates
+            else "There is nothing that an adapter could carry",
+        )
+    if rule.criterion == "budget":
+        ranks, reasons, short = _by_budget(chosen, rule, base_parameters, bytes_each)
+    elif rule.uniform:
+        ranks, reasons, short = _uniform(chosen, rule)
+    else:
+        ranks, reasons, short = _each(chosen, rule)
+    kept = total = 0.0
+    for c in chosen:
+        known = min(ranks[c.name], len(c.spectrum))
+        kept += float(c.spectrum.captured[known - 1]) if known else 0.0
+        total += c.spectrum.total
+    return RankPlan(
+        ranks=ranks,
+        reasons=reasons,
+        rule=rule.describe(),
+        parameters=sum(ranks[c.name] * c.cost for c in chosen),
+        energy=min(kept / total, 1.0) if total else 1.0,
+        dense=tuple(c.name for c in chosen if ranks[c.name] and ranks[c.name] >= c.break_even),
+        short=short,
+    )
+
+
+_Choice = tuple[dict[str, int], dict[str, str], dict[str, Goal]]
+
+
+def _each(chosen: list[Candidate], rule: RankRule) -> _Choice:
+    """Choose every tensor's rank by itself."""
+    ranks: dict[str, int] = {}
+    reasons: dict[str, str] = {}
+    short: dict[str, Goal] = {}
+    for c in chosen:
+        if c.spectrum.total == 0:
+            ranks[c.name], reasons[c.name] = 0, "unchanged"
+            continue
+        wished, reasons[c.name] = _wish(c, rule)
+        if wished is None:
+            short[c.name] = rule.goal(c.spectrum.size, c.noise_floor)
+            wished = len(c.spectrum)
+        rank = rule.shaped(wished, c.spectrum.size)
+        if rank > len(c.spectrum) and c.name not in short:
+            short[c.name] = Goal("rank", rank)
+        if rank != wished:
+            reasons[c.name] += f"; {wished} made {rank} by the bounds asked for"
+        if rank >= c.break_even:
+            reasons[c.name] += f"; dense would be smaller from rank {c.break_even}"
+        ranks[c.name] = rank
+    return ranks, reasons, short
+
+
+def _wish(c: Candidate, rule: RankRule) -> tuple[int | None, str]:
+    """Return the rank that the criterion alone asks for (None if unknown), and the reason."""
+    spectrum = c.spectrum
+    if rule.criterion == "noise-floor" and c.noise_floor is None:
+        return None, "noise floor not computed"
+    goal = rule.goal(spectrum.size, c.noise_floor)
+    if rule.criterion == "rank":
+        wanted = min(int(rule.value), spectrum.size)
+        return (wanted if wanted <= len(spectrum) else None), f"rank {int(rule.value)} asked for"
+    rank = goal.rank(spectrum)
+    if rank is None:
+        return None, "not enough singular values known"
+    match rule.criterion:
+        case "knee":
+            knee = spectrum.knee()
+            if knee is None:
+                return rank, f"no knee: rank {rank} holds 95 %"
+            return knee, f"knee of the energy curve, {spectrum.energy(knee):.1%}"
+        case "noise-floor":
+            return rank, f"{rank} sigma above the noise floor {c.noise_floor:.3g}"
+        case "ratio":
+            return rank, f"{rank} sigma above sigma_1 / {rule.value:g}"
+        case "error":
+            return rank, f"error {spectrum.error(rank):.4f}"
+        case _:
+            return rank, f"energy {spectrum.energy(rank):.4f}"
+
+
+def _uniform(chosen: list[Candidate], rule: RankRule) -> _Choice:
+    """Choose one rank for all: the pooled energy for energy and error, else the largest wish."""
+    short: dict[str, Goal] = {}
+    if rule.criterion in ("energy", "error"):
+        pooled = _pooled(chosen)
+        wished = Goal(rule.criterion, rule.value).rank(pooled)  # type: ignore[arg-type]
+        reason = f"the least rank at which all tensors together reach {rule.criterion} {rule.value:g}"
+        if wished is None:
+            short = {c.name: rule.goal(c.spectrum.size) for c in chosen if not c.spectrum.complete}
+            wished = max(len(c.spectrum) for c in chosen)
+    else:
+        ranks, _, short = _each(chosen, rule)
+        wished = max(ranks.values())
+        reason = f"the largest rank that any tensor needs for {rule.describe()}"
+    rank = rule.shaped(wished, max(c.spectrum.size for c in chosen))
+    ranks = {c.name: min(rank, c.spectrum.size) if c.spectrum.total else 0 for c in chosen}
+    for c in chosen:
+        if ranks[c.name] > len(c.spectrum):
+            short.setdefault(c.name, Goal("rank", ranks[c.name]))
+    return ranks, {c.name: reason if ranks[c.name] else "unchanged" for c in chosen}, short
+
+
+def _pooled(chosen: list[Candidate]) -> Spectrum:
+    """Return a spectrum whose r-th energy is what one more rank adds over all tensors together."""
+    size = max(c.spectrum.size for c in chosen)
+    # Past the shortest list of leading values the sum would miss terms, so it stops there.
+    known = min((len(c.spectrum) for c in chosen if not c.spectrum.complete), default=size)
+    steps = np.zeros(known)
+    for c in chosen:
+        values = c.spectrum.values[:known]
+        steps[: len(values)] += values**2
+    total = sum(c.spectrum.total for c in chosen)
+    return Spectrum(np.sqrt(steps), total - float(steps.sum()) if known < size else 0.0, size)
+
+
+def _by_budget(
+    chosen: list[Candidate], rule: RankRule, base_parameters: int, bytes_each: int
+) -> _Choice:
+    """Share a budget among all tensors."""
+    assert rule.budget is not None
+    parameters = rule.budget.parameters(base_parameters, bytes_each)
+    live = [c for c in chosen if c.spectrum.total > 0]
+    ranks = {c.name: 0 for c in chosen}
+    short: dict[str, Goal] = {}
+    if rule.uniform:
+        each = _uniform_rank_within(live, parameters)
+        shaped = {c.name: min(rule.shaped(each, each), c.spectrum.size) for c in live}
+        if rule.multiple_of > 1:
+            down = each // rule.multiple_of * rule.multiple_of
+            shaped = {c.name: min(down, c.spectrum.size) for c in live}
+        ranks |= shaped
+        short = {c.name: Goal("rank", ranks[c.name]) for c in live if ranks[c.name] > len(c.spectrum)}
+    else:
+        shares = []
+        for c in live:
+            most = c.spectrum.size if rule.max_rank is None else min(rule.max_rank, c.spectrum.size)
+            energies = np.zeros(most)
+            energies[: len(c.spectrum)] = c.spectrum.values[:most] ** 2
+            known = min(most, len(c.spectrum))
+            least = min(rule.shaped(rule.min_rank, c.spectrum.size), most) if rule.min_rank else 0
+            shares.append(Share(energies, c.cost, least, max(known, least)))
+        for c, share, rank in zip(
+            live, shares, allocate(shares, parameters, rule.multiple_of), strict=True
+        ):
+            ranks[c.name] = rank
+            most = c.spectrum.size if rule.max_rank is None else min(rule.max_rank, c.spectrum.size)
+            affordable = min(most, parameters // c.cost)
+            # All that is known was taken, so more might be worth taking: look further.
+            if rank > len(c.spectrum) or (rank == len(c.spectrum) and rank < affordable):
+                short[c.name] = Goal("rank", min(affordable, max(2 * len(c.spectrum), rank)))
+    if live and not any(ranks.values()):
+        raise UsageError(
+            f"budget={rule.budget.text!r}",
+            f"is {parameters:,} parameters; one component costs at least "
+            f"{min(c.cost for c in live):,}",
+            "Raise --budget",
+        )
+    words = f"its share of {parameters:,} parameters"
+    return ranks, {c.name: words if c.spectrum.total else "unchanged" for c in chosen}, short
+
+
+def _uniform_rank_within(live: list[Candidate], parameters: int) -> int:
+    """Return the largest rank that fits the budget when every tensor gets it."""
+    low, high = 0, max((c.spectrum.size for c in live), default=0)
+    while low < high:
+        middle = (low + high + 1) // 2
+        cost = sum(min(middle, c.spectrum.size) * c.cost for c in live)
+        low, high = (middle, high) if cost <= parameters else (low, middle - 1)
+    return low

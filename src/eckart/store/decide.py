@@ -1,0 +1,85 @@
+"""From a store to a final plan, factoring again only the tensors that the rule needs more of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from eckart.checkpoint.dtypes import DTYPES
+from eckart.linalg import Goal
+from eckart.rank import Candidate, RankPlan, RankRule, make_plan
+from eckart.store.fill import Sources, fill, reopen
+from eckart.store.record import Demand
+from eckart.store.store import FactorStore
+
+LORA_KINDS = ("linear", "conv1d")
+
+
+def candidates(store: FactorStore, embeddings: bool = False) -> list[Candidate]:
+    """Return the tensors of a store that an adapter can carry."""
+    kinds = (*LORA_KINDS, "embedding") if embeddings else LORA_KINDS
+    return [
+        Candidate(r.name, (r.shape[0], r.shape[1]), store.spectrum(r.name), r.noise_floor)
+        for r in store
+        if r.kind in kinds and r.is_matrix
+    ]
+
+
+def decide(
+    store: FactorStore,
+    rule: RankRule,
+    *,
+    embeddings: bool = False,
+    bytes_each: int | None = None,
+    sources: Sources | None = None,
+    say: Callable[[str], None] | None = None,
+    **how: Any,
+) -> tuple[FactorStore, RankPlan]:
+    """Apply a rule, going back to the checkpoints for what the store does not hold.
+
+    Parameters
+    ----------
+    store : FactorStore
+    rule : RankRule
+    embeddings : bool
+        Plan embedding tables too.
+    bytes_each : int, optional
+        Bytes per stored number, for a budget in bytes; the tuned checkpoint's by default.
+    sources : Sources, optional
+        The checkpoints, if they are open already.
+    say : callable, optional
+        Told, in a sentence, what is factored again and why.
+    **how
+        Passed on to the pass: workers, executor, device, progress.
+
+    Returns
+    -------
+    (FactorStore, RankPlan)
+        The store may know more than before.
+    """
+    size = bytes_each or bytes_of(store)
+    while True:
+        plan = make_plan(candidates(store, embeddings), rule, store.base_parameters, size)
+        goals = dict(plan.short)
+        for name, rank in plan.ranks.items():
+            if rank > store.record(name).rank and name not in goals:
+                goals[name] = Goal("rank", rank)
+        demands = {
+            name: Demand(goal, noise=rule.needs_noise)
+            if not (rule.needs_noise and store.record(name).noise_floor is None)
+            else Demand(Goal("above", 0.0), noise=True)
+            for name, goal in goals.items()
+        }
+        if not demands:
+            return store, plan
+        if say is not None:
+            words = ", ".join(list(demands)[:3]) + (", ..." if len(demands) > 3 else "")
+            say(f"factoring again {len(demands)} of {len(plan.ranks)} tensors to a higher rank: {words}")
+        sources = sources or reopen(store)
+        store = fill(sources, store.path, demands, **how)
+
+
+def bytes_of(store: FactorStore) -> int:
+    """Return the bytes per number of the tuned checkpoint's widest planned dtype."""
+    kinds = [r.tuned_dtype for r in store if r.kind in (*LORA_KINDS, "embedding")]
+    return max((DTYPES[dtype].itemsize for dtype in kinds), default=2)

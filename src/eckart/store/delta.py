@@ -1,0 +1,149 @@
+"""The update of one tensor, tuned minus base, and everything one pass over it can measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eckart.checkpoint import TensorInfo, is_float, mantissa_bits, to_float
+from eckart.checkpoint.mapping import map_tensor
+from eckart.errors import CheckpointError
+from eckart.rank import noise_edge
+
+BLOCK = 1 << 17  # numbers in a block of rows; five such blocks of float32 stay in a core's cache
+
+
+@dataclass(frozen=True)
+class Delta:
+    """An update and its measures.
+
+    Parameters
+    ----------
+    matrix : ndarray (m, n), float32 or float64
+        tuned - base, subtracted in float32, or in float64 if either checkpoint is float64.
+    energy : float
+        ||tuned - base||_F^2, summed in float64.
+    base_energy : float
+        ||base||_F^2; 0 for a single checkpoint.
+    unchanged : int
+        Entries that are equal in both.
+    noise_floor : float or None
+        Largest singular value that the checkpoints' own rounding can be expected to make, if asked.
+    """
+
+    matrix: NDArray[Any]
+    energy: float
+    base_energy: float
+    unchanged: int
+    noise_floor: float | None
+
+
+def read_delta(
+    base: TensorInfo | None, tuned: TensorInfo, rows: int | None = None, noise: bool = False
+) -> Delta:
+    """Read two tensors block by block and subtract them.
+
+    Parameters
+    ----------
+    base : TensorInfo or None
+        None to take ``tuned`` itself, for a single checkpoint.
+    tuned : TensorInfo
+    rows : int, optional
+        Compare only the first rows, where a vocabulary has grown.
+    noise : bool
+        Also compute the noise floor from both dtypes.
+
+    Raises
+    ------
+    CheckpointError
+        If an entry is NaN or infinite: which tensor, how many, and the first position.
+
+    Notes
+    -----
+    The noise of an entry x stored with p bits of mantissa is uniform with variance ulp(x)^2 / 12,
+    ulp(x) = 2^(floor(log2 |x|) - p); the two sides' variances add. Where the base was the exact
+    start of the fine-tune, its own rounding is not noise, and the floor is too high by at most a
+    factor sqrt(2): a component is rather called noise than signal.
+    """
+    ours = _as_matrix(map_tensor(tuned), rows)
+    theirs = None if base is None else _as_matrix(map_tensor(base), rows)
+    m, n = ours.shape
+    wide = any(side is not None and side.dtype == np.float64 for side in (ours, theirs))
+    dtype = np.dtype(np.float64 if wide else np.float32)
+    D = np.empty((m, n), dtype)
+    step = max(1, BLOCK // max(n, 1))
+    scratch = np.empty((min(step, m), n), dtype)
+    row_noise, column_noise = np.zeros(m), np.zeros(n)
+    energy = base_energy = 0.0
+    unchanged = 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, m, step):
+            stop = min(start + step, m)
+            block = _float_block(ours[start:stop], D[start:stop])
+            if noise:
+                _add_noise(block, ours.dtype, row_noise[start:stop], column_noise)
+            if theirs is not None:
+                other = _float_block(theirs[start:stop], scratch[: stop - start])
+                if noise:
+                    _add_noise(other, theirs.dtype, row_noise[start:stop], column_noise)
+                base_energy += _squares(other)
+                block -= other
+                unchanged += block.size - int(np.count_nonzero(block))
+            energy += _squares(block)
+    if not np.isfinite(energy):
+        _name_the_culprit(tuned, ours)
+        if base is not None and theirs is not None:
+            _name_the_culprit(base, theirs)
+        raise CheckpointError(
+            f"{tuned.file}: {tuned.name}", f"the update overflows {dtype.name}", "Compare float64 copies"
+        )
+    floor = noise_edge(row_noise, column_noise) if noise else None
+    return Delta(D, energy, base_energy, unchanged, floor)
+
+
+def _as_matrix(array: NDArray[Any], rows: int | None) -> NDArray[Any]:
+    """View a tensor of any number of axes as a matrix with its first axis as rows."""
+    if array.ndim < 2:
+        return array.reshape(1, -1)
+    return array[:rows].reshape(min(rows or len(array), len(array)), -1)
+
+
+def _float_block(block: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
+    if not is_float(block.dtype) or (block.dtype != out.dtype and out.dtype == np.float64):
+        out[...] = block
+        return out
+    return to_float(block, out)
+
+
+def _squares(block: NDArray[Any]) -> float:
+    flat = block.ravel().astype(np.float64)
+    return float(np.dot(flat, flat))
+
+
+def _add_noise(
+    block: NDArray[Any], stored: np.dtype[Any], rows: NDArray[np.float64], columns: NDArray[np.float64]
+) -> None:
+    """Add ulp^2 / 12 of every entry to the sums of its row and its column."""
+    if not is_float(stored) or stored == np.float64:
+        return
+    bits = mantissa_bits(stored)
+    # The exponent bits of a float32 alone are 2^floor(log2 |x|), with no logarithm taken.
+    power = (block.astype(np.float32).view(np.uint32) & np.uint32(0x7F800000)).view(np.float32)
+    squares = np.square(power.astype(np.float64)) * (4.0**-bits / 12)
+    rows += squares.sum(axis=1)
+    columns += squares.sum(axis=0)
+
+
+def _name_the_culprit(info: TensorInfo, stored: NDArray[Any]) -> None:
+    bad = ~np.isfinite(stored.astype(np.float32) if stored.dtype.itemsize < 4 else stored)
+    if bad.any():
+        first = [int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape)]
+        raise CheckpointError(
+            f"{info.file}: {info.name}",
+            f"{int(bad.sum())} of {bad.size} entries of shape {list(info.shape)} are NaN or infinite, "
+            f"the first at {first}",
+            "Mend the checkpoint, or leave the tensor out with --exclude",
+        )

@@ -1,0 +1,358 @@
+"""The pass: every tensor of a pair read once, factored, and kept; killed at any moment, it goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from eckart.checkpoint import Checkpoint, Pair, TensorInfo, is_float
+from eckart.checkpoint.dtypes import DTYPES
+from eckart.checkpoint.kinds import kind_of
+from eckart.checkpoint.write import cannot_write
+from eckart.errors import OutputError, PairError, StoreError
+from eckart.linalg import Goal
+from eckart.rank import RankRule
+from eckart.store.record import Demand, TensorRecord
+from eckart.store.store import FACTORS, FORMAT, JOURNAL, MANIFEST, SPECTRA, FactorStore, Journal
+from eckart.store.task import Task, run_task
+
+MAX_RANK = 256  # components held where no rule says how many
+LIGHT = 1 << 22  # up to this many numbers, a worker's memory is no concern
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a pass stands: tensors and bytes done, of how many, and the tensor just finished."""
+
+    done: int
+    total: int
+    bytes_done: int
+    bytes_total: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A tensor to visit: its name in the store, and where it lies in the checkpoints."""
+
+    name: str
+    kind: str
+    base: TensorInfo | None
+    tuned: TensorInfo
+    rows: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape compared."""
+        shape = (self.base or self.tuned).shape
+        return shape if self.rows is None else (self.rows, *shape[1:])
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Two checkpoints made ready for a pass (or one, with no base)."""
+
+    base: Checkpoint | None
+    tuned: Checkpoint
+    tensors: tuple[Source, ...]
+    notes: tuple[str, ...]
+    only_base: tuple[str, ...] = ()
+    only_tuned: tuple[str, ...] = ()
+
+    @classmethod
+    def open(cls, base: str | Path | None, tuned: str | Path) -> Sources:
+        """Open and match two checkpoints, or take all floating tensors of one."""
+        ours = Checkpoint.open(tuned)
+        if base is None:
+            tensors = tuple(
+                Source(name, kind_of(name, info.shape, ours.config), None, info)
+                for name, info in ours.tensors.items()
+                if info.dtype in DTYPES and is_float(DTYPES[info.dtype])
+            )
+            if not tensors:
+                raise PairError(str(tuned), "holds no floating tensor")
+            return cls(None, ours, tensors, tuple(ours.notes))
+        theirs = Checkpoint.open(base)
+        pair = Pair.match(theirs, ours)
+        config = theirs.config or ours.config
+        tensors = tuple(
+            Source(e.name, kind_of(e.name, e.base.shape, config), e.base, e.tuned, e.rows)
+            for e in pair.entries
+        )
+        notes = (*theirs.notes, *ours.notes, *pair.notes)
+        return cls(theirs, ours, tensors, notes, pair.only_base, pair.only_tuned)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a store keeps of its sources, to know them again."""
+
+        def side(checkpoint: Checkpoint) -> dict[str, Any]:
+            return {
+                "path": str(checkpoint.path.resolve()),
+                "parameters": sum(info.size for info in checkpoint.tensors.values()),
+                **checkpoint.fingerprint(),
+            }
+
+        return {"base": side(self.base) if self.base else None, "tuned": side(self.tuned)}
+
+
+def factor(
+    base: str | Path | None,
+    tuned: str | Path,
+    store: str | Path,
+    *,
+    rule: RankRule | None = None,
+    max_rank: int = MAX_RANK,
+    overwrite: bool = False,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    device: str = "cpu",
+    progress: Callable[[Progress], None] | None = None,
+) -> FactorStore:
+    """Factor every update of a pair of checkpoints into a store.
+
+    Parameters
+    ----------
+    base, tuned : path
+        Checkpoints: a ``.safetensors`` file or a Hugging Face folder. ``base=None`` factors the
+        weights of ``tuned`` themselves.
+    store : path
+        A folder to make. If it holds an unfinished pass over the same files, that pass goes on; if
+        it holds a finished one, only what is missing is added.
+    rule : RankRule, optional
+        Factor just enough for this rule. Without one: every singular value, and factors up to
+        ``max_rank``.
+    max_rank : int
+        Components to hold where there is no rule.
+    overwrite : bool
+        Drop what the store holds, if it is of other files.
+    workers : int, optional
+        Tensors in flight at once; by default one per core where memory allows.
+    executor : concurrent.futures.Executor, optional
+        Where to run instead, e.g. a process pool, or ``dask.distributed.Client.get_executor()``.
+    device : {"cpu", "cuda"}
+    progress : callable, optional
+        Called with a `Progress` after each tensor.
+
+    Returns
+    -------
+    FactorStore
+
+    Raises
+    ------
+    CheckpointError, PairError
+        The files cannot be read, or do not belong together.
+    StoreError
+        The store belongs to other files, or these have changed since.
+
+    Notes
+    -----
+    Peak memory is that of the largest tensor: its update in float32 and the two mapped originals,
+    once per worker, and on the exact route about 2n^2 float64 more. Interrupted by anything, the pass
+    goes on with the tensors that are missing and ends with the same bytes.
+    """
+    sources = Sources.open(base, tuned)
+    demands = {
+        s.name: _first_demand(s, rule, max_rank) for s in sources.tensors
+    }
+    return fill(
+        sources, store, demands, overwrite=overwrite, workers=workers, executor=executor,
+        device=device, progress=progress,
+    )  # fmt: skip
+
+
+def _first_demand(source: Source, rule: RankRule | None, max_rank: int) -> Demand:
+    if len(source.shape) != 2 or source.kind not in ("linear", "conv1d", "embedding"):
+        return Demand()
+    size = min(source.shape)
+    if rule is None:
+        return Demand(Goal("rank", min(max_rank, size)), whole=True, noise=True)
+    return demand_for(rule, size) if rule.selects(source.name) else Demand()
+
+
+def demand_for(rule: RankRule, size: int) -> Demand:
+    """Return what a rule needs of a tensor with min(m, n) = ``size``, before anything is known."""
+    if rule.needs_noise:
+        return Demand(Goal("above", 0.0), noise=True)
+    return Demand(rule.goal(size))
+
+
+def fill(
+    sources: Sources,
+    store: str | Path,
+    demands: Mapping[str, Demand],
+    *,
+    overwrite: bool = False,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    device: str = "cpu",
+    progress: Callable[[Progress], None] | None = None,
+) -> FactorStore:
+    """Make a store know what ``demands`` ask; tensors that it knows well enough are not touched."""
+    folder = Path(store)
+    described = sources.describe()
+    known = _known_records(folder, described, overwrite)
+    order = {s.name: s for s in sources.tensors}
+    pending = [
+        (s, _widened(demands.get(s.name, Demand()), known.get(s.name)))
+        for s in sources.tensors
+        if s.name not in known or not known[s.name].meets(demands.get(s.name, Demand()))
+    ]
+    journal = Journal(folder)
+    if not pending and (folder / MANIFEST).is_file() and not journal.path.is_file():
+        return FactorStore.open(folder)
+    waiting = {s.name for s, _ in pending}
+    try:
+        (folder / FACTORS).mkdir(parents=True, exist_ok=True)
+        journal.start(
+            {"format": FORMAT, "sources": described}, [known[n] for n in known if n not in waiting]
+        )
+        (folder / MANIFEST).unlink(missing_ok=True)
+        done = {name: record for name, record in known.items() if name not in waiting}
+        for record in _run(pending, folder, workers, executor, device, progress):
+            journal.append(record)
+            done[record.name] = record
+        journal.fold(described, {name: done[name] for name in order})
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    return FactorStore.open(folder)
+
+
+def _widened(demand: Demand, record: TensorRecord | None) -> Demand:
+    """Ask also for what is known already, so that factoring again never forgets."""
+    if record is None:
+        return demand
+    whole = demand.whole or (record.size > 0 and record.known == record.size)
+    goal = demand.goal or (Goal("rank", record.rank) if record.rank else None)
+    return replace(
+        demand, goal=goal, whole=whole, noise=demand.noise or record.noise_floor is not None
+    )
+
+
+def _run(
+    pending: list[tuple[Source, Demand]],
+    folder: Path,
+    workers: int | None,
+    executor: Executor | None,
+    device: str,
+    progress: Callable[[Progress], None] | None,
+) -> Iterable[TensorRecord]:
+    """Yield records as tensors finish, the largest started first so that the workers end together."""
+    largest_first = sorted(pending, key=lambda p: -p[0].tuned.nbytes)
+    tasks = [
+        Task(s.name, s.kind, s.base, s.tuned, s.rows, demand, folder, device=device)
+        for s, demand in largest_first
+    ]
+    if executor is None:
+        count = workers or _workers(pending)
+        tasks = [replace(t, upcoming=_ahead(tasks, i + count)) for i, t in enumerate(tasks)]
+        threads = max(1, (os.cpu_count() or 1) // count)
+        # Few wide products beat many narrow ones, so each worker gets its own share of the cores.
+        with threadpool_limits(threads, user_api="blas"), ThreadPoolExecutor(count) as pool:
+            yield from _collect(pool, tasks, progress)
+    else:
+        yield from _collect(executor, tasks, progress)
+
+
+def _collect(
+    pool: Executor, tasks: list[Task], progress: Callable[[Progress], None] | None
+) -> Iterable[TensorRecord]:
+    total_bytes = sum(t.nbytes for t in tasks)
+    futures: dict[Future[TensorRecord], Task] = {pool.submit(run_task, t): t for t in tasks}
+    bytes_done = 0
+    try:
+        for done, future in enumerate(as_completed(futures), 1):
+            record = future.result()
+            bytes_done += futures[future].nbytes
+            yield record
+            if progress is not None:
+                progress(Progress(done, len(tasks), bytes_done, total_bytes, record.name))
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _ahead(tasks: list[Task], index: int) -> tuple[TensorInfo, ...]:
+    """Return the files' regions of the task that will start when this one ends."""
+    if index >= len(tasks):
+        return ()
+    task = tasks[index]
+    return tuple(info for info in (task.base, task.tuned) if info is not None)
+
+
+def _workers(pending: list[tuple[Source, Demand]]) -> int:
+    """Return how many tensors to hold at once: one per core, unless the exact route meets large ones."""
+    cores = os.cpu_count() or 1
+    heavy = any(
+        s.tuned.size > LIGHT and (d.whole or (d.goal is not None and d.goal.kind not in ("rank", "above")))
+        for s, d in pending
+    )
+    return max(1, min(1 if heavy else cores, len(pending)))
+
+
+def _known_records(
+    folder: Path, described: dict[str, Any], overwrite: bool
+) -> dict[str, TensorRecord]:
+    """Return the records a folder holds of the same sources, from its manifest or its journal."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return {}
+    if not folder.is_dir():
+        raise OutputError(str(folder), "is a file", "Name a folder for the store")
+    journal = Journal(folder)
+    ours = (folder / MANIFEST).is_file() or journal.path.is_file()
+    if not ours:
+        raise OutputError(str(folder), "is not empty and is not a factor store", "Name another folder")
+    if journal.path.is_file():
+        header, *lines = journal.read() or [{}]
+        sources, where = header.get("sources"), str(journal.path)
+        records = [TensorRecord.from_json(line, where) for line in lines]
+    else:
+        store = FactorStore.open(folder)
+        sources, records = store.sources, list(store)
+    if sources == described:
+        return {r.name: r for r in records}
+    if not overwrite:
+        raise StoreError(
+            str(folder), _what_changed(sources, described), "Add --overwrite to factor again, or name another folder"
+        )
+    for name in (MANIFEST, JOURNAL, SPECTRA):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / FACTORS, ignore_errors=True)
+    return {}
+
+
+def _what_changed(stored: Any, found: dict[str, Any]) -> str:
+    """Say which file of which side is not what it was."""
+    for side in ("base", "tuned"):
+        old, new = (stored or {}).get(side), found[side]
+        if old == new:
+            continue
+        if not old or not new or old.get("path") != new["path"]:
+            was = old["path"] if old else "no checkpoint"
+            return f"was filled from another {side}: {was}"
+        before = {f["name"]: f for f in old["files"]}
+        for file in new["files"]:
+            past = before.get(file["name"])
+            if past != file:
+                parts = [k for k in ("size", "mtime_ns", "header") if past and past[k] != file[k]]
+                what = " and ".join(parts).replace("mtime_ns", "time of change") or "presence"
+                return f"the {side} has changed since the store was filled: {file['name']} ({what})"
+        return f"the {side} has changed since the store was filled"
+    return "its journal is damaged"
+
+
+def reopen(store: FactorStore) -> Sources:
+    """Open the checkpoints that a store was filled from, and check that they are the same still."""
+    stored = store.sources
+    base = stored["base"]["path"] if stored["base"] else None
+    sources = Sources.open(base, stored["tuned"]["path"])
+    found = sources.describe()
+    if found != stored:
+        raise StoreError(str(store.path), _what_changed(stored, found), "Factor again with --overwrite")
+    return sources

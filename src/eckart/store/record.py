@@ -1,0 +1,121 @@
+"""What a store knows of one tensor."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from eckart.errors import StoreError
+from eckart.linalg import Goal
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a pass must learn of one tensor.
+
+    Parameters
+    ----------
+    goal : Goal or None
+        Factors to hold; None for no factors. A goal ``above`` means the tensor's own noise floor.
+    whole : bool
+        Whether every singular value is wanted, not only the leading ones.
+    noise : bool
+        Whether the noise floor is wanted.
+    """
+
+    goal: Goal | None = None
+    whole: bool = False
+    noise: bool = False
+
+
+@dataclass(frozen=True)
+class TensorRecord:
+    """One tensor's measures, and the certificate of its factors.
+
+    Parameters
+    ----------
+    name, kind : str
+        Name in the fuller of the two checkpoints; kind as `eckart.checkpoint.kinds.kind_of`.
+    shape : tuple of int
+        Shape compared: of the base, or of the rows that both have.
+    new_rows : int
+        Rows that only the tuned checkpoint has (a grown vocabulary).
+    energy, base_energy : float
+        ||tuned - base||_F^2 and ||base||_F^2.
+    unchanged : float
+        Share of the entries that are equal.
+    noise_floor : float or None
+        Largest sigma that rounding can be expected to make; None if not computed.
+    known, size : int
+        Singular values in the store, out of min(m, n).
+    tail : float
+        Energy beyond the known values.
+    rank : int
+        Components whose factors are in the store.
+    method : str
+        Route that made them, "" if there are none.
+    rank_bounds : (int, int) or None
+        Bounds on the least rank that fulfils ``goal``.
+    goal : dict or None
+        What was asked for.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    base_dtype: str
+    tuned_dtype: str
+    new_rows: int
+    energy: float
+    base_energy: float
+    unchanged: float
+    noise_floor: float | None = None
+    known: int = 0
+    size: int = 0
+    tail: float = 0.0
+    rank: int = 0
+    method: str = ""
+    rank_bounds: tuple[int, int] | None = None
+    goal: dict[str, Any] | None = None
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether the tensor has two axes."""
+        return len(self.shape) == 2
+
+    @property
+    def relative(self) -> float:
+        """||tuned - base||_F / ||base||_F; inf where the base is zero and the update is not."""
+        if self.base_energy == 0:
+            return float("inf") if self.energy else 0.0
+        return float((self.energy / self.base_energy) ** 0.5)
+
+    def meets(self, demand: Demand) -> bool:
+        """Whether the store already knows what a demand asks for."""
+        if demand.noise and self.noise_floor is None:
+            return False
+        if demand.whole and self.known < self.size:
+            return False
+        if demand.goal is None or self.energy == 0:
+            return True
+        if demand.goal.kind == "rank":
+            return self.rank >= min(int(demand.goal.value), self.size)
+        return self.goal == {"kind": demand.goal.kind, "value": demand.goal.value}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Any, where: str) -> TensorRecord:
+        """Read a record back."""
+        try:
+            record = cls(**data)
+            bounds = record.rank_bounds
+            return replace(
+                record,
+                shape=tuple(int(n) for n in record.shape),
+                rank_bounds=None if bounds is None else (int(bounds[0]), int(bounds[1])),
+            )
+        except (TypeError, ValueError, IndexError):
+            raise StoreError(where, "a tensor's entry is damaged", "Factor again with --overwrite") from None

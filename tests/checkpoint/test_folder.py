@@ -1,0 +1,167 @@
+"""OutputFolder: whole or not there, and never in the place of what is not ours."""
+
+import errno
+import os
+import shutil
+
+import pytest
+
+from eckart.checkpoint import OutputFolder
+from eckart.errors import OutputError, UsageError
+
+MARKER = "plan.json"
+
+
+def tree(folder):
+    return {str(p.relative_to(folder)): p.is_dir() or p.read_text() for p in folder.rglob("*")}
+
+
+@pytest.fixture
+def old(tmp_path):
+    """Make a folder as an earlier run leaves it."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / MARKER).write_text("old")
+    (folder / "stale").write_text("old")
+    return folder
+
+
+OLD = {"out": True, f"out/{MARKER}": "old", "out/stale": "old"}
+
+
+def test_the_folder_appears_at_the_end(tmp_path):
+    target = tmp_path / "out"
+    with OutputFolder(target) as staging:
+        (staging / "a").write_text("new")
+        assert not target.exists()
+        assert staging.parent == tmp_path
+        assert staging.name.startswith(".")
+    assert tree(tmp_path) == {"out": True, "out/a": "new"}
+
+
+def test_folders_above_are_made_and_unmade(tmp_path):
+    with OutputFolder(tmp_path / "x" / "y" / "out") as staging:
+        (staging / "a").write_text("new")
+    assert tree(tmp_path / "x" / "y") == {"out": True, "out/a": "new"}
+    with pytest.raises(RuntimeError), OutputFolder(tmp_path / "z" / "y" / "out"):
+        raise RuntimeError
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
+
+
+def test_an_empty_folder_is_filled(tmp_path):
+    (tmp_path / "out").mkdir()
+    with OutputFolder(tmp_path / "out") as staging:
+        (staging / "a").write_text("new")
+    assert tree(tmp_path) == {"out": True, "out/a": "new"}
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failure_leaves_nothing(tmp_path, error):
+    with pytest.raises(error), OutputFolder(tmp_path / "out") as staging:
+        (staging / "a").write_text("new")
+        raise error
+    assert tree(tmp_path) == {}
+
+
+def test_a_folder_that_is_not_empty_is_kept(old):
+    with pytest.raises(OutputError, match=r"is not empty.*overwrite=True"), OutputFolder(old):
+        pytest.fail("the block must not run")
+    assert tree(old.parent) == OLD
+
+
+def test_overwriting_replaces_the_whole_folder_at_the_end(old):
+    with OutputFolder(old, overwrite=True, marker=MARKER) as staging:
+        (staging / "a").write_text("new")
+        assert (old / "stale").read_text() == "old"
+    assert tree(old.parent) == {"out": True, "out/a": "new"}
+
+
+def test_a_failure_while_overwriting_loses_nothing(old):
+    with (
+        pytest.raises(RuntimeError),
+        OutputFolder(old, overwrite=True, marker=MARKER) as staging,
+    ):
+        (staging / "a").write_text("new")
+        raise RuntimeError
+    assert tree(old.parent) == OLD
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_rename_that_fails_loses_nothing(old, monkeypatch, failing):
+    rename, calls = os.rename, []
+
+    def fail(source, target):
+        calls.append(target)
+        if len(calls) == failing:
+            raise OSError(errno.EIO, "Input/output error")
+        rename(source, target)
+
+    with (
+        pytest.raises(OutputError, match="Input/output error"),
+        OutputFolder(old, overwrite=True, marker=MARKER) as staging,
+    ):
+        (staging / "a").write_text("new")
+        monkeypatch.setattr(os, "rename", fail)
+    assert len(calls) >= failing
+    assert tree(old.parent) == OLD
+
+
+def test_a_folder_without_the_marker_is_never_overwritten(old):
+    (old / MARKER).unlink()
+    with (
+        pytest.raises(OutputError, match=f"has no {MARKER}"),
+        OutputFolder(old, overwrite=True, marker=MARKER),
+    ):
+        pytest.fail("the block must not run")
+    assert (old / "stale").read_text() == "old"
+
+
+def test_overwriting_without_a_marker_is_a_mistake(old):
+    with pytest.raises(UsageError, match="expected a marker"):
+        OutputFolder(old, overwrite=True)
+
+
+def test_a_folder_that_was_filled_meanwhile_is_kept(tmp_path):
+    target = tmp_path / "out"
+    with pytest.raises(OutputError, match="is not empty"), OutputFolder(target) as staging:
+        (staging / "a").write_text("new")
+        target.mkdir()
+        (target / "theirs").write_text("theirs")
+    assert tree(tmp_path) == {"out": True, "out/theirs": "theirs"}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_in_the_place_is_kept(tmp_path, overwrite):
+    (tmp_path / "out").write_text("file")
+    for path in (tmp_path / "out", tmp_path / "out" / "below"):
+        with (
+            pytest.raises(OutputError) as caught,
+            OutputFolder(path, overwrite=overwrite, marker=MARKER),
+        ):
+            pytest.fail("the block must not run")
+        assert str(path) in str(caught.value)
+    assert tree(tmp_path) == {"out": "file"}
+
+
+def test_the_root_is_refused():
+    with pytest.raises(OutputError, match="expected a folder to make"):
+        OutputFolder("/", overwrite=True, marker=MARKER)
+
+
+def test_a_link_to_a_folder_stays_a_link(old):
+    link = old.parent / "link"
+    link.symlink_to("out")
+    with OutputFolder(link, overwrite=True, marker=MARKER) as staging:
+        (staging / "a").write_text("new")
+    assert link.is_symlink()
+    assert tree(old) == {"a": "new"}
+
+
+def test_what_a_killed_run_left_is_cleared(tmp_path):
+    with OutputFolder(tmp_path / "out") as staging:
+        shutil.copytree(staging, tmp_path / "kept")
+        name = staging.name
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "half").write_text("")
+    with OutputFolder(tmp_path / "out") as staging:
+        assert list(staging.iterdir()) == []
