@@ -134,8 +134,7 @@ def to_float(array: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[An
     elif out.shape != array.shape or out.dtype != wide:
         raise UsageError(
             "to_float",
-            f"expected out of shape {array.shape} and dtype {wide}, "
-            f"found {out.shape} and {out.dtype}",
+            f"expected out of shape {array.shape} and dtype {wide}, found {out.shape} and {out.dtype}",
             f"Pass np.empty({array.shape}, np.{wide}), or leave out away",
         )
     if array.dtype == ml_dtypes.bfloat16:

@@ -96,9 +96,7 @@ class OutputFolder:
         if not os.path.lexists(self.path):
             return
         if not self.path.is_dir():
-            raise OutputError(
-                str(self.path), "expected a folder, found a file", "Give another path"
-            )
+            raise OutputError(str(self.path), "expected a folder, found a file", "Give another path")
         if not any(self.path.iterdir()):
             return
         if not self.overwrite:
@@ -110,8 +108,7 @@ class OutputFolder:
         if not (self.path / self.marker).is_file():
             raise OutputError(
                 str(self.path),
-                f"the folder is not empty and has no {self.marker}, so that it is not one to "
-                "overwrite",
+                f"the folder is not empty and has no {self.marker}, so that it is not one to overwrite",
                 "Give another path, or empty the folder yourself",
             )
 

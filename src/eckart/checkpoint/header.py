@@ -120,9 +120,7 @@ def _header_length(path: Path, head: bytes, size: int) -> int:
             AGAIN,
         )
     if head[8:9] != b"{" or length == 0:
-        raise CheckpointError(
-            str(path), "the header must begin with '{': not a safetensors file", AGAIN
-        )
+        raise CheckpointError(str(path), "the header must begin with '{': not a safetensors file", AGAIN)
     return length
 
 

@@ -135,8 +135,7 @@ def _entry(base: TensorInfo, tuned: TensorInfo) -> PairEntry:
         return PairEntry(name, base, tuned, min(base.shape[0], tuned.shape[0]))
     raise PairError(
         clip(name),
-        f"expected one shape in both, found {base.shape} in {base.file} "
-        f"and {tuned.shape} in {tuned.file}",
+        f"expected one shape in both, found {base.shape} in {base.file} and {tuned.shape} in {tuned.file}",
         "Give the base that the fine-tune started from",
     )
 

@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from eckart.checkpoint.tensorinfo import TensorInfo
 
 
-def find_prefix(
-    base: Mapping[str, TensorInfo], tuned: Mapping[str, TensorInfo]
-) -> tuple[str, bool]:
+def find_prefix(base: Mapping[str, TensorInfo], tuned: Mapping[str, TensorInfo]) -> tuple[str, bool]:
     """Find the prefix that makes the most pairs of equal name and shape.
 
     Parameters

@@ -36,9 +36,7 @@ def parse_object(raw: bytes, where: Path, what: str, *, unique: bool = True) -> 
     except RecursionError:
         raise CheckpointError(str(where), f"{what} is nested too deeply", AGAIN) from None
     except ValueError as error:  # also UnicodeDecodeError, JSONDecodeError, an int of 5000 digits
-        raise CheckpointError(
-            str(where), f"{what} is not valid JSON ({clip(str(error))})", AGAIN
-        ) from error
+        raise CheckpointError(str(where), f"{what} is not valid JSON ({clip(str(error))})", AGAIN) from error
     if not isinstance(found, dict):
         raise CheckpointError(
             str(where), f"{what} must be a JSON object, found a {type(found).__name__}", AGAIN
@@ -59,9 +57,7 @@ def cannot_read(path: Path, error: OSError) -> CheckpointError:
     if isinstance(error, FileNotFoundError):
         return CheckpointError(str(path), "there is no such file or folder", "Check the path")
     if isinstance(error, PermissionError):
-        return CheckpointError(
-            str(path), "reading it is not permitted", f"Try: chmod u+r {path.name}"
-        )
+        return CheckpointError(str(path), "reading it is not permitted", f"Try: chmod u+r {path.name}")
     return CheckpointError(
         str(path), f"it cannot be read ({error.strerror or error})", "Check the path and the disk"
     )

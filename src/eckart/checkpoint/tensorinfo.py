@@ -71,9 +71,7 @@ def parse_entry(path: Path, name: str, entry: object, data: int) -> TensorInfo:
     """
     where = f"{path}: {clip(name)}"
     if not isinstance(entry, dict):
-        raise CheckpointError(
-            where, f"expected a JSON object, found a {type(entry).__name__}", AGAIN
-        )
+        raise CheckpointError(where, f"expected a JSON object, found a {type(entry).__name__}", AGAIN)
     for key in ("dtype", "shape", "data_offsets"):
         if key not in entry:
             raise CheckpointError(where, f"its entry has no {key}", AGAIN)
@@ -109,8 +107,7 @@ def _integers(where: str, key: str, found: object) -> tuple[int, ...]:
         return tuple(found)
     raise CheckpointError(
         where,
-        f"{key} must be a list of at most {MAX_DIMS} integers from 0 to 2**63 - 1, "
-        f"found {_show(found)}",
+        f"{key} must be a list of at most {MAX_DIMS} integers from 0 to 2**63 - 1, found {_show(found)}",
         AGAIN,
     )
 

@@ -131,9 +131,7 @@ def all_values(A: Array, total: float, method: Literal["auto", "lapack", "gram"]
     return Spectrum(values * scale)
 
 
-def factor_matrix(
-    A: Array, goal: Goal, *, total: float, method: Method = "auto", seed: list[int]
-) -> LowRank:
+def factor_matrix(A: Array, goal: Goal, *, total: float, method: Method = "auto", seed: list[int]) -> LowRank:
     """Factor a checked float32 or float64 matrix of known energy; `svd` without its front door."""
     if method not in ("auto", "lapack", "gram", "krylov"):
         raise UsageError(f"method={method!r}", "expected 'auto', 'lapack', 'gram' or 'krylov'")
@@ -262,8 +260,6 @@ def on_gpu(A: Array) -> Array:
     if not torch.cuda.is_available():
         raise MissingExtraError("device='cuda'", "torch sees no GPU", "Leave --device out")
     return torch.from_numpy(A).cuda() if not is_torch(A) else A.cuda()
-
-
 
 
 def with_all_values(A: Array, goal: Goal, total: float) -> LowRank:

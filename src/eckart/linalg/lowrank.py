@@ -136,9 +136,7 @@ class LowRank:
         goal = one_goal("LowRank.truncate", rank=rank, energy=energy, error=error)
         keep = Spectrum(self.s).rank_at(goal)
         left = float((self.s[keep:] ** 2).sum())
-        return replace(
-            self, U=self.U[:, :keep], s=self.s[:keep], Vh=self.Vh[:keep], tail=self.tail + left
-        )
+        return replace(self, U=self.U[:, :keep], s=self.s[:keep], Vh=self.Vh[:keep], tail=self.tail + left)
 
     def __matmul__(self, other: Array) -> Array:
         if isinstance(other, LowRank):
@@ -160,9 +158,7 @@ class LowRank:
         spectrum = self.spectrum and Spectrum(
             self.spectrum.values * size, self.spectrum.tail * size**2, self.spectrum.size
         )
-        return replace(
-            self, U=self.U * sign, s=self.s * size, tail=self.tail * size**2, spectrum=spectrum
-        )
+        return replace(self, U=self.U * sign, s=self.s * size, tail=self.tail * size**2, spectrum=spectrum)
 
     __rmul__ = __mul__
 

@@ -133,6 +133,8 @@ class Spectrum:
         if self.total == 0:
             return None
         end = self.rank_at_energy(KNEE_WINDOW)
+        if end == 1:
+            return 1  # one component holds it all: no curve to bend
         ranks = np.arange(1, end + 1)
         above = self.captured[:end] / self.captured[end - 1] - ranks / end
         best = int(np.argmax(above))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from eckart.errors import UsageError
 
-_SUFFIX = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9}
+_SUFFIX = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
 _BYTES = {"B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2.0**10, "MIB": 2.0**20, "GIB": 2.0**30}
 
 
@@ -43,7 +43,7 @@ class Budget:
         amount = float(match[1]) if match else 0.0
         if match and unit == "%" and 0 < amount <= 100:
             return cls(words, amount / 100, "share")
-        if match and unit in _BYTES and (unit != "B" or "b" in match[2]) and amount > 0:
+        if match and unit in _BYTES and amount > 0:
             return cls(words, amount * _BYTES[unit], "bytes")
         if match and unit in _SUFFIX and amount > 0:
             return cls(words, amount * _SUFFIX[unit], "parameters")

@@ -229,7 +229,7 @@ def _uniform(chosen: list[Candidate], rule: RankRule) -> _Choice:
     short: dict[str, Goal] = {}
     if rule.criterion in ("energy", "error"):
         pooled = _pooled(chosen)
-        wished = Goal(rule.criterion, rule.value).rank(pooled)  # type: ignore[arg-type]
+        wished = Goal(rule.criterion, rule.value).rank(pooled)
         reason = f"the least rank at which all tensors together reach {rule.criterion} {rule.value:g}"
         if wished is None:
             short = {c.name: rule.goal(c.spectrum.size) for c in chosen if not c.spectrum.complete}
@@ -259,9 +259,7 @@ def _pooled(chosen: list[Candidate]) -> Spectrum:
     return Spectrum(np.sqrt(steps), total - float(steps.sum()) if known < size else 0.0, size)
 
 
-def _by_budget(
-    chosen: list[Candidate], rule: RankRule, base_parameters: int, bytes_each: int
-) -> _Choice:
+def _by_budget(chosen: list[Candidate], rule: RankRule, base_parameters: int, bytes_each: int) -> _Choice:
     """Share a budget among all tensors."""
     assert rule.budget is not None
     parameters = rule.budget.parameters(base_parameters, bytes_each)
@@ -277,32 +275,32 @@ def _by_budget(
         ranks |= shaped
         short = {c.name: Goal("rank", ranks[c.name]) for c in live if ranks[c.name] > len(c.spectrum)}
     else:
-        shares = []
-        for c in live:
-            most = c.spectrum.size if rule.max_rank is None else min(rule.max_rank, c.spectrum.size)
-            energies = np.zeros(most)
-            energies[: len(c.spectrum)] = c.spectrum.values[:most] ** 2
-            known = min(most, len(c.spectrum))
-            least = min(rule.shaped(rule.min_rank, c.spectrum.size), most) if rule.min_rank else 0
-            shares.append(Share(energies, c.cost, least, max(known, least)))
-        for c, share, rank in zip(
-            live, shares, allocate(shares, parameters, rule.multiple_of), strict=True
-        ):
+        most = [min(rule.max_rank or c.spectrum.size, c.spectrum.size) for c in live]
+        shares = [_share(c, rule, top) for c, top in zip(live, most, strict=True)]
+        given = allocate(shares, parameters, rule.multiple_of)
+        for c, top, rank in zip(live, most, given, strict=True):
             ranks[c.name] = rank
-            most = c.spectrum.size if rule.max_rank is None else min(rule.max_rank, c.spectrum.size)
-            affordable = min(most, parameters // c.cost)
+            affordable = min(top, parameters // c.cost)
             # All that is known was taken, so more might be worth taking: look further.
             if rank > len(c.spectrum) or (rank == len(c.spectrum) and rank < affordable):
                 short[c.name] = Goal("rank", min(affordable, max(2 * len(c.spectrum), rank)))
     if live and not any(ranks.values()):
         raise UsageError(
             f"budget={rule.budget.text!r}",
-            f"is {parameters:,} parameters; one component costs at least "
-            f"{min(c.cost for c in live):,}",
+            f"is {parameters:,} parameters; one component costs at least {min(c.cost for c in live):,}",
             "Raise --budget",
         )
     words = f"its share of {parameters:,} parameters"
     return ranks, {c.name: words if c.spectrum.total else "unchanged" for c in chosen}, short
+
+
+def _share(c: Candidate, rule: RankRule, most: int) -> Share:
+    """Return what a tensor brings to the division of a budget, from the values known of it."""
+    known = min(most, len(c.spectrum))
+    least = min(rule.shaped(rule.min_rank, c.spectrum.size), most) if rule.min_rank else 0
+    energies = np.zeros(most)
+    energies[:known] = c.spectrum.values[:known] ** 2
+    return Share(energies, c.cost, least, max(known, least))
 
 
 def _uniform_rank_within(live: list[Candidate], parameters: int) -> int:

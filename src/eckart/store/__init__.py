@@ -1,8 +1,8 @@
 """FactorStore, and the pass over two checkpoints that fills it."""
 
-from eckart.store.decide import decide
+from eckart.store.decide import decide, plan
 from eckart.store.fill import factor
 from eckart.store.record import TensorRecord
 from eckart.store.store import FactorStore
 
-__all__ = ["FactorStore", "TensorRecord", "decide", "factor"]
+__all__ = ["FactorStore", "TensorRecord", "decide", "factor", "plan"]

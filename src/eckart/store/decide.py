@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from eckart.checkpoint.dtypes import DTYPES
@@ -77,6 +78,17 @@ def decide(
             say(f"factoring again {len(demands)} of {len(plan.ranks)} tensors to a higher rank: {words}")
         sources = sources or reopen(store)
         store = fill(sources, store.path, demands, **how)
+
+
+def plan(store: FactorStore | str | Path, rule: RankRule | None = None, **wishes: Any) -> RankPlan:
+    """Choose ranks for the tensors of a store. Equivalent to `decide` with the rule in words.
+
+    Examples
+    --------
+    ``eckart.plan(store, energy=0.9)``, ``eckart.plan("store", budget="1%", multiple_of=8)``.
+    """
+    opened = store if isinstance(store, FactorStore) else FactorStore.open(store)
+    return decide(opened, rule or RankRule.of(**wishes))[1]
 
 
 def bytes_of(store: FactorStore) -> int:

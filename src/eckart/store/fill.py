@@ -158,9 +158,7 @@ def factor(
     goes on with the tensors that are missing and ends with the same bytes.
     """
     sources = Sources.open(base, tuned)
-    demands = {
-        s.name: _first_demand(s, rule, max_rank) for s in sources.tensors
-    }
+    demands = {s.name: _first_demand(s, rule, max_rank) for s in sources.tensors}
     return fill(
         sources, store, demands, overwrite=overwrite, workers=workers, executor=executor,
         device=device, progress=progress,
@@ -210,9 +208,7 @@ def fill(
     waiting = {s.name for s, _ in pending}
     try:
         (folder / FACTORS).mkdir(parents=True, exist_ok=True)
-        journal.start(
-            {"format": FORMAT, "sources": described}, [known[n] for n in known if n not in waiting]
-        )
+        journal.start({"format": FORMAT, "sources": described}, [known[n] for n in known if n not in waiting])
         (folder / MANIFEST).unlink(missing_ok=True)
         done = {name: record for name, record in known.items() if name not in waiting}
         for record in _run(pending, folder, workers, executor, device, progress):
@@ -230,9 +226,7 @@ def _widened(demand: Demand, record: TensorRecord | None) -> Demand:
         return demand
     whole = demand.whole or (record.size > 0 and record.known == record.size)
     goal = demand.goal or (Goal("rank", record.rank) if record.rank else None)
-    return replace(
-        demand, goal=goal, whole=whole, noise=demand.noise or record.noise_floor is not None
-    )
+    return replace(demand, goal=goal, whole=whole, noise=demand.noise or record.noise_floor is not None)
 
 
 def _run(
@@ -249,30 +243,45 @@ def _run(
         Task(s.name, s.kind, s.base, s.tuned, s.rows, demand, folder, device=device)
         for s, demand in largest_first
     ]
-    if executor is None:
-        count = workers or _workers(pending)
-        tasks = [replace(t, upcoming=_ahead(tasks, i + count)) for i, t in enumerate(tasks)]
+    if executor is not None:
+        yield from _collect(executor, tasks, Meter(tasks, progress))
+        return
+    meter = Meter(tasks, progress)
+    # Large tensors on the exact route come first and one at a time, with all cores; the rest follow
+    # side by side, each worker with its own share of the cores: many narrow products beat few wide.
+    heavy = [t for t in tasks if _is_heavy(t)]
+    for group, count in ((heavy, 1), ([t for t in tasks if not _is_heavy(t)], os.cpu_count() or 1)):
+        count = min(workers or count, len(group))
+        if not count:
+            continue
+        ahead = [replace(t, upcoming=_ahead(group, i + count)) for i, t in enumerate(group)]
         threads = max(1, (os.cpu_count() or 1) // count)
-        # Few wide products beat many narrow ones, so each worker gets its own share of the cores.
         with threadpool_limits(threads, user_api="blas"), ThreadPoolExecutor(count) as pool:
-            yield from _collect(pool, tasks, progress)
-    else:
-        yield from _collect(executor, tasks, progress)
+            yield from _collect(pool, ahead, meter)
 
 
-def _collect(
-    pool: Executor, tasks: list[Task], progress: Callable[[Progress], None] | None
-) -> Iterable[TensorRecord]:
-    total_bytes = sum(t.nbytes for t in tasks)
+class Meter:
+    """Counts tensors and bytes over all groups of a pass, and tells."""
+
+    def __init__(self, tasks: list[Task], tell: Callable[[Progress], None] | None) -> None:
+        self.total, self.total_bytes = len(tasks), sum(t.nbytes for t in tasks)
+        self.done = self.bytes_done = 0
+        self.tell = tell
+
+    def add(self, task: Task) -> None:
+        """Count one finished tensor."""
+        self.done += 1
+        self.bytes_done += task.nbytes
+        if self.tell is not None:
+            self.tell(Progress(self.done, self.total, self.bytes_done, self.total_bytes, task.name))
+
+
+def _collect(pool: Executor, tasks: list[Task], meter: Meter) -> Iterable[TensorRecord]:
     futures: dict[Future[TensorRecord], Task] = {pool.submit(run_task, t): t for t in tasks}
-    bytes_done = 0
     try:
-        for done, future in enumerate(as_completed(futures), 1):
-            record = future.result()
-            bytes_done += futures[future].nbytes
-            yield record
-            if progress is not None:
-                progress(Progress(done, len(tasks), bytes_done, total_bytes, record.name))
+        for future in as_completed(futures):
+            yield future.result()
+            meter.add(futures[future])
     finally:
         for future in futures:
             future.cancel()
@@ -286,19 +295,14 @@ def _ahead(tasks: list[Task], index: int) -> tuple[TensorInfo, ...]:
     return tuple(info for info in (task.base, task.tuned) if info is not None)
 
 
-def _workers(pending: list[tuple[Source, Demand]]) -> int:
-    """Return how many tensors to hold at once: one per core, unless the exact route meets large ones."""
-    cores = os.cpu_count() or 1
-    heavy = any(
-        s.tuned.size > LIGHT and (d.whole or (d.goal is not None and d.goal.kind not in ("rank", "above")))
-        for s, d in pending
-    )
-    return max(1, min(1 if heavy else cores, len(pending)))
+def _is_heavy(task: Task) -> bool:
+    """Whether a tensor is large and may take the exact route, which needs several times its size."""
+    goal = task.demand.goal
+    exact = task.demand.whole or (goal is not None and goal.kind not in ("rank", "above"))
+    return task.tuned.size > LIGHT and exact
 
 
-def _known_records(
-    folder: Path, described: dict[str, Any], overwrite: bool
-) -> dict[str, TensorRecord]:
+def _known_records(folder: Path, described: dict[str, Any], overwrite: bool) -> dict[str, TensorRecord]:
     """Return the records a folder holds of the same sources, from its manifest or its journal."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return {}
@@ -319,7 +323,9 @@ def _known_records(
         return {r.name: r for r in records}
     if not overwrite:
         raise StoreError(
-            str(folder), _what_changed(sources, described), "Add --overwrite to factor again, or name another folder"
+            str(folder),
+            _what_changed(sources, described),
+            "Add --overwrite to factor again, or name another folder",
         )
     for name in (MANIFEST, JOURNAL, SPECTRA):
         (folder / name).unlink(missing_ok=True)

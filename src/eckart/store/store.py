@@ -102,9 +102,7 @@ class FactorStore:
         if name not in self._spectra:
             self._load_spectra()
         if name not in self._spectra:
-            raise StoreError(
-                f"{self.path / SPECTRA}: {name}", "is missing", "Factor again with --overwrite"
-            )
+            raise StoreError(f"{self.path / SPECTRA}: {name}", "is missing", "Factor again with --overwrite")
         return Spectrum(self._spectra[name], record.tail, record.size)
 
     def factors(self, name: str, rank: int | None = None) -> LowRank:

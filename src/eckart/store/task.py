@@ -82,9 +82,7 @@ def _with_factors(task: Task, record: TensorRecord, delta: Delta) -> TensorRecor
         assert found.spectrum is not None
         spectrum = found.spectrum
     else:
-        found = factor_matrix(
-            matrix, goal, total=delta.energy, seed=seed_for(task.seed, task.name)
-        )
+        found = factor_matrix(matrix, goal, total=delta.energy, seed=seed_for(task.seed, task.name))
         assert found.spectrum is not None
         spectrum = found.spectrum
     if spectrum.complete and len(spectrum):
@@ -118,6 +116,3 @@ def _own_goal(demand: Demand, size: int, delta: Delta) -> Goal | None:
     if goal.kind == "above":
         return Goal("above", delta.noise_floor or 0.0)
     return goal
-
-
-

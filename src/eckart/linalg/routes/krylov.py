@@ -237,5 +237,3 @@ def _next_block(width: int, spectrum: Spectrum, goal: Goal) -> int:
 def seed_for(seed: int, name: str = "") -> list[int]:
     """Return a seed that depends on the user's seed and a tensor's name, the same in every process."""
     return [seed, *name.encode()]
-
-

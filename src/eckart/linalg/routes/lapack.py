@@ -29,9 +29,7 @@ def full_svd(A: Array) -> tuple[Array, NDArray[np.float64], Array]:
     try:
         U, s, Vh = scipy.linalg.svd(host, full_matrices=False, check_finite=False)
     except np.linalg.LinAlgError:
-        U, s, Vh = scipy.linalg.svd(
-            host, full_matrices=False, check_finite=False, lapack_driver="gesvd"
-        )
+        U, s, Vh = scipy.linalg.svd(host, full_matrices=False, check_finite=False, lapack_driver="gesvd")
     return ops.like(U, A), s.astype(np.float64) * scale, ops.like(Vh, A)
 
 

@@ -1,0 +1,277 @@
+"""The main job: two checkpoints in, an adapter of proven rank out."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eckart.adapter.adapter import Adapter, Module
+from eckart.adapter.carried import Leftover, carry_dense, leftovers
+from eckart.adapter.peft import CONFIG, write_peft
+from eckart.adapter.statement import FORMAT, relative, rounded, stored_error, versions
+from eckart.checkpoint import DTYPES, Checkpoint, OutputFolder
+from eckart.checkpoint.kinds import is_head, is_tied, kind_of, module_of
+from eckart.errors import AdapterError, OutputError, PairError, UsageError
+from eckart.rank import RankPlan, RankRule
+from eckart.store import FactorStore, decide
+from eckart.store.fill import Progress, Sources, demand_for, fill
+from eckart.store.record import Demand
+
+ADAPTER_DTYPES = ("F32", "F16", "BF16", "F64")
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What `extract` did: the plan, the adapter as written, and what it could not carry."""
+
+    path: Path
+    plan: RankPlan
+    adapter: Adapter
+    leftovers: tuple[Leftover, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def statement(self) -> dict[str, Any]:
+        """What ``eckart.json`` holds."""
+        return self.adapter.statement
+
+
+def extract(
+    base: str | Path,
+    tuned: str | Path,
+    out: str | Path,
+    *,
+    rule: RankRule | None = None,
+    plan: RankPlan | None = None,
+    store: str | Path | None = None,
+    dtype: str | None = None,
+    embeddings: bool = False,
+    modules_to_save: bool = False,
+    base_name: str | None = None,
+    overwrite: bool = False,
+    workers: int | None = None,
+    device: str = "cpu",
+    progress: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None] | None = None,
+    **wishes: Any,
+) -> Extraction:
+    """Extract a LoRA adapter from a fine-tune, and state its error.
+
+    Parameters
+    ----------
+    base, tuned : path
+        Checkpoints: a ``.safetensors`` file or a Hugging Face folder.
+    out : path
+        Folder of the adapter, made whole or not at all.
+    rule : RankRule, optional
+        How ranks are chosen; or give the rule's words directly: ``energy=0.9``, ``budget="1%"``,
+        ``rank=16, max_rank=64`` (see `RankRule.of`).
+    plan : RankPlan, optional
+        Ranks chosen before, in place of a rule.
+    store : path, optional
+        A FactorStore to use, or to make and keep; without it a temporary one.
+    dtype : {"F32", "F16", "BF16", "F64"}, optional
+        Of the factors; the tuned checkpoint's by default (BF16 for float8).
+    embeddings : bool
+        Also give embedding tables factors. Few servers load them.
+    modules_to_save : bool
+        Carry whole what factors cannot: norms, biases, new rows. vLLM and llama.cpp refuse these.
+    base_name : str, optional
+        What the adapter calls its base; ``base`` by default.
+    overwrite : bool
+        Replace an adapter that is there.
+
+    Returns
+    -------
+    Extraction
+
+    Raises
+    ------
+    InputError
+        Some kind of it, with nothing written.
+
+    Notes
+    -----
+    Every factor pair is B = U sqrt(S), A = sqrt(S) Vh with alpha = r, so that the scale is 1 in
+    every program that loads it. Errors are measured on the rounded factors.
+    """
+    if rule is not None and wishes:
+        raise UsageError("eckart.extract", f"expected a rule or its words, got both: {', '.join(wishes)}")
+    if rule is None and plan is None:
+        rule = RankRule.of(**wishes)
+    if dtype is not None and dtype not in ADAPTER_DTYPES:
+        raise UsageError(f"dtype={dtype!r}", f"expected one of {', '.join(ADAPTER_DTYPES)}")
+    target = Path(out)
+    how: dict[str, Any] = {"workers": workers, "device": device, "progress": progress}
+    with OutputFolder(target, overwrite=overwrite, marker=CONFIG) as staging:
+        _refuse_overlap(target, base, tuned, store)
+        sources = Sources.open(base, tuned)
+        folder = Path(store) if store is not None else staging / ".store"
+        filled = _filled(sources, folder, rule, plan, embeddings, how)
+        if all(r.energy == 0 for r in filled):
+            raise PairError(
+                f"{base} and {tuned}", "hold the same weights, so there is no update to extract",
+                "Check that the second is the fine-tuned one",
+            )  # fmt: skip
+        number = DTYPES[dtype] if dtype else _usual_dtype(filled)
+        if plan is None:
+            assert rule is not None
+            filled, plan = decide(
+                filled, rule, embeddings=embeddings, bytes_each=number.itemsize,
+                sources=sources, say=say, **how,
+            )  # fmt: skip
+        result = _build(filled, sources, plan, number, modules_to_save, str(base_name or base))
+        if store is None:
+            shutil.rmtree(folder)
+        assert sources.base is not None
+        write_peft(
+            staging,
+            result.adapter,
+            base_name=str(base_name or base),
+            base_modules=_modules(sources.base, sources),
+            base_config=sources.base.config or sources.tuned.config,
+        )
+    return Extraction(target, plan, result.adapter, result.leftovers, sources.notes)
+
+
+def _filled(
+    sources: Sources,
+    folder: Path,
+    rule: RankRule | None,
+    plan: RankPlan | None,
+    embeddings: bool,
+    how: Mapping[str, Any],
+) -> FactorStore:
+    """Open the store if there is one of these files, else factor just what the wish needs."""
+    if (folder / "manifest.json").is_file():
+        return fill(sources, folder, {}, **how)  # checks that the sources are the same
+    kinds = ("linear", "conv1d", "embedding") if embeddings else ("linear", "conv1d")
+    demands: dict[str, Demand] = {}
+    for s in sources.tensors:
+        if s.kind not in kinds or len(s.shape) != 2:
+            continue
+        if plan is not None:
+            rank = plan.ranks.get(s.name, 0)
+            if rank:
+                demands[s.name] = demand_for(RankRule.of(rank=rank), min(s.shape))
+        elif rule is not None and rule.selects(s.name):
+            demands[s.name] = demand_for(rule, min(s.shape))
+    return fill(sources, folder, demands, **how)
+
+
+@dataclass(frozen=True)
+class _Built:
+    adapter: Adapter
+    leftovers: tuple[Leftover, ...]
+
+
+def _build(
+    store: FactorStore,
+    sources: Sources,
+    plan: RankPlan,
+    dtype: np.dtype[Any],
+    modules_to_save: bool,
+    base_name: str,
+) -> _Built:
+    """Cut the factors to the plan, round them, and measure what the rounded ones leave out."""
+    unknown = [name for name in plan.ranks if name not in store.records]
+    if unknown:
+        raise UsageError(f"plan: {unknown[0]}", "is not a tensor of these checkpoints")
+    modules: dict[str, Module] = {}
+    errors: dict[str, dict[str, Any]] = {}
+    left_out = whole = 0.0
+    for name, rank in plan.ranks.items():
+        if not rank:
+            continue
+        record = store.record(name)
+        module, energy = _module(store, name, rank, dtype)
+        modules[module.name] = module
+        left_out += energy
+        whole += record.energy
+        errors[module.name] = {
+            "rank": module.rank,
+            "error": relative(energy, record.energy),
+            "update": float(np.sqrt(record.energy)),
+            "rank_bounds": record.rank_bounds if record.rank == rank else None,
+        }
+        head = _tied_head(name, record.kind, sources)
+        if head is not None:
+            modules[head] = Module(head, "linear", module.left, module.right)
+            errors[head] = {**errors[module.name], "tied": module.name}
+    if not modules and not modules_to_save:
+        raise AdapterError("plan", "gives every tensor rank 0, so the adapter would be empty", "Ask for more")
+    adapter = Adapter(modules)
+    rest = leftovers(store, sources, plan)
+    if modules_to_save:
+        rest = carry_dense(adapter, rest, sources, dtype)
+    everything = sum(r.energy for r in store) + sum(item.energy for item in rest if item.extra)
+    lost = left_out + sum(item.energy for item in rest if not item.carried)
+    adapter.statement = {
+        "format": FORMAT,
+        "base": base_name,
+        "dtype": dtype.name,
+        "rule": plan.rule,
+        "error": relative(left_out, whole),
+        "error_of_whole_change": relative(lost, everything),
+        "parameters": adapter.parameters,
+        "modules": errors,
+        "not_carried": [item.to_json(everything) for item in rest if not item.carried],
+        "carried_whole": [item.to_json(everything) for item in rest if item.carried],
+        "plan": plan.to_json(),
+        "versions": versions(),
+    }
+    return _Built(adapter, tuple(rest))
+
+
+def _module(store: FactorStore, name: str, rank: int, dtype: np.dtype[Any]) -> tuple[Module, float]:
+    """Return a module with its factors rounded to ``dtype``, and the energy it leaves out."""
+    update = store.factors(name, rank)
+    left, right = update.factors()
+    with np.errstate(over="ignore"):
+        module = Module(module_of(name), store.record(name).kind, rounded(left, dtype), rounded(right, dtype))
+    if not all(np.isfinite(f).all() for f in module.float_factors()):
+        raise OutputError(name, f"its factors overflow {dtype.name}", "Choose --dtype BF16 or F32")
+    return module, stored_error(update, module)
+
+
+def _tied_head(name: str, kind: str, sources: Sources) -> str | None:
+    """Return the output layer that shares this embedding's weight, so that both get its factors."""
+    if kind != "embedding" or "position" in name or "token_type" in name or name.endswith("wpe.weight"):
+        return None
+    names = sources.tuned.names()
+    if not is_tied(names, sources.tuned.config) or any(is_head(n) for n in names):
+        return None
+    architectures = sources.tuned.config.get("architectures") or [""]
+    return "lm_head" if "LM" in str(architectures[0]) else None
+
+
+def _modules(base: Checkpoint, sources: Sources) -> list[str]:
+    """Return all module paths of the base that have a two-axis weight, in the names of the adapter."""
+    full = {s.base.name: s.name for s in sources.tensors if s.base is not None}
+    kinds = ("linear", "conv1d", "embedding")
+    return [
+        module_of(full.get(name, name))
+        for name, info in base.tensors.items()
+        if kind_of(name, info.shape, base.config) in kinds
+    ]
+
+
+def _usual_dtype(store: FactorStore) -> np.dtype[Any]:
+    """Return the dtype that most of the tuned checkpoint's matrices have; BF16 for float8."""
+    sizes: dict[str, int] = {}
+    for r in store:
+        if r.is_matrix:
+            sizes[r.tuned_dtype] = sizes.get(r.tuned_dtype, 0) + r.shape[0] * r.shape[1]
+    usual = max(sizes, key=lambda d: sizes[d], default="F32")
+    return DTYPES[usual if usual in ADAPTER_DTYPES else "BF16"]
+
+
+def _refuse_overlap(out: Path, base: str | Path, tuned: str | Path, store: str | Path | None) -> None:
+    for name, given in (("base", base), ("tuned", tuned), ("store", store)):
+        if given is not None and Path(given).resolve() == out.resolve():
+            raise OutputError(str(out), f"is the {name} itself", "Name another folder for the adapter")

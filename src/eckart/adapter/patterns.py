@@ -1,0 +1,82 @@
+"""The names PEFT's configuration needs: which modules, and which of them have another rank."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+
+def target_modules(adapted: Iterable[str], existing: Iterable[str]) -> list[str]:
+    """Return the shortest list that PEFT expands to just the adapted modules.
+
+    Parameters
+    ----------
+    adapted : iterable of str
+        Module paths that have factors.
+    existing : iterable of str
+        All module paths of the base that PEFT could wrap.
+
+    Notes
+    -----
+    PEFT takes an entry for every module whose path equals it or ends in ``"." + entry``. A last
+    component (``q_proj``) is used where all modules of that name are adapted; otherwise the full
+    paths are, since a suffix would also wrap layers that have no factors.
+
+    Examples
+    --------
+    >>> target_modules(["h.0.q", "h.1.q", "h.0.k"], ["h.0.q", "h.1.q", "h.0.k", "h.1.k"])
+    ['h.0.k', 'q']
+    """
+    adapted, existing = set(adapted), set(existing)
+    by_leaf: dict[str, set[str]] = defaultdict(set)
+    for name in existing | adapted:
+        by_leaf[name.rpartition(".")[2]].add(name)
+    targets: list[str] = []
+    for leaf, names in by_leaf.items():
+        chosen = names & adapted
+        if chosen == names:
+            targets.append(leaf)
+        else:
+            targets.extend(chosen)
+    return sorted(targets)
+
+
+def rank_pattern(ranks: Mapping[str, int], default: int) -> dict[str, int]:
+    """Return one regular expression per rank that differs from the default.
+
+    PEFT tries every key on every module, so a key per module costs the square of their number. Here
+    there are at most as many keys as distinct ranks, and names that differ in one layer number
+    are folded into one alternation.
+
+    Examples
+    --------
+    >>> rank_pattern({"h.0.q": 4, "h.1.q": 4, "h.2.q": 8, "head": 2}, default=8)
+    {'head': 2, 'h\\\\.(?:0|1)\\\\.q': 4}
+    """
+    groups: dict[int, list[str]] = defaultdict(list)
+    for name, rank in ranks.items():
+        if rank != default:
+            groups[rank].append(name)
+    return {_alternation(groups[rank]): rank for rank in sorted(groups)}
+
+
+def _alternation(names: list[str]) -> str:
+    """Return a regular expression that matches just these names."""
+    templates: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name in names:
+        # Only the first number is folded: it is the layer, and later ones (experts) multiply.
+        match = re.search(r"(?<=\.)\d+(?=\.)", name)
+        if match:
+            templates[name[: match.start()], name[match.end() :]].append(match[0])
+        else:
+            templates[name, ""].append("")
+    parts = []
+    for (before, after), numbers in templates.items():
+        head, tail = re.escape(before), re.escape(after)
+        if numbers == [""]:
+            parts.append(head)
+        else:
+            layer = numbers[0] if len(numbers) == 1 else f"(?:{'|'.join(numbers)})"
+            parts.append(f"{head}{layer}{tail}")
+    return parts[0] if len(parts) == 1 else f"(?:{'|'.join(parts)})"

@@ -1,0 +1,67 @@
+"""The program `eckart`: its commands, and one place where every error becomes one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from eckart.cli import demo, extract, factor, inspect, plan, verify
+from eckart.errors import CheckFailedError, EckartError
+from eckart.version import __version__
+
+EPILOG = "Results go to stdout, progress to stderr. Exit 0: done; 1: a check failed; 2: bad input."
+
+app = typer.Typer(
+    name="eckart",
+    help="Find the rank of a weight update and turn it into a LoRA adapter you can prove is right.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="markdown",
+)
+app.command("demo")(demo.demo)
+app.command("inspect")(inspect.inspect)
+app.command("factor")(factor.factor)
+app.command("plan")(plan.plan)
+app.command("extract")(extract.extract)
+app.command("verify")(verify.verify)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True),
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the program; an error is one line on stderr, never a stack trace."""
+    try:
+        app()
+    except EckartError as error:
+        _fail(str(error), 1 if isinstance(error, CheckFailedError) else 2)
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does: that is no error, and Python must not
+        # try to flush into the closed pipe on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except MemoryError:
+        _fail("out of memory. Try --workers 1, or a smaller --rank.", 2)
+    except Exception as error:  # the last resort: a bug of ours, said so
+        if os.environ.get("ECKART_DEBUG"):
+            raise
+        _fail(
+            f"internal error: {type(error).__name__}: {error}. This is a bug in eckart; "
+            "set ECKART_DEBUG=1 to see where, and please report it.",
+            2,
+        )
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"eckart: {message}", file=sys.stderr)
+    sys.exit(code)

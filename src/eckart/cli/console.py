@@ -1,0 +1,103 @@
+"""Printing: tables and JSON on stdout, progress and remarks on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from eckart.store.fill import Progress
+
+WIDE = 220  # columns where stdout is not a terminal, so that nothing is cut in a file or a pipe
+
+
+def out() -> Console:
+    """Return the console for results."""
+    return Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, soft_wrap=True)
+
+
+def err() -> Console:
+    """Return the console for progress and remarks."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(data: Any) -> None:
+    """Print one JSON document."""
+    sys.stdout.write(json.dumps(data, indent=1, allow_nan=False, default=str) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
+    """Print a table; all columns but the first are right-aligned."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True, overflow="fold")
+    for row in rows:
+        table.add_row(*("-" if cell is None else str(cell) for cell in row))
+    console = out()
+    console.print(table, soft_wrap=False, crop=False)
+
+
+def say(message: str, quiet: bool = False) -> None:
+    """Print a remark on stderr."""
+    if not quiet:
+        err().print(message, markup=False)
+
+
+@contextmanager
+def progress_bar(quiet: bool, words: str) -> Iterator[Callable[[Progress], None] | None]:
+    """Show a bar with tensors, bytes, bytes per second and time left; nothing if quiet or not a terminal."""
+    console = err()
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[tensors]}"),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(words, total=None, tensors="")
+
+        def tell(step: Progress) -> None:
+            bar.update(
+                task,
+                completed=step.bytes_done,
+                total=step.bytes_total,
+                tensors=f"{step.done}/{step.total} tensors",
+            )
+
+        yield tell
+
+
+def size(number: float) -> str:
+    """Return bytes in words: 1,536 -> '1.5 kB'."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(number) < 1000 or unit == "GB":
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    raise AssertionError("unreachable")
+
+
+def percent(share: float | None, digits: int = 1) -> str | None:
+    """Return a share as a percentage."""
+    return None if share is None else f"{100 * share:.{digits}f}%"
+
+
+def figure(number: float | None, digits: int = 3) -> str | None:
+    """Return a number to a few significant digits."""
+    return None if number is None else f"{number:.{digits}g}"
+
+
+def shape(axes: Sequence[int]) -> str:
+    """Return a shape: (3, 4) -> '3x4'."""
+    return "x".join(str(n) for n in axes)

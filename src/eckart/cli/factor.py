@@ -1,0 +1,50 @@
+"""`eckart factor`: the pass, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eckart.cli import console
+from eckart.cli import options as opt
+from eckart.store import factor as fill_store
+from eckart.store.fill import MAX_RANK
+
+
+def factor(
+    base: opt.Base,
+    tuned: opt.Tuned,
+    store: Annotated[Path, typer.Argument(help="Folder to make, or to go on with.", show_default=False)],
+    max_rank: Annotated[
+        int, typer.Option("--max-rank", min=1, help="Components to hold per tensor.")
+    ] = MAX_RANK,
+    workers: opt.Workers = None,
+    device: opt.Device = "cpu",
+    overwrite: opt.Overwrite = False,
+    quiet: opt.Quiet = False,
+    json: opt.Json = False,
+) -> None:
+    """Factor every update once: all singular values, and factors up to --max-rank.
+
+    Every later rank, rule and budget is read off the store in milliseconds. Stopped at any moment,
+    the same command goes on where it was.
+
+    Example: **eckart factor base/ tuned/ store/**
+    """
+    with console.progress_bar(quiet, "factoring") as bar:
+        done = fill_store(
+            base, tuned, store, max_rank=max_rank, overwrite=overwrite, workers=workers,
+            device=device, progress=bar,
+        )  # fmt: skip
+    held = [r for r in done if r.rank]
+    if json:
+        console.print_json({"store": str(store), "tensors": [r.to_json() for r in done]})
+        return
+    console.out().print(
+        f"{store}: {len(done)} tensors, {len(held)} with factors up to rank "
+        f"{max((r.rank for r in held), default=0)}",
+        markup=False,
+    )
+    console.say(f"Next: eckart plan {store} --energy 0.9", quiet)

@@ -1,0 +1,129 @@
+"""`eckart inspect`: look before you cut."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from eckart.cli import console
+from eckart.cli import options as opt
+from eckart.store import FactorStore
+from eckart.store.estimate import Estimate, estimate
+from eckart.store.fill import Sources, fill
+from eckart.store.record import Demand
+from eckart.store.summary import ENERGIES, LayerSummary, diagnose, summarise
+
+
+def inspect(
+    base: Annotated[
+        Path, typer.Argument(help="The base checkpoint, or one checkpoint alone.", show_default=False)
+    ],
+    tuned: Annotated[
+        Path | None, typer.Argument(help="The fine-tuned checkpoint.", show_default=False)
+    ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", help="Read this store, or make it and keep it.", show_default=False),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read headers only; say what a pass would cost.")
+    ] = False,
+    workers: opt.Workers = None,
+    device: opt.Device = "cpu",
+    quiet: opt.Quiet = False,
+    json: opt.Json = False,
+) -> None:
+    """Show every layer's update: its size, its spectrum, and the rank each wish would take.
+
+    Examples: **eckart inspect base/ tuned/** · **eckart inspect base/ tuned/ --dry-run** ·
+    **eckart inspect model/** (one checkpoint: its weights' own spectra)
+    """
+    sources = Sources.open(None, base) if tuned is None else Sources.open(base, tuned)
+    for note in sources.notes:
+        console.say(f"note: {note}", quiet)
+    if dry_run:
+        print_estimate(estimate(sources), json)
+        return
+    with tempfile.TemporaryDirectory(prefix="eckart-") as scratch:
+        with console.progress_bar(quiet, "factoring") as bar:
+            filled = fill(
+                sources, store or Path(scratch) / "store", _values_only(sources), workers=workers,
+                device=device, progress=bar,
+            )  # fmt: skip
+        rows = summarise(filled)
+        remarks = diagnose(filled, rows)
+        if json:
+            console.print_json(
+                {"layers": [r.to_json() for r in rows], "diagnosis": remarks, "notes": list(sources.notes)}
+            )
+            return
+        print_layers(filled, rows)
+    for remark in remarks:
+        console.out().print(remark, markup=False)
+
+
+def _values_only(sources: Sources) -> dict[str, Demand]:
+    return {
+        s.name: Demand(None, whole=True, noise=True)
+        for s in sources.tensors
+        if s.kind in ("linear", "conv1d", "embedding") and len(s.shape) == 2
+    }
+
+
+def print_layers(store: FactorStore, rows: list[LayerSummary]) -> None:
+    """Print the table of layers, and a line of totals."""
+    cells: list[list[Any]] = [
+        [
+            r.name.removesuffix(".weight"),
+            console.shape(r.shape),
+            console.figure(r.relative),
+            console.figure(r.sigma_1),
+            console.figure(r.stable_rank),
+            console.figure(r.effective_rank),
+            *r.ranks.values(),
+            r.knee,
+            r.above_noise,
+            r.decay,
+            console.percent(r.unchanged, 0),
+        ]
+        for r in rows
+    ]
+    console.print_table(
+        ["layer", "shape", "|dW|/|W|", "sigma_1", "stable", "effective",
+         *(f"r{e:.0%}".rstrip("%") for e in ENERGIES), "knee", "above noise", "decay", "unchanged"],
+        cells,
+    )  # fmt: skip
+    total = sum(r.energy for r in store)
+    shown = sum(r.energy for r in rows)
+    if not store.single and total:
+        console.out().print(
+            f"\n{len(rows)} matrices hold {console.percent(shown / total)} of the change's energy; "
+            f"{len(store) - len(rows)} other tensors hold the rest",
+            markup=False,
+        )
+
+
+def print_estimate(cost: Estimate, json: bool) -> None:
+    """Print what a pass would cost."""
+    if json:
+        console.print_json(cost.to_json())
+        return
+    console.print_table(
+        ["", "value"],
+        [
+            ["tensors", f"{cost.tensors} ({cost.matrices} matrices)"],
+            ["parameters", f"{cost.parameters:,}"],
+            ["to read", console.size(cost.bytes_read)],
+            ["rank 32", f"{cost.flops_leading:.2g} flops, about {_minutes(cost.seconds_leading)} here"],
+            ["all singular values", f"{cost.flops_whole:.2g} flops, about {_minutes(cost.seconds_whole)} here"],
+            ["peak memory", console.size(cost.peak_bytes)],
+            *[[f"adapter, rank {r}", console.size(b)] for r, b in cost.adapter_bytes.items()],
+        ],
+    )  # fmt: skip
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 90 else f"{seconds / 60:.1f} min"

@@ -1,0 +1,84 @@
+"""`eckart plan`: ranks from a store, by a rule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from eckart.checkpoint import write_json
+from eckart.cli import console
+from eckart.cli import options as opt
+from eckart.rank import RankPlan
+from eckart.store import FactorStore, decide
+from eckart.store.decide import bytes_of
+
+
+def plan(
+    store: Annotated[Path, typer.Argument(help="A store made by eckart factor.", show_default=False)],
+    rank: opt.Rank = None,
+    energy: opt.Energy = None,
+    error: opt.Error = None,
+    ratio: opt.Ratio = None,
+    knee: opt.Knee = False,
+    noise_floor: opt.NoiseFloor = False,
+    budget: opt.BudgetText = None,
+    min_rank: opt.MinRank = 0,
+    max_rank: opt.MaxRank = None,
+    multiple_of: opt.MultipleOf = 1,
+    uniform: opt.Uniform = False,
+    include: opt.Include = None,
+    exclude: opt.Exclude = None,
+    embeddings: Annotated[bool, typer.Option("--embeddings", help="Plan embedding tables too.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the plan as JSON.", show_default=False)
+    ] = None,
+    workers: opt.Workers = None,
+    device: opt.Device = "cpu",
+    quiet: opt.Quiet = False,
+    json: opt.Json = False,
+) -> None:
+    """Choose a rank for every tensor, from a store, by one rule.
+
+    Examples: **eckart plan store/ --energy 0.9 --max-rank 64** · **eckart plan store/ --budget 1%**
+    """
+    rule = opt.rule_of(locals())
+    with console.progress_bar(quiet, "factoring") as bar:
+        opened, chosen = decide(
+            FactorStore.open(store), rule, embeddings=embeddings, workers=workers, device=device,
+            progress=bar, say=lambda words: console.say(words, quiet),
+        )  # fmt: skip
+    if out is not None:
+        write_json(out, chosen.to_json())
+    if json:
+        console.print_json(chosen.to_json())
+        return
+    print_plan(opened, chosen)
+
+
+def print_plan(store: FactorStore, chosen: RankPlan) -> None:
+    """Print a plan: a row a tensor, and the totals."""
+    rows: list[list[Any]] = []
+    for name, rank in chosen.ranks.items():
+        record, spectrum = store.record(name), store.spectrum(name)
+        kept = spectrum.energy(min(rank, len(spectrum)))
+        rows.append(
+            [name, console.shape(record.shape), rank, console.percent(kept),
+             f"{rank * sum(record.shape):,}", chosen.reasons[name]]
+        )  # fmt: skip
+    console.print_table(["tensor", "shape", "rank", "energy", "parameters", "why"], rows)
+    share = chosen.parameters / max(store.base_parameters, 1)
+    bytes_each = bytes_of(store)
+    console.out().print(
+        f"\n{chosen.rule}: {chosen.parameters:,} parameters ({console.percent(share, 2)} of the base, "
+        f"{console.size(chosen.parameters * bytes_each)}), energy {console.percent(chosen.energy)}, "
+        f"error {chosen.error:.4f}",
+        markup=False,
+    )
+    if chosen.dense:
+        console.out().print(
+            f"{len(chosen.dense)} tensors are no smaller as factors than as a dense update: "
+            f"{', '.join(chosen.dense[:3])}{', ...' if len(chosen.dense) > 3 else ''}",
+            markup=False,
+        )

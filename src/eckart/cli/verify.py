@@ -1,0 +1,60 @@
+"""`eckart verify`: the stated errors, recomputed from the files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eckart.adapter import verify as verify_adapter
+from eckart.cli import console
+from eckart.cli import options as opt
+from eckart.errors import CheckFailedError
+
+
+def verify(
+    base: opt.Base,
+    tuned: opt.Tuned,
+    adapter: Annotated[Path, typer.Argument(help="Folder of a PEFT adapter.", show_default=False)],
+    quiet: opt.Quiet = False,
+    json: opt.Json = False,
+) -> None:
+    """Recompute every layer's error from the three sets of files alone.
+
+    Exits 1 if an error that the adapter states is off by more than rounding. An adapter of another
+    tool states none; its errors are measured all the same.
+
+    Example: **eckart verify base/ tuned/ adapter/**
+    """
+    found = verify_adapter(base, tuned, adapter)
+    if json:
+        console.print_json(
+            {
+                "holds": found.holds,
+                "error": found.error,
+                "stated": found.stated,
+                "problems": list(found.problems),
+                "modules": [{**vars(m), "holds": m.holds} for m in found.modules],
+            }
+        )
+    else:
+        console.print_table(
+            ["module", "rank", "measured", "stated", "holds"],
+            [
+                [m.name, m.rank, f"{m.error:.6f}", None if m.stated is None else f"{m.stated:.6f}",
+                 "-" if m.stated is None else "yes" if m.holds else "NO"]
+                for m in found.modules
+            ],
+        )  # fmt: skip
+        stated = "nothing stated" if found.stated is None else f"stated {found.stated:.6f}"
+        console.out().print(f"\nall modules together: measured {found.error:.6f}, {stated}", markup=False)
+        for problem in found.problems:
+            console.out().print(problem, markup=False)
+    if not found.holds:
+        wrong = [m.name for m in found.modules if not m.holds]
+        raise CheckFailedError(
+            str(adapter),
+            f"what it states does not hold ({len(wrong)} modules, {len(found.problems)} other problems)",
+            "Extract it again, or check that these are the checkpoints it was made from",
+        )
