@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 SCALE = 0.02  # standard deviation of a weight
 UPDATE = 2e-2  # ||update|| / ||weight||
 DECAY = 0.7  # sigma_i ~ i ** -DECAY
-COLUMNS = 512  # singular values that are built one by one; past them the noise is as high as they are
+COLUMNS = 512  # singular values built one by one; past them the noise is as high as they are
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Shape:
         return self.heads or max(1, self.hidden // (128 if self.hidden >= 4096 else 64))
 
     def __str__(self) -> str:
-        return f"hidden {self.hidden}, intermediate {self.intermediate}, {self.layers} layers"
+        depth = "1 layer" if self.layers == 1 else f"{self.layers} layers"
+        return f"hidden {self.hidden}, intermediate {self.intermediate}, {depth}"
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Yield every tensor's name and shape, in the order of the file."""
@@ -140,7 +141,7 @@ def _write_tensor(
 
 
 def _header(shape: Shape) -> bytes:
-    """Return the first bytes of a safetensors file: the header's length, and where each tensor is."""
+    """Return the first bytes of a safetensors file: the header, and its length before it."""
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     at = 0
     for name, size in shape.tensors():

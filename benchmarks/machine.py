@@ -1,4 +1,8 @@
-"""What the machine is and how fast it is: the two rates that a floor is made of, and the versions."""
+"""What the machine is and how fast it is: the two rates that a floor is made of, and the versions.
+
+Run as a program it prints the rate of products: in a process of its own, because the thread pools
+of other libraries, spinning between their calls, slow those of this one many times over.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,12 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_info
+
+from eckart.version import __version__
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+PAUSE = 0.3  # seconds before a timing, in which the threads of whoever ran before go to sleep
 
 
 def cores() -> int:
@@ -23,13 +30,19 @@ def cores() -> int:
 
 
 def best_seconds(work: Callable[[], object], most: int = 5, patience: float = 10.0) -> float:
-    """Return the best time of up to ``most`` runs; past ``patience`` seconds none is begun."""
+    """Return the best time of a few runs."""
+    return min(all_seconds(work, most, patience))
+
+
+def all_seconds(work: Callable[[], object], most: int = 5, patience: float = 10.0) -> list[float]:
+    """Return the times of up to ``most`` runs; past ``patience`` seconds none is begun."""
+    time.sleep(PAUSE)
     times: list[float] = []
     while len(times) < most and sum(times) < patience:
         began = time.perf_counter()
         work()
         times.append(time.perf_counter() - began)
-    return min(times)
+    return times
 
 
 def read_rate(path: Path) -> float:
@@ -38,8 +51,15 @@ def read_rate(path: Path) -> float:
     return path.stat().st_size / best_seconds(lambda: np.fromfile(path, np.uint8))
 
 
-def product_rate(m: int, n: int, threads: int, width: int = 40) -> float:
+def product_rate(m: int, n: int, threads: int) -> float:
     """Return float32 flops per second of a Krylov step's two products with an (m, n) matrix."""
+    command = [sys.executable, str(Path(__file__).resolve()), str(m), str(n)]
+    env = child_environment(threads, source=True)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def _product_rate(m: int, n: int, width: int = 40) -> float:
     random = np.random.default_rng(0)
     A = random.standard_normal((m, n), dtype=np.float32)
     V = random.standard_normal((width, n), dtype=np.float32)
@@ -49,9 +69,8 @@ def product_rate(m: int, n: int, threads: int, width: int = 40) -> float:
         V @ A.T  # (width, m)
         Q @ A  # (width, n)
 
-    with threadpool_limits(threads, user_api="blas"):
-        step()
-        return 4.0 * m * n * width / best_seconds(step, most=10)
+    step()
+    return 4.0 * m * n * width / best_seconds(step, most=20)
 
 
 def describe(threads: int, rival: Path | None) -> dict[str, str]:
@@ -65,7 +84,8 @@ def describe(threads: int, rival: Path | None) -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "BLAS and OpenMP in the benchmark": ", ".join(sorted(blas)),
         "python": platform.python_version(),
-        **{name: version(name) for name in ("eckart", "numpy", "scipy", "torch", "scikit-learn")},
+        "eckart": __version__,
+        **{name: version(name) for name in ("numpy", "scipy", "torch", "scikit-learn")},
         "mergekit": rival_versions(rival),
     }
 
@@ -94,7 +114,7 @@ def version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "from source" if package == "eckart" else "not installed"
+        return "not installed"
 
 
 def rival_versions(python: Path | None) -> str:
@@ -125,3 +145,7 @@ def child_environment(threads: int, *, source: bool) -> dict[str, str]:
 def sibling(python: Path, command: str) -> Path:
     """Return a command that is installed beside an interpreter."""
     return python.absolute().parent / (command + (".exe" if sys.platform == "win32" else ""))
+
+
+if __name__ == "__main__":
+    print(_product_rate(int(sys.argv[1]), int(sys.argv[2])))

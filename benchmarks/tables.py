@@ -31,7 +31,7 @@ class Table:
 def shown(cell: Cell) -> str:
     """Render one cell: three significant digits, and nothing for what was not measured."""
     if cell is None:
-        return "–"
+        return "-"
     if isinstance(cell, float):
         return f"{cell:.0f}" if abs(cell) >= 1000 else f"{cell:.3g}"
     return str(cell)
@@ -46,11 +46,15 @@ def ratio(theirs: float | None, ours: float | None, target: float | None) -> dic
     if theirs is None or ours is None:
         return {"ratio": None, "target": aim, "verdict": "not measured"}
     value = theirs / ours if ours else float("inf")
-    words = ["**loses**"] if value < 1 else []
+    words = ["**loses**"] if value < 1 else ["wins"] if value > 1 else ["even"]
     if target is not None:
         words.append("target met" if value >= target else "**target missed**")
-    return {"ratio": f"{value:.4f}" if 0.9 < value < 1.1 else value, "target": aim,
-            "verdict": ", ".join(words) or "wins"}  # fmt: skip
+    near = 0.9 < value < 1.1  # three digits would hide which side of 1 it is on
+    return {
+        "ratio": f"{value:.4f}" if near else value,
+        "target": aim,
+        "verdict": ", ".join(words),
+    }
 
 
 def limit(value: float | None, most: float, unit: str) -> dict[str, Cell]:

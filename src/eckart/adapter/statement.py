@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import platform
+from importlib.metadata import version
 from typing import Any
 
 import ml_dtypes
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 
 from eckart.adapter.adapter import Module
@@ -56,7 +56,7 @@ def versions() -> dict[str, str]:
         "eckart": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "scipy": scipy.__version__,
+        "scipy": version("scipy"),
         "ml_dtypes": ml_dtypes.__version__,
     }
 

@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from eckart.adapter import extract, read_peft, verify
-from eckart.checkpoint import Checkpoint
+from eckart.checkpoint import Checkpoint, OutputFolder
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.cli.inspect import print_layers
@@ -26,6 +26,10 @@ SHARE = 16_384  # bytes of the held-out text that the losses are measured on
 
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the adapters.")] = Path("eckart-demo"),
+    pair: Annotated[
+        Path | None,
+        typer.Option("--pair", help="Only copy the pair to this folder, to try other commands on.", show_default=False),
+    ] = None,
     quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
@@ -33,7 +37,12 @@ def demo(
 
     The pair is a 1.3 M parameter byte-level Llama trained on English prose, and the same model
     trained on to write Python. Nothing is downloaded.
+
+    Examples: **eckart demo** · **eckart demo --pair pair/**, then **eckart inspect pair/base pair/tuned**
     """
+    if pair is not None:
+        _copy_pair(pair, json)
+        return
     result: dict[str, Any] = {"base": str(BASE), "tuned": str(TUNED)}
     if not json:
         _say_pair()
@@ -67,6 +76,18 @@ def demo(
         console.say(f"\nThe adapters are in {out}. Yours: eckart inspect BASE TUNED", quiet)
     if not all(w["holds"] for w in written):
         raise CheckFailedError("eckart demo", "a stated error does not hold", "Please report this")
+
+
+def _copy_pair(folder: Path, json: bool) -> None:
+    with OutputFolder(folder) as staging:
+        for side in (BASE, TUNED):
+            (staging / side.name).mkdir()
+            for file in sorted(side.iterdir()):
+                (staging / side.name / file.name).write_bytes(file.read_bytes())
+    if json:
+        console.print_json({"base": str(folder / BASE.name), "tuned": str(folder / TUNED.name)})
+    else:
+        console.out().print(f"{folder / BASE.name}\n{folder / TUNED.name}", markup=False)
 
 
 def _say_pair() -> None:

@@ -11,9 +11,7 @@ from eckart.linalg.backend import Array, as_matrix, is_torch, ops_for, refuse_no
 from eckart.linalg.certificate import rank_bounds
 from eckart.linalg.goal import Goal
 from eckart.linalg.lowrank import LowRank, one_goal
-from eckart.linalg.routes.gram import GramSpectrum
 from eckart.linalg.routes.krylov import BlockKrylov, leading, reaching, seed_for
-from eckart.linalg.routes.lapack import full_svd, singular_values
 from eckart.linalg.spectrum import Spectrum
 
 Method = Literal["auto", "lapack", "gram", "krylov"]
@@ -127,7 +125,13 @@ def all_values(A: Array, total: float, method: Literal["auto", "lapack", "gram"]
     if method == "auto":
         small = min(A.shape) <= SMALL or (not is_torch(A) and A.dtype == np.float64)
         method = "lapack" if small else "gram"
-    values = singular_values(A) if method == "lapack" else GramSpectrum.of(A).values
+    if method == "lapack":
+        from eckart.linalg.routes.lapack import singular_values
+
+        return Spectrum(singular_values(A) * scale)
+    from eckart.linalg.routes.gram import GramSpectrum
+
+    values = GramSpectrum.of(A).values
     return Spectrum(values * scale)
 
 
@@ -135,8 +139,10 @@ def factor_matrix(A: Array, goal: Goal, *, total: float, method: Method = "auto"
     """Factor a checked float32 or float64 matrix of known energy; `svd` without its front door."""
     if method not in ("auto", "lapack", "gram", "krylov"):
         raise UsageError(f"method={method!r}", "expected 'auto', 'lapack', 'gram' or 'krylov'")
+    if total == 0.0 and min(A.shape) > SMALL:
+        return _nothing(A, goal)
     A, scale = _scaled(A, total)
-    total = total / scale**2 if scale == 1.0 else ops_for(A).energy(A)
+    total = total if scale == 1.0 else ops_for(A).energy(A)
     if goal.kind == "above":
         goal = Goal("above", goal.value / scale)
     if method == "auto" and (min(A.shape) <= SMALL or goal.kind == "full"):
@@ -176,6 +182,8 @@ def _by_krylov(A: Array, goal: Goal, total: float, seed: list[int], patient: boo
 
 def _by_gram(A: Array, goal: Goal, total: float) -> LowRank | None:
     """Return the answer of the values-first route, or None where float64 squares are not enough."""
+    from eckart.linalg.routes.gram import GramSpectrum  # scipy takes 0.2 s to import
+
     solver = GramSpectrum.of(A)
     known = Spectrum(solver.values)
     keep = known.rank_at(goal)
@@ -186,6 +194,8 @@ def _by_gram(A: Array, goal: Goal, total: float) -> LowRank | None:
 
 
 def _by_lapack(A: Array, goal: Goal, total: float) -> LowRank:
+    from eckart.linalg.routes.lapack import full_svd
+
     U, s, Vh = full_svd(A)
     known = Spectrum(s)
     keep = known.rank_at(goal)
@@ -219,6 +229,14 @@ def _krylov_limit(m: int, n: int) -> int:
     gram = 2.0 * large * small**2 + 16 / 3 * small**3 + (2.0 * small + 2.0 * large) * small * ranks
     cheaper = krylov < gram
     return int(ranks[cheaper][-1]) if cheaper.any() else 0
+
+
+def _nothing(A: Array, goal: Goal) -> LowRank:
+    """Factor a zero matrix: no components, or as many of sigma = 0 as were asked for."""
+    known = Spectrum(np.zeros(min(A.shape)))
+    keep = known.rank_at(goal)
+    U, s, Vh = _padded(A[:, :0], np.zeros(0), A[:0], keep)
+    return LowRank(U, s, Vh, 0.0, (keep, keep), "zero", known)
 
 
 def _padded(U: Array, s: np.ndarray, Vh: Array, rank: int) -> tuple[Array, np.ndarray, Array]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.linalg
 
 from eckart.errors import MatrixError
 from eckart.linalg.backend import Array, as_matrix, ops_for
@@ -47,9 +46,9 @@ def svd_of_product(B: Array, A: Array) -> LowRank:
         raise MatrixError(call, "a factor holds a NaN or an infinity", "Mend it first")
     left, left_scale = _scaled(left)
     right, right_scale = _scaled(right)
-    Q_B, R_B = scipy.linalg.qr(left, mode="economic", check_finite=False)
-    Q_A, R_A = scipy.linalg.qr(right.T, mode="economic", check_finite=False)
-    U, s, Vh = scipy.linalg.svd(R_B @ R_A.T, full_matrices=False, check_finite=False)
+    Q_B, R_B = np.linalg.qr(left)
+    Q_A, R_A = np.linalg.qr(right.T)
+    U, s, Vh = np.linalg.svd(R_B @ R_A.T, full_matrices=False)
     size = min(B.shape[0], A.shape[1])
     keep = int(np.count_nonzero(s > np.finfo(np.float64).eps * max(B.shape[0], A.shape[1]) * s[0]))
     s = s * (left_scale * right_scale)

@@ -1,0 +1,262 @@
+"""A pass killed at any moment goes on, does nothing twice, and ends with the same bytes."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from store import crash
+from store.pairs import MATRICES, SHAPES, contents, make_pair
+
+import eckart
+from eckart import FactorStore, factor
+from eckart.errors import StoreError
+from eckart.store import fill
+from eckart.store.store import Journal, factor_file
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork, no SIGKILL")
+
+ENVIRONMENT = {
+    **os.environ,
+    "OPENBLAS_NUM_THREADS": "1",  # so that the processes and this one add in the same order
+    "PYTHONPATH": str(Path(eckart.__file__).parents[1]),
+}
+# Slow enough that a kill falls between two tensors, quick enough to run often.
+SLOW = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+from eckart.store import fill
+real = fill.run_task
+def slow(task):
+    time.sleep(0.05)
+    return real(task)
+fill.run_task = slow
+with ThreadPoolExecutor(2) as pool:
+    print("go", flush=True)
+    fill.factor(*sys.argv[1:], executor=pool)
+"""
+
+
+def resume(pair, store):
+    """Go on with a pass here, one tensor after the other; return the tensors that were done."""
+    done = []
+    with ThreadPoolExecutor(1) as pool:
+        factor(*pair.paths, store, executor=pool, progress=lambda step: done.append(step.name))
+    return done
+
+
+def lines(store):
+    """The journal's whole lines after the header: the tensors that are done."""
+    journal = store / "journal.jsonl"
+    if not journal.exists():
+        return None
+    return [json.loads(line)["name"] for line in journal.read_bytes().split(b"\n")[1:-1]]
+
+
+def prints(store):
+    """Inode and time of every factor file: both change when a file is written again."""
+    return {f.name: (f.stat().st_ino, f.stat().st_mtime_ns) for f in (store / "factors").glob("[!.]*")}
+
+
+def no_leftovers(files):
+    return {name: data for name, data in files.items() if ".tmp" not in name}
+
+
+@pytest.fixture(scope="module")
+def crashed(tmp_path_factory):
+    """A pair, the files of an undisturbed pass, and the stores of one pass killed at every step."""
+    folder = tmp_path_factory.mktemp("crash")
+    pair = make_pair(folder)
+    subprocess.run(
+        [sys.executable, crash.__file__, *map(str, pair.paths), str(folder / "killed")],
+        env=ENVIRONMENT,
+        check=True,
+        timeout=120,
+    )
+    stores = sorted((folder / "killed").iterdir(), key=lambda store: int(store.name))
+    return pair, contents(stores[-1]), stores[:-1]
+
+
+def test_every_state_of_the_journal_was_met(crashed):
+    _, expected, stores = crashed
+    assert set(expected) == {"manifest.json", "spectra.safetensors", *map(factor_file, MATRICES)}
+    met = {len(lines(store)) for store in stores if lines(store) is not None}
+    assert met == set(range(len(SHAPES) + 1))
+    assert any(list(store.rglob("*.tmp*")) for store in stores)
+
+
+def test_a_killed_pass_is_no_store_until_it_has_gone_on(crashed):
+    _, _, stores = crashed
+    for store in stores:
+        if (store / "manifest.json").exists():  # killed after the last step that matters
+            assert len(FactorStore.open(store)) == len(SHAPES)
+            continue
+        with pytest.raises(StoreError, match="not finished|not a factor store"):
+            FactorStore.open(store)
+
+
+def test_killed_at_every_step_it_goes_on_to_the_same_bytes(crashed, tmp_path):
+    pair, expected, stores = crashed
+    assert len(stores) > 2 * len(SHAPES)
+    for killed in stores:
+        store = tmp_path / killed.name
+        shutil.copytree(killed, store)
+        if lines(store) is None and not (store / "manifest.json").exists():
+            continue  # see the test of a pass killed before its journal's first line
+        known, before = lines(store), prints(store)
+        done = resume(pair, store)
+        assert no_leftovers(contents(store)) == expected, killed
+        if known is not None:
+            assert sorted(done) == sorted(set(SHAPES) - set(known)), killed
+            after = prints(store)
+            for name in set(known) & set(MATRICES):
+                file = Path(factor_file(name)).name
+                assert after[file] == before[file], (killed, name)
+
+
+def test_killed_before_the_journal_has_its_first_line(crashed, tmp_path):
+    pair, expected, stores = crashed
+    early = [s for s in stores if lines(s) is None and not (s / "manifest.json").exists()]
+    assert early
+    for killed in early:
+        store = tmp_path / killed.name
+        shutil.copytree(killed, store)
+        assert sorted(resume(pair, store)) == sorted(SHAPES)
+        assert no_leftovers(contents(store)) == expected
+
+
+def test_temporary_files_of_a_killed_pass_are_gone_in_the_end(crashed, tmp_path):
+    pair, expected, stores = crashed
+    left = [s for s in stores if any(s.glob("factors/.*tmp*")) and lines(s)]
+    assert left
+    store = tmp_path / "store"
+    shutil.copytree(left[0], store)
+    resume(pair, store)
+    assert contents(store).keys() == expected.keys()
+
+
+def test_killed_at_random_times(crashed, tmp_path):
+    pair, expected, _ = crashed
+    script = tmp_path / "slow.py"
+    script.write_text(SLOW)
+    moments = random.Random(0)
+    kills = 0
+    for attempt in range(4):
+        store = tmp_path / str(attempt)
+        for _ in range(2):  # killed, gone on, killed again
+            process = subprocess.Popen(
+                [sys.executable, script, *map(str, pair.paths), str(store)],
+                env=ENVIRONMENT,
+                stdout=subprocess.PIPE,
+            )
+            assert process.stdout.readline() == b"go\n"
+            time.sleep(moments.uniform(0.0, 0.3))
+            process.send_signal(signal.SIGKILL)
+            process.stdout.close()
+            kills += process.wait() == -signal.SIGKILL
+        if lines(store) is None and store.exists() and not (store / "manifest.json").exists():
+            shutil.rmtree(store)  # see the test of a pass killed before its journal's first line
+        resume(pair, store)
+        assert no_leftovers(contents(store)) == expected
+    assert kills
+
+
+@pytest.fixture
+def half_done(crashed, tmp_path):
+    """A store whose pass was killed with four tensors in the journal."""
+    pair, expected, stores = crashed
+    killed = next(s for s in stores if len(lines(s) or []) == 4 and not list(s.rglob("*.tmp*")))
+    shutil.copytree(killed, tmp_path / "store")
+    return pair, expected, tmp_path / "store"
+
+
+@pytest.mark.parametrize("keep", [1, 0.5, -1])
+def test_a_line_cut_short_is_ignored(half_done, keep):
+    pair, expected, store = half_done
+    journal = store / "journal.jsonl"
+    *whole, last, end = journal.read_bytes().split(b"\n")
+    assert end == b""
+    cut = last[: int(len(last) * keep) if keep == 0.5 else keep]
+    journal.write_bytes(b"\n".join([*whole, cut]))
+    cut_off = json.loads(last)["name"]
+    done = resume(pair, store)
+    assert cut_off in done and len(done) == len(SHAPES) - 3
+    assert no_leftovers(contents(store)) == expected
+
+
+def test_the_last_line_without_its_end_is_done_again(half_done):
+    # Without the newline nobody knows whether the line is whole.
+    pair, expected, store = half_done
+    journal = store / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-1])
+    assert len(resume(pair, store)) == len(SHAPES) - 3
+    assert no_leftovers(contents(store)) == expected
+
+
+@pytest.mark.parametrize("text", [b"", b"{}\n", b"garbage\n", b"[1]\n", b'{"format": 1}\n'])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_journal_that_is_no_journal(half_done, text, overwrite):
+    pair, expected, store = half_done
+    (store / "journal.jsonl").write_bytes(text)
+    if overwrite:
+        with ThreadPoolExecutor(1) as pool:
+            factor(*pair.paths, store, executor=pool, overwrite=True)
+        assert no_leftovers(contents(store)) == expected
+        return
+    before = contents(store)
+    with pytest.raises(StoreError, match="overwrite"):
+        resume(pair, store)
+    assert contents(store) == before
+
+
+def test_an_unfinished_pass_of_other_files_is_not_gone_on_with(half_done, tmp_path):
+    _, _, store = half_done
+    other = make_pair(tmp_path / "other")
+    before = contents(store)
+    with pytest.raises(StoreError, match=r"another base.*--overwrite"):
+        resume(other, store)
+    assert contents(store) == before
+
+
+def test_an_error_in_one_tensor_keeps_the_others(crashed, tmp_path, monkeypatch):
+    pair, expected, _ = crashed
+    real, fails = fill.run_task, MATRICES[-1]
+
+    def failing(task):
+        if task.name == fails:
+            raise RuntimeError("out of luck")
+        return real(task)
+
+    monkeypatch.setattr(fill, "run_task", failing)
+    with pytest.raises(RuntimeError, match="out of luck"):
+        resume(pair, tmp_path / "store")
+    known = lines(tmp_path / "store")
+    assert known and fails not in known
+    monkeypatch.setattr(fill, "run_task", real)
+    assert sorted(resume(pair, tmp_path / "store")) == sorted(set(SHAPES) - set(known))
+    assert contents(tmp_path / "store") == expected
+
+
+def test_the_last_tensor_left_alone_has_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr("eckart.store.fill.os.cpu_count", lambda: 2)
+    pair = make_pair(tmp_path)
+    store = tmp_path / "store"
+    finished = factor(*pair.paths, store)
+    expected = contents(store)
+    large = max(SHAPES, key=lambda name: np.prod(SHAPES[name]))
+    records = [r for r in finished if r.name != large]
+    Journal(store).start({"format": 1, "sources": finished.sources}, records)
+    (store / "manifest.json").unlink()
+    (store / factor_file(large)).unlink()
+    done = []
+    factor(*pair.paths, store, progress=lambda step: done.append(step.name))
+    assert done == [large]
+    assert contents(store) == expected
