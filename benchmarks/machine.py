@@ -73,6 +73,11 @@ def _product_rate(m: int, n: int, width: int = 40) -> float:
     return 4.0 * m * n * width / best_seconds(step, most=20)
 
 
+def load() -> str:
+    """Return how many processes want a core, over the last minute; near 0 on a quiet machine."""
+    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+
+
 def describe(threads: int, rival: Path | None) -> dict[str, str]:
     """Return the machine and the versions, as a table's rows."""
     blas = {f"{p['internal_api']} {p.get('version') or ''}".strip() for p in threadpool_info()}

@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "RESULTS.md")
     args = parser.parse_args()
 
+    load = machine.load()
     torch.set_num_threads(args.threads)
     sections: list[Section] = []
     if args.only != "extract":
@@ -49,7 +50,8 @@ def main() -> None:
         tables = bench_extract.run(args.mergekit, args.threads, quick=args.quick, say=say)
         sections.append(("Checkpoints, whole processes", tables))
 
-    text = page(sections, machine.describe(args.threads, args.mergekit), quick=args.quick)
+    about = {"load before the run": load, **machine.describe(args.threads, args.mergekit)}
+    text = page(sections, about, quick=args.quick)
     args.out.write_text(text, "utf-8")
     print(text)
 

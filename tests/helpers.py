@@ -93,9 +93,7 @@ def _case(decay: str, m: int, n: int, dtype: type, seed: int) -> Case:
 
 def _noise(m: int, n: int, dtype: type) -> Case:
     random = np.random.default_rng(99)
-    return Case(
-        f"noise {m}x{n} {np.dtype(dtype).name}", lambda: random.standard_normal((m, n)).astype(dtype)
-    )
+    return Case(f"noise {m}x{n} {np.dtype(dtype).name}", lambda: random.standard_normal((m, n)).astype(dtype))
 
 
 def _view(name: str, sigma: np.ndarray, of: Callable[[], np.ndarray]) -> Case:

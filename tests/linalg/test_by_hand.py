@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from helpers import CASES, ROUTES, best_error, least_rank
 
 import eckart
 from eckart import LowRank, Spectrum
+from helpers import CASES, ROUTES, best_error, least_rank
 
 
 @pytest.mark.parametrize("method", ROUTES)

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from helpers import ROUTES, best_error, with_values
 from hypothesis import given
 from hypothesis import strategies as st
 
 import eckart
 from eckart import LowRank, Spectrum
+from helpers import ROUTES, best_error, with_values
 
 sizes = st.integers(1, 40)
 
@@ -33,7 +33,9 @@ def near(A, *more):
     return 200 * float(np.finfo(A.dtype).eps) * size**2
 
 
-@given(matrices(), st.sampled_from(ROUTES), st.sampled_from([{}, {"energy": 0.9}, {"error": 0.2}, {"rank": 1}]))
+@given(
+    matrices(), st.sampled_from(ROUTES), st.sampled_from([{}, {"energy": 0.9}, {"error": 0.2}, {"rank": 1}])
+)
 def test_any_matrix_by_any_route(A, method, goal):
     f = eckart.svd(A, method=method, **goal)
     true = np.linalg.svd(A.astype(np.float64), compute_uv=False)

@@ -108,7 +108,9 @@ OPERATIONS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("make", "error", "words"), [o[1:] for o in OPERATIONS], ids=[o[0] for o in OPERATIONS])
+@pytest.mark.parametrize(
+    ("make", "error", "words"), [o[1:] for o in OPERATIONS], ids=[o[0] for o in OPERATIONS]
+)
 def test_no_operation(make, error, words):
     with pytest.raises(error) as caught:
         make()

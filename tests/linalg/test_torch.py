@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from helpers import CASES, ROUTES, best_error, case
 
 import eckart
 from eckart import LowRank
 from eckart.errors import MatrixError
+from helpers import CASES, ROUTES, best_error, case
 
 torch = pytest.importorskip("torch")
 
@@ -59,7 +59,9 @@ def test_the_whole_spectrum(name, method):
     s = eckart.spectrum(tensor(c.A), method=method)
     # The Gram matrix loses what is under sqrt(n eps) sigma_1, in float64.
     lost = np.sqrt(max(c.A.shape) * np.finfo(np.float64).eps)
-    assert s.values == pytest.approx(c.values * c.unit, rel=0, abs=(rounding(c) + lost) * c.values[0] * c.unit)
+    assert s.values == pytest.approx(
+        c.values * c.unit, rel=0, abs=(rounding(c) + lost) * c.values[0] * c.unit
+    )
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -59,8 +59,8 @@ def test_bytes_depend_on_the_dtype():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "M", "%", "2X", "2 M B", "-2M", "0", "0%", "0MB", "101%", "1%%", "two", "nan", "inf", "1e999", "2,000",
-     "1_000", "0x10", "2M/s", True, None, -5, 0],
+    ["", "M", "%", "2X", "2 M B", "-2M", "0", "0%", "0MB", "101%", "1%%", "two", "nan", "inf", "1e999",
+     "2,000", "1_000", "0x10", "2M/s", True, None, -5, 0],
 )  # fmt: skip
 def test_garbage(text):
     with pytest.raises(UsageError) as caught:

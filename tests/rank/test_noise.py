@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from helpers import with_values
 
 from eckart import Spectrum
 from eckart.linalg import Goal
 from eckart.rank import noise_edge
+from helpers import with_values
 
 SHAPES = [(300, 300), (400, 200), (120, 600)]
 

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from helpers import DECAYS, least_rank
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from eckart import Spectrum
 from eckart.errors import UsageError
 from eckart.linalg import Goal
 from eckart.rank import Candidate, RankPlan, RankRule, make_plan
+from helpers import DECAYS, least_rank
 
 SIGMA = {
     "q": DECAYS["1/i"](30),
@@ -73,7 +73,9 @@ def every_rule():
                 yield {**rule, **shape, "uniform": uniform}
 
 
-ALL = pytest.mark.parametrize("words", list(every_rule()), ids=lambda w: " ".join(f"{k}={v}" for k, v in w.items()))
+ALL = pytest.mark.parametrize(
+    "words", list(every_rule()), ids=lambda w: " ".join(f"{k}={v}" for k, v in w.items())
+)
 BASE = 100_000
 
 

@@ -69,7 +69,7 @@ def test_every_floating_tensor_has_a_record(filled):
 
 
 def test_energies_and_equal_entries_are_exact(filled):
-    pair, store, _ = filled
+    pair, store, dtypes = filled
     for record in store:
         update = pair.update(record.name)
         # Each difference is rounded once, by a relative eps / 2: the sum of squares by at most eps;
@@ -80,8 +80,8 @@ def test_energies_and_equal_entries_are_exact(filled):
         assert record.base_energy == pytest.approx((base**2).sum(), rel=1e-6)
         assert record.unchanged == np.count_nonzero(update == 0) / update.size
         assert record.relative == pytest.approx(np.linalg.norm(update) / np.linalg.norm(base), rel=1e-6)
-    some = store.record(MATRICES[0])
-    assert 0 < some.unchanged < 1  # the first row is the same in both
+    if dtypes[0] == dtypes[1]:  # the first row is the same in both
+        assert 0 < store.record(MATRICES[0]).unchanged < 1
 
 
 def test_spectra_are_those_of_numpy(filled):

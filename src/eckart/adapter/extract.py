@@ -17,9 +17,10 @@ from eckart.adapter.statement import FORMAT, relative, rounded, stored_error, ve
 from eckart.checkpoint import DTYPES, Checkpoint, OutputFolder
 from eckart.checkpoint.kinds import is_head, is_tied, kind_of, module_of
 from eckart.errors import AdapterError, OutputError, PairError, UsageError
+from eckart.linalg import Goal
 from eckart.rank import RankPlan, RankRule
 from eckart.store import FactorStore, decide
-from eckart.store.fill import Progress, Sources, demand_for, fill
+from eckart.store.fill import LORA_KINDS, Progress, Sources, fill, first_demands
 from eckart.store.record import Demand
 
 ADAPTER_DTYPES = ("F32", "F16", "BF16", "F64")
@@ -150,18 +151,17 @@ def _filled(
     """Open the store if there is one of these files, else factor just what the wish needs."""
     if (folder / "manifest.json").is_file():
         return fill(sources, folder, {}, **how)  # checks that the sources are the same
-    kinds = ("linear", "conv1d", "embedding") if embeddings else ("linear", "conv1d")
-    demands: dict[str, Demand] = {}
-    for s in sources.tensors:
-        if s.kind not in kinds or len(s.shape) != 2:
-            continue
-        if plan is not None:
-            rank = plan.ranks.get(s.name, 0)
-            if rank:
-                demands[s.name] = demand_for(RankRule.of(rank=rank), min(s.shape))
-        elif rule is not None and rule.selects(s.name):
-            demands[s.name] = demand_for(rule, min(s.shape))
-    return fill(sources, folder, demands, **how)
+    if plan is not None:
+        named = {s.name: s for s in sources.tensors}
+        demands = {
+            name: Demand(Goal("rank", min(rank, *named[name].shape)))
+            for name, rank in plan.ranks.items()
+            if rank and name in named
+        }
+        return fill(sources, folder, demands, **how)
+    assert rule is not None
+    kinds = (*LORA_KINDS, "embedding") if embeddings else LORA_KINDS
+    return fill(sources, folder, first_demands(sources, rule, kinds), **how)
 
 
 @dataclass(frozen=True)

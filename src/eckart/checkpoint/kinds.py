@@ -45,8 +45,10 @@ def kind_of(name: str, shape: Sequence[int], config: Mapping[str, Any]) -> Kind:
 
     Examples
     --------
-    >>> kind_of("model.embed_tokens.weight", (100, 8), {}), kind_of("h.0.attn.c_attn.weight", (8, 24), {"model_type": "gpt2"})
-    ('embedding', 'conv1d')
+    >>> kind_of("model.embed_tokens.weight", (100, 8), {})
+    'embedding'
+    >>> kind_of("h.0.attn.c_attn.weight", (8, 24), {"model_type": "gpt2"})
+    'conv1d'
     """
     axes = len(shape)
     leaf = name.rpartition(".")[2]

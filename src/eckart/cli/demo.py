@@ -28,7 +28,9 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the adapters.")] = Path("eckart-demo"),
     pair: Annotated[
         Path | None,
-        typer.Option("--pair", help="Only copy the pair to this folder, to try other commands on.", show_default=False),
+        typer.Option(
+            "--pair", help="Only copy the pair to this folder, to try other commands on.", show_default=False
+        ),
     ] = None,
     quiet: opt.Quiet = False,
     json: opt.Json = False,

@@ -12,8 +12,7 @@ from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.store import FactorStore
 from eckart.store.estimate import Estimate, estimate
-from eckart.store.fill import Sources, fill
-from eckart.store.record import Demand
+from eckart.store.fill import Sources, fill, whole_demands
 from eckart.store.summary import ENERGIES, LayerSummary, diagnose, summarise
 
 
@@ -50,7 +49,7 @@ def inspect(
     with tempfile.TemporaryDirectory(prefix="eckart-") as scratch:
         with console.progress_bar(quiet, "factoring") as bar:
             filled = fill(
-                sources, store or Path(scratch) / "store", _values_only(sources), workers=workers,
+                sources, store or Path(scratch) / "store", whole_demands(sources, 0), workers=workers,
                 device=device, progress=bar,
             )  # fmt: skip
         rows = summarise(filled)
@@ -63,14 +62,6 @@ def inspect(
         print_layers(filled, rows)
     for remark in remarks:
         console.out().print(remark, markup=False)
-
-
-def _values_only(sources: Sources) -> dict[str, Demand]:
-    return {
-        s.name: Demand(None, whole=True, noise=True)
-        for s in sources.tensors
-        if s.kind in ("linear", "conv1d", "embedding") and len(s.shape) == 2
-    }
 
 
 def print_layers(store: FactorStore, rows: list[LayerSummary]) -> None:

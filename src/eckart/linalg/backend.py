@@ -31,7 +31,7 @@ class Ops(Protocol):
     def host(self, array: Array) -> NDArray[Any]: ...
     def empty(self, rows: int, columns: int, like: Array) -> Array: ...
     def concatenate(self, arrays: Sequence[Array], axis: int) -> Array: ...
-    def orthonormal_rows(self, Y: Array) -> tuple[Array, Floats]: ...
+    def orthonormal_rows(self, Y: Array, noise: float) -> tuple[Array, Floats]: ...
     def energy(self, A: Array) -> float: ...
     def residual(self, A: Array, U: Array, s: Floats, Vh: Array) -> float: ...
 
@@ -51,23 +51,10 @@ class NumpyOps:
     def concatenate(self, arrays: Sequence[Array], axis: int) -> Array:
         return np.concatenate(arrays, axis)
 
-    def orthonormal_rows(self, Y: Array) -> tuple[Array, Floats]:
-        """Factor Y = L Q with orthonormal rows in Q; L is lower triangular, in float64.
-
-        By Cholesky of Y Y^T, which is all products. In float64 its error is eps cond(Y)^2, below
-        float32's own for a condition up to 1e4; what is worse, or float64 itself, takes Householder.
-        """
-        if Y.dtype == np.float32:
-            wide = Y.astype(np.float64)
-            try:
-                L = np.linalg.cholesky(wide @ wide.T)
-            except np.linalg.LinAlgError:
-                L = np.zeros((1, 1))
-            diagonal = np.diag(L)
-            if diagonal.min() > 1e-3 * diagonal.max():
-                return (np.linalg.inv(L) @ wide).astype(np.float32), L
-        Q, R = np.linalg.qr(Y.T)
-        return np.ascontiguousarray(Q.T), R.T.astype(np.float64)
+    def orthonormal_rows(self, Y: Array, noise: float) -> tuple[Array, Floats]:
+        wide = Y.astype(np.float64)
+        Q, L = _orthonormal(wide, noise, quick=Y.dtype == np.float32)
+        return Q.astype(Y.dtype), L
 
     def energy(self, A: Array) -> float:
         """Sum of squares in float64, a cache-sized block of rows at a time."""
@@ -98,11 +85,12 @@ class TorchOps:
 
         return torch.cat(list(arrays), axis)
 
-    def orthonormal_rows(self, Y: Array) -> tuple[Array, Floats]:
+    def orthonormal_rows(self, Y: Array, noise: float) -> tuple[Array, Floats]:
         import torch
 
-        Q, R = torch.linalg.qr(Y.T)
-        return Q.T.contiguous(), self.host(R.T).astype(np.float64)
+        Z, s, W = torch.linalg.svd(Y.double().T, full_matrices=False)  # thin: (n, b), (b,), (b, b)
+        keep = int((s > noise).sum())
+        return Z[:, :keep].T.to(Y.dtype).contiguous(), self.host(W[:keep].T * s[:keep])
 
     def energy(self, A: Array) -> float:
         return float(sum(float((A[rows].double() ** 2).sum()) for rows in row_blocks(*A.shape)))
@@ -128,17 +116,20 @@ def ops_for(array: Array) -> Ops:
     return TORCH if is_torch(array) else NUMPY
 
 
-def as_matrix(A: Any, call: str = "eckart.svd(A)") -> Array:
+def as_matrix(A: Any, call: str = "eckart.svd(A)", may_be_empty: bool = False) -> Array:
     """Return ``A`` as a float32 or float64 matrix of the kind that came in, checked.
 
     float16, bfloat16 and float8 become float32; integers and lists become float64.
     """
     if is_torch(A):
-        return _torch_matrix(A, call)
-    array = np.asarray(A)
+        return _torch_matrix(A, call, may_be_empty)
+    try:
+        array = np.asarray(A)
+    except ValueError:
+        raise MatrixError(call, "expected a matrix, got rows of different lengths") from None
     if array.ndim != 2:
         raise MatrixError(call, f"expected a matrix, got an array of shape {array.shape}")
-    if 0 in array.shape:
+    if 0 in array.shape and not may_be_empty:
         raise MatrixError(call, f"expected at least one row and one column, got shape {array.shape}")
     if np.iscomplexobj(array):
         raise MatrixError(call, "expected real numbers, got complex ones", "Factor A.real and A.imag")
@@ -159,11 +150,12 @@ _SMALL_FLOATS = tuple(
 )
 
 
-def refuse_non_finite(A: Array, total: float, call: str) -> None:
-    """Raise if ``total``, the energy of ``A``, betrays a NaN or an infinity, and say where it is."""
-    if np.isfinite(total):
+def check_energy(A: Array, total: float, call: str) -> None:
+    """Raise if ``total``, the energy of ``A``, betrays a NaN, an infinity, or numbers out of range."""
+    if np.isfinite(total) and total > 0:
         return
-    bad = ~np.isfinite(ops_for(A).host(A))
+    host = ops_for(A).host(A)
+    bad = ~np.isfinite(host)
     if bad.any():
         row, column = np.argwhere(bad)[0]
         raise MatrixError(
@@ -171,12 +163,39 @@ def refuse_non_finite(A: Array, total: float, call: str) -> None:
             f"{int(bad.sum())} of {bad.size} entries are NaN or infinite, the first at [{row}, {column}]",
             "Mend or mask them first",
         )
+    largest = float(np.abs(host).max())
+    if largest > 0:
+        raise MatrixError(
+            call,
+            f"its largest entry is {largest:.3g}, and the sum of squares is out of float64's range",
+            f"Divide the matrix by {largest:.3g}",
+        )
 
 
 def row_blocks(rows: int, columns: int) -> list[slice]:
     """Cut the rows of a matrix into slices of about ``BLOCK`` numbers."""
     step = max(1, BLOCK // max(columns, 1))
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+
+def _orthonormal(Y: Floats, noise: float, quick: bool) -> tuple[Floats, Floats]:
+    """Split Y = L Q with orthonormal rows in Q, without directions shorter than ``noise``.
+
+    ``quick`` allows Cholesky of Y Y^T, which is all products. Its error is eps cond(Y)^2: in float64,
+    below float32's own for a condition up to 1e4. Anything worse is left to the SVD, which alone can
+    say which directions are real: the zeros of an unpivoted triangle do not.
+    """
+    if quick:
+        try:
+            L = np.linalg.cholesky(Y @ Y.T)
+        except np.linalg.LinAlgError:
+            L = np.zeros((1, 1))
+        diagonal = np.diag(L)
+        if diagonal.min() > max(1e-3 * diagonal.max(), noise):
+            return np.asarray(np.linalg.inv(L) @ Y), np.asarray(L, np.float64)
+    W, s, Q = np.linalg.svd(Y, full_matrices=False)
+    keep = int(np.count_nonzero(s > noise))
+    return Q[:keep], np.asarray(W[:, :keep] * s[:keep], np.float64)
 
 
 def _over_row_blocks(A: NDArray[Any], part: Any) -> float:
@@ -194,10 +213,10 @@ def _over_row_blocks(A: NDArray[Any], part: Any) -> float:
             return float(sum(pool.map(squares, blocks)))
 
 
-def _torch_matrix(A: Any, call: str) -> Array:
+def _torch_matrix(A: Any, call: str, may_be_empty: bool) -> Array:
     import torch
 
-    if A.ndim != 2 or 0 in A.shape:
+    if A.ndim != 2 or (0 in A.shape and not may_be_empty):
         raise MatrixError(call, f"expected a matrix, got a tensor of shape {tuple(A.shape)}")
     if A.is_complex():
         raise MatrixError(call, "expected real numbers, got complex ones", "Factor A.real and A.imag")

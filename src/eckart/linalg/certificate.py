@@ -34,8 +34,9 @@ def rank_bounds(spectrum: Spectrum, goal: Goal, exact: bool) -> tuple[int, int] 
       its length is enough; the factors are in hand.
     * lo: A^T A = (U^T A)^T (U^T A) + R^T R, and by Ky Fan's inequality
       sum_{i<=k} sigma_i^2 <= sum_{i<=k} s_i^2 + ||R||_F^2. No k below the first that reaches the
-      target with this surplus can do it. For a threshold on sigma itself, Weyl's inequality gives
-      sigma_i^2 <= s_i^2 + ||R||_F^2.
+      target with this surplus can do it.
+    * For a threshold on sigma itself the sides change places: interlacing proves that at least lo
+      values are over it, and sigma_i^2 <= s_i^2 + ||R||_F^2 (Weyl) that no more than hi can be.
 
     Examples
     --------
@@ -47,17 +48,20 @@ def rank_bounds(spectrum: Spectrum, goal: Goal, exact: bool) -> tuple[int, int] 
     hi = goal.rank(spectrum)
     if hi is None:
         return None
-    if exact or hi == 0:
+    if exact:
         return hi, hi
-    captured = np.concatenate([[0.0], spectrum.captured])
     if goal.kind in ("ratio", "above"):
-        first = float(spectrum.values[0])
-        bar = first / goal.value if goal.kind == "ratio" else goal.value
-        # sigma_1 may be larger than s_1, which only raises the bar of a ratio: count with the largest.
-        if goal.kind == "ratio":
-            bar = float(np.sqrt(first**2 + spectrum.tail)) / goal.value
-        return int(np.count_nonzero(spectrum.values > bar)), hi
+        first = float(spectrum.values[0]) if len(spectrum) else 0.0
+        raised = np.sqrt(spectrum.values**2 + spectrum.tail)
+        low_bar = high_bar = goal.value
+        if goal.kind == "ratio":  # sigma_1 is only known to lie between these two
+            low_bar = first / goal.value
+            high_bar = float(np.sqrt(first**2 + spectrum.tail)) / goal.value
+        lo = int(np.count_nonzero(spectrum.values > high_bar))
+        most = int(np.count_nonzero(raised > low_bar))
+        return lo, spectrum.size if np.sqrt(spectrum.tail) > low_bar else max(most, hi)
+    captured = np.concatenate([[0.0], spectrum.captured])
     share = goal.energy()
     target = captured[hi] if share is None else (share - SAME_SUM) * spectrum.total
     lo = int(np.argmax(captured + spectrum.tail >= target))
-    return max(lo, 1), hi
+    return min(lo, hi), hi

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from eckart.errors import MissingExtraError, UsageError
-from eckart.linalg.backend import Array, as_matrix, is_torch, ops_for, refuse_non_finite
+from eckart.linalg.backend import Array, as_matrix, check_energy, is_torch, ops_for
 from eckart.linalg.certificate import rank_bounds
 from eckart.linalg.goal import Goal
 from eckart.linalg.lowrank import LowRank, one_goal
@@ -84,6 +84,8 @@ def svd(
     """
     call = "eckart.svd(A)"
     goal = one_goal("eckart.svd", rank=rank, energy=energy, error=error)
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise UsageError(f"seed={seed!r}", "expected a whole number of at least 0")
     matrix = as_matrix(A, call)
     limit = min(matrix.shape)
     if goal.kind == "rank" and goal.value > limit:
@@ -93,7 +95,7 @@ def svd(
         )
     with np.errstate(over="ignore", invalid="ignore"):
         total = ops_for(matrix).energy(matrix)
-    refuse_non_finite(matrix, total, call)
+    check_energy(matrix, total, call)
     return factor_matrix(matrix, goal, total=total, method=method, seed=seed_for(seed))
 
 
@@ -115,12 +117,16 @@ def spectrum(A: Array, *, method: Literal["auto", "lapack", "gram"] = "auto") ->
     matrix = as_matrix(A, "eckart.spectrum(A)")
     with np.errstate(over="ignore", invalid="ignore"):
         total = ops_for(matrix).energy(matrix)
-    refuse_non_finite(matrix, total, "eckart.spectrum(A)")
+    check_energy(matrix, total, "eckart.spectrum(A)")
     return all_values(matrix, total, method)
 
 
 def all_values(A: Array, total: float, method: Literal["auto", "lapack", "gram"] = "auto") -> Spectrum:
     """Return the whole spectrum of a checked float matrix of known energy."""
+    if method not in ("auto", "lapack", "gram"):
+        raise UsageError(f"method={method!r}", "expected 'auto', 'lapack' or 'gram'")
+    if total == 0.0:
+        return Spectrum(np.zeros(min(A.shape)))
     A, scale = _scaled(A, total)
     if method == "auto":
         small = min(A.shape) <= SMALL or (not is_torch(A) and A.dtype == np.float64)
@@ -139,7 +145,7 @@ def factor_matrix(A: Array, goal: Goal, *, total: float, method: Method = "auto"
     """Factor a checked float32 or float64 matrix of known energy; `svd` without its front door."""
     if method not in ("auto", "lapack", "gram", "krylov"):
         raise UsageError(f"method={method!r}", "expected 'auto', 'lapack', 'gram' or 'krylov'")
-    if total == 0.0 and min(A.shape) > SMALL:
+    if total == 0.0:
         return _nothing(A, goal)
     A, scale = _scaled(A, total)
     total = total if scale == 1.0 else ops_for(A).energy(A)
@@ -187,7 +193,9 @@ def _by_gram(A: Array, goal: Goal, total: float) -> LowRank | None:
     solver = GramSpectrum.of(A)
     known = Spectrum(solver.values)
     keep = known.rank_at(goal)
-    if keep and solver.values[keep - 1] < solver.floor:
+    if not keep:
+        return LowRank(A[:, :0], np.zeros(0), A[:0], total, (0, 0), "gram", known)
+    if solver.values[keep - 1] < solver.floor:
         return None  # the last component asked for is under the floor of the squared matrix
     U, s, Vh = solver.vectors(keep)
     return LowRank(U, s, Vh, _tail(A, U, s, Vh, total), (keep, keep), "gram", known)
@@ -242,13 +250,15 @@ def _nothing(A: Array, goal: Goal) -> LowRank:
 def _padded(U: Array, s: np.ndarray, Vh: Array, rank: int) -> tuple[Array, np.ndarray, Array]:
     """Complete to ``rank`` components with sigma = 0 and orthonormal vectors, as LAPACK would."""
     ops, more = ops_for(U), rank - len(s)
+    if not more:
+        return U, s, Vh
     random = np.random.default_rng(0)
 
     def completed(rows: Array) -> Array:  # (r, m) -> (rank, m)
         fresh = ops.like(random.standard_normal((more, rows.shape[1])), rows)
         for _ in range(2):
-            fresh = fresh - (fresh @ rows.T) @ rows
-        return ops.concatenate([rows, ops.orthonormal_rows(fresh)[0]], 0)
+            fresh, _ = ops.orthonormal_rows(fresh - (fresh @ rows.T) @ rows, 0.0)
+        return ops.concatenate([rows, fresh], 0)
 
     return completed(U.T).T, np.concatenate([s, np.zeros(more)]), completed(Vh)
 
@@ -261,8 +271,6 @@ def _scaled(A: Array, total: float) -> tuple[Array, float]:
     if ROUNDING_RANGE[0] < typical < ROUNDING_RANGE[1]:
         return A, 1.0
     largest = float(abs(A).max())
-    if largest == 0.0:
-        return A, 1.0
     scale = float(2.0 ** np.floor(np.log2(largest)))
     return A / scale, scale
 

@@ -19,6 +19,12 @@ Kind = Literal["full", "rank", "energy", "error", "ratio", "above"]
 SAME_SUM = 1e-13
 
 
+def is_number(value: object) -> bool:
+    """Whether a value is a finite real number, and not a bool."""
+    real = isinstance(value, (int, float, np.integer, np.floating))
+    return real and not isinstance(value, (bool, np.bool_)) and bool(np.isfinite(value))  # type: ignore[call-overload]
+
+
 @dataclass(frozen=True)
 class Goal:
     """A wish for one matrix, answered by the least rank that fulfils it.
@@ -46,7 +52,7 @@ class Goal:
 
     def __post_init__(self) -> None:
         kind, value = self.kind, self.value
-        if isinstance(value, bool) or not np.isfinite(value):
+        if not is_number(value):
             raise UsageError(f"{kind}={value!r}", "expected a finite number")
         if kind == "rank" and (value != int(value) or value < 1):
             raise UsageError(f"rank={value!r}", "expected a whole number of at least 1")

@@ -41,6 +41,8 @@ class Budget:
         match = re.fullmatch(r"([0-9]*\.?[0-9]+(?:[eE][0-9]+)?)\s*(%|[A-Za-z]*)", words)
         unit = match[2].upper() if match else ""
         amount = float(match[1]) if match else 0.0
+        if amount == float("inf"):
+            match = None
         if match and unit == "%" and 0 < amount <= 100:
             return cls(words, amount / 100, "share")
         if match and unit in _BYTES and amount > 0:
@@ -57,7 +59,7 @@ class Budget:
         """Return the budget as a number of parameters of ``bytes_each`` bytes."""
         match self.unit:
             case "share":
-                return int(self.amount * base_parameters)
+                return int(round(self.amount * base_parameters, 6))  # 29 % of 100 is 29, not 28
             case "bytes":
                 return int(self.amount / bytes_each)
             case _:

@@ -104,7 +104,7 @@ class RankPlan:
                 energy=float(data["energy"]),
                 dense=tuple(data["dense"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise UsageError(where, "expected ranks, reasons, rule, parameters, energy and dense") from None
 
 
@@ -183,8 +183,9 @@ def _each(chosen: list[Candidate], rule: RankRule) -> _Choice:
             continue
         wished, reasons[c.name] = _wish(c, rule)
         if wished is None:
-            short[c.name] = rule.goal(c.spectrum.size, c.noise_floor)
-            wished = len(c.spectrum)
+            wished = len(c.spectrum) + 1  # at least; enough to know, where max_rank is no more
+            if rule.shaped(wished, c.spectrum.size) > len(c.spectrum):
+                short[c.name] = rule.goal(c.spectrum.size, c.noise_floor)
         rank = rule.shaped(wished, c.spectrum.size)
         if rank > len(c.spectrum) and c.name not in short:
             short[c.name] = Goal("rank", rank)
@@ -203,8 +204,7 @@ def _wish(c: Candidate, rule: RankRule) -> tuple[int | None, str]:
         return None, "noise floor not computed"
     goal = rule.goal(spectrum.size, c.noise_floor)
     if rule.criterion == "rank":
-        wanted = min(int(rule.value), spectrum.size)
-        return (wanted if wanted <= len(spectrum) else None), f"rank {int(rule.value)} asked for"
+        return min(int(rule.value), spectrum.size), f"rank {int(rule.value)} asked for"
     rank = goal.rank(spectrum)
     if rank is None:
         return None, "not enough singular values known"
@@ -232,8 +232,14 @@ def _uniform(chosen: list[Candidate], rule: RankRule) -> _Choice:
         wished = Goal(rule.criterion, rule.value).rank(pooled)
         reason = f"the least rank at which all tensors together reach {rule.criterion} {rule.value:g}"
         if wished is None:
-            short = {c.name: rule.goal(c.spectrum.size) for c in chosen if not c.spectrum.complete}
             wished = max(len(c.spectrum) for c in chosen)
+            # The sum stops at the shortest list of values, so those are the ones to lengthen.
+            known = min(len(c.spectrum) for c in chosen if not c.spectrum.complete)
+            short = {
+                c.name: Goal("rank", min(2 * max(known, 8), c.spectrum.size))
+                for c in chosen
+                if not c.spectrum.complete and len(c.spectrum) == known
+            }
     else:
         ranks, _, short = _each(chosen, rule)
         wished = max(ranks.values())
@@ -272,10 +278,18 @@ def _by_budget(chosen: list[Candidate], rule: RankRule, base_parameters: int, by
         if rule.multiple_of > 1:
             down = each // rule.multiple_of * rule.multiple_of
             shaped = {c.name: min(down, c.spectrum.size) for c in live}
+        least = {c.name: rule.shaped(rule.min_rank, c.spectrum.size) if rule.min_rank else 0 for c in live}
+        if any(shaped[name] < rank for name, rank in least.items()):
+            raise UsageError(
+                f"budget={rule.budget.text!r}",
+                f"is {parameters:,} parameters, and the least ranks alone take "
+                f"{sum(least[c.name] * c.cost for c in live):,}",
+                "Lower --min-rank or raise --budget",
+            )
         ranks |= shaped
         short = {c.name: Goal("rank", ranks[c.name]) for c in live if ranks[c.name] > len(c.spectrum)}
     else:
-        most = [min(rule.max_rank or c.spectrum.size, c.spectrum.size) for c in live]
+        most = [rule.most(c.spectrum.size) for c in live]
         shares = [_share(c, rule, top) for c, top in zip(live, most, strict=True)]
         given = allocate(shares, parameters, rule.multiple_of)
         for c, top, rank in zip(live, most, given, strict=True):

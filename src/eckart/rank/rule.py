@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from eckart.errors import UsageError
 from eckart.linalg import Goal
+from eckart.linalg.goal import is_number
 from eckart.linalg.spectrum import KNEE_WINDOW
 from eckart.rank.budget import Budget
 
@@ -61,8 +63,8 @@ class RankRule:
         max_rank: int | None = None,
         multiple_of: int = 1,
         uniform: bool = False,
-        include: tuple[str, ...] | list[str] = (),
-        exclude: tuple[str, ...] | list[str] = (),
+        include: str | Sequence[str] = (),
+        exclude: str | Sequence[str] = (),
     ) -> RankRule:
         """Build a rule from the words used on the command line; exactly one criterion.
 
@@ -93,8 +95,10 @@ class RankRule:
             ("max_rank", max_rank, 1),
             ("multiple_of", multiple_of, 1),
         ):
-            if number is not None and (isinstance(number, bool) or number != int(number) or number < least):
+            if number is not None and not (is_number(number) and number == int(number) and number >= least):
                 raise UsageError(f"{name}={number!r}", f"expected a whole number of at least {least}")
+        include = (include,) if isinstance(include, str) else tuple(include)
+        exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
         if max_rank is not None and max_rank < min_rank:
             raise UsageError(f"max_rank={max_rank}", f"is below min_rank={min_rank}")
         for pattern in (*include, *exclude):
@@ -106,12 +110,12 @@ class RankRule:
             criterion=criterion,  # type: ignore[arg-type]
             value=float(value) if criterion in ("rank", "energy", "error", "ratio") else 0.0,
             budget=Budget.parse(value) if criterion == "budget" else None,
-            min_rank=min_rank,
-            max_rank=max_rank,
-            multiple_of=multiple_of,
+            min_rank=int(min_rank),
+            max_rank=None if max_rank is None else int(max_rank),
+            multiple_of=int(multiple_of),
             uniform=uniform,
-            include=tuple(include),
-            exclude=tuple(exclude),
+            include=include,
+            exclude=exclude,
         )
 
     @property
@@ -124,10 +128,10 @@ class RankRule:
         wanted = not self.include or any(re.search(p, name) for p in self.include)
         return wanted and not any(re.search(p, name) for p in self.exclude)
 
-    def goal(self, size: int, noise_floor: float | None = None) -> Goal:
+    def goal(self, size: int, noise_floor: float | None = None, guess: int = 8) -> Goal:
         """Return what a tensor with min(m, n) = ``size`` must be factored to for this rule alone.
 
-        For ``budget``, which depends on all tensors together, this is a first guess to widen.
+        For ``budget``, which depends on all tensors together, it is the rank ``guess``, to be widened.
         """
         match self.criterion:
             case "rank":
@@ -139,16 +143,20 @@ class RankRule:
             case "noise-floor":
                 return Goal("above", noise_floor) if noise_floor is not None else Goal("full")
             case "budget":
-                return Goal("rank", min(size, max(8, self.min_rank)))
+                return Goal("rank", min(size, max(guess, self.min_rank)))
 
     def shaped(self, rank: int, size: int) -> int:
         """Apply min, max and multiple to a rank; 0 stays 0 unless a minimum is set."""
         rank = max(rank, self.min_rank)
         if rank:
             rank = -(-rank // self.multiple_of) * self.multiple_of
-        if self.max_rank is not None and rank > self.max_rank:
-            rank = max(self.max_rank // self.multiple_of * self.multiple_of, min(self.max_rank, 1))
-        return min(rank, size)
+        return min(rank, self.most(size))
+
+    def most(self, size: int) -> int:
+        """Return the largest rank allowed to a tensor: a multiple within max_rank, or all of it."""
+        if self.max_rank is None or self.max_rank >= size:
+            return size
+        return self.max_rank // self.multiple_of * self.multiple_of or self.max_rank
 
     def describe(self) -> str:
         """Say the rule in words."""

@@ -9,11 +9,9 @@ from typing import Any
 from eckart.checkpoint.dtypes import DTYPES
 from eckart.linalg import Goal
 from eckart.rank import Candidate, RankPlan, RankRule, make_plan
-from eckart.store.fill import Sources, fill, reopen
+from eckart.store.fill import LORA_KINDS, Sources, fill, reopen
 from eckart.store.record import Demand
 from eckart.store.store import FactorStore
-
-LORA_KINDS = ("linear", "conv1d")
 
 
 def candidates(store: FactorStore, embeddings: bool = False) -> list[Candidate]:
@@ -59,18 +57,18 @@ def decide(
         The store may know more than before.
     """
     size = bytes_each or bytes_of(store)
+    asked: set[tuple[str, Goal | None]] = set()
     while True:
         plan = make_plan(candidates(store, embeddings), rule, store.base_parameters, size)
         goals = dict(plan.short)
         for name, rank in plan.ranks.items():
             if rank > store.record(name).rank and name not in goals:
                 goals[name] = Goal("rank", rank)
-        demands = {
-            name: Demand(goal, noise=rule.needs_noise)
-            if not (rule.needs_noise and store.record(name).noise_floor is None)
-            else Demand(Goal("above", 0.0), noise=True)
-            for name, goal in goals.items()
-        }
+        demands = {name: _demand(store, rule, name, goal) for name, goal in goals.items()}
+        for name, demand in demands.items():
+            if (name, demand.goal) in asked:  # asked before, and it was not enough: then everything
+                demands[name] = Demand(Goal("full"), whole=True, noise=rule.needs_noise)
+            asked.add((name, demand.goal))
         if not demands:
             return store, plan
         if say is not None:
@@ -78,6 +76,12 @@ def decide(
             say(f"factoring again {len(demands)} of {len(plan.ranks)} tensors to a higher rank: {words}")
         sources = sources or reopen(store)
         store = fill(sources, store.path, demands, **how)
+
+
+def _demand(store: FactorStore, rule: RankRule, name: str, goal: Goal) -> Demand:
+    if rule.needs_noise and store.record(name).noise_floor is None:
+        return Demand(Goal("above", 0.0), noise=True)
+    return Demand(goal, noise=rule.needs_noise)
 
 
 def plan(store: FactorStore | str | Path, rule: RankRule | None = None, **wishes: Any) -> RankPlan:

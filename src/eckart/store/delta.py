@@ -82,17 +82,18 @@ def read_delta(
     unchanged = 0
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, m, step):
-            rows = slice(start, min(start + step, m))
-            update, count = D[rows], (rows.stop - start) * n
-            mine = _float_block(ours[rows], block[: rows.stop - start])
+            height = min(step, m - start)
+            part = slice(start, start + height)
+            update, count = D[part], height * n
+            mine = _float_block(ours[part], block[:height])
             if noise:
-                _add_noise(mine, ours.dtype, row_noise[rows], column_noise)
+                _add_noise(mine, ours.dtype, row_noise[part], column_noise)
             if theirs is None:
                 update[...] = mine
             else:
-                weight = _float_block(theirs[rows], other[: rows.stop - start])
+                weight = _float_block(theirs[part], other[:height])
                 if noise:
-                    _add_noise(weight, theirs.dtype, row_noise[rows], column_noise)
+                    _add_noise(weight, theirs.dtype, row_noise[part], column_noise)
                 # A yardstick only, so the rows may be summed in float32: right to 1e-6.
                 base_energy += float(np.einsum("ij,ij->i", weight, weight).sum(dtype=np.float64))
                 np.subtract(mine, weight, out=update)

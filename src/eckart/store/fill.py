@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from eckart.store.record import Demand, TensorRecord
 from eckart.store.store import FACTORS, FORMAT, JOURNAL, MANIFEST, SPECTRA, FactorStore, Journal
 from eckart.store.task import Task, run_task
 
+LORA_KINDS = ("linear", "conv1d")
 MAX_RANK = 256  # components held where no rule says how many
 LIGHT = 1 << 22  # up to this many numbers, a worker's memory is no concern
 
@@ -88,6 +89,15 @@ class Sources:
         )
         notes = (*theirs.notes, *ours.notes, *pair.notes)
         return cls(theirs, ours, tensors, notes, pair.only_base, pair.only_tuned)
+
+    def matrices(self, kinds: Sequence[str]) -> list[Source]:
+        """Return the two-axis tensors of these kinds."""
+        return [s for s in self.tensors if s.kind in kinds and len(s.shape) == 2]
+
+    @property
+    def base_parameters(self) -> int:
+        """Parameters of the base, or of the one checkpoint."""
+        return sum(info.size for info in (self.base or self.tuned).tensors.values())
 
     def describe(self) -> dict[str, Any]:
         """Return what a store keeps of its sources, to know them again."""
@@ -158,27 +168,45 @@ def factor(
     goes on with the tensors that are missing and ends with the same bytes.
     """
     sources = Sources.open(base, tuned)
-    demands = {s.name: _first_demand(s, rule, max_rank) for s in sources.tensors}
+    kinds = (*LORA_KINDS, "embedding")
+    demands = first_demands(sources, rule, kinds) if rule else whole_demands(sources, max_rank)
     return fill(
-        sources, store, demands, overwrite=overwrite, workers=workers, executor=executor,
-        device=device, progress=progress,
-    )  # fmt: skip
+        sources,
+        store,
+        demands,
+        overwrite=overwrite,
+        workers=workers,
+        executor=executor,
+        device=device,
+        progress=progress,
+    )
 
 
-def _first_demand(source: Source, rule: RankRule | None, max_rank: int) -> Demand:
-    if len(source.shape) != 2 or source.kind not in ("linear", "conv1d", "embedding"):
-        return Demand()
-    size = min(source.shape)
-    if rule is None:
-        return Demand(Goal("rank", min(max_rank, size)), whole=True, noise=True)
-    return demand_for(rule, size) if rule.selects(source.name) else Demand()
+def whole_demands(sources: Sources, max_rank: int) -> dict[str, Demand]:
+    """Ask for every singular value of every matrix, its noise floor, and ``max_rank`` components."""
+    return {
+        s.name: Demand(
+            Goal("rank", min(max_rank, *s.shape)) if max_rank and min(s.shape) else None,
+            whole=True,
+            noise=True,
+        )
+        for s in sources.matrices((*LORA_KINDS, "embedding"))
+    }
 
 
-def demand_for(rule: RankRule, size: int) -> Demand:
-    """Return what a rule needs of a tensor with min(m, n) = ``size``, before anything is known."""
+def first_demands(
+    sources: Sources, rule: RankRule, kinds: Sequence[str], bytes_each: int = 2
+) -> dict[str, Demand]:
+    """Ask for what a rule needs of each tensor, before anything is known of it."""
+    chosen = [s for s in sources.matrices(kinds) if rule.selects(s.name)]
+    guess = 8
+    if rule.budget is not None and chosen:
+        # Half as much again as the rank that would spend the budget evenly.
+        parameters = rule.budget.parameters(sources.base_parameters, bytes_each)
+        guess = max(guess, 3 * parameters // (2 * sum(sum(s.shape) for s in chosen)))
     if rule.needs_noise:
-        return Demand(Goal("above", 0.0), noise=True)
-    return Demand(rule.goal(size))
+        return {s.name: Demand(Goal("above", 0.0), noise=True) for s in chosen}
+    return {s.name: Demand(rule.goal(min(s.shape), guess=guess)) for s in chosen if min(s.shape)}
 
 
 def fill(

@@ -16,6 +16,8 @@ from eckart.store.delta import Delta, read_delta
 from eckart.store.record import Demand, TensorRecord
 from eckart.store.store import write_factors
 
+THRESHOLDS = ("ratio", "above")
+
 
 @dataclass(frozen=True)
 class Task:
@@ -89,7 +91,10 @@ def _with_factors(task: Task, record: TensorRecord, delta: Delta) -> TensorRecor
         values, tail = spectrum.values, 0.0
     else:  # of a Krylov space only what was kept is near the truth
         assert found is not None
-        values, tail = found.s, found.tail
+        # A threshold also needs the first value under it, or it could not be told that all are in.
+        under = spectrum.values[found.rank : found.rank + (goal is not None and goal.kind in THRESHOLDS)]
+        values = np.concatenate([found.s, under])
+        tail = max(found.tail - float((under**2).sum()), 0.0)
     if found is not None and task.device == "cuda":
         found = LowRank(found.U.cpu().numpy(), found.s, found.Vh.cpu().numpy(), found.tail)
     if found is not None and not found.rank:

@@ -67,11 +67,10 @@ class BlockKrylov:
             Y = self.V[-self.last :] @ self.A.T  # (b, m)
         Q, _, _ = self._orthonormal(Y, self.U)
         if not len(Q):
-            self.exhausted = True
+            self.exhausted = True  # A maps what is left of V's complement to nothing
             return
         self.U = Q if self.U is None else self.ops.concatenate([self.U, Q], 0)
-        P = Q @ self.A  # (b, n)
-        Q, along, L = self._orthonormal(P, self.V)
+        Q, along, L = self._orthonormal(Q @ self.A, self.V)  # (b', n)
         old = self.T
         self.T = np.zeros((old.shape[0] + len(L), old.shape[1] + L.shape[1]))
         self.T[: old.shape[0], : old.shape[1]] = old
@@ -79,15 +78,18 @@ class BlockKrylov:
         self.T[old.shape[0] :, old.shape[1] :] = L
         if len(Q):
             self.V = Q if self.V is None else self.ops.concatenate([self.V, Q], 0)
+        # Equal singular values close the space early; the next step then starts from fresh directions.
         self.last = len(Q)
-        self.exhausted = not len(Q)
+        left = self.total - float((self.T**2).sum())
+        self.exhausted = left <= self.noise**2 or self.width == min(self.m, self.n)
 
     def spectrum(self) -> Spectrum:
         """Return the values found so far, with the exact energy of the rest."""
         if not self.width:
             return Spectrum([], 0.0, min(self.m, self.n))
-        values = np.linalg.svd(self.T, compute_uv=False)
-        return self._spectrum_of(values)
+        values = np.asarray(np.linalg.svd(self.T, compute_uv=False), np.float64)
+        tail = max(self.total - float((values**2).sum()), 0.0)
+        return Spectrum(values[: min(self.m, self.n)], tail, min(self.m, self.n))
 
     def triplets(self, rank: int) -> tuple[Array, Floats, Array]:
         """Return the leading ``rank`` triplets (U, s, Vh), rotated and cut from the whole space."""
@@ -96,11 +98,6 @@ class BlockKrylov:
         U = like(np.ascontiguousarray(W[:, :rank].T), self.A) @ self.U  # (r, m)
         V = like(Zh[:rank], self.A) @ self.V  # (r, n)
         return U.T, s[:rank], V
-
-    def _spectrum_of(self, values: Floats) -> Spectrum:
-        captured = float((values**2).sum())
-        tail = max(self.total - captured, 0.0)
-        return Spectrum(values[: min(self.m, self.n)], tail, min(self.m, self.n))
 
     def _gaussian(self, rows: int, columns: int) -> Array:
         return self.ops.like(self.random.standard_normal((rows, columns), dtype=np.float32), self.A)
@@ -111,31 +108,31 @@ class BlockKrylov:
         if missing < 0:
             self.last = block
         elif missing > 0:
-            Q, _, _ = self._orthonormal(self._gaussian(missing, self.n), self.V, noise=0.0)
+            missing = min(missing, self.n - int(self.V.shape[0]))
+            Q, _, _ = self._orthonormal(self._gaussian(missing, self.n), self.V)
             self.V = self.ops.concatenate([self.V, Q], 0)
             # U A lies in the old rows of V, so the new directions meet U A in zeros.
             self.T = np.pad(self.T, ((0, 0), (0, len(Q))))
             self.last += len(Q)
 
-    def _orthonormal(
-        self, Y: Array, basis: Array, noise: float | None = None
-    ) -> tuple[Array, Floats, Floats]:
+    def _orthonormal(self, Y: Array, basis: Array) -> tuple[Array, Floats, Floats]:
         """Split Y = along @ basis + L @ Q with Q orthonormal rows, orthogonal to the basis.
 
-        Rows of Q that would be made of rounding alone are left out.
+        Project, normalise, and both again: once leaves eps ||Y|| / ||rest|| of the basis in Q, twice is
+        enough. Directions that would be made of rounding alone are left out.
         """
-        host = self.ops.host
-        along = np.zeros((int(Y.shape[0]), 0 if basis is None else int(basis.shape[0])))
-        if basis is not None:
-            for _ in range(2):  # once leaves eps ||Y|| / ||rest||; twice is enough (Kahan, Parlett)
-                part = Y @ basis.T
-                Y = Y - part @ basis
-                along += host(part)
-        Q, L = self.ops.orthonormal_rows(Y)
-        real = np.abs(np.diag(L)) > (self.noise if noise is None else noise)
-        if real.all():
-            return Q, along, L
-        return Q[self.ops.host(np.flatnonzero(real)).tolist()], along, L[:, real]
+        if basis is None:
+            Q, L = self.ops.orthonormal_rows(Y, self.noise)
+            return Q, np.zeros((len(L), 0)), L
+        along, L = np.zeros((int(Y.shape[0]), int(basis.shape[0]))), np.eye(int(Y.shape[0]))
+        for shortest in (self.noise, 0.1):  # the second time rows are of length 1, or were rounding
+            part = Y @ basis.T
+            along += L @ self.ops.host(part)
+            Y, step = self.ops.orthonormal_rows(Y - part @ basis, shortest)
+            L = L @ step
+            if not len(Y):
+                break
+        return Y, along, L
 
 
 def leading(krylov: BlockKrylov, rank: int, slack: float) -> Spectrum:
@@ -186,14 +183,13 @@ def reaching(krylov: BlockKrylov, goal: Goal, limit: int) -> Spectrum | None:
     while True:
         krylov.step(PROBE if not krylov.width else _next_block(krylov.width, spectrum, goal))
         spectrum = krylov.spectrum()
-        bounds = rank_bounds(spectrum, goal, exact=False)
-        if bounds is not None:
-            lo, hi = bounds
-            if lo == hi or krylov.exhausted:
+        rank, bounds = goal.rank(spectrum), rank_bounds(spectrum, goal, exact=False)
+        if rank is not None and bounds is not None:
+            if bounds[0] == bounds[1] or krylov.exhausted:
                 return spectrum
-            if settled is None or hi != settled[0]:
-                settled = (hi, krylov.width)
-            elif krylov.width >= max(settled[1] * 4 // 3, 2 * hi, PROOF):
+            if settled is None or rank != settled[0]:
+                settled = (rank, krylov.width)
+            elif krylov.width >= max(settled[1] * 4 // 3, 2 * rank, PROOF):
                 return spectrum
         elif krylov.exhausted:
             return None

@@ -37,11 +37,13 @@ def svd_of_product(B: Array, A: Array) -> LowRank:
     (1, [5.0])
     """
     call = "LowRank.from_product(B, A)"
-    B, A = as_matrix(B, call), as_matrix(A, call)
+    B, A = as_matrix(B, call, may_be_empty=True), as_matrix(A, call, may_be_empty=True)
     ops = ops_for(B)
     left, right = ops.host(B).astype(np.float64), ops.host(A).astype(np.float64)
     if left.shape[1] != right.shape[0]:
         raise MatrixError(call, f"shapes {left.shape} and {right.shape} do not chain")
+    if not left.shape[1]:
+        return LowRank(B, np.zeros(0), A, 0.0, (0, 0), "product")
     if not (np.isfinite(left).all() and np.isfinite(right).all()):
         raise MatrixError(call, "a factor holds a NaN or an infinity", "Mend it first")
     left, left_scale = _scaled(left)
