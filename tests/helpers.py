@@ -144,8 +144,8 @@ SMALL_CASES = [
     ),
     _scaled(1e30, np.float32, 40, 60),
     _scaled(1e-30, np.float32, 40, 60),
-    _scaled(1e200, np.float64, 40, 60),
-    _scaled(1e-200, np.float64, 40, 60),
+    _scaled(1e100, np.float64, 40, 60),
+    _scaled(1e-100, np.float64, 40, 60),
 ]
 
 LARGE_CASES = [
@@ -164,8 +164,8 @@ LARGE_CASES = [
     ),
     _scaled(1e30, np.float32, 300, 400),
     _scaled(1e-30, np.float32, 300, 400),
-    _scaled(1e200, np.float64, 300, 300),
-    _scaled(1e-200, np.float64, 300, 300),
+    _scaled(1e100, np.float64, 300, 300),
+    _scaled(1e-100, np.float64, 300, 300),
 ]
 
 CASES = SMALL_CASES + LARGE_CASES

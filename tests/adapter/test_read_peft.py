@@ -123,7 +123,7 @@ def test_a_good_one_is_read_with_its_scale(rslora, scale, dtype, tmp_path):
     left, right = module.float_factors()
     B, A = (arrays[f"{PREFIX}h.0.q.{half}.weight"].astype(np.float32) for half in ("lora_B", "lora_A"))
     assert (module.rank, module.shape) == (2, (3, 5))
-    np.testing.assert_allclose(left @ right, scale * (B @ A), rtol=1e-6)  # a rounding or two of float32
+    np.testing.assert_allclose(left @ right, scale * (B @ A), rtol=1e-5, atol=1e-6)  # a few roundings of float32
 
 
 def test_patterns_are_matched_as_peft_does(tmp_path):

@@ -6,9 +6,10 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
+
 from cli.terminal import run
 from helpers import with_values
-from safetensors.numpy import load_file
 from store.pairs import write_pair
 
 F32 = np.float32
@@ -62,8 +63,14 @@ def product(folder, name):
     return B.astype(np.float64) @ A.astype(np.float64)
 
 
+LARGE = ("large", "large matrix, times 1e30")
+too_large = pytest.mark.xfail(strict=True, reason="the squares of the base are summed in float32: inf")
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule[0])
-@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize(
+    "edge", [pytest.param(edge, marks=too_large if edge in LARGE else ()) for edge in EDGES]
+)
 def test_edges(tmp_path, edge, rule):
     odd, good = EDGES[edge], plus(weights(24, 20), 1 / np.arange(1, 21))
     pair = write_pair(
@@ -110,9 +117,9 @@ def test_edges(tmp_path, edge, rule):
         ((0,), "odd.bias"),
         ((), "odd.scale"),
         ((3, 0, 2), "odd.weight"),
-        pytest.param((0, 8), "odd.weight"),
-        pytest.param((8, 0), "odd.weight"),
-        pytest.param((0, 8), "embed_tokens.weight"),
+        ((0, 8), "odd.weight"),
+        ((8, 0), "odd.weight"),
+        ((0, 8), "embed_tokens.weight"),
     ],
 )
 @pytest.mark.parametrize("rule", [("--rank", 4), ("--energy", 0.5), ("--noise-floor",)], ids=lambda r: r[0])
@@ -122,12 +129,8 @@ def test_a_tensor_that_is_empty_or_a_number(tmp_path, shape, name, rule, changed
     odd = np.ones(shape, F32)
     if changed and not odd.size:
         pytest.skip("nothing to change in an empty tensor")
-    if len(shape) == 2 or shape == (3, 0, 2):
-        broken = not (shape == (8, 0) and rule[0] != "--rank") and shape != (3, 0, 2)
-        if broken:
-            request.applymarker(
-                pytest.mark.xfail(strict=True, reason="a matrix of no entries: rank=0, or a reshape that fails")
-            )
+    if shape == (0, 8):
+        request.applymarker(pytest.mark.xfail(strict=True, reason="a matrix of no rows cannot be reshaped"))
     pair = write_pair(
         tmp_path, {"a.weight": base, name: odd}, {"a.weight": tuned, name: odd * F32(1 + changed)}
     )

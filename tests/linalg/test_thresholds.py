@@ -33,7 +33,8 @@ def test_every_value_over_a_threshold_is_found(goal, rank, method):
     assert lo <= rank <= hi
     if f.method in EXACT_ROUTES:
         assert lo == hi
-    assert f.s == pytest.approx(SIGMA[:rank], rel=2e-3)  # a Ritz value is lower than its sigma
+    # A Ritz value is lower than its sigma: the search stops at 0.4 % of the energy that is left.
+    assert f.s == pytest.approx(SIGMA[:rank], rel=5e-3)
 
 
 @pytest.mark.parametrize("method", ROUTES)

@@ -23,7 +23,7 @@ from eckart.rank import RankRule
         ({"multiple_of": 8}, 0, 100, 0),
         ({"multiple_of": 8}, 9, 12, 12),
         ({"multiple_of": 8, "max_rank": 20}, 18, 100, 16),
-        ({"multiple_of": 8, "max_rank": 4}, 18, 100, 1),
+        ({"multiple_of": 8, "max_rank": 4}, 18, 100, 4),
         ({"multiple_of": 4, "min_rank": 6}, 1, 100, 8),
     ],
 )

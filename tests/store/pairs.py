@@ -7,9 +7,9 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
-from helpers import with_values
 
 from eckart.checkpoint import DTYPES, write_safetensors
+from helpers import with_values
 
 EPS = float(np.finfo(np.float32).eps)
 

@@ -5,7 +5,6 @@ import signal
 
 import numpy as np
 import pytest
-from store.pairs import EPS, LINEAR, MATRICES, SMALL, SMALL_LINEAR, contents, make_pair, write_pair
 
 import eckart
 from eckart import FactorStore, RankRule, factor
@@ -14,6 +13,7 @@ from eckart.store import decide, fill
 from eckart.store.fill import Sources
 from eckart.store.fill import fill as fill_store
 from eckart.store.record import Demand
+from store.pairs import EPS, LINEAR, MATRICES, SMALL, SMALL_LINEAR, contents, make_pair, write_pair
 
 RULES = {
     "rank": {"rank": 7},
@@ -165,12 +165,29 @@ def test_what_was_known_is_not_forgotten(tmp_path, passes):
     ]
 
 
-def test_each_rule_in_turn_on_one_store(small, tmp_path):
+@pytest.mark.parametrize("first", [{"rank": 1}, {"rank": 40}], ids=["from little", "from all values"])
+def test_each_rule_in_turn_on_one_store(small, tmp_path, first, request):
     pair, whole = small
-    store = factor(*pair.paths, tmp_path / "store", rule=RankRule.of(rank=1))
+    if pair.after[SMALL_LINEAR[0]].dtype != np.float64:  # whose noise floor is 0
+        request.applymarker(
+            pytest.mark.xfail(
+                strict=True, reason="a noise floor that is unknown is not computed if all values are"
+            )
+        )
+    store = factor(*pair.paths, tmp_path / "store", rule=RankRule.of(**first))
     for wishes in RULES.values():
         store, found = decide(store, RankRule.of(**wishes))
         assert found.ranks == eckart.plan(whole, **wishes).ranks, wishes
+
+
+@pytest.mark.xfail(strict=True, reason="full rank is planned, with the reason: noise floor not computed")
+def test_the_noise_floor_is_computed_where_all_values_are_known(tmp_path):
+    pair = make_pair(tmp_path, "BF16", "BF16", shapes=SMALL, size=0.02)
+    expected = eckart.plan(factor(*pair.paths, tmp_path / "whole"), noise_floor=True)
+    store = factor(*pair.paths, tmp_path / "store", rule=RankRule.of(rank=99))
+    found = eckart.plan(store, noise_floor=True)
+    assert all("not computed" not in reason for reason in found.reasons.values())
+    assert found.ranks == expected.ranks
 
 
 def test_a_rule_on_a_store_of_values_alone(tmp_path, passes):
@@ -234,7 +251,8 @@ def test_a_rank_above_the_matrix_s_own_is_padded_with_zeros(tmp_path):
     zeros = np.zeros((300, 280), np.float32)
     one = np.outer(np.arange(300), np.ones(280)).astype(np.float32)
     pair = write_pair(tmp_path, {"a.weight": zeros}, {"a.weight": one})
-    store, plan = decide(factor(*pair.paths, tmp_path / "store", rule=RankRule.of(rank=8)), RankRule.of(rank=8))
+    rule = RankRule.of(rank=8)
+    store, plan = decide(factor(*pair.paths, tmp_path / "store", rule=rule), rule)
     assert plan.ranks == {"a.weight": 8}
     found = store.factors("a.weight", 8)
     sigma = np.linalg.norm(one.astype(np.float64))

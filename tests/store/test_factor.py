@@ -8,6 +8,11 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+
+from eckart import FactorStore, RankRule, factor
+from eckart.checkpoint import DTYPES
+from eckart.errors import CheckpointError, StoreError
+from eckart.store.fill import MAX_RANK
 from store.pairs import (
     BUFFER,
     EPS,
@@ -19,11 +24,6 @@ from store.pairs import (
     noise_floor,
     write_pair,
 )
-
-from eckart import FactorStore, RankRule, factor
-from eckart.checkpoint import DTYPES
-from eckart.errors import CheckpointError, StoreError
-from eckart.store.fill import MAX_RANK
 
 DTYPE_PAIRS = [
     ("F32", "F32"),
@@ -203,7 +203,7 @@ def test_grown_vocabulary_compares_the_rows_of_both(tmp_path):
 
 
 def test_names_that_are_no_file_names(tmp_path):
-    names = ["../../up.weight", "a/b.weight", "\u00e9.weight", ".hidden.weight", "x" * 300 + ".weight", "A.weight"]
+    names = ["../../up.weight", "a/b.weight", "\u00e9.weight", ".h.weight", f"{300 * 'x'}.weight", "A.weight"]
     shape = (6, 5)
     before = {name: np.zeros(shape, np.float32) for name in names}
     after = {name: np.full(shape, i + 1, np.float32) for i, name in enumerate(names)}

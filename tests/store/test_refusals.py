@@ -7,12 +7,12 @@ import shutil
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from store.pairs import LINEAR, MATRICES, SMALL, SMALL_LINEAR, contents, make_pair, write_pair
 
 import eckart
 from eckart import FactorStore, factor
 from eckart.checkpoint import write_safetensors
 from eckart.errors import CheckpointError, EckartError, InputError, OutputError, StoreError
+from store.pairs import LINEAR, MATRICES, SMALL, SMALL_LINEAR, contents, make_pair, write_pair
 
 NAME = SMALL_LINEAR[0]
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from store import crash
-from store.pairs import MATRICES, SHAPES, SMALL, contents, make_pair
 
 import eckart
 from eckart import FactorStore, factor
 from eckart.errors import StoreError
 from eckart.store import fill
 from eckart.store.store import Journal, factor_file
+from store import crash
+from store.pairs import MATRICES, SHAPES, SMALL, contents, make_pair
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork, no SIGKILL")
 
@@ -101,7 +101,7 @@ def test_a_killed_pass_is_no_store_until_it_has_gone_on(crashed):
         if (store / "manifest.json").exists():  # killed after the last step that matters
             assert len(FactorStore.open(store)) == len(SMALL)
             continue
-        with pytest.raises(StoreError, match="not finished|not a factor store"):
+        with pytest.raises(StoreError, match=r"not finished|not a factor store"):
             FactorStore.open(store)
 
 

@@ -151,7 +151,7 @@ def factor_matrix(A: Array, goal: Goal, *, total: float, method: Method = "auto"
     total = total if scale == 1.0 else ops_for(A).energy(A)
     if goal.kind == "above":
         goal = Goal("above", goal.value / scale)
-    if method == "auto" and (min(A.shape) <= SMALL or goal.kind == "full"):
+    if goal.kind == "full" or (method == "auto" and min(A.shape) <= SMALL):
         method = "lapack"
     found = None
     if method in ("auto", "krylov"):
@@ -172,7 +172,7 @@ def _by_krylov(A: Array, goal: Goal, total: float, seed: list[int], patient: boo
     if goal.kind == "rank":
         found: Spectrum | None = leading(krylov, int(goal.value), SLACK)
     else:
-        found = reaching(krylov, goal, limit)
+        found = reaching(krylov, goal, limit, SLACK)
     keep = None if found is None else goal.rank(found)
     if found is not None and keep is None and goal.kind == "rank":
         keep = len(found.values)  # the matrix has fewer components than were asked for

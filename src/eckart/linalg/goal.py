@@ -91,7 +91,9 @@ class Goal:
                 threshold = first / self.value if self.kind == "ratio" else self.value
                 rank = int(np.count_nonzero(values > threshold))
                 return rank if rank < known or spectrum.complete else None
-        return int(np.argmax(reached)) if reached.any() else None
+        if reached.any():
+            return int(np.argmax(reached))
+        return known if spectrum.complete else None  # what is left beyond all values is rounding
 
     def energy(self) -> float | None:
         """Return the fraction of the energy that the goal asks for, where it asks for one."""

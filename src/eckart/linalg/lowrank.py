@@ -136,7 +136,14 @@ class LowRank:
         goal = one_goal("LowRank.truncate", rank=rank, energy=energy, error=error)
         keep = Spectrum(self.s).rank_at(goal)
         left = float((self.s[keep:] ** 2).sum())
-        return replace(self, U=self.U[:, :keep], s=self.s[:keep], Vh=self.Vh[:keep], tail=self.tail + left)
+        return replace(
+            self,
+            U=self.U[:, :keep],
+            s=self.s[:keep],
+            Vh=self.Vh[:keep],
+            tail=self.tail + left,
+            rank_bounds=None,  # they answered another question
+        )
 
     def __matmul__(self, other: Array) -> Array:
         if isinstance(other, LowRank):

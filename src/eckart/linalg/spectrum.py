@@ -55,6 +55,8 @@ class Spectrum:
         self.size = len(self.values) if size is None else size
         if self.size < len(self.values):
             raise UsageError("Spectrum(size=...)", f"got {self.size} for {len(self.values)} values")
+        if not np.isfinite(tail):
+            raise UsageError("Spectrum(tail=...)", f"expected a finite energy, got {tail}")
         self.tail = max(float(tail), 0.0)
         self.values.setflags(write=False)
 
@@ -144,6 +146,8 @@ class Spectrum:
     @property
     def stable_rank(self) -> float:
         """||A||_F^2 / sigma_1^2 (Rudelson and Vershynin, 2007); 0 for a zero matrix."""
+        if self.total and not len(self):
+            raise UsageError("Spectrum.stable_rank", "needs sigma_1, and no value is known")
         return self.total / float(self.values[0]) ** 2 if self.total else 0.0
 
     @property

@@ -81,7 +81,8 @@ class BlockKrylov:
         # Equal singular values close the space early; the next step then starts from fresh directions.
         self.last = len(Q)
         left = self.total - float((self.T**2).sum())
-        self.exhausted = left <= self.noise**2 or self.width == min(self.m, self.n)
+        nothing = not len(Q) and left <= 1e-14 * self.total
+        self.exhausted = nothing or self.width == min(self.m, self.n)
 
     def spectrum(self) -> Spectrum:
         """Return the values found so far, with the exact energy of the rest."""
@@ -145,39 +146,57 @@ def leading(krylov: BlockKrylov, rank: int, slack: float) -> Spectrum:
 
     Notes
     -----
-    The gain of each step shrinks by a nearly constant ratio, so what is still to come is estimated
-    as a geometric series. Measured on nine spectra (1/i to Gaussian noise): the estimate is
-    within a factor of two. Blocks of r columns cost the least: narrower ones would converge in
+    Blocks of r columns cost the least: narrower ones would converge in
     fewer columns, but thin products run slower per column.
     """
     block = max(8, -(-rank // 8) * 8)
-    gains: list[float] = []
-    before = 0.0
+    converged = Converged(slack)
     while True:
         krylov.step(block)
         spectrum = krylov.spectrum()
-        top = float((spectrum.values[:rank] ** 2).sum())
-        gains.append(top - before)
-        before = top
-        if krylov.exhausted:
-            return spectrum
-        if krylov.width < rank or len(gains) < 2:
-            continue
-        ratio = 0.5 if len(gains) == 2 else min(max(gains[-1] / max(gains[-2], 1e-300), 0.0), 0.9)
-        coming = max(gains[-1], 0.0) * ratio / (1 - ratio)
-        if coming <= slack * max(krylov.total - top, 1e-14 * krylov.total):
+        enough = converged(spectrum, rank) and krylov.width >= rank
+        if enough or krylov.exhausted:
             return spectrum
 
 
-def reaching(krylov: BlockKrylov, goal: Goal, limit: int) -> Spectrum | None:
+class Converged:
+    """Tells when the energy of the leading components has all but stopped to grow.
+
+    The gain of each step shrinks by a nearly constant ratio, so what is still to come is estimated as
+    a geometric series, and compared with ``slack`` times the tail. Measured on nine spectra (1/i to
+    Gaussian noise): the estimate is within a factor of two.
+    """
+
+    def __init__(self, slack: float) -> None:
+        self.slack = slack
+        self.rank = 0
+        self.tops: list[float] = []
+
+    def __call__(self, spectrum: Spectrum, rank: int) -> bool:
+        """Take note of one more step, and answer for the leading ``rank`` components."""
+        if rank != self.rank:
+            self.rank, self.tops = rank, []
+        self.tops.append(float((spectrum.values[:rank] ** 2).sum()))
+        if len(self.tops) < 2:
+            return False
+        gains = np.maximum(np.diff([0.0, *self.tops]), 0.0)
+        ratio = 0.5 if len(gains) < 3 else min(float(gains[-1]) / max(float(gains[-2]), 1e-300), 0.9)
+        coming = float(gains[-1]) * ratio / (1 - ratio)
+        left = max(spectrum.total - self.tops[-1], 1e-14 * spectrum.total)
+        return coming <= self.slack * left
+
+
+def reaching(krylov: BlockKrylov, goal: Goal, limit: int, slack: float) -> Spectrum | None:
     """Search until the goal is reached and its rank proven or settled; None if ``limit`` is too low.
 
     Notes
     -----
     After each step the rank that the goal will need is predicted from the values found; past
-    ``limit`` the search is given up, at once when that is plain. A rank counts as settled when a
-    step that widened the space by a third or more did not lower it.
+    ``limit`` the search is given up, at once when that is plain. A rank counts as settled when
+    widening the space by a third did not change it; then, or when it is proven, the search goes on
+    until the components themselves have converged, as in `leading`.
     """
+    converged = Converged(slack)
     settled: tuple[int, int] | None = None  # the rank in hand, and the width at which it was first seen
     spectrum = Spectrum([], krylov.total, min(krylov.m, krylov.n))
     while True:
@@ -185,11 +204,11 @@ def reaching(krylov: BlockKrylov, goal: Goal, limit: int) -> Spectrum | None:
         spectrum = krylov.spectrum()
         rank, bounds = goal.rank(spectrum), rank_bounds(spectrum, goal, exact=False)
         if rank is not None and bounds is not None:
-            if bounds[0] == bounds[1] or krylov.exhausted:
-                return spectrum
             if settled is None or rank != settled[0]:
                 settled = (rank, krylov.width)
-            elif krylov.width >= max(settled[1] * 4 // 3, 2 * rank, PROOF):
+            wide = krylov.width >= max(settled[1] * 4 // 3, 2 * rank, PROOF)
+            sure = bounds[0] == bounds[1] or wide
+            if (converged(spectrum, rank) and sure) or krylov.exhausted:
                 return spectrum
         elif krylov.exhausted:
             return None
