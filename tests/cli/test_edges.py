@@ -111,26 +111,25 @@ def test_edges(tmp_path, edge, rule):
             assert error <= 0.3 + 1e-5
 
 
+no_rows = pytest.mark.xfail(strict=True, reason="a matrix of no rows cannot be reshaped")
+
+
 @pytest.mark.parametrize(
-    ("shape", "name"),
+    ("shape", "name", "changed"),
     [
-        ((0,), "odd.bias"),
-        ((), "odd.scale"),
-        ((3, 0, 2), "odd.weight"),
-        ((0, 8), "odd.weight"),
-        ((8, 0), "odd.weight"),
-        ((0, 8), "embed_tokens.weight"),
+        ((), "odd.scale", False),
+        ((), "odd.scale", True),
+        ((0,), "odd.bias", False),
+        ((3, 0, 2), "odd.weight", False),
+        ((8, 0), "odd.weight", False),
+        pytest.param((0, 8), "odd.weight", False, marks=no_rows),
+        pytest.param((0, 8), "embed_tokens.weight", False, marks=no_rows),
     ],
 )
 @pytest.mark.parametrize("rule", [("--rank", 4), ("--energy", 0.5), ("--noise-floor",)], ids=lambda r: r[0])
-@pytest.mark.parametrize("changed", [False, True])
-def test_a_tensor_that_is_empty_or_a_number(tmp_path, shape, name, rule, changed, request):
+def test_a_tensor_that_is_empty_or_a_number(tmp_path, shape, name, changed, rule):
     base, tuned = plus(weights(24, 20), 1 / np.arange(1, 21))
     odd = np.ones(shape, F32)
-    if changed and not odd.size:
-        pytest.skip("nothing to change in an empty tensor")
-    if shape == (0, 8):
-        request.applymarker(pytest.mark.xfail(strict=True, reason="a matrix of no rows cannot be reshaped"))
     pair = write_pair(
         tmp_path, {"a.weight": base, name: odd}, {"a.weight": tuned, name: odd * F32(1 + changed)}
     )

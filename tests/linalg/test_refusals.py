@@ -122,3 +122,11 @@ def test_adding_something_else_is_a_type_error():
     with pytest.raises(TypeError):
         _ = F + 1.0
     assert issubclass(MatrixError, EckartError) and issubclass(UsageError, EckartError)
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+def test_squares_out_of_range_are_refused(scale):
+    """An energy that float64 cannot hold would be stated as 0 or infinity."""
+    for call in (eckart.svd, eckart.spectrum):
+        with pytest.raises(MatrixError, match="out of float64's range.*Divide the matrix by"):
+            call(np.diag([3.0, 2.0, 1.0]) * scale)

@@ -170,9 +170,7 @@ def test_each_rule_in_turn_on_one_store(small, tmp_path, first, request):
     pair, whole = small
     if pair.after[SMALL_LINEAR[0]].dtype != np.float64:  # whose noise floor is 0
         request.applymarker(
-            pytest.mark.xfail(
-                strict=True, reason="a noise floor that is unknown is not computed if all values are"
-            )
+            pytest.mark.xfail(strict=True, reason="no noise floor is computed once all values are known")
         )
     store = factor(*pair.paths, tmp_path / "store", rule=RankRule.of(**first))
     for wishes in RULES.values():

@@ -275,15 +275,14 @@ def test_overwrite_cures_damaged_files(finished, damaged, damage):
     assert contents(store.path) == expected
 
 
+@pytest.mark.xfail(strict=True, reason="the shapes in a factor file are not compared with the record")
 def test_factors_of_another_tensor_are_not_taken(finished):
     # The file is whole and of the right name, and holds another tensor's factors.
     _, store = finished
     folder = store.path / "factors"
     shutil.copy(folder / f"{SMALL_LINEAR[1]}.safetensors", folder / f"{NAME}.safetensors")
-    found = FactorStore.open(store.path)
-    taken = found.factors(NAME)
-    if taken.U.shape[0] != found.record(NAME).shape[0]:
-        pytest.xfail("the shapes in a factor file are not compared with the record")
+    with pytest.raises(StoreError, match=NAME):
+        FactorStore.open(store.path).factors(NAME)
 
 
 def test_no_such_tensor(finished):
