@@ -6,9 +6,9 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
-from helpers import DECAYS, with_values
 
 from eckart.checkpoint import write_safetensors
+from helpers import DECAYS, with_values
 
 DTYPE = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
 

@@ -110,7 +110,9 @@ def make_pair(
     tuned = copy.deepcopy(base)
     generator = torch.Generator().manual_seed(seed + 1)
     for parameter in tuned.parameters():
-        parameter.data = (parameter.data.float() + update(parameter.shape, size, generator)).to(parameter.dtype)
+        parameter.data = (parameter.data.float() + update(parameter.shape, size, generator)).to(
+            parameter.dtype
+        )
     if change is not None:
         change(tuned)
     (as_base(base) if as_base else base).save_pretrained(folder / "base")
@@ -124,7 +126,9 @@ def read_config(adapter: Path) -> dict:
 
 def products(adapter: Path) -> dict[str, torch.Tensor]:
     """Return B A of every module by name, (d_out, d_in), from the file and nothing else."""
-    tensors = {k.removeprefix(PREFIX): v.float() for k, v in load_file(adapter / "adapter_model.safetensors").items()}
+    tensors = {
+        k.removeprefix(PREFIX): v.float() for k, v in load_file(adapter / "adapter_model.safetensors").items()
+    }
     found = {}
     for key in tensors:
         if key.endswith(".lora_A.weight"):

@@ -9,9 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-from adapter.pairs import Tuned, by_hand, load_peft  # noqa: E402
-
 import eckart  # noqa: E402
+from adapter.pairs import Tuned, by_hand, load_peft  # noqa: E402
 
 PAIR = Path(__file__).parents[2] / ".." / "shared" / "pairs" / "minilm-banking77"
 pytestmark = pytest.mark.skipif(not PAIR.is_dir(), reason="the pair is not beside this repository")

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from adapter.matrices import save
-from helpers import orthonormal
 
 import eckart
+from adapter.matrices import save
 from eckart.errors import PairError
 from eckart.store.summary import diagnose, summarise
+from helpers import orthonormal
 
 PLANTED = 16
 SHAPES = {

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from adapter.matrices import SHAPES, save, save_pair, updates, weights
 
 import eckart
+from adapter.matrices import SHAPES, save, save_pair, updates, weights
 from eckart.errors import AdapterError, CheckpointError, OutputError, UsageError
 
 FILES = {"adapter_config.json", "adapter_model.safetensors", "eckart.json"}
@@ -107,7 +107,9 @@ def test_the_checkpoints_themselves_are_never_replaced(which, pair, place):
     assert names(pair[which].parent) == {"base", "tuned"}
 
 
-@pytest.mark.xfail(strict=True, reason="only the path itself is compared: a folder that holds an input is wiped")
+@pytest.mark.xfail(
+    strict=True, reason="only the path itself is compared: a folder that holds an input is wiped"
+)
 @pytest.mark.parametrize("target", ["folder of the file", "folder above"])
 def test_a_folder_that_holds_an_input_is_never_replaced(target, pair):
     out = pair[0] if target == "folder of the file" else pair[0].parent
@@ -186,7 +188,9 @@ def test_the_dtype_is_that_of_the_tuned_checkpoint(tmp_path, place):
         assert {str(m.left.dtype) for m in done.adapter} == {name} and done.statement["dtype"] == name
 
 
-@pytest.mark.xfail(strict=True, reason="StoreError: a plan, unlike a rule, does not go back to the checkpoints")
+@pytest.mark.xfail(
+    strict=True, reason="StoreError: a plan, unlike a rule, does not go back to the checkpoints"
+)
 def test_a_plan_beyond_the_store_factors_again(pair, place):
     done = eckart.extract(*pair, place / "a", rank=6)
     eckart.extract(*pair, place / "b", rank=2, store=place / "store")
@@ -194,10 +198,16 @@ def test_a_plan_beyond_the_store_factors_again(pair, place):
     assert {m.rank for m in eckart.load_adapter(place / "c")} == {6}
 
 
-@pytest.mark.xfail(strict=True, reason="dense leaves in the base with other numbers of axes are not seen: PEFT would wrap them")
+@pytest.mark.xfail(
+    strict=True,
+    reason="dense leaves in the base with other numbers of axes are not seen: PEFT would wrap them",
+)
 def test_a_convolution_with_the_name_of_a_layer_is_not_a_target(tmp_path, place):
     """Qwen2-VL: visual.patch_embed.proj is a convolution, visual.blocks.0.attn.proj is linear."""
-    base = {"visual.patch_embed.proj.weight": np.ones((8, 3, 2, 2)), "visual.blocks.0.attn.proj.weight": np.ones((8, 8))}
+    base = {
+        "visual.patch_embed.proj.weight": np.ones((8, 3, 2, 2)),
+        "visual.blocks.0.attn.proj.weight": np.ones((8, 8)),
+    }
     pair = save_pair(tmp_path / "p", base, {"visual.blocks.0.attn.proj.weight": np.eye(8)})
     eckart.extract(*pair, place / "a", rank=2)
     targets = json.loads((place / "a" / "adapter_config.json").read_text())["target_modules"]

@@ -73,9 +73,15 @@ def test_a_rank_for_a_name_that_ends_another():
     assert {name: rank_of(pattern, name, 8) for name in ranks} == ranks
 
 
-@pytest.mark.xfail(strict=True, reason="a list of names cannot say this; PEFT also takes one regular expression")
+@pytest.mark.xfail(
+    strict=True, reason="a list of names cannot say this; PEFT also takes one regular expression"
+)
 def test_a_target_that_ends_another():
     existing = {"layers.0.q", "encoder.layers.0.q"}
     targets = target_modules({"layers.0.q"}, existing)
-    found = wrapped(targets, existing) if isinstance(targets, list) else {n for n in existing if re.fullmatch(targets, n)}
+    found = (
+        wrapped(targets, existing)
+        if isinstance(targets, list)
+        else {n for n in existing if re.fullmatch(targets, n)}
+    )
     assert found == {"layers.0.q"}

@@ -1,6 +1,8 @@
 """Adapters as PEFT sees them: no key missing or left over, and the logits of base + B A."""
 
 import pytest
+
+import eckart
 from adapter.pairs import (
     MIXED,
     MODELS,
@@ -22,8 +24,6 @@ from adapter.pairs import (
     torch,
     transformers,
 )
-
-import eckart
 
 LLAMA_LAYER = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
                "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")  # fmt: skip
@@ -168,7 +168,9 @@ def test_full_rank_tied_llama_with_factored_embeddings_gives_the_tuned_model(tmp
     assert_same_logits(loaded, pair.tuned_model, apart=pair.base_model)
 
 
-@pytest.mark.xfail(strict=True, reason="a tied embedding is carried whole and its head keeps the base's weight")
+@pytest.mark.xfail(
+    strict=True, reason="a tied embedding is carried whole and its head keeps the base's weight"
+)
 @pytest.mark.parametrize("build", [tied_llama, gpt2])
 def test_full_rank_tied_models_with_whole_embeddings_give_the_tuned_model(build, tmp_path):
     pair = make_pair(tmp_path, build)
@@ -212,7 +214,9 @@ def roberta():
     )  # fmt: skip
 
 
-@pytest.mark.xfail(strict=True, reason="target_modules is made from the base's modules, and `dense` is also in the new head")
+@pytest.mark.xfail(
+    strict=True, reason="target_modules is made from the base's modules, and `dense` is also in the new head"
+)
 def test_a_new_head_with_a_familiar_name_is_not_wrapped(tmp_path):
     pair = make_pair(tmp_path, roberta, as_base=lambda model: model.roberta)
     eckart.extract(pair.base, pair.tuned, tmp_path / "a", rank=3)
@@ -227,7 +231,9 @@ def masked_bert():
     )  # fmt: skip
 
 
-@pytest.mark.xfail(strict=True, reason="the tied head is taken to be lm_head; BERT's is cls.predictions.decoder")
+@pytest.mark.xfail(
+    strict=True, reason="the tied head is taken to be lm_head; BERT's is cls.predictions.decoder"
+)
 def test_a_tied_head_of_another_name_gets_the_factors(tmp_path):
     pair = make_pair(tmp_path, masked_bert)
     eckart.extract(pair.base, pair.tuned, tmp_path / "a", rank=24, dtype="F32", embeddings=True)
@@ -235,7 +241,11 @@ def test_a_tied_head_of_another_name_gets_the_factors(tmp_path):
     assert_same_logits(loaded, by_hand(pair, tmp_path / "a"))
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="cls.predictions holds a parameter and modules: saved whole, PEFT asks for all of it")
+@pytest.mark.xfail(
+    strict=True,
+    raises=KeyError,
+    reason="cls.predictions holds a parameter and modules: saved whole, PEFT asks for all of it",
+)
 def test_a_parameter_beside_submodules_does_not_take_them_along(tmp_path):
     pair = make_pair(tmp_path, masked_bert)
     eckart.extract(pair.base, pair.tuned, tmp_path / "a", rank=24, dtype="F32", modules_to_save=True)
@@ -249,7 +259,9 @@ def only_norms(model):
         parameter.data[:] = base[name] + (0.3 if "norm" in name else 0.0)
 
 
-@pytest.mark.xfail(strict=True, reason="an adapter with no factors has no target_modules, and PEFT refuses it")
+@pytest.mark.xfail(
+    strict=True, reason="an adapter with no factors has no target_modules, and PEFT refuses it"
+)
 def test_an_adapter_of_norms_alone_loads(tmp_path):
     pair = make_pair(tmp_path, llama, change=only_norms)
     eckart.extract(pair.base, pair.tuned, tmp_path / "a", rank=4, modules_to_save=True)
@@ -276,12 +288,17 @@ def test_a_grown_vocabulary_is_told_and_its_shared_rows_are_handled(embeddings, 
     )
     done = eckart.extract(pair.base, pair.tuned, tmp_path / "a", rank=24, dtype="F32", embeddings=embeddings)
     for table in ("lm_head", "model.embed_tokens"):
-        assert f"The vocabulary {table}.weight went from 53 to 56 rows; the first 53 are compared." in done.notes
+        assert (
+            f"The vocabulary {table}.weight went from 53 to 56 rows; the first 53 are compared." in done.notes
+        )
 
     base = pair.base_model.state_dict()
     tuned = pair.tuned_model.state_dict()
     shared = sum(float((tuned[n][: len(w)].double() - w.double()).square().sum()) for n, w in base.items())
-    new = {n: float(tuned[f"{n}.weight"][TOKENS:].double().square().sum()) for n in ("lm_head", "model.embed_tokens")}
+    new = {
+        n: float(tuned[f"{n}.weight"][TOKENS:].double().square().sum())
+        for n in ("lm_head", "model.embed_tokens")
+    }
     everything = shared + sum(new.values())
     stated = {i["name"]: i["share"] for i in done.statement["not_carried"] if i["why"] == "3 new rows"}
     # float64 sums of the same float32 numbers: 1e-9 is roundings of the sum.
@@ -297,7 +314,9 @@ def test_a_grown_vocabulary_is_told_and_its_shared_rows_are_handled(embeddings, 
 
 def test_a_grown_tied_vocabulary(tmp_path):
     pair = make_pair(
-        tmp_path, tied_llama, change=lambda model: model.resize_token_embeddings(TOKENS + 3, mean_resizing=False)
+        tmp_path,
+        tied_llama,
+        change=lambda model: model.resize_token_embeddings(TOKENS + 3, mean_resizing=False),
     )
     eckart.extract(pair.base, pair.tuned, tmp_path / "a", rank=4, embeddings=True)
     loaded = load_peft(pair.fresh_base(), tmp_path / "a", TIED)
@@ -305,7 +324,11 @@ def test_a_grown_tied_vocabulary(tmp_path):
     assert_same_logits(loaded, by_hand(pair, tmp_path / "a"), apart=pair.base_model)
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="embed_tokens whole has 56 rows, the factors of lm_head 53: no base has both")
+@pytest.mark.xfail(
+    strict=True,
+    raises=RuntimeError,
+    reason="embed_tokens whole has 56 rows, the factors of lm_head 53: no base has both",
+)
 @pytest.mark.parametrize("resized", [False, True])
 def test_a_grown_vocabulary_carried_whole_loads_somewhere(resized, tmp_path):
     pair = make_pair(
@@ -318,7 +341,9 @@ def test_a_grown_vocabulary_carried_whole_loads_somewhere(resized, tmp_path):
     load_peft(model, tmp_path / "a")
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="factors have the tuned model's 50 rows, and the base has 53")
+@pytest.mark.xfail(
+    strict=True, raises=RuntimeError, reason="factors have the tuned model's 50 rows, and the base has 53"
+)
 @pytest.mark.parametrize("embeddings", [False, True])
 def test_a_shrunk_vocabulary_loads_on_the_base(embeddings, tmp_path):
     pair = make_pair(

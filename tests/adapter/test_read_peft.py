@@ -5,8 +5,8 @@ import re
 
 import numpy as np
 import pytest
-from adapter.matrices import DTYPE
 
+from adapter.matrices import DTYPE
 from eckart.adapter import read_peft
 from eckart.checkpoint import write_safetensors
 from eckart.errors import AdapterError, InputError
@@ -48,14 +48,18 @@ ones = np.ones
 REFUSED = {
     "A without B": ({}, key("h.1.q.lora_B.weight", None), r"h\.1\.q`: has lora_A and lacks lora_B"),
     "B without A": ({}, key("h.1.q.lora_A.weight", None), r"h\.1\.q`: has lora_B and lacks lora_A"),
-    "embedding halves": ({}, key("e.lora_embedding_A", ones((2, 9), np.float32)), r"e`: .*lacks lora_embedding_B"),
-    "shapes": ({}, key("h.1.q.lora_B.weight", ones((3, 4), np.float32)), r"h\.1\.q`: .*\(3, 4\).*\(2, 5\) do not chain"),
+    "embedding halves": ({}, key("e.lora_embedding_A", ones((2, 9), np.float32)),
+        r"e`: .*lacks lora_embedding_B"),
+    "shapes": ({}, key("h.1.q.lora_B.weight", ones((3, 4), np.float32)),
+        r"h\.1\.q`: .*\(3, 4\).*\(2, 5\) do not chain"),
     "three axes": ({}, key("h.1.q.lora_A.weight", ones((2, 5, 1), np.float32)), r"h\.1\.q`: .*do not chain"),
     "rank": ({"r": 3}, None, r"h\.0\.q`: has rank 2, and the configuration says 3"),
-    "rank pattern": ({"rank_pattern": {"h.1.q": 3}}, None, r"h\.1\.q`: has rank 2, and the configuration says 3"),
+    "rank pattern": ({"rank_pattern": {"h.1.q": 3}}, None,
+        r"h\.1\.q`: has rank 2, and the configuration says 3"),
     "no rank": ({"r": None}, None, "has rank 2, and the configuration says None"),
     "NaN in A": ({}, with_entry("h.1.q.lora_A.weight", np.nan), r"h\.1\.q\.lora_A\.weight`: holds a NaN"),
-    "inf in B": ({}, with_entry("h.1.q.lora_B.weight", np.inf), r"h\.1\.q\.lora_B\.weight`: holds a NaN or an inf"),
+    "inf in B": ({}, with_entry("h.1.q.lora_B.weight", np.inf),
+        r"h\.1\.q\.lora_B\.weight`: holds a NaN or an inf"),
     "alpha 0": ({"lora_alpha": 0}, None, "alpha is 0"),
     "alpha 0 in a pattern": ({"alpha_pattern": {"h.1.q": 0}}, None, r"h\.1\.q`: alpha is 0"),
     "alpha in words": ({"lora_alpha": "four"}, None, "alpha is 'four'"),
@@ -99,7 +103,10 @@ def test_missing_files_are_named(tmp_path):
         read_peft(tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="a pattern that is no mapping, or no expression, escapes as AttributeError or re.error")
+@pytest.mark.xfail(
+    strict=True,
+    reason="a pattern that is no mapping, or no expression, escapes as AttributeError or re.error",
+)
 @pytest.mark.parametrize("pattern", [["h.1.q"], {"(": 3}])
 def test_a_damaged_pattern_is_refused(pattern, tmp_path):
     with pytest.raises(AdapterError):
@@ -123,7 +130,8 @@ def test_a_good_one_is_read_with_its_scale(rslora, scale, dtype, tmp_path):
     left, right = module.float_factors()
     B, A = (arrays[f"{PREFIX}h.0.q.{half}.weight"].astype(np.float32) for half in ("lora_B", "lora_A"))
     assert (module.rank, module.shape) == (2, (3, 5))
-    np.testing.assert_allclose(left @ right, scale * (B @ A), rtol=1e-5, atol=1e-6)  # a few roundings of float32
+    # a few roundings of float32
+    np.testing.assert_allclose(left @ right, scale * (B @ A), rtol=1e-5, atol=1e-6)
 
 
 def test_patterns_are_matched_as_peft_does(tmp_path):

@@ -5,11 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
-from adapter.matrices import SHAPES, save, save_pair, updates, weights
-from helpers import with_values
 
 import eckart
+from adapter.matrices import SHAPES, save, save_pair, updates, weights
 from eckart.errors import AdapterError, PairError
+from helpers import with_values
 
 torch = pytest.importorskip("torch")
 from safetensors.torch import load_file, save_file  # noqa: E402
@@ -108,7 +108,9 @@ def test_the_rule_that_was_asked_for_holds_for_what_is_written(pair, tmp_path):
 
 @pytest.mark.parametrize("rule", [{"rank": 5}, {"energy": 1 - 1e-9}, {"error": 1e-4}])
 def test_an_exact_low_rank_update_is_held_exactly(rule, tmp_path):
-    change = {f"{n}.weight": with_values(np.array([5.0, 4.0, 3.0, 2.0, 1.0]), *s) for n, (s, _) in SHAPES.items()}
+    change = {
+        f"{n}.weight": with_values(np.array([5.0, 4.0, 3.0, 2.0, 1.0]), *s) for n, (s, _) in SHAPES.items()
+    }
     base = {name: np.zeros_like(array) for name, array in weights().items()}
     pair = save_pair(tmp_path, base, change)
     done = eckart.extract(*pair, tmp_path / "a", dtype="F32", **rule)
@@ -188,7 +190,9 @@ def test_another_number_of_a_module_wrong(number, pair, made):
     assert not eckart.verify(*pair, made).holds
 
 
-@pytest.mark.xfail(strict=True, reason="verify compares neither the parameters nor the error of the whole change")
+@pytest.mark.xfail(
+    strict=True, reason="verify compares neither the parameters nor the error of the whole change"
+)
 @pytest.mark.parametrize("number", ["error_of_whole_change", "parameters"])
 def test_a_total_wrong(number, pair, made):
     rewrite(made, lambda s: s.update({number: s[number] * 2}))
@@ -240,7 +244,9 @@ def test_a_whole_tensor_changed(pair, tmp_path):
     random = np.random.default_rng(4)
     shifted = {"norm.weight": weights()["norm.weight"] + 0.1 * random.standard_normal(60)}
     base = save(tmp_path / "b", weights(), "F32")
-    tuned = save(tmp_path / "t", {**weights(), **shifted, **{k: weights()[k] + v for k, v in updates().items()}}, "F32")
+    tuned = save(
+        tmp_path / "t", {**weights(), **shifted, **{k: weights()[k] + v for k, v in updates().items()}}, "F32"
+    )
     eckart.extract(base, tuned, tmp_path / "w", rank=3, modules_to_save=True)
     assert eckart.verify(base, tuned, tmp_path / "w").holds
     file = tmp_path / "w" / "adapter_model.safetensors"
@@ -263,7 +269,9 @@ def test_a_bias_changed(tmp_path):
     assert not eckart.verify(*pair, tmp_path / "a").holds
 
 
-@pytest.mark.xfail(strict=True, reason="AttributeError and TypeError where eckart.json has another type than expected")
+@pytest.mark.xfail(
+    strict=True, reason="AttributeError and TypeError where eckart.json has another type than expected"
+)
 @pytest.mark.parametrize(
     "change",
     [
@@ -310,7 +318,9 @@ def test_an_adapter_that_peft_made_is_measured(alpha, rslora, tmp_path):
     """No eckart.json, and a scale that is not 1: the error is measured, and there is nothing to hold."""
     pairs = pytest.importorskip("adapter.pairs")
     pair = pairs.make_pair(tmp_path, pairs.llama)
-    config = pairs.peft.LoraConfig(r=8, lora_alpha=alpha, use_rslora=rslora, target_modules=["q_proj", "up_proj"])
+    config = pairs.peft.LoraConfig(
+        r=8, lora_alpha=alpha, use_rslora=rslora, target_modules=["q_proj", "up_proj"]
+    )
     model = pairs.peft.get_peft_model(pair.fresh_base(), config)
     torch.manual_seed(5)
     for name, parameter in model.named_parameters():
