@@ -269,9 +269,6 @@ def test_a_bias_changed(tmp_path):
     assert not eckart.verify(*pair, tmp_path / "a").holds
 
 
-@pytest.mark.xfail(
-    strict=True, reason="AttributeError and TypeError where eckart.json has another type than expected"
-)
 @pytest.mark.parametrize(
     "change",
     [

@@ -52,9 +52,7 @@ def test_every_dtype_is_read_as_the_library_reads_it(tmp_path, shape):
         assert checkpoint.info(name).dtype == oracle[name]["dtype"] == name
         assert found.shape == tuple(oracle[name]["shape"]) == shape
         assert found.tobytes() == bytes(oracle[name]["data"])
-        np.testing.assert_array_equal(
-            checkpoint.read_float(name), numbers.astype(dtype).astype(float)
-        )
+        np.testing.assert_array_equal(checkpoint.read_float(name), numbers.astype(dtype).astype(float))
 
 
 def test_what_torch_writes_is_read(tmp_path):

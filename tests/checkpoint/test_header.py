@@ -219,9 +219,7 @@ def test_a_name_that_would_command_the_terminal_is_escaped(file):
     assert len(str(caught.value)) < len(str(file)) + 400
 
 
-VALID = save(
-    {"a.weight": np.ones((2, 3), np.float32), "b": np.arange(4, dtype=np.int16)}, {"format": "pt"}
-)
+VALID = save({"a.weight": np.ones((2, 3), np.float32), "b": np.arange(4, dtype=np.int16)}, {"format": "pt"})
 
 
 @given(

@@ -155,9 +155,7 @@ def test_buffers_of_integers_are_left_out_and_noted(match):
     layout = {"w": (2, 2), "position_ids": ((4,), np.int64), "mask": ((4,), bool)}
     pair = match(layout, layout)
     assert pairs(pair) == {"w": ("w", "w")}
-    assert pair.notes == (
-        "Not floating, and left out: 2 tensors: mask (BOOL), position_ids (I64).",
-    )
+    assert pair.notes == ("Not floating, and left out: 2 tensors: mask (BOOL), position_ids (I64).",)
 
 
 def test_nothing_but_integers_in_common_is_nothing(match):

@@ -62,8 +62,7 @@ def random_weights(config: dict[str, Any]) -> dict[str, np.ndarray]:
             at + "mlp.down_proj.weight": (d, inner),
         }
     return {
-        name: rng.normal(len(shape) == 1, 0.2, shape).astype(np.float32)
-        for name, shape in shapes.items()
+        name: rng.normal(len(shape) == 1, 0.2, shape).astype(np.float32) for name, shape in shapes.items()
     }
 
 
@@ -125,9 +124,7 @@ def test_agrees_with_transformers_on_the_packaged_pair(folder: Path) -> None:
     with torch.no_grad():
         expected = reference(torch.from_numpy(tokens[None])).logits[0].numpy()
     np.testing.assert_allclose(model.logits(tokens), expected, rtol=0, atol=LOGITS_TOLERANCE)
-    assert model.loss(text) == pytest.approx(
-        reference_loss(reference, text, 256), abs=LOSS_TOLERANCE
-    )
+    assert model.loss(text) == pytest.approx(reference_loss(reference, text, 256), abs=LOSS_TOLERANCE)
 
 
 @pytest.mark.parametrize("folder", [BASE, TUNED], ids=["base", "tuned"])

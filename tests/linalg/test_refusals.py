@@ -128,5 +128,5 @@ def test_adding_something_else_is_a_type_error():
 def test_squares_out_of_range_are_refused(scale):
     """An energy that float64 cannot hold would be stated as 0 or infinity."""
     for call in (eckart.svd, eckart.spectrum):
-        with pytest.raises(MatrixError, match="out of float64's range.*Divide the matrix by"):
+        with pytest.raises(MatrixError, match=r"out of float64's range.*Divide the matrix by"):
             call(np.diag([3.0, 2.0, 1.0]) * scale)

@@ -166,19 +166,14 @@ def test_what_was_known_is_not_forgotten(tmp_path, passes):
 
 
 @pytest.mark.parametrize("first", [{"rank": 1}, {"rank": 40}], ids=["from little", "from all values"])
-def test_each_rule_in_turn_on_one_store(small, tmp_path, first, request):
+def test_each_rule_in_turn_on_one_store(small, tmp_path, first):
     pair, whole = small
-    if pair.after[SMALL_LINEAR[0]].dtype != np.float64:  # whose noise floor is 0
-        request.applymarker(
-            pytest.mark.xfail(strict=True, reason="no noise floor is computed once all values are known")
-        )
     store = factor(*pair.paths, tmp_path / "store", rule=RankRule.of(**first))
     for wishes in RULES.values():
         store, found = decide(store, RankRule.of(**wishes))
         assert found.ranks == eckart.plan(whole, **wishes).ranks, wishes
 
 
-@pytest.mark.xfail(strict=True, reason="full rank is planned, with the reason: noise floor not computed")
 def test_the_noise_floor_is_computed_where_all_values_are_known(tmp_path):
     pair = make_pair(tmp_path, "BF16", "BF16", shapes=SMALL, size=0.02)
     expected = eckart.plan(factor(*pair.paths, tmp_path / "whole"), noise_floor=True)

@@ -138,9 +138,6 @@ def test_the_noise_floor_by_hand(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["F16", "F8_E4M3", "F8_E5M2"])
-@pytest.mark.xfail(
-    strict=True, reason="ulp of a subnormal number is taken as smaller than the format's least step"
-)
 def test_the_noise_floor_of_subnormal_weights(tmp_path, dtype):
     info = ml_dtypes.finfo(DTYPES[dtype])
     weights = np.random.default_rng(0).standard_normal((40, 30)) * float(info.smallest_normal)
@@ -232,9 +229,6 @@ def reference(tmp_path_factory):
     [
         pytest.param(
             1,
-            marks=pytest.mark.xfail(
-                strict=True, reason="the number of BLAS threads, and so the last bits, follow from workers"
-            ),
         ),
         2,
         3,

@@ -14,6 +14,7 @@ from eckart.checkpoint import to_float
 from eckart.checkpoint.kinds import module_of
 from eckart.rank import RankPlan
 from eckart.store import FactorStore, TensorRecord
+from eckart.store.delta import name_non_finite
 from eckart.store.fill import Sources
 
 
@@ -60,6 +61,8 @@ def leftovers(store: FactorStore, sources: Sources, plan: RankPlan) -> list[Left
         if record.new_rows:
             source = next(s for s in sources.tensors if s.name == record.name)
             rows = to_float(sources.tuned.map(source.tuned.name)[source.rows :]).astype(np.float64)
+            if not np.isfinite(rows).all():
+                name_non_finite(source.tuned)
             items.append(
                 Leftover(record.name, float((rows**2).sum()), f"{record.new_rows} new rows", extra=True)
             )
@@ -67,6 +70,8 @@ def leftovers(store: FactorStore, sources: Sources, plan: RankPlan) -> list[Left
         values = sources.tuned.map(name)
         if values.dtype.kind not in "iub":
             energy = float((to_float(values).astype(np.float64) ** 2).sum())
+            if not np.isfinite(energy):
+                name_non_finite(sources.tuned.info(name))
             items.append(Leftover(name, energy, "not in the base", extra=True))
     return sorted(items, key=lambda item: -item.energy)
 

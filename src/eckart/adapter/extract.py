@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,9 @@ from eckart.errors import AdapterError, OutputError, PairError, UsageError
 from eckart.linalg import Goal
 from eckart.rank import RankPlan, RankRule
 from eckart.store import FactorStore, decide
+from eckart.store.decide import ADAPTER_DTYPES, adapter_dtype
 from eckart.store.fill import LORA_KINDS, Progress, Sources, fill, first_demands
 from eckart.store.record import Demand
-
-ADAPTER_DTYPES = ("F32", "F16", "BF16", "F64")
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def extract(
         raise UsageError(f"dtype={dtype!r}", f"expected one of {', '.join(ADAPTER_DTYPES)}")
     target = Path(out)
     how: dict[str, Any] = {"workers": workers, "device": device, "progress": progress}
-    with OutputFolder(target, overwrite=overwrite, marker=CONFIG) as staging:
+    with _naming(target), OutputFolder(target, overwrite=overwrite, marker=CONFIG) as staging:
         _refuse_overlap(target, base, tuned, store)
         sources = Sources.open(base, tuned)
         folder = Path(store) if store is not None else staging / ".store"
@@ -119,7 +120,7 @@ def extract(
                 f"{base} and {tuned}", "hold the same weights, so there is no update to extract",
                 "Check that the second is the fine-tuned one",
             )  # fmt: skip
-        number = DTYPES[dtype] if dtype else _usual_dtype(filled)
+        number = DTYPES[dtype] if dtype else adapter_dtype(filled)
         if plan is None:
             assert rule is not None
             filled, plan = decide(
@@ -138,6 +139,16 @@ def extract(
             base_config=sources.base.config or sources.tuned.config,
         )
     return Extraction(target, plan, result.adapter, result.leftovers, sources.notes)
+
+
+@contextmanager
+def _naming(target: Path) -> Iterator[None]:
+    """Let errors name the folder that was asked for, not the hidden one beside it that is gone by then."""
+    try:
+        yield
+    except OutputError as error:
+        hidden = re.sub(rf"\.{re.escape(target.name)}\.tmp-\d+", lambda _: target.name, error.where)
+        raise OutputError(hidden, error.what, error.fix) from error
 
 
 def _filled(
@@ -259,16 +270,6 @@ def _modules(base: Checkpoint, sources: Sources) -> list[str]:
         for name, info in base.tensors.items()
         if kind_of(name, info.shape, base.config) in kinds
     ]
-
-
-def _usual_dtype(store: FactorStore) -> np.dtype[Any]:
-    """Return the dtype that most of the tuned checkpoint's matrices have; BF16 for float8."""
-    sizes: dict[str, int] = {}
-    for r in store:
-        if r.is_matrix:
-            sizes[r.tuned_dtype] = sizes.get(r.tuned_dtype, 0) + r.shape[0] * r.shape[1]
-    usual = max(sizes, key=lambda d: sizes[d], default="F32")
-    return DTYPES[usual if usual in ADAPTER_DTYPES else "BF16"]
 
 
 def _refuse_overlap(out: Path, base: str | Path, tuned: str | Path, store: str | Path | None) -> None:

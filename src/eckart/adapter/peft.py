@@ -13,6 +13,7 @@ import numpy as np
 
 from eckart.adapter.adapter import TRANSPOSED, Adapter, Array, Module
 from eckart.adapter.patterns import rank_pattern, target_modules
+from eckart.adapter.statement import check_statement
 from eckart.checkpoint import Checkpoint, write_json, write_safetensors
 from eckart.checkpoint.kinds import module_of
 from eckart.errors import AdapterError
@@ -136,10 +137,9 @@ def read_peft(path: str | Path) -> Adapter:
     if (folder / STATEMENT).is_file():
         try:
             statement = json.loads((folder / STATEMENT).read_text("utf-8"))
-        except ValueError:
+        except (ValueError, RecursionError):
             raise AdapterError(str(folder / STATEMENT), "is not JSON", "Extract again") from None
-        if not isinstance(statement, dict):
-            raise AdapterError(str(folder / STATEMENT), "expected an object", "Extract again")
+        statement = check_statement(statement, str(folder / STATEMENT))
     return Adapter(modules, dense, config, statement)
 
 
@@ -149,7 +149,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config = json.loads((folder / CONFIG).read_text("utf-8"))
     except FileNotFoundError:
         raise AdapterError(where, "no such file", "Name the folder of a PEFT adapter") from None
-    except (OSError, ValueError) as reason:
+    except (OSError, ValueError, RecursionError) as reason:
         raise AdapterError(where, f"cannot be read ({type(reason).__name__})") from None
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else None

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eckart.adapter.adapter import Module
+from eckart.errors import AdapterError
 from eckart.linalg import LowRank
 from eckart.version import __version__
 
@@ -64,3 +65,14 @@ def versions() -> dict[str, str]:
 def rounded(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Round factors to the dtype they will be stored in, contiguous."""
     return np.ascontiguousarray(np.asarray(array).astype(dtype))
+
+
+def check_statement(data: Any, where: str) -> dict[str, Any]:
+    """Return a statement read from a file, its types checked."""
+    modules = data.get("modules", {}) if isinstance(data, dict) else None
+    numbers = [data.get("error")] if isinstance(data, dict) else []
+    if isinstance(modules, dict) and all(isinstance(m, dict) for m in modules.values()):
+        numbers += [m.get("error") for m in modules.values()]
+        if all(x is None or (isinstance(x, (int, float)) and np.isfinite(x)) for x in numbers):
+            return dict(data)
+    raise AdapterError(where, "is not a statement that eckart wrote", "Extract again, or remove the file")

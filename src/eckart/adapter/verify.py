@@ -15,6 +15,7 @@ from eckart.adapter.statement import relative
 from eckart.checkpoint import to_float
 from eckart.checkpoint.mapping import map_tensor
 from eckart.errors import AdapterError
+from eckart.store.delta import name_non_finite
 from eckart.store.fill import Source, Sources
 
 # A stated error is a float64 sum over factors of float32 matrices; a measured one subtracts the
@@ -147,6 +148,10 @@ def _measure(source: Source, module: Module) -> tuple[float, float]:
         energy += float((update.astype(np.float64) ** 2).sum())
         update -= left[start:stop] @ right
         missed += float((update.astype(np.float64) ** 2).sum())
+    if not np.isfinite(missed):
+        name_non_finite(source.tuned, source.rows)
+        name_non_finite(source.base, source.rows)
+        raise AdapterError(module.name, "the update or its factors overflow float32")
     return missed, energy
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,9 +19,18 @@ from eckart.store.fill import Progress
 WIDE = 220  # columns where stdout is not a terminal, so that nothing is cut in a file or a pipe
 
 
+class _Pipe(Console):
+    """A console whose reader may go away, as `head` does: that is no error."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0)
+
+
 def out() -> Console:
     """Return the console for results."""
-    return Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, soft_wrap=True)
+    return _Pipe(width=None if sys.stdout.isatty() else WIDE, highlight=False, soft_wrap=True)
 
 
 def err() -> Console:

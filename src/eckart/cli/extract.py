@@ -15,7 +15,13 @@ from eckart.cli import options as opt
 from eckart.errors import UsageError
 from eckart.rank import RankPlan
 
-CRITERIA = ("rank", "energy", "error", "ratio", "knee", "noise_floor", "budget")
+# What a rule's options are when they are not given: a plan excludes them all.
+UNSET = {
+    **dict.fromkeys(("rank", "energy", "error", "ratio", "budget", "max_rank", "include", "exclude")),
+    **dict.fromkeys(("knee", "noise_floor", "uniform"), False),
+    "min_rank": 0,
+    "multiple_of": 1,
+}
 
 
 def extract(
@@ -66,8 +72,9 @@ def extract(
     **eckart extract base/ tuned/ adapter/ --energy 0.9 --max-rank 128 --store store/**
     """
     words = locals()
-    if plan is not None and any(words[c] for c in CRITERIA):
-        raise UsageError("eckart extract", "expected a rule or --plan, got both")
+    given = [f"--{c.replace('_', '-')}" for c, unset in UNSET.items() if words[c] != unset]
+    if plan is not None and given:
+        raise UsageError("eckart extract", f"expected a rule or --plan, got both: {', '.join(given)}")
     rule = opt.rule_of(words) if plan is None else None
     with console.progress_bar(quiet, "factoring") as bar:
         done = extract_adapter(
@@ -91,7 +98,7 @@ def read_plan(path: Path) -> RankPlan:
         return RankPlan.from_json(jsonlib.loads(path.read_text("utf-8")), str(path))
     except OSError as error:
         raise UsageError(str(path), f"cannot be read ({error.strerror})") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UsageError(str(path), "is not JSON", "Write one: eckart plan STORE --out plan.json") from None
 
 

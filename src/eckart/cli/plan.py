@@ -12,7 +12,7 @@ from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.rank import RankPlan
 from eckart.store import FactorStore, decide
-from eckart.store.decide import bytes_of
+from eckart.store.decide import adapter_dtype
 
 
 def plan(
@@ -69,7 +69,7 @@ def print_plan(store: FactorStore, chosen: RankPlan) -> None:
         )  # fmt: skip
     console.print_table(["tensor", "shape", "rank", "energy", "parameters", "why"], rows)
     share = chosen.parameters / max(store.base_parameters, 1)
-    bytes_each = bytes_of(store)
+    bytes_each = adapter_dtype(store).itemsize
     console.out().print(
         f"\n{chosen.rule}: {chosen.parameters:,} parameters ({console.percent(share, 2)} of the base, "
         f"{console.size(chosen.parameters * bytes_each)}), energy {console.percent(chosen.energy)}, "

@@ -183,8 +183,9 @@ def _each(chosen: list[Candidate], rule: RankRule) -> _Choice:
             continue
         wished, reasons[c.name] = _wish(c, rule)
         if wished is None:
-            wished = len(c.spectrum) + 1  # at least; enough to know, where max_rank is no more
-            if rule.shaped(wished, c.spectrum.size) > len(c.spectrum):
+            unmeasured = rule.needs_noise and c.noise_floor is None
+            wished = 0 if unmeasured else len(c.spectrum) + 1  # at least; enough where max_rank is no more
+            if unmeasured or rule.shaped(wished, c.spectrum.size) > len(c.spectrum):
                 short[c.name] = rule.goal(c.spectrum.size, c.noise_floor)
         rank = rule.shaped(wished, c.spectrum.size)
         if rank > len(c.spectrum) and c.name not in short:

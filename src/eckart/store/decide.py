@@ -6,12 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from eckart.checkpoint.dtypes import DTYPES
 from eckart.linalg import Goal
 from eckart.rank import Candidate, RankPlan, RankRule, make_plan
 from eckart.store.fill import LORA_KINDS, Sources, fill, reopen
 from eckart.store.record import Demand
 from eckart.store.store import FactorStore
+
+ADAPTER_DTYPES = ("F32", "F16", "BF16", "F64")
 
 
 def candidates(store: FactorStore, embeddings: bool = False) -> list[Candidate]:
@@ -56,7 +60,7 @@ def decide(
     (FactorStore, RankPlan)
         The store may know more than before.
     """
-    size = bytes_each or bytes_of(store)
+    size = bytes_each or adapter_dtype(store).itemsize
     asked: set[tuple[str, Goal | None]] = set()
     while True:
         plan = make_plan(candidates(store, embeddings), rule, store.base_parameters, size)
@@ -95,7 +99,14 @@ def plan(store: FactorStore | str | Path, rule: RankRule | None = None, **wishes
     return decide(opened, rule or RankRule.of(**wishes))[1]
 
 
-def bytes_of(store: FactorStore) -> int:
-    """Return the bytes per number of the tuned checkpoint's widest planned dtype."""
-    kinds = [r.tuned_dtype for r in store if r.kind in (*LORA_KINDS, "embedding")]
-    return max((DTYPES[dtype].itemsize for dtype in kinds), default=2)
+def adapter_dtype(store: FactorStore) -> np.dtype[Any]:
+    """Return the dtype that an adapter gets by default: that of most of the tuned checkpoint's matrices.
+
+    float8 is too coarse for factors, which then are bfloat16.
+    """
+    sizes: dict[str, int] = {}
+    for r in store:
+        if r.is_matrix:
+            sizes[r.tuned_dtype] = sizes.get(r.tuned_dtype, 0) + r.shape[0] * r.shape[1]
+    usual = max(sizes, key=lambda d: sizes[d], default="F32")
+    return DTYPES[usual if usual in ADAPTER_DTYPES else "BF16"]

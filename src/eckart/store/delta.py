@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -94,16 +96,15 @@ def read_delta(
                 weight = _float_block(theirs[part], other[:height])
                 if noise:
                     _add_noise(weight, theirs.dtype, row_noise[part], column_noise)
-                # A yardstick only, so the rows may be summed in float32: right to 1e-6.
-                base_energy += float(np.einsum("ij,ij->i", weight, weight).sum(dtype=np.float64))
+                base_energy += _yardstick(weight)
                 np.subtract(mine, weight, out=update)
                 unchanged += count - int(np.count_nonzero(update != 0))
             np.copyto(squares[:count], update.reshape(-1))
             energy += float(np.dot(squares[:count], squares[:count]))
     if not np.isfinite(energy):
-        _name_the_culprit(tuned, ours)
-        if base is not None and theirs is not None:
-            _name_the_culprit(base, theirs)
+        name_non_finite(tuned, rows)
+        if base is not None:
+            name_non_finite(base, rows)
         raise CheckpointError(
             f"{tuned.file}: {tuned.name}", f"the update overflows {dtype.name}", "Compare float64 copies"
         )
@@ -115,7 +116,8 @@ def _as_matrix(array: NDArray[Any], rows: int | None) -> NDArray[Any]:
     """View a tensor of any number of axes as a matrix with its first axis as rows."""
     if array.ndim < 2:
         return array.reshape(1, -1)
-    return array[:rows].reshape(min(rows or len(array), len(array)), -1)
+    kept = array[:rows]
+    return kept.reshape(len(kept), math.prod(array.shape[1:]))
 
 
 def _float_block(block: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
@@ -132,14 +134,26 @@ def _add_noise(
     if not is_float(stored) or stored == np.float64:
         return
     bits = mantissa_bits(stored)
-    # The exponent bits of a float32 alone are 2^floor(log2 |x|), with no logarithm taken.
+    # The exponent bits of a float32 alone are 2^floor(log2 |x|), with no logarithm taken. Below its
+    # smallest normal number a format's spacing stays what it is there.
     power = (block.astype(np.float32).view(np.uint32) & np.uint32(0x7F800000)).view(np.float32)
-    squares = np.square(power.astype(np.float64)) * (4.0**-bits / 12)
+    least = float(ml_dtypes.finfo(stored).smallest_normal)  # type: ignore[no-untyped-call]
+    squares = np.square(np.maximum(power.astype(np.float64), least)) * (4.0**-bits / 12)
     rows += squares.sum(axis=1)
     columns += squares.sum(axis=0)
 
 
-def _name_the_culprit(info: TensorInfo, stored: NDArray[Any]) -> None:
+def _yardstick(block: NDArray[Any]) -> float:
+    """Sum the squares of a block of the base; in float32, right to 1e-6, unless they leave its range."""
+    quick = float(np.einsum("ij,ij->i", block, block).sum(dtype=np.float64))
+    if 1e-25 < quick < 1e35:
+        return quick
+    return float((block.astype(np.float64) ** 2).sum())
+
+
+def name_non_finite(info: TensorInfo, rows: int | None = None) -> None:
+    """Raise if a tensor holds a NaN or an infinity: how many, and where the first is."""
+    stored = map_tensor(info)[:rows] if len(info.shape) else map_tensor(info)
     bad = ~np.isfinite(stored.astype(np.float32) if stored.dtype.itemsize < 4 else stored)
     if bad.any():
         first = [int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape)]

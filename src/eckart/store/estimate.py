@@ -77,7 +77,9 @@ def estimate(sources: Sources) -> Estimate:
         seconds_whole=whole / rate,
         peak_bytes=peak,
         adapter_bytes={
-            str(r): sum(min(r, *s.shape) * sum(s.shape) * DTYPES[s.tuned.dtype].itemsize for s in linear)
+            str(r): sum(
+                min(r, *s.shape) * sum(s.shape) * max(DTYPES[s.tuned.dtype].itemsize, 2) for s in linear
+            )
             for r in RANKS
         },
     )

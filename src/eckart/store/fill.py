@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
@@ -16,7 +17,7 @@ from eckart.checkpoint import Checkpoint, Pair, TensorInfo, is_float
 from eckart.checkpoint.dtypes import DTYPES
 from eckart.checkpoint.kinds import kind_of
 from eckart.checkpoint.write import cannot_write
-from eckart.errors import OutputError, PairError, StoreError
+from eckart.errors import OutputError, PairError, StoreError, UsageError
 from eckart.linalg import Goal
 from eckart.rank import RankRule
 from eckart.store.record import Demand, TensorRecord
@@ -221,23 +222,28 @@ def fill(
     progress: Callable[[Progress], None] | None = None,
 ) -> FactorStore:
     """Make a store know what ``demands`` ask; tensors that it knows well enough are not touched."""
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"device={device!r}", "expected 'cpu' or 'cuda'")
     folder = Path(store)
     described = sources.describe()
-    known = _known_records(folder, described, overwrite)
+    known, stale = _known_records(folder, described, overwrite)
     order = {s.name: s for s in sources.tensors}
-    pending = [
-        (s, _widened(demands.get(s.name, Demand()), known.get(s.name)))
-        for s in sources.tensors
-        if s.name not in known or not known[s.name].meets(demands.get(s.name, Demand()))
-    ]
+    pending = []
+    for s in sources.tensors:
+        demand = demands.get(s.name, Demand())
+        if s.name not in known or s.name in stale or not known[s.name].meets(demand):
+            pending.append((s, _widened(demand, known.get(s.name))))
     journal = Journal(folder)
     if not pending and (folder / MANIFEST).is_file() and not journal.path.is_file():
         return FactorStore.open(folder)
     waiting = {s.name for s, _ in pending}
     try:
-        (folder / FACTORS).mkdir(parents=True, exist_ok=True)
-        journal.start({"format": FORMAT, "sources": described}, [known[n] for n in known if n not in waiting])
+        folder.mkdir(parents=True, exist_ok=True)
+        journal.start({"format": FORMAT, "sources": described}, list(known.values()), waiting)
+        (folder / FACTORS).mkdir(exist_ok=True)
         (folder / MANIFEST).unlink(missing_ok=True)
+        for left in [*folder.glob(".*.tmp-*"), *(folder / FACTORS).glob(".*.tmp-*")]:
+            left.unlink(missing_ok=True)  # of a pass that was killed
         done = {name: record for name, record in known.items() if name not in waiting}
         for record in _run(pending, folder, workers, executor, device, progress):
             journal.append(record)
@@ -271,21 +277,29 @@ def _run(
         Task(s.name, s.kind, s.base, s.tuned, s.rows, demand, folder, device=device)
         for s, demand in largest_first
     ]
-    if executor is not None:
-        yield from _collect(executor, tasks, Meter(tasks, progress))
-        return
     meter = Meter(tasks, progress)
-    # Large tensors on the exact route come first and one at a time, with all cores; the rest follow
-    # side by side, each worker with its own share of the cores: many narrow products beat few wide.
-    heavy = [t for t in tasks if _is_heavy(t)]
-    for group, count in ((heavy, 1), ([t for t in tasks if not _is_heavy(t)], os.cpu_count() or 1)):
-        count = min(workers or count, len(group))
-        if not count:
-            continue
-        ahead = [replace(t, upcoming=_ahead(group, i + count)) for i, t in enumerate(group)]
-        threads = max(1, (os.cpu_count() or 1) // count)
-        with threadpool_limits(threads, user_api="blas"), ThreadPoolExecutor(count) as pool:
-            yield from _collect(pool, ahead, meter)
+    # The bytes of a product depend on its BLAS threads, so those must not depend on how many tensors
+    # happen to be left: light tensors get one each and stand side by side, since thin products do not
+    # fill two cores; large ones on the exact route come first, one at a time, with all cores.
+    if executor is not None:
+        with threadpool_limits(1, user_api="blas"):
+            yield from _collect(executor, run_task_alone, tasks, meter)
+        return
+    cores = os.cpu_count() or 1
+    for group, count, threads in (
+        ([t for t in tasks if _is_heavy(t)], workers or 1, cores),
+        ([t for t in tasks if not _is_heavy(t)], workers or cores, 1),
+    ):
+        if group:
+            ahead = [replace(t, upcoming=_ahead(group, i + count)) for i, t in enumerate(group)]
+            with threadpool_limits(threads, user_api="blas"), ThreadPoolExecutor(count) as pool:
+                yield from _collect(pool, run_task, ahead, meter)
+
+
+def run_task_alone(task: Task) -> TensorRecord:
+    """Run a task with one BLAS thread, whatever process it lands in."""
+    with threadpool_limits(1, user_api="blas"):
+        return run_task(task)
 
 
 class Meter:
@@ -304,8 +318,10 @@ class Meter:
             self.tell(Progress(self.done, self.total, self.bytes_done, self.total_bytes, task.name))
 
 
-def _collect(pool: Executor, tasks: list[Task], meter: Meter) -> Iterable[TensorRecord]:
-    futures: dict[Future[TensorRecord], Task] = {pool.submit(run_task, t): t for t in tasks}
+def _collect(
+    pool: Executor, work: Callable[[Task], TensorRecord], tasks: list[Task], meter: Meter
+) -> Iterable[TensorRecord]:
+    futures: dict[Future[TensorRecord], Task] = {pool.submit(work, t): t for t in tasks}
     try:
         for future in as_completed(futures):
             yield future.result()
@@ -330,41 +346,51 @@ def _is_heavy(task: Task) -> bool:
     return task.tuned.size > LIGHT and exact
 
 
-def _known_records(folder: Path, described: dict[str, Any], overwrite: bool) -> dict[str, TensorRecord]:
-    """Return the records a folder holds of the same sources, from its manifest or its journal."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return {}
+def _known_records(
+    folder: Path, described: dict[str, Any], overwrite: bool
+) -> tuple[dict[str, TensorRecord], set[str]]:
+    """Return the records a folder holds of the same sources, and which of them were being replaced."""
+    if not folder.exists():
+        return {}, set()
     if not folder.is_dir():
         raise OutputError(str(folder), "is a file", "Name a folder for the store")
-    journal = Journal(folder)
-    ours = (folder / MANIFEST).is_file() or journal.path.is_file()
-    if not ours:
+    if not _is_ours(folder):
         raise OutputError(str(folder), "is not empty and is not a factor store", "Name another folder")
+    if overwrite:
+        for name in (MANIFEST, JOURNAL, SPECTRA):
+            (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / FACTORS, ignore_errors=True)
+        return {}, set()
+    journal = Journal(folder)
     if journal.path.is_file():
-        header, *lines = journal.read() or [{}]
-        sources, where = header.get("sources"), str(journal.path)
-        records = [TensorRecord.from_json(line, where) for line in lines]
-    else:
+        sources, records, stale = journal.read()
+    elif (folder / MANIFEST).is_file():
         store = FactorStore.open(folder)
-        sources, records = store.sources, list(store)
-    if sources == described:
-        return {r.name: r for r in records}
-    if not overwrite:
+        sources, records, stale = store.sources, store.records, set()
+    else:
+        return {}, set()
+    if sources != described:
         raise StoreError(
             str(folder),
             _what_changed(sources, described),
             "Add --overwrite to factor again, or name another folder",
         )
-    for name in (MANIFEST, JOURNAL, SPECTRA):
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / FACTORS, ignore_errors=True)
-    return {}
+    return records, stale
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder is a store, the beginning of one, or empty."""
+    names = {entry.name for entry in folder.iterdir()}
+    return bool(names & {MANIFEST, JOURNAL}) or all(
+        name in (FACTORS, f"{Path(JOURNAL).stem}.tmp") or re.fullmatch(r"\..*\.tmp-\d+", name)
+        for name in names
+    )
 
 
 def _what_changed(stored: Any, found: dict[str, Any]) -> str:
     """Say which file of which side is not what it was."""
     for side in ("base", "tuned"):
-        old, new = (stored or {}).get(side), found[side]
+        old, new = stored.get(side), found[side]
         if old == new:
             continue
         if not old or not new or old.get("path") != new["path"]:

@@ -112,10 +112,20 @@ class TensorRecord:
         try:
             record = cls(**data)
             bounds = record.rank_bounds
-            return replace(
+            checked = replace(
                 record,
                 shape=tuple(int(n) for n in record.shape),
                 rank_bounds=None if bounds is None else (int(bounds[0]), int(bounds[1])),
             )
-        except (TypeError, ValueError, IndexError):
-            raise StoreError(where, "a tensor's entry is damaged", "Factor again with --overwrite") from None
+            texts = (record.name, record.kind, record.base_dtype, record.tuned_dtype, record.method)
+            numbers = (record.energy, record.base_energy, record.unchanged, record.tail)
+            counts = (record.new_rows, record.known, record.size, record.rank)
+            if (
+                all(isinstance(t, str) for t in texts)
+                and all(isinstance(x, (int, float)) and x >= 0 for x in numbers)
+                and all(isinstance(n, int) and n >= 0 for n in counts)
+            ):
+                return checked
+        except (TypeError, ValueError, IndexError, OverflowError):
+            pass
+        raise StoreError(where, "a tensor's entry is damaged", "Factor again with --overwrite")

@@ -74,15 +74,15 @@ class FactorStore:
         where = str(folder / MANIFEST)
         try:
             data = json.loads((folder / MANIFEST).read_text("utf-8"))
-            form, sources, tensors = data["format"], data["sources"], data["tensors"]
-        except (OSError, ValueError, KeyError, TypeError) as reason:
+            form, sources, tensors = data["format"], data["sources"], list(data["tensors"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as reason:
             raise StoreError(
                 where, f"cannot be read ({type(reason).__name__})", "Factor again with --overwrite"
             ) from None
         if form != FORMAT:
             raise StoreError(where, f"format {form!r}, expected {FORMAT}", "Factor again with --overwrite")
         records = [TensorRecord.from_json(entry, where) for entry in tensors]
-        return cls(folder, sources, {r.name: r for r in records})
+        return cls(folder, _check_sources(sources, where), {r.name: r for r in records})
 
     @property
     def single(self) -> bool:
@@ -117,9 +117,15 @@ class FactorStore:
             )
         arrays = Checkpoint.open(self.path / factor_file(name))
         U, Vh, values = (np.asarray(arrays.map(key)) for key in ("U", "Vh", "values"))
-        full = LowRank(U, values[: record.rank], Vh, 0.0, record.rank_bounds, record.method)
+        expected = ((record.shape[0], record.rank), (record.rank, record.shape[1]), (record.known,))
+        if (U.shape, Vh.shape, values.shape) != expected:
+            raise StoreError(
+                f"{arrays.path}: {name}",
+                f"expected factors of shapes {expected[0]} and {expected[1]}, found {U.shape} and {Vh.shape}",
+                "Factor again with --overwrite",
+            )
         tail = record.tail + float((values[record.rank :] ** 2).sum())
-        whole = LowRank(full.U, full.s, full.Vh, tail, full.rank_bounds, full.method)
+        whole = LowRank(U, values[: record.rank], Vh, tail, record.rank_bounds, record.method)
         return whole.truncate(rank=rank) if rank and rank < record.rank else whole
 
     def record(self, name: str) -> TensorRecord:
@@ -145,6 +151,19 @@ class FactorStore:
             self._spectra = {name: np.array(spectra.map(name)) for name in spectra.names()}
 
 
+def _check_sources(sources: Any, where: str) -> dict[str, Any]:
+    """Return what a store says of its sources, if it is something that `describe` could have written."""
+    if isinstance(sources, dict) and all(
+        isinstance(side, dict)
+        and isinstance(side.get("path"), str)
+        and isinstance(side.get("parameters"), int)
+        and isinstance(side.get("files"), list)
+        for side in (sources.get("tuned"), sources.get("base") or sources.get("tuned"))
+    ):
+        return {"base": None, **sources}
+    raise StoreError(where, "does not say what it was filled from", "Factor again with --overwrite")
+
+
 def factor_file(name: str) -> str:
     """Return the path inside a store of a tensor's factors, safe whatever the tensor is called."""
     plain = name if re.fullmatch(r"[A-Za-z0-9_.\-]{1,180}", name) and name[0] != "." else ""
@@ -165,21 +184,32 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.path = folder / JOURNAL
 
-    def read(self) -> list[dict[str, Any]]:
-        """Return every whole line; what a crash cut short is left out."""
-        if not self.path.is_file():
-            return []
+    def read(self) -> tuple[dict[str, Any], dict[str, TensorRecord], set[str]]:
+        """Return the sources, the records, and the names that were being replaced and are not yet.
+
+        What a crash cut short is left out.
+        """
         lines = []
         for line in self.path.read_bytes().split(b"\n")[:-1]:
             try:
                 lines.append(json.loads(line))
-            except ValueError:
+            except (ValueError, RecursionError):
                 break
-        return lines
+        header, *entries = lines or [{}]
+        sources = header.get("sources") if isinstance(header, dict) else None
+        records: dict[str, TensorRecord] = {}
+        stale: set[str] = set()
+        for entry in entries:
+            old = isinstance(entry, dict) and entry.pop("stale", False)
+            record = TensorRecord.from_json(entry, str(self.path))
+            records[record.name] = record
+            (stale.add if old else stale.discard)(record.name)
+        return _check_sources(sources, str(self.path)), records, stale
 
-    def start(self, header: dict[str, Any], records: list[TensorRecord]) -> None:
-        """Begin anew, atomically, with a header and the records that are kept."""
-        lines = [header, *(r.to_json() for r in records)]
+    def start(self, header: dict[str, Any], records: list[TensorRecord], stale: set[str]) -> None:
+        """Begin anew, atomically, with a header and what is known; ``stale`` names will be replaced."""
+        lines = [header]
+        lines += [r.to_json() | ({"stale": True} if r.name in stale else {}) for r in records]
         temporary = self.path.with_suffix(".tmp")
         with temporary.open("w", encoding="utf-8") as file:
             file.write("".join(json.dumps(line) + "\n" for line in lines))

@@ -111,7 +111,7 @@ def diagnose(store: FactorStore, rows: Sequence[LayerSummary]) -> list[str]:
     if not changed:
         return ["No linear layer changed; only norms, biases or embeddings did."]
     found = []
-    relative = median(r.relative for r in changed if r.relative is not None)
+    relative = median([r.relative for r in changed if r.relative is not None] or [0.0])
     unchanged = median(r.unchanged for r in changed)
     if relative > 0.9:
         found.append(
