@@ -180,7 +180,6 @@ def test_the_error_of_all_together_wrong_by_one_percent(pair, made):
     assert not checked.holds and all(m.holds for m in checked.modules)
 
 
-@pytest.mark.xfail(strict=True, reason="verify compares errors alone, of all the numbers that are stated")
 @pytest.mark.parametrize("number", ["update", "rank"])
 def test_another_number_of_a_module_wrong(number, pair, made):
     def change(stated):
@@ -190,16 +189,12 @@ def test_another_number_of_a_module_wrong(number, pair, made):
     assert not eckart.verify(*pair, made).holds
 
 
-@pytest.mark.xfail(
-    strict=True, reason="verify compares neither the parameters nor the error of the whole change"
-)
 @pytest.mark.parametrize("number", ["error_of_whole_change", "parameters"])
 def test_a_total_wrong(number, pair, made):
     rewrite(made, lambda s: s.update({number: s[number] * 2}))
     assert not eckart.verify(*pair, made).holds
 
 
-@pytest.mark.xfail(strict=True, reason="a module without a stated error counts as holding")
 @pytest.mark.parametrize("gone", ["entry", "error"])
 def test_a_module_whose_statement_was_taken_out(gone, pair, made):
     def change(stated):
@@ -229,7 +224,7 @@ def test_one_module_removed(pair, made):
     save_file(tensors, file)
     checked = eckart.verify(*pair, made)
     assert not checked.holds
-    assert checked.problems == ("layers.1.up_proj is stated and not in the file",)
+    assert "layers.1.up_proj is stated and not in the file" in checked.problems
 
 
 def test_alpha_changed(pair, made):
@@ -257,7 +252,6 @@ def test_a_whole_tensor_changed(pair, tmp_path):
     assert checked.problems == ("norm.weight is not what the tuned checkpoint holds",) and not checked.holds
 
 
-@pytest.mark.xfail(strict=True, reason="verify does not look at biases")
 def test_a_bias_changed(tmp_path):
     change = updates() | {"layers.0.q_proj.bias": np.full(40, 0.25)}
     pair = save_pair(tmp_path, weights(), change)

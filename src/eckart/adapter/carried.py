@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from eckart.adapter.adapter import Adapter
+from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.statement import rounded
 from eckart.checkpoint import to_float
-from eckart.checkpoint.kinds import module_of
+from eckart.checkpoint.kinds import is_head, is_input_embedding, module_of, tied_head
 from eckart.rank import RankPlan
 from eckart.store import FactorStore, TensorRecord
 from eckart.store.delta import name_non_finite
@@ -52,13 +52,27 @@ class Leftover:
         }
 
 
-def leftovers(store: FactorStore, sources: Sources, plan: RankPlan) -> list[Leftover]:
-    """List every change that the plan's factors do not carry, the largest first."""
+def leftovers(
+    store: FactorStore, sources: Sources, plan: RankPlan, modules: Mapping[str, Module]
+) -> list[Leftover]:
+    """List every change that the modules' factors do not carry, the largest first."""
     items = []
     for record in store:
-        if record.energy and not plan.ranks.get(record.name):
+        carried = module_of(record.name) in modules and record.is_matrix
+        if is_input_embedding(record.name) and record.energy:
+            head = tied_head(sources.tuned.names(), sources.tuned.config)
+            if head is not None and head not in modules:
+                items.append(
+                    Leftover(
+                        f"{head or 'output layer'} (tied)",
+                        record.energy,
+                        "shares the embedding's weight, and PEFT does not reach it through that",
+                        extra=True,
+                    )
+                )
+        if record.energy and not carried:
             items.append(Leftover(record.name, record.energy, _why(record, plan)))
-        if record.new_rows:
+        if record.new_rows > 0:
             source = next(s for s in sources.tensors if s.name == record.name)
             rows = to_float(sources.tuned.map(source.tuned.name)[source.rows :]).astype(np.float64)
             if not np.isfinite(rows).all():
@@ -100,26 +114,47 @@ def carry_dense(
     ``modules_to_save``, which replaces whole modules: an unchanged sibling parameter goes along.
     """
     tuned = {s.name: s.tuned for s in sources.tensors}
+    containers = {path for name in tuned for path in _above(module_of(name))}
     biases_fit = all(m.kind != "embedding" for m in adapter)
     result = []
     biased = False
     for item in items:
         module = module_of(item.name)
-        if item.extra and item.name not in tuned:
-            result.append(item)
-        elif module in adapter.modules:
+        if item.name not in tuned:
+            continue
+        if module in adapter.modules:
             if item.name.endswith(".bias") and biases_fit:
                 biased = True
                 result.append(replace(item, carried="bias"))
             else:
                 result.append(item)
+        elif module in containers:  # saving it would save its submodules too, adapted ones among them
+            result.append(item)
         else:
             for sibling in (n for n in tuned if module_of(n) == module):
                 adapter.dense[sibling] = np.asarray(sources.tuned.map(tuned[sibling].name))
             result.append(replace(item, carried="whole"))
     if biased:
         _add_biases(adapter, sources, dtype)
-    return result
+    return result + [_carried_head(adapter, item, sources) for item in items if item.name not in tuned]
+
+
+def _above(module: str) -> list[str]:
+    """Return the modules that contain a module: ``"a.b.c"`` is in ``"a.b"`` and in ``"a"``."""
+    parts = module.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts))]
+
+
+def _carried_head(adapter: Adapter, item: Leftover, sources: Sources) -> Leftover:
+    """Carry a tied head beside its embedding, where that goes whole: PEFT unties them by saving both."""
+    head = tied_head(sources.tuned.names(), sources.tuned.config)
+    table = next((n for n in adapter.dense if is_input_embedding(n)), None)
+    # The decoders of masked models have a bias too, tied to a parameter elsewhere: those are not saved.
+    if not is_head(f"{head}.weight") or table is None or item.name != f"{head} (tied)":
+        return item
+    adapter.dense[f"{head}.weight"] = adapter.dense[table]
+    adapter.statement["tied_whole"] = {head: table}
+    return replace(item, carried="whole")
 
 
 def _add_biases(adapter: Adapter, sources: Sources, dtype: np.dtype[Any]) -> None:

@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.carried import Leftover, carry_dense, leftovers
 from eckart.adapter.peft import CONFIG, write_peft
 from eckart.adapter.statement import FORMAT, relative, rounded, stored_error, versions
-from eckart.checkpoint import DTYPES, Checkpoint, OutputFolder
-from eckart.checkpoint.kinds import is_head, is_tied, kind_of, module_of
+from eckart.checkpoint import DTYPES, OutputFolder
+from eckart.checkpoint.kinds import is_input_embedding, kind_of, module_of, tied_head
 from eckart.errors import AdapterError, OutputError, PairError, UsageError
 from eckart.linalg import Goal
 from eckart.rank import RankPlan, RankRule
@@ -25,6 +25,7 @@ from eckart.store import FactorStore, decide
 from eckart.store.decide import ADAPTER_DTYPES, adapter_dtype
 from eckart.store.fill import LORA_KINDS, Progress, Sources, fill, first_demands
 from eckart.store.record import Demand
+from eckart.store.store import MANIFEST
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def extract(
             staging,
             result.adapter,
             base_name=str(base_name or base),
-            base_modules=_modules(sources.base, sources),
+            base_modules=_module_paths(sources),
             base_config=sources.base.config or sources.tuned.config,
         )
     return Extraction(target, plan, result.adapter, result.leftovers, sources.notes)
@@ -160,7 +161,7 @@ def _filled(
     how: Mapping[str, Any],
 ) -> FactorStore:
     """Open the store if there is one of these files, else factor just what the wish needs."""
-    if (folder / "manifest.json").is_file():
+    if plan is None and (folder / MANIFEST).is_file():
         return fill(sources, folder, {}, **how)  # checks that the sources are the same
     if plan is not None:
         named = {s.name: s for s in sources.tensors}
@@ -196,11 +197,14 @@ def _build(
     modules: dict[str, Module] = {}
     errors: dict[str, dict[str, Any]] = {}
     left_out = whole = 0.0
+    # A table that grew goes whole or not at all: half of a vocabulary fits no model.
+    whole_tables = {r.name for r in store if modules_to_save and r.new_rows > 0}
     for name, rank in plan.ranks.items():
-        if not rank:
-            continue
         record = store.record(name)
+        if not rank or name in whole_tables:
+            continue
         module, energy = _module(store, name, rank, dtype)
+        module = _padded(module, record.shape[0] - min(record.new_rows, 0))
         modules[module.name] = module
         left_out += energy
         whole += record.energy
@@ -210,19 +214,19 @@ def _build(
             "update": float(np.sqrt(record.energy)),
             "rank_bounds": record.rank_bounds if record.rank == rank else None,
         }
-        head = _tied_head(name, record.kind, sources)
-        if head is not None:
+        head = tied_head(sources.tuned.names(), sources.tuned.config) if is_input_embedding(name) else None
+        if head:
             modules[head] = Module(head, "linear", module.left, module.right)
             errors[head] = {**errors[module.name], "tied": module.name}
-    if not modules and not modules_to_save:
+    if not modules:
         raise AdapterError("plan", "gives every tensor rank 0, so the adapter would be empty", "Ask for more")
     adapter = Adapter(modules)
-    rest = leftovers(store, sources, plan)
+    rest = leftovers(store, sources, plan, modules)
     if modules_to_save:
         rest = carry_dense(adapter, rest, sources, dtype)
     everything = sum(r.energy for r in store) + sum(item.energy for item in rest if item.extra)
     lost = left_out + sum(item.energy for item in rest if not item.carried)
-    adapter.statement = {
+    adapter.statement |= {
         "format": FORMAT,
         "base": base_name,
         "dtype": dtype.name,
@@ -250,29 +254,29 @@ def _module(store: FactorStore, name: str, rank: int, dtype: np.dtype[Any]) -> t
     return module, stored_error(update, module)
 
 
-def _tied_head(name: str, kind: str, sources: Sources) -> str | None:
-    """Return the output layer that shares this embedding's weight, so that both get its factors."""
-    if kind != "embedding" or "position" in name or "token_type" in name or name.endswith("wpe.weight"):
-        return None
-    names = sources.tuned.names()
-    if not is_tied(names, sources.tuned.config) or any(is_head(n) for n in names):
-        return None
-    architectures = sources.tuned.config.get("architectures") or [""]
-    return "lm_head" if "LM" in str(architectures[0]) else None
+def _padded(module: Module, rows: int) -> Module:
+    """Add rows of zeros for what only the base has (a vocabulary that shrank), so that the shapes fit."""
+    missing = rows - module.left.shape[0]
+    if missing <= 0:
+        return module
+    return replace(module, left=np.pad(module.left, ((0, missing), (0, 0))))
 
 
-def _modules(base: Checkpoint, sources: Sources) -> list[str]:
-    """Return all module paths of the base that have a two-axis weight, in the names of the adapter."""
+def _module_paths(sources: Sources) -> list[str]:
+    """Return the paths of all modules that PEFT could wrap, in the names of the adapter."""
+    assert sources.base is not None
     full = {s.base.name: s.name for s in sources.tensors if s.base is not None}
-    kinds = ("linear", "conv1d", "embedding")
-    return [
-        module_of(full.get(name, name))
-        for name, info in base.tensors.items()
-        if kind_of(name, info.shape, base.config) in kinds
-    ]
+    named = {full.get(name, name): info for name, info in sources.base.tensors.items()}
+    # The base may have been saved without its head, which the fine-tune then shows.
+    named |= {name: sources.tuned.info(name) for name in sources.only_tuned}
+    kinds = ("linear", "conv1d", "embedding", "conv")
+    config = sources.base.config or sources.tuned.config
+    return [module_of(name) for name, info in named.items() if kind_of(name, info.shape, config) in kinds]
 
 
 def _refuse_overlap(out: Path, base: str | Path, tuned: str | Path, store: str | Path | None) -> None:
     for name, given in (("base", base), ("tuned", tuned), ("store", store)):
-        if given is not None and Path(given).resolve() == out.resolve():
-            raise OutputError(str(out), f"is the {name} itself", "Name another folder for the adapter")
+        if given is not None and Path(given).resolve().is_relative_to(out.resolve()):
+            raise OutputError(
+                str(out), f"is or holds the {name}, {given}", "Name another folder for the adapter"
+            )

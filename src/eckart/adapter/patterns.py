@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 
-def target_modules(adapted: Iterable[str], existing: Iterable[str]) -> list[str]:
-    """Return the shortest list that PEFT expands to just the adapted modules.
+def target_modules(adapted: Iterable[str], existing: Iterable[str]) -> list[str] | str:
+    """Return the shortest list that PEFT expands to just the adapted modules, or a regular expression.
 
     Parameters
     ----------
@@ -21,7 +21,8 @@ def target_modules(adapted: Iterable[str], existing: Iterable[str]) -> list[str]
     -----
     PEFT takes an entry for every module whose path equals it or ends in ``"." + entry``. A last
     component (``q_proj``) is used where all modules of that name are adapted; otherwise the full
-    paths are, since a suffix would also wrap layers that have no factors.
+    paths are, since a suffix would also wrap layers that have no factors. Where one path is the end of
+    another, no list can tell them apart; PEFT matches a string as a regular expression, whole.
 
     Examples
     --------
@@ -39,7 +40,8 @@ def target_modules(adapted: Iterable[str], existing: Iterable[str]) -> list[str]
             targets.append(leaf)
         else:
             targets.extend(chosen)
-    return sorted(targets)
+    reached = {name for name in existing | adapted for t in targets if name == t or name.endswith(f".{t}")}
+    return sorted(targets) if reached == adapted else _alternation(sorted(adapted))
 
 
 def rank_pattern(ranks: Mapping[str, int], default: int) -> dict[str, int]:
@@ -58,7 +60,10 @@ def rank_pattern(ranks: Mapping[str, int], default: int) -> dict[str, int]:
     for name, rank in ranks.items():
         if rank != default:
             groups[rank].append(name)
-    return {_alternation(groups[rank]): rank for rank in sorted(groups)}
+    # PEFT lets a key match the end of a name; an anchor is needed where one name is the end of another.
+    ends = {name[i + 1 :] for name in ranks for i, letter in enumerate(name) if letter == "."}
+    anchor = "^" if ends & ranks.keys() else ""
+    return {anchor + _alternation(groups[rank]): rank for rank in sorted(groups)}
 
 
 def _alternation(names: list[str]) -> str:

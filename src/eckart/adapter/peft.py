@@ -156,6 +156,13 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise AdapterError(where, f"expected peft_type LORA, found {kind!r}")
     if config.get("use_dora"):
         raise AdapterError(where, "is DoRA, which is not handled yet")
+    for name in ("rank_pattern", "alpha_pattern"):
+        pattern = config.get(name) or {}
+        try:
+            for key in dict(pattern):
+                re.compile(key)
+        except (TypeError, ValueError, re.error):
+            raise AdapterError(where, f"{name} is not a table of regular expressions") from None
     return config
 
 
@@ -182,6 +189,8 @@ def _module(file: Checkpoint, name: str, keys: dict[str, str], config: dict[str,
     # Whether a layer is a Conv1D is the base's to say: `Module.transposed` turns it round.
     left, right = (A.T, B.T) if embedding else (B, A)
     bias = np.asarray(file.map(keys["lora_B.bias"])) if "lora_B.bias" in keys else None
+    if bias is not None and not np.isfinite(bias.astype(np.float32)).all():
+        raise AdapterError(f"{file.path}: {keys['lora_B.bias']}", "holds a NaN or an infinity")
     return Module(name, "embedding" if embedding else "linear", left, right, float(scale), bias)
 
 

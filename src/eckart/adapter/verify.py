@@ -1,4 +1,4 @@
-"""Recompute an adapter's error from three sets of files alone, and compare it with what is stated."""
+"""Recompute an adapter's errors from three sets of files alone, and compare them with what is stated."""
 
 from __future__ import annotations
 
@@ -8,56 +8,71 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from eckart.adapter.adapter import Module
+from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.peft import read_peft
 from eckart.adapter.statement import relative
-from eckart.checkpoint import to_float
+from eckart.checkpoint import is_float, to_float
+from eckart.checkpoint.kinds import module_of
 from eckart.checkpoint.mapping import map_tensor
 from eckart.errors import AdapterError
 from eckart.store.delta import name_non_finite
 from eckart.store.fill import Source, Sources
 
 # A stated error is a float64 sum over factors of float32 matrices; a measured one subtracts the
-# product itself. They agree to about 1e-5 of the error; 1e-6 is what float32 leaves of an exact fit.
+# product itself. They agree to about 1e-5 of the error; 2e-6 is what float32 leaves of an exact fit.
 TOLERANCE = 2e-4
 FLOOR = 2e-6
 
 BLOCK = 1 << 21  # numbers of an update held at a time
 
 
+def agree(stated: object, measured: float) -> bool:
+    """Whether a stated number is the measured one, to rounding; what is not a number is not."""
+    if isinstance(stated, bool) or not isinstance(stated, (int, float)):
+        return False
+    return abs(measured - stated) <= TOLERANCE * abs(measured) + FLOOR
+
+
 @dataclass(frozen=True)
 class Verified:
-    """One module: the error measured from the files, and the one that was stated."""
+    """One module: what the files say of it, and what was stated; None where nothing was.
+
+    Parameters
+    ----------
+    error : float
+        ||dW - B A||_F / ||dW||_F, measured.
+    stated : float or None
+        The same, as stated.
+    update : float
+        ||dW||_F, measured.
+    holds : bool
+        Whether everything stated of the module is so, to rounding.
+    """
 
     name: str
     rank: int
     error: float
     stated: float | None
     update: float
-
-    @property
-    def holds(self) -> bool:
-        """Whether the stated error is the measured one, to rounding."""
-        if self.stated is None:
-            return True
-        return abs(self.error - self.stated) <= TOLERANCE * self.error + FLOOR
+    holds: bool
 
 
 @dataclass(frozen=True)
 class Verification:
-    """Every module's error, the error of all together, and statements without a module."""
+    """Every module's error, the errors of all together, and what else is stated and not so."""
 
     modules: tuple[Verified, ...]
     error: float
     stated: float | None
+    error_of_whole_change: float
     problems: tuple[str, ...]
 
     @property
     def holds(self) -> bool:
         """Whether every statement holds."""
-        whole = Verified("", 0, self.error, self.stated, 0.0)
-        return not self.problems and whole.holds and all(m.holds for m in self.modules)
+        return not self.problems and all(m.holds for m in self.modules)
 
 
 def verify(
@@ -85,87 +100,164 @@ def verify(
     Notes
     -----
     Reads the files block by block and uses nothing that extraction left behind. The product is
-    formed in float32 and the squares are summed in float64: 2mnr flops a module.
+    formed in float32 and the squares are summed in float64: 2mnr flops a module. An adapter that
+    states nothing is measured all the same, and holds.
     """
     sources = Sources.open(base, tuned)
     loaded = read_peft(adapter)
-    stated = loaded.statement.get("modules", {})
-    by_module = {s.name.removesuffix(".weight"): s for s in sources.tensors}
-    results = []
+    statement = loaded.statement
+    stated: dict[str, dict[str, Any]] = statement.get("modules", {})
+    by_module = {module_of(s.name): s for s in sources.tensors if s.name.endswith(".weight")}
+    results, served = [], set()
     left_out = whole = 0.0
     for done, module in enumerate(loaded, 1):
-        source = _source(module, by_module, stated, str(adapter))
-        if source.kind == "conv1d":
-            module = module.transposed("conv1d")
-        if module.shape != source.shape:
-            raise AdapterError(
-                f"{adapter}: {module.name}",
-                f"factors make {module.shape[0]} x {module.shape[1]}, the checkpoints hold "
-                f"{' x '.join(map(str, source.shape))}",
-                "Name the base that the adapter was made for",
-            )
-        missed, energy = _measure(source, module)
         says = stated.get(module.name, {})
+        source = _source(says.get("tied", module.name), by_module, f"{adapter}: {module.name}")
+        missed, energy = _measure(source, _oriented(module, source, str(adapter)))
         if "tied" not in says:
-            left_out += missed
-            whole += energy
-        results.append(
-            Verified(
-                module.name, module.rank, relative(missed, energy), says.get("error"), float(np.sqrt(energy))
-            )
-        )
+            left_out, whole = left_out + missed, whole + energy
+            served.add(source.name)
+        results.append(_verified(module, says, missed, energy, bool(statement)))
         if progress is not None:
             progress(done, len(loaded), module.name)
+    lost, everything = _not_carried(loaded, sources, served)
+    measured = {
+        "error": relative(left_out, whole),
+        "error_of_whole_change": relative(left_out + lost, whole + everything),
+        "parameters": loaded.parameters,
+    }
     problems = [f"{name} is stated and not in the file" for name in stated if name not in loaded.modules]
-    problems += _dense_problems(loaded.dense, sources)
+    if statement:
+        problems += [
+            f"{key}: stated {statement.get(key)}, measured {value}"
+            for key, value in measured.items()
+            if not agree(statement.get(key), value)
+        ]
+    problems += _bias_problems(loaded, sources) + _dense_problems(loaded, sources)
     return Verification(
-        tuple(results), relative(left_out, whole), loaded.statement.get("error"), tuple(problems)
+        tuple(results),
+        measured["error"],
+        statement.get("error"),
+        measured["error_of_whole_change"],
+        tuple(problems),
     )
 
 
-def _source(module: Module, by_module: dict[str, Source], stated: dict[str, Any], where: str) -> Source:
-    name = stated.get(module.name, {}).get("tied", module.name)
+def _source(name: str, by_module: dict[str, Source], where: str) -> Source:
     if name not in by_module:
         raise AdapterError(
-            f"{where}: {module.name}",
-            "is not a tensor of both checkpoints",
-            "Name the base that the adapter was made for",
+            where, "is not a tensor of both checkpoints", "Name the base that the adapter was made for"
         )
     return by_module[name]
 
 
-def _measure(source: Source, module: Module) -> tuple[float, float]:
+def _oriented(module: Module, source: Source, where: str) -> Module:
+    """Return the module as its weight is stored, its shape checked against the base's."""
+    assert source.base is not None
+    turned = module.transposed("conv1d") if source.kind == "conv1d" else module
+    # A vocabulary that grew may be served as far as the base has it.
+    if turned.shape != source.base.shape:
+        raise AdapterError(
+            f"{where}: {module.name}",
+            f"factors make {turned.shape[0]} x {turned.shape[1]}, the base holds "
+            f"{' x '.join(map(str, source.base.shape))}",
+            "Name the base that the adapter was made for",
+        )
+    return turned
+
+
+def _verified(module: Module, says: dict[str, Any], missed: float, energy: float, must_say: bool) -> Verified:
+    error, update = relative(missed, energy), float(np.sqrt(energy))
+    holds = not must_say or (
+        agree(says.get("error"), error)
+        and agree(says.get("update"), update)
+        and says.get("rank") == module.rank
+    )
+    return Verified(module.name, module.rank, error, says.get("error"), update, holds)
+
+
+def _measure(source: Source, module: Module | None) -> tuple[float, float]:
     """Return ||dW - left right||_F^2 and ||dW||_F^2, a block of rows at a time."""
     assert source.base is not None
-    ours, theirs = map_tensor(source.tuned), map_tensor(source.base)
-    left, right = module.float_factors()
-    rows, columns = source.shape
-    step = max(1, BLOCK // columns)
+    ours, theirs = _matrix(source.tuned, source.rows), _matrix(source.base, source.rows)
+    rows, columns = ours.shape
+    left, right = module.float_factors() if module else (None, None)
+    step = max(1, BLOCK // max(columns, 1))
     missed = energy = 0.0
-    for start in range(0, rows, step):
-        stop = min(start + step, rows)
-        update = _float(ours[start:stop]) - _float(theirs[start:stop])
-        energy += float((update.astype(np.float64) ** 2).sum())
-        update -= left[start:stop] @ right
-        missed += float((update.astype(np.float64) ** 2).sum())
-    if not np.isfinite(missed):
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, rows, step):
+            part = slice(start, start + step)
+            update = np.array(to_float(ours[part])) - to_float(theirs[part])
+            energy += float((update.astype(np.float64) ** 2).sum())
+            if left is not None:
+                update = update - left[part][: len(update)] @ right
+                missed += float((update.astype(np.float64) ** 2).sum())
+        if left is not None and len(left) > rows:  # where only the base has rows, there is nothing to add
+            missed += float(((left[rows:] @ right).astype(np.float64) ** 2).sum())
+    if not np.isfinite(missed + energy):
         name_non_finite(source.tuned, source.rows)
         name_non_finite(source.base, source.rows)
-        raise AdapterError(module.name, "the update or its factors overflow float32")
-    return missed, energy
+        raise AdapterError(source.name, "the update or its factors overflow float32")
+    return (missed if module else energy), energy
 
 
-def _float(block: Any) -> Any:
-    return np.array(to_float(block))
+def _matrix(info: Any, rows: int | None) -> NDArray[Any]:
+    array = map_tensor(info)
+    kept = array[:rows] if array.ndim else array.reshape(1)
+    return kept.reshape(len(kept), -1) if kept.size else kept.reshape(len(kept), 0)
 
 
-def _dense_problems(dense: dict[str, Any], sources: Sources) -> list[str]:
+def _not_carried(adapter: Adapter, sources: Sources, served: set[str]) -> tuple[float, float]:
+    """Return the energy of the changes without factors: what is lost, and all of it."""
+    lost = everything = 0.0
+    for s in sources.tensors:
+        if s.name in served:
+            pieces = []
+        else:
+            module = adapter.modules.get(module_of(s.name))
+            biased = module is not None and module.bias is not None and s.name.endswith(".bias")
+            pieces = [(_measure(s, None)[1], biased or s.name in adapter.dense)]
+        if s.rows is not None and s.base is not None and s.tuned.shape[0] > s.base.shape[0]:
+            pieces.append((_energy(map_tensor(s.tuned)[s.rows :]), s.name in adapter.dense))
+        for energy, carried in pieces:
+            everything += energy
+            lost += 0.0 if carried else energy
+    for name in sources.only_tuned:
+        array = map_tensor(sources.tuned.info(name))
+        if is_float(array.dtype):
+            everything, lost = everything + _energy(array), lost + _energy(array)
+    return lost, everything
+
+
+def _energy(array: NDArray[Any]) -> float:
+    return float((to_float(array).astype(np.float64) ** 2).sum())
+
+
+def _bias_problems(adapter: Adapter, sources: Sources) -> list[str]:
+    """Say which biases are not the change of the checkpoints' biases, to the rounding of their dtype."""
+    by_name = {s.name: s for s in sources.tensors}
+    problems = []
+    for module in adapter:
+        if module.bias is None:
+            continue
+        source = by_name.get(f"{module.name}.bias")
+        change = np.zeros(len(module.bias), np.float32)
+        if source is not None and source.base is not None:
+            change = np.array(to_float(map_tensor(source.tuned))) - to_float(map_tensor(source.base))
+        if not np.array_equal(change.astype(module.bias.dtype), module.bias):
+            problems.append(f"{module.name}.bias is not the change of that bias")
+    return problems
+
+
+def _dense_problems(adapter: Adapter, sources: Sources) -> list[str]:
     """Say which whole tensors are not those of the tuned checkpoint."""
     tuned = {s.name: s.tuned.name for s in sources.tensors}
+    tied = {f"{k}.weight": v for k, v in adapter.statement.get("tied_whole", {}).items()}
     problems = []
-    for name, array in dense.items():
-        if name not in tuned:
+    for name, array in adapter.dense.items():
+        original = tuned.get(tied.get(name, name))
+        if original is None:
             problems.append(f"{name} is not a tensor of the tuned checkpoint")
-        elif not np.array_equal(to_float(array), to_float(sources.tuned.map(tuned[name]))):
+        elif not np.array_equal(to_float(array), to_float(sources.tuned.map(original))):
             problems.append(f"{name} is not what the tuned checkpoint holds")
     return problems

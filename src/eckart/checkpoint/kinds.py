@@ -20,6 +20,18 @@ _EMBEDDING = re.compile(
 )
 _NOT_EMBEDDING = re.compile(r"^(embed_out|lm_head)$|proj")
 _HEADS = frozenset({"lm_head", "embed_out"})
+# Output layers that are not called lm_head (as of transformers 5.23).
+_OTHER_HEADS = {
+    "BertForMaskedLM": "cls.predictions.decoder",
+    "BertForPreTraining": "cls.predictions.decoder",
+    "DistilBertForMaskedLM": "vocab_projector",
+    "GPTNeoXForCausalLM": "embed_out",
+    "RobertaForMaskedLM": "lm_head.decoder",
+    "XLMRobertaForMaskedLM": "lm_head.decoder",
+}
+_INPUT_EMBEDDINGS = frozenset(
+    {"embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "shared"}
+)
 
 
 def module_of(name: str) -> str:
@@ -71,11 +83,35 @@ def is_head(name: str) -> bool:
     return module_of(name).rpartition(".")[2] in _HEADS
 
 
-def is_tied(names: Sequence[str], config: Mapping[str, Any]) -> bool:
-    """Whether the output layer shares the embedding's weight, as the configuration says."""
+def is_input_embedding(name: str) -> bool:
+    """Whether a tensor is the table that tokens are looked up in, and that a head may be tied to."""
+    return module_of(name).rpartition(".")[2] in _INPUT_EMBEDDINGS
+
+
+def tied_head(names: Sequence[str], config: Mapping[str, Any]) -> str | None:
+    """Return the output layer that shares the input embedding's weight.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Tensors of the checkpoint; a stored head is not tied.
+    config : mapping
+        The model's ``config.json``.
+
+    Returns
+    -------
+    str or None
+        The module's path, ``""`` if there is one whose path is not known, None if there is none.
+    """
     text = config.get("text_config")
     inner = text if isinstance(text, Mapping) else {}
-    said = config.get("tie_word_embeddings", inner.get("tie_word_embeddings"))
-    if said is None:
-        return not any(is_head(name) for name in names)  # transformers ties where nothing is stored
-    return bool(said)
+    said = config.get("tie_word_embeddings", inner.get("tie_word_embeddings", True))
+    architectures = config.get("architectures")
+    name = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    if not said or any(is_head(n) for n in names):
+        return None
+    if name in _OTHER_HEADS:
+        return _OTHER_HEADS[name]
+    if name.endswith(("ForCausalLM", "LMHeadModel")):
+        return "lm_head"
+    return "" if name.endswith(("ForMaskedLM", "ForConditionalGeneration", "ForPreTraining")) else None

@@ -34,8 +34,9 @@ def verify(
                 "holds": found.holds,
                 "error": found.error,
                 "stated": found.stated,
+                "error_of_whole_change": found.error_of_whole_change,
                 "problems": list(found.problems),
-                "modules": [{**vars(m), "holds": m.holds} for m in found.modules],
+                "modules": [vars(m) for m in found.modules],
             }
         )
     else:
@@ -43,7 +44,7 @@ def verify(
             ["module", "rank", "measured", "stated", "holds"],
             [
                 [m.name, m.rank, f"{m.error:.6f}", None if m.stated is None else f"{m.stated:.6f}",
-                 "-" if m.stated is None else "yes" if m.holds else "NO"]
+                 "NO" if not m.holds else "-" if m.stated is None else "yes"]
                 for m in found.modules
             ],
         )  # fmt: skip

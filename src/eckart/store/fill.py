@@ -258,9 +258,13 @@ def _widened(demand: Demand, record: TensorRecord | None) -> Demand:
     """Ask also for what is known already, so that factoring again never forgets."""
     if record is None:
         return demand
-    whole = demand.whole or (record.size > 0 and record.known == record.size)
-    goal = demand.goal or (Goal("rank", record.rank) if record.rank else None)
-    return replace(demand, goal=goal, whole=whole, noise=demand.noise or record.noise_floor is not None)
+    return replace(
+        demand,
+        goal=demand.goal or (Goal("rank", record.rank) if record.rank else None),
+        whole=demand.whole or (record.size > 0 and record.known == record.size),
+        noise=demand.noise or record.noise_floor is not None,
+        hold=record.rank,
+    )
 
 
 def _run(

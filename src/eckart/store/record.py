@@ -21,11 +21,14 @@ class Demand:
         Whether every singular value is wanted, not only the leading ones.
     noise : bool
         Whether the noise floor is wanted.
+    hold : int
+        Components to hold at the least, whatever the goal: what the store held before.
     """
 
     goal: Goal | None = None
     whole: bool = False
     noise: bool = False
+    hold: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class TensorRecord:
     shape : tuple of int
         Shape compared: of the base, or of the rows that both have.
     new_rows : int
-        Rows that only the tuned checkpoint has (a grown vocabulary).
+        Rows more than the base has (a grown vocabulary); below 0 where it has fewer.
     energy, base_energy : float
         ||tuned - base||_F^2 and ||base||_F^2.
     unchanged : float
@@ -119,7 +122,7 @@ class TensorRecord:
             )
             texts = (record.name, record.kind, record.base_dtype, record.tuned_dtype, record.method)
             numbers = (record.energy, record.base_energy, record.unchanged, record.tail)
-            counts = (record.new_rows, record.known, record.size, record.rank)
+            counts = (abs(record.new_rows), record.known, record.size, record.rank)
             if (
                 all(isinstance(t, str) for t in texts)
                 and all(isinstance(x, (int, float)) and x >= 0 for x in numbers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,7 @@ def run_task(task: Task) -> TensorRecord:
         shape=shape,
         base_dtype=task.base.dtype if task.base else "",
         tuned_dtype=task.tuned.dtype,
-        new_rows=task.tuned.shape[0] - task.rows if task.rows is not None else 0,
+        new_rows=task.tuned.shape[0] - task.base.shape[0] if task.base and task.rows is not None else 0,
         energy=delta.energy,
         base_energy=delta.base_energy,
         unchanged=delta.unchanged / max(delta.matrix.size, 1),
@@ -76,17 +77,11 @@ def _with_factors(task: Task, record: TensorRecord, delta: Delta) -> TensorRecor
         write_factors(task.folder, task.name, None, np.zeros(record.size))
         return replace(record, known=record.size, goal=asked)
     matrix = on_gpu(delta.matrix) if task.device == "cuda" else delta.matrix
-    found: LowRank | None = None
-    if goal is None:
-        spectrum = all_values(matrix, delta.energy)
-    elif demand.whole:
-        found = with_all_values(matrix, goal, delta.energy)
-        assert found.spectrum is not None
-        spectrum = found.spectrum
-    else:
-        found = factor_matrix(matrix, goal, total=delta.energy, seed=seed_for(task.seed, task.name))
-        assert found.spectrum is not None
-        spectrum = found.spectrum
+    found = None if goal is None else _factors(task, matrix, goal, delta.energy)
+    if found is not None and found.rank < demand.hold:
+        found = _factors(task, matrix, Goal("rank", demand.hold), delta.energy)
+    spectrum = all_values(matrix, delta.energy) if found is None else found.spectrum
+    assert spectrum is not None
     if spectrum.complete and len(spectrum):
         values, tail = spectrum.values, 0.0
     else:  # of a Krylov space only what was kept is near the truth
@@ -109,6 +104,13 @@ def _with_factors(task: Task, record: TensorRecord, delta: Delta) -> TensorRecor
         rank_bounds=found.rank_bounds if found else None,
         goal=asked,
     )
+
+
+def _factors(task: Task, matrix: Any, goal: Goal, energy: float) -> LowRank:
+    """Factor to a goal, by a route that finds every singular value if all are wanted."""
+    if task.demand.whole:
+        return with_all_values(matrix, goal, energy)
+    return factor_matrix(matrix, goal, total=energy, seed=seed_for(task.seed, task.name))
 
 
 def _own_goal(demand: Demand, size: int, delta: Delta) -> Goal | None:
