@@ -125,7 +125,7 @@ def _rank_rows(case: Case, known: Floats, full: Full, table: Table, proof: Table
     cells = limit(excess, targets.RANK_EXCESS, "%")
     proof.rows.append({**cells, "spectrum": case.name, "route": f.method})
     rivals: list[tuple[str, Found, float | None]]
-    rivals = [(name, found, targets.RANK_OVER_FULL) for name, found in full]
+    rivals = [(name, found, targets.RANK_OVER_FULL.get(case.name)) for name, found in full]
     rivals += [  # beside them, for their residuals as much as for their seconds
         (f"torch.svd_lowrank(q={RANK})", _lowrank(case.A), None),
         ("sklearn randomized_svd", _sklearn(case.A), None),
@@ -199,7 +199,7 @@ def _values_rows(case: Case, known: Floats, full: Full, table: Table) -> None:
         theirs = values_of()
         table.rows.append(
             {
-                **ratio(seconds, ours, targets.VALUES_OVER_VALUES),
+                **ratio(seconds, ours, None),
                 "spectrum": case.name,
                 "rival": name,
                 "ours, s": ours,

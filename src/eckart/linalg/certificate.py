@@ -64,4 +64,4 @@ def rank_bounds(spectrum: Spectrum, goal: Goal, exact: bool) -> tuple[int, int] 
     share = goal.energy()
     target = captured[hi] if share is None else (share - SAME_SUM) * spectrum.total
     lo = int(np.argmax(captured + spectrum.tail >= target))
-    return min(lo, hi), hi
+    return min(max(lo, 1), hi), hi  # a matrix that is not zero has rank 1 at least

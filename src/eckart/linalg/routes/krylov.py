@@ -10,6 +10,7 @@ from eckart.linalg.goal import Goal
 from eckart.linalg.spectrum import Spectrum
 
 PROBE = 16  # columns of the first sketch: enough to tell a fast decay from a slow one
+GLANCE = 16  # the share of all columns, 1 in so many, that may be spent before despairing of a search
 PROOF = 96  # columns worth spending, whatever the rank, to close the gap between its bounds
 
 
@@ -200,7 +201,7 @@ def reaching(krylov: BlockKrylov, goal: Goal, limit: int, slack: float) -> Spect
     settled: tuple[int, int] | None = None  # the rank in hand, and the width at which it was first seen
     spectrum = Spectrum([], krylov.total, min(krylov.m, krylov.n))
     while True:
-        krylov.step(PROBE if not krylov.width else _next_block(krylov.width, spectrum, goal))
+        krylov.step(PROBE if not krylov.width else _next_block(spectrum, goal))
         spectrum = krylov.spectrum()
         rank, bounds = goal.rank(spectrum), rank_bounds(spectrum, goal, exact=False)
         if rank is not None and bounds is not None:
@@ -212,16 +213,19 @@ def reaching(krylov: BlockKrylov, goal: Goal, limit: int, slack: float) -> Spect
                 return spectrum
         elif krylov.exhausted:
             return None
-        if max(predicted_rank(spectrum, goal), krylov.width // 3) > limit:
+        # Early values cannot tell a slow decay from one that has not begun: until a glance has been
+        # spent, only what even the fast decay would not reach is given up.
+        hopeful = krylov.width < min(krylov.m, krylov.n) // GLANCE
+        if max(predicted_rank(spectrum, goal, hopeful), krylov.width // 3) > limit:
             return None
 
 
-def predicted_rank(spectrum: Spectrum, goal: Goal) -> int:
+def predicted_rank(spectrum: Spectrum, goal: Goal, hopeful: bool = False) -> int:
     """Guess the rank that ``goal`` needs from the leading values and the exact total.
 
-    The values past the middle of the list are taken to fall as a power of their index, with the one
-    exponent that spends exactly the energy that is left. The second half of the list is not used:
-    Ritz values there are too low.
+    The values past the middle of the list are taken to fall as a power of their index, or, if
+    ``hopeful``, geometrically, at the one rate that spends exactly the energy that is left. The
+    second half of the list is not used: Ritz values there are too low.
     """
     reached = goal.rank(spectrum)
     if reached is not None:
@@ -232,21 +236,24 @@ def predicted_rank(spectrum: Spectrum, goal: Goal) -> int:
     left = spectrum.total - float((head**2).sum())
     if not len(index) or head[-1] == 0:
         return spectrum.size
-    low, high = 0.0, 60.0
-    for _ in range(50):
-        power = (low + high) / 2
-        spent = float(head[-1] ** 2 * ((index / known) ** -power).sum())
-        low, high = (power, high) if spent > left else (low, power)
-    rest = head[-1] * (index / known) ** (-low / 2)
-    rest *= np.sqrt(left / max(float((rest**2).sum()), 1e-300))
+    if hopeful:
+        falls = (left / (left + head[-1] ** 2)) ** (index - known)
+    else:
+        low, high = 0.0, 60.0
+        for _ in range(50):
+            power = (low + high) / 2
+            spent = float(head[-1] ** 2 * ((index / known) ** -power).sum())
+            low, high = (power, high) if spent > left else (low, power)
+        falls = (index / known) ** -low
+    rest = np.sqrt(falls * left / max(float(falls.sum()), 1e-300))
     guess = Spectrum(np.sort(np.concatenate([head, rest]))[::-1])
     return goal.rank(guess) or spectrum.size
 
 
-def _next_block(width: int, spectrum: Spectrum, goal: Goal) -> int:
-    """Choose the next block: a quarter of the rank that is predicted, in eights, between 16 and 128."""
-    quarter = predicted_rank(spectrum, goal) // 4
-    return int(min(max(PROBE, -(-quarter // 8) * 8), 128))
+def _next_block(spectrum: Spectrum, goal: Goal) -> int:
+    """Choose the next block: half of the rank that is hoped for, in eights, between 32 and 128."""
+    half = predicted_rank(spectrum, goal, hopeful=True) // 2
+    return int(min(max(32, -(-half // 8) * 8), 128))
 
 
 def seed_for(seed: int, name: str = "") -> list[int]:
