@@ -110,7 +110,9 @@ def extract(
     if dtype is not None and dtype not in ADAPTER_DTYPES:
         raise UsageError(f"dtype={dtype!r}", f"expected one of {', '.join(ADAPTER_DTYPES)}")
     target = Path(out)
-    how: dict[str, Any] = {"workers": workers, "device": device, "progress": progress}
+    how: dict[str, Any] = {
+        "workers": workers, "device": device, "progress": progress, "durable": store is not None
+    }  # fmt: skip
     with _naming(target), OutputFolder(target, overwrite=overwrite, marker=CONFIG) as staging:
         _refuse_overlap(target, base, tuned, store)
         sources = Sources.open(base, tuned)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import version
 from typing import Any
 
 import ml_dtypes
@@ -53,6 +52,8 @@ def relative(left_out: float, whole: float) -> float:
 
 def versions() -> dict[str, str]:
     """Return what made the numbers, so that they can be made again."""
+    from importlib.metadata import version  # scipy itself may not have been needed, and is slow to import
+
     return {
         "eckart": __version__,
         "python": platform.python_version(),

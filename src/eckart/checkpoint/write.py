@@ -20,6 +20,7 @@ def write_safetensors(
     path: str | Path,
     tensors: Mapping[str, NDArray[Any]],
     metadata: Mapping[str, str] | None = None,
+    durable: bool = True,
 ) -> None:
     """Write a safetensors file, or nothing.
 
@@ -33,6 +34,8 @@ def write_safetensors(
         Of any dtype in `DTYPES`, any order in memory.
     metadata : mapping of str to str, optional
         Text for the header.
+    durable : bool
+        Whether to wait until the disk has it; scratch that will be removed need not.
 
     Raises
     ------
@@ -46,7 +49,7 @@ def write_safetensors(
     The same tensors give the same bytes. The library (0.8) writes the keys of `metadata` in another
     order each time, and leaves a file that only its owner can read; hence this one.
     """
-    with _replacing(Path(path)) as file:
+    with _replacing(Path(path), durable) as file:
         # The widest first, as in the library, keeps every tensor aligned to its dtype.
         order = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
         header: dict[str, Any] = {}
@@ -84,13 +87,14 @@ def write_json(path: str | Path, obj: object) -> None:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
+def _replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         with temporary.open("wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         raise cannot_write(path, error) from error

@@ -50,7 +50,7 @@ def inspect(
         with console.progress_bar(quiet, "factoring") as bar:
             filled = fill(
                 sources, store or Path(scratch) / "store", whole_demands(sources, 0), workers=workers,
-                device=device, progress=bar,
+                device=device, durable=store is not None, progress=bar,
             )  # fmt: skip
         rows = summarise(filled)
         remarks = diagnose(filled, rows)

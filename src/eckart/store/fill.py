@@ -219,9 +219,13 @@ def fill(
     workers: int | None = None,
     executor: Executor | None = None,
     device: str = "cpu",
+    durable: bool = True,
     progress: Callable[[Progress], None] | None = None,
 ) -> FactorStore:
-    """Make a store know what ``demands`` ask; tensors that it knows well enough are not touched."""
+    """Make a store know what ``demands`` ask; tensors that it knows well enough are not touched.
+
+    ``durable=False`` is for a store that will not outlive the process: it does not wait for the disk.
+    """
     if device not in ("cpu", "cuda"):
         raise UsageError(f"device={device!r}", "expected 'cpu' or 'cuda'")
     folder = Path(store)
@@ -233,7 +237,7 @@ def fill(
         demand = demands.get(s.name, Demand())
         if s.name not in known or s.name in stale or not known[s.name].meets(demand):
             pending.append((s, _widened(demand, known.get(s.name))))
-    journal = Journal(folder)
+    journal = Journal(folder, durable)
     if not pending and (folder / MANIFEST).is_file() and not journal.path.is_file():
         return FactorStore.open(folder)
     waiting = {s.name for s, _ in pending}
@@ -245,7 +249,7 @@ def fill(
         for left in [*folder.glob(".*.tmp-*"), *(folder / FACTORS).glob(".*.tmp-*")]:
             left.unlink(missing_ok=True)  # of a pass that was killed
         done = {name: record for name, record in known.items() if name not in waiting}
-        for record in _run(pending, folder, workers, executor, device, progress):
+        for record in _run(pending, folder, workers, executor, device, durable, progress):
             journal.append(record)
             done[record.name] = record
         journal.fold(described, {name: done[name] for name in order})
@@ -273,12 +277,13 @@ def _run(
     workers: int | None,
     executor: Executor | None,
     device: str,
+    durable: bool,
     progress: Callable[[Progress], None] | None,
 ) -> Iterable[TensorRecord]:
     """Yield records as tensors finish, the largest started first so that the workers end together."""
     largest_first = sorted(pending, key=lambda p: -p[0].tuned.nbytes)
     tasks = [
-        Task(s.name, s.kind, s.base, s.tuned, s.rows, demand, folder, device=device)
+        Task(s.name, s.kind, s.base, s.tuned, s.rows, demand, folder, device=device, durable=durable)
         for s, demand in largest_first
     ]
     meter = Meter(tasks, progress)

@@ -170,19 +170,21 @@ def factor_file(name: str) -> str:
     return f"{FACTORS}/{plain or hashlib.sha256(name.encode()).hexdigest()}.safetensors"
 
 
-def write_factors(folder: Path, name: str, found: LowRank | None, values: Floats) -> None:
+def write_factors(
+    folder: Path, name: str, found: LowRank | None, values: Floats, durable: bool = True
+) -> None:
     """Write a tensor's known values and, if there are any, its factors."""
     arrays: dict[str, NDArray[Any]] = {"values": values}
     if found is not None:
         arrays |= {"U": np.asarray(found.U), "Vh": np.asarray(found.Vh)}
-    write_safetensors(folder / factor_file(name), arrays)
+    write_safetensors(folder / factor_file(name), arrays, durable=durable)
 
 
 class Journal:
     """The records of an unfinished pass, one JSON line each, appended as tensors are done."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / JOURNAL
+    def __init__(self, folder: Path, durable: bool = True) -> None:
+        self.path, self.durable = folder / JOURNAL, durable
 
     def read(self) -> tuple[dict[str, Any], dict[str, TensorRecord], set[str]]:
         """Return the sources, the records, and the names that were being replaced and are not yet.
@@ -214,7 +216,8 @@ class Journal:
         with temporary.open("w", encoding="utf-8") as file:
             file.write("".join(json.dumps(line) + "\n" for line in lines))
             file.flush()
-            os.fsync(file.fileno())
+            if self.durable:
+                os.fsync(file.fileno())
         temporary.replace(self.path)
 
     def append(self, record: TensorRecord) -> None:
@@ -222,7 +225,8 @@ class Journal:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record.to_json()) + "\n")
             file.flush()
-            os.fsync(file.fileno())
+            if self.durable:
+                os.fsync(file.fileno())
 
     def fold(self, sources: dict[str, Any], records: dict[str, TensorRecord]) -> None:
         """Write manifest and spectra, then remove the journal."""
@@ -233,7 +237,7 @@ class Journal:
                 stored = Checkpoint.open(folder / factor_file(record.name))
                 spectra[record.name] = np.array(stored.map("values"))
         if spectra:
-            write_safetensors(folder / SPECTRA, spectra)
+            write_safetensors(folder / SPECTRA, spectra, durable=self.durable)
         write_json(
             folder / MANIFEST,
             {"format": FORMAT, "sources": sources, "tensors": [r.to_json() for r in records.values()]},

@@ -33,6 +33,7 @@ class Task:
     folder: Path
     seed: int = 0
     device: str = "cpu"
+    durable: bool = True
     upcoming: tuple[TensorInfo, ...] = ()
 
     @property
@@ -74,7 +75,7 @@ def _with_factors(task: Task, record: TensorRecord, delta: Delta) -> TensorRecor
     goal = _own_goal(demand, record.size, delta)
     asked = None if demand.goal is None else {"kind": demand.goal.kind, "value": demand.goal.value}
     if delta.energy == 0:
-        write_factors(task.folder, task.name, None, np.zeros(record.size))
+        write_factors(task.folder, task.name, None, np.zeros(record.size), task.durable)
         return replace(record, known=record.size, goal=asked)
     matrix = on_gpu(delta.matrix) if task.device == "cuda" else delta.matrix
     found = None if goal is None else _factors(task, matrix, goal, delta.energy)
@@ -94,7 +95,7 @@ def _with_factors(task: Task, record: TensorRecord, delta: Delta) -> TensorRecor
         found = LowRank(found.U.cpu().numpy(), found.s, found.Vh.cpu().numpy(), found.tail)
     if found is not None and not found.rank:
         found = None
-    write_factors(task.folder, task.name, found, values)
+    write_factors(task.folder, task.name, found, values, task.durable)
     return replace(
         record,
         known=len(values),
