@@ -306,3 +306,9 @@ def test_a_budget_beats_one_rank_for_all(seed, budget):
         assert one.parameters <= budget
         # Costs are equal, so the division is the best of all, the even one among them.
         assert best.energy >= one.energy - 1e-12
+
+
+def test_a_uniform_budget_heeds_every_bound():
+    layers = [Candidate(name, (40, 30), Spectrum(np.arange(30.0, 0.0, -1.0))) for name in "ab"]
+    rule = RankRule.of(budget="2000", uniform=True, multiple_of=2, max_rank=3)
+    assert set(make_plan(layers, rule).ranks.values()) == {2}

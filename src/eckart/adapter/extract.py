@@ -23,7 +23,7 @@ from eckart.linalg import Goal
 from eckart.rank import RankPlan, RankRule
 from eckart.store import FactorStore, decide
 from eckart.store.decide import ADAPTER_DTYPES, adapter_dtype
-from eckart.store.fill import LORA_KINDS, Progress, Sources, fill, first_demands
+from eckart.store.fill import ALL_KINDS, LORA_KINDS, Progress, Sources, fill, first_demands
 from eckart.store.record import Demand
 from eckart.store.store import MANIFEST
 
@@ -103,8 +103,9 @@ def extract(
     Every factor pair is B = U sqrt(S), A = sqrt(S) Vh with alpha = r, so that the scale is 1 in
     every program that loads it. Errors are measured on the rounded factors.
     """
-    if rule is not None and wishes:
-        raise UsageError("eckart.extract", f"expected a rule or its words, got both: {', '.join(wishes)}")
+    given = [name for name, there in (("rule", rule), ("plan", plan)) if there is not None] + list(wishes)
+    if (rule is not None or plan is not None) and len(given) > 1:
+        raise UsageError("eckart.extract", f"expected a plan, a rule or its words, got {', '.join(given)}")
     if rule is None and plan is None:
         rule = RankRule.of(**wishes)
     if dtype is not None and dtype not in ADAPTER_DTYPES:
@@ -174,7 +175,7 @@ def _filled(
         }
         return fill(sources, folder, demands, **how)
     assert rule is not None
-    kinds = (*LORA_KINDS, "embedding") if embeddings else LORA_KINDS
+    kinds = ALL_KINDS if embeddings else LORA_KINDS
     return fill(sources, folder, first_demands(sources, rule, kinds), **how)
 
 

@@ -103,7 +103,7 @@ class OutputFolder:
             raise OutputError(
                 str(self.path),
                 "the folder is not empty",
-                "Give another path, or allow it to be replaced (overwrite=True)",
+                "Give another path, or allow it to be replaced (--overwrite; in Python overwrite=True)",
             )
         if not (self.path / self.marker).is_file():
             raise OutputError(

@@ -157,6 +157,12 @@ def _is_numeric(info: TensorInfo) -> bool:
 
 
 def _nothing_common(base: Checkpoint, tuned: Checkpoint) -> PairError:
+    if any(".lora_A." in name for name in tuned.names()):
+        return PairError(
+            str(tuned.path),
+            "is a LoRA adapter, not a checkpoint",
+            "Give the whole fine-tuned checkpoint; to check an adapter: eckart verify BASE TUNED ADAPTER",
+        )
     return PairError(
         f"{base.path}, {tuned.path}",
         f"expected floating tensors with the same names, found {_examples(base.names(), 2)} in "

@@ -45,11 +45,6 @@ def main() -> None:
         app()
     except EckartError as error:
         _fail(str(error), 1 if isinstance(error, CheckFailedError) else 2)
-    except BrokenPipeError:
-        # The reader of our output went away, as `head` does: that is no error, and Python must not
-        # try to flush into the closed pipe on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except MemoryError:
         _fail("out of memory. Try --workers 1, or a smaller --rank.", 2)
     except Exception as error:  # the last resort: a bug of ours, said so

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -20,12 +20,18 @@ WIDE = 220  # columns where stdout is not a terminal, so that nothing is cut in 
 
 
 class _Pipe(Console):
-    """A console whose reader may go away, as `head` does: that is no error."""
+    """A console whose reader may go away."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0)
+        _leave()
+
+
+def _leave() -> NoReturn:
+    """End without an error: the reader of our output went away, as `head` does."""
+    # Python must not try to flush into the closed pipe on its way out.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(0)
 
 
 def out() -> Console:
@@ -40,7 +46,12 @@ def err() -> Console:
 
 def print_json(data: Any) -> None:
     """Print one JSON document."""
-    sys.stdout.write(json.dumps(data, indent=1, allow_nan=False, default=str) + "\n")
+    text = json.dumps(data, indent=1, allow_nan=False, default=str)
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _leave()
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:

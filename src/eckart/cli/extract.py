@@ -89,6 +89,7 @@ def extract(
         console.print_json({"adapter": str(out), "notes": list(done.notes), **done.statement})
         return
     print_extraction(done)
+    console.say(f"note: this is the update that turns {base} into {tuned}.", quiet)
     console.say(f"Next: eckart verify {base} {tuned} {out}", quiet)
 
 

@@ -22,7 +22,9 @@ def factor(
     ] = MAX_RANK,
     workers: opt.Workers = None,
     device: opt.Device = "cpu",
-    overwrite: opt.Overwrite = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start anew; drop what the store holds.")
+    ] = False,
     quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:

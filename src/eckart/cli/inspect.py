@@ -39,6 +39,11 @@ def inspect(
 
     Examples: **eckart inspect base/ tuned/** · **eckart inspect base/ tuned/ --dry-run** ·
     **eckart inspect model/** (one checkpoint: its weights' own spectra)
+
+    Columns: *stable*, |dW|^2 / sigma_1^2. *effective*, exp of the entropy of sigma / sum sigma. *r90*, the
+    least rank with 90 % of the energy. *knee*, where the energy curve bends. *above noise*, singular values
+    over what rounding can make. *decay*, fast if a tenth of the ranks hold 90 %. *unchanged*, share of entries
+    equal in both.
     """
     sources = Sources.open(None, base) if tuned is None else Sources.open(base, tuned)
     for note in sources.notes:
@@ -103,7 +108,7 @@ def print_estimate(cost: Estimate, json: bool) -> None:
         console.print_json(cost.to_json())
         return
     console.print_table(
-        ["", "value"],
+        ["what a pass would cost", ""],
         [
             ["tensors", f"{cost.tensors} ({cost.matrices} matrices)"],
             ["parameters", f"{cost.parameters:,}"],

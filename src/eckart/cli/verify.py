@@ -57,5 +57,5 @@ def verify(
         raise CheckFailedError(
             str(adapter),
             f"what it states does not hold ({len(wrong)} modules, {len(found.problems)} other problems)",
-            "Extract it again, or check that these are the checkpoints it was made from",
+            "Extract it again, or check that these are the checkpoints it was made from, base first",
         )

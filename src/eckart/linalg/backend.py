@@ -21,6 +21,7 @@ from eckart.errors import MatrixError
 Array = Any
 Floats = NDArray[np.float64]
 
+THREADS = 2  # a sum of squares is bound by memory, which two threads fill
 BLOCK = 1 << 18  # numbers in a block of rows: 1 MB of float32, which stays in a core's cache
 
 
@@ -29,7 +30,6 @@ class Ops(Protocol):
 
     def like(self, values: NDArray[Any], array: Array) -> Array: ...
     def host(self, array: Array) -> NDArray[Any]: ...
-    def empty(self, rows: int, columns: int, like: Array) -> Array: ...
     def concatenate(self, arrays: Sequence[Array], axis: int) -> Array: ...
     def orthonormal_rows(self, Y: Array, noise: float) -> tuple[Array, Floats]: ...
     def energy(self, A: Array) -> float: ...
@@ -44,9 +44,6 @@ class NumpyOps:
 
     def host(self, array: Array) -> NDArray[Any]:
         return np.asarray(array)
-
-    def empty(self, rows: int, columns: int, like: Array) -> Array:
-        return np.empty((rows, columns), like.dtype)
 
     def concatenate(self, arrays: Sequence[Array], axis: int) -> Array:
         return np.concatenate(arrays, axis)
@@ -76,9 +73,6 @@ class TorchOps:
 
     def host(self, array: Array) -> NDArray[Any]:
         return np.asarray(array.detach().cpu().numpy())
-
-    def empty(self, rows: int, columns: int, like: Array) -> Array:
-        return like.new_empty((rows, columns))
 
     def concatenate(self, arrays: Sequence[Array], axis: int) -> Array:
         import torch
@@ -202,15 +196,15 @@ def _over_row_blocks(A: NDArray[Any], part: Any) -> float:
     """Sum the squares of ``part(rows)`` over the blocks, in float64 and in a fixed order."""
 
     def squares(rows: slice) -> float:
-        flat = part(rows).ravel().astype(np.float64)
-        return float(np.dot(flat, flat))
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller looks at the sum
+            flat = part(rows).ravel().astype(np.float64)
+            return float(np.dot(flat, flat))
 
-    with np.errstate(over="ignore", invalid="ignore"):
-        blocks = row_blocks(*A.shape)
-        if len(blocks) < 8:
-            return float(sum(map(squares, blocks)))
-        with ThreadPoolExecutor(2) as pool:
-            return float(sum(pool.map(squares, blocks)))
+    blocks = row_blocks(*A.shape)
+    if len(blocks) < 8:
+        return float(sum(map(squares, blocks)))
+    with ThreadPoolExecutor(THREADS) as pool:
+        return float(sum(pool.map(squares, blocks)))
 
 
 def _torch_matrix(A: Any, call: str, may_be_empty: bool) -> Array:

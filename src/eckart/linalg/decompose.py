@@ -19,7 +19,7 @@ Method = Literal["auto", "lapack", "gram", "krylov"]
 SMALL = 256  # up to this, LAPACK takes milliseconds and there is nothing to save
 SLACK = 0.004  # energy a rank-k answer may lack, as a share of the tail: 0.2 % of the residual
 MEASURE_BELOW = 1e-3  # a tail under this share of the energy is measured, not deduced: see `_tail`
-ROUNDING_RANGE = (1e-12, 1e12)  # root mean square within which float32 products cannot overflow
+SAFE_RANGE = (1e-12, 1e12)  # root mean square of entries whose float32 products neither overflow nor vanish
 
 
 def svd(
@@ -67,8 +67,9 @@ def svd(
     Notes
     -----
     Cost for n x n, r kept: ``krylov`` about 16 n^2 r; ``gram`` 7/3 n^3 + 4 n^2 r; ``lapack`` 26 n^3.
-    Accuracy: ``rank=`` by ``krylov`` leaves at most about 0.5 % more residual than the best; the
-    others are right to rounding. Signs of the vectors are not unique: see scikit-learn's
+    Accuracy: ``krylov`` leaves at most about 0.5 % more residual than the best of its rank, and its rank
+    for an energy or error is proven as far as ``rank_bounds`` says; ``gram`` is right to 1e-6 sigma_1;
+    ``lapack`` to rounding. Signs of the vectors are not unique: see scikit-learn's
     ``svd_flip`` if you need a convention.
 
     References
@@ -93,8 +94,7 @@ def svd(
             f"eckart.svd(A, rank={int(goal.value)})",
             f"a {matrix.shape[0]} x {matrix.shape[1]} matrix has rank at most {limit}",
         )
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = ops_for(matrix).energy(matrix)
+    total = ops_for(matrix).energy(matrix)
     check_energy(matrix, total, call)
     return factor_matrix(matrix, goal, total=total, method=method, seed=seed_for(seed))
 
@@ -115,8 +115,7 @@ def spectrum(A: Array, *, method: Literal["auto", "lapack", "gram"] = "auto") ->
     [6.3246, 3.1623]
     """
     matrix = as_matrix(A, "eckart.spectrum(A)")
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = ops_for(matrix).energy(matrix)
+    total = ops_for(matrix).energy(matrix)
     check_energy(matrix, total, "eckart.spectrum(A)")
     return all_values(matrix, total, method)
 
@@ -129,8 +128,7 @@ def all_values(A: Array, total: float, method: Literal["auto", "lapack", "gram"]
         return Spectrum(np.zeros(min(A.shape)))
     A, scale = _scaled(A, total)
     if method == "auto":
-        small = min(A.shape) <= SMALL or (not is_torch(A) and A.dtype == np.float64)
-        method = "lapack" if small else "gram"
+        method = "lapack" if _needs_lapack(A) else "gram"
     if method == "lapack":
         from eckart.linalg.routes.lapack import singular_values
 
@@ -165,7 +163,7 @@ def factor_matrix(A: Array, goal: Goal, *, total: float, method: Method = "auto"
 
 def _by_krylov(A: Array, goal: Goal, total: float, seed: list[int], patient: bool) -> LowRank | None:
     """Return the answer of the Krylov route, or None where another is predicted to be cheaper."""
-    limit = min(A.shape) if patient else _krylov_limit(*A.shape)
+    limit = min(A.shape) if patient else krylov_limit(*A.shape)
     if goal.kind == "rank" and goal.value > limit:
         return None
     krylov = BlockKrylov(A, total, seed)
@@ -224,15 +222,16 @@ def _tail(A: Array, U: Array, s: np.ndarray, Vh: Array, total: float) -> float:
     return tail
 
 
-def _krylov_limit(m: int, n: int) -> int:
+def krylov_limit(m: int, n: int) -> int:
     """Return the rank beyond which values-first is predicted to be cheaper than Krylov.
 
     In units of one float32 product flop. Measured on two cores: float64 products cost 2, the memory-
-    bound tridiagonal reduction 4, the small SVDs of the Krylov route 8; its space is 1.6 r wide.
+    bound tridiagonal reduction 4, the small SVDs of the Krylov route 8; its space is taken as 2 r wide:
+    small ranks need 3 to 5 r, and a search that goes on for long ends soon after its rank is in it.
     """
     large, small = max(m, n), min(m, n)
     ranks = np.arange(1, small + 1)
-    width = 1.6 * ranks
+    width = 2.0 * ranks
     krylov = 4.0 * large * small * width + 4.0 * (large + small) * width**2 + 160.0 * width**3
     gram = 2.0 * large * small**2 + 16 / 3 * small**3 + (2.0 * small + 2.0 * large) * small * ranks
     cheaper = krylov < gram
@@ -268,7 +267,7 @@ def _scaled(A: Array, total: float) -> tuple[Array, float]:
     size = float(A.shape[0]) * float(A.shape[1])
     with np.errstate(divide="ignore", over="ignore"):
         typical = float(np.sqrt(total / size))
-    if ROUNDING_RANGE[0] < typical < ROUNDING_RANGE[1]:
+    if SAFE_RANGE[0] < typical < SAFE_RANGE[1]:
         return A, 1.0
     largest = float(abs(A).max())
     scale = float(2.0 ** np.floor(np.log2(largest)))
@@ -290,9 +289,10 @@ def on_gpu(A: Array) -> Array:
 
 def with_all_values(A: Array, goal: Goal, total: float) -> LowRank:
     """Factor a checked matrix as `factor_matrix` does, by a route that finds every singular value."""
-    exact: Method = "lapack" if min(A.shape) <= SMALL or _is_double(A) else "gram"
+    exact: Method = "lapack" if _needs_lapack(A) else "gram"
     return factor_matrix(A, goal, total=total, method=exact, seed=[])
 
 
-def _is_double(A: Array) -> bool:
-    return not is_torch(A) and A.dtype == np.float64
+def _needs_lapack(A: Array) -> bool:
+    """Whether every value is wanted to rounding (float64), or the matrix is too small to matter."""
+    return min(A.shape) <= SMALL or ops_for(A).host(A[:1, :1]).dtype == np.float64

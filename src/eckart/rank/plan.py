@@ -250,7 +250,7 @@ def _uniform(chosen: list[Candidate], rule: RankRule) -> _Choice:
     for c in chosen:
         if ranks[c.name] > len(c.spectrum):
             short.setdefault(c.name, Goal("rank", ranks[c.name]))
-    return ranks, {c.name: reason if ranks[c.name] else "unchanged" for c in chosen}, short
+    return ranks, {c.name: reason if c.spectrum.total else "unchanged" for c in chosen}, short
 
 
 def _pooled(chosen: list[Candidate]) -> Spectrum:
@@ -275,10 +275,8 @@ def _by_budget(chosen: list[Candidate], rule: RankRule, base_parameters: int, by
     short: dict[str, Goal] = {}
     if rule.uniform:
         each = _uniform_rank_within(live, parameters)
-        shaped = {c.name: min(rule.shaped(each, each), c.spectrum.size) for c in live}
-        if rule.multiple_of > 1:
-            down = each // rule.multiple_of * rule.multiple_of
-            shaped = {c.name: min(down, c.spectrum.size) for c in live}
+        down = each // rule.multiple_of * rule.multiple_of
+        shaped = {c.name: min(down, rule.most(c.spectrum.size)) for c in live}
         least = {c.name: rule.shaped(rule.min_rank, c.spectrum.size) if rule.min_rank else 0 for c in live}
         if any(shaped[name] < rank for name, rank in least.items()):
             raise UsageError(

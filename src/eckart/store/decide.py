@@ -11,7 +11,7 @@ import numpy as np
 from eckart.checkpoint.dtypes import DTYPES
 from eckart.linalg import Goal
 from eckart.rank import Candidate, RankPlan, RankRule, make_plan
-from eckart.store.fill import LORA_KINDS, Sources, fill, reopen
+from eckart.store.fill import ALL_KINDS, LORA_KINDS, Sources, fill, reopen
 from eckart.store.record import Demand
 from eckart.store.store import FactorStore
 
@@ -20,7 +20,7 @@ ADAPTER_DTYPES = ("F32", "F16", "BF16", "F64")
 
 def candidates(store: FactorStore, embeddings: bool = False) -> list[Candidate]:
     """Return the tensors of a store that an adapter can carry."""
-    kinds = (*LORA_KINDS, "embedding") if embeddings else LORA_KINDS
+    kinds = ALL_KINDS if embeddings else LORA_KINDS
     return [
         Candidate(r.name, (r.shape[0], r.shape[1]), store.spectrum(r.name), r.noise_floor)
         for r in store

@@ -19,12 +19,14 @@ from eckart.checkpoint.kinds import kind_of
 from eckart.checkpoint.write import cannot_write
 from eckart.errors import OutputError, PairError, StoreError, UsageError
 from eckart.linalg import Goal
+from eckart.linalg.decompose import krylov_limit
 from eckart.rank import RankRule
 from eckart.store.record import Demand, TensorRecord
 from eckart.store.store import FACTORS, FORMAT, JOURNAL, MANIFEST, SPECTRA, FactorStore, Journal
 from eckart.store.task import Task, run_task
 
 LORA_KINDS = ("linear", "conv1d")
+ALL_KINDS = (*LORA_KINDS, "embedding")
 MAX_RANK = 256  # components held where no rule says how many
 LIGHT = 1 << 22  # up to this many numbers, a worker's memory is no concern
 
@@ -142,7 +144,7 @@ def factor(
     max_rank : int
         Components to hold where there is no rule.
     overwrite : bool
-        Drop what the store holds, if it is of other files.
+        Drop whatever the store holds, a pass over the same files too, and start anew.
     workers : int, optional
         Tensors in flight at once; by default one per core where memory allows.
     executor : concurrent.futures.Executor, optional
@@ -169,8 +171,7 @@ def factor(
     goes on with the tensors that are missing and ends with the same bytes.
     """
     sources = Sources.open(base, tuned)
-    kinds = (*LORA_KINDS, "embedding")
-    demands = first_demands(sources, rule, kinds) if rule else whole_demands(sources, max_rank)
+    demands = first_demands(sources, rule, ALL_KINDS) if rule else whole_demands(sources, max_rank)
     return fill(
         sources,
         store,
@@ -191,7 +192,7 @@ def whole_demands(sources: Sources, max_rank: int) -> dict[str, Demand]:
             whole=True,
             noise=True,
         )
-        for s in sources.matrices((*LORA_KINDS, "embedding"))
+        for s in sources.matrices(ALL_KINDS)
     }
 
 
@@ -350,9 +351,12 @@ def _ahead(tasks: list[Task], index: int) -> tuple[TensorInfo, ...]:
 
 def _is_heavy(task: Task) -> bool:
     """Whether a tensor is large and may take the exact route, which needs several times its size."""
-    goal = task.demand.goal
-    exact = task.demand.whole or (goal is not None and goal.kind not in ("rank", "above"))
-    return task.tuned.size > LIGHT and exact
+    goal, shape = task.demand.goal, (task.base or task.tuned).shape
+    if task.tuned.size <= LIGHT or len(shape) != 2 or (goal is None and not task.demand.whole):
+        return False
+    if task.demand.whole or goal is None or goal.kind != "rank":
+        return True
+    return max(goal.value, task.demand.hold) > krylov_limit(*shape)
 
 
 def _known_records(
@@ -382,7 +386,7 @@ def _known_records(
         raise StoreError(
             str(folder),
             _what_changed(sources, described),
-            "Add --overwrite to factor again, or name another folder",
+            f"Name another folder, or fill this one anew: eckart factor BASE TUNED {folder} --overwrite",
         )
     return records, stale
 

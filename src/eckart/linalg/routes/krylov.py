@@ -68,7 +68,7 @@ class BlockKrylov:
             Y = self.V[-self.last :] @ self.A.T  # (b, m)
         Q, _, _ = self._orthonormal(Y, self.U)
         if not len(Q):
-            self.exhausted = True  # A maps what is left of V's complement to nothing
+            self.exhausted = True  # A maps the last block of V into the space already searched
             return
         self.U = Q if self.U is None else self.ops.concatenate([self.U, Q], 0)
         Q, along, L = self._orthonormal(Q @ self.A, self.V)  # (b', n)
