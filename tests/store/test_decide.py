@@ -9,10 +9,10 @@ import pytest
 import eckart
 from eckart import FactorStore, RankRule, factor
 from eckart.linalg import Goal
-from eckart.store import decide, fill
-from eckart.store.fill import Sources
+from eckart.store import decide, pool
 from eckart.store.fill import fill as fill_store
 from eckart.store.record import Demand
+from eckart.store.sources import Sources
 from store.pairs import EPS, LINEAR, MATRICES, SMALL, SMALL_LINEAR, contents, make_pair, write_pair
 
 RULES = {
@@ -67,14 +67,14 @@ def small(request, tmp_path_factory):
 def passes(monkeypatch):
     """Names of the tensors that are factored, in the order in which they start."""
     names = []
-    real = fill.run_task
+    real = pool.run_task
 
     @functools.wraps(real)
     def counted(task):
         names.append(task.name)
         return real(task)
 
-    monkeypatch.setattr(fill, "run_task", counted)
+    monkeypatch.setattr(pool, "run_task", counted)
     return names
 
 

@@ -237,7 +237,7 @@ def reference(tmp_path_factory):
     ],
 )
 def test_the_bytes_do_not_depend_on_workers(tmp_path, monkeypatch, workers):
-    monkeypatch.setattr("eckart.store.fill.os.cpu_count", lambda: 2)
+    monkeypatch.setattr("eckart.store.pool.os.cpu_count", lambda: 2)
     pair = make_pair(tmp_path)
     factor(*pair.paths, tmp_path / "two", workers=2)
     factor(*pair.paths, tmp_path / "store", workers=workers)

@@ -18,7 +18,7 @@ import eckart
 from eckart import FactorStore, factor
 from eckart.errors import StoreError
 from eckart.rank import RankRule
-from eckart.store import fill
+from eckart.store import pool
 from eckart.store.store import Journal, factor_file
 from store import crash
 from store.pairs import MATRICES, SHAPES, SMALL, contents, make_pair
@@ -36,15 +36,15 @@ TABLES = [name for name in MATRICES if name in SMALL]
 SLOW = """
 import sys, time
 from concurrent.futures import ThreadPoolExecutor
-from eckart.store import fill
-real = fill.run_task
+from eckart.store import fill, pool
+real = pool.run_task
 def slow(task):
     time.sleep(0.05)
     return real(task)
-fill.run_task = slow
-with ThreadPoolExecutor(2) as pool:
+pool.run_task = slow
+with ThreadPoolExecutor(2) as workers:
     print("go", flush=True)
-    fill.factor(*sys.argv[1:], executor=pool)
+    fill.factor(*sys.argv[1:], executor=workers)
 """
 
 
@@ -240,25 +240,25 @@ def test_an_unfinished_pass_of_other_files_is_not_gone_on_with(half_done, tmp_pa
 
 def test_an_error_in_one_tensor_keeps_the_others(crashed, tmp_path, monkeypatch):
     pair, expected, _ = crashed
-    real, fails = fill.run_task, TABLES[1]  # not the largest, which comes first
+    real, fails = pool.run_task, TABLES[1]  # not the largest, which comes first
 
     def failing(task):
         if task.name == fails:
             raise RuntimeError("out of luck")
         return real(task)
 
-    monkeypatch.setattr(fill, "run_task", failing)
+    monkeypatch.setattr(pool, "run_task", failing)
     with pytest.raises(RuntimeError, match="out of luck"):
         resume(pair, tmp_path / "store")
     known = lines(tmp_path / "store")
     assert known and fails not in known
-    monkeypatch.setattr(fill, "run_task", real)
+    monkeypatch.setattr(pool, "run_task", real)
     assert sorted(resume(pair, tmp_path / "store")) == sorted(set(SMALL) - set(known))
     assert contents(tmp_path / "store") == expected
 
 
 def test_the_last_tensor_left_alone_has_the_same_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr("eckart.store.fill.os.cpu_count", lambda: 2)
+    monkeypatch.setattr("eckart.store.pool.os.cpu_count", lambda: 2)
     pair = make_pair(tmp_path)
     store = tmp_path / "store"
     finished = factor(*pair.paths, store)

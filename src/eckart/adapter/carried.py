@@ -15,7 +15,7 @@ from eckart.checkpoint.kinds import is_head, is_input_embedding, module_of, tied
 from eckart.rank import RankPlan
 from eckart.store import FactorStore, TensorRecord
 from eckart.store.delta import name_non_finite
-from eckart.store.fill import Sources
+from eckart.store.sources import Sources
 
 
 @dataclass(frozen=True)

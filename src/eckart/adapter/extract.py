@@ -23,8 +23,11 @@ from eckart.linalg import Goal
 from eckart.rank import RankPlan, RankRule
 from eckart.store import FactorStore, decide
 from eckart.store.decide import ADAPTER_DTYPES, adapter_dtype
-from eckart.store.fill import ALL_KINDS, LORA_KINDS, Progress, Sources, fill, first_demands
+from eckart.store.demands import first_demands
+from eckart.store.fill import fill
+from eckart.store.pool import Progress
 from eckart.store.record import Demand
+from eckart.store.sources import ALL_KINDS, LORA_KINDS, Sources
 from eckart.store.store import MANIFEST
 
 

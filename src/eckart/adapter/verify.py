@@ -18,7 +18,7 @@ from eckart.checkpoint.kinds import module_of
 from eckart.checkpoint.mapping import map_tensor
 from eckart.errors import AdapterError
 from eckart.store.delta import name_non_finite
-from eckart.store.fill import Source, Sources
+from eckart.store.sources import Source, Sources
 
 # A stated error is a float64 sum over factors of float32 matrices; a measured one subtracts the
 # product itself. They agree to about 1e-5 of the error; 2e-6 is what float32 leaves of an exact fit.

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingCo
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from eckart.store.fill import Progress
+from eckart.store.pool import Progress
 
 WIDE = 220  # columns where stdout is not a terminal, so that nothing is cut in a file or a pipe
 

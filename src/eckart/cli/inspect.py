@@ -11,8 +11,10 @@ import typer
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.store import FactorStore
+from eckart.store.demands import whole_demands
 from eckart.store.estimate import Estimate, estimate
-from eckart.store.fill import Sources, fill, whole_demands
+from eckart.store.fill import fill
+from eckart.store.sources import Sources
 from eckart.store.summary import ENERGIES, LayerSummary, diagnose, summarise
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from eckart.checkpoint.dtypes import DTYPES
 from eckart.linalg import Goal
 from eckart.rank import Candidate, RankPlan, RankRule, make_plan
-from eckart.store.fill import ALL_KINDS, LORA_KINDS, Sources, fill, reopen
+from eckart.store.fill import fill, reopen
 from eckart.store.record import Demand
+from eckart.store.sources import ALL_KINDS, LORA_KINDS, Sources
 from eckart.store.store import FactorStore
 
 ADAPTER_DTYPES = ("F32", "F16", "BF16", "F64")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from eckart.checkpoint.dtypes import DTYPES
-from eckart.store.fill import Sources
+from eckart.store.sources import Sources
 
 RANKS = (8, 16, 32, 64, 128)
 

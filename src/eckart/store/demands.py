@@ -1,0 +1,37 @@
+"""What a pass must learn of each tensor, before anything is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eckart.linalg import Goal
+from eckart.rank import RankRule
+from eckart.store.record import Demand
+from eckart.store.sources import ALL_KINDS, Sources
+
+
+def whole_demands(sources: Sources, max_rank: int) -> dict[str, Demand]:
+    """Ask for every singular value of every matrix, its noise floor, and ``max_rank`` components."""
+    return {
+        s.name: Demand(
+            Goal("rank", min(max_rank, *s.shape)) if max_rank and min(s.shape) else None,
+            whole=True,
+            noise=True,
+        )
+        for s in sources.matrices(ALL_KINDS)
+    }
+
+
+def first_demands(
+    sources: Sources, rule: RankRule, kinds: Sequence[str], bytes_each: int = 2
+) -> dict[str, Demand]:
+    """Ask for what a rule needs of each tensor, before anything is known of it."""
+    chosen = [s for s in sources.matrices(kinds) if rule.selects(s.name)]
+    guess = 8
+    if rule.budget is not None and chosen:
+        # Half as much again as the rank that would spend the budget evenly.
+        parameters = rule.budget.parameters(sources.base_parameters, bytes_each)
+        guess = max(guess, 3 * parameters // (2 * sum(sum(s.shape) for s in chosen)))
+    if rule.needs_noise:
+        return {s.name: Demand(Goal("above", 0.0), noise=True) for s in chosen}
+    return {s.name: Demand(rule.goal(min(s.shape), guess=guess)) for s in chosen if min(s.shape)}

@@ -1,0 +1,108 @@
+"""Tasks run side by side: how many at once, with how many threads, and who is told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+
+from threadpoolctl import threadpool_limits
+
+from eckart.checkpoint import TensorInfo
+from eckart.linalg.decompose import krylov_limit
+from eckart.store.record import TensorRecord
+from eckart.store.task import Task, run_task
+
+LIGHT = 1 << 22  # up to this many numbers, a worker's memory is no concern
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a pass stands: tensors and bytes done, of how many, and the tensor just finished."""
+
+    done: int
+    total: int
+    bytes_done: int
+    bytes_total: int
+    name: str
+
+
+def run_tasks(
+    tasks: list[Task],
+    workers: int | None,
+    executor: Executor | None,
+    progress: Callable[[Progress], None] | None,
+) -> Iterable[TensorRecord]:
+    """Yield records as tensors finish, the largest started first so that the workers end together."""
+    tasks = sorted(tasks, key=lambda t: -t.tuned.nbytes)
+    meter = Meter(tasks, progress)
+    # The bytes of a product depend on its BLAS threads, so those must not depend on how many tensors
+    # happen to be left: light tensors get one each and stand side by side, since thin products do not
+    # fill two cores; large ones on the exact route come first, one at a time, with all cores.
+    if executor is not None:
+        with threadpool_limits(1, user_api="blas"):
+            yield from _collect(executor, run_task_alone, tasks, meter)
+        return
+    cores = os.cpu_count() or 1
+    for group, count, threads in (
+        ([t for t in tasks if _is_heavy(t)], workers or 1, cores),
+        ([t for t in tasks if not _is_heavy(t)], workers or cores, 1),
+    ):
+        if group:
+            ahead = [replace(t, upcoming=_ahead(group, i + count)) for i, t in enumerate(group)]
+            with threadpool_limits(threads, user_api="blas"), ThreadPoolExecutor(count) as pool:
+                yield from _collect(pool, run_task, ahead, meter)
+
+
+def run_task_alone(task: Task) -> TensorRecord:
+    """Run a task with one BLAS thread, whatever process it lands in."""
+    with threadpool_limits(1, user_api="blas"):
+        return run_task(task)
+
+
+class Meter:
+    """Counts tensors and bytes over all groups of a pass, and tells."""
+
+    def __init__(self, tasks: list[Task], tell: Callable[[Progress], None] | None) -> None:
+        self.total, self.total_bytes = len(tasks), sum(t.nbytes for t in tasks)
+        self.done = self.bytes_done = 0
+        self.tell = tell
+
+    def add(self, task: Task) -> None:
+        """Count one finished tensor."""
+        self.done += 1
+        self.bytes_done += task.nbytes
+        if self.tell is not None:
+            self.tell(Progress(self.done, self.total, self.bytes_done, self.total_bytes, task.name))
+
+
+def _collect(
+    pool: Executor, work: Callable[[Task], TensorRecord], tasks: list[Task], meter: Meter
+) -> Iterable[TensorRecord]:
+    futures: dict[Future[TensorRecord], Task] = {pool.submit(work, t): t for t in tasks}
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+            meter.add(futures[future])
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _ahead(tasks: list[Task], index: int) -> tuple[TensorInfo, ...]:
+    """Return the files' regions of the task that will start when this one ends."""
+    if index >= len(tasks):
+        return ()
+    task = tasks[index]
+    return tuple(info for info in (task.base, task.tuned) if info is not None)
+
+
+def _is_heavy(task: Task) -> bool:
+    """Whether a tensor is large and may take the exact route, which needs several times its size."""
+    goal, shape = task.demand.goal, (task.base or task.tuned).shape
+    if task.tuned.size <= LIGHT or len(shape) != 2 or (goal is None and not task.demand.whole):
+        return False
+    if task.demand.whole or goal is None or goal.kind != "rank":
+        return True
+    return max(goal.value, task.demand.hold) > krylov_limit(*shape)
