@@ -76,7 +76,7 @@ def factor(
     Notes
     -----
     Peak memory is that of the largest tensor: its update in float32 and the two mapped originals,
-    once per worker, and on the exact route about 2n^2 float64 more. Interrupted by anything, the pass
+    once per worker, and on the exact route about 3n^2 float64 more. Interrupted by anything, the pass
     goes on with the tensors that are missing and ends with the same bytes.
     """
     sources = Sources.open(base, tuned)

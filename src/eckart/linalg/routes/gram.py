@@ -18,6 +18,9 @@ Floats = NDArray[np.float64]
 # sqrt(n eps) sigma_1 are noise. Four times that is where this route stops trusting itself.
 TRUST = 4.0
 
+MANY = (
+    0.3  # share of the vectors from which computing them all is quicker: 1.3 s against 3.2 s at 0.77 of 4096
+)
 NARROW = 1e-3  # sigma_k / sigma_1 down to which float32 vectors stay orthogonal to 1e-4
 
 
@@ -95,23 +98,24 @@ class GramSpectrum:
     def _tridiagonal_vectors(self, rank: int) -> Floats:
         """Return the eigenvectors of T for its ``rank`` largest eigenvalues, the largest last."""
         n = len(self.diagonal)
-        try:
-            _, Z = scipy.linalg.eigh_tridiagonal(
-                self.diagonal,
-                self.off_diagonal,
-                select="i",
-                select_range=(n - rank, n - 1),
-                lapack_driver="stemr",
-                check_finite=False,
-            )
-        except np.linalg.LinAlgError:
-            # MRRR gives up on some spectra with hundreds of equal values, which divide and conquer
-            # deflates with ease; it computes all the vectors.
-            _, Z = scipy.linalg.eigh_tridiagonal(
-                self.diagonal, self.off_diagonal, lapack_driver="stevd", check_finite=False
-            )
-            Z = Z[:, n - rank :]
-        return np.asarray(Z)
+        if rank < MANY * n:
+            try:
+                _, Z = scipy.linalg.eigh_tridiagonal(
+                    self.diagonal,
+                    self.off_diagonal,
+                    select="i",
+                    select_range=(n - rank, n - 1),
+                    lapack_driver="stemr",
+                    check_finite=False,
+                )
+                return np.asarray(Z)
+            except np.linalg.LinAlgError:
+                pass  # MRRR gives up on some spectra with hundreds of equal values
+        # Divide and conquer computes all the vectors, mostly by products, and deflates equal values.
+        _, Z = scipy.linalg.eigh_tridiagonal(
+            self.diagonal, self.off_diagonal, lapack_driver="stevd", check_finite=False
+        )
+        return np.asarray(Z[:, n - rank :])
 
 
 def gram(A: Array) -> Floats:

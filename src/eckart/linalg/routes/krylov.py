@@ -10,7 +10,7 @@ from eckart.linalg.goal import Goal
 from eckart.linalg.spectrum import Spectrum
 
 PROBE = 16  # columns of the first sketch: enough to tell a fast decay from a slow one
-GLANCE = 16  # the share of all columns, 1 in so many, that may be spent before despairing of a search
+GLANCE = 32  # the share of all columns, 1 in so many, that may be spent before despairing of a search
 PROOF = 96  # columns worth spending, whatever the rank, to close the gap between its bounds
 
 
