@@ -14,7 +14,7 @@ from eckart.checkpoint import to_float
 from eckart.checkpoint.kinds import is_head, is_input_embedding, module_of, tied_head
 from eckart.rank import RankPlan
 from eckart.store import FactorStore, TensorRecord
-from eckart.store.delta import name_non_finite
+from eckart.store.delta import energy_of, name_non_finite
 from eckart.store.sources import Sources
 
 
@@ -83,7 +83,7 @@ def leftovers(
     for name in sources.only_tuned:
         values = sources.tuned.map(name)
         if values.dtype.kind not in "iub":
-            energy = float((to_float(values).astype(np.float64) ** 2).sum())
+            energy = energy_of(values)
             if not np.isfinite(energy):
                 name_non_finite(sources.tuned.info(name))
             items.append(Leftover(name, energy, "not in the base", extra=True))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.peft import read_peft
@@ -17,7 +16,7 @@ from eckart.checkpoint import is_float, to_float
 from eckart.checkpoint.kinds import module_of
 from eckart.checkpoint.mapping import map_tensor
 from eckart.errors import AdapterError
-from eckart.store.delta import name_non_finite
+from eckart.store.delta import as_matrix, energy_of, name_non_finite
 from eckart.store.sources import Source, Sources
 
 # A stated error is a float64 sum over factors of float32 matrices; a measured one subtracts the
@@ -179,7 +178,8 @@ def _verified(module: Module, says: dict[str, Any], missed: float, energy: float
 def _measure(source: Source, module: Module | None) -> tuple[float, float]:
     """Return ||dW - left right||_F^2 and ||dW||_F^2, a block of rows at a time."""
     assert source.base is not None
-    ours, theirs = _matrix(source.tuned, source.rows), _matrix(source.base, source.rows)
+    ours = as_matrix(map_tensor(source.tuned), source.rows)
+    theirs = as_matrix(map_tensor(source.base), source.rows)
     rows, columns = ours.shape
     left, right = module.float_factors() if module else (None, None)
     step = max(1, BLOCK // max(columns, 1))
@@ -188,23 +188,17 @@ def _measure(source: Source, module: Module | None) -> tuple[float, float]:
         for start in range(0, rows, step):
             part = slice(start, start + step)
             update = np.array(to_float(ours[part])) - to_float(theirs[part])
-            energy += float((update.astype(np.float64) ** 2).sum())
+            energy += energy_of(update)
             if left is not None:
                 update = update - left[part][: len(update)] @ right
-                missed += float((update.astype(np.float64) ** 2).sum())
+                missed += energy_of(update)
         if left is not None and len(left) > rows:  # where only the base has rows, there is nothing to add
-            missed += float(((left[rows:] @ right).astype(np.float64) ** 2).sum())
+            missed += energy_of(left[rows:] @ right)
     if not np.isfinite(missed + energy):
         name_non_finite(source.tuned, source.rows)
         name_non_finite(source.base, source.rows)
         raise AdapterError(source.name, "the update or its factors overflow float32")
     return (missed if module else energy), energy
-
-
-def _matrix(info: Any, rows: int | None) -> NDArray[Any]:
-    array = map_tensor(info)
-    kept = array[:rows] if array.ndim else array.reshape(1)
-    return kept.reshape(len(kept), -1) if kept.size else kept.reshape(len(kept), 0)
 
 
 def _not_carried(adapter: Adapter, sources: Sources, served: set[str]) -> tuple[float, float]:
@@ -218,19 +212,15 @@ def _not_carried(adapter: Adapter, sources: Sources, served: set[str]) -> tuple[
             biased = module is not None and module.bias is not None and s.name.endswith(".bias")
             pieces = [(_measure(s, None)[1], biased or s.name in adapter.dense)]
         if s.rows is not None and s.base is not None and s.tuned.shape[0] > s.base.shape[0]:
-            pieces.append((_energy(map_tensor(s.tuned)[s.rows :]), s.name in adapter.dense))
+            pieces.append((energy_of(map_tensor(s.tuned)[s.rows :]), s.name in adapter.dense))
         for energy, carried in pieces:
             everything += energy
             lost += 0.0 if carried else energy
     for name in sources.only_tuned:
         array = map_tensor(sources.tuned.info(name))
         if is_float(array.dtype):
-            everything, lost = everything + _energy(array), lost + _energy(array)
+            everything, lost = everything + energy_of(array), lost + energy_of(array)
     return lost, everything
-
-
-def _energy(array: NDArray[Any]) -> float:
-    return float((to_float(array).astype(np.float64) ** 2).sum())
 
 
 def _bias_problems(adapter: Adapter, sources: Sources) -> list[str]:

@@ -166,6 +166,11 @@ def check_energy(A: Array, total: float, call: str) -> None:
         )
 
 
+def power_of_two(largest: float) -> float:
+    """Return the power of two just under a number, to divide by without rounding; 1 for 0."""
+    return float(2.0 ** np.floor(np.log2(largest))) if largest > 0 else 1.0
+
+
 def row_blocks(rows: int, columns: int) -> list[slice]:
     """Cut the rows of a matrix into slices of about ``BLOCK`` numbers."""
     step = max(1, BLOCK // max(columns, 1))

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from eckart.errors import MissingExtraError, UsageError
-from eckart.linalg.backend import Array, as_matrix, check_energy, is_torch, ops_for
+from eckart.linalg.backend import Array, as_matrix, check_energy, is_torch, ops_for, power_of_two
 from eckart.linalg.certificate import rank_bounds
 from eckart.linalg.goal import Goal
 from eckart.linalg.lowrank import LowRank, one_goal
@@ -269,8 +269,7 @@ def _scaled(A: Array, total: float) -> tuple[Array, float]:
         typical = float(np.sqrt(total / size))
     if SAFE_RANGE[0] < typical < SAFE_RANGE[1]:
         return A, 1.0
-    largest = float(abs(A).max())
-    scale = float(2.0 ** np.floor(np.log2(largest)))
+    scale = power_of_two(float(abs(A).max()))
     return A / scale, scale
 
 

@@ -70,8 +70,8 @@ def read_delta(
     start of the fine-tune, its own rounding is not noise, and the floor is too high by at most a
     factor sqrt(2): a component is rather called noise than signal.
     """
-    ours = _as_matrix(map_tensor(tuned), rows)
-    theirs = None if base is None else _as_matrix(map_tensor(base), rows)
+    ours = as_matrix(map_tensor(tuned), rows)
+    theirs = None if base is None else as_matrix(map_tensor(base), rows)
     m, n = ours.shape
     wide = any(side is not None and side.dtype == np.float64 for side in (ours, theirs))
     dtype = np.dtype(np.float64 if wide else np.float32)
@@ -112,7 +112,7 @@ def read_delta(
     return Delta(D, energy, base_energy, unchanged, floor)
 
 
-def _as_matrix(array: NDArray[Any], rows: int | None) -> NDArray[Any]:
+def as_matrix(array: NDArray[Any], rows: int | None) -> NDArray[Any]:
     """View a tensor of any number of axes as a matrix with its first axis as rows."""
     if array.ndim < 2:
         return array.reshape(1, -1)
@@ -148,7 +148,12 @@ def _yardstick(block: NDArray[Any]) -> float:
     quick = float(np.einsum("ij,ij->i", block, block).sum(dtype=np.float64))
     if 1e-25 < quick < 1e35:
         return quick
-    return float((block.astype(np.float64) ** 2).sum())
+    return energy_of(block)
+
+
+def energy_of(array: NDArray[Any]) -> float:
+    """Return the sum of squares of a tensor of any dtype, in float64."""
+    return float((to_float(array).astype(np.float64) ** 2).sum())
 
 
 def name_non_finite(info: TensorInfo, rows: int | None = None) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from eckart.linalg.backend import Array, ops_for
+from eckart.linalg.backend import Array, ops_for, power_of_two
 
 
 def full_svd(A: Array) -> tuple[Array, NDArray[np.float64], Array]:
@@ -23,8 +23,7 @@ def full_svd(A: Array) -> tuple[Array, NDArray[np.float64], Array]:
     """
     ops = ops_for(A)
     host = np.array(ops.host(A), order="F")
-    largest = float(np.abs(host).max())
-    scale = 2.0 ** np.floor(np.log2(largest)) if largest > 0 else 1.0
+    scale = power_of_two(float(np.abs(host).max()))
     host /= host.dtype.type(scale)
     try:
         U, s, Vh = scipy.linalg.svd(host, full_matrices=False, check_finite=False)
@@ -36,8 +35,7 @@ def full_svd(A: Array) -> tuple[Array, NDArray[np.float64], Array]:
 def singular_values(A: Array) -> NDArray[np.float64]:
     """Return all singular values, largest first, in the precision of ``A``; 8/3 n^3 flops if square."""
     host = ops_for(A).host(A)
-    largest = float(np.abs(host).max())
-    scale = 2.0 ** np.floor(np.log2(largest)) if largest > 0 else 1.0
+    scale = power_of_two(float(np.abs(host).max()))
     return np.asarray(
         scipy.linalg.svdvals(host / host.dtype.type(scale), check_finite=False) * np.float64(scale)
     )

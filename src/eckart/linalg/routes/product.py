@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from eckart.errors import MatrixError
-from eckart.linalg.backend import Array, as_matrix, ops_for
+from eckart.linalg.backend import Array, as_matrix, ops_for, power_of_two
 from eckart.linalg.lowrank import LowRank
 from eckart.linalg.spectrum import Spectrum
 
@@ -66,6 +66,5 @@ def svd_of_product(B: Array, A: Array) -> LowRank:
 
 def _scaled(M: np.ndarray) -> tuple[np.ndarray, float]:
     """Divide by a power of two near the largest entry, which costs no rounding."""
-    largest = float(np.abs(M).max())
-    scale = float(2.0 ** np.floor(np.log2(largest))) if largest > 0 else 1.0
+    scale = power_of_two(float(np.abs(M).max()))
     return M / scale, scale
