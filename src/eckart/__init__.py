@@ -1,7 +1,6 @@
 """Eckart finds the rank of a weight update and turns it into a LoRA adapter you can prove is right."""
 
-from eckart.adapter import Adapter, Extraction, Verification, extract, verify
-from eckart.adapter import read_peft as load_adapter
+from eckart.adapter import Adapter, Extraction, Verification, combine, extract, load_adapter, merge, verify
 from eckart.errors import EckartError
 from eckart.linalg import LowRank, Spectrum, spectrum, svd
 from eckart.rank import RankPlan, RankRule
@@ -19,9 +18,11 @@ __all__ = [
     "Spectrum",
     "Verification",
     "__version__",
+    "combine",
     "extract",
     "factor",
     "load_adapter",
+    "merge",
     "plan",
     "spectrum",
     "svd",

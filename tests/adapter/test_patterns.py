@@ -5,7 +5,7 @@ import re
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from eckart.adapter.patterns import rank_pattern, target_modules
+from eckart.adapter.formats.patterns import rank_pattern, target_modules
 
 
 def wrapped(targets, existing):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from adapter.matrices import DTYPE
-from eckart.adapter import read_peft
+from eckart.adapter import load_adapter
 from eckart.checkpoint import write_safetensors
 from eckart.errors import AdapterError, InputError
 
@@ -46,10 +46,10 @@ def key(name, value):
 
 ones = np.ones
 REFUSED = {
-    "A without B": ({}, key("h.1.q.lora_B.weight", None), r"h\.1\.q`: has lora_A and lacks lora_B"),
-    "B without A": ({}, key("h.1.q.lora_A.weight", None), r"h\.1\.q`: has lora_B and lacks lora_A"),
+    "A without B": ({}, key("h.1.q.lora_B.weight", None), r"h\.1\.q`: has .*lora_A\.weight and lacks its B"),
+    "B without A": ({}, key("h.1.q.lora_A.weight", None), r"h\.1\.q`: has .*lora_B\.weight and lacks its A"),
     "embedding halves": ({}, key("e.lora_embedding_A", ones((2, 9), np.float32)),
-        r"e`: .*lacks lora_embedding_B"),
+        r"e`: .*lora_embedding_A and lacks its B"),
     "shapes": ({}, key("h.1.q.lora_B.weight", ones((3, 4), np.float32)),
         r"h\.1\.q`: .*\(3, 4\).*\(2, 5\) do not chain"),
     "three axes": ({}, key("h.1.q.lora_A.weight", ones((2, 5, 1), np.float32)), r"h\.1\.q`: .*do not chain"),
@@ -64,8 +64,8 @@ REFUSED = {
     "alpha 0 in a pattern": ({"alpha_pattern": {"h.1.q": 0}}, None, r"h\.1\.q`: alpha is 0"),
     "alpha in words": ({"lora_alpha": "four"}, None, "alpha is 'four'"),
     "no alpha": ({"lora_alpha": None}, None, "alpha is None"),
-    "DoRA said": ({"use_dora": True}, None, "is DoRA"),
-    "DoRA found": ({}, key("h.0.q.lora_magnitude_vector", ones(3, np.float32)), "is DoRA"),
+    "DoRA said": ({"use_dora": True}, None, "turns on DoRA"),
+    "DoRA found": ({}, key("h.0.q.lora_magnitude_vector", ones(3, np.float32)), "belongs to DoRA"),
     "another method": ({"peft_type": "IA3"}, None, "expected peft_type LORA, found 'IA3'"),
     "no method": ({"peft_type": None}, None, "expected peft_type LORA, found None"),
     "no factors": ({}, {}, "holds no LoRA factors"),
@@ -77,14 +77,14 @@ def test_refused(case, tmp_path):
     config, arrays, words = REFUSED[case]
     folder = write(tmp_path / "a", {**CONFIG, **config}, arrays)
     with pytest.raises(AdapterError, match=words) as caught:
-        read_peft(folder)
+        load_adapter(folder)
     assert str(folder) in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "null", '"LORA"', "\x00"])
 def test_a_configuration_that_is_no_object_is_refused(text, tmp_path):
     with pytest.raises(AdapterError, match=r"adapter_config\.json"):
-        read_peft(write(tmp_path / "a", text=text))
+        load_adapter(write(tmp_path / "a", text=text))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]"])
@@ -92,34 +92,34 @@ def test_a_statement_that_is_no_object_is_refused(text, tmp_path):
     folder = write(tmp_path / "a")
     (folder / "eckart.json").write_text(text)
     with pytest.raises(AdapterError, match=r"eckart\.json"):
-        read_peft(folder)
+        load_adapter(folder)
 
 
 def test_missing_files_are_named(tmp_path):
-    with pytest.raises(AdapterError, match=r"adapter_config\.json`: no such file"):
-        read_peft(tmp_path / "nowhere")
+    with pytest.raises(AdapterError, match=r"nowhere`: there is no such file or folder"):
+        load_adapter(tmp_path / "nowhere")
     (tmp_path / "adapter_config.json").write_text(json.dumps(CONFIG))
     with pytest.raises(InputError, match=r"adapter_model\.safetensors"):
-        read_peft(tmp_path)
+        load_adapter(tmp_path)
 
 
 @pytest.mark.parametrize("pattern", [["h.1.q"], {"(": 3}])
 def test_a_damaged_pattern_is_refused(pattern, tmp_path):
     with pytest.raises(AdapterError):
-        read_peft(write(tmp_path / "a", {**CONFIG, "rank_pattern": pattern}))
+        load_adapter(write(tmp_path / "a", {**CONFIG, "rank_pattern": pattern}))
 
 
 def test_a_nan_in_a_bias_is_refused(tmp_path):
     arrays = tensors(**{"h.0.q.lora_B.bias": np.full(3, np.nan, np.float32)})
     with pytest.raises(AdapterError, match="bias"):
-        read_peft(write(tmp_path / "a", {**CONFIG, "lora_bias": True}, arrays))
+        load_adapter(write(tmp_path / "a", {**CONFIG, "lora_bias": True}, arrays))
 
 
 @pytest.mark.parametrize("dtype", DTYPE)
 @pytest.mark.parametrize("rslora, scale", [(False, 2.0), (True, 4 / np.sqrt(2))])
 def test_a_good_one_is_read_with_its_scale(rslora, scale, dtype, tmp_path):
     arrays = {k: v.astype(DTYPE[dtype]) for k, v in tensors().items()}
-    found = read_peft(write(tmp_path / "a", {**CONFIG, "use_rslora": rslora}, arrays))
+    found = load_adapter(write(tmp_path / "a", {**CONFIG, "use_rslora": rslora}, arrays))
     assert list(found.modules) == ["h.0.q", "h.1.q"] and found.parameters == 2 * (2 * 5 + 3 * 2)
     module = found.modules["h.0.q"]
     left, right = module.float_factors()
@@ -132,7 +132,7 @@ def test_a_good_one_is_read_with_its_scale(rslora, scale, dtype, tmp_path):
 def test_patterns_are_matched_as_peft_does(tmp_path):
     """First match wins; a key is a regular expression for the end of the name."""
     config = {**CONFIG, "alpha_pattern": {r"h\.(0|7)\.q": 6, "q": 8}}
-    found = read_peft(write(tmp_path / "a", config))
+    found = load_adapter(write(tmp_path / "a", config))
     assert {m.name: m.scale for m in found} == {"h.0.q": 3.0, "h.1.q": 4.0}
 
 
@@ -140,7 +140,7 @@ def test_an_embedding_is_read_in_the_orientation_of_its_table(tmp_path):
     A = np.arange(18, dtype=np.float32).reshape(2, 9)
     B = np.arange(8, dtype=np.float32).reshape(4, 2)
     arrays = {f"{PREFIX}e.lora_embedding_A": A, f"{PREFIX}e.lora_embedding_B": B}
-    (module,) = read_peft(write(tmp_path / "a", CONFIG, arrays))
+    (module,) = load_adapter(write(tmp_path / "a", CONFIG, arrays))
     left, right = module.float_factors()
     assert (module.kind, module.shape) == ("embedding", (9, 4))
     np.testing.assert_array_equal(left @ right, 2.0 * (B @ A).T)  # small whole numbers: exact
@@ -148,4 +148,4 @@ def test_an_embedding_is_read_in_the_orientation_of_its_table(tmp_path):
 
 def test_names_without_the_prefix_are_read_too(tmp_path):
     arrays = {k.removeprefix(PREFIX): v for k, v in tensors().items()}
-    assert re.fullmatch("h.0.q", next(iter(read_peft(write(tmp_path / "a", CONFIG, arrays)))).name)
+    assert re.fullmatch("h.0.q", next(iter(load_adapter(write(tmp_path / "a", CONFIG, arrays)))).name)

@@ -253,7 +253,7 @@ OTHERS: list[Row] = [
     ("inspect, pickle", lambda p: ["inspect", pickled("m.bin")(p)], "found a pickle"),
     ("inspect, NaN", lambda p: ["inspect", "-q", p.pair.base, p.with_value(np.nan, (0, 1))], "at [0, 1]"),
     ("dry run, truncated", lambda p: ["inspect", p.pair.base, truncated(p), "--dry-run"], "truncated"),
-    ("verify, no adapter", lambda p: ["verify", *p.pair.paths, p.nowhere], "folder of a PEFT adapter"),
+    ("verify, no adapter", lambda p: ["verify", *p.pair.paths, p.nowhere], "there is no such file or folder"),
     ("verify, missing", lambda p: ["verify", p.nowhere, p.pair.tuned, p.at], "no such file"),
     ("no such command", lambda p: ["extrude"], "No such command"),
     ("no such option", lambda p: ["plan", p.at, "--rang", 4], "No such option"),

@@ -1,8 +1,10 @@
-"""Adapters: extract, write, read and verify."""
+"""Adapters: extract, read, write, resize, combine, merge and verify."""
 
 from eckart.adapter.adapter import Adapter, Module
+from eckart.adapter.combine import combine
 from eckart.adapter.extract import Extraction, extract
-from eckart.adapter.peft import read_peft, write_peft
+from eckart.adapter.formats import load_adapter, save_adapter
+from eckart.adapter.merge import merge
 from eckart.adapter.verify import Verification, Verified, verify
 
 __all__ = [
@@ -11,8 +13,10 @@ __all__ = [
     "Module",
     "Verification",
     "Verified",
+    "combine",
     "extract",
-    "read_peft",
+    "load_adapter",
+    "merge",
+    "save_adapter",
     "verify",
-    "write_peft",
 ]

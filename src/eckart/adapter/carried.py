@@ -11,11 +11,11 @@ import numpy as np
 from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.statement import rounded
 from eckart.checkpoint import to_float
-from eckart.checkpoint.kinds import is_head, is_input_embedding, module_of, tied_head
+from eckart.checkpoint.kinds import is_head, is_input_embedding, module_name, module_of, tied_head
 from eckart.rank import RankPlan
 from eckart.store import FactorStore, TensorRecord
 from eckart.store.delta import energy_of, name_non_finite
-from eckart.store.sources import Sources
+from eckart.store.sources import LORA_KINDS, Sources
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,19 @@ class Leftover:
 
 
 def leftovers(
-    store: FactorStore, sources: Sources, plan: RankPlan, modules: Mapping[str, Module]
+    store: FactorStore,
+    sources: Sources,
+    plan: RankPlan,
+    modules: Mapping[str, Module],
+    unread: Mapping[str, str],
 ) -> list[Leftover]:
-    """List every change that the modules' factors do not carry, the largest first."""
+    """List every change that the modules' factors do not carry, the largest first.
+
+    ``unread`` gives the reason for tensors that were planned, and that a consumer does not read.
+    """
     items = []
     for record in store:
-        carried = module_of(record.name) in modules and record.is_matrix
+        carried = module_name(record.name) in modules and record.is_matrix
         if is_input_embedding(record.name) and record.energy:
             head = tied_head(sources.tuned.names(), sources.tuned.config)
             if head is not None and head not in modules:
@@ -71,7 +78,7 @@ def leftovers(
                     )
                 )
         if record.energy and not carried:
-            items.append(Leftover(record.name, record.energy, _why(record, plan)))
+            items.append(Leftover(record.name, record.energy, unread.get(record.name) or _why(record, plan)))
         if record.new_rows > 0:
             source = next(s for s in sources.tensors if s.name == record.name)
             rows = to_float(sources.tuned.map(source.tuned.name)[source.rows :]).astype(np.float64)
@@ -93,13 +100,13 @@ def leftovers(
 def _why(record: TensorRecord, plan: RankPlan) -> str:
     if record.name in plan.ranks:
         return f"rank 0: {plan.reasons.get(record.name, '')}".rstrip(": ")
-    if record.kind in ("linear", "conv1d"):
+    if record.kind in LORA_KINDS:
         return "left out by --include or --exclude"
     if record.kind == "embedding":
         return "embedding table; --embeddings gives it factors"
     if record.kind == "vector":
         return "bias" if record.name.endswith("bias") else "a vector"
-    return f"{len(record.shape)} axes" if record.kind != "experts" else "fused experts"
+    return f"{len(record.shape)} axes"
 
 
 def carry_dense(
@@ -128,10 +135,11 @@ def carry_dense(
                 result.append(replace(item, carried="bias"))
             else:
                 result.append(item)
-        elif module in containers:  # saving it would save its submodules too, adapted ones among them
+        elif item.name.endswith("]") or module in containers:
+            # Saving the module would save its submodules and its other experts too.
             result.append(item)
         else:
-            for sibling in (n for n in tuned if module_of(n) == module):
+            for sibling in (n for n in tuned if module_of(n) == module and not n.endswith("]")):
                 adapter.dense[sibling] = np.asarray(sources.tuned.map(tuned[sibling].name))
             result.append(replace(item, carried="whole"))
     if biased:
@@ -162,7 +170,7 @@ def _add_biases(adapter: Adapter, sources: Sources, dtype: np.dtype[Any]) -> Non
     by_name = {s.name: s for s in sources.tensors}
     for name, module in adapter.modules.items():
         source = by_name.get(f"{name}.bias")
-        out = module.left.shape[0] if module.kind == "linear" else module.right.shape[1]
+        out = module.BA[0].shape[0]
         change = np.zeros(out, np.float32)
         if source is not None and source.base is not None and sources.base is not None:
             ours = to_float(sources.tuned.map(source.tuned.name))

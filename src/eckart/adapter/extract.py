@@ -14,10 +14,22 @@ import numpy as np
 
 from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.carried import Leftover, carry_dense, leftovers
-from eckart.adapter.peft import CONFIG, write_peft
+from eckart.adapter.consumers import Consumer, consumers_named
+from eckart.adapter.experts import (
+    FUSED_ON_LOADING,
+    even_ranks,
+    even_scales,
+    fuse_experts,
+    is_split,
+    split_experts,
+)
+from eckart.adapter.formats.peft import PeftWriter, task_type
+from eckart.adapter.formats.peftconfig import CONFIG
+from eckart.adapter.formats.write import write_into
+from eckart.adapter.layout import Layout, Wish, treatment
 from eckart.adapter.statement import FORMAT, relative, rounded, stored_error, versions
 from eckart.checkpoint import DTYPES, OutputFolder
-from eckart.checkpoint.kinds import is_input_embedding, kind_of, module_of, tied_head
+from eckart.checkpoint.kinds import is_input_embedding, kind_of, module_name, module_of, tied_head
 from eckart.errors import AdapterError, OutputError, PairError, UsageError
 from eckart.linalg import Goal
 from eckart.rank import RankPlan, RankRule
@@ -58,6 +70,8 @@ def extract(
     dtype: str | None = None,
     embeddings: bool = False,
     modules_to_save: bool = False,
+    consumers: Wish = (),
+    experts: str | None = None,
     base_name: str | None = None,
     overwrite: bool = False,
     workers: int | None = None,
@@ -87,6 +101,12 @@ def extract(
         Also give embedding tables factors. Few servers load them.
     modules_to_save : bool
         Carry whole what factors cannot: norms, biases, new rows. vLLM and llama.cpp refuse these.
+    consumers : sequence of str
+        Programs that must compute the update right, e.g. ``["vllm", "llama.cpp"]``; the statement says
+        what that costs. PEFT alone by default.
+    experts : {"fused", "split"}, optional
+        How a mixture's experts are held: in one stack for all, as PEFT needs them for the models that
+        transformers fuses on loading, or by expert. As PEFT needs them, by default.
     base_name : str, optional
         What the adapter calls its base; ``base`` by default.
     overwrite : bool
@@ -113,6 +133,12 @@ def extract(
         rule = RankRule.of(**wishes)
     if dtype is not None and dtype not in ADAPTER_DTYPES:
         raise UsageError(f"dtype={dtype!r}", f"expected one of {', '.join(ADAPTER_DTYPES)}")
+    named = consumers_named(consumers)
+    if modules_to_save and any(c.whole != "loads" for c in named):
+        refusing = ", ".join(c.title for c in named if c.whole != "loads")
+        raise UsageError("--modules-to-save", f"is not read by {refusing}", "Leave one of the two out")
+    if rule is not None:
+        rule = Layout(tuple(named)).bounded(rule)
     target = Path(out)
     how: dict[str, Any] = {
         "workers": workers, "device": device, "progress": progress, "durable": store is not None
@@ -134,17 +160,18 @@ def extract(
                 filled, rule, embeddings=embeddings, bytes_each=number.itemsize,
                 sources=sources, say=say, **how,
             )  # fmt: skip
-        result = _build(filled, sources, plan, number, modules_to_save, str(base_name or base))
+        form = _Form(number, modules_to_save, tuple(named), experts)
+        result = _build(filled, sources, plan, form, str(base_name or base))
         if store is None:
             shutil.rmtree(folder)
         assert sources.base is not None
-        write_peft(
-            staging,
+        writer = PeftWriter(
             result.adapter,
             base_name=str(base_name or base),
             base_modules=_module_paths(sources),
-            base_config=sources.base.config or sources.tuned.config,
+            task=task_type(sources.base.config or sources.tuned.config),
         )
+        write_into(staging, writer, result.adapter.modules.__getitem__, lambda: result.adapter.statement)
     return Extraction(target, plan, result.adapter, result.leftovers, sources.notes)
 
 
@@ -183,6 +210,16 @@ def _filled(
 
 
 @dataclass(frozen=True)
+class _Form:
+    """How the adapter is to be written."""
+
+    dtype: np.dtype[Any]
+    modules_to_save: bool
+    consumers: tuple[Consumer, ...]
+    experts: str | None
+
+
+@dataclass(frozen=True)
 class _Built:
     adapter: Adapter
     leftovers: tuple[Leftover, ...]
@@ -192,8 +229,7 @@ def _build(
     store: FactorStore,
     sources: Sources,
     plan: RankPlan,
-    dtype: np.dtype[Any],
-    modules_to_save: bool,
+    form: _Form,
     base_name: str,
 ) -> _Built:
     """Cut the factors to the plan, round them, and measure what the rounded ones leave out."""
@@ -204,12 +240,17 @@ def _build(
     errors: dict[str, dict[str, Any]] = {}
     left_out = whole = 0.0
     # A table that grew goes whole or not at all: half of a vocabulary fits no model.
-    whole_tables = {r.name for r in store if modules_to_save and r.new_rows > 0}
+    whole_tables = {r.name for r in store if form.modules_to_save and r.new_rows > 0}
+    unread: dict[str, str] = {}
     for name, rank in plan.ranks.items():
         record = store.record(name)
         if not rank or name in whole_tables:
             continue
-        module, energy = _module(store, name, rank, dtype)
+        module, energy = _module(store, name, rank, form.dtype)
+        deaf = [c.title for c in form.consumers if treatment(module, c, as_read=True) != "loads"]
+        if deaf:
+            unread[name] = f"not read by {', '.join(deaf)}"
+            continue
         module = _padded(module, record.shape[0] - min(record.new_rows, 0))
         modules[module.name] = module
         left_out += energy
@@ -227,26 +268,50 @@ def _build(
     if not modules:
         raise AdapterError("plan", "gives every tensor rank 0, so the adapter would be empty", "Ask for more")
     adapter = Adapter(modules)
-    rest = leftovers(store, sources, plan, modules)
-    if modules_to_save:
-        rest = carry_dense(adapter, rest, sources, dtype)
+    rest = leftovers(store, sources, plan, modules, unread)
+    if form.modules_to_save:
+        rest = carry_dense(adapter, rest, sources, form.dtype)
     everything = sum(r.energy for r in store) + sum(item.energy for item in rest if item.extra)
     lost = left_out + sum(item.energy for item in rest if not item.carried)
     adapter.statement |= {
         "format": FORMAT,
         "base": base_name,
-        "dtype": dtype.name,
+        "dtype": form.dtype.name,
         "rule": plan.rule,
         "error": relative(left_out, whole),
         "error_of_whole_change": relative(lost, everything),
-        "parameters": adapter.parameters,
         "modules": errors,
         "not_carried": [item.to_json(everything) for item in rest if not item.carried],
         "carried_whole": [item.to_json(everything) for item in rest if item.carried],
         "plan": plan.to_json(),
         "versions": versions(),
     }
-    return _Built(adapter, tuple(rest))
+    return _Built(_arranged(adapter, sources, form), tuple(rest))
+
+
+def _arranged(adapter: Adapter, sources: Sources, form: _Form) -> Adapter:
+    """Return the adapter as its readers need it, and state the ranks and the size that this gives it."""
+    assert sources.base is not None
+    needed = adapter.parameters
+    config = sources.base.config or sources.tuned.config
+    names = [name for name in adapter.modules if is_split(name)]
+    if form.consumers:
+        layout, adapter = Layout.prepare(adapter, [c.name for c in form.consumers], sources.base)
+        adapter = replace(adapter, modules=layout.realised(adapter.modules))
+        adapter.statement["layout"] = layout.to_json(adapter.modules, form.dtype, needed)
+    elif form.experts not in (None, "fused", "split"):
+        raise UsageError(f"--experts {form.experts}", "expected fused or split")
+    elif form.experts == "split":
+        adapter = replace(adapter, modules=split_experts(adapter.modules, config))
+    elif names and (form.experts == "fused" or config.get("model_type") in FUSED_ON_LOADING):
+        adapter = replace(adapter, modules=even_scales(fuse_experts(adapter.modules, config)))
+    adapter = replace(adapter, modules=even_ranks(adapter.modules))
+    as_stated = split_experts(adapter.modules, config) if names else adapter.modules
+    for name, said in adapter.statement["modules"].items():
+        if name in as_stated:
+            said["rank"] = as_stated[name].rank
+    adapter.statement["parameters"] = adapter.parameters
+    return adapter
 
 
 def _module(store: FactorStore, name: str, rank: int, dtype: np.dtype[Any]) -> tuple[Module, float]:
@@ -254,7 +319,9 @@ def _module(store: FactorStore, name: str, rank: int, dtype: np.dtype[Any]) -> t
     update = store.factors(name, rank)
     left, right = update.factors()
     with np.errstate(over="ignore"):
-        module = Module(module_of(name), store.record(name).kind, rounded(left, dtype), rounded(right, dtype))
+        module = Module(
+            module_name(name), store.record(name).kind, rounded(left, dtype), rounded(right, dtype)
+        )
     if not all(np.isfinite(f).all() for f in module.float_factors()):
         raise OutputError(name, f"its factors overflow {dtype.name}", "Choose --dtype BF16 or F32")
     return module, stored_error(update, module)

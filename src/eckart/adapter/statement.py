@@ -12,9 +12,16 @@ from numpy.typing import NDArray
 from eckart.adapter.adapter import Module
 from eckart.errors import AdapterError
 from eckart.linalg import LowRank
+from eckart.linalg.backend import power_of_two
 from eckart.version import __version__
 
 FORMAT = 1
+STATEMENT = "eckart.json"
+
+# A stated error is a float64 sum over factors of float32 matrices; a measured one subtracts the
+# product itself. They agree to about 1e-5 of the error; 2e-6 is what float32 leaves of an exact fit.
+TOLERANCE = 2e-4
+FLOOR = 2e-6
 
 
 def stored_error(update: LowRank, module: Module) -> float:
@@ -31,23 +38,33 @@ def stored_error(update: LowRank, module: Module) -> float:
     -----
     ||dW - L R||^2 = ||dW - D||^2 + ||D - L R||^2 + 2 <dW - D, D - L R>. The first term is the
     tail; the second follows from the factors alone, as the norm of the rank-2r matrix
-    [dL, L] [R0; dR] through its 2r x 2r Gram matrices in float64. The last is left out: dW - D is
+    [dL, L] [R0; dR] through its 2r x 2r Gram matrices, to about 1e-6 of itself. The last is left out: dW - D is
     orthogonal to the columns of U, so only the product of two roundings meets it, below 1e-5 of the
     result; `eckart verify` measures the whole from the files.
     """
-    left, right = (x.astype(np.float64) for x in module.float_factors())
+    left, right = module.float_factors()
+    if not update.rank:
+        return update.tail
     root = np.sqrt(update.s)
-    exact_left = np.asarray(update.U, np.float64) * root
-    exact_right = root[:, None] * np.asarray(update.Vh, np.float64)
-    wide = np.concatenate([exact_left - left, left], axis=1)  # (m, 2r)
-    tall = np.concatenate([exact_right, exact_right - right], axis=0)  # (2r, n)
-    rounding = float(((wide.T @ wide) * (tall @ tall.T)).sum())
-    return update.tail + max(rounding, 0.0)
+    scale = np.sqrt(power_of_two(float(update.s[0])))  # so that squares of tiny updates stay in float32
+    L0, R0 = update.U * root / scale, root[:, None] * update.Vh / scale
+    dL, dR = L0 - left / scale, R0 - right / scale
+    wide = np.concatenate([dL, left / scale], axis=1, dtype=np.float32)  # (m, 2r)
+    tall = np.concatenate([R0, dR], axis=0, dtype=np.float32)  # (2r, n)
+    grams = (wide.T @ wide).astype(np.float64) * (tall @ tall.T)
+    return update.tail + max(float(grams.sum()), 0.0) * float(scale) ** 4
 
 
 def relative(left_out: float, whole: float) -> float:
     """Return the relative Frobenius error of an energy left out of a whole; 0 of nothing."""
     return float(np.sqrt(left_out / whole)) if whole > 0 else 0.0
+
+
+def agree(stated: object, measured: float) -> bool:
+    """Whether a stated number is the measured one, to rounding; what is not a number is not."""
+    if isinstance(stated, bool) or not isinstance(stated, (int, float)):
+        return False
+    return abs(measured - stated) <= TOLERANCE * abs(measured) + FLOOR
 
 
 def versions() -> dict[str, str]:

@@ -9,29 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from eckart.adapter.adapter import Adapter, Module
-from eckart.adapter.peft import read_peft
-from eckart.adapter.statement import relative
+from eckart.adapter.adapter import TRANSPOSED, Adapter, Module
+from eckart.adapter.formats import load_adapter
+from eckart.adapter.statement import agree, relative
+from eckart.adapter.targets import experts_as_in
 from eckart.checkpoint import is_float, to_float
-from eckart.checkpoint.kinds import module_of
+from eckart.checkpoint.kinds import module_name, module_of
 from eckart.checkpoint.mapping import map_tensor
 from eckart.errors import AdapterError
 from eckart.store.delta import as_matrix, energy_of, name_non_finite
 from eckart.store.sources import Source, Sources
 
-# A stated error is a float64 sum over factors of float32 matrices; a measured one subtracts the
-# product itself. They agree to about 1e-5 of the error; 2e-6 is what float32 leaves of an exact fit.
-TOLERANCE = 2e-4
-FLOOR = 2e-6
-
 BLOCK = 1 << 21  # numbers of an update held at a time
-
-
-def agree(stated: object, measured: float) -> bool:
-    """Whether a stated number is the measured one, to rounding; what is not a number is not."""
-    if isinstance(stated, bool) or not isinstance(stated, (int, float)):
-        return False
-    return abs(measured - stated) <= TOLERANCE * abs(measured) + FLOOR
 
 
 @dataclass(frozen=True)
@@ -103,14 +92,20 @@ def verify(
     states nothing is measured all the same, and holds.
     """
     sources = Sources.open(base, tuned)
-    loaded = read_peft(adapter)
-    statement = loaded.statement
+    loaded = load_adapter(adapter)
+    # What a resized or combined adapter states is about the adapters it was made of, not about these.
+    statement = {} if "of" in loaded.statement else loaded.statement
     stated: dict[str, dict[str, Any]] = statement.get("modules", {})
-    by_module = {module_of(s.name): s for s in sources.tensors if s.name.endswith(".weight")}
+    by_module = {module_name(s.name): s for s in sources.tensors if s.name.endswith((".weight", "]"))}
+    assert sources.base is not None
+    parameters = loaded.parameters
+    loaded.modules = experts_as_in(loaded.modules, sources.base)
     results, served = [], set()
     left_out = whole = 0.0
     for done, module in enumerate(loaded, 1):
         says = stated.get(module.name, {})
+        if statement and not says and not module.left.any():
+            continue  # zeros that stand in for what has no update
         source = _source(says.get("tied", module.name), by_module, f"{adapter}: {module.name}")
         missed, energy = _measure(source, _oriented(module, source, str(adapter)))
         if "tied" not in says:
@@ -123,7 +118,7 @@ def verify(
     measured = {
         "error": relative(left_out, whole),
         "error_of_whole_change": relative(left_out + lost, whole + everything),
-        "parameters": loaded.parameters,
+        "parameters": parameters,
     }
     problems = [f"{name} is stated and not in the file" for name in stated if name not in loaded.modules]
     if statement:
@@ -153,7 +148,10 @@ def _source(name: str, by_module: dict[str, Source], where: str) -> Source:
 def _oriented(module: Module, source: Source, where: str) -> Module:
     """Return the module as its weight is stored, its shape checked against the base's."""
     assert source.base is not None
-    turned = module.transposed("conv1d") if source.kind == "conv1d" else module
+    turned = module
+    # A tied head is a linear layer over the embedding's table: the one kind that is not turned.
+    if source.kind in ("conv1d", "expert_transposed") and module.kind not in TRANSPOSED:
+        turned = module.transposed(source.kind)
     # A vocabulary that grew may be served as far as the base has it.
     if turned.shape != source.base.shape:
         raise AdapterError(
@@ -231,10 +229,11 @@ def _bias_problems(adapter: Adapter, sources: Sources) -> list[str]:
         if module.bias is None:
             continue
         source = by_name.get(f"{module.name}.bias")
+        scaled = module.bias.astype(np.float64) * module.scale  # as PEFT adds it
         change = np.zeros(len(module.bias), np.float32)
         if source is not None and source.base is not None:
             change = np.array(to_float(map_tensor(source.tuned))) - to_float(map_tensor(source.base))
-        if not np.array_equal(change.astype(module.bias.dtype), module.bias):
+        if not np.array_equal(change.astype(module.bias.dtype), scaled.astype(module.bias.dtype)):
             problems.append(f"{module.name}.bias is not the change of that bias")
     return problems
 

@@ -79,6 +79,22 @@ def is_float(dtype: np.typing.DTypeLike) -> bool:
     return _NAMES.get(np.dtype(dtype).newbyteorder("="), "").startswith(("F", "BF"))
 
 
+def all_finite(array: NDArray[Any]) -> bool:
+    """Whether no entry is NaN or infinite, whatever the dtype.
+
+    Examples
+    --------
+    >>> all_finite(np.array([1.0, np.inf]).astype(ml_dtypes.bfloat16))
+    False
+    """
+    if array.dtype == ml_dtypes.bfloat16:
+        # The exponent's bits alone tell; ml_dtypes would convert every number. 0x7F80 is infinity.
+        return bool((array.view(np.uint16) & np.uint16(0x7FFF)).max(initial=0) < 0x7F80)
+    if array.dtype.kind == "f" or not is_float(array.dtype):
+        return bool(np.isfinite(array).all())
+    return bool(np.isfinite(array.astype(np.float32)).all())
+
+
 def mantissa_bits(dtype: np.typing.DTypeLike) -> int:
     """Count the stored fraction bits of a floating dtype, the leading 1 not among them.
 

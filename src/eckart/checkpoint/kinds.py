@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 Kind = Literal["linear", "conv1d", "embedding", "conv", "experts", "vector", "other"]
 
+# Model types whose fused experts are stored as (experts, d_in, d_out) (transformers 5.23, is_transposed).
+TRANSPOSED_EXPERTS = frozenset({"gpt_oss", "aria", "aria_text", "openai_privacy_filter"})
+
 # Model types whose projections are transformers' `Conv1D`, a linear layer stored as (d_in, d_out),
 # with the module names that are (transformers.pytorch_utils.Conv1D, as of transformers 5.23).
 CONV1D_MODULES: Mapping[str, frozenset[str]] = {
@@ -37,6 +40,17 @@ _INPUT_EMBEDDINGS = frozenset(
 def module_of(name: str) -> str:
     """Return the module that holds a parameter: ``"model.norm.weight"`` is in ``"model.norm"``."""
     return name.rpartition(".")[0]
+
+
+def module_name(tensor: str) -> str:
+    """Return the name of the module that updates a tensor: its path, or an expert's own name.
+
+    Examples
+    --------
+    >>> module_name("model.lm_head.weight"), module_name("mlp.experts.down_proj[3]")
+    ('model.lm_head', 'mlp.experts.down_proj[3]')
+    """
+    return tensor if tensor.endswith("]") else module_of(tensor)
 
 
 def kind_of(name: str, shape: Sequence[int], config: Mapping[str, Any]) -> Kind:

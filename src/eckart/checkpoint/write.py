@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -49,23 +49,71 @@ def write_safetensors(
     The same tensors give the same bytes. The library (0.8) writes the keys of `metadata` in another
     order each time, and leaves a file that only its owner can read; hence this one.
     """
+    with stream_safetensors(path, tensors, metadata, durable) as put:
+        for name, array in tensors.items():
+            put(name, array)
+
+
+@contextmanager
+def stream_safetensors(
+    path: str | Path,
+    outline: Mapping[str, NDArray[Any]],
+    metadata: Mapping[str, str] | None = None,
+    durable: bool = True,
+) -> Iterator[Callable[[str, NDArray[Any]], None]]:
+    """Write a safetensors file tensor by tensor, in any order and from any thread, or nothing.
+
+    Parameters
+    ----------
+    path, metadata, durable
+        As for `write_safetensors`.
+    outline : mapping of str to ndarray
+        Arrays of the shapes and dtypes to come; their numbers are not looked at, so that
+        ``numpy.broadcast_to(numpy.zeros((), dtype), shape)``, which takes no memory, will do.
+
+    Yields
+    ------
+    callable
+        ``put(name, array)``, to be called once for every name; other calls are a `UsageError`.
+    """
+    # The widest first, as in the library, keeps every tensor aligned to its dtype.
+    order = sorted(outline, key=lambda name: (-outline[name].itemsize, name))
+    header: dict[str, Any] = {}
+    if metadata:
+        header["__metadata__"] = dict(sorted(metadata.items()))
+    begin = 0
+    for name in order:
+        end = begin + outline[name].nbytes
+        header[name] = _entry(path, name, outline[name], [begin, end])
+        begin = end
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    offset = 8 + len(text)
+    missing = set(order)
     with _replacing(Path(path), durable) as file:
-        # The widest first, as in the library, keeps every tensor aligned to its dtype.
-        order = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
-        header: dict[str, Any] = {}
-        if metadata:
-            header["__metadata__"] = dict(sorted(metadata.items()))
-        begin = 0
-        for name in order:
-            end = begin + tensors[name].nbytes
-            header[name] = _entry(path, name, tensors[name], [begin, end])
-            begin = end
-        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)
         file.write(len(text).to_bytes(8, "little") + text)
-        for name in order:
-            array = np.asarray(tensors[name], tensors[name].dtype.newbyteorder("<"), order="C")
-            file.write(array.reshape(-1).view(np.uint8).data)
+        file.flush()
+        descriptor = file.fileno()
+        os.truncate(descriptor, offset + begin)
+
+        def put(name: str, array: NDArray[Any]) -> None:
+            if (
+                name not in missing
+                or array.shape != outline[name].shape
+                or array.dtype != outline[name].dtype
+            ):
+                raise UsageError(f"{path}: {name}", "was written already, or is not as it was outlined")
+            missing.discard(name)
+            ready = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+            data = ready.reshape(-1).view(np.uint8).data
+            place = offset + header[name]["data_offsets"][0]
+            while data:  # a system writes at most 2 GiB at a time
+                done = os.pwrite(descriptor, data, place)
+                data, place = data[done:], place + done
+
+        yield put
+        if missing:
+            raise UsageError(f"{path}: {min(missing)}", "was outlined and never written")
 
 
 def write_json(path: str | Path, obj: object) -> None:

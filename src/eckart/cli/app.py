@@ -7,7 +7,19 @@ import sys
 
 import typer
 
-from eckart.cli import demo, extract, factor, inspect, plan, verify
+from eckart.cli import (
+    check,
+    combine,
+    convert,
+    demo,
+    extract,
+    factor,
+    inspect,
+    merge,
+    plan,
+    resize,
+    verify,
+)
 from eckart.errors import CheckFailedError, EckartError
 from eckart.version import __version__
 
@@ -28,6 +40,11 @@ app.command("factor")(factor.factor)
 app.command("plan")(plan.plan)
 app.command("extract")(extract.extract)
 app.command("verify")(verify.verify)
+app.command("resize")(resize.resize)
+app.command("combine")(combine.combine)
+app.command("merge")(merge.merge)
+app.command("convert")(convert.convert)
+app.command("check")(check.check)
 
 
 @app.callback(invoke_without_command=True)

@@ -10,7 +10,14 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.progress import Progress as Bar
 from rich.table import Table
 
@@ -98,6 +105,19 @@ def progress_bar(quiet: bool, words: str) -> Iterator[Callable[[Progress], None]
             )
 
         yield tell
+
+
+@contextmanager
+def count_bar(quiet: bool, words: str) -> Iterator[Callable[[int, int, str], None] | None]:
+    """Show a bar with what is done, of how much, and time left; nothing if quiet or not a terminal."""
+    console = err()
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(words, total=None)
+        yield lambda done, total, name: bar.update(task, completed=done, total=total)
 
 
 def size(number: float) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from eckart.adapter import extract, read_peft, verify
+from eckart.adapter import extract, load_adapter, verify
 from eckart.checkpoint import Checkpoint, OutputFolder
 from eckart.cli import console
 from eckart.cli import options as opt
@@ -124,7 +124,7 @@ def _loss(model: Path, adapter: Path | None, text: bytes) -> float:
     """Return nats per byte of a model, with an adapter merged in if there is one."""
     checkpoint = Checkpoint.open(model)
     weights = {name: checkpoint.read_float(name) for name in checkpoint.names()}
-    for module in read_peft(adapter) if adapter else ():
+    for module in load_adapter(adapter) if adapter else ():
         left, right = module.float_factors()
         weights[f"{module.name}.weight"] = weights[f"{module.name}.weight"] + left @ right
     return float(np.float64(Llama(checkpoint.config, weights).loss(text)))

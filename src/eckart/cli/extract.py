@@ -57,6 +57,15 @@ def extract(
     modules_to_save: Annotated[
         bool, typer.Option("--modules-to-save", help="Carry norms, biases and new rows whole.")
     ] = False,
+    consumers: opt.For = None,
+    experts: Annotated[
+        str | None,
+        typer.Option(
+            "--experts",
+            help="fused or split: how a mixture's experts are held.",
+            show_default="as PEFT needs",
+        ),
+    ] = None,
     base_name: Annotated[
         str | None, typer.Option("--base-name", help="What the adapter calls its base.", show_default="BASE")
     ] = None,
@@ -79,7 +88,8 @@ def extract(
     with console.progress_bar(quiet, "factoring") as bar:
         done = extract_adapter(
             base, tuned, out, rule=rule, plan=read_plan(plan) if plan else None, store=store,
-            dtype=dtype, embeddings=embeddings, modules_to_save=modules_to_save, base_name=base_name,
+            dtype=dtype, embeddings=embeddings, modules_to_save=modules_to_save,
+            consumers=consumers or "", experts=experts, base_name=base_name,
             overwrite=overwrite, workers=workers, device=device, progress=bar,
             say=lambda words: console.say(words, quiet),
         )  # fmt: skip

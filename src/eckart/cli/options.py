@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from eckart.errors import UsageError
 from eckart.rank import RankRule
 
 RULE = "How ranks are chosen (give one)"
@@ -91,6 +92,34 @@ Exclude = Annotated[
     ),
 ]
 
+Dtype = Annotated[
+    str | None,
+    typer.Option("--dtype", help="F32, F16, BF16 or F64.", show_default="the adapter's own"),
+]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", help="peft, kohya or diffusers.", show_default="the adapter's own"),
+]
+For = Annotated[
+    str | None,
+    typer.Option(
+        "--for",
+        help="Programs that must compute it right: peft, vllm, sglang, llama.cpp, tgi, lorax, "
+        "tensorrt-llm, diffusers, comfyui; parted by commas.",
+        show_default=False,
+    ),
+]
+BaseOf = Annotated[
+    Path | None,
+    typer.Option("--base", help="The base model of the adapter.", show_default=False),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights", help="A number for each adapter, e.g. 0.7,0.3 or 1,-1.", show_default="1 for each"
+    ),
+]
+
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -120,3 +149,13 @@ def rule_of(words: dict[str, Any]) -> RankRule:
         include=words["include"] or (),
         exclude=words["exclude"] or (),
     )
+
+
+def weights_of(text: str | None) -> list[float] | None:
+    """Read ``"0.7,0.3"``."""
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--weights {text}", "expected numbers parted by commas, e.g. 0.7,0.3") from None

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from eckart.checkpoint import Checkpoint, Pair, TensorInfo, is_float
 from eckart.checkpoint.dtypes import DTYPES
-from eckart.checkpoint.kinds import kind_of
+from eckart.checkpoint.kinds import TRANSPOSED_EXPERTS, kind_of
 from eckart.errors import PairError
 
-LORA_KINDS = ("linear", "conv1d")
+LORA_KINDS = ("linear", "conv1d", "expert", "expert_transposed")
 ALL_KINDS = (*LORA_KINDS, "embedding")
 
 
@@ -50,9 +50,10 @@ class Sources:
         ours = Checkpoint.open(tuned)
         if base is None:
             tensors = tuple(
-                Source(name, kind_of(name, info.shape, ours.config), None, info)
+                part
                 for name, info in ours.tensors.items()
                 if info.dtype in DTYPES and is_float(DTYPES[info.dtype])
+                for part in _by_expert(Source(name, kind_of(name, info.shape, ours.config), None, info), ours)
             )
             if not tensors:
                 raise PairError(str(tuned), "holds no floating tensor")
@@ -61,8 +62,11 @@ class Sources:
         pair = Pair.match(theirs, ours)
         config = theirs.config or ours.config
         tensors = tuple(
-            Source(e.name, kind_of(e.name, e.base.shape, config), e.base, e.tuned, e.rows)
+            part
             for e in pair.entries
+            for part in _by_expert(
+                Source(e.name, kind_of(e.name, e.base.shape, config), e.base, e.tuned, e.rows), theirs
+            )
         )
         notes = (*theirs.notes, *ours.notes, *pair.notes)
         return cls(theirs, ours, tensors, notes, pair.only_base, pair.only_tuned)
@@ -87,6 +91,29 @@ class Sources:
             }
 
         return {"base": side(self.base) if self.base else None, "tuned": side(self.tuned)}
+
+
+def _by_expert(source: Source, checkpoint: Checkpoint) -> list[Source]:
+    """Return one source for every expert of a fused parameter; any other source as it is.
+
+    An expert is a stretch of the file, so that it can be read as a matrix of its own.
+    """
+    if source.kind != "experts":
+        return [source]
+    kind = "expert_transposed" if checkpoint.config.get("model_type") in TRANSPOSED_EXPERTS else "expert"
+    parts = []
+    for number in range(source.tuned.shape[0]):
+        name = f"{source.name}[{number}]"
+        base = None if source.base is None else _slice(source.base, number)
+        parts.append(Source(name, kind, base, _slice(source.tuned, number)))
+    return parts
+
+
+def _slice(info: TensorInfo, number: int) -> TensorInfo:
+    """Return the place of one entry along the first axis of a tensor."""
+    size = info.nbytes // info.shape[0]
+    start = info.start + number * size
+    return replace(info, name=f"{info.name}[{number}]", shape=info.shape[1:], start=start, stop=start + size)
 
 
 def what_changed(stored: Any, found: dict[str, Any]) -> str:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from eckart.errors import MatrixError
 from eckart.linalg.backend import Array, as_matrix, ops_for, power_of_two
 from eckart.linalg.lowrank import LowRank
 from eckart.linalg.spectrum import Spectrum
+
+Floats = NDArray[np.float64]
+
+# B W has the error of W times the condition of B: up to this, twelve digits of a factor are left.
+WELL_CONDITIONED = 1e4
 
 
 def svd_of_product(B: Array, A: Array) -> LowRank:
@@ -27,7 +35,7 @@ def svd_of_product(B: Array, A: Array) -> LowRank:
     Notes
     -----
     B = Q_B R_B and A^T = Q_A R_A, so B A = Q_B (R_B R_A^T) Q_A^T and the SVD of the r x r core does
-    it. All of it in float64, where r columns are cheap: 4(m + n)r^2 + 22r^3 flops. Each factor is
+    it. All of it in float64, where r columns are cheap; see `ProductCore`. Each factor is
     scaled to a largest entry near 1 first, so that 1e-30 times 1e30 is not lost on the way.
 
     Examples
@@ -42,29 +50,108 @@ def svd_of_product(B: Array, A: Array) -> LowRank:
     left, right = ops.host(B).astype(np.float64), ops.host(A).astype(np.float64)
     if left.shape[1] != right.shape[0]:
         raise MatrixError(call, f"shapes {left.shape} and {right.shape} do not chain")
-    if not left.shape[1]:
-        return LowRank(B, np.zeros(0), A, 0.0, (0, 0), "product")
     if not (np.isfinite(left).all() and np.isfinite(right).all()):
         raise MatrixError(call, "a factor holds a NaN or an infinity", "Mend it first")
-    left, left_scale = _scaled(left)
-    right, right_scale = _scaled(right)
-    Q_B, R_B = np.linalg.qr(left)
-    Q_A, R_A = np.linalg.qr(right.T)
-    U, s, Vh = np.linalg.svd(R_B @ R_A.T, full_matrices=False)
-    size = min(B.shape[0], A.shape[1])
-    keep = int(np.count_nonzero(s > np.finfo(np.float64).eps * max(B.shape[0], A.shape[1]) * s[0]))
-    s = s * (left_scale * right_scale)
+    core = ProductCore.of(left, right)
+    f = core.cut(left, right, len(core.s))
     return LowRank(
-        U=ops.like(Q_B @ U[:, :keep], B),
-        s=s[:keep],
-        Vh=ops.like(Vh[:keep] @ Q_A.T, B),
-        rank_bounds=(keep, keep),
+        U=ops.like(f.U, B),
+        s=f.s,
+        Vh=ops.like(f.Vh, B),
+        rank_bounds=(f.rank, f.rank),
         method="product",
-        spectrum=Spectrum(s[:keep], size=size) if keep < size else Spectrum(s[:keep]),
+        spectrum=core.spectrum,
     )
 
 
-def _scaled(M: np.ndarray) -> tuple[np.ndarray, float]:
+@dataclass(frozen=True)
+class ProductCore:
+    """What is needed of a product B A to cut it to any rank: its singular values, and two small matrices.
+
+    Parameters
+    ----------
+    s : ndarray (k,)
+        The singular values above rounding.
+    to_left, to_right : ndarray (r, k), optional
+        U = B @ to_left, V = A.T @ to_right; None where B or A is too ill-conditioned for that, and
+        `cut` has to orthogonalise again.
+    shape : (int, int)
+        (m, n).
+
+    Notes
+    -----
+    Keeps 2rk numbers where the factors have r(m + n). Making it takes about 3(m + n)r^2 flops and the
+    SVD of an r x r matrix, and cutting 2(m + n)rk: all of them in matrix products.
+    """
+
+    s: Floats
+    to_left: Floats | None
+    to_right: Floats | None
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, B: Floats, A: Floats) -> ProductCore:
+        """Factor B (m, r) times A (r, n), float64 and finite."""
+        m, n, r = B.shape[0], A.shape[1], B.shape[1]
+        if not (m and n and r and B.any() and A.any()):
+            return cls(np.zeros(0), np.zeros((r, 0)), np.zeros((r, 0)), (m, n))
+        left, left_scale = _scaled(B)
+        right, right_scale = _scaled(A)
+        R_B, R_A = triangle(left), triangle(right.T)
+        U, s, Vh = np.linalg.svd(R_B @ R_A.T, full_matrices=False)
+        keep = int(np.count_nonzero(s > np.finfo(np.float64).eps * max(m, n) * s[0]))
+        values = s[:keep] * (left_scale * right_scale)
+        well = all(R.shape[0] == r and np.linalg.cond(R) < WELL_CONDITIONED for R in (R_B, R_A))
+        if not well:
+            return cls(values, None, None, (m, n))
+        return cls(
+            values,
+            np.linalg.solve(R_B, U[:, :keep]) / left_scale,
+            np.linalg.solve(R_A, Vh[:keep].T) / right_scale,
+            (m, n),
+        )
+
+    @property
+    def spectrum(self) -> Spectrum:
+        """All singular values that are not zero, of a matrix with no others."""
+        size = min(self.shape)
+        return Spectrum(self.s, size=size) if len(self.s) < size else Spectrum(self.s)
+
+    def cut(self, B: Floats, A: Floats, rank: int) -> LowRank:
+        """Return the leading components of the product that this was made of."""
+        s, left_out = self.s[:rank], float((self.s[rank:] ** 2).sum())
+        if self.to_left is not None and self.to_right is not None:
+            return LowRank(B @ self.to_left[:, :rank], s, (A.T @ self.to_right[:, :rank]).T, left_out)
+        Q_B, R_B = np.linalg.qr(_scaled(B)[0])
+        Q_A, R_A = np.linalg.qr(_scaled(A)[0].T)
+        U, _, Vh = np.linalg.svd(R_B @ R_A.T, full_matrices=False)
+        return LowRank(Q_B @ U[:, :rank], s, Vh[:rank] @ Q_A.T, left_out)
+
+
+def triangle(B: Floats) -> Floats:
+    """Return R of B = Q R, (min(m, r), r), without Q. Equivalent to ``numpy.linalg.qr(B, mode="r")``.
+
+    Notes
+    -----
+    CholeskyQR2 (Yamamoto, Nakatsukasa, Yanagisawa, Fukaya, 2015): R_1 from the Cholesky factor of
+    B^T B, R_2 from that of the Gram matrix of B R_1^-1, R = R_2 R_1. As accurate as Householder's QR
+    while cond(B) is under about 1e7, and ten times as fast on tall matrices, being matrix products.
+    Beyond that the first factor fails or is ill-conditioned, and Householder's is taken.
+    """
+    m, r = B.shape
+    if m > 2 * r:
+        try:
+            R_1 = np.linalg.cholesky(B.T @ B).T
+            if np.linalg.cond(R_1) < 1e6:
+                Q = B @ np.linalg.inv(R_1)
+                R: Floats = np.linalg.cholesky(Q.T @ Q).T @ R_1
+                return R
+        except np.linalg.LinAlgError:
+            pass  # not positive definite to rounding: dependent columns
+    return np.asarray(np.linalg.qr(B, mode="r"))
+
+
+def _scaled(M: Floats) -> tuple[Floats, float]:
     """Divide by a power of two near the largest entry, which costs no rounding."""
-    scale = power_of_two(float(np.abs(M).max()))
+    scale = power_of_two(float(np.abs(M).max(initial=0.0)))
     return M / scale, scale

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+Number = TypeVar("Number", int, float)  # a rank or an alpha
 
 
 def target_modules(adapted: Iterable[str], existing: Iterable[str]) -> list[str] | str:
@@ -41,10 +44,10 @@ def target_modules(adapted: Iterable[str], existing: Iterable[str]) -> list[str]
         else:
             targets.extend(chosen)
     reached = {name for name in existing | adapted for t in targets if name == t or name.endswith(f".{t}")}
-    return sorted(targets) if reached == adapted else _alternation(sorted(adapted))
+    return sorted(targets) if reached == adapted else alternation(sorted(adapted))
 
 
-def rank_pattern(ranks: Mapping[str, int], default: int) -> dict[str, int]:
+def rank_pattern(ranks: Mapping[str, Number], default: Number) -> dict[str, Number]:
     """Return one regular expression per rank that differs from the default.
 
     PEFT tries every key on every module, so a key per module costs the square of their number. Here
@@ -56,17 +59,17 @@ def rank_pattern(ranks: Mapping[str, int], default: int) -> dict[str, int]:
     >>> rank_pattern({"h.0.q": 4, "h.1.q": 4, "h.2.q": 8, "head": 2}, default=8)
     {'head': 2, 'h\\\\.(?:0|1)\\\\.q': 4}
     """
-    groups: dict[int, list[str]] = defaultdict(list)
+    groups: dict[Number, list[str]] = defaultdict(list)
     for name, rank in ranks.items():
         if rank != default:
             groups[rank].append(name)
     # PEFT lets a key match the end of a name; an anchor is needed where one name is the end of another.
     ends = {name[i + 1 :] for name in ranks for i, letter in enumerate(name) if letter == "."}
     anchor = "^" if ends & ranks.keys() else ""
-    return {anchor + _alternation(groups[rank]): rank for rank in sorted(groups)}
+    return {anchor + alternation(groups[rank]): rank for rank in sorted(groups)}
 
 
-def _alternation(names: list[str]) -> str:
+def alternation(names: list[str]) -> str:
     """Return a regular expression that matches just these names."""
     templates: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name in names:

@@ -1,0 +1,302 @@
+"""Check: each consumer's own rule applied to an adapter's file, and what it would compute from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from eckart.adapter.adapter import Adapter, Module, by_parameter
+from eckart.adapter.consumers import Consumer, consumers_named
+from eckart.adapter.experts import is_split
+from eckart.adapter.layout import Wish, missing_modules, treatment
+from eckart.adapter.statement import relative
+from eckart.adapter.targets import Targets
+from eckart.checkpoint import Checkpoint
+from eckart.errors import UsageError
+
+Severity = Literal["refused", "wrong", "dropped"]
+
+SAME_SCALE = 1e-6  # a scale that went through float32 may differ by this much
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that a consumer would refuse, compute wrongly, or drop without a word.
+
+    Parameters
+    ----------
+    severity : {"refused", "wrong", "dropped"}
+    where : str
+        The module, tensor or setting.
+    what : str
+        What is the matter.
+    cure : str
+        What to type or to change.
+    """
+
+    severity: Severity
+    where: str
+    what: str
+    cure: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one consumer would make of an adapter.
+
+    Parameters
+    ----------
+    consumer : Consumer
+    problems : tuple of Problem
+    error : float or None
+        ||intended - computed||_F / ||intended||_F over all modules; None if it refuses to load.
+    options : str
+        What it has to be started with.
+    """
+
+    consumer: Consumer
+    problems: tuple[Problem, ...]
+    error: float | None
+    options: str
+
+    @property
+    def right(self) -> bool:
+        """Whether it computes the intended update."""
+        return not self.problems
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What every named consumer would make of an adapter, and how it fits its base."""
+
+    verdicts: tuple[Verdict, ...]
+    base_problems: tuple[Problem, ...]
+
+    @property
+    def right(self) -> bool:
+        """Whether nothing is the matter."""
+        return all(v.right for v in self.verdicts) and not self.base_problems
+
+
+def check(adapter: Adapter, consumers: Wish, base: Checkpoint | None = None) -> CheckReport:
+    """Apply the rules of consumers to an adapter.
+
+    Parameters
+    ----------
+    adapter : Adapter
+        As read from its file; what is checked is the file's own configuration and alphas.
+    consumers : str or sequence of str
+        For example ``"vllm,llama.cpp"``.
+    base : Checkpoint, optional
+        To check names, shapes and the vocabulary too.
+
+    Notes
+    -----
+    The intended update is that of the adapter's own format: PEFT's for a PEFT folder. Its norms come
+    from the factors, 2(m + n)r^2 flops a module. That a program does what its entry in `CONSUMERS`
+    says was read in the source named there, not run.
+    """
+    named = consumers_named(consumers)
+    if not named and base is None:
+        raise UsageError("check", "expected --for or --base", "For example --for vllm,llama.cpp")
+    energies = {m.name: _energy(m) for m in adapter}
+    adapter.release()
+    shapes: dict[str, tuple[int, int]] = {}
+    verdicts = tuple(_verdict(adapter, c, energies, shapes) for c in named)
+    return CheckReport(verdicts, tuple(_base_problems(adapter, base)) if base is not None else ())
+
+
+def computed_scale(module: Module, consumer: Consumer, config: Mapping[str, Any]) -> float:
+    """Return what a consumer multiplies the module's B A by.
+
+    Parameters
+    ----------
+    module : Module
+    consumer : Consumer
+    config : mapping
+        The adapter's ``adapter_config.json``; empty for formats without one.
+    """
+    if consumer.scale == "module":
+        if config.get("use_rslora") and not consumer.rslora:
+            return module.scale / math.sqrt(module.rank)
+        return module.scale
+    if consumer.scale == "file":
+        return 1.0 if module.alpha is None else module.alpha / module.rank
+    alpha, rank = float(config.get("lora_alpha") or 0), int(config.get("r") or 1)
+    if consumer.scale == "tensor":
+        return alpha / module.rank
+    return alpha / math.sqrt(rank) if config.get("use_rslora") and consumer.rslora else alpha / rank
+
+
+def _verdict(
+    adapter: Adapter, consumer: Consumer, energies: Mapping[str, float], shapes: Mapping[str, tuple[int, int]]
+) -> Verdict:
+    problems = list(_problems(adapter, consumer, shapes))
+    if any(p.severity == "refused" for p in problems):
+        return Verdict(consumer, tuple(problems), None, "")
+    gone = _dropped(adapter, consumer, shapes)
+    missed = 0.0
+    for module in adapter:
+        ratio = computed_scale(module, consumer, adapter.config) / module.scale
+        missed += energies[module.name] * (1.0 if module.name in gone else (ratio - 1.0) ** 2)
+    rank = max((m.rank for m in adapter), default=0)
+    options = f"{consumer.option} {consumer.limit_for(rank) or rank}" if consumer.option else ""
+    return Verdict(consumer, tuple(problems), relative(missed, sum(energies.values())), options)
+
+
+def _energy(module: Module) -> float:
+    left, right = module.product()
+    return max(float(((left.T @ left) * (right @ right.T)).sum()), 0.0)
+
+
+def _dropped(adapter: Adapter, consumer: Consumer, shapes: Mapping[str, tuple[int, int]]) -> set[str]:
+    """Return the modules that a consumer leaves out without an error."""
+    gone = {m.name for m in adapter if treatment(m, consumer) == "drops"}
+    if consumer.every_layer:
+        holes = missing_modules(adapter.modules, [consumer], shapes)
+        types = {_type_of(name) for name in holes}
+        gone |= {name for name in adapter.modules if _type_of(name) in types}
+    return gone
+
+
+def _type_of(name: str) -> str:
+    """Return a module's name without the numbers of layers."""
+    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+
+
+def _problems(
+    adapter: Adapter, consumer: Consumer, shapes: Mapping[str, tuple[int, int]]
+) -> Iterator[Problem]:
+    title, again = consumer.title, f"eckart resize ADAPTER OUT --rank R --for {consumer.name}"
+    if adapter.format not in consumer.formats:
+        to = consumer.formats[0]
+        yield Problem(
+            "refused", adapter.format, f"{title} does not read this format", f"eckart convert --to {to}"
+        )
+        return
+    yield from _whole_problems(adapter, consumer, again)
+    yield from _kind_problems(adapter, consumer, again)
+    yield from _rank_problems(adapter, consumer, again)
+    yield from _scale_problems(adapter, consumer, again)
+    holes = missing_modules(adapter.modules, [consumer], shapes)
+    if holes:
+        first = next(iter(holes))
+        severity: Severity = "dropped" if consumer.every_layer else "refused"
+        why = "drops a type of module that a layer lacks" if consumer.every_layer else "needs these together"
+        yield Problem(severity, first, f"is not there ({len(holes)} such), and {title} {why}", again)
+
+
+def _whole_problems(adapter: Adapter, consumer: Consumer, again: str) -> Iterator[Problem]:
+    for treat, names, what in (
+        (consumer.whole, list(adapter.dense), "modules_to_save"),
+        (consumer.bias, [f"{m.name}.bias" for m in adapter if m.bias is not None], "lora_bias"),
+    ):
+        if names and treat != "loads":
+            yield Problem(
+                _severity(treat), names[0], f"{what}: {consumer.title} {treat} them ({len(names)})", again
+            )
+    if adapter.unknown and adapter.format == "peft":
+        names = list(adapter.unknown)
+        yield Problem(
+            "dropped", names[0], f"{len(names)} tensors belong to no module", "Remove them from the file"
+        )
+
+
+def _kind_problems(adapter: Adapter, consumer: Consumer, again: str) -> Iterator[Problem]:
+    groups: dict[str, list[str]] = {}
+    for m in adapter:
+        treat = treatment(m, consumer)
+        if treat != "loads":
+            kind = "experts" if m.expert is not None or is_split(m.name) else m.kind
+            groups.setdefault(f"{treat} {kind}", []).append(m.name)
+    for words, names in groups.items():
+        treat = words.partition(" ")[0]
+        yield Problem(_severity(treat), names[0], f"{consumer.title} {words} ({len(names)} modules)", again)
+
+
+def _rank_problems(adapter: Adapter, consumer: Consumer, again: str) -> Iterator[Problem]:
+    ranks = {m.name: m.rank for m in adapter}
+    if not ranks:
+        return
+    largest = max(ranks.values())
+    stated = adapter.config.get("r")
+    if adapter.format == "peft" and consumer.option and isinstance(stated, int) and stated < largest:
+        name = max(ranks, key=lambda n: ranks[n])
+        yield Problem(
+            "refused", name, f"has rank {largest}, and r, which {consumer.title} reads, is {stated}", again
+        )
+    if consumer.one_rank:
+        other = [n for n, r in ranks.items() if r != (stated if isinstance(stated, int) else largest)]
+        if other:
+            yield Problem(
+                "wrong", other[0],
+                f"has rank {ranks[other[0]]} and r is {stated} ({len(other)} modules); "
+                f"{consumer.title} needs one rank",
+                again,
+            )  # fmt: skip
+    elif consumer.name == "peft":
+        yield from _uneven_experts(adapter)
+    if consumer.max_rank is not None and largest > consumer.max_rank:
+        yield Problem(
+            "refused", f"rank {largest}", f"{consumer.title} takes {consumer.max_rank} at most", again
+        )
+    elif consumer.ranks and largest not in consumer.ranks:
+        said = ", ".join(map(str, consumer.ranks))
+        yield Problem(
+            "wrong", f"rank {largest}", f"{consumer.title} pads it and rescales; right are {said}", again
+        )
+
+
+def _uneven_experts(adapter: Adapter) -> Iterator[Problem]:
+    for name, stack in by_parameter(adapter.modules).items():
+        if len({m.rank for m in stack}) > 1:
+            yield Problem("refused", name, "its experts have different ranks", "eckart resize --for peft")
+
+
+def _scale_problems(adapter: Adapter, consumer: Consumer, again: str) -> Iterator[Problem]:
+    off: dict[str, float] = {}
+    for m in adapter:
+        ratio = computed_scale(m, consumer, adapter.config) / m.scale
+        if not math.isclose(ratio, 1.0, rel_tol=SAME_SCALE):
+            off[m.name] = ratio
+    if off:
+        name = max(off, key=lambda n: abs(np.log(abs(off[n]))) if off[n] else math.inf)
+        yield Problem(
+            "wrong", name,
+            f"{consumer.title} would scale it by {off[name]:.4g} times what is meant ({len(off)} modules)",
+            again,
+        )  # fmt: skip
+
+
+def _severity(treat: str) -> Severity:
+    return "refused" if treat == "refuses" else "dropped"
+
+
+def _base_problems(adapter: Adapter, base: Checkpoint) -> Iterator[Problem]:
+    targets = Targets.find(adapter, base)
+    cure = "Name the base that the adapter was made for"
+    if len(targets.missing) == len(adapter) and len(adapter):
+        name, why = next(iter(targets.missing.items()))
+        yield Problem("refused", name, f"no module fits this base: {why}", cure)
+        return
+    for name, why in targets.missing.items():
+        module = adapter.modules.get(name)
+        vocabulary = module is not None and module.kind == "embedding"
+        yield Problem("refused", name, f"{why}{' (another vocabulary)' if vocabulary else ''}", cure)
+    for name in targets.tied:
+        if not any(m.kind == "embedding" for m in adapter):
+            yield Problem(
+                "wrong", name, "the base ties this weight to its embedding, which would change with it",
+                "Save the base untied, or leave this module out: eckart resize --exclude",
+            )  # fmt: skip
+    for name, array in adapter.dense.items():
+        spelt = next((n for n in (name, targets.prefix + name) if n in base), None)
+        if spelt is not None and base.info(spelt).shape != array.shape:
+            yield Problem(
+                "refused", name, f"is of shape {array.shape}, the base holds {base.info(spelt).shape}",
+                "Resize the base's vocabulary first",
+            )  # fmt: skip

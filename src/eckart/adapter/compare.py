@@ -1,0 +1,61 @@
+"""Compare: the difference of two adapters' updates, measured from their files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from eckart.adapter.adapter import Adapter
+from eckart.adapter.statement import agree, relative
+from eckart.adapter.updates import WeightedSum
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far one adapter's update is from another's.
+
+    Parameters
+    ----------
+    error : float
+        ||one - other||_F / ||other||_F over all modules of either.
+    stated : float or None
+        What the one states about that, if it was made of the other.
+    modules : dict of str to float
+        The error of each module, relative to the other's update of it (to the one's, where the other
+        has none).
+    """
+
+    error: float
+    stated: float | None
+    modules: dict[str, float]
+
+    @property
+    def holds(self) -> bool:
+        """Whether what is stated is so, to rounding."""
+        return self.stated is None or agree(self.stated, self.error)
+
+
+def compare(one: Adapter, other: Adapter) -> Comparison:
+    """Measure the difference of two adapters' updates, never forming one.
+
+    Notes
+    -----
+    The difference is the product [B_1, -B_2] [A_1; A_2], whose Frobenius norm is that of R_B R_A^T
+    with the R of two QR factorisations in float64: exact to 1e-15 of the norms of the two.
+    """
+    difference = WeightedSum([one, other], [1.0, -1.0])
+    reference = WeightedSum([other])
+    apart, whole = 0.0, 0.0
+    modules = {}
+    for name in difference.like:
+        gap = difference.core(name).spectrum.total
+        size = reference.core(name).spectrum.total if name in reference.like else 0.0
+        modules[name] = relative(gap, size) if size else float(gap > 0)
+        apart, whole = apart + gap, whole + size
+        difference.release()
+    sources = one.statement.get("of")
+    made_of_it = isinstance(sources, list) and len(sources) == 1 and sources[0].get("weight") == 1.0
+    stated = one.statement.get("error") if made_of_it else None
+    error = relative(apart, whole) if whole else float(np.sign(apart))
+    return Comparison(error, stated, modules)

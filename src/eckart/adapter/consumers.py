@@ -1,0 +1,206 @@
+"""Programs that load adapters, as data: how each computes the scale, and what it refuses or drops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from eckart.errors import UsageError
+
+Scale = Literal["module", "global", "tensor", "file"]
+Treatment = Literal["loads", "refuses", "drops"]
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """A program that loads adapters.
+
+    Parameters
+    ----------
+    name, title : str
+        As on the command line, and as its makers write it.
+    source : str
+        Project, file and commit or version that these facts were read in.
+    formats : tuple of str
+        Formats that it reads.
+    scale : {"module", "global", "tensor", "file"}
+        What it multiplies B A by. ``module``: alpha / r of that module, patterns honoured. ``global``:
+        ``lora_alpha / r`` of the configuration, for every module. ``tensor``: ``lora_alpha`` of the
+        configuration over the rank of the tensor. ``file``: the alpha stored beside the tensors over
+        their rank, and 1 where there is none.
+    rslora : bool
+        Whether ``use_rslora`` is honoured.
+    one_rank : bool
+        Whether every module must have the configuration's ``r``.
+    ranks : tuple of int
+        The ranks that it computes right; empty for any.
+    max_rank : int, optional
+        The largest rank that it can be told to accept.
+    limits : tuple of int
+        Values of the option that sets the largest rank; empty if there is none.
+    option : str
+        That option.
+    whole, bias, embeddings, conv : {"loads", "refuses", "drops"}
+        What it does with ``modules_to_save``, ``lora_B.bias``, factors of embedding tables and of
+        convolutions.
+    experts : {"fused", "split", "neither"}
+        Which layout of mixture-of-experts layers it reads right: one stack of factors for a fused
+        parameter, or factors for every expert by name.
+    every_layer : bool
+        Whether a type of module must be there in every layer or is dropped in all.
+    together : tuple of tuple of str
+        Modules that must be there all or none, and with one rank.
+    """
+
+    name: str
+    title: str
+    source: str
+    formats: tuple[str, ...] = ("peft",)
+    scale: Scale = "module"
+    rslora: bool = True
+    one_rank: bool = False
+    ranks: tuple[int, ...] = ()
+    max_rank: int | None = None
+    limits: tuple[int, ...] = ()
+    option: str = ""
+    whole: Treatment = "loads"
+    bias: Treatment = "loads"
+    embeddings: Treatment = "loads"
+    conv: Treatment = "loads"
+    experts: Literal["fused", "split", "neither"] = "fused"
+    every_layer: bool = False
+    together: tuple[tuple[str, ...], ...] = ()
+
+    def limit_for(self, rank: int) -> int | None:
+        """Return the least value of `option` that admits a rank; None if there is none."""
+        return next((limit for limit in self.limits if limit >= rank), None)
+
+
+QKV = ("q_proj", "k_proj", "v_proj")
+GATE_UP = ("gate_proj", "up_proj")
+
+CONSUMERS: dict[str, Consumer] = {
+    c.name: c
+    for c in (
+        Consumer(
+            "peft",
+            "PEFT",
+            "huggingface/peft 0.21.2: tuners/lora/layer.py, utils/other.py (get_pattern_key)",
+        ),
+        Consumer(
+            "vllm",
+            "vLLM",
+            "vllm-project/vllm 0.30.0: vllm/lora/peft_helper.py, lora_model.py@0306474e, issue 59799",
+            scale="global",
+            max_rank=512,
+            limits=(1, 8, 16, 32, 64, 128, 256, 320, 512),
+            option="--max-lora-rank",
+            whole="refuses",
+            bias="refuses",
+            embeddings="loads",
+            conv="refuses",
+            experts="split",
+        ),
+        Consumer(
+            "sglang",
+            "SGLang",
+            "sgl-project/sglang: lora/mem_pool.py@e8e18dcd, lora_manager.py@db922586",
+            scale="global",
+            rslora=False,
+            one_rank=True,
+            option="--max-lora-rank",
+            whole="drops",
+            bias="drops",
+            embeddings="drops",
+            conv="refuses",
+            experts="neither",
+            together=(QKV, GATE_UP),
+        ),
+        Consumer(
+            "llama.cpp",
+            "llama.cpp",
+            "ggml-org/llama.cpp: convert_lora_to_gguf.py@0b03adaa, src/llama-adapter.h@215841fc",
+            scale="tensor",
+            rslora=False,
+            whole="refuses",
+            bias="refuses",
+            embeddings="loads",
+            conv="refuses",
+            experts="split",
+        ),
+        Consumer(
+            "tgi",
+            "TGI and LoRAX",
+            "predibase/lorax: adapters/lora.py@03679f33; text-generation-inference copy@45d95bdc",
+            scale="global",
+            one_rank=True,
+            # The rank is padded to 8 or a multiple of 16, and written back into the configuration
+            # after the first type of module: from then on alpha is divided by the padded one.
+            ranks=(8, 16, 32, 48, 64, 80, 96, 112, 128),
+            max_rank=128,
+            whole="drops",
+            bias="drops",
+            embeddings="drops",
+            conv="drops",
+            experts="neither",
+            every_layer=True,
+        ),
+        Consumer(
+            "tensorrt-llm",
+            "TensorRT-LLM",
+            "NVIDIA/TensorRT-LLM: lora_manager.py (load_from_hf), issue 2366",
+            whole="drops",
+            bias="drops",
+            embeddings="drops",
+            conv="drops",
+            experts="neither",
+            option="max_lora_rank",
+        ),
+        Consumer(
+            "diffusers",
+            "diffusers",
+            "huggingface/diffusers 0.42.1: loaders/peft.py, lora_conversion_utils.py, pull request 14409",
+            formats=("diffusers", "kohya"),
+            scale="file",
+            whole="drops",
+            experts="neither",
+        ),
+        Consumer(
+            "comfyui",
+            "ComfyUI",
+            "comfyanonymous/ComfyUI: comfy/weight_adapter/lora.py@0323d874",
+            formats=("kohya", "diffusers"),
+            scale="file",
+            whole="drops",
+            bias="drops",
+            embeddings="drops",
+            experts="neither",
+        ),
+    )
+}
+
+ALIASES = {"lorax": "tgi", "llamacpp": "llama.cpp", "trt-llm": "tensorrt-llm", "a1111": "comfyui"}
+
+
+def consumers_named(names: str | Iterable[str]) -> list[Consumer]:
+    """Return consumers by their names: ``"vllm,llama.cpp"`` or a sequence of names.
+
+    Examples
+    --------
+    >>> [c.title for c in consumers_named("vllm,lorax")]
+    ['vLLM', 'TGI and LoRAX']
+    """
+    parts = names.split(",") if isinstance(names, str) else [p for n in names for p in n.split(",")]
+    found: list[Consumer] = []
+    for part in (p.strip().lower() for p in parts):
+        name = ALIASES.get(part, part)
+        if not name:
+            continue
+        if name not in CONSUMERS:
+            raise UsageError(
+                f"--for {part}", f"expected some of {', '.join(CONSUMERS)}", "Part them by commas"
+            )
+        if CONSUMERS[name] not in found:
+            found.append(CONSUMERS[name])
+    return found

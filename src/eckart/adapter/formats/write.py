@@ -1,0 +1,154 @@
+"""An adapter written module by module, whatever its format: all of it, or nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+from threadpoolctl import threadpool_limits
+
+from eckart.adapter.adapter import Array, Module
+from eckart.adapter.formats.outline import FilePlan, Writer
+from eckart.checkpoint import OutputFolder, stream_safetensors, write_json
+from eckart.errors import OutputError
+
+T = TypeVar("T")
+R = TypeVar("R")
+Tell = Callable[[int, int, str], None]
+
+AHEAD = 2  # groups in flight to a worker: enough to keep it busy, and no more memory than that
+
+
+def write_adapter(
+    target: str | Path,
+    writer: Writer,
+    *,
+    produce: Callable[[str], Module] | None = None,
+    statement: Callable[[], dict[str, Any]] = dict,
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: Tell | None = None,
+) -> None:
+    """Write an adapter.
+
+    Parameters
+    ----------
+    target : path
+        A folder, or for a format of one file a ``.safetensors`` file.
+    writer : Writer
+        Knows the format and the outline of every module.
+    produce : callable, optional
+        Gives a module by its name, as outlined; called from several threads. By default the outline
+        itself is the module.
+    statement : callable
+        Asked at the end for what the adapter states about itself.
+    overwrite : bool
+        Replace what is there.
+    workers : int, optional
+        Modules in flight at once; one per core by default.
+    progress : callable, optional
+        Called with (done, total, name).
+
+    Notes
+    -----
+    Holds a few modules at a time (the experts of one parameter together).
+    """
+    target = Path(target)
+    produce = produce or writer.adapter.modules.__getitem__
+    if writer.folder:
+        with OutputFolder(target, overwrite=overwrite, marker=writer.marker) as staging:
+            write_into(staging, writer, produce, statement, workers, progress)
+        return
+    if target.is_dir() or target.suffix != ".safetensors":
+        raise OutputError(str(target), "expected a file name that ends in .safetensors", "Name a file")
+    if target.exists() and not overwrite:
+        raise OutputError(
+            str(target), "is there already", "Give another path, or allow it to be replaced (--overwrite)"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    (plan,) = writer.files()
+    _write_file(target, plan, writer, produce, workers, progress)
+    said = statement()
+    if said:
+        write_json(statement_beside(target), said)
+    else:
+        statement_beside(target).unlink(missing_ok=True)  # of the file that was there
+
+
+def write_into(
+    folder: Path,
+    writer: Writer,
+    produce: Callable[[str], Module],
+    statement: Callable[[], dict[str, Any]],
+    workers: int | None = None,
+    progress: Tell | None = None,
+) -> None:
+    """Write an adapter's files into a folder that is there; see `write_adapter`."""
+    for plan in writer.files():
+        (folder / plan.path).parent.mkdir(parents=True, exist_ok=True)
+        _write_file(folder / plan.path, plan, writer, produce, workers, progress)
+    writer.finish(folder, statement())
+
+
+def statement_beside(file: Path) -> Path:
+    """Return where an adapter of one file keeps its statement."""
+    return file.with_name(f"{file.stem}.eckart.json")
+
+
+def _write_file(
+    path: Path,
+    plan: FilePlan,
+    writer: Writer,
+    produce: Callable[[str], Module],
+    workers: int | None,
+    progress: Tell | None,
+) -> None:
+    modules = writer.adapter.modules
+    outline: dict[str, Array] = dict(plan.fixed)
+    for group in plan.groups:
+        outline |= writer.tensors([modules[name] for name in group])
+
+    def build(group: list[str]) -> list[str]:
+        for key, array in writer.tensors([produce(name) for name in group]).items():
+            put(key, array)
+        return group
+
+    with stream_safetensors(path, outline, plan.metadata) as put:
+        for key, array in plan.fixed.items():
+            put(key, array)
+        for done, group in enumerate(in_order_of_arrival(build, plan.groups, workers), 1):
+            if progress is not None:
+                progress(done, len(plan.groups), group[0])
+
+
+def in_order_of_arrival(
+    work: Callable[[T], R], items: Iterable[T], workers: int | None = None, threads: int | None = 1
+) -> Iterable[R]:
+    """Run work on items in threads, a few ahead, and yield results as they come.
+
+    Notes
+    -----
+    Thin factors do not fill a core's caches, let alone two cores: each worker has one BLAS thread.
+    """
+    count = workers or os.cpu_count() or 1
+    limits: AbstractContextManager[Any] = (
+        threadpool_limits(threads, user_api="blas") if threads else nullcontext()
+    )
+    waiting: set[Future[R]] = set()
+    with limits, ThreadPoolExecutor(count) as pool:
+        try:
+            for item in items:
+                waiting.add(pool.submit(work, item))
+                if len(waiting) >= AHEAD * count:
+                    ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in ready)
+            while waiting:
+                ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in ready)
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,164 @@
+"""Which tensor of a base model each module of an adapter updates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from eckart.adapter.adapter import Adapter, Module
+from eckart.adapter.experts import (
+    FUSED_ON_LOADING,
+    fuse_experts,
+    is_split,
+    split_experts,
+)
+from eckart.checkpoint import Checkpoint, TensorInfo
+from eckart.checkpoint.kinds import TRANSPOSED_EXPERTS, kind_of, tied_head
+from eckart.checkpoint.prefix import find_prefix
+
+
+@dataclass(frozen=True)
+class Target:
+    """The place of one update: a tensor, and the expert of it."""
+
+    tensor: str
+    expert: int | None = None
+
+
+@dataclass
+class Targets:
+    """An adapter seen from a base: its modules in the base's layout, and where each goes.
+
+    Parameters
+    ----------
+    adapter : Adapter
+        Its modules oriented as the base stores them, experts split or fused as there.
+    places : dict of str to Target
+        By module name.
+    missing : dict of str to str
+        Modules that have no place, and why.
+    tied : dict of str to str
+        Modules whose weight is another's, and whose.
+    skipped : tuple of str
+        Modules of other models of a pipeline.
+    prefix : str
+        What the base has before the adapter's names (or, with a minus, the adapter before the base's).
+    """
+
+    adapter: Adapter
+    places: dict[str, Target] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    tied: dict[str, str] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
+    prefix: str = ""
+
+    @classmethod
+    def find(cls, adapter: Adapter, base: Checkpoint) -> Targets:
+        """Match the modules of an adapter with the tensors of a base by name, then check shapes."""
+        modules = experts_as_in(adapter.modules, base)
+        skipped: tuple[str, ...] = ()
+        if adapter.components:
+            ours, modules = _one_component(modules, adapter.components, base)
+            skipped = tuple(ours)
+        rename, prefix = _renaming(modules, base)
+        found = cls(replace(adapter, modules={}), skipped=skipped, prefix=prefix)
+        head = tied_head(base.names(), base.config)
+        for name, module in modules.items():
+            path = rename(name)
+            target = (
+                Target(f"{path}.weight")
+                if module.expert is None
+                else Target(rename(module.expert[0]), module.expert[1])
+            )
+            if target.tensor not in base:
+                if head is not None and (path == head or name == head):
+                    found.tied[name] = "the input embedding"
+                    found.adapter.modules[name] = module
+                else:
+                    found.missing[name] = f"the base has no {target.tensor}"
+                continue
+            turned = _turned(module, base, target)
+            if turned is None:
+                shape = " x ".join(map(str, base.info(target.tensor).shape))
+                rows, columns = module.shape
+                found.missing[name] = f"its factors make {rows} x {columns}, the base holds {shape}"
+                continue
+            found.adapter.modules[name] = turned
+            found.places[name] = target
+        return found
+
+
+def experts_as_in(modules: Mapping[str, Module], base: Checkpoint) -> dict[str, Module]:
+    """Lay the experts out as the base's files do."""
+    fused = any(m.expert is not None for m in modules.values())
+    split = any(is_split(name) for name in modules)
+    base_split = any(is_split(name.removesuffix(".weight")) for name in base.tensors)
+    if fused and base_split:
+        return split_experts(modules, base.config)
+    if split and not base_split and base.config.get("model_type") in FUSED_ON_LOADING:
+        return fuse_experts(modules, base.config)
+    return dict(modules)
+
+
+def _one_component(
+    modules: Mapping[str, Module], components: tuple[str, ...], base: Checkpoint
+) -> tuple[list[str], dict[str, Module]]:
+    """Keep the modules of the component that the base is; return the others' names too."""
+    hits = {
+        part: sum(
+            name.startswith(f"{part}.") and f"{name[len(part) + 1 :]}.weight" in base for name in modules
+        )
+        for part in components
+    }
+    best = max(hits, key=lambda part: hits[part])
+    kept = {name: m for name, m in modules.items() if name.startswith(f"{best}.")}
+    return [name for name in modules if name not in kept], kept
+
+
+def _renaming(modules: Mapping[str, Module], base: Checkpoint):  # type: ignore[no-untyped-def]
+    """Return how a module's name is spelt in the base, and the prefix that makes the difference."""
+    names = {(m.expert[0] if m.expert else f"{name}.weight") for name, m in modules.items()}
+    ours = {n: _nameless(n) for n in names if n not in base}
+    theirs = {n: _nameless(n) for n in base.tensors if n not in names}
+    prefix, in_base = find_prefix(theirs, ours)
+
+    def rename(name: str) -> str:
+        if not prefix or name in base or f"{name}.weight" in base:
+            return name
+        return prefix + name if in_base else name.removeprefix(prefix)
+
+    return rename, prefix if in_base else f"-{prefix}" if prefix else ""
+
+
+def _nameless(name: str) -> TensorInfo:
+    """Return an entry that agrees with any other in shape: names alone are compared."""
+    from pathlib import Path
+
+    return TensorInfo(name, "F32", (), Path(), 0, 0)
+
+
+def _turned(module: Module, base: Checkpoint, target: Target) -> Module | None:
+    """Return the module as its weight is stored; None if the shapes do not fit."""
+    info = base.info(target.tensor)
+    shape = info.shape[1:] if target.expert is not None else info.shape
+    if target.expert is not None and (len(info.shape) != 3 or target.expert >= info.shape[0]):
+        return None
+    kind = module.kind
+    if target.expert is not None:
+        transposed = str(base.config.get("model_type")) in TRANSPOSED_EXPERTS
+        kind = "expert_transposed" if transposed else "expert"
+    elif kind == "linear" and kind_of(target.tensor, info.shape, base.config) == "conv1d":
+        kind = "conv1d"
+    turned = module if kind == module.kind else _reoriented(module, kind)
+    rows, *rest = shape if shape else (0,)
+    columns = 1
+    for size in rest:
+        columns *= size
+    return turned if turned.shape == (rows, columns) else None
+
+
+def _reoriented(module: Module, kind: str) -> Module:
+    same = (kind in ("conv1d", "embedding", "expert_transposed")) == (
+        module.kind in ("conv1d", "embedding", "expert_transposed")
+    )
+    return replace(module, kind=kind) if same else module.transposed(kind)

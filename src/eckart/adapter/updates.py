@@ -1,0 +1,178 @@
+"""Updates: where the low-rank matrices of a new adapter come from, one module at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eckart.adapter.adapter import Adapter, Module
+from eckart.errors import AdapterError, UsageError
+from eckart.linalg import LowRank, Spectrum
+from eckart.linalg.goal import is_number
+from eckart.linalg.routes.product import ProductCore
+
+Floats = NDArray[np.float64]
+
+
+class Core(Protocol):
+    """What is kept of an update between choosing its rank and cutting it."""
+
+    @property
+    def spectrum(self) -> Spectrum:
+        """All its singular values that are not zero."""
+
+
+class Updates(Protocol):
+    """Updates by module name."""
+
+    @property
+    def like(self) -> Mapping[str, Module]:
+        """The modules as they are in shape and kind."""
+
+    @property
+    def sources(self) -> list[dict[str, Any]]:
+        """What they are made of, for the statement."""
+
+    def core(self, name: str) -> Core:
+        """Factor one update."""
+
+    def cut(self, name: str, core: Any, rank: int) -> LowRank:
+        """Return its leading components; asked once for every module, after all ranks are chosen."""
+
+    def bias(self, name: str) -> Floats | None:
+        """Return the update of the module's bias."""
+
+    def release(self) -> None:
+        """Give back memory of files that were read."""
+
+
+class WeightedSum:
+    """The sum of adapters, each times its weight, exactly: factors side by side.
+
+    Parameters
+    ----------
+    adapters : sequence of Adapter
+    weights : sequence of float, optional
+        1 for each by default; negative ones subtract.
+
+    Raises
+    ------
+    AdapterError
+        If two adapters give one module different shapes.
+
+    Notes
+    -----
+    sum_i w_i s_i B_i A_i = [w_1 s_1 B_1, w_2 s_2 B_2, ...] [A_1; A_2; ...]. Ranks, targets, alphas and
+    rsLoRA may differ; nothing but rounding in float64 is lost, and no B A is formed.
+    """
+
+    def __init__(self, adapters: Sequence[Adapter], weights: Sequence[float] | None = None) -> None:
+        weights = [1.0] * len(adapters) if weights is None else list(weights)
+        check_weights(adapters, weights)
+        self.adapters, self.weights = list(adapters), weights
+        self.like = common_modules(adapters)
+        self.sources = describe(adapters, weights)
+
+    def parts(self, name: str) -> list[tuple[float, Module]]:
+        """Return the weighted modules of that name, in the orientation of the first."""
+        found = [
+            (weight, adapter.modules[name])
+            for adapter, weight in zip(self.adapters, self.weights, strict=True)
+            if name in adapter.modules and weight
+        ]
+        return [(weight, oriented(module, self.like[name])) for weight, module in found]
+
+    def factors(self, name: str) -> tuple[Floats, Floats]:
+        """Return B (m, sum of ranks) and A (sum of ranks, n) in float64."""
+        lefts, rights = [], []
+        for weight, module in self.parts(name):
+            left, right = module.product()
+            lefts.append(left * weight)
+            rights.append(right)
+        if not lefts:
+            m, n = self.like[name].shape
+            return np.zeros((m, 0)), np.zeros((0, n))
+        return np.concatenate(lefts, axis=1), np.concatenate(rights, axis=0)
+
+    def core(self, name: str) -> ProductCore:
+        return ProductCore.of(*self.factors(name))
+
+    def cut(self, name: str, core: ProductCore, rank: int) -> LowRank:
+        return core.cut(*self.factors(name), rank)
+
+    def bias(self, name: str) -> Floats | None:
+        return summed_bias(self.parts(name))
+
+    def release(self) -> None:
+        for adapter in self.adapters:
+            adapter.release()
+
+
+def summed_bias(parts: Sequence[tuple[float, Module]]) -> Floats | None:
+    """Return the weighted sum of the biases' updates; PEFT scales a bias as it scales B A."""
+    biases = [weight * m.scale * m.bias.astype(np.float64) for weight, m in parts if m.bias is not None]
+    return np.sum(biases, axis=0) if biases else None
+
+
+def oriented(module: Module, like: Module) -> Module:
+    """Return a module in the orientation of another of the same name."""
+    return module if module.kind == like.kind else module.transposed(like.kind)
+
+
+def common_modules(adapters: Sequence[Adapter]) -> dict[str, Module]:
+    """Return every module of some adapter by name, as the first that has it gives it."""
+    modules: dict[str, Module] = {}
+    for adapter in adapters:
+        for name, module in adapter.modules.items():
+            seen = modules.setdefault(name, module)
+            if (seen.shape, seen.window) != (oriented(module, seen).shape, module.window):
+                raise AdapterError(
+                    f"{adapter.path}: {name}",
+                    f"updates a weight of shape {module.shape}, and an adapter before it {seen.shape}",
+                    "Combine adapters that were made for one base",
+                )
+    return modules
+
+
+def check_weights(adapters: Sequence[Adapter], weights: Sequence[float]) -> None:
+    """Raise if weights are not one finite number for each adapter."""
+    for weight in weights:
+        if not is_number(weight):
+            raise UsageError(f"weights={list(weights)!r}", f"expected finite numbers, found {weight!r}")
+    if len(weights) != len(adapters):
+        raise UsageError("weights", f"expected one for each of {len(adapters)} adapters, got {len(weights)}")
+    if not any(weights):
+        raise UsageError("weights", "are all 0, so that nothing is left")
+
+
+def describe(adapters: Sequence[Adapter], weights: Sequence[float]) -> list[dict[str, Any]]:
+    """Say what a new adapter is made of, for its statement."""
+    return [
+        {"adapter": str(a.path or "in memory"), "weight": float(w), "parameters": a.parameters}
+        for a, w in zip(adapters, weights, strict=True)
+    ]
+
+
+def common_dense(adapters: Sequence[Adapter]) -> dict[str, Any]:
+    """Return the whole tensors of several adapters; refuse two that differ."""
+    dense: dict[str, Any] = {}
+    for adapter in adapters:
+        for name, array in adapter.dense.items():
+            if name in dense and not np.array_equal(dense[name], array):
+                raise AdapterError(
+                    f"{adapter.path}: {name}",
+                    "is saved whole in two adapters, and differs; whole tensors cannot be added",
+                    "Merge one of them into the base first, or leave out its modules_to_save",
+                )
+            dense[name] = array
+    return dense
+
+
+def with_modules(adapter: Adapter, modules: Mapping[str, Module], path: Path | None = None) -> Adapter:
+    """Return an adapter that is like another, with other modules."""
+    return replace(adapter, modules=dict(modules), statement={}, path=path)

@@ -1,0 +1,96 @@
+"""`eckart resize`: adapters cut to other ranks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eckart.adapter.collection import adapters_in
+from eckart.adapter.combine import Combined
+from eckart.adapter.resize import Resized, resize_to
+from eckart.cli import console
+from eckart.cli import options as opt
+
+
+def resize(
+    adapter: Annotated[Path, typer.Argument(help="An adapter, or a folder of adapters.", show_default=False)],
+    out: Annotated[
+        Path, typer.Argument(help="Folder (PEFT) or .safetensors file to make.", show_default=False)
+    ],
+    rank: opt.Rank = None,
+    energy: opt.Energy = None,
+    error: opt.Error = None,
+    ratio: opt.Ratio = None,
+    knee: opt.Knee = False,
+    noise_floor: opt.NoiseFloor = False,
+    budget: opt.BudgetText = None,
+    min_rank: opt.MinRank = 0,
+    max_rank: opt.MaxRank = None,
+    multiple_of: opt.MultipleOf = 1,
+    uniform: opt.Uniform = False,
+    include: opt.Include = None,
+    exclude: opt.Exclude = None,
+    consumers: opt.For = None,
+    base: opt.BaseOf = None,
+    dtype: opt.Dtype = None,
+    format: opt.Format = None,
+    workers: opt.Workers = None,
+    overwrite: opt.Overwrite = False,
+    quiet: opt.Quiet = False,
+    json: opt.Json = False,
+) -> None:
+    """Cut an adapter to other ranks, exactly, and state what that leaves out.
+
+    Works on the factors: B A is never formed. A rank over the adapter's own changes nothing but the
+    layout, so that **--rank 999 --for vllm** only arranges it.
+
+    Examples: **eckart resize adapter/ small/ --energy 0.99** ·
+    **eckart resize adapter/ served/ --rank 16 --for vllm,llama.cpp**
+    """
+    rule = opt.rule_of(locals())
+    done: list[Resized] = []
+    for source, target in adapters_in(adapter, out):
+        with console.count_bar(quiet, f"resizing {source.name}") as bar:
+            done.append(
+                resize_to(
+                    source, target, rule=rule, dtype=dtype, format=format, consumers=consumers or "",
+                    base=base, overwrite=overwrite, workers=workers, progress=bar,
+                )
+            )  # fmt: skip
+    for result in done:
+        for note in result.notes:
+            console.say(f"note: {note}", quiet)
+    if json:
+        said = [{"adapter": str(r.path), "notes": list(r.notes), **r.statement} for r in done]
+        console.print_json(said[0] if len(said) == 1 and adapter == source else said)
+        return
+    for result in done:
+        print_recut(result)
+
+
+def print_recut(done: Resized | Combined) -> None:
+    """Print what was written, and what the cut left out."""
+    said, out = done.statement, console.out()
+    modules = done.recut.outlines.values()
+    ranks = sorted(m.rank for m in modules)
+    spread = f"rank {ranks[0]}" if ranks[0] == ranks[-1] else f"ranks {ranks[0]} to {ranks[-1]}"
+    before = sum(source["parameters"] for source in said["of"])
+    out.print(
+        f"{done.path}: {len(ranks)} modules, {spread}, {said['parameters']:,} parameters "
+        f"(of {before:,}), {said['dtype']}\nerror {said['error']:.3g} of the update",
+        markup=False,
+    )
+    if said["left_out"]:
+        out.print(
+            f"left out: {len(said['left_out'])} modules, {', '.join(said['left_out'][:3])}", markup=False
+        )
+    layout = said["layout"]
+    if layout:
+        words = f"laid out for {', '.join(layout['for'])}"
+        if layout["bytes_of_zeros"]:
+            words += f", at the cost of {console.size(layout['bytes_of_zeros'])} of zeros"
+        out.print(words, markup=False)
+        for name, option in layout["options"].items():
+            out.print(f"start {name} with {option}", markup=False)
