@@ -128,6 +128,13 @@ class Module:
         )
 
 
+def listed(tensors: Mapping[str, Any]) -> str:
+    """Return how many tensors there are, and the first few names."""
+    keys = list(tensors)
+    shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+    return f"{len(keys)} {'tensor' if len(keys) == 1 else 'tensors'} ({shown})"
+
+
 def expert_name(parameter: str, number: int) -> str:
     """Return the name of one expert of a fused parameter."""
     return f"{parameter}[{number}]"
@@ -197,6 +204,12 @@ class Adapter:
 
     def __len__(self) -> int:
         return len(self.modules)
+
+    def note_left_out(self, format: str) -> None:
+        """Note the tensors that another format has no place for."""
+        note = f"{listed(self.unknown)} left out, since the format of {format} has no place for them"
+        if self.unknown and note not in self.notes:
+            self.notes.append(note)
 
     def release(self) -> None:
         """Give back the memory of the mapped pages that were read; the arrays stay valid."""

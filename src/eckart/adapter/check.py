@@ -82,7 +82,7 @@ class CheckReport:
         return all(v.right for v in self.verdicts) and not self.base_problems
 
 
-def check(adapter: Adapter, consumers: Wish, base: Checkpoint | None = None) -> CheckReport:
+def check_adapter(adapter: Adapter, consumers: Wish, base: Checkpoint | None = None) -> CheckReport:
     """Apply the rules of consumers to an adapter.
 
     Parameters
@@ -125,7 +125,8 @@ def computed_scale(module: Module, consumer: Consumer, config: Mapping[str, Any]
             return module.scale / math.sqrt(module.rank)
         return module.scale
     if consumer.scale == "file":
-        return 1.0 if module.alpha is None else module.alpha / module.rank
+        unread = module.alpha is None or (config.get("alpha_in_metadata") and not consumer.metadata)
+        return 1.0 if unread or module.alpha is None else module.alpha / module.rank
     alpha, rank = float(config.get("lora_alpha") or 0), int(config.get("r") or 1)
     if consumer.scale == "tensor":
         return alpha / module.rank
@@ -258,6 +259,13 @@ def _uneven_experts(adapter: Adapter) -> Iterator[Problem]:
 
 
 def _scale_problems(adapter: Adapter, consumer: Consumer, again: str) -> Iterator[Problem]:
+    alphas = {m.alpha for m in adapter}
+    if adapter.format in consumer.one_alpha_in and len(alphas) > 1:
+        yield Problem(
+            "wrong", "alpha",
+            f"{consumer.title} mixes up the alphas of a {adapter.format} file where they differ",
+            f"eckart convert --to {consumer.formats[0]}",
+        )  # fmt: skip
     off: dict[str, float] = {}
     for m in adapter:
         ratio = computed_scale(m, consumer, adapter.config) / m.scale

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from eckart.adapter.formats.peftconfig import CONFIG
+from eckart.adapter.formats.pipeline import PIPELINE
 from eckart.errors import AdapterError
 
 
@@ -34,7 +35,3 @@ def adapters_in(path: Path, out: Path) -> Iterator[tuple[Path, Path]]:
         return
     for entry in folders + files:
         yield entry, out / entry.name
-
-
-# Names of a pipeline's models: a folder of these is one adapter.
-PIPELINE = frozenset({"unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3"})

@@ -29,6 +29,10 @@ class Consumer:
         ``lora_alpha / r`` of the configuration, for every module. ``tensor``: ``lora_alpha`` of the
         configuration over the rank of the tensor. ``file``: the alpha stored beside the tensors over
         their rank, and 1 where there is none.
+    metadata : bool
+        Whether an alpha in the file's metadata is read too (``lora_adapter_metadata`` of diffusers).
+    one_alpha_in : tuple of str
+        Formats that it reads right only where all modules have one alpha.
     rslora : bool
         Whether ``use_rslora`` is honoured.
     one_rank : bool
@@ -58,6 +62,8 @@ class Consumer:
     source: str
     formats: tuple[str, ...] = ("peft",)
     scale: Scale = "module"
+    metadata: bool = False
+    one_alpha_in: tuple[str, ...] = ()
     rslora: bool = True
     one_rank: bool = False
     ranks: tuple[int, ...] = ()
@@ -163,6 +169,8 @@ CONSUMERS: dict[str, Consumer] = {
             "huggingface/diffusers 0.42.1: loaders/peft.py, lora_conversion_utils.py, pull request 14409",
             formats=("diffusers", "kohya"),
             scale="file",
+            metadata=True,
+            one_alpha_in=("kohya",),
             whole="drops",
             experts="neither",
         ),

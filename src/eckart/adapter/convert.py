@@ -10,7 +10,7 @@ from eckart.adapter.experts import even_scales, fuse_experts, split_experts
 from eckart.adapter.formats import FORMATS, load_adapter, save_adapter
 from eckart.adapter.resize import refuse_same_place
 from eckart.checkpoint import Checkpoint
-from eckart.errors import AdapterError, UsageError
+from eckart.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,11 @@ def convert(
     if to not in FORMATS:
         raise UsageError(f"--to {to}", f"expected one of {', '.join(FORMATS)}")
     refuse_same_place(out, [loaded])
-    notes = list(loaded.notes)
-    if loaded.unknown and to != loaded.format:
-        names = ", ".join(list(loaded.unknown)[:4])
-        notes.append(f"{len(loaded.unknown)} tensors are no part of a LoRA and stay behind: {names}")
-    result = replace(loaded, statement={}, unknown=loaded.unknown if to == loaded.format else {})
+    result = replace(loaded, statement={}, notes=[])
     if experts is not None:
         result = replace(result, modules=_with_experts(result, experts, base))
     save_adapter(result, out, to, overwrite=overwrite)
-    return Converted(Path(out), loaded.format, len(result), tuple(notes))
+    return Converted(Path(out), loaded.format, len(result), tuple(loaded.notes + result.notes))
 
 
 def _with_experts(adapter: Adapter, experts: str, base: str | Path | None):  # type: ignore[no-untyped-def]
@@ -72,6 +68,3 @@ def _with_experts(adapter: Adapter, experts: str, base: str | Path | None):  # t
     if experts == "fused":
         return even_scales(fuse_experts(adapter.modules, config))
     raise UsageError(f"--experts {experts}", "expected fused or split")
-
-
-__all__ = ["AdapterError", "Converted", "convert"]

@@ -167,6 +167,14 @@ class Recut:
         chosen = format or self.layout.format or written_format(target)
         if self.layout.consumers and chosen not in self.layout.formats:
             raise UsageError(f"--format {chosen}", f"is not read by all of them; {self.layout.formats} are")
+        for consumer in self.layout.consumers:
+            varied = len({m.rank for m in target}) > 1  # alpha = r, so that alphas vary as ranks do
+            if chosen in consumer.one_alpha_in and varied:
+                best = consumer.formats[0]
+                raise UsageError(
+                    f"--format {chosen}", f"with ranks that vary is read wrong by {consumer.title}",
+                    f"Write --format {best}, or --uniform",
+                )  # fmt: skip
         writer = make_writer(target, chosen)
         write_adapter(out, writer, produce=self.module, statement=self.statement, **how)
 

@@ -38,9 +38,9 @@ def stored_error(update: LowRank, module: Module) -> float:
     -----
     ||dW - L R||^2 = ||dW - D||^2 + ||D - L R||^2 + 2 <dW - D, D - L R>. The first term is the
     tail; the second follows from the factors alone, as the norm of the rank-2r matrix
-    [dL, L] [R0; dR] through its 2r x 2r Gram matrices, to about 1e-6 of itself. The last is left out: dW - D is
-    orthogonal to the columns of U, so only the product of two roundings meets it, below 1e-5 of the
-    result; `eckart verify` measures the whole from the files.
+    [dL, L] [R0; dR] through its 2r x 2r Gram matrices, to about 1e-6 of itself. The last is left out:
+    dW - D is orthogonal to the columns of U, so only the product of two roundings meets it, below 1e-5
+    of the result; `eckart verify` measures the whole from the files.
     """
     left, right = module.float_factors()
     if not update.rank:

@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from eckart.adapter import load_adapter
-from eckart.adapter.check import CheckReport
-from eckart.adapter.check import check as check_adapter
+from eckart.adapter.check import CheckReport, check_adapter
 from eckart.adapter.compare import Comparison, compare
 from eckart.checkpoint import Checkpoint
 from eckart.cli import console

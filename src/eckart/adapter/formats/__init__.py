@@ -15,7 +15,7 @@ from eckart.adapter.formats.outline import Writer
 from eckart.adapter.formats.pairs import refuse_other_kinds
 from eckart.adapter.formats.peft import PREFIX, WEIGHTS, PeftWriter, read_peft
 from eckart.adapter.formats.peftconfig import CONFIG
-from eckart.adapter.formats.pipeline import PipelineWriter, read_pipeline
+from eckart.adapter.formats.pipeline import PIPELINE, PipelineWriter, read_pipeline
 from eckart.adapter.formats.write import write_adapter
 from eckart.checkpoint.locate import check_link
 from eckart.errors import AdapterError, UsageError
@@ -56,7 +56,7 @@ def load_adapter(path: str | Path) -> Adapter:
         if (given / CONFIG).is_file():
             check_link(given, given / WEIGHTS)
             return read_peft(given)
-        if any((folder / CONFIG).is_file() for folder in given.iterdir() if folder.is_dir()):
+        if any((given / part / CONFIG).is_file() for part in PIPELINE):
             return read_pipeline(given)
         files = sorted(given.glob("*.safetensors"))
         if len(files) != 1:

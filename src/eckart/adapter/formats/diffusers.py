@@ -114,6 +114,8 @@ def _read(
     used = {key for keys_of in halves.values() for key in keys_of.values()} | set(alphas.values())
     adapter.unknown = {key: file.raw(key) for key in file.keys if key not in used}
     adapter.config = {"keys": keys} if keys else {}
+    if not alphas and any(configs.values()):
+        adapter.config["alpha_in_metadata"] = True
     return finish_reading(adapter, file)
 
 

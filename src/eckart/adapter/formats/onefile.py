@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from typing import Any
 
-from eckart.adapter.adapter import Adapter, Array, Module
+from eckart.adapter.adapter import Adapter, Array, Module, listed
 from eckart.adapter.formats.file import AdapterFile
 from eckart.adapter.formats.names import split_component
 from eckart.adapter.formats.pairs import refuse_other_kinds
@@ -57,7 +56,7 @@ def finish_reading(adapter: Adapter, file: AdapterFile) -> Adapter:
         check_link(beside.parent, beside)
         adapter.statement = read_statement(beside)
     if adapter.unknown:
-        adapter.notes.append(f"{_listed(adapter.unknown)} not part of a low-rank update, kept as found")
+        adapter.notes.append(f"{listed(adapter.unknown)} not part of a low-rank update, kept as found")
     return adapter
 
 
@@ -116,22 +115,8 @@ def kept_unknown(adapter: Adapter, format: str) -> dict[str, Array]:
     """Return the tensors that are written as found; those of other formats stay out, which is noted."""
     if adapter.format == format:
         return adapter.unknown
-    note_left_out(adapter, format)
+    adapter.note_left_out(format)
     return {}
-
-
-def note_left_out(adapter: Adapter, format: str) -> None:
-    """Note the tensors that another format has no place for."""
-    if adapter.unknown:
-        note = f"{_listed(adapter.unknown)} left out, since the format of {format} has no place for them"
-        if note not in adapter.notes:
-            adapter.notes.append(note)
-
-
-def _listed(tensors: dict[str, Any]) -> str:
-    keys = list(tensors)
-    shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
-    return f"{len(keys)} {'tensor' if len(keys) == 1 else 'tensors'} ({shown})"
 
 
 def alpha_of(module: Module) -> float:

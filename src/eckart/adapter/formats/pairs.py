@@ -28,7 +28,7 @@ def refuse_other_kinds(path: object, keys: Iterable[str]) -> None:
     """Raise if a key belongs to an adapter that is not a plain low-rank product."""
     for key in keys:
         for part, kind in OTHER_KINDS.items():
-            if part in key:
+            if any(piece.startswith(part) for piece in key.split(".")):
                 raise AdapterError(
                     f"{path}: {key}",
                     f"belongs to {kind}, which is not a plain low-rank product and is not handled",

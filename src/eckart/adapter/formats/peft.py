@@ -167,7 +167,9 @@ class PeftWriter:
     folder = True
 
     def __init__(self, adapter: Adapter, **about: Any) -> None:
-        self.adapter = _even_experts(adapter)
+        if adapter.format != "peft" and not adapter.components:
+            adapter.note_left_out("peft")
+        self.adapter = _with_all_biases(_even_experts(adapter))
         self.about = about
         self.depth = nesting(self.adapter.modules)
         self.ranks = {name: group[0].rank for name, group in by_parameter(self.adapter.modules).items()}
@@ -193,8 +195,9 @@ class PeftWriter:
             tensors = {f"{key}.lora_embedding_A": A, f"{key}.lora_embedding_B": B}
         else:
             tensors = {f"{key}.lora_A.weight": A, f"{key}.lora_B.weight": B}
-        if m.bias is not None:
-            tensors[f"{key}.lora_B.bias"] = m.bias
+        bias = self.adapter.modules[m.name].bias if m.bias is None else m.bias
+        if bias is not None:
+            tensors[f"{key}.lora_B.bias"] = bias
         return tensors
 
     def _stacked(self, parameter: str, experts: Sequence[Module]) -> dict[str, Array]:
@@ -228,6 +231,22 @@ def _even_experts(adapter: Adapter) -> Adapter:
         for m in group:
             modules[m.name] = replace(m.of_rank(rank, m.dtype), scale=m.scale)
     return replace(adapter, modules=modules)
+
+
+def _with_all_biases(adapter: Adapter) -> Adapter:
+    """Give every module a bias if any has one: PEFT's ``lora_bias`` is for all or none.
+
+    PEFT merges such an adapter only where every adapted layer of the base has a bias of its own.
+    """
+    if all(m.bias is None for m in adapter):
+        return adapter
+    return replace(
+        adapter,
+        modules={
+            name: replace(m, bias=np.zeros(m.BA[0].shape[0], m.dtype)) if m.bias is None else m
+            for name, m in adapter.modules.items()
+        },
+    )
 
 
 def task_type(config: dict[str, Any]) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from eckart.adapter.adapter import Adapter, Array, Module
 from eckart.adapter.formats.names import is_component, split_component
-from eckart.adapter.formats.onefile import note_left_out, refuse_number
+from eckart.adapter.formats.onefile import refuse_number
 from eckart.adapter.formats.outline import FilePlan
 from eckart.adapter.formats.peft import WEIGHTS, PeftWriter, read_peft, read_statement
 from eckart.adapter.formats.peftconfig import CONFIG
@@ -19,6 +19,9 @@ from eckart.checkpoint.locate import check_link
 from eckart.errors import AdapterError
 
 T = TypeVar("T")
+
+# Names of a pipeline's models: a folder with one of these is one adapter, not a collection of several.
+PIPELINE = frozenset({"unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3"})
 
 
 def read_pipeline(path: str | Path) -> Adapter:
@@ -85,7 +88,7 @@ class PipelineWriter:
             refuse_number(name, adapter)
         was_peft = adapter.format == "peft"
         if not was_peft:
-            note_left_out(adapter, "peft")
+            adapter.note_left_out("peft")
         self.writers = {}
         for component in adapter.components:
             modules = {
