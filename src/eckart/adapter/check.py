@@ -53,7 +53,8 @@ class Verdict:
     consumer : Consumer
     problems : tuple of Problem
     error : float or None
-        ||intended - computed||_F / ||intended||_F over all modules; None if it refuses to load.
+        ||intended - computed||_F / ||intended||_F over all modules; None if it refuses to load, or if
+        what it computes is not known.
     options : str
         What it has to be started with.
     """
@@ -62,6 +63,11 @@ class Verdict:
     problems: tuple[Problem, ...]
     error: float | None
     options: str
+
+    @property
+    def refused(self) -> bool:
+        """Whether it does not load at all."""
+        return any(p.severity == "refused" for p in self.problems)
 
     @property
     def right(self) -> bool:
@@ -137,7 +143,7 @@ def _verdict(
     adapter: Adapter, consumer: Consumer, energies: Mapping[str, float], shapes: Mapping[str, tuple[int, int]]
 ) -> Verdict:
     problems = list(_problems(adapter, consumer, shapes))
-    if any(p.severity == "refused" for p in problems):
+    if any(p.severity == "refused" or p.where == "alpha" for p in problems):
         return Verdict(consumer, tuple(problems), None, "")
     gone = _dropped(adapter, consumer, shapes)
     missed = 0.0

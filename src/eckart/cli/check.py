@@ -62,7 +62,7 @@ def check(
 def _print(report: CheckReport, comparison: Comparison | None) -> None:
     rows = []
     for v in report.verdicts:
-        error = "does not load" if v.error is None else f"{v.error:.3g}"
+        error = "does not load" if v.refused else "not known" if v.error is None else f"{v.error:.3g}"
         rows.append([v.consumer.title, "yes" if v.right else "NO", error, v.options or None])
     if rows:
         console.print_table(["program", "right", "error of its update", "start it with"], rows)
