@@ -12,6 +12,12 @@ ENERGY_OVER_FULL = {  # svd(A, energy=0.9) with its factors, against a full SVD
 NEVER_SLOWER = 1.0  # the same on every other spectrum of the table
 VALUES_OVER_FULL = 1 / 0.45  # spectrum(A), which answers any energy exactly, against a full SVD
 
+# Adapters.
+RESIZE_OVER_DENSE = 500.0  # a rank-128 module, 5120 x 5120: the SVD of the formed product over ours
+RESIZE_FLOOR = 4.0  # a rank-64 adapter of a 7B model: seconds over those of its bytes and its QRs
+RESIZE_MODULES = 16.0  # its memory, in modules: two workers, two groups ahead, and the work of each
+COMBINE_OVER_PEFT = 50.0  # four adapters: PEFT's add_weighted_adapter("svd") over ours
+
 # Whole processes.
 EXTRACT = {4096: 40.0, 1024: 8.0}  # by hidden size: seconds of the rival's over ours
 PEAK_TENSORS, PEAK_BYTES = 6, 300e6  # peak memory: so many times the largest tensor in float32, and this

@@ -178,7 +178,9 @@ def _type_of(name: str) -> str:
 def _problems(
     adapter: Adapter, consumer: Consumer, shapes: Mapping[str, tuple[int, int]]
 ) -> Iterator[Problem]:
-    title, again = consumer.title, f"eckart resize ADAPTER OUT --rank R --for {consumer.name}"
+    title = consumer.title
+    rank = max((m.rank for m in adapter), default=1)
+    again = f"eckart resize {adapter.path or 'ADAPTER'} OUT --rank {rank} --for {consumer.name}"
     if adapter.format not in consumer.formats:
         to = consumer.formats[0]
         yield Problem(

@@ -158,7 +158,8 @@ class Recut:
 
     def adapter(self) -> Adapter:
         """Return the adapter in memory."""
-        modules = {name: self.module(name) for name in self.outlines}
+        made = {m.name: m for m in in_order_of_arrival(self.module, self.outlines)}
+        modules = {name: made[name] for name in self.outlines}
         return replace(self.target(), modules=modules, statement=self.statement(), files=[], path=None)
 
     def write(self, out: str | Path, format: str | None = None, **how: Any) -> None:

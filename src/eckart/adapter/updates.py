@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eckart.adapter.adapter import Adapter, Module
+from eckart.checkpoint import to_float
 from eckart.errors import AdapterError, UsageError
 from eckart.linalg import LowRank, Spectrum
 from eckart.linalg.goal import is_number
@@ -89,15 +90,17 @@ class WeightedSum:
 
     def factors(self, name: str) -> tuple[Floats, Floats]:
         """Return B (m, sum of ranks) and A (sum of ranks, n) in float64."""
-        lefts, rights = [], []
-        for weight, module in self.parts(name):
-            left, right = module.product()
-            lefts.append(left * weight)
-            rights.append(right)
-        if not lefts:
-            m, n = self.like[name].shape
-            return np.zeros((m, 0)), np.zeros((0, n))
-        return np.concatenate(lefts, axis=1), np.concatenate(rights, axis=0)
+        parts = self.parts(name)
+        m, n = self.like[name].shape
+        r = sum(module.rank for _, module in parts)
+        left, right = np.empty((m, r)), np.empty((r, n))
+        start = 0
+        for weight, module in parts:
+            place = slice(start, start + module.rank)
+            np.multiply(to_float(module.left), weight * module.scale, out=left[:, place])
+            right[place] = to_float(module.right)
+            start = place.stop
+        return left, right
 
     def core(self, name: str) -> ProductCore:
         return ProductCore.of(*self.factors(name))

@@ -17,6 +17,9 @@ Floats = NDArray[np.float64]
 # B W has the error of W times the condition of B: up to this, twelve digits of a factor are left.
 WELL_CONDITIONED = 1e4
 
+# One Cholesky factorisation of B^T B errs by eps cond(B)^2: up to this by 1e-10.
+ONE_PASS = 1e3
+
 
 def svd_of_product(B: Array, A: Array) -> LowRank:
     """Return the SVD of B A from the factors alone. Equivalent to ``numpy.linalg.svd(B @ A)``.
@@ -35,8 +38,8 @@ def svd_of_product(B: Array, A: Array) -> LowRank:
     Notes
     -----
     B = Q_B R_B and A^T = Q_A R_A, so B A = Q_B (R_B R_A^T) Q_A^T and the SVD of the r x r core does
-    it. All of it in float64, where r columns are cheap; see `ProductCore`. Each factor is
-    scaled to a largest entry near 1 first, so that 1e-30 times 1e30 is not lost on the way.
+    it. All of it in float64, where r columns are cheap; see `ProductCore`. A factor of extreme size is
+    scaled first, so that 1e-100 times 1e100 is not lost on the way.
 
     Examples
     --------
@@ -97,19 +100,15 @@ class ProductCore:
             return cls(np.zeros(0), np.zeros((r, 0)), np.zeros((r, 0)), (m, n))
         left, left_scale = _scaled(B)
         right, right_scale = _scaled(A)
-        R_B, R_A = triangle(left), triangle(right.T)
+        R_B, inverse_B = triangle(left)
+        R_A, inverse_A = triangle(right.T)
         U, s, Vh = np.linalg.svd(R_B @ R_A.T, full_matrices=False)
         keep = int(np.count_nonzero(s > np.finfo(np.float64).eps * max(m, n) * s[0]))
         values = s[:keep] * (left_scale * right_scale)
-        well = all(R.shape[0] == r and np.linalg.cond(R) < WELL_CONDITIONED for R in (R_B, R_A))
-        if not well:
+        if inverse_B is None or inverse_A is None:
             return cls(values, None, None, (m, n))
-        return cls(
-            values,
-            np.linalg.solve(R_B, U[:, :keep]) / left_scale,
-            np.linalg.solve(R_A, Vh[:keep].T) / right_scale,
-            (m, n),
-        )
+        to_left, to_right = inverse_B @ U[:, :keep], inverse_A @ Vh[:keep].T
+        return cls(values, to_left / left_scale, to_right / right_scale, (m, n))
 
     @property
     def spectrum(self) -> Spectrum:
@@ -128,30 +127,50 @@ class ProductCore:
         return LowRank(Q_B @ U[:, :rank], s, Vh[:rank] @ Q_A.T, left_out)
 
 
-def triangle(B: Floats) -> Floats:
-    """Return R of B = Q R, (min(m, r), r), without Q. Equivalent to ``numpy.linalg.qr(B, mode="r")``.
+def triangle(B: Floats) -> tuple[Floats, Floats | None]:
+    """Return R of B = Q R, (min(m, r), r), and R^-1, without Q.
+
+    Equivalent to ``numpy.linalg.qr(B, mode="r")``. The inverse is None where B is so ill-conditioned
+    that B R^-1 would not be orthonormal to twelve digits.
 
     Notes
     -----
     CholeskyQR2 (Yamamoto, Nakatsukasa, Yanagisawa, Fukaya, 2015): R_1 from the Cholesky factor of
     B^T B, R_2 from that of the Gram matrix of B R_1^-1, R = R_2 R_1. As accurate as Householder's QR
-    while cond(B) is under about 1e7, and ten times as fast on tall matrices, being matrix products.
-    Beyond that the first factor fails or is ill-conditioned, and Householder's is taken.
+    while cond(B) is under about 1e7, and ten times as fast on tall matrices, being matrix products;
+    where cond(B) is small, R_1 will do. Beyond that the first factor fails or is ill-conditioned,
+    and Householder's is taken. Conditions are bounded by ||R||_F ||R^-1||_F.
     """
     m, r = B.shape
     if m > 2 * r:
         try:
-            R_1 = np.linalg.cholesky(B.T @ B).T
-            if np.linalg.cond(R_1) < 1e6:
-                Q = B @ np.linalg.inv(R_1)
-                R: Floats = np.linalg.cholesky(Q.T @ Q).T @ R_1
-                return R
+            R = np.linalg.cholesky(B.T @ B).T
+            inverse = np.linalg.inv(R)
+            bound = _condition(R, inverse)
+            if ONE_PASS < bound < 1e6:
+                Q = B @ inverse
+                R = np.linalg.cholesky(Q.T @ Q).T @ R
+                inverse = np.linalg.inv(R)
+            if bound < 1e6:
+                return R, inverse if bound < WELL_CONDITIONED else None
         except np.linalg.LinAlgError:
             pass  # not positive definite to rounding: dependent columns
-    return np.asarray(np.linalg.qr(B, mode="r"))
+    R = np.asarray(np.linalg.qr(B, mode="r"))
+    if R.shape[0] == r and np.diag(R).all():
+        inverse = np.linalg.inv(R)
+        if _condition(R, inverse) < WELL_CONDITIONED:
+            return R, inverse
+    return R, None
+
+
+def _condition(R: Floats, inverse: Floats) -> float:
+    return float(np.linalg.norm(R) * np.linalg.norm(inverse))
 
 
 def _scaled(M: Floats) -> tuple[Floats, float]:
-    """Divide by a power of two near the largest entry, which costs no rounding."""
+    """Divide by a power of two near the norm where squares could leave float64; costs no rounding."""
+    norm = float(np.linalg.norm(M))
+    if 1e-60 < norm < 1e60:
+        return M, 1.0
     scale = power_of_two(float(np.abs(M).max(initial=0.0)))
     return M / scale, scale
