@@ -153,7 +153,7 @@ def vllm(folder: Path) -> Updates:
         if len(A) > limit and not is_fused(name):
             raise Refused(f"{name}: rank {len(A)} does not fit the buffer of {limit}")
         if is_fused(name):
-            continue  # issue 41384: the 3-D layout is skipped without a word
+            continue  # vllm-project/vllm#41384: the 3-D layout is skipped without a word
         found[name] = config["lora_alpha"] / root * product(B, A)
     return found
 
