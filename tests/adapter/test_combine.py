@@ -123,9 +123,6 @@ def test_in_memory_it_is_the_same(name, tmp_path):
     assert one.read_bytes() == other.read_bytes()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="ProductCore keeps what is above eps sigma_1, and sigma_1 is itself rounding here"
-)
 def test_an_adapter_less_itself_is_nothing(tmp_path):
     folder = made("llama").adapter
     with pytest.raises(AdapterError, match="every B A is zero"):

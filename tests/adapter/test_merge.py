@@ -13,6 +13,7 @@ from adapter.zoo import ZOO, dense, made, make_adapter, mixtral, save_base
 from cli.terminal import tree
 from eckart.adapter import load_adapter, merge
 from eckart.adapter.experts import split_experts
+from eckart.adapter.resize import resize_to
 from eckart.checkpoint import read_header, write_safetensors
 from eckart.errors import AdapterError, InputError, OutputError, UsageError
 
@@ -232,6 +233,20 @@ def test_the_base_and_the_adapter_are_never_replaced(overwrite, tmp_path):
     assert tree(tmp_path) == before
 
 
+REPLACED = pytest.mark.xfail(strict=True, reason="merge looks only at the base, and replaces the adapter")
+
+
+@pytest.mark.parametrize("overwrite", [False, pytest.param(True, marks=REPLACED)])
+def test_an_adapter_that_states_its_errors_is_not_replaced_by_its_merge(overwrite, tmp_path):
+    """Both have an eckart.json, by which a folder that may be replaced is known."""
+    animal = made("llama")
+    resize_to(animal.adapter, tmp_path / "a", rank=2)
+    before = tree(tmp_path)
+    with pytest.raises(OutputError):
+        merge(animal.base, [tmp_path / "a"], tmp_path / "a", overwrite=overwrite)
+    assert tree(tmp_path) == before
+
+
 # --- names ---
 
 
@@ -283,7 +298,6 @@ def test_a_bias_that_the_base_does_not_have(tmp_path):
         merge(base, [made("llama lora_bias").adapter], tmp_path / "m")
 
 
-@pytest.mark.xfail(strict=True, reason="merge does not compare the shapes of whole tensors with the base's")
 def test_a_whole_tensor_of_another_shape(tmp_path):
     """PEFT fails to load such an adapter; a merge would give a model that its own class cannot load."""
     base = save_base(bert(num_labels=7), tmp_path / "base")
@@ -344,16 +358,7 @@ def test_a_dead_simple_one(dtype, tmp_path):
 # --- tied heads ---
 
 
-NOT_FOUND = "that there is no other module is told first: 'has no module that ... has'"
-
-
-@pytest.mark.parametrize(
-    "targets",
-    [
-        ["lm_head", "q_proj"],
-        pytest.param(["lm_head"], marks=pytest.mark.xfail(strict=True, reason=NOT_FOUND)),
-    ],
-)
+@pytest.mark.parametrize("targets", [["lm_head", "q_proj"], ["lm_head"]])
 def test_a_tied_head_that_is_updated_alone_is_refused(targets, tmp_path):
     torch.manual_seed(0)
     model = tied_llama()
@@ -364,11 +369,7 @@ def test_a_tied_head_that_is_updated_alone_is_refused(targets, tmp_path):
     assert not (tmp_path / "m").exists()
 
 
-FIRST_TABLE = "_check_tied compares the head with the first embedding alone, which for GPT-2 may be wpe"
-FAULTY_GPT2 = pytest.param(gpt2, marks=pytest.mark.xfail(strict=True, reason=FIRST_TABLE))
-
-
-@pytest.mark.parametrize("build", [tied_llama, FAULTY_GPT2])
+@pytest.mark.parametrize("build", [tied_llama, gpt2])
 def test_an_update_of_a_tied_table_is_applied_once(build, tmp_path):
     pair = make_pair(tmp_path, build)
     eckart.extract(pair.base, pair.tuned, tmp_path / "a", rank=24, dtype="F32", embeddings=True)
@@ -391,22 +392,17 @@ def test_different_updates_of_a_tied_table_and_its_head_are_refused(tmp_path):
         merge(base, [folder], tmp_path / "m")
 
 
-SECOND_COPY = "of a tied table that is saved whole, merge adds the head to the files beside the table"
 WHOLE = [(b, e) for b in (bert, gpt2, llama, tied_llama, mixtral) for e in (False, True)]
 
 
 @pytest.mark.parametrize("build, embeddings", WHOLE)
-def test_extract_then_merge_is_the_tuned_model(build, embeddings, tmp_path, request):
-    if build is gpt2 and embeddings:
-        request.applymarker(pytest.mark.xfail(strict=True, reason=FIRST_TABLE))
+def test_extract_then_merge_is_the_tuned_model(build, embeddings, tmp_path):
     pair = make_pair(tmp_path, build)
     done = eckart.extract(pair.base, pair.tuned, tmp_path / "a", rank=24, dtype="F32", embeddings=embeddings,
                           modules_to_save=True)  # fmt: skip
     # PEFT has no bias beside factors of a table, so that with those the biases of BERT are left out.
     left_out = {item["name"] for item in done.statement["not_carried"]}
     assert bool(left_out) == (build in (bert, gpt2) and embeddings)
-    if build in (gpt2, tied_llama) and not embeddings:
-        request.applymarker(pytest.mark.xfail(strict=True, reason=SECOND_COPY))
     merge(pair.base, [tmp_path / "a"], tmp_path / "m")
     merged, tuned = tensors(tmp_path / "m"), tensors(pair.tuned)
     assert merged.keys() == tuned.keys()

@@ -111,6 +111,11 @@ ZOO: dict[str, tuple[Callable, dict[str, Any], tuple[str, ...]]] = {
     "llama lora_bias": (lambda: llama(attention_bias=True), dict(r=3, lora_alpha=5, target_modules=QKVO,
         lora_bias=True), ()),
     "llama a layer": (llama, dict(r=3, lora_alpha=5, target_modules=["q_proj"], layers_to_transform=[1]), ()),
+    "llama but one": (
+        llama,
+        dict(r=3, lora_alpha=5, target_modules="all-linear", exclude_modules=["q_proj"]),
+        (),
+    ),
     "mixtral": (mixtral, dict(r=3, lora_alpha=5, target_modules=["q_proj", "o_proj"],
         target_parameters=EXPERTS, rank_pattern={"mlp.experts.down_proj": 2},
         alpha_pattern={"mlp.experts.down_proj": 7}), (SPURIOUS,)),

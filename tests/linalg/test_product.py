@@ -137,9 +137,6 @@ def test_a_product_by_hand():
     np.testing.assert_allclose((f.U * f.s) @ f.Vh, [[0, 6], [0, 8]], atol=1e-14)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="_scaled takes the norm first, whose square overflows: a RuntimeWarning"
-)
 def test_sizes_whose_squares_leave_float64():
     B, A = factors(60, 4, 50)
     check(B * 1e-200, A * 1e200)
