@@ -233,10 +233,7 @@ def test_the_base_and_the_adapter_are_never_replaced(overwrite, tmp_path):
     assert tree(tmp_path) == before
 
 
-REPLACED = pytest.mark.xfail(strict=True, reason="merge looks only at the base, and replaces the adapter")
-
-
-@pytest.mark.parametrize("overwrite", [False, pytest.param(True, marks=REPLACED)])
+@pytest.mark.parametrize("overwrite", [False, True])
 def test_an_adapter_that_states_its_errors_is_not_replaced_by_its_merge(overwrite, tmp_path):
     """Both have an eckart.json, by which a folder that may be replaced is known."""
     animal = made("llama")

@@ -15,14 +15,13 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from adapter.pairs import (
     MIXED,
@@ -296,16 +295,6 @@ def distance(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> floa
 def same_outputs(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e-5) -> None:
     """Compare outputs relative to the largest: 1e-5 is a hundred roundings of float32."""
     assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
-
-
-def faulty(names: Iterable[str], reasons: dict[str, str]) -> list:
-    """Mark the names that are known to fail, each with its reason."""
-    return [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=reasons[name]))
-        if name in reasons
-        else name
-        for name in names
-    ]
 
 
 def json_of(folder: Path) -> dict[str, Any]:

@@ -198,8 +198,8 @@ UNREADABLE: dict[str, tuple[Making, str]] = {
         "2,147,483,648"),
     "config is no JSON": (lambda p: p.with_config("{r: 4"), r"adapter_config.json`: .*(JSON|cannot be read)"),
     "config is a list": (lambda p: p.with_config("[]"), "adapter_config.json`: expected peft_type LORA"),
-    "config is nested": (lambda p: p.with_config("[" * 200_000), "adapter_config.json`: cannot be read"),
-    "config is no text": (lambda p: p.with_config(b"\xff\xfe\x00"), "adapter_config.json`: cannot be read"),
+    "config is nested": (lambda p: p.with_config("[" * 200_000), "adapter_config.json`: is not JSON"),
+    "config is no text": (lambda p: p.with_config(b"\xff\xfe\x00"), "adapter_config.json`: is not JSON"),
     "patterns are a list": (lambda p: p.adapter("bad", rank_pattern=["q"]), "rank_pattern is not a table"),
     "a pattern is none": (lambda p: p.adapter("bad", rank_pattern={"(": 4}), "rank_pattern is not a table"),
     "weights linked out": (linked(WEIGHTS), "leads out of its folder"),
@@ -208,7 +208,7 @@ UNREADABLE: dict[str, tuple[Making, str]] = {
     "zero-size": (lambda p: p.changed(KEY_A, ones((4, 0), np.float32)), f"{Q}`: "),
     "rank 0": (lambda p: p.adapter("bad", {
         f"{PREFIX}{KEY_A}": ones((0, 16), np.float32), f"{PREFIX}{KEY_B}": ones((20, 0), np.float32)
-    }, r=0), f"{Q}`: has rank 0"),
+    }, r=0), f"{Q}`: has factors without entries"),
     "integers": (lambda p: p.changed(KEY_A, ones((4, 16), np.int8)), "expected floating numbers, found int8"),
     "PEFT's keys alone": (lambda p: p.one_file(factors()), "no adapter_config.json beside it"),
     "unknown keys": (lambda p: p.one_file({"w": ones((2, 2), np.float32)}), "keys look like w"),
@@ -221,11 +221,6 @@ UNREADABLE: dict[str, tuple[Making, str]] = {
          "lora_unet_x.lora_up.weight": ones((3, 2), np.float32)}, {"eckart.names": "[1]"}),
         "expected a table of flat names"),
 }  # fmt: skip
-
-BUGS = {
-    "config linked out": "the configuration of a PEFT folder is read through a link, its weights are not",
-    "zero-size": "a module without columns is taken for an update",
-}
 
 
 def readers(place: Place, bad: Path) -> Iterator[list[object]]:
@@ -253,15 +248,7 @@ def refused(done: Ran, words: str) -> None:
     assert re.search(words, " ".join(done.err.split())), done.err
 
 
-def rows(table: dict) -> list:
-    """The names of a table, each that shows a bug marked with it."""
-    return [
-        pytest.param(name, marks=[pytest.mark.xfail(strict=True, reason=BUGS[name])] if name in BUGS else [])
-        for name in table
-    ]
-
-
-@pytest.mark.parametrize("name", rows(UNREADABLE))
+@pytest.mark.parametrize("name", UNREADABLE)
 def test_an_adapter_that_cannot_be_read(name, place):
     make, words = UNREADABLE[name]
     bad = make(place)
@@ -378,12 +365,12 @@ LINES: dict[str, Row] = {
     "merge onto the base": (lambda p: ["merge", p / "base", p / "a", "-o", p / "base", "--overwrite"],
         "is or holds the base"),
     "merge over an adapter": (lambda p: ["merge", p / "base", p / "a", "-o", p / "a", "--overwrite"],
-        "has no eckart.json"),
+        "is or holds the adapter"),
     "out under a file": (lambda p: ["resize", p / "a", p / "a" / WEIGHTS / "o", "--rank", 2], "`: "),
     "file is there": (lambda p: ["convert", p / "a", p.file("k.safetensors", b"x"), "--to", "kohya"],
         "is there already"),
     "file is a folder": (lambda p: ["convert", p / "a", p.empty("k.safetensors"), "--to", "kohya"],
-        r"ends in \.safetensors"),
+        "is a folder"),
     "to foo": (lambda p: ["convert", p / "a", p.out, "--to", "foo"], "`--to foo`: expected one of peft"),
     "no to": (lambda p: ["convert", p / "a", p.out], "Missing option"),
     "experts foo": (lambda p: ["convert", p / "a", p.out, "--to", "peft", "--experts", "foo"],
@@ -489,7 +476,6 @@ def test_names_of_modules_make_no_files(name, place):
     assert "Traceback" not in shown.err
 
 
-@pytest.mark.xfail(strict=True, reason="names from a file go to the terminal as they are")
 @pytest.mark.parametrize("name", ["con\nfig", "\x1b[2Jgone", "back\rspace"])
 def test_names_cannot_write_on_the_terminal(name, place):
     """A tensor's name may hold line ends and escape codes; the line about it must not."""
@@ -499,7 +485,6 @@ def test_names_cannot_write_on_the_terminal(name, place):
     assert done.err.count("\n") == 1 and "\x1b" not in done.err and "\r" not in done.err
 
 
-@pytest.mark.xfail(strict=True, reason="names from a file go to the terminal as they are")
 def test_names_cannot_write_on_the_terminal_through_check(place):
     name = "\x1b]0;gone\x07"
     pair = {f"{PREFIX}{name}.lora_{x}.weight": ones((4, 4), np.float32) for x in "AB"}
@@ -539,7 +524,6 @@ def test_updates_of_zeros(place):
     assert run("check", bad, "--for", "peft").code == 0
 
 
-@pytest.mark.xfail(strict=True, reason="what float64 leaves of a - a is written as an adapter of rank 8")
 def test_an_adapter_minus_itself(place):
     done = run("combine", place / "a", place / "b", "-o", place.out, "--weights", "1,-1")
     refused(done, "every B A is zero")
@@ -566,7 +550,6 @@ def test_factors_that_overflow_leave_nothing(place):
         assert tree(place.at) == before
 
 
-@pytest.mark.xfail(strict=True, reason="adapters of a folder are written one by one as they are read")
 def test_the_second_of_many_fails_and_nothing_is_written(place):
     """All or nothing: the first of a folder of adapters is not left alone."""
     source = many(place)

@@ -116,6 +116,19 @@ def check_adapter(adapter: Adapter, consumers: Wish, base: Checkpoint | None = N
     return CheckReport(verdicts, tuple(_base_problems(adapter, base)) if base is not None else ())
 
 
+def computed_scales(adapter: Adapter, consumer: Consumer) -> dict[str, float]:
+    """Return what a consumer multiplies the B A of every module by."""
+    leaves = {m.name.rpartition(".")[2] for m in adapter}
+    first = next((leaf for leaf in consumer.order if leaf in leaves), None)
+    scales = {}
+    for m in adapter:
+        config = adapter.config
+        if consumer.order and m.name.rpartition(".")[2] != first and isinstance(config.get("r"), int):
+            config = {**config, "r": consumer.padded(config["r"])}
+        scales[m.name] = computed_scale(m, consumer, config)
+    return scales
+
+
 def computed_scale(module: Module, consumer: Consumer, config: Mapping[str, Any]) -> float:
     """Return what a consumer multiplies the module's B A by.
 
@@ -134,8 +147,7 @@ def computed_scale(module: Module, consumer: Consumer, config: Mapping[str, Any]
         unread = module.alpha is None or (config.get("alpha_in_metadata") and not consumer.metadata)
         return 1.0 if unread or module.alpha is None else module.alpha / module.rank
     alpha, rank = float(config.get("lora_alpha") or 0), int(config.get("r") or 1)
-    if consumer.scale == "tensor":
-        return alpha / module.rank
+    rank = module.rank if consumer.scale == "tensor" else rank
     return alpha / math.sqrt(rank) if config.get("use_rslora") and consumer.rslora else alpha / rank
 
 
@@ -147,8 +159,9 @@ def _verdict(
         return Verdict(consumer, tuple(problems), None, "")
     gone = _dropped(adapter, consumer, shapes)
     missed = 0.0
+    scales = computed_scales(adapter, consumer)
     for module in adapter:
-        ratio = computed_scale(module, consumer, adapter.config) / module.scale
+        ratio = scales[module.name] / module.scale
         missed += energies[module.name] * (1.0 if module.name in gone else (ratio - 1.0) ** 2)
     rank = max((m.rank for m in adapter), default=0)
     options = f"{consumer.option} {consumer.limit_for(rank) or rank}" if consumer.option else ""
@@ -200,14 +213,16 @@ def _problems(
 
 
 def _whole_problems(adapter: Adapter, consumer: Consumer, again: str) -> Iterator[Problem]:
-    for treat, names, what in (
-        (consumer.whole, list(adapter.dense), "modules_to_save"),
-        (consumer.bias, [f"{m.name}.bias" for m in adapter if m.bias is not None], "lora_bias"),
-    ):
-        if names and treat != "loads":
-            yield Problem(
-                _severity(treat), names[0], f"{what}: {consumer.title} {treat} them ({len(names)})", again
-            )
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name in adapter.dense:
+        groups.setdefault(("modules_to_save", consumer.whole_treatment(name)), []).append(name)
+    for m in adapter:
+        if m.bias is not None:
+            groups.setdefault(("lora_bias", consumer.bias), []).append(f"{m.name}.bias")
+    for (what, treat), names in groups.items():
+        if treat != "loads":
+            words = f"{what}: {consumer.title} {treat} them ({len(names)})"
+            yield Problem(_severity(treat), names[0], words, again)
     if adapter.unknown and adapter.format == "peft":
         names = list(adapter.unknown)
         yield Problem(
@@ -233,7 +248,8 @@ def _rank_problems(adapter: Adapter, consumer: Consumer, again: str) -> Iterator
         return
     largest = max(ranks.values())
     stated = adapter.config.get("r")
-    if adapter.format == "peft" and consumer.option and isinstance(stated, int) and stated < largest:
+    admitted = consumer.limit_for(stated) if isinstance(stated, int) else None
+    if adapter.format == "peft" and admitted is not None and admitted < largest:
         name = max(ranks, key=lambda n: ranks[n])
         yield Problem(
             "refused", name, f"has rank {largest}, and r, which {consumer.title} reads, is {stated}", again
@@ -241,8 +257,9 @@ def _rank_problems(adapter: Adapter, consumer: Consumer, again: str) -> Iterator
     if consumer.one_rank:
         other = [n for n, r in ranks.items() if r != (stated if isinstance(stated, int) else largest)]
         if other:
+            severity: Severity = "wrong" if _one_padded_rank(adapter, consumer) else "refused"
             yield Problem(
-                "wrong", other[0],
+                severity, other[0],
                 f"has rank {ranks[other[0]]} and r is {stated} ({len(other)} modules); "
                 f"{consumer.title} needs one rank",
                 again,
@@ -256,8 +273,19 @@ def _rank_problems(adapter: Adapter, consumer: Consumer, again: str) -> Iterator
     elif consumer.ranks and largest not in consumer.ranks:
         said = ", ".join(map(str, consumer.ranks))
         yield Problem(
-            "wrong", f"rank {largest}", f"{consumer.title} pads it and rescales; right are {said}", again
+            "wrong",
+            "rank",
+            f"is {largest}, and {consumer.title} pads it and rescales; right are {said}",
+            again,
         )
+
+
+def _one_padded_rank(adapter: Adapter, consumer: Consumer) -> bool:
+    """Whether the modules of each type come to one rank by the padding that a program does itself."""
+    padded: dict[str, set[int]] = {}
+    for m in adapter:
+        padded.setdefault(_type_of(m.name), set()).add(consumer.padded(m.rank))
+    return bool(consumer.ranks) and all(len(ranks) == 1 for ranks in padded.values())
 
 
 def _uneven_experts(adapter: Adapter) -> Iterator[Problem]:
@@ -275,8 +303,9 @@ def _scale_problems(adapter: Adapter, consumer: Consumer, again: str) -> Iterato
             f"eckart convert --to {consumer.formats[0]}",
         )  # fmt: skip
     off: dict[str, float] = {}
+    scales = computed_scales(adapter, consumer)
     for m in adapter:
-        ratio = computed_scale(m, consumer, adapter.config) / m.scale
+        ratio = scales[m.name] / m.scale
         if not math.isclose(ratio, 1.0, rel_tol=SAME_SCALE):
             off[m.name] = ratio
     if off:

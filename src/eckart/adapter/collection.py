@@ -2,12 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from eckart.adapter.formats.peftconfig import CONFIG
 from eckart.adapter.formats.pipeline import PIPELINE
-from eckart.errors import AdapterError
+from eckart.adapter.formats.write import Tell
+from eckart.adapter.resize import Resized, resize_to
+from eckart.checkpoint import OutputFolder
+from eckart.errors import AdapterError, OutputError
+
+
+def resize_all(
+    path: Path,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    progress: Callable[[str], Tell | None] | None = None,
+    **how: Any,
+) -> list[Resized]:
+    """Resize an adapter, or every adapter of a folder: all of them, or none.
+
+    Parameters
+    ----------
+    path, out : Path
+        As in `adapters_in`.
+    progress : callable, optional
+        Asked, with an adapter's name, for the listener to its progress.
+    **how
+        Passed on to `resize_to`.
+    """
+    pairs = list(adapters_in(path, out))
+
+    def listener(name: str) -> Tell | None:
+        return None if progress is None else progress(name)
+
+    if pairs == [(path, out)]:
+        return [resize_to(path, out, overwrite=overwrite, progress=listener(path.name), **how)]
+    if path.resolve().is_relative_to(out.resolve()):
+        raise OutputError(str(out), f"is or holds the adapters, {path}", "Name another folder")
+    first = pairs[0][0]
+    marker = os.path.join(first.name, CONFIG) if first.is_dir() else first.name
+    done = []
+    with OutputFolder(out, overwrite=overwrite, marker=marker) as staging:
+        for source, target in pairs:
+            made = resize_to(source, staging / source.name, progress=listener(source.name), **how)
+            done.append(replace(made, path=target))
+    return done
 
 
 def adapters_in(path: Path, out: Path) -> Iterator[tuple[Path, Path]]:

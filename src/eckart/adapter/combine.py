@@ -200,6 +200,9 @@ def _recut(
     prepared = [Layout.prepare(a, consumers, model) for a in adapters]
     laid_out = [a for _, a in prepared]
     layout = _joined([layout for layout, _ in prepared])
+    dropped = [replace(a, modules=each.dropped) for a, (each, _) in zip(adapters, prepared, strict=True)]
+    sums = WeightedSum(dropped, shares)
+    layout.lost = {name: sums.core(name).spectrum.total for name in sums.like}
     updates: Updates
     if method == "sum":
         updates = WeightedSum(laid_out, shares)
@@ -213,11 +216,9 @@ def _recut(
 
 
 def _joined(layouts: list[Layout]) -> Layout:
-    """Return one layout for the sum of adapters, with all that was left out of any."""
+    """Return one layout for the sum of adapters, with all but the modules that was left out of any."""
     result = layouts[0]
     for other in layouts[1:]:
-        for name, energy in other.lost.items():
-            result.lost[name] = result.lost.get(name, 0.0) + energy
         result.whole = tuple(dict.fromkeys(result.whole + other.whole))
         result.biases += other.biases
         result.notes += [note for note in other.notes if note not in result.notes]

@@ -27,8 +27,8 @@ class Consumer:
     scale : {"module", "global", "tensor", "file"}
         What it multiplies B A by. ``module``: alpha / r of that module, patterns honoured. ``global``:
         ``lora_alpha / r`` of the configuration, for every module. ``tensor``: ``lora_alpha`` of the
-        configuration over the rank of the tensor. ``file``: the alpha stored beside the tensors over
-        their rank, and 1 where there is none.
+        configuration over the rank of the tensor, or its root for rsLoRA. ``file``: the alpha stored
+        beside the tensors over their rank, and 1 where there is none.
     metadata : bool
         Whether an alpha in the file's metadata is read too (``lora_adapter_metadata`` of diffusers).
     one_alpha_in : tuple of str
@@ -39,6 +39,9 @@ class Consumer:
         Whether every module must have the configuration's ``r``.
     ranks : tuple of int
         The ranks that it computes right; empty for any.
+    order : tuple of str
+        Where only some ranks are right: the order in which it goes through the types of modules. The
+        first is scaled by the configuration's rank, and the rest by the padded one.
     max_rank : int, optional
         The largest rank that it can be told to accept.
     limits : tuple of int
@@ -48,9 +51,17 @@ class Consumer:
     whole, bias, embeddings, conv : {"loads", "refuses", "drops"}
         What it does with ``modules_to_save``, ``lora_B.bias``, factors of embedding tables and of
         convolutions.
+    heads : {"loads", "refuses", "drops"}
+        What it does with factors of the output layer.
+    norms : {"loads", "refuses", "drops"}, optional
+        What it does with whole norms, where that is not what it does with other whole tensors.
     experts : {"fused", "split", "neither"}
         Which layout of mixture-of-experts layers it reads right: one stack of factors for a fused
         parameter, or factors for every expert by name.
+    other_experts : {"refuses", "drops"}
+        What it does with experts in a layout that it does not read.
+    all_experts : bool
+        Whether a layer's experts must all be there if one is.
     every_layer : bool
         Whether a type of module must be there in every layer or is dropped in all.
     together : tuple of tuple of str
@@ -67,6 +78,7 @@ class Consumer:
     rslora: bool = True
     one_rank: bool = False
     ranks: tuple[int, ...] = ()
+    order: tuple[str, ...] = ()
     max_rank: int | None = None
     limits: tuple[int, ...] = ()
     option: str = ""
@@ -74,9 +86,23 @@ class Consumer:
     bias: Treatment = "loads"
     embeddings: Treatment = "loads"
     conv: Treatment = "loads"
+    heads: Treatment = "loads"
+    norms: Treatment | None = None
     experts: Literal["fused", "split", "neither"] = "fused"
+    other_experts: Treatment = "drops"
+    all_experts: bool = False
     every_layer: bool = False
     together: tuple[tuple[str, ...], ...] = ()
+
+    def whole_treatment(self, name: str) -> Treatment:
+        """Return what it does with a whole tensor."""
+        if self.norms is not None and ("_layernorm" in name or ".norm" in name):
+            return self.norms
+        return self.whole
+
+    def padded(self, rank: int) -> int:
+        """Return the rank that it pads to, where only some are computed right."""
+        return next((r for r in self.ranks if r >= rank), rank)
 
     def limit_for(self, rank: int) -> int | None:
         """Return the least value of `option` that admits a rank; None if there is none."""
@@ -130,6 +156,9 @@ CONSUMERS: dict[str, Consumer] = {
             scale="tensor",
             rslora=False,
             whole="refuses",
+            norms="drops",  # the converter takes them, and the run time ignores them
+            other_experts="refuses",
+            all_experts=True,
             bias="refuses",
             embeddings="loads",
             conv="refuses",
@@ -144,6 +173,7 @@ CONSUMERS: dict[str, Consumer] = {
             # The rank is padded to 8 or a multiple of 16, and written back into the configuration
             # after the first type of module: from then on alpha is divided by the padded one.
             ranks=(8, 16, 32, 48, 64, 80, 96, 112, 128),
+            order=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"),
             max_rank=128,
             whole="drops",
             bias="drops",
@@ -155,12 +185,15 @@ CONSUMERS: dict[str, Consumer] = {
         Consumer(
             "tensorrt-llm",
             "TensorRT-LLM",
-            "NVIDIA/TensorRT-LLM: lora_manager.py (load_from_hf), issue 2366",
-            whole="drops",
-            bias="drops",
+            "NVIDIA/TensorRT-LLM: tensorrt_llm/lora_manager.py@007e181b (load_from_hf)",
+            scale="tensor",
+            whole="refuses",
+            bias="refuses",
             embeddings="drops",
+            heads="drops",
             conv="drops",
             experts="neither",
+            other_experts="refuses",
             option="max_lora_rank",
         ),
         Consumer(

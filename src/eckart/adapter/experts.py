@@ -34,7 +34,7 @@ FUSED = "mlp.experts"
 INTERLEAVED = frozenset({"gpt_oss"})
 
 # A mixture's router: a matrix of its own in files, and a bare parameter in transformers 5.
-_ROUTER = re.compile(r"(.*\.)?(mlp|block_sparse_moe)\.gate")
+_ROUTER = re.compile(r"(.*\.)?((mlp|block_sparse_moe)\.gate|mlp\.router)")
 
 _SPLIT = re.compile(r"(.+\.)?(\w+\.experts)\.(\d+)\.(\w+)")
 
@@ -102,10 +102,7 @@ def fuse_experts(modules: Mapping[str, Module], config: Mapping[str, Any]) -> di
     groups: dict[str, dict[int, dict[str, Module]]] = {}
     for module in modules.values():
         found = _SPLIT.fullmatch(module.name)
-        if found is None and _ROUTER.fullmatch(module.name) and config.get("model_type") in FUSED_ON_LOADING:
-            name = module.name.replace("block_sparse_moe.gate", "mlp.gate")
-            result[name] = replace(module, name=name, kind="router")
-        elif found is None:
+        if found is None:
             result[module.name] = module
         else:
             path = (found[1] or "") + FUSED
@@ -123,6 +120,21 @@ def fuse_experts(modules: Mapping[str, Module], config: Mapping[str, Any]) -> di
                 name = expert_name(f"{path}.down_proj", number)
                 down = parts.get("down") or zero_module(name, shapes["down"], _dtype(modules))
                 result[name] = replace(down, name=name, kind="expert")
+    return with_routers(result, config)
+
+
+def with_routers(modules: Mapping[str, Module], config: Mapping[str, Any]) -> dict[str, Module]:
+    """Mark the routers of a mixture whose experts are fused, and name them as transformers 5 does."""
+    kind = config.get("model_type")
+    if (kind not in FUSED_ON_LOADING and kind not in INTERLEAVED) or any(map(is_split, modules)):
+        return dict(modules)
+    result = {}
+    for name, module in modules.items():
+        if _ROUTER.fullmatch(name) and module.kind == "linear":
+            path = name.replace("block_sparse_moe.gate", "mlp.gate")
+            result[path] = replace(module, name=path, kind="router")
+        else:
+            result[name] = module
     return result
 
 

@@ -22,12 +22,14 @@ from eckart.adapter.experts import (
     fuse_experts,
     is_split,
     split_experts,
+    with_routers,
 )
 from eckart.adapter.formats.peft import PeftWriter, task_type
 from eckart.adapter.formats.peftconfig import CONFIG
 from eckart.adapter.formats.write import write_into
 from eckart.adapter.layout import Layout, Wish, treatment
 from eckart.adapter.statement import FORMAT, relative, rounded, stored_error, versions
+from eckart.adapter.targets import experts_as_in
 from eckart.checkpoint import DTYPES, OutputFolder
 from eckart.checkpoint.kinds import is_input_embedding, kind_of, module_name, module_of, tied_head
 from eckart.errors import AdapterError, OutputError, PairError, UsageError
@@ -305,8 +307,8 @@ def _arranged(adapter: Adapter, sources: Sources, form: _Form) -> Adapter:
         adapter = replace(adapter, modules=split_experts(adapter.modules, config))
     elif names and (form.experts == "fused" or config.get("model_type") in FUSED_ON_LOADING):
         adapter = replace(adapter, modules=even_scales(fuse_experts(adapter.modules, config)))
-    adapter = replace(adapter, modules=even_ranks(adapter.modules))
-    as_stated = split_experts(adapter.modules, config) if names else adapter.modules
+    adapter = replace(adapter, modules=even_ranks(with_routers(adapter.modules, config)))
+    as_stated = experts_as_in(adapter.modules, sources.base)
     for name, said in adapter.statement["modules"].items():
         if name in as_stated:
             said["rank"] = as_stated[name].rank

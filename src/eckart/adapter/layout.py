@@ -20,7 +20,7 @@ from eckart.adapter.experts import (
     zero_module,
 )
 from eckart.checkpoint import Checkpoint
-from eckart.checkpoint.kinds import kind_of, module_of
+from eckart.checkpoint.kinds import is_head, kind_of, module_of
 from eckart.errors import AdapterError, UsageError
 from eckart.linalg.routes.product import ProductCore
 from eckart.rank import RankRule
@@ -37,8 +37,10 @@ class Layout:
     Parameters
     ----------
     consumers : tuple of Consumer
+    dropped : dict of str to Module
+        The modules that had to be left out.
     lost : dict of str to float
-        Energy of the modules that had to be left out.
+        Their energy.
     whole : tuple of str
         Whole tensors that had to be left out.
     biases : int
@@ -52,6 +54,7 @@ class Layout:
     """
 
     consumers: tuple[Consumer, ...] = ()
+    dropped: dict[str, Module] = field(default_factory=dict)
     lost: dict[str, float] = field(default_factory=dict)
     whole: tuple[str, ...] = ()
     biases: int = 0
@@ -83,11 +86,15 @@ class Layout:
             return cls(), replace(adapter, modules=even_scales(adapter.modules))
         _common_formats(consumers)
         modules = _with_experts_as_read(adapter, consumers, base)
-        modules, lost, notes = _without_what_is_not_read(modules, consumers)
+        modules, dropped, notes = _without_what_is_not_read(modules, consumers)
+        lost = {name: ProductCore.of(*m.product()).spectrum.total for name, m in dropped.items()}
         whole: tuple[str, ...] = ()
-        if adapter.dense and any(c.whole != "loads" for c in consumers):
-            whole = tuple(adapter.dense)
-            names = ", ".join(c.title for c in consumers if c.whole != "loads")
+        unread = [n for n in adapter.dense if any(c.whole_treatment(n) != "loads" for c in consumers)]
+        if unread:
+            whole = tuple(unread)
+            names = ", ".join(
+                c.title for c in consumers if any(c.whole_treatment(n) != "loads" for n in unread)
+            )
             notes.append(f"{len(whole)} whole tensors left out ({names}): {', '.join(whole[:3])}")
         biases = sum(m.bias is not None for m in modules.values())
         if any(c.bias != "loads" for c in consumers) and biases:
@@ -95,8 +102,9 @@ class Layout:
             notes.append(f"{biases} biases left out")
         else:
             biases = 0
-        laid_out = replace(adapter, modules=modules, dense={} if whole else adapter.dense)
-        return cls(consumers, lost, whole, biases, notes, _base_shapes(base)), laid_out
+        dense = {name: array for name, array in adapter.dense.items() if name not in whole}
+        laid_out = replace(adapter, modules=modules, dense=dense)
+        return cls(consumers, dropped, lost, whole, biases, notes, _base_shapes(base)), laid_out
 
     @property
     def format(self) -> str | None:
@@ -175,7 +183,8 @@ class Layout:
 
     def stripped(self, adapter: Adapter) -> Adapter:
         """Return the adapter without what the consumers refuse."""
-        return replace(adapter, dense={}) if self.whole else adapter
+        dense = {name: array for name, array in adapter.dense.items() if name not in self.whole}
+        return replace(adapter, dense=dense)
 
     def to_json(self, outlines: Mapping[str, Module], dtype: np.dtype[Any], needed: int) -> dict[str, Any]:
         """Say what the layout costs, for the statement; empty without consumers."""
@@ -231,21 +240,21 @@ def treatment(module: Module, consumer: Consumer, as_read: bool = False) -> str:
     if module.kind == "conv":
         return consumer.conv
     if module.expert is not None and consumer.experts != "fused":
-        return "loads" if as_read and consumer.experts == "split" else "drops"
+        return "loads" if as_read and consumer.experts == "split" else consumer.other_experts
     if is_split(module.name) and consumer.experts == "neither":
-        return "drops"
-    return "loads"
+        return consumer.other_experts
+    return consumer.heads if is_head(f"{module.name}.weight") else "loads"
 
 
 def _without_what_is_not_read(
     modules: Mapping[str, Module], consumers: Sequence[Consumer]
-) -> tuple[dict[str, Module], dict[str, float], list[str]]:
+) -> tuple[dict[str, Module], dict[str, Module], list[str]]:
     kept, lost, notes = {}, {}, []
     for name, module in modules.items():
         if all(treatment(module, c) == "loads" for c in consumers):
             kept[name] = module
         else:
-            lost[name] = ProductCore.of(*module.product()).spectrum.total
+            lost[name] = module
     if lost:
         names = ", ".join(
             c.title for c in consumers if any(treatment(modules[n], c) != "loads" for n in lost)
@@ -280,6 +289,8 @@ def missing_modules(
                     full = f"{path}.{other}"
                     if full not in modules and (not shapes or full in shapes):
                         found[full] = _sibling(full, modules)
+    if any(c.all_experts for c in consumers):
+        found |= _missing_experts(modules)
     if any(c.every_layer for c in consumers):
         types: dict[tuple[str, str], Module] = {}
         layers: dict[str, set[int]] = {}
@@ -296,6 +307,21 @@ def missing_modules(
                 if full not in modules and (not shapes or full in shapes):
                     found.setdefault(full, like)
     return found
+
+
+def _missing_experts(modules: Mapping[str, Module]) -> dict[str, Module | None]:
+    """Return the experts' matrices that are lacking in layers where some expert has one."""
+    parts = {name: name.rsplit(".", 2) for name in modules if is_split(name)}
+    paths = dict.fromkeys(path for path, _, _ in parts.values())
+    leaves = {leaf: modules[name] for name, (_, _, leaf) in parts.items()}
+    count = 1 + max((int(number) for _, number, _ in parts.values()), default=-1)
+    return {
+        f"{path}.{number}.{leaf}": like
+        for path in paths
+        for number in range(count)
+        for leaf, like in leaves.items()
+        if f"{path}.{number}.{leaf}" not in modules
+    }
 
 
 def _sibling(name: str, modules: Mapping[str, Module]) -> Module | None:

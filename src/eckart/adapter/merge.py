@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.formats import load_adapter
 from eckart.adapter.formats.write import Tell, in_order_of_arrival
+from eckart.adapter.resize import refuse_same_place
 from eckart.adapter.statement import FORMAT, STATEMENT, relative, versions
 from eckart.adapter.targets import Targets
 from eckart.adapter.updates import WeightedSum, check_weights, common_dense
@@ -29,7 +30,9 @@ from eckart.checkpoint import (
     write_json,
 )
 from eckart.checkpoint.foreign import is_pickle_name
+from eckart.checkpoint.kinds import is_input_embedding, tied_head
 from eckart.checkpoint.locate import INDEX_SUFFIX, check_link
+from eckart.checkpoint.pair import VOCABULARY
 from eckart.checkpoint.quantised import refuse_quantised
 from eckart.errors import AdapterError, CheckpointError, OutputError
 
@@ -110,6 +113,7 @@ def merge(
     result = Merged(target, tuple(job.by_tensor), tuple(job.new), job.size, {}, tuple(job.notes))
     if dry_run:
         return result
+    refuse_same_place(out, loaded)
     if model.folder.resolve().is_relative_to(target.resolve()):
         raise OutputError(str(out), f"is or holds the base, {base}", "Name another folder for the model")
     with OutputFolder(target, overwrite=overwrite, marker=STATEMENT) as staging:
@@ -154,12 +158,15 @@ class _Job:
         found = [Targets.find(a, model) for a in adapters]
         for targets, adapter in zip(found, adapters, strict=True):
             for name, why in targets.missing.items():
-                raise AdapterError(
-                    f"{adapter.path}: {name}", why, "Name the base that the adapter was made for"
+                whose = (
+                    f", a part of a pipeline ({', '.join(adapter.components)})" if adapter.components else ""
                 )
+                raise AdapterError(
+                    f"{adapter.path}: {name}", why, f"Name the base that the adapter was made for{whose}"
+                )
+            _check_tied(targets, model)
             if not targets.places and not adapter.dense:
                 raise AdapterError(str(adapter.path), f"has no module that {model.path} has")
-            _check_tied(targets, model)
         kept = [
             replace(t.adapter, modules={n: m for n, m in t.adapter.modules.items() if n in t.places})
             for t in found
@@ -186,6 +193,9 @@ class _Job:
             raise AdapterError(
                 both[0], "is saved whole by one adapter and updated by another", "Merge in turn"
             )
+        dense = _without_tied_copy(dense, model)
+        for name, array in dense.items():
+            _check_whole(name, array, model, notes)
         new = {name: array for name, array in dense.items() if name not in model}
         return cls(model, WeightedSum(kept, weights), by_tensor, biases, dense, new, notes)
 
@@ -314,15 +324,42 @@ class _Job:
 
 def _check_tied(targets: Targets, model: Checkpoint) -> None:
     """Refuse an update of a tied head, unless the embedding gets the same one."""
-    embedding = next((m for m in targets.adapter if m.kind == "embedding"), None)
+    tables = [m for m in targets.adapter if m.kind == "embedding"]
     for name in targets.tied:
         head = targets.adapter.modules[name]
-        if embedding is None or not _same_update(head, embedding):
+        if not any(_same_update(head, table) for table in tables):
             raise AdapterError(
                 f"{targets.adapter.path}: {name}",
                 f"updates the head of {model.path}, which shares the input embedding's weight",
                 "Save the base with an output layer of its own, and tie_word_embeddings false",
             )
+
+
+def _without_tied_copy(dense: dict[str, Array], model: Checkpoint) -> dict[str, Array]:
+    """Leave out a tied head that goes along with its table: the base keeps one copy of the two."""
+    head = tied_head(model.names(), model.config)
+    name = f"{head}.weight"
+    if not head or name not in dense:
+        return dense
+    table = next((n for n in dense if is_input_embedding(n)), None)
+    if table is None or not np.array_equal(dense[table], dense[name]):
+        raise AdapterError(
+            name, f"is saved whole, and in {model.path} it shares the input embedding's weight",
+            "Save the base with an output layer of its own, and tie_word_embeddings false",
+        )  # fmt: skip
+    return {n: array for n, array in dense.items() if n != name}
+
+
+def _check_whole(name: str, array: Array, model: Checkpoint, notes: list[str]) -> None:
+    """Refuse a whole tensor of another shape than the base's, but for a vocabulary of another size."""
+    if name not in model or model.info(name).shape == array.shape:
+        return
+    old = model.info(name).shape
+    if array.shape[1:] != old[1:] or not any(part in name for part in VOCABULARY):
+        raise AdapterError(
+            name, f"is saved whole with shape {array.shape}, the base holds {old}", "Name the adapter's base"
+        )
+    notes.append(f"{name} has {array.shape[0]} rows, the base {old[0]}: set vocab_size in config.json")
 
 
 def _same_update(head: Module, embedding: Module) -> bool:

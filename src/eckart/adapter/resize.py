@@ -68,13 +68,14 @@ class Recut:
             )  # fmt: skip
         self.updates, self.dtype, self.like = updates, dtype, like
         self.layout = layout or Layout()
-        self.cores: dict[str, Core] = {}
         names = list(updates.like)
+        found: dict[str, Core] = {}
         for name, core in in_order_of_arrival(lambda n: (n, updates.core(n)), names, workers):
-            self.cores[name] = core
+            found[name] = core
             updates.release()
             if progress is not None:
-                progress(len(self.cores), 2 * len(names), name)
+                progress(len(found), 2 * len(names), name)
+        self.cores = {name: found[name] for name in names}
         candidates = [self._candidate(name) for name in names]
         if not any(c.spectrum.total for c in candidates):
             raise AdapterError(str(like.path or "adapter"), "holds no update: every B A is zero")
@@ -82,7 +83,7 @@ class Recut:
         self.rule = rule
         self.outlines = self._outlines(rule)
         self.said: dict[str, dict[str, Any]] = {}
-        self._lost: dict[str, tuple[float, float]] = {}
+        self._lost: dict[str, float] = {}
         self._lock = Lock()
 
     def _candidate(self, name: str) -> Candidate:
@@ -124,7 +125,7 @@ class Recut:
         whole = self.cores[name].spectrum.total
         lost = stored_error(update, module)
         with self._lock:
-            self._lost[name] = (lost, whole)
+            self._lost[name] = lost
             self.said[name] = {
                 "rank": module.rank,
                 "error": relative(lost, whole),
@@ -133,8 +134,8 @@ class Recut:
 
     def statement(self) -> dict[str, Any]:
         """Say what was made and how far it is from what it was made of, once all modules were asked for."""
-        lost = sum(low for low, _ in self._lost.values())
-        whole = sum(self.cores[name].spectrum.total for name in self.cores)
+        lost = sum(self._lost[name] for name in self.cores if name in self._lost)  # in one order always
+        whole = sum(core.spectrum.total for core in self.cores.values())
         dropped = {n: self.cores[n].spectrum.total for n in self.cores if n not in self._lost}
         of_layout = sum(energy for energy in self.layout.lost.values())
         return {
@@ -167,7 +168,10 @@ class Recut:
         target = self.target()
         chosen = format or self.layout.format or written_format(target)
         if self.layout.consumers and chosen not in self.layout.formats:
-            raise UsageError(f"--format {chosen}", f"is not read by all of them; {self.layout.formats} are")
+            raise UsageError(
+                f"--format {chosen}",
+                f"is not read by all of them; {' and '.join(self.layout.formats)} would be",
+            )
         for consumer in self.layout.consumers:
             varied = len({m.rank for m in target}) > 1  # alpha = r, so that alphas vary as ranks do
             if chosen in consumer.one_alpha_in and varied:
@@ -177,7 +181,7 @@ class Recut:
                     f"Write --format {best}, or --uniform",
                 )  # fmt: skip
         writer = make_writer(target, chosen)
-        write_adapter(out, writer, produce=self.module, statement=self.statement, **how)
+        write_adapter(out, writer, self.module, statement=self.statement, **how)
 
 
 @dataclass(frozen=True)

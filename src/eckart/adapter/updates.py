@@ -146,11 +146,13 @@ def check_weights(adapters: Sequence[Adapter], weights: Sequence[float]) -> None
     """Raise if weights are not one finite number for each adapter."""
     for weight in weights:
         if not is_number(weight):
-            raise UsageError(f"weights={list(weights)!r}", f"expected finite numbers, found {weight!r}")
+            raise UsageError(f"--weights {list(weights)}", f"expected finite numbers, found {weight!r}")
     if len(weights) != len(adapters):
-        raise UsageError("weights", f"expected one for each of {len(adapters)} adapters, got {len(weights)}")
+        raise UsageError(
+            "--weights", f"expected one for each of {len(adapters)} adapters, got {len(weights)}"
+        )
     if not any(weights):
-        raise UsageError("weights", "are all 0, so that nothing is left")
+        raise UsageError("--weights", "are all 0, so that nothing is left")
 
 
 def describe(adapters: Sequence[Adapter], weights: Sequence[float]) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from eckart.cli import (
     resize,
     verify,
 )
+from eckart.cli.console import clean
 from eckart.errors import CheckFailedError, EckartError
 from eckart.version import __version__
 
@@ -75,5 +76,5 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"eckart: {message}", file=sys.stderr)
+    print(f"eckart: {clean(message, keep='')}", file=sys.stderr)
     sys.exit(code)

@@ -26,7 +26,25 @@ from eckart.store.pool import Progress
 WIDE = 220  # columns where stdout is not a terminal, so that nothing is cut in a file or a pipe
 
 
-class _Pipe(Console):
+def clean(text: str, keep: str = "\n") -> str:
+    """Show what a terminal would obey: names of tensors come from strangers' files.
+
+    Examples
+    --------
+    >>> clean("a\\x1b[2Jb")
+    'a\\\\x1b[2Jb'
+    """
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
+class _Console(Console):
+    """A console that prints no control characters of ours or of others."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        super().print(*(clean(o) if isinstance(o, str) else o for o in objects), **how)
+
+
+class _Pipe(_Console):
     """A console whose reader may go away."""
 
     def on_broken_pipe(self) -> None:
@@ -48,7 +66,7 @@ def out() -> Console:
 
 def err() -> Console:
     """Return the console for progress and remarks."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return _Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def print_json(data: Any) -> None:
@@ -67,7 +85,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True, overflow="fold")
     for row in rows:
-        table.add_row(*("-" if cell is None else str(cell) for cell in row))
+        table.add_row(*("-" if cell is None else clean(str(cell), keep="") for cell in row))
     console = out()
     console.print(table, soft_wrap=False, crop=False)
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from eckart.adapter.collection import adapters_in
+from eckart.adapter.collection import resize_all
 from eckart.adapter.combine import Combined
-from eckart.adapter.resize import Resized, resize_to
+from eckart.adapter.resize import Resized
 from eckart.cli import console
 from eckart.cli import options as opt
 
@@ -50,21 +50,17 @@ def resize(
     **eckart resize adapter/ served/ --rank 16 --for vllm,llama.cpp**
     """
     rule = opt.rule_of(locals())
-    done: list[Resized] = []
-    for source, target in adapters_in(adapter, out):
-        with console.count_bar(quiet, f"resizing {source.name}") as bar:
-            done.append(
-                resize_to(
-                    source, target, rule=rule, dtype=dtype, format=format, consumers=consumers or "",
-                    base=base, overwrite=overwrite, workers=workers, progress=bar,
-                )
-            )  # fmt: skip
+    with console.count_bar(quiet, "resizing") as bar:
+        done = resize_all(
+            adapter, out, rule=rule, dtype=dtype, format=format, consumers=consumers or "", base=base,
+            overwrite=overwrite, workers=workers, progress=lambda name: bar,
+        )  # fmt: skip
     for result in done:
         for note in result.notes:
             console.say(f"note: {note}", quiet)
     if json:
         said = [{"adapter": str(r.path), "notes": list(r.notes), **r.statement} for r in done]
-        console.print_json(said[0] if len(said) == 1 and adapter == source else said)
+        console.print_json(said[0] if done[0].path == out else said)
         return
     for result in done:
         print_recut(result)

@@ -45,7 +45,8 @@ REFUSED = {
         {f"{STEM}.lora_down.weight": matrix(2, 5, 3, 3), f"{STEM}.lora_up.weight": matrix(6, 2)},
         "do not chain"),
     "rank 0": (
-        {f"{STEM}.lora_down.weight": matrix(0, 5), f"{STEM}.lora_up.weight": matrix(6, 0)}, "has rank 0"),
+        {f"{STEM}.lora_down.weight": matrix(0, 5), f"{STEM}.lora_up.weight": matrix(6, 0)},
+        "factors without entries"),
     "NaN": (with_bad(kohya(STEM), f"{STEM}.lora_up.weight"), r"lora_up\.weight`: holds a NaN"),
     "inf": (with_bad(peft_style(NAME), f"{NAME}.lora_A.weight", np.inf),
         r"lora_A\.weight`: holds a NaN or an inf"),

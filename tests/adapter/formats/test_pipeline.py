@@ -85,5 +85,5 @@ def test_names_that_cannot_be_folders(tmp_path):
 def test_checkpoints_of_a_training_run_are_no_pipeline(tmp_path):
     for step in (500, 1000):
         adapter(module("q")).save(tmp_path / f"checkpoint-{step}", "peft")
-    with pytest.raises(AdapterError, match="no adapter_config.json and no .safetensors"):
+    with pytest.raises(AdapterError, match=r"no adapter_config\.json and no \.safetensors"):
         load_adapter(tmp_path)

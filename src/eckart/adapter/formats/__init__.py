@@ -17,6 +17,7 @@ from eckart.adapter.formats.peft import PREFIX, WEIGHTS, PeftWriter, read_peft
 from eckart.adapter.formats.peftconfig import CONFIG
 from eckart.adapter.formats.pipeline import PIPELINE, PipelineWriter, read_pipeline
 from eckart.adapter.formats.write import write_adapter
+from eckart.adapter.statement import STATEMENT
 from eckart.checkpoint.locate import check_link
 from eckart.errors import AdapterError, UsageError
 
@@ -54,7 +55,8 @@ def load_adapter(path: str | Path) -> Adapter:
         raise AdapterError(str(given), "there is no such file or folder", "Check the path")
     if given.is_dir():
         if (given / CONFIG).is_file():
-            check_link(given, given / WEIGHTS)
+            for name in (CONFIG, WEIGHTS, STATEMENT):
+                check_link(given, given / name)
             return read_peft(given)
         if any((given / part / CONFIG).is_file() for part in PIPELINE):
             return read_pipeline(given)
@@ -120,7 +122,8 @@ def save_adapter(adapter: Adapter, path: str | Path, format: str | None = None, 
         overwrite, workers, progress: see `write_adapter`.
     """
     writer = make_writer(adapter, format or written_format(adapter))
-    write_adapter(path, writer, statement=lambda: adapter.statement, **how)
+    modules = adapter.modules
+    write_adapter(path, writer, modules.__getitem__, statement=lambda: adapter.statement, **how)
 
 
 def written_format(adapter: Adapter) -> str:

@@ -11,6 +11,8 @@ from eckart.adapter.adapter import Array, Module
 from eckart.adapter.formats.file import AdapterFile
 from eckart.errors import AdapterError
 
+AGAIN = "The file is damaged or incomplete; download or make it again"
+
 # Parts of keys that only other kinds of adapter have.
 OTHER_KINDS = {
     "lora_magnitude_vector": "DoRA",
@@ -68,18 +70,18 @@ def build_module(
     where = f"{file.path}: {name}"
     missing = [part for part in ("A", "B") if part not in keys]
     if missing:
-        raise AdapterError(where, f"has {', '.join(keys.values())} and lacks its {missing[0]}")
+        raise AdapterError(where, f"has {', '.join(keys.values())} and lacks its {missing[0]}", AGAIN)
     A, B = file.array(keys["A"]), file.array(keys["B"])
     if "mid" in keys:
         A = _with_mid(A, file.array(keys["mid"]), where)
     if A.ndim < 2 or A.ndim != B.ndim or math.prod(B.shape[2:]) != 1:
-        raise AdapterError(where, f"shapes of B {B.shape} and A {A.shape} do not chain")
+        raise AdapterError(where, f"shapes of B {B.shape} and A {A.shape} do not chain", AGAIN)
     if A.shape[0] != B.shape[1]:
         groups = A.shape[0] // B.shape[1] if B.shape[1] and A.ndim > 2 else 0
         grouped = f" (a convolution of {groups} groups is not handled)" if groups > 1 else ""
-        raise AdapterError(where, f"shapes of B {B.shape} and A {A.shape} do not chain{grouped}")
-    if not A.shape[0]:
-        raise AdapterError(where, "has rank 0")
+        raise AdapterError(where, f"shapes of B {B.shape} and A {A.shape} do not chain{grouped}", AGAIN)
+    if 0 in A.shape + B.shape:
+        raise AdapterError(where, f"has factors without entries, B {B.shape} and A {A.shape}", "Leave it out")
     bias = file.array(keys["bias"]) if "bias" in keys else None
     if A.ndim > 2:
         kind = "conv"
@@ -95,7 +97,7 @@ def scale_of(alpha: object, rank: int, rslora: bool, where: str) -> float:
     """Return alpha / r, or alpha / sqrt(r) for rsLoRA (Kalajdzievski, 2023, arXiv:2312.03732)."""
     number = isinstance(alpha, (int, float)) and not isinstance(alpha, bool)
     if not number or not math.isfinite(alpha) or alpha == 0:  # type: ignore[arg-type]
-        raise AdapterError(where, f"alpha is {alpha!r}, expected a number other than 0")
+        raise AdapterError(where, f"alpha is {alpha!r}, expected a number other than 0", "Correct it there")
     return float(alpha / math.sqrt(rank) if rslora else alpha / rank)  # type: ignore[operator]
 
 

@@ -26,6 +26,7 @@ from eckart.adapter.formats.peftconfig import (
 )
 from eckart.adapter.statement import STATEMENT, check_statement
 from eckart.checkpoint import write_json
+from eckart.checkpoint.foreign import refuse_foreign
 from eckart.checkpoint.kinds import module_of
 from eckart.errors import AdapterError
 
@@ -46,6 +47,9 @@ def read_peft(path: str | Path) -> Adapter:
     """
     folder = Path(path)
     config = read_config(folder)
+    pickle = folder / "adapter_model.bin"
+    if pickle.is_file() and not (folder / WEIGHTS).is_file():
+        refuse_foreign(pickle, b"PK\x03\x04")
     file = AdapterFile(folder / WEIGHTS)
     refuse_other_kinds(file.path, file.keys)
     halves: dict[str, dict[str, str]] = {}
@@ -113,7 +117,11 @@ class _Reader:
 
     def _check_rank(self, where: str, stated: Any, rank: int) -> None:
         if stated != rank:
-            raise AdapterError(where, f"has rank {rank}, and the configuration says {stated}")
+            raise AdapterError(
+                where,
+                f"has rank {rank}, and the configuration says {stated}",
+                f"Correct r or rank_pattern in {CONFIG}",
+            )
 
     def _parameter(self, name: str, container: str) -> str | None:
         """Return the fused parameter that a wrapper's key stands for."""

@@ -67,8 +67,10 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads((folder / CONFIG).read_text("utf-8"))
     except FileNotFoundError:
         raise AdapterError(where, "no such file", "Name the folder of a PEFT adapter") from None
-    except (OSError, ValueError, RecursionError) as reason:
-        raise AdapterError(where, f"cannot be read ({type(reason).__name__})") from None
+    except OSError as reason:
+        raise AdapterError(where, f"cannot be read ({reason.strerror})", "Check its permissions") from None
+    except (ValueError, RecursionError):
+        raise AdapterError(where, "is not JSON", "Download it again, or make the adapter again") from None
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else None
         raise AdapterError(where, f"expected peft_type LORA, found {kind!r}")
@@ -138,7 +140,7 @@ def make_config(
     alphas = {name: m.scale * m.rank for name, m in (plain | fused).items()}
     if base_modules is not None:
         targets = target_modules(plain, base_modules)
-    elif old.get("target_modules") is not None and old.get("_modules") == sorted(adapter.modules):
+    elif _targets_still_fit(old, adapter):
         targets = old["target_modules"]
     else:
         targets = _full_paths(sorted(plain))
@@ -153,9 +155,7 @@ def make_config(
         "rank_pattern": rank_pattern(ranks, largest),
         "alpha_pattern": {k: _whole(v) for k, v in rank_pattern(alphas, float(alpha)).items()},
         "target_modules": targets,
-        "modules_to_save": old.get("modules_to_save")
-        or sorted({module_of(name) for name in adapter.dense})
-        or None,
+        "modules_to_save": _saved_whole(old, adapter),
         "lora_dropout": 0.0,
         "bias": old.get("bias", "none") if adapter.dense else "none",
         "lora_bias": any(m.bias is not None for m in adapter),
@@ -164,11 +164,24 @@ def make_config(
         "use_dora": False,
         "init_lora_weights": True,
     }
-    if not adapter.dense:
-        config["modules_to_save"] = None
     if fused:
         config["target_parameters"] = sorted(fused)
     return config
+
+
+def _targets_still_fit(old: Mapping[str, Any], adapter: Adapter) -> bool:
+    """Whether the targets that were read name the modules that will be written, and no others."""
+    narrowed = any(old.get(k) for k in ("exclude_modules", "layers_to_transform", "layers_pattern"))
+    same = old.get("_modules") == sorted(adapter.modules)
+    return old.get("target_modules") is not None and same and not narrowed
+
+
+def _saved_whole(old: Mapping[str, Any], adapter: Adapter) -> list[str] | None:
+    """Return ``modules_to_save``: as it was, or the modules of the whole tensors."""
+    by_bias = old.get("bias") not in (None, "none")  # PEFT loads these biases by that setting alone
+    names = [n for n in adapter.dense if not (by_bias and n.endswith(".bias"))]
+    kept = old.get("modules_to_save")
+    return (list(kept) if kept else sorted({module_of(n) for n in names}) or None) if names else None
 
 
 def _full_paths(names: list[str]) -> list[str] | str:

@@ -26,8 +26,8 @@ AHEAD = 2  # groups in flight to a worker: enough to keep it busy, and no more m
 def write_adapter(
     target: str | Path,
     writer: Writer,
+    produce: Callable[[str], Module],
     *,
-    produce: Callable[[str], Module] | None = None,
     statement: Callable[[], dict[str, Any]] = dict,
     overwrite: bool = False,
     workers: int | None = None,
@@ -41,9 +41,8 @@ def write_adapter(
         A folder, or for a format of one file a ``.safetensors`` file.
     writer : Writer
         Knows the format and the outline of every module.
-    produce : callable, optional
-        Gives a module by its name, as outlined; called from several threads. By default the outline
-        itself is the module.
+    produce : callable
+        Gives a module by its name, as outlined; called from several threads.
     statement : callable
         Asked at the end for what the adapter states about itself.
     overwrite : bool
@@ -58,12 +57,13 @@ def write_adapter(
     Holds a few modules at a time (the experts of one parameter together).
     """
     target = Path(target)
-    produce = produce or writer.adapter.modules.__getitem__
     if writer.folder:
         with OutputFolder(target, overwrite=overwrite, marker=writer.marker) as staging:
             write_into(staging, writer, produce, statement, workers, progress)
         return
-    if target.is_dir() or target.suffix != ".safetensors":
+    if target.is_dir():
+        raise OutputError(str(target), "is a folder, expected a file name to write", "Name a file")
+    if target.suffix != ".safetensors":
         raise OutputError(str(target), "expected a file name that ends in .safetensors", "Name a file")
     if target.exists() and not overwrite:
         raise OutputError(

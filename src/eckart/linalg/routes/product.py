@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,8 @@ def svd_of_product(B: Array, A: Array) -> LowRank:
     Returns
     -------
     LowRank
-        Of rank at most min(m, n, r): components below rounding (eps max(m, n) sigma_1) are not kept.
+        Of rank at most min(m, n, r): components below rounding (eps max(m, n) sigma_1, and eps r times
+        the norms of the factors) are not kept.
         The factors have the dtype that came in, or float32 for smaller ones.
 
     Notes
@@ -103,7 +105,9 @@ class ProductCore:
         R_B, inverse_B = triangle(left)
         R_A, inverse_A = triangle(right.T)
         U, s, Vh = np.linalg.svd(R_B @ R_A.T, full_matrices=False)
-        keep = int(np.count_nonzero(s > np.finfo(np.float64).eps * max(m, n) * s[0]))
+        # What cancels in B A leaves rounding of the size of the factors, not of sigma_1.
+        eps, norms = np.finfo(np.float64).eps, np.linalg.norm(R_B) * np.linalg.norm(R_A)
+        keep = int(np.count_nonzero(s > eps * max(max(m, n) * s[0], r * norms)))
         values = s[:keep] * (left_scale * right_scale)
         if inverse_B is None or inverse_A is None:
             return cls(values, None, None, (m, n))
@@ -142,6 +146,8 @@ def triangle(B: Floats) -> tuple[Floats, Floats | None]:
     and Householder's is taken. Conditions are bounded by ||R||_F ||R^-1||_F.
     """
     m, r = B.shape
+    R: Any  # NumPy's stubs give every routine another dtype
+    inverse: Any
     if m > 2 * r:
         try:
             R = np.linalg.cholesky(B.T @ B).T
@@ -168,9 +174,9 @@ def _condition(R: Floats, inverse: Floats) -> float:
 
 
 def _scaled(M: Floats) -> tuple[Floats, float]:
-    """Divide by a power of two near the norm where squares could leave float64; costs no rounding."""
-    norm = float(np.linalg.norm(M))
-    if 1e-60 < norm < 1e60:
+    """Divide by a power of two near the largest entry, without rounding, where squares could overflow."""
+    largest = float(np.abs(M).max(initial=0.0))
+    if 1e-60 < largest < 1e60:
         return M, 1.0
-    scale = power_of_two(float(np.abs(M).max(initial=0.0)))
+    scale = power_of_two(largest)
     return M / scale, scale
