@@ -292,8 +292,8 @@ def distance(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> floa
     return math.sqrt(gap / whole)
 
 
-def same_outputs(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 1e-5) -> None:
-    """Compare outputs relative to the largest: 1e-5 is a hundred roundings of float32."""
+def same_outputs(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 3e-5) -> None:
+    """Compare outputs relative to the largest: 3e-5 is a few hundred roundings of float32."""
     assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from eckart.adapter.adapter import Adapter, Module
+from eckart.adapter.experts import fuses_experts
 from eckart.adapter.statement import rounded
 from eckart.checkpoint import to_float
 from eckart.checkpoint.kinds import is_head, is_input_embedding, module_name, module_of, tied_head
@@ -121,8 +122,11 @@ def carry_dense(
     ``modules_to_save``, which replaces whole modules: an unchanged sibling parameter goes along.
     """
     tuned = {s.name: s.tuned for s in sources.tensors}
+    stacks = {module_of(name) for name in tuned if name.endswith("]")}
     containers = {path for name in tuned for path in _above(module_of(name))}
-    biases_fit = all(m.kind != "embedding" for m in adapter)
+    config = (sources.base or sources.tuned).config or sources.tuned.config
+    # PEFT has no lora_bias beside factors of a table or of a mixture's fused experts.
+    biases_fit = all(m.kind in ("linear", "conv1d") for m in adapter) and not fuses_experts(config)
     result = []
     biased = False
     for item in items:
@@ -135,7 +139,7 @@ def carry_dense(
                 result.append(replace(item, carried="bias"))
             else:
                 result.append(item)
-        elif item.name.endswith("]") or module in containers:
+        elif module in stacks or module in containers:
             # Saving the module would save its submodules and its other experts too.
             result.append(item)
         else:

@@ -123,10 +123,15 @@ def fuse_experts(modules: Mapping[str, Module], config: Mapping[str, Any]) -> di
     return with_routers(result, config)
 
 
+def fuses_experts(config: Mapping[str, Any]) -> bool:
+    """Whether transformers holds this model's experts in fused parameters."""
+    kind = config.get("model_type")
+    return kind in FUSED_ON_LOADING or kind in INTERLEAVED
+
+
 def with_routers(modules: Mapping[str, Module], config: Mapping[str, Any]) -> dict[str, Module]:
     """Mark the routers of a mixture whose experts are fused, and name them as transformers 5 does."""
-    kind = config.get("model_type")
-    if (kind not in FUSED_ON_LOADING and kind not in INTERLEAVED) or any(map(is_split, modules)):
+    if not fuses_experts(config) or any(map(is_split, modules)):
         return dict(modules)
     result = {}
     for name, module in modules.items():

@@ -61,7 +61,10 @@ def read_peft(path: str | Path) -> Adapter:
             part = "bias" if found[4] == "bias" else found[3]
             halves.setdefault(found[1], {})[part] = key
         elif is_saved_whole(name, config):
-            adapter.dense[name.replace(".base_layer.", ".")] = file.array(key)
+            plain = name.replace(".base_layer.", ".")
+            adapter.dense[plain] = file.array(key)
+            if plain != name:
+                config.setdefault("_keys", {})[plain] = key  # PEFT wants it back as it was
         else:
             adapter.unknown[key] = file.raw(key)
     read = _Reader(file, config, halves)
@@ -187,7 +190,8 @@ class PeftWriter:
         stacks = by_parameter(self.adapter.modules)
         groups = [[m.name] for m in self.adapter if m.expert is None]
         groups += [[m.name for m in stack] for stack in stacks.values()]
-        fixed = {PREFIX + name: array for name, array in self.adapter.dense.items()}
+        keys = self.adapter.config.get("_keys", {})
+        fixed = {keys.get(name, PREFIX + name): array for name, array in self.adapter.dense.items()}
         fixed |= self.adapter.unknown if self.adapter.format == "peft" else {}
         return [FilePlan(Path(WEIGHTS), groups, fixed, {"format": "pt"})]
 
