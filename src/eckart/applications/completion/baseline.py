@@ -7,7 +7,8 @@ import numpy as np
 from eckart.applications.completion.entries import Entries, Floats
 from eckart.applications.completion.model import Completion, completion, standardise
 
-SWEEPS = 10  # each shrinks the error of the biases several times; ten leave rounding
+SETTLED = 1e-4  # of the deviation: a sweep that moves no bias by more is the last
+MOST = 100  # sweeps, should they not settle before
 
 
 def fit_biases(entries: Entries, shrink: float) -> tuple[Floats, Floats]:
@@ -16,15 +17,15 @@ def fit_biases(entries: Entries, shrink: float) -> tuple[Floats, Floats]:
     Parameters
     ----------
     entries : Entries
-        About mean 0.
+        About mean 0 and of deviation 1, or near it.
     shrink : float
         As many ratings at the mean as are added to every row and column: who has rated little is
         believed little.
 
     Notes
     -----
-    Alternating exactly over rows and columns; 4 N flops a sweep, ten sweeps. Koren (2010, section 2.1)
-    has the objective.
+    Alternating exactly over rows and columns, 4 N flops a sweep, until no bias moves by more than 1e-4.
+    Koren (2010, section 2.1) has the objective.
 
     Examples
     --------
@@ -39,9 +40,11 @@ def fit_biases(entries: Entries, shrink: float) -> tuple[Floats, Floats]:
     by_row, by_column = in_row + shrink, in_column + shrink
     by_row[in_row == 0] = by_column[in_column == 0] = 1.0  # their sums are 0: no bias
     b, c = np.zeros(m), np.zeros(n)
-    for _ in range(SWEEPS):
+    for _ in range(MOST):
         c = np.bincount(entries.columns, entries.values - b[entries.rows], n) / by_column
-        b = np.bincount(entries.rows, entries.values - c[entries.columns], m) / by_row
+        before, b = b, np.bincount(entries.rows, entries.values - c[entries.columns], m) / by_row
+        if not len(b) or np.abs(b - before).max() <= SETTLED:
+            break
     return b, c
 
 

@@ -97,5 +97,5 @@ def inner(P: NDArray[Any], Q: NDArray[Any], rows: NDArray[np.intp], columns: NDA
         return found
     for start in range(0, len(rows), CHUNK):
         part = slice(start, start + CHUNK)
-        np.einsum("ij,ij->i", P[rows[part]], Q[columns[part]], out=found[part])
+        np.einsum("ij,ij->i", P.take(rows[part], 0), Q.take(columns[part], 0), out=found[part])
     return found

@@ -65,7 +65,8 @@ def soft_impute(
     rank : int
         The most components that M may have; min(m, n) for the convex problem itself.
     tolerance : float
-        An iteration that changes M by less than this, relative and in Frobenius norm, is the last.
+        An iteration that changes M by less than this, relative and in Frobenius norm, is the last. The
+        change is known to 1e-8.
     seed : int
         Of the directions in which new components are looked for.
 
