@@ -25,15 +25,15 @@ def dense_soft_impute(X, known, threshold, start=None, iterations=20_000, tolera
     return M
 
 
-def mean_filled_svd(kept, held, ranks):
-    """Fill what is missing with the column's mean, truncate the SVD, and return the error for each rank.
+def mean_filled_svd(kept, held, ranks, by_column):
+    """Fill what is missing with a mean, truncate the SVD, and return the error for each rank.
 
     What an introduction to the SVD does with ratings: the best low-rank approximation of a matrix that
     consists, for the most part, of guesses.
     """
     X, known = dense(kept)
     counts = known.sum(0)
-    means = np.where(counts, X.sum(0) / np.maximum(counts, 1), kept.values.mean())
+    means = np.where((counts > 0) & by_column, X.sum(0) / np.maximum(counts, 1), kept.values.mean())
     U, s, Vh = np.linalg.svd(np.where(known, X, means), full_matrices=False)
     errors = {}
     for rank in ranks:

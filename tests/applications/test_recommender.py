@@ -64,8 +64,9 @@ def test_near_the_noise_floor_at_full_size(large, setting, most):
     # 80,000 ratings for 5 x 2,591 factors under a noise twice their size: the rest is what estimating costs.
     assert floor < found.rmse < most * floor
     assert found.rmse < 0.96 * found.measured.rmse_biases
-    svd = mean_filled_svd(kept, held, (1, 2, 5, 10, 20))
-    assert found.rmse < 0.93 * min(svd.values())
+    for by_column in (True, False):
+        svd = mean_filled_svd(kept, held, (1, 2, 5, 10, 20), by_column)
+        assert found.rmse < 0.93 * min(svd.values())
     assert found.measured.ratings == len(held) == 20_000
 
 
@@ -74,7 +75,8 @@ def test_the_choice_finds_low_rank_and_beats_everything_simpler(small, fitted):
     floor = float(np.sqrt(np.mean((held.values - truth) ** 2)))
     assert floor < fitted.rmse < 1.25 * floor
     assert fitted.rmse < 0.7 * fitted.measured.rmse_biases < 0.7 * fitted.measured.rmse_mean
-    assert fitted.rmse < min(mean_filled_svd(kept, held, range(1, 11)).values()) * 0.8
+    for by_column in (True, False):
+        assert fitted.rmse < min(mean_filled_svd(kept, held, range(1, 11), by_column).values()) * 0.8
 
 
 def test_without_taste_biases_alone_are_chosen_or_as_good():
