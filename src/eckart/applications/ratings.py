@@ -107,7 +107,7 @@ def read_ratings(path: str | Path, skip_bad: bool = False) -> Ratings:
     Notes
     -----
     Ids are text: ``7`` and ``07`` are two users. A pair that is rated again keeps the rating of its last
-    line. Takes about a second per million lines and 50 bytes a rating, plus the ids.
+    line. Takes about two seconds per million lines and 50 bytes a rating, plus the ids.
 
     Examples
     --------

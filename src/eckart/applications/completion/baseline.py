@@ -7,8 +7,8 @@ import numpy as np
 from eckart.applications.completion.entries import Entries, Floats
 from eckart.applications.completion.model import Completion, completion, standardise
 
-SETTLED = 1e-4  # of the deviation: a sweep that moves no bias by more is the last
-MOST = 100  # sweeps, should they not settle before
+SETTLED = 1e-6  # the relative residual of the normal equations
+MOST = 200  # iterations, should it not settle before: more than were ever seen
 
 
 def fit_biases(entries: Entries, shrink: float) -> tuple[Floats, Floats]:
@@ -19,13 +19,15 @@ def fit_biases(entries: Entries, shrink: float) -> tuple[Floats, Floats]:
     entries : Entries
         About mean 0 and of deviation 1, or near it.
     shrink : float
-        As many ratings at the mean as are added to every row and column: who has rated little is
+        Over 0. As many ratings at the mean as are added to every row and column: who has rated little is
         believed little.
 
     Notes
     -----
-    Alternating exactly over rows and columns, 4 N flops a sweep, until no bias moves by more than 1e-4.
-    Koren (2010, section 2.1) has the objective.
+    Conjugate gradients on the normal equations, divided by their diagonal: 4 N flops an iteration, some ten
+    of them. Going to and fro between rows and columns takes over a hundred for a million ratings, because
+    what is added to all rows and taken from all columns is held back by ``shrink`` alone. Koren (2010, section 2.1)
+    has the objective.
 
     Examples
     --------
@@ -35,17 +37,26 @@ def fit_biases(entries: Entries, shrink: float) -> tuple[Floats, Floats]:
     >>> np.round(b[e.rows] + c[e.columns], 2)
     array([ 1.,  3., -1.])
     """
+    from scipy.sparse.linalg import LinearOperator, cg
+
     m, n = entries.shape
-    in_row, in_column = entries.counts()
-    by_row, by_column = in_row + shrink, in_column + shrink
-    by_row[in_row == 0] = by_column[in_column == 0] = 1.0  # their sums are 0: no bias
-    b, c = np.zeros(m), np.zeros(n)
-    for _ in range(MOST):
-        c = np.bincount(entries.columns, entries.values - b[entries.rows], n) / by_column
-        before, b = b, np.bincount(entries.rows, entries.values - c[entries.columns], m) / by_row
-        if not len(b) or np.abs(b - before).max() <= SETTLED:
-            break
-    return b, c
+    known = entries.with_values(np.ones(len(entries))).matrix()
+    transpose = known.T.tocsr()
+    diagonal = np.concatenate(entries.counts()) + shrink
+    sums = [np.bincount(entries.rows, entries.values, m), np.bincount(entries.columns, entries.values, n)]
+
+    def normal(x: Floats) -> Floats:
+        return np.asarray(diagonal * x + np.concatenate([known @ x[m:], transpose @ x[:m]]))
+
+    square = (m + n, m + n)
+    x, _ = cg(
+        LinearOperator(square, normal, dtype=np.float64),
+        np.concatenate(sums),
+        rtol=SETTLED,
+        maxiter=MOST,
+        M=LinearOperator(square, lambda x: x / diagonal, dtype=np.float64),
+    )
+    return x[:m], x[m:]
 
 
 def complete_by_biases(entries: Entries, shrink: float) -> Completion:
