@@ -26,8 +26,8 @@ def fit_biases(entries: Entries, shrink: float) -> tuple[Floats, Floats]:
     -----
     Conjugate gradients on the normal equations, divided by their diagonal: 4 N flops an iteration, some ten
     of them. Going to and fro between rows and columns takes over a hundred for a million ratings, because
-    what is added to all rows and taken from all columns is held back by ``shrink`` alone. Koren (2010, section 2.1)
-    has the objective.
+    what is added to all rows and taken from all columns is held back by ``shrink`` alone. Koren (2010,
+    section 2.1) has the objective.
 
     Examples
     --------
