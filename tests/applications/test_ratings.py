@@ -72,6 +72,7 @@ BAD = {
     "not a number": ("1,2,3\n1,3,good\n", "line 2: expected a rating, found 'good'"),
     "NaN": ("1,2,3\n1,3,nan\n", "line 2: expected a rating, found 'nan'"),
     "infinite": ("1,2,3\n\n1,3,1e999\n", "line 3: expected a rating, found '1e999'"),
+    "beyond float32": ("1,2,1e31\n", "line 1: expected a rating, found '1e31'"),
     "underscore": ("1,2,1_000\n", "line 1: expected a rating, found '1_000'"),
     "no rating": ("1,2,3\n1,3,\n", "line 2: expected a rating, found ''"),
     "too few": ("1\t2\t3\n1\t2\n", "line 2: expected 3 (user, item, rating) or 4"),

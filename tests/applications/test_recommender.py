@@ -199,6 +199,18 @@ def test_one_user_or_one_item(method, shape):
     assert np.isfinite(found.predict("0", "0"))
 
 
+@pytest.mark.parametrize("unit", [1e-30, 1e30])
+def test_the_largest_and_smallest_units(small, unit):
+    r = small.ratings
+    users, items = r.users[:800].tolist(), r.items[:800].tolist()
+    values = r.values[:800] / np.abs(r.values).max()
+    setting = Setting("als", 2, 0.1, 0.5)
+    plain = fit(Ratings.of(users, items, values.tolist()), setting=setting)
+    found = fit(Ratings.of(users, items, (unit * values).tolist()), setting=setting)
+    # Standardised, both are the same numbers but for their last bits.
+    assert found.rmse / unit == pytest.approx(plain.rmse, rel=1e-3)
+
+
 def test_equal_ratings():
     users, items = np.divmod(np.arange(100), 10)
     found = fit(Ratings.of(users.tolist(), items.tolist(), [4.0] * 100))

@@ -18,6 +18,7 @@ from eckart.errors import RatingsError
 
 USUAL = ("u.data", "ratings.dat", "ratings.csv")  # what MovieLens' archives hold, oldest first
 DELIMITERS = ("::", "\t", ";", ",")  # in this order: the first that stands in the first line
+LARGEST = 1e30  # of a rating: factors are float32, whose squares must not overflow
 SHOWN = 5  # bad lines that are named; the rest are counted
 NAMES = {  # what the columns of a header are called, without case, spaces and underscores
     "user": {"user", "userid", "uid", "useridx", "reviewer", "reviewerid", "customer", "customerid"},
@@ -36,7 +37,7 @@ class Ratings:
     users, items : ndarray (n,) of int
         Places in ``user_ids`` and ``item_ids``.
     values : ndarray (n,) of float64
-        Finite; a pair of user and item occurs once.
+        Of at most 1e30; a pair of user and item occurs once.
     user_ids, item_ids : tuple of str
         As they stand in the file, in the order of first appearance.
     notes : tuple of str
@@ -71,13 +72,13 @@ class Ratings:
         Raises
         ------
         RatingsError
-            If the lengths differ, there is no rating, or one is not a finite number.
+            If the lengths differ, there is no rating, or one is not a number of at most 1e30.
         """
         numbers = np.asarray(list(values), np.float64)
         if not len(users) == len(items) == len(numbers):
             found = f"{len(users)} users, {len(items)} items and {len(numbers)} ratings"
             raise RatingsError("Ratings.of", f"expected three sequences of one length, got {found}")
-        bad = np.flatnonzero(~np.isfinite(numbers))
+        bad = np.flatnonzero(~(np.abs(numbers) <= LARGEST))
         if len(bad):
             raise RatingsError("Ratings.of", f"values[{bad[0]}] is {numbers[bad[0]]}", "Leave it out")
         table = _Table()
@@ -101,7 +102,7 @@ def read_ratings(path: str | Path, skip_bad: bool = False) -> Ratings:
     Raises
     ------
     RatingsError
-        If the file is missing, not text, empty, or has lines without a user, an item and a finite number;
+        If the file is missing, not text, empty, or has lines without a user, an item and a number of at most 1e30;
         the first few are named by number.
 
     Notes
@@ -257,7 +258,7 @@ def _add(table: _Table, fields: list[str], columns: tuple[int, int, int], width:
         value = float(text) if "_" not in text else math.nan  # Python alone reads 1_000 as a number
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not abs(value) <= LARGEST:  # a NaN is not either
         return f"expected a rating, found {_clip(text)}"
     table.add(user, item, value)
     return ""
