@@ -102,8 +102,8 @@ def read_ratings(path: str | Path, skip_bad: bool = False) -> Ratings:
     Raises
     ------
     RatingsError
-        If the file is missing, not text, empty, or has lines without a user, an item and a number of at most 1e30;
-        the first few are named by number.
+        If the file is missing, not text, empty, or has lines without a user, an item and a number of at
+        most 1e30; the first few are named by number.
 
     Notes
     -----
