@@ -90,7 +90,7 @@ def describe(threads: int, rival: Path | None) -> dict[str, str]:
         "BLAS and OpenMP in the benchmark": ", ".join(sorted(blas)),
         "python": platform.python_version(),
         "eckart": __version__,
-        **{name: version(name) for name in ("numpy", "scipy", "torch", "scikit-learn")},
+        **{name: version(name) for name in ("numpy", "scipy", "torch", "scikit-learn", "scikit-surprise")},
         "mergekit": rival_versions(rival),
     }
 

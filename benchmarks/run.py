@@ -8,6 +8,7 @@ from pathlib import Path
 
 import bench_adapters
 import bench_extract
+import bench_recommend
 import bench_svd
 import machine
 import torch
@@ -28,7 +29,7 @@ def main() -> None:
     """Run what was asked for, print the tables and write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
-    parser.add_argument("--only", choices=("svd", "adapters", "extract"))
+    parser.add_argument("--only", choices=("svd", "adapters", "extract", "recommend"))
     parser.add_argument(
         "--mergekit",
         type=Path,
@@ -53,6 +54,10 @@ def main() -> None:
     if args.only in (None, "extract"):
         tables = bench_extract.run(args.mergekit, args.threads, quick=args.quick, say=say)
         sections.append(("Checkpoints, whole processes", tables))
+
+    if args.only in (None, "recommend"):
+        tables = bench_recommend.run(args.threads, quick=args.quick, say=say)
+        sections.append(("Recommender, in one process", tables))
 
     about = {"load before the run": load, **machine.describe(args.threads, args.mergekit)}
     text = page(sections, about, quick=args.quick)

@@ -18,6 +18,9 @@ RESIZE_FLOOR = 4.0  # a rank-64 adapter of a 7B model: seconds over those of its
 RESIZE_MODULES = 16.0  # its memory, in modules: two workers, two groups ahead, and the work of each
 COMBINE_OVER_PEFT = 50.0  # four adapters: PEFT's add_weighted_adapter("svd") over ours
 
+# Recommender.
+RECOMMEND_OVER_SURPRISE = 1.0  # 100,000 ratings, 20 factors: seconds of its SVD, 20 epochs, over ours
+
 # Whole processes.
 EXTRACT = {4096: 40.0, 1024: 8.0}  # by hidden size: seconds of the rival's over ours
 PEAK_TENSORS, PEAK_BYTES = 6, 300e6  # peak memory: so many times the largest tensor in float32, and this

@@ -17,6 +17,7 @@ from eckart.cli import (
     inspect,
     merge,
     plan,
+    recommend,
     resize,
     verify,
 )
@@ -46,6 +47,7 @@ app.command("combine")(combine.combine)
 app.command("merge")(merge.merge)
 app.command("convert")(convert.convert)
 app.command("check")(check.check)
+app.command("recommend")(recommend.recommend)
 
 
 @app.callback(invoke_without_command=True)

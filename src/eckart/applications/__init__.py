@@ -1,0 +1,1 @@
+"""What low rank is used for beside adapters: one application to a file or folder."""

@@ -1,0 +1,135 @@
+"""`eckart recommend`: what it prints, what it writes, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import pytest
+
+from cli.terminal import run, tree
+from eckart.applications.ratings import read_ratings
+from eckart.applications.recommender import Recommender, fit
+from eckart.applications.simulate import simulate_ratings
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    made = simulate_ratings(users=80, items=90, ratings=2500, rank=2, noise=0.4, taste=0.9).ratings
+    path = tmp_path_factory.mktemp("ratings") / "u.data"
+    lines = (
+        f"{made.user_ids[u]}\t{made.item_ids[i]}\t{min(5, max(1, round(v)))}\t881250949\n"
+        for u, i, v in zip(made.users, made.items, made.values, strict=True)
+    )
+    path.write_text("".join(lines))
+    return path
+
+
+@pytest.fixture(scope="module")
+def fitted(file):
+    return fit(read_ratings(file), "als", 2)
+
+
+def test_the_error_is_printed(file, fitted):
+    done = run("recommend", file, "--method", "als", "--rank", 2)
+    assert done.code == 0
+    assert "2,500 ratings from 1 to 5, 80 users, 90 items, 34.7% known" in done.out
+    assert f"RMSE {fitted.rmse:.4f} on 500 held-out ratings (20%, seed 0)" in done.out
+    assert f"biases alone {fitted.measured.rmse_biases:.4f}" in done.out
+    assert "chose ALS, rank 2" in done.err
+
+
+def test_suggestions(file, fitted):
+    user = fitted.user_ids[4]
+    done = run("recommend", file, "--method", "als", "--rank", 2, "--user", user, "--top", 3, "-q")
+    assert done.code == 0 and done.err == ""
+    rows = [line.split() for line in done.out.splitlines()[-3:]]
+    assert rows == [[s.item, f"{s.rating:.2f}"] for s in fitted.top(user, 3)]
+
+
+def test_one_document(file, fitted):
+    user, item = fitted.user_ids[0], fitted.item_ids[3]
+    done = run("recommend", file, "--method", "als", "--rank", 2, "--user", user, "--json")
+    said = json.loads(done.out)
+    assert said["measured"]["rmse"] == fitted.rmse
+    assert said["setting"]["method"] == "als" and said["setting"]["rank"] == said["factors"] == 2
+    assert said["suggestions"]["items"] == [s._asdict() for s in fitted.top(user)]
+    one = run("recommend", file, "--method", "als", "--rank", 2, "--user", user, "--item", item, "--json")
+    found = json.loads(one.out)["prediction"]
+    assert found["rating"] == fitted.predict(user, item) and "factors" in found["basis"]
+
+
+def test_saved_then_asked(file, fitted, tmp_path):
+    model = tmp_path / "model.safetensors"
+    done = run("recommend", file, "--method", "als", "--rank", 2, "--out", model)
+    assert done.code == 0 and f"saved: {model}" in done.err
+    assert Recommender.load(model).rmse == fitted.rmse
+    asked = run("recommend", model, "--user", fitted.user_ids[4], "--top", 3)
+    assert asked.code == 0
+    assert asked.out.splitlines()[1].split()[0] == fitted.top(fitted.user_ids[4])[0].item
+    about = run("recommend", model)
+    assert f"RMSE {fitted.rmse:.4f}" in about.out
+
+
+def test_the_unknown_are_told_apart(file, tmp_path, fitted):
+    model = tmp_path / "m.safetensors"
+    fitted.save(model)
+    nobody = run("recommend", model, "--user", "nobody", "--top", 2)
+    assert nobody.code == 0 and "user nobody has no rating: items are ordered by their bias" in nobody.err
+    new = run("recommend", model, "--user", fitted.user_ids[0], "--item", "new")
+    assert "item new has no rating: the mean and the user's bias" in new.err
+    both = run("recommend", model, "--user", "nobody", "--item", "new")
+    assert "user nobody and item new have no rating: the mean of all ratings" in both.err
+    assert f"user nobody, item new: {fitted.model.mean:.4g}" in both.out
+
+
+def test_notes(tmp_path):
+    path = tmp_path / "r.csv"
+    path.write_text("a,x,1\na,x,5\nb,y,oops\n")
+    done = run("recommend", path, "--skip-bad", "--user", "a")
+    assert done.code == 0
+    for words in (
+        "note: 1 bad lines are left out, the first is line 3",
+        "note: 1 ratings repeat a user and an item",
+        "too few to hold any out",
+        "note: user a has rated every item",
+    ):
+        assert words in " ".join(done.err.split())
+    assert "RMSE: nothing was held out" in done.out
+
+
+BAD = {
+    "missing": (["none.csv"], "no such file"),
+    "bad line": (["bad.csv"], "line 2: expected a rating, found 'five'"),
+    "pickle": (["model.pkl"], "it is not text"),
+    "not a model": (["bad.safetensors"], "bad.safetensors"),
+    "method": (["good.csv", "--method", "svd"], "expected auto, biases, als, softimpute"),
+    "rank": (["good.csv", "--rank", "0"], "expected 1 or more"),
+    "holdout": (["good.csv", "--holdout", "1.5"], "less than 1"),
+    "top": (["good.csv", "--top", "0"], "--top"),
+    "item alone": (["good.csv", "--item", "x"], "expected --user"),
+    "out of a model": (["m.safetensors", "--out", "n.safetensors"], "is a saved model already"),
+    "out is there": (["good.csv", "--out", "m.safetensors"], "--overwrite"),
+    "out is a folder": (["good.csv", "--out", "f.safetensors"], "it is a folder"),
+    "out elsewhere": (["good.csv", "--out", "no/m.safetensors"], "no such folder"),
+    "out of another kind": (["good.csv", "--out", "m.pkl"], "ends in .safetensors"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(tmp_path, monkeypatch, name):
+    argv, words = BAD[name]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good.csv").write_text("a,x,1\na,y,5\nb,y,3\n")
+    (tmp_path / "bad.csv").write_text("a,x,1\na,y,five\n")
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps({"a": 1}, protocol=4))
+    (tmp_path / "bad.safetensors").write_bytes(b"user,item,rating\n")
+    (tmp_path / "m.safetensors").write_bytes(b"x")
+    (tmp_path / "f.safetensors").mkdir()
+    before = tree(tmp_path)
+    done = run("recommend", *argv)
+    assert done.code == 2 and done.out == "" and "Traceback" not in done.err
+    assert "internal error" not in done.err
+    assert words in " ".join(done.err.split())
+    assert done.err.startswith("Usage:") or (done.err.startswith("eckart: `") and done.err.count("\n") == 1)
+    assert tree(tmp_path) == before
