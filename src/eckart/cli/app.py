@@ -12,6 +12,7 @@ from eckart.cli import (
     combine,
     convert,
     demo,
+    explain,
     extract,
     factor,
     inspect,
@@ -45,6 +46,7 @@ app.command("combine")(combine.combine)
 app.command("merge")(merge.merge)
 app.command("convert")(convert.convert)
 app.command("check")(check.check)
+app.command("explain", context_settings={"ignore_unknown_options": True})(explain.explain)
 
 
 @app.callback(invoke_without_command=True)
