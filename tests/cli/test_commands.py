@@ -20,8 +20,8 @@ from store.pairs import EPS, make_pair, write_pair
 
 COMMANDS = ["demo", "inspect", "factor", "plan", "extract", "verify", "explain"]
 PROMISED = [
-    "demo", "inspect", "factor", "plan", "extract", "verify", "report", "search", "resize", "combine", "merge",
-    "convert", "check", "tune", "compress", "explain", "image", "recommend",
+    "demo", "inspect", "factor", "plan", "extract", "verify", "report", "search", "resize", "combine",
+    "merge", "convert", "check", "tune", "compress", "explain", "image", "recommend",
 ]  # fmt: skip
 SHAPES = {
     "model.embed_tokens.weight": (50, 24),

@@ -133,7 +133,7 @@ def grid(M: Matrix, fence: Fence = "[]") -> Grid:
 
 def in_decimals(M: Matrix) -> bool:
     """Whether `grid` shows a matrix in decimals."""
-    return any(x.is_Float or is_long(x) for x in M)
+    return any(x.is_Float or is_long(x) for x in M) and not M.free_symbols
 
 
 def vector(x: Matrix) -> Formula:

@@ -145,5 +145,5 @@ def _cells(source: Any, where: str, rows: int) -> list[list[str]]:
     if np.iscomplexobj(array):
         raise MatrixError(where, "expected real numbers, got complex ones", "Take its real part")
     if array.size > SAMPLES * LIMIT:
-        raise _too_large(where, *array.shape, rows)
+        raise _too_large(where, int(array.shape[0]), int(array.shape[1]), rows)
     return [[str(x) for x in row] for row in array]

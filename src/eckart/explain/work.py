@@ -1,4 +1,4 @@
-"""The singular value decomposition of a small matrix, worked out as on paper: W^T W first, then u = W v / sigma.
+"""The singular value decomposition of a small matrix, worked out as on paper: W^T W, then u = W v / sigma.
 
 A vector of length 1 is kept as a direction and the square of its length, so that everything but the
 lengths stays in fractions and simple roots, even where the lengths are roots under roots: the rank-1

@@ -8,7 +8,7 @@ import sympy
 
 from eckart.errors import UsageError
 from eckart.explain.elimination import eliminate, inverse_matrix
-from eckart.explain.exact import Matrix, Number, inverse, is_surd, is_zero, root, same, tidied, tidy
+from eckart.explain.exact import Matrix, Number, decimals, inverse, is_surd, is_zero, root, tidied, tidy
 from eckart.explain.formula import Formula, Frac, Mark, Norm, Op, Paren, Root, Row, Sym
 from eckart.explain.notation import chain, decimal, grid, letter, number, percent, row
 from eckart.explain.steps import Check, Explanation, Part, Show, Step, say
@@ -58,43 +58,40 @@ def _split(work: Work, r: int, scale: Number, results: dict[str, Any]) -> Step:
         parts.append(Show(chain(Root(letter("σ", i)), decimal(sympy.sqrt(work.sigma[i - 1])), relation="≈")))
     half = Sym("Σ", str(r), "1/2")
     parts += [
-        Show(chain(Row((B, Op("="), *factor, letter("U", r), half)), decimals_of(left), relation="≈")),
-        Show(chain(Row((A, Op("="), *factor, half, letter("V", r, "T"))), decimals_of(right), relation="≈")),
+        Show(chain(Row((B, Op("="), *factor, letter("U", r), half)), _decimals(left), relation="≈")),
+        Show(chain(Row((A, Op("="), *factor, half, letter("V", r, "T"))), _decimals(right), relation="≈")),
     ]
     # Column i of B times row i of A is sigma_i u_i v_i^T / scale: the roots meet and are gone.
     best = work.best(r)
-    holds = all(is_zero(tidy(c**2 * scale) - s) for c, s in zip(roots, work.sigma, strict=False)) and same(
-        sum((work.piece(i) for i in range(r)), sympy.zeros(*work.W.shape)), best
+    holds = work.is_whole() and all(
+        is_zero(tidy(c**2 * scale) - value) for c, value in zip(roots, work.sigma, strict=False)
     )
     written = Row((B, A)) if scale == 1 else Row((number(scale), Op("·"), B, A))
     parts += [say("split.product"), Check(chain(written, best), holds, work.exact)]
     return Step("title.split", tuple(parts))
 
 
-def decimals_of(M: Matrix) -> Formula:
-    """Return a matrix in decimals, whole numbers left whole."""
-    return grid(M if all(x.is_Rational for x in M) else sympy.N(M, 30))
+def _decimals(M: Matrix) -> Formula:
+    """Return a matrix in decimals, unless all of it is fractions."""
+    return grid(M if all(x.is_Rational for x in M) else decimals(M))
 
 
 def _parameters(work: Work, r: int) -> Step:
     m, n = work.W.shape
     stored, dense = r * (m + n), m * n
+    share = percent(sympy.Rational(stored, dense))
+    sign = "=" if (1000 * stored) % dense == 0 else "≈"
+    names = row(Sym("r"), Paren(row(Sym("m"), "+", Sym("n"))))
+    limit = sympy.Rational(dense, m + n)
     parts: list[Part] = [
         say("parameters"),
-        Show(chain(row(Sym("r"), Paren(row(Sym("m"), "+", Sym("n")))), row(r, "·", Paren(row(m, "+", n))), stored)),
+        Show(chain(names, row(r, "·", Paren(row(m, "+", n))), stored)),
         Show(chain(Row((Sym("m"), Sym("n"))), row(m, "·", n), dense)),
-        Show(chain(Frac(number(stored), number(dense)), percent(sympy.Rational(stored, dense)),
-                   relation="=" if (100 * stored) % dense == 0 else "≈")),
-    ]  # fmt: skip
-    key = (
-        "parameters.saves" if stored < dense else "parameters.same" if stored == dense else "parameters.costs"
-    )
-    parts += [
-        say(key),
-        say(
-            "parameters.limit", limit=chain(Frac(number(dense), number(m + n)), sympy.Rational(dense, m + n))
-        ),
+        Show(chain(Frac(number(stored), number(dense)), share, relation=sign)),
     ]
+    key = "saves" if stored < dense else "same" if stored == dense else "costs"
+    shown = number(limit) if limit.is_Integer else row(limit, "≈", decimal(limit))
+    parts += [say(f"parameters.{key}"), say("parameters.limit", limit=shown)]
     return Step("title.parameters", tuple(parts))
 
 
@@ -142,4 +139,4 @@ def _again(coefficients: Matrix) -> list[Part]:
     """Fractions again as decimals, which are easier to compare."""
     if all(x.is_Integer for x in coefficients):
         return []
-    return [Show(Row((A, Op("≈"), grid(sympy.N(coefficients, 30)))))]
+    return [Show(Row((A, Op("≈"), grid(decimals(coefficients)))))]

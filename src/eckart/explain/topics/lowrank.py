@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sympy
 
-from eckart.explain.exact import Matrix, inverse, is_zero, root, same, tidied
+from eckart.explain.exact import Matrix, inverse, is_zero, root, same, tidied, tidy
 from eckart.explain.formula import Formula, Frac, Norm, Op, Row
 from eckart.explain.notation import chain, decimal, letter
 from eckart.explain.steps import Check, Explanation, Part, Show, Step, say
@@ -24,8 +24,12 @@ def explain_lowrank(matrix: Matrix, rank: int | None = None) -> Explanation:
     r = fits(rank, work.rank)
     best = work.best(r)
     steps = (
-        matrix_step(matrix), summary_step(work), energy_step(work), _cut(work, r, best), _errors(work, r, best),
-    )  # fmt: skip
+        matrix_step(matrix),
+        summary_step(work),
+        energy_step(work),
+        _cut(work, r, best),
+        _errors(work, r, best),
+    )
     rest = total(work.squares[r:])
     results = {
         "rank": r, "sigma": work.sigma, "best": best, "error_squared": rest,
@@ -72,7 +76,7 @@ def _errors(work: Work, r: int, best: Matrix) -> Step:
     parts.append(say("errors.spectral", sigma=letter("σ", r + 1)))
     parts.append(Check(chain(Norm(difference, "2"), letter("σ", r + 1), work.sigma[r]), holds, work.exact))
     whole = total(work.squares)
-    relative = root(rest * inverse(whole)) if not rest.is_Float else root(rest / whole)
+    relative = root(tidy(rest * inverse(whole)))
     parts += [
         say("errors.relative"),
         Show(chain(Frac(Norm(difference, "F"), Norm(W, "F")), relative)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sympy
 
 from eckart.explain.elimination import inverse_matrix, rank_factors
-from eckart.explain.exact import Matrix, inverse, is_surd, same, tidied, tidy
+from eckart.explain.exact import DIGITS, Matrix, inverse, is_surd, same, tidied, tidy
 from eckart.explain.formula import Formula, Frac, Num, Op, Paren, Row, Sym
 from eckart.explain.notation import chain, letter
 from eckart.explain.steps import Check, Explanation, Part, Show, Step, say
@@ -99,9 +99,6 @@ def _size(work: Work) -> Step:
         return Step("title.condition", (say("condition.zero"),))
     first, last = work.sigma[0], work.sigma[-1]
     ratio = Frac(letter("σ", 1), letter("σ", work.rank))
-    value = tidy(first * inverse(last)) if work.exact and not _nested(work) else sympy.N(first / last, 30)
+    simple = all(is_surd(value) for value in work.sigma)
+    value = tidy(first * inverse(last)) if simple else sympy.N(first / last, DIGITS)
     return Step("title.condition", (say("condition"), Show(chain(Sym("κ"), ratio, value))))
-
-
-def _nested(work: Work) -> bool:
-    return not all(is_surd(value) for value in work.sigma)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import sympy
 
 from eckart.explain.eigen import dot
-from eckart.explain.exact import Matrix, inverse, is_zero, nice, tidied, tidy
-from eckart.explain.formula import Formula, Frac, Mark, Norm, Op, Power, Root, Row, Sym
-from eckart.explain.notation import chain, decimal, grid, in_decimals, letter, number, row, vector
+from eckart.explain.exact import Matrix, decimals, inverse, is_zero, nice, tidied, tidy
+from eckart.explain.formula import Formula, Frac, Mark, Norm, Op, Paren, Power, Root, Row, Sym
+from eckart.explain.notation import chain, grid, in_decimals, letter, number, row, vector
 from eckart.explain.steps import Check, Explanation, Part, Show, Step, Table, Text, say
 from eckart.explain.topics.common import IDENTITY, WT, W, joined, matrix_step, polynomial_parts, total
 from eckart.explain.work import Work, work_out
@@ -133,44 +133,28 @@ def _minus(share: sympy.Expr, of: Formula) -> list[Formula]:
 def _left(work: Work) -> Iterator[Part]:
     yield say("left")
     for i, (v, u) in enumerate(zip(work.right, work.left[: work.rank], strict=False), 1):
-        image = tidied(work.W * v.direction)
-        if v.square == 1:
-            written: Formula = vector(image)
-        else:
-            written = Row((Frac(number(1), number(sympy.sqrt(v.square))), Op("·"), vector(image)))
+        product = Row((W, letter("v", i)))
         if work.exact:
-            yield Show(chain(Row((W, letter("v", i))), written))
-        exact = chain(letter("u", i), Frac(Row((W, letter("v", i))), letter("σ", i)), u)
-        shown = in_decimals(u.direction) or u.vector.is_zero_matrix or all(x.is_Rational for x in u.vector)
-        rounded = Row(tuple(_rounded(u.vector))) if not shown and work.exact else None
-        yield Show(Row((*exact.items, Op("≈"), rounded)) if rounded else exact)
-    if not work.completion:
-        return
-    yield say("left.complete", k=len(work.completion), r=work.rank, m=work.W.rows)
-    place = work.rank
-    for step in work.completion:
+            image = vector(tidied(work.W * v.direction))
+            over = Frac(number(1), number(sympy.sqrt(v.square)))
+            yield Show(chain(product, image if v.square == 1 else Row((over, Op("·"), image))))
+        line = chain(letter("u", i), Frac(product, letter("σ", i)), u)
+        if line.items[-2] == Op("=") and not all(x.is_Rational for x in u.vector):
+            line = Row((*line.items, Op("≈"), vector(decimals(u.vector))))
+        yield Show(line)
+    if work.completion:
+        yield say("left.complete", k=len(work.completion), r=work.rank, m=work.W.rows)
+    for place, step in enumerate(work.completion, work.rank):
         e = letter("e", step.axis + 1)
-        written_terms: list[Formula] = [e]
+        terms: list[Formula] = [e]
         for j, u in enumerate(work.left[:place], 1):
             if not is_zero(u.direction[step.axis]):
-                written_terms += [
-                    Op("-"),
-                    Row((Sym("("), letter("u", j), Op("·"), e, Sym(")"))),
-                    letter("u", j),
-                ]
-        place += 1
-        if len(written_terms) > 1:
-            yield Show(chain(Row(tuple(written_terms)), vector(step.rest)))
-        yield Show(chain(letter("u", place), *([] if len(written_terms) > 1 else [e]), step.unit))
-
-
-def _rounded(x: Matrix) -> Iterator[Formula]:
-    yield Sym("(")
-    for i, entry in enumerate(x):
-        if i:
-            yield Sym(", ")
-        yield decimal(entry)
-    yield Sym(")")
+                terms += [Op("-"), Paren(Row((letter("u", j), Op("·"), e))), letter("u", j)]
+        if len(terms) > 1:
+            yield Show(chain(Row(tuple(terms)), vector(step.rest)))
+            yield Show(chain(letter("u", place + 1), step.unit))
+        else:
+            yield Show(chain(letter("u", place + 1), e, step.unit))
 
 
 def _assembled(work: Work) -> Step:
