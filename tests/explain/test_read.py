@@ -101,6 +101,13 @@ def test_entries_are_read_left_to_right():
         assert read_entry(f"-{a}+{b}*{c}", "x") == -a + b * c
 
 
+@pytest.mark.parametrize(
+    "text", ["sqrt(30)", "sqrt(6) sqrt(10) sqrt(15)", "sqrt(2) sqrt(3) sqrt(6) sqrt(12)"]
+)
+def test_roots_that_are_products_of_roots_do_not_count(text):
+    assert all(check.holds and check.exact for check in explain("svd", text).checks)
+
+
 def test_csv(tmp_path):
     for name, text in {
         "comma.csv": "4,0\n3,5\n", "semicolon.csv": "4;0\r\n3;5\r\n", "tab.tsv": "4\t0\n3\t5",

@@ -78,6 +78,17 @@ def test_signs_in_four_by_four(entries):
     verify(W, explain("svd", W).results)
 
 
+ENTRIES = ["0", "1", "-1", "1/2", "sqrt(2)", "sqrt(3)", "-sqrt(6)/2"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(ENTRIES), min_size=2, max_size=2), min_size=1, max_size=3))
+def test_entries_with_roots(rows):
+    done = explain("svd", "; ".join(" ".join(row) for row in rows))
+    verify(sympy.Matrix([[sympy.sympify(x) for x in row] for row in rows]), done.results)
+    assert all(check.holds for check in done.checks)
+
+
 def test_four_by_four_is_quick():
     explain("svd", "1 2; 3 4")  # sympy warms up
     start = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import sympy
 
 from eckart.errors import MatrixError
 from eckart.explain.entry import read_entry
-from eckart.explain.exact import Matrix, is_surd, surd_terms
+from eckart.explain.exact import Matrix, surd_terms
 
 LIMIT = 5  # rows and columns
 SAMPLES = 12  # rows of a table of data
@@ -66,11 +67,20 @@ def read_matrix(source: str | Path | Any, rows: int = LIMIT) -> Matrix:
             for i, row in enumerate(cells, 1)
         ]
     )
-    primes = {p for x in matrix if is_surd(x) for d in surd_terms(x) for p in sympy.primefactors(d)}
-    if len(primes) > ROOTS:
-        found = ", ".join(f"sqrt({p})" for p in sorted(primes))
-        raise MatrixError(where, f"at most {ROOTS} different square roots are worked with, found {found}")
+    _check_roots(matrix, where)
     return matrix
+
+
+def _check_roots(matrix: Matrix, where: str) -> None:
+    """Refuse more square roots than the working can carry; sqrt(6) is none beside sqrt(2) and sqrt(3)."""
+    found = sorted({d for x in matrix if x != 0 for d in surd_terms(x)} - {1})
+    span = {1}  # what products of the roots so far have under their root: twice as many for each new one
+    for d in found:
+        if d not in span:
+            span |= {d * known // math.gcd(d, known) ** 2 for known in span}
+    if len(span) > 2**ROOTS:
+        names = ", ".join(f"sqrt({d})" for d in found)
+        raise MatrixError(where, f"at most {ROOTS} different square roots are worked with, found {names}")
 
 
 def _check_shape(cells: list[list[str]], rows: int, where: str) -> None:
