@@ -11,6 +11,7 @@ SRC = Path(__file__).parents[1] / "src" / "eckart"
 FLOORS = [
     "errors",
     "version",
+    "autodiff",
     "linalg",
     "rank",
     "checkpoint",
@@ -18,6 +19,7 @@ FLOORS = [
     "adapter",
     "demo",
     "applications",
+    "explain",
     "cli",
 ]
 TOP = ["__init__", "__main__"]  # the roof: may see everything

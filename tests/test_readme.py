@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -46,7 +47,7 @@ def test_commands(tmp_path: Path) -> None:
     assert sessions(), "the README shows no commands"
     for command, shown in sessions():
         command, _, remark = command.partition("  # exits ")
-        program, *arguments = command.split()
+        program, *arguments = shlex.split(command)
         assert program == "eckart"
         run = subprocess.run(
             [sys.executable, "-m", "eckart", *arguments],

@@ -18,10 +18,10 @@ from eckart.checkpoint import write_safetensors
 from eckart.rank import RankPlan
 from store.pairs import EPS, make_pair, write_pair
 
-COMMANDS = ["demo", "inspect", "factor", "plan", "extract", "verify"]
+COMMANDS = ["demo", "inspect", "factor", "plan", "extract", "verify", "explain"]
 PROMISED = [
-    *COMMANDS, "report", "search", "resize", "combine", "merge", "convert", "check", "tune", "compress",
-    "explain", "image", "recommend",
+    "demo", "inspect", "factor", "plan", "extract", "verify", "report", "search", "resize", "combine",
+    "merge", "convert", "check", "tune", "compress", "explain", "image", "recommend",
 ]  # fmt: skip
 SHAPES = {
     "model.embed_tokens.weight": (50, 24),

@@ -12,6 +12,7 @@ from eckart.cli import (
     combine,
     convert,
     demo,
+    explain,
     extract,
     factor,
     inspect,
@@ -48,6 +49,7 @@ app.command("merge")(merge.merge)
 app.command("convert")(convert.convert)
 app.command("check")(check.check)
 app.command("recommend")(recommend.recommend)
+app.command("explain", context_settings={"ignore_unknown_options": True})(explain.explain)
 
 
 @app.callback(invoke_without_command=True)

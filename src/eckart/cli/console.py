@@ -79,6 +79,20 @@ def print_json(data: Any) -> None:
         _leave()
 
 
+def print_text(text: str) -> None:
+    """Print text as it is, as UTF-8 where stdout has no encoding that can hold it."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except UnicodeEncodeError:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode("utf-8"))
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        _leave()
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
     """Print a table; all columns but the first are right-aligned."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")

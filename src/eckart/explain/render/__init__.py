@@ -1,0 +1,44 @@
+"""An explanation in one of four formats and one of three languages."""
+
+from __future__ import annotations
+
+from eckart.errors import UsageError
+from eckart.explain.render.html import Html
+from eckart.explain.render.latex import Latex
+from eckart.explain.render.markdown import Markdown
+from eckart.explain.render.terminal import Terminal
+from eckart.explain.render.writer import Writer, write
+from eckart.explain.steps import Explanation
+from eckart.explain.words import LANGUAGES
+
+WRITERS: dict[str, type[Writer]] = {
+    "terminal": Terminal, "markdown": Markdown, "latex": Latex, "html": Html,
+}  # fmt: skip
+FORMATS = tuple(WRITERS)
+
+
+def render(explanation: Explanation, format: str = "terminal", lang: str = "en") -> str:
+    """Write an explanation.
+
+    Parameters
+    ----------
+    explanation : Explanation
+    format : {"terminal", "markdown", "latex", "html"}
+        Unicode text; Markdown with formulas between dollar signs; a LaTeX document; a page of HTML
+        with MathML that fetches nothing.
+    lang : {"en", "ja", "zh"}
+        English, Japanese or Chinese.
+
+    Raises
+    ------
+    UsageError
+        There is no such format or language.
+    """
+    if format not in WRITERS:
+        raise UsageError(f"--format {format}", f"expected one of {', '.join(FORMATS)}")
+    if lang not in LANGUAGES:
+        raise UsageError(f"--lang {lang}", f"expected one of {', '.join(LANGUAGES)}")
+    return write(explanation, WRITERS[format](), lang)
+
+
+__all__ = ["FORMATS", "LANGUAGES", "render"]

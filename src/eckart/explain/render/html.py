@@ -1,0 +1,70 @@
+"""One HTML page with formulas in MathML, which browsers draw themselves: nothing is fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from eckart.explain.formula import Formula
+from eckart.explain.render.mathml import mathml
+
+STYLE = """
+:root { color-scheme: light dark; --line: #8886; --good: #1a7f4b; --bad: #c22; }
+body { max-width: 52rem; margin: 2rem auto; padding: 0 1rem; font: 1.05rem/1.6 system-ui, sans-serif; }
+h1 { font-size: 1.7rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid var(--line); }
+.formula { overflow-x: auto; padding: .35rem 0 .35rem 1.5rem; }
+math { font-size: 1.1em; }
+mtable.matrix { border: 0 solid currentColor; border-width: 0 1.5px; padding: 0 .25em; }
+.verdict { margin-left: 1.2rem; color: var(--good); white-space: nowrap; } .wrong { color: var(--bad); }
+table { border-collapse: collapse; margin: .6rem 1.5rem; }
+th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { text-align: left; }
+""".strip()
+
+
+class Html:
+    """Writes a page of HTML."""
+
+    def escape(self, words: str) -> str:
+        """Return the words with HTML's own signs made harmless."""
+        return escape(words)
+
+    def inline(self, formula: Formula) -> str:
+        """Return a formula in a line."""
+        return f"<math>{mathml(formula)}</math>"
+
+    def heading(self, number: int, words: str) -> str:
+        """Return a heading."""
+        return f"<h2>{number}. {words}</h2>"
+
+    def paragraph(self, words: str) -> str:
+        """Return a paragraph."""
+        return f"<p>{words}</p>"
+
+    def display(self, formula: Formula) -> str:
+        """Return a formula set off."""
+        return f'<div class="formula"><math display="inline">{mathml(formula)}</math></div>'
+
+    def check(self, formula: Formula, remark: str, holds: bool) -> str:
+        """Return the formula with its verdict."""
+        kind, sign = ("verdict", "✓") if holds else ("verdict wrong", "✗")
+        return (
+            f'<div class="formula"><math display="inline">{mathml(formula)}</math>'
+            f'<span class="{kind}">{sign} {remark}</span></div>'
+        )
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+        """Return a table."""
+        head = "".join(f"<th>{cell}</th>" for cell in header)
+        body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    def page(self, title: str, parts: Sequence[str], lang: str) -> str:
+        """Return the page."""
+        body = "\n".join(parts)
+        return (
+            f'<!DOCTYPE html>\n<html lang="{lang}">\n<head>\n<meta charset="utf-8">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f"<title>{title}</title>\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
+            f"{body}\n</body>\n</html>\n"
+        )

@@ -1,0 +1,74 @@
+"""A LaTeX document. English for any engine; Japanese for LuaLaTeX, Chinese for XeLaTeX or LuaLaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eckart.explain.formula import SUBSCRIPTS, SUPERSCRIPTS, Formula
+from eckart.explain.render.tex import LETTERS, tex
+
+HEADS = {
+    "en": "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n",
+    "ja": "\\documentclass{article}\n\\usepackage{luatexja}\n",
+    "zh": "\\documentclass{ctexart}\n",
+}
+SPECIAL = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_",
+    "%": r"\%", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
+}  # fmt: skip
+GREEK = {
+    letter: f"${command}$" for letter, command in LETTERS.items() if command.startswith("\\") and letter > "~"
+}
+LOW = {drawn: f"$_{{{plain}}}$" for plain, drawn in SUBSCRIPTS.items()}
+HIGH = {drawn: f"$^{{{plain}}}$" for plain, drawn in SUPERSCRIPTS.items() if plain != "T"}
+WORDS = str.maketrans({**SPECIAL, **GREEK, **LOW, **HIGH, "ᵀ": r"$^{\mathsf{T}}$"})
+
+
+class Latex:
+    """Writes a LaTeX document."""
+
+    def escape(self, words: str) -> str:
+        """Return the words with TeX's own signs made harmless, and letters of formulas in math mode."""
+        return words.translate(WORDS)
+
+    def inline(self, formula: Formula) -> str:
+        """Return a formula in a line."""
+        return f"${tex(formula)}$"
+
+    def heading(self, number: int, words: str) -> str:
+        """Return a section; LaTeX numbers it."""
+        return f"\\section{{{words}}}"
+
+    def paragraph(self, words: str) -> str:
+        """Return the words."""
+        return words
+
+    def display(self, formula: Formula) -> str:
+        """Return a formula set off, made smaller where it is wider than the page."""
+        return f"\\[\n\\fitting{{{tex(formula)}}}\n\\]"
+
+    def check(self, formula: Formula, remark: str, holds: bool) -> str:
+        """Return the formula with its verdict."""
+        sign = r"$\checkmark$" if holds else r"$\times$"
+        return f"{self.display(formula)}\n\\hfill {sign} {remark}"
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+        """Return a table, all columns but the first to the right."""
+        body = " \\\\\n".join(" & ".join(line) for line in rows)
+        columns = "l" + "r" * (len(header) - 1)
+        return (
+            f"\\begin{{center}}\n\\begin{{tabular}}{{{columns}}}\n{' & '.join(header)} \\\\ \\hline\n"
+            f"{body}\n\\end{{tabular}}\n\\end{{center}}"
+        )
+
+    def page(self, title: str, parts: Sequence[str], lang: str) -> str:
+        """Return the document."""
+        head = (
+            f"{HEADS[lang]}\\usepackage{{amsmath,amssymb,graphicx}}\n\\usepackage[margin=25mm]{{geometry}}\n"
+            "\\setlength{\\parindent}{0pt}\n\\setlength{\\parskip}{4pt}\n\\newsavebox{\\formula}\n"
+            "\\newcommand{\\fitting}[1]{\\sbox{\\formula}{$\\displaystyle #1$}"
+            "\\ifdim\\wd\\formula>\\linewidth\\resizebox{\\linewidth}{!}{\\usebox{\\formula}}"
+            "\\else\\usebox{\\formula}\\fi}\n"
+            f"\\title{{{title}}}\n\\date{{}}\n\\begin{{document}}\n\\maketitle\n"
+        )
+        return head + "\n\n".join(parts) + "\n\\end{document}\n"

@@ -1,0 +1,67 @@
+"""For a terminal: Unicode text, matrices drawn with brackets."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+
+from eckart.explain.formula import Formula, Mark, Row, plain
+from eckart.explain.render.box import WIDTH, draw
+
+INDENT = "    "
+
+
+class Terminal:
+    """Writes plain Unicode text."""
+
+    def escape(self, words: str) -> str:
+        """Return the words as they are."""
+        return words
+
+    def inline(self, formula: Formula) -> str:
+        """Return a formula on one line."""
+        return plain(formula)
+
+    def heading(self, number: int, words: str) -> str:
+        """Return the words, underlined."""
+        text = f"{number}. {words}"
+        return f"\n{text}\n{'─' * cell_len(text)}"
+
+    def paragraph(self, words: str) -> str:
+        """Return the words, broken into lines. Where letters are two columns wide the terminal does it."""
+        return textwrap.fill(words, WIDTH) if cell_len(words) == len(words) else words
+
+    def display(self, formula: Formula) -> str:
+        """Return the formula, indented."""
+        return _indented(draw(formula))
+
+    def check(self, formula: Formula, remark: str, holds: bool) -> str:
+        """Return the formula with its verdict at the end of its last line."""
+        verdict = Mark(f"   {'✓' if holds else '✗'} {remark}")
+        return _indented(draw(Row((formula, verdict))))
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+        """Return columns, the first to the left and the rest to the right."""
+        lines = [header, *rows]
+        widths = [max(cell_len(line[j]) for line in lines) for j in range(len(header))]
+        return "\n".join(INDENT + "  ".join(_cells(line, widths)).rstrip() for line in lines)
+
+    def page(self, title: str, parts: Sequence[str], lang: str) -> str:
+        """Return everything, under the title."""
+        text = f"{title}\n{'═' * cell_len(title)}"
+        for before, part in zip(["", *parts], parts, strict=False):
+            tall = "\n" in part or "\n" in before  # two matrices would run into each other
+            blank = tall and part.startswith(INDENT) and before.startswith(INDENT)
+            text += ("\n\n" if blank else "\n") + part
+        return text + "\n"
+
+
+def _indented(text: str) -> str:
+    return "\n".join(INDENT + line for line in text.splitlines())
+
+
+def _cells(line: Sequence[str], widths: Sequence[int]) -> list[str]:
+    room = [" " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)]
+    return [line[0] + room[0], *(space + cell for space, cell in zip(room[1:], line[1:], strict=True))]

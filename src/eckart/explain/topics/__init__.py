@@ -1,0 +1,1 @@
+"""One file to a topic: what is worked out, step by step."""
