@@ -19,16 +19,15 @@ from eckart.linalg.einsum import (
 from eckart.linalg.goal import Goal
 from eckart.linalg.kronecker import (
     KroneckerLaws,
-    KroneckerSum,
     kron_matvec,
     kron_solve,
     kronecker_laws,
-    nearest_kronecker,
-    rearranged,
     vec,
 )
+from eckart.linalg.kronecker_sum import KroneckerSum, nearest_kronecker, rearranged
 from eckart.linalg.lowrank import LowRank
 from eckart.linalg.norms import SpectralNorm, spectral_norm, spectral_normalise
+from eckart.linalg.optimality import Optimality, eckart_young
 from eckart.linalg.pca import PCA
 from eckart.linalg.ridge import RidgePath, RidgeSolution, ridge
 from eckart.linalg.solve import LeastSquares, lstsq, pinv
@@ -46,6 +45,7 @@ __all__ = [
     "LowRank",
     "MoorePenrose",
     "Operation",
+    "Optimality",
     "RidgePath",
     "RidgeSolution",
     "SpectralNorm",
@@ -54,6 +54,7 @@ __all__ = [
     "cond",
     "contraction",
     "contraction_table",
+    "eckart_young",
     "einsum_table",
     "factor_matrix",
     "kron_matvec",

@@ -134,7 +134,8 @@ def contraction(expression: str, *shapes: tuple[int, ...], optimize: Any = "auto
     -----
     opt_einsum finds the path; the flops are counted here: for each combination of the indices of a step,
     a multiplication for every operand but the first, and an addition if anything is summed. A
-    transpose costs none (opt_einsum's own count has one for each entry). The cheapest order depends on the shapes: for matrices
+    transpose costs none (opt_einsum's own count has one for each entry). The cheapest order depends on the
+    shapes: for matrices
     in a chain it is the classical matrix-chain problem.
 
     References

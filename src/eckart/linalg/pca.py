@@ -13,6 +13,7 @@ from eckart.linalg.blocks import CentredBlock
 from eckart.linalg.decompose import Method, factor_matrix
 from eckart.linalg.estimator import Estimator, as_samples
 from eckart.linalg.goal import Goal
+from eckart.linalg.lowrank import LowRank
 from eckart.linalg.routes.krylov import seed_for
 from eckart.linalg.spectrum import Spectrum
 from eckart.linalg.threshold import noise_rank
@@ -20,6 +21,10 @@ from eckart.linalg.threshold import noise_rank
 # Up to this many rows or columns every value is found exactly and "auto" does not search: the Gram
 # matrix of 1024 takes a tenth of a second.
 EXACT = 1024
+
+# Beyond, the leading components are searched for until the energy still to be gained is this share of the
+# tail: singular values right to 2e-7 sigma_1 and components to 1e-3, on the spectra 1/i to i^-0.5.
+SLACK = 1e-6
 
 
 class PCA(Estimator):
@@ -121,7 +126,7 @@ class PCA(Estimator):
         table = self._samples(X, "partial_fit", first=seen is None, least=2 if seen is None else 1)
         block = CentredBlock.of(table)
         seen = block if seen is None else seen + block
-        self._learn(seen.R, seen.count, seen.mean, table.dtype)
+        self._learn(seen.R, seen.count, seen.mean, table.dtype, in_blocks=True)
         self._seen = seen
         return self
 
@@ -159,7 +164,9 @@ class PCA(Estimator):
         table = self._samples(X, "score_samples", first=False).astype(np.float64)
         V, variances = self.components_.astype(np.float64), self.explained_variance_.astype(np.float64)
         k, d = V.shape
-        if not variances.all() or (d > k and self.noise_variance_ == 0):
+        # As `matrix_rank` would: a singular value that is rounding is none.
+        rounding = (max(self.n_samples_, d) * float(np.finfo(self.components_.dtype).eps)) ** 2
+        if k and (variances.min() <= rounding * variances[0] or (d > k and self.noise_variance_ == 0)):
             raise UsageError(
                 "PCA.score_samples",
                 "the data lie in a subspace, and the model has no density",
@@ -187,19 +194,18 @@ class PCA(Estimator):
     def _n_features_out(self) -> int:
         return self.n_components_
 
-    def _learn(self, centred: NDArray[Any], n: int, mean: Floats, dtype: Any) -> Self:
+    def _learn(
+        self, centred: NDArray[Any], n: int, mean: Floats, dtype: Any, in_blocks: bool = False
+    ) -> Self:
         """Factor centred rows, or a triangle with the same right side, and keep what was learnt."""
         limit = min(n, centred.shape[1])
         total = ops_for(centred).energy(centred)
         check_energy(centred, total, "PCA.fit(X)")
-        goal = self._goal(centred, n, total)
-        method: Method = self.method
-        if method == "auto" and min(centred.shape) <= EXACT:
-            method = "gram"
+        goal = self._goal(centred, n, total, in_blocks)
         if goal is None:
             s, Vh, tail = np.zeros(0), centred[:0], total
         else:
-            f = factor_matrix(centred, goal, total=total, method=method, seed=seed_for(self.seed))
+            f = self._factored(centred, goal, total)
             s, Vh, tail = f.s, f.Vh, f.tail
         k = len(s)
         V = _signed(Vh)
@@ -217,7 +223,24 @@ class PCA(Estimator):
         self.n_components_, self.n_samples_ = k, n
         return self
 
-    def _goal(self, centred: NDArray[Any], n: int, total: float) -> Goal | None:
+    def _factored(self, centred: NDArray[Any], goal: Goal, total: float) -> LowRank:
+        """Factor by the route that is asked for; refine a search once the number of components is known."""
+        method: Method = self.method
+        if method == "auto" and min(centred.shape) <= EXACT:
+            method = "gram"
+        seed = seed_for(self.seed)
+        if goal.kind == "energy":
+            found = factor_matrix(centred, goal, total=total, method=method, seed=seed)
+            if found.method != "krylov":
+                return found
+            # The values found are lower bounds: with better ones the rank may be lower.
+            goal, share = Goal("rank", found.rank), goal
+            found = factor_matrix(centred, goal, total=total, method=method, seed=seed, slack=SLACK)
+            keep = share.rank(found.spectrum) if found.spectrum is not None else None
+            return found.truncate(rank=keep) if keep else found
+        return factor_matrix(centred, goal, total=total, method=method, seed=seed, slack=SLACK)
+
+    def _goal(self, centred: NDArray[Any], n: int, total: float, in_blocks: bool) -> Goal | None:
         """Return what the factorisation is asked for; None for no component at all."""
         wish, limit = self.n_components, min(n, centred.shape[1])
         call = f"PCA(n_components={wish!r})"
@@ -238,6 +261,8 @@ class PCA(Estimator):
                     call, "expected a float between 0 and 1", "Write an int for a number of components"
                 )
             return Goal("energy", float(wish))
+        if in_blocks:
+            limit = max(limit, centred.shape[1])  # more rows may come
         if isinstance(wish, bool) or not isinstance(wish, (int, np.integer)) or not 0 <= wish <= limit:
             raise UsageError(call, f"expected an int from 0 to min(n_samples, n_features) = {limit}")
         return Goal("rank", min(int(wish), min(centred.shape))) if wish else None
