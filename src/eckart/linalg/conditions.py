@@ -32,8 +32,8 @@ def matrix_rank(A: ArrayLike, tol: ArrayLike | None = None, *, rtol: ArrayLike |
     Notes
     -----
     A tolerance is a statement about the data: the default is about what rounding its entries to their
-    dtype does to a singular value. `Spectrum` answers the same for energy. Unlike NumPy, a NaN is refused,
-    where NumPy's answer is 0 or an error of LAPACK; and singular values of float32 data are computed
+    dtype does to a singular value. `Spectrum` answers the same for energy. A NaN is refused with its
+    place, where NumPy says that the SVD did not converge; and singular values of float32 data are computed
     in float64, so that only the data's own rounding is in them.
 
     Examples
