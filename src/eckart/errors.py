@@ -3,7 +3,9 @@
     EckartError                 the root: catch this to catch them all
     ├── InputError              something given is wrong; the command line exits with 2
     │   ├── UsageError          an argument or a combination of arguments
+    │   │   └── NotFittedError  an estimator that is asked before it has seen data
     │   ├── MatrixError         an array that has no decomposition (shape, dtype, NaN)
+    │   │   └── DataError       a table of samples that an estimator cannot take
     │   ├── CheckpointError     a checkpoint that cannot be read, or must not be
     │   ├── PairError           two checkpoints that do not belong together
     │   ├── StoreError          a factor store that is damaged or belongs to other sources
@@ -51,6 +53,14 @@ class UsageError(InputError):
 
 class MatrixError(InputError):
     """An array has no decomposition. For example one that holds a NaN."""
+
+
+class NotFittedError(UsageError, ValueError, AttributeError):
+    """An estimator was asked before it had seen data. Also what scikit-learn's error of this name is."""
+
+
+class DataError(MatrixError, ValueError, TypeError):
+    """A table of samples is no table. A ValueError and a TypeError: scikit-learn's checks expect either."""
 
 
 class CheckpointError(InputError):

@@ -1,8 +1,78 @@
 """Matrices in, factors out. Knows no file and no layer name."""
 
+from eckart.linalg.conditions import (
+    MoorePenrose,
+    cond,
+    matrix_rank,
+    moore_penrose_conditions,
+    orthogonality,
+)
 from eckart.linalg.decompose import all_values, factor_matrix, spectrum, svd
+from eckart.linalg.einsum import (
+    OPERATIONS,
+    Contraction,
+    Operation,
+    contraction,
+    contraction_table,
+    einsum_table,
+)
 from eckart.linalg.goal import Goal
+from eckart.linalg.kronecker import (
+    KroneckerLaws,
+    kron_matvec,
+    kron_solve,
+    kronecker_laws,
+    vec,
+)
+from eckart.linalg.kronecker_sum import KroneckerSum, nearest_kronecker, rearranged
 from eckart.linalg.lowrank import LowRank
+from eckart.linalg.norms import SpectralNorm, spectral_norm, spectral_normalise
+from eckart.linalg.optimality import Optimality, eckart_young
+from eckart.linalg.pca import PCA
+from eckart.linalg.ridge import RidgePath, RidgeSolution, ridge
+from eckart.linalg.solve import LeastSquares, lstsq, pinv
 from eckart.linalg.spectrum import Spectrum
+from eckart.linalg.threshold import marchenko_pastur_median, noise_rank
 
-__all__ = ["Goal", "LowRank", "Spectrum", "all_values", "factor_matrix", "spectrum", "svd"]
+__all__ = [
+    "OPERATIONS",
+    "PCA",
+    "Contraction",
+    "Goal",
+    "KroneckerLaws",
+    "KroneckerSum",
+    "LeastSquares",
+    "LowRank",
+    "MoorePenrose",
+    "Operation",
+    "Optimality",
+    "RidgePath",
+    "RidgeSolution",
+    "SpectralNorm",
+    "Spectrum",
+    "all_values",
+    "cond",
+    "contraction",
+    "contraction_table",
+    "eckart_young",
+    "einsum_table",
+    "factor_matrix",
+    "kron_matvec",
+    "kron_solve",
+    "kronecker_laws",
+    "lstsq",
+    "marchenko_pastur_median",
+    "matrix_rank",
+    "moore_penrose_conditions",
+    "nearest_kronecker",
+    "noise_rank",
+    "orthogonality",
+    "pinv",
+    "rearranged",
+    "ridge",
+    "spectral_norm",
+    "spectral_normalise",
+    "spectrum",
+    "svd",
+    "vec",
+]

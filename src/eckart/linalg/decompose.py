@@ -139,7 +139,9 @@ def all_values(A: Array, total: float, method: Literal["auto", "lapack", "gram"]
     return Spectrum(values * scale)
 
 
-def factor_matrix(A: Array, goal: Goal, *, total: float, method: Method = "auto", seed: list[int]) -> LowRank:
+def factor_matrix(
+    A: Array, goal: Goal, *, total: float, method: Method = "auto", seed: list[int], slack: float = SLACK
+) -> LowRank:
     """Factor a checked float32 or float64 matrix of known energy; `svd` without its front door."""
     if method not in ("auto", "lapack", "gram", "krylov"):
         raise UsageError(f"method={method!r}", "expected 'auto', 'lapack', 'gram' or 'krylov'")
@@ -153,7 +155,7 @@ def factor_matrix(A: Array, goal: Goal, *, total: float, method: Method = "auto"
         method = "lapack"
     found = None
     if method in ("auto", "krylov"):
-        found = _by_krylov(A, goal, total, seed, patient=method == "krylov")
+        found = _by_krylov(A, goal, total, seed, method == "krylov", slack)
     if found is None and method != "lapack":
         found = _by_gram(A, goal, total)
     if found is None:
@@ -161,16 +163,18 @@ def factor_matrix(A: Array, goal: Goal, *, total: float, method: Method = "auto"
     return found if scale == 1.0 else found * scale
 
 
-def _by_krylov(A: Array, goal: Goal, total: float, seed: list[int], patient: bool) -> LowRank | None:
+def _by_krylov(
+    A: Array, goal: Goal, total: float, seed: list[int], patient: bool, slack: float
+) -> LowRank | None:
     """Return the answer of the Krylov route, or None where another is predicted to be cheaper."""
     limit = min(A.shape) if patient else krylov_limit(*A.shape)
     if goal.kind == "rank" and goal.value > limit:
         return None
     krylov = BlockKrylov(A, total, seed)
     if goal.kind == "rank":
-        found: Spectrum | None = leading(krylov, int(goal.value), SLACK)
+        found: Spectrum | None = leading(krylov, int(goal.value), slack)
     else:
-        found = reaching(krylov, goal, limit, SLACK)
+        found = reaching(krylov, goal, limit, slack)
     keep = None if found is None else goal.rank(found)
     if found is not None and keep is None and goal.kind == "rank":
         keep = len(found.values)  # the matrix has fewer components than were asked for

@@ -1,0 +1,191 @@
+"""What can be asked of a matrix: its rank, its condition, and whether an inverse or a basis is one."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from eckart.errors import MatrixError, UsageError
+from eckart.linalg.stack import as_numbers, as_stack, conjugate_transpose, cut_off
+
+
+def matrix_rank(A: ArrayLike, tol: ArrayLike | None = None, *, rtol: ArrayLike | None = None) -> Any:
+    """Return the number of singular values above a tolerance.
+
+    Equivalent to ``numpy.linalg.matrix_rank(A)``.
+
+    Parameters
+    ----------
+    A : array_like (..., m, n), or (n,)
+        A vector has rank 1, or 0 if it is zero.
+    tol : float or array_like (...), optional
+        Count sigma > ``tol``.
+    rtol : float or array_like (...), optional
+        Count sigma > ``rtol`` sigma_1. Default: max(m, n) eps of the dtype that A came in.
+
+    Returns
+    -------
+    int, or ndarray (...) of int for a stack
+
+    Notes
+    -----
+    A tolerance is a statement about the data: the default is about what rounding its entries to their
+    dtype does to a singular value. `Spectrum` answers the same for energy. A NaN is refused with its
+    place, where NumPy says that the SVD did not converge; and singular values of float32 data are computed
+    in float64, so that only the data's own rounding is in them.
+
+    Examples
+    --------
+    >>> matrix_rank([[4, 8, 12], [2, 4, 6], [3, 6, 9], [5, 10, 15]])
+    1
+    """
+    call = "eckart.linalg.matrix_rank(A)"
+    if tol is not None and rtol is not None:
+        raise UsageError(call, "expected one of tol and rtol, got both")
+    if np.ndim(A) < 2:
+        return int(as_numbers(A, call)[0].any())
+    wide, dtype = as_stack(A, call)
+    s = np.linalg.svd(wide, compute_uv=False) if wide.size else np.zeros((*wide.shape[:-2], 0))
+    if tol is None:
+        limit = cut_off(s, wide.shape, dtype, rtol, call)
+    else:
+        limit = np.asarray(tol, np.float64)[..., None]
+    ranks = np.count_nonzero(s > limit, axis=-1)
+    return int(ranks) if np.ndim(ranks) == 0 else ranks
+
+
+def cond(A: ArrayLike) -> Any:
+    """Return the condition number sigma_1 / sigma_min in the 2-norm; inf for a singular matrix.
+
+    Equivalent to ``numpy.linalg.cond(A)``.
+
+    Parameters
+    ----------
+    A : array_like (..., m, n)
+        Not empty.
+
+    Returns
+    -------
+    float, or ndarray (...) of float64 for a stack
+
+    Notes
+    -----
+    Solving with A loses log10(cond(A)) digits. Values beyond 1/eps of float64, 4.5e15, are rounding:
+    read them as "singular". For float32 data NumPy computes in float32 and ends at 1e7; this does not.
+
+    Examples
+    --------
+    >>> round(cond([[4.0, 0.0], [3.0, 5.0]]), 12)
+    2.0
+    >>> cond([[1.0, 1.0], [0.0, 0.0]])
+    inf
+    """
+    call = "eckart.linalg.cond(A)"
+    wide, _ = as_stack(A, call)
+    if 0 in wide.shape[-2:]:
+        raise MatrixError(call, f"expected at least one row and one column, got shape {wide.shape}")
+    s = np.linalg.svd(wide, compute_uv=False)
+    largest, smallest = s[..., 0], s[..., -1]
+    singular = smallest == 0
+    ratio = np.where(singular, np.inf, largest / np.where(singular, 1.0, smallest))
+    return float(ratio) if ratio.ndim == 0 else ratio
+
+
+class MoorePenrose(NamedTuple):
+    """The residuals of Penrose's four equations, each relative to the size of what it compares."""
+
+    A_X_A: float
+    """||A X A - A|| / ||A||"""
+    X_A_X: float
+    """||X A X - X|| / ||X||"""
+    A_X_symmetric: float
+    """||(A X)^H - A X|| / ||A X||"""
+    X_A_symmetric: float
+    """||(X A)^H - X A|| / ||X A||"""
+
+
+def moore_penrose_conditions(A: ArrayLike, X: ArrayLike) -> MoorePenrose:
+    """Return how far X is from being the pseudo-inverse of A: the residuals of the four conditions.
+
+    Parameters
+    ----------
+    A : array_like (m, n)
+    X : array_like (n, m)
+
+    Returns
+    -------
+    MoorePenrose
+        Four numbers, relative Frobenius norms. All zero means X = A^+, the only matrix that has this.
+
+    Notes
+    -----
+    For X from `pinv` expect about eps cond(A) in the first two and in the symmetries: no algorithm
+    that stores X does better, since rounding X alone moves A X by eps ||A|| ||X||.
+
+    References
+    ----------
+    Penrose (1955), A generalized inverse for matrices, equations 3 to 6.
+
+    Examples
+    --------
+    >>> A = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    >>> max(moore_penrose_conditions(A, np.linalg.pinv(A))) < 1e-14
+    True
+    >>> moore_penrose_conditions([[2.0]], [[1.0]])
+    MoorePenrose(A_X_A=1.0, X_A_X=1.0, A_X_symmetric=0.0, X_A_symmetric=0.0)
+    """
+    call = "eckart.linalg.moore_penrose_conditions(A, X)"
+    left, _ = as_stack(A, call)
+    right, _ = as_stack(X, call)
+    if left.ndim != 2 or right.shape != left.shape[::-1]:
+        raise MatrixError(call, f"expected A (m, n) and X (n, m), got {left.shape} and {right.shape}")
+    AX, XA = left @ right, right @ left
+    pairs = (
+        (AX @ left, left),
+        (XA @ right, right),
+        (conjugate_transpose(AX), AX),
+        (conjugate_transpose(XA), XA),
+    )
+    return MoorePenrose(*(_relative(found, wanted) for found, wanted in pairs))
+
+
+def orthogonality(Q: ArrayLike) -> float:
+    """Return ||Q^H Q - I||_2: how far the columns of Q are from orthonormal.
+
+    Parameters
+    ----------
+    Q : array_like (m, k)
+
+    Returns
+    -------
+    float
+        The largest factor by which Q stretches or shrinks a squared length, less one:
+        every ||Q x||^2 lies within (1 - t, 1 + t) ||x||^2. At least 1 for k > m.
+
+    Notes
+    -----
+    2 m k^2 flops in float64, and the eigenvalues of a k x k matrix. Householder's QR gives about
+    sqrt(k) eps.
+
+    Examples
+    --------
+    >>> orthogonality([[0.6, -0.8], [0.8, 0.6]]) < 1e-15
+    True
+    >>> orthogonality([[2.0], [0.0]])
+    3.0
+    """
+    call = "eckart.linalg.orthogonality(Q)"
+    wide, _ = as_stack(Q, call)
+    if wide.ndim != 2:
+        raise MatrixError(call, f"expected a matrix, got an array of shape {wide.shape}")
+    k = wide.shape[1]
+    defect = conjugate_transpose(wide) @ wide - np.eye(k)
+    return float(np.abs(np.linalg.eigvalsh(defect)).max(initial=0.0))
+
+
+def _relative(found: Any, wanted: Any) -> float:
+    """||found - wanted|| / ||wanted||, absolute where ``wanted`` is zero."""
+    size = float(np.linalg.norm(wanted))
+    return float(np.linalg.norm(found - wanted)) / (size or 1.0)

@@ -1,0 +1,122 @@
+"""The sum of Kronecker products that is nearest to a matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from eckart.errors import MatrixError, UsageError
+from eckart.linalg.decompose import svd
+from eckart.linalg.kronecker import kron_matvec
+from eckart.linalg.stack import Numbers, as_stack
+
+
+@dataclass(frozen=True, eq=False)
+class KroneckerSum:
+    """A matrix kept as a sum of Kronecker products, sum_i A_i kron B_i.
+
+    Parameters
+    ----------
+    A : ndarray (r, m_1, n_1)
+    B : ndarray (r, m_2, n_2)
+    error : float
+        Relative Frobenius error against the matrix it came from.
+    """
+
+    A: NDArray[Any]
+    B: NDArray[Any]
+    error: float = 0.0
+
+    @property
+    def rank(self) -> int:
+        """Number of terms."""
+        return len(self.A)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape (m_1 m_2, n_1 n_2) of the matrix."""
+        return self.A.shape[1] * self.B.shape[1], self.A.shape[2] * self.B.shape[2]
+
+    @property
+    def parameters(self) -> int:
+        """Numbers stored."""
+        return int(self.A.size + self.B.size)
+
+    def dense(self) -> NDArray[Any]:
+        """Return the matrix itself."""
+        m, n = self.shape
+        return np.asarray(np.einsum("rij,rkl->ikjl", self.A, self.B, optimize=True).reshape(m, n))
+
+    def __matmul__(self, x: ArrayLike) -> Numbers:
+        start = np.zeros((self.shape[0], *np.shape(x)[1:]))
+        return sum((kron_matvec(pair, x) for pair in zip(self.A, self.B, strict=True)), start=start)
+
+
+def nearest_kronecker(
+    M: ArrayLike,
+    shape: tuple[int, int],
+    *,
+    rank: int | None = 1,
+    energy: float | None = None,
+    error: float | None = None,
+) -> KroneckerSum:
+    """Return the sum of Kronecker products A_i kron B_i that is nearest to M in Frobenius norm.
+
+    Parameters
+    ----------
+    M : array_like (m_1 m_2, n_1 n_2)
+    shape : (int, int)
+        (m_1, n_1) of the A_i; the B_i take the rest.
+    rank, energy, error : optional
+        As for `eckart.svd`: how many terms. One by default; give ``rank=None`` with another goal.
+
+    Returns
+    -------
+    KroneckerSum
+        ||A_i|| = ||B_i||; ``error`` is exact.
+
+    Notes
+    -----
+    The blocks of M, each laid out as a row, make an (m_1 n_1) x (m_2 n_2) matrix in which A kron B is the
+    outer product of vec(A) and vec(B). The distance is the same before and after, so that this is
+    Eckart and Young's problem, and the SVD solves it. Cost: that of `eckart.svd` on the rearranged matrix.
+
+    References
+    ----------
+    Van Loan and Pitsianis (1993), Approximation with Kronecker products, theorem 2.1 and corollary 2.2.
+
+    Examples
+    --------
+    >>> found = nearest_kronecker(np.kron([[1.0, 2.0], [3.0, 4.0]], np.eye(3)), (2, 2))
+    >>> found.rank, found.error < 1e-15, found.parameters
+    (1, True, 13)
+    """
+    call = "eckart.linalg.nearest_kronecker(M, shape)"
+    matrix, dtype = as_stack(M, call)
+    if matrix.ndim != 2 or matrix.dtype.kind == "c":
+        raise MatrixError(call, f"expected a real matrix, got shape {matrix.shape}, {matrix.dtype}")
+    (m, n), (m1, n1) = matrix.shape, shape
+    if m1 < 1 or n1 < 1 or not m or not n or m % m1 or n % n1:
+        raise UsageError(
+            f"nearest_kronecker(shape={shape})", f"expected divisors of {m} and {n}, the shape of M"
+        )
+    m2, n2 = m // m1, n // n1
+    f = svd(rearranged(matrix, shape).astype(dtype), rank=rank, energy=energy, error=error)
+    left, right = f.factors()  # (m_1 n_1, r), (r, m_2 n_2)
+    return KroneckerSum(left.T.reshape(-1, m1, n1), right.reshape(-1, m2, n2), f.error)
+
+
+def rearranged(M: ArrayLike, shape: tuple[int, int]) -> NDArray[Any]:
+    """Return the matrix (m_1 n_1, m_2 n_2) whose rows are the blocks of M.
+
+    Examples
+    --------
+    >>> rearranged([[1, 2, 3, 4]], (1, 2)).tolist()
+    [[1, 2], [3, 4]]
+    """
+    array, (m1, n1) = np.asarray(M), shape
+    m2, n2 = array.shape[0] // m1, array.shape[1] // n1
+    return array.reshape(m1, m2, n1, n2).transpose(0, 2, 1, 3).reshape(m1 * n1, m2 * n2)
