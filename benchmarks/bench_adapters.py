@@ -212,7 +212,7 @@ def _combine(work: Path, threads: int, shape: tuple[int, int, int]) -> Table:
     weights = [0.5, 0.3, 0.4, 0.2]
     table = Table(
         f"`combine` of four rank-64 adapters, {7 * layers} modules, {hidden} / {inner}, cut to rank 64",
-        'Ours from the four files to a file in memory; PEFT\'s `add_weighted_adapter(combination_type="svd")` '
+        'Ours from mapped files to memory; PEFT\'s `add_weighted_adapter(combination_type="svd")` '
         "on a loaded model, float32, its loading not counted. Error: against the best rank-64 matrix of the "
         "weighted sum of the updates, formed in float64; the sum over all modules. alpha is 2 r, so that a "
         "scale applied twice shows.",
