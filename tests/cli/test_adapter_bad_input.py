@@ -168,7 +168,7 @@ UNREADABLE: dict[str, tuple[Making, str]] = {
     "one axis": (lambda p: p.changed(KEY_B, ones(20, np.float32)), f"{Q}`: "),
     "rank against r": (lambda p: p.adapter("bad", r=3), "has rank 4, and the configuration says 3"),
     "rank against a pattern": (lambda p: p.adapter("bad", rank_pattern={"q_proj": 2}), "says 2"),
-    "r in words": (lambda p: p.adapter("bad", r="four"), "has rank 4, and the configuration says four"),
+    "r in words": (lambda p: p.adapter("bad", r="four"), "has rank 4, and the configuration says 'four'"),
     "NaN": (lambda p: p.with_entry(KEY_A, np.nan), f"{WEIGHTS}: {PREFIX}{KEY_A}`: holds a NaN or an inf"),
     "infinity": (lambda p: p.with_entry(KEY_B, np.inf), f"{KEY_B}`: holds a NaN or an inf"),
     "alpha 0": (lambda p: p.adapter("bad", lora_alpha=0), "alpha is 0, expected a number other than 0"),

@@ -96,6 +96,12 @@ class Module:
         """Return the same update in the other orientation, as a layer of another kind."""
         return replace(self, kind=kind, left=self.right.T, right=self.left.T)
 
+    def as_kind(self, kind: str) -> Module:
+        """Return the same update as a layer of another kind, turned round if that is stored so."""
+        if (kind in TRANSPOSED) == (self.kind in TRANSPOSED):
+            return self if kind == self.kind else replace(self, kind=kind)
+        return self.transposed(kind)
+
     def float_factors(self) -> tuple[Array, Array]:
         """Return (left * scale, right) in float32, exactly what the stored numbers mean."""
         return to_float(self.left) * np.float32(self.scale), to_float(self.right)

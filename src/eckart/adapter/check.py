@@ -197,7 +197,10 @@ def _problems(
     if adapter.format not in consumer.formats:
         to = consumer.formats[0]
         yield Problem(
-            "refused", adapter.format, f"{title} does not read this format", f"eckart convert --to {to}"
+            "refused",
+            adapter.format,
+            f"{title} does not read this format",
+            f"eckart convert {adapter.path} OUT --to {to}",
         )
         return
     yield from _whole_problems(adapter, consumer, again)
@@ -236,6 +239,7 @@ def _kind_problems(adapter: Adapter, consumer: Consumer, again: str) -> Iterator
         treat = treatment(m, consumer)
         if treat != "loads":
             kind = "experts" if m.expert is not None or is_split(m.name) else m.kind
+            kind = "the output layer" if kind == "linear" else kind
             groups.setdefault(f"{treat} {kind}", []).append(m.name)
     for words, names in groups.items():
         treat = words.partition(" ")[0]
@@ -291,7 +295,12 @@ def _one_padded_rank(adapter: Adapter, consumer: Consumer) -> bool:
 def _uneven_experts(adapter: Adapter) -> Iterator[Problem]:
     for name, stack in by_parameter(adapter.modules).items():
         if len({m.rank for m in stack}) > 1:
-            yield Problem("refused", name, "its experts have different ranks", "eckart resize --for peft")
+            yield Problem(
+                "refused",
+                name,
+                "its experts have different ranks",
+                f"eckart resize {adapter.path} OUT --rank {stack[0].rank} --for peft",
+            )
 
 
 def _scale_problems(adapter: Adapter, consumer: Consumer, again: str) -> Iterator[Problem]:
@@ -300,7 +309,7 @@ def _scale_problems(adapter: Adapter, consumer: Consumer, again: str) -> Iterato
         yield Problem(
             "wrong", "alpha",
             f"{consumer.title} mixes up the alphas of a {adapter.format} file where they differ",
-            f"eckart convert --to {consumer.formats[0]}",
+            f"eckart convert {adapter.path} OUT --to {consumer.formats[0]}",
         )  # fmt: skip
     off: dict[str, float] = {}
     scales = computed_scales(adapter, consumer)
@@ -336,7 +345,7 @@ def _base_problems(adapter: Adapter, base: Checkpoint) -> Iterator[Problem]:
         if not any(m.kind == "embedding" for m in adapter):
             yield Problem(
                 "wrong", name, "the base ties this weight to its embedding, which would change with it",
-                "Save the base untied, or leave this module out: eckart resize --exclude",
+                f"Save the base untied, or eckart resize {adapter.path} OUT --rank 999 --exclude {name}",
             )  # fmt: skip
     for name, array in adapter.dense.items():
         spelt = next((n for n in (name, targets.prefix + name) if n in base), None)

@@ -15,7 +15,7 @@ from eckart.adapter.formats.write import Tell
 from eckart.adapter.interference import Interference
 from eckart.adapter.layout import Layout, Wish
 from eckart.adapter.resize import Recut, dtype_of, refuse_same_place, rule_of, second_half
-from eckart.adapter.updates import Updates, WeightedSum, common_dense, oriented
+from eckart.adapter.updates import Updates, WeightedSum, common_dense
 from eckart.checkpoint import Checkpoint
 from eckart.errors import AdapterError, UsageError
 from eckart.rank import RankRule
@@ -60,7 +60,7 @@ def overlaps(adapters: Sequence[Adapter]) -> list[Overlap]:
         for first, a in enumerate(adapters[:second]):
             for name, module in a.modules.items():
                 if name in b.modules:
-                    other = oriented(b.modules[name], module)
+                    other = b.modules[name].as_kind(module.kind)
                     found.append(_overlap(name, first, second, module, other))
             a.release()
         b.release()
@@ -208,6 +208,8 @@ def _recut(
         updates = WeightedSum(laid_out, shares)
     else:
         updates = Interference(laid_out, shares, method, density, seed)
+    if rule is None and not wishes and method != "sum":
+        raise UsageError(f"--method {method}", "makes an update of full rank", "Give a rule, e.g. --rank 16")
     if rule is None and not wishes:
         rule = RankRule.of(rank=sum(max((m.rank for m in a), default=0) for a in laid_out))
     components = tuple(dict.fromkeys(c for a in adapters for c in a.components))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from eckart.adapter.adapter import Adapter
+from eckart.adapter.experts import split_experts
 from eckart.adapter.statement import agree, relative
 from eckart.adapter.updates import WeightedSum
 
@@ -44,6 +46,7 @@ def compare(one: Adapter, other: Adapter) -> Comparison:
     The difference is the product [B_1, -B_2] [A_1; A_2], whose Frobenius norm is that of R_B R_A^T
     with the R of two QR factorisations in float64: exact to 1e-15 of the norms of the two.
     """
+    one, other = _alike(one, other)
     difference = WeightedSum([one, other], [1.0, -1.0])
     reference = WeightedSum([other])
     apart, whole = 0.0, 0.0
@@ -54,8 +57,26 @@ def compare(one: Adapter, other: Adapter) -> Comparison:
         modules[name] = relative(gap, size) if size else float(gap > 0)
         apart, whole = apart + gap, whole + size
         difference.release()
-    sources = one.statement.get("of")
-    made_of_it = isinstance(sources, list) and len(sources) == 1 and sources[0].get("weight") == 1.0
-    stated = one.statement.get("error") if made_of_it else None
+    stated = one.statement.get("error") if _made_of(one, other) else None
     error = relative(apart, whole) if whole else float(np.sign(apart))
     return Comparison(error, stated, modules)
+
+
+def _made_of(one: Adapter, other: Adapter) -> bool:
+    """Whether the one states that it was made of the other, and of nothing else."""
+    sources = one.statement.get("of", [])
+    if len(sources) != 1 or sources[0].get("weight") != 1.0 or other.path is None:
+        return False
+    same_name = Path(str(sources[0].get("adapter"))).name == other.path.name
+    return same_name and sources[0].get("parameters") == other.parameters
+
+
+def _alike(one: Adapter, other: Adapter) -> tuple[Adapter, Adapter]:
+    """Bring a mixture's experts into one layout, where one adapter has them fused and the other split."""
+    fused = [any(m.expert is not None for m in a) for a in (one, other)]
+    if fused[0] == fused[1]:
+        return one, other
+    names = [*one.modules, *other.modules]
+    config = {"model_type": "mixtral"} if any("block_sparse_moe" in name for name in names) else {}
+    made = [replace(a, modules=split_experts(a.modules, config)) for a in (one, other)]
+    return made[0], made[1]

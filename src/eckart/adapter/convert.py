@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from eckart.adapter.adapter import Adapter
+from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.experts import even_scales, fuse_experts, split_experts
 from eckart.adapter.formats import FORMATS, load_adapter, save_adapter
 from eckart.adapter.resize import refuse_same_place
@@ -54,14 +54,15 @@ def convert(
     if to not in FORMATS:
         raise UsageError(f"--to {to}", f"expected one of {', '.join(FORMATS)}")
     refuse_same_place(out, [loaded])
-    result = replace(loaded, statement={}, notes=[])
+    kept = loaded.statement if to == loaded.format and experts is None else {}
+    result = replace(loaded, statement=kept, notes=[])
     if experts is not None:
         result = replace(result, modules=_with_experts(result, experts, base))
     save_adapter(result, out, to, overwrite=overwrite)
     return Converted(Path(out), loaded.format, len(result), tuple(loaded.notes + result.notes))
 
 
-def _with_experts(adapter: Adapter, experts: str, base: str | Path | None):  # type: ignore[no-untyped-def]
+def _with_experts(adapter: Adapter, experts: str, base: str | Path | None) -> dict[str, Module]:
     config = Checkpoint.open(base).config if base is not None else {}
     if experts == "split":
         return split_experts(adapter.modules, config)

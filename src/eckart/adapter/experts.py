@@ -152,13 +152,20 @@ def expert_count(config: Mapping[str, Any]) -> int | None:
 
 
 def even_scales(modules: Mapping[str, Module]) -> dict[str, Module]:
-    """Fold the scales of the experts of one parameter into their factors where they differ."""
+    """Fold the scales of the experts of one parameter into their factors, in float32, where they differ."""
     result = dict(modules)
     for stack in by_parameter(modules).values():
         if len({m.scale for m in stack}) > 1:
             for m in stack:
-                result[m.name] = replace(m, left=m.left * m.left.dtype.type(m.scale), scale=1.0, alpha=None)
+                result[m.name] = _folded(m, 1.0)
     return result
+
+
+def _folded(module: Module, scale: float) -> Module:
+    """Return the module with another scale, its factors in float32 at least: bfloat16 would round them."""
+    work = np.float64 if module.dtype == np.float64 else np.float32
+    left = (module.left.astype(np.float64) * (module.scale / scale)).astype(work)
+    return replace(module, left=left, right=module.right.astype(work), scale=scale, alpha=None)
 
 
 def even_ranks(modules: Mapping[str, Module]) -> dict[str, Module]:
@@ -193,11 +200,12 @@ def _stacked(
     if not found:
         return zero_module(name, (2 * rows, columns), dtype)
     scale = found[0][1].scale
+    if any(m.scale != scale for _, m in found):
+        found = [(place, _folded(m, scale)) for place, m in found]
     lefts, rights = [], []
     for place, m in found:
-        B: Array = m.left if m.scale == scale else (m.left * m.left.dtype.type(m.scale / scale))
-        wide = np.zeros((2 * rows, m.rank), m.dtype)
-        wide[place * rows : (place + 1) * rows] = B
+        wide: Array = np.zeros((2 * rows, m.rank), m.dtype)
+        wide[place * rows : (place + 1) * rows] = m.left
         lefts.append(wide)
         rights.append(m.right)
     return Module(name, "expert", np.concatenate(lefts, axis=1), np.concatenate(rights), scale)

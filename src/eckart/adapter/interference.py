@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eckart.adapter.adapter import Adapter, Module
-from eckart.adapter.updates import check_weights, common_modules, describe, oriented, summed_bias
+from eckart.adapter.updates import check_weights, common_modules, describe, summed_bias
 from eckart.errors import UsageError
 from eckart.linalg import LowRank, Spectrum, spectrum, svd
 from eckart.linalg.goal import is_number
@@ -43,7 +43,8 @@ class Interference:
     Notes
     -----
     The updates themselves are formed, scale * B A in float64, one module at a time: mn numbers, and the
-    SVD of an m x n matrix where the rule needs its spectrum. PEFT applies these methods to A and B
+    SVD of an m x n matrix for its spectrum and, after the ranks are chosen, another one for the factors.
+    PEFT applies these methods to A and B
     apart, which is another thing.
 
     TIES (Yadav et al., 2023, arXiv:2306.01708, section 4): each update keeps the ``density`` largest of
@@ -70,7 +71,7 @@ class Interference:
 
     def _parts(self, name: str) -> list[tuple[int, float, Module]]:
         return [
-            (place, weight, oriented(adapter.modules[name], self.like[name]))
+            (place, weight, adapter.modules[name].as_kind(self.like[name].kind))
             for place, (adapter, weight) in enumerate(zip(self.adapters, self.weights, strict=True))
             if name in adapter.modules and weight
         ]
@@ -94,7 +95,9 @@ class Interference:
         return _elected(updates, weights)
 
     def core(self, name: str) -> DenseCore:
-        return DenseCore(spectrum(self.dense(name)))
+        values = spectrum(dense := self.dense(name)).values
+        noise = np.finfo(np.float64).eps * max(dense.shape) * values.max(initial=0.0)
+        return DenseCore(Spectrum(values[values > noise]))
 
     def cut(self, name: str, core: DenseCore, rank: int) -> LowRank:
         return svd(self.dense(name), rank=rank)

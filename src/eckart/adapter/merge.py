@@ -276,9 +276,8 @@ class _Job:
                 exact = to_float(weight[part]) + update
                 result[part] = exact
                 moved += float((update.astype(np.float64) ** 2).sum())
-                if weight.dtype != work:
-                    gap = to_float(result[part]) - exact
-                    lost += float((gap.astype(np.float64) ** 2).sum())
+                gap = result[part].astype(np.float64) - weight[part].astype(np.float64) - update
+                lost += float((gap**2).sum())
         if not all_finite(result):
             raise OutputError(
                 f"{info.name}", f"its sum with the update is not finite in {weight.dtype}",

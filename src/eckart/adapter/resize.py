@@ -124,6 +124,12 @@ class Recut:
     def _measure(self, name: str, update: LowRank, module: Module) -> None:
         whole = self.cores[name].spectrum.total
         lost = stored_error(update, module)
+        # Numbers so small that float16 holds them with few digits break the estimate's assumption.
+        coarse = (
+            module.dtype == np.float16 and min(np.abs(f).max() for f in (module.left, module.right)) < 2**-8
+        )
+        if coarse and isinstance(self.updates, WeightedSum):
+            lost = self.updates.distance(name, module)
         with self._lock:
             self._lost[name] = lost
             self.said[name] = {

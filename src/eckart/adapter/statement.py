@@ -88,6 +88,9 @@ def rounded(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
 def check_statement(data: Any, where: str) -> dict[str, Any]:
     """Return a statement read from a file, its types checked."""
     modules = data.get("modules", {}) if isinstance(data, dict) else None
+    sources = data.get("of", []) if isinstance(data, dict) else None
+    if not isinstance(sources, list) or not all(isinstance(source, dict) for source in sources):
+        modules = None
     numbers = [data.get("error")] if isinstance(data, dict) else []
     if isinstance(modules, dict) and all(isinstance(m, dict) for m in modules.values()):
         numbers += [m.get("error") for m in modules.values()]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.experts import (
@@ -115,7 +116,7 @@ def _one_component(
     return [name for name in modules if name not in kept], kept
 
 
-def _renaming(modules: Mapping[str, Module], base: Checkpoint):  # type: ignore[no-untyped-def]
+def _renaming(modules: Mapping[str, Module], base: Checkpoint) -> tuple[Callable[[str], str], str]:
     """Return how a module's name is spelt in the base, and the prefix that makes the difference."""
     names = {(m.expert[0] if m.expert else f"{name}.weight") for name, m in modules.items()}
     ours = {n: _nameless(n) for n in names if n not in base}
@@ -132,8 +133,6 @@ def _renaming(modules: Mapping[str, Module], base: Checkpoint):  # type: ignore[
 
 def _nameless(name: str) -> TensorInfo:
     """Return an entry that agrees with any other in shape: names alone are compared."""
-    from pathlib import Path
-
     return TensorInfo(name, "F32", (), Path(), 0, 0)
 
 
@@ -149,16 +148,9 @@ def _turned(module: Module, base: Checkpoint, target: Target) -> Module | None:
         kind = "expert_transposed" if transposed else "expert"
     elif kind == "linear" and kind_of(target.tensor, info.shape, base.config) == "conv1d":
         kind = "conv1d"
-    turned = module if kind == module.kind else _reoriented(module, kind)
+    turned = module.as_kind(kind)
     rows, *rest = shape if shape else (0,)
     columns = 1
     for size in rest:
         columns *= size
     return turned if turned.shape == (rows, columns) else None
-
-
-def _reoriented(module: Module, kind: str) -> Module:
-    same = (kind in ("conv1d", "embedding", "expert_transposed")) == (
-        module.kind in ("conv1d", "embedding", "expert_transposed")
-    )
-    return replace(module, kind=kind) if same else module.transposed(kind)

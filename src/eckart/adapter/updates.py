@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -86,7 +84,7 @@ class WeightedSum:
             for adapter, weight in zip(self.adapters, self.weights, strict=True)
             if name in adapter.modules and weight
         ]
-        return [(weight, oriented(module, self.like[name])) for weight, module in found]
+        return [(weight, module.as_kind(self.like[name].kind)) for weight, module in found]
 
     def factors(self, name: str) -> tuple[Floats, Floats]:
         """Return B (m, sum of ranks) and A (sum of ranks, n) in float64."""
@@ -97,13 +95,19 @@ class WeightedSum:
         start = 0
         for weight, module in parts:
             place = slice(start, start + module.rank)
-            np.multiply(to_float(module.left), weight * module.scale, out=left[:, place])
+            np.multiply(to_float(module.left), weight * module.scale, out=left[:, place], dtype=np.float64)
             right[place] = to_float(module.right)
             start = place.stop
         return left, right
 
     def core(self, name: str) -> ProductCore:
         return ProductCore.of(*self.factors(name))
+
+    def distance(self, name: str, module: Module) -> float:
+        """Return ||D - scale B A||_F^2 between the sum and a module, from the factors of both."""
+        (left, right), (other_left, other_right) = self.factors(name), module.product()
+        both = np.concatenate([left, -other_left], axis=1), np.concatenate([right, other_right])
+        return ProductCore.of(*both).spectrum.total
 
     def cut(self, name: str, core: ProductCore, rank: int) -> LowRank:
         return core.cut(*self.factors(name), rank)
@@ -122,18 +126,13 @@ def summed_bias(parts: Sequence[tuple[float, Module]]) -> Floats | None:
     return np.sum(biases, axis=0) if biases else None
 
 
-def oriented(module: Module, like: Module) -> Module:
-    """Return a module in the orientation of another of the same name."""
-    return module if module.kind == like.kind else module.transposed(like.kind)
-
-
 def common_modules(adapters: Sequence[Adapter]) -> dict[str, Module]:
     """Return every module of some adapter by name, as the first that has it gives it."""
     modules: dict[str, Module] = {}
     for adapter in adapters:
         for name, module in adapter.modules.items():
             seen = modules.setdefault(name, module)
-            if (seen.shape, seen.window) != (oriented(module, seen).shape, module.window):
+            if (seen.shape, seen.window) != (module.as_kind(seen.kind).shape, module.window):
                 raise AdapterError(
                     f"{adapter.path}: {name}",
                     f"updates a weight of shape {module.shape}, and an adapter before it {seen.shape}",
@@ -176,8 +175,3 @@ def common_dense(adapters: Sequence[Adapter]) -> dict[str, Any]:
                 )
             dense[name] = array
     return dense
-
-
-def with_modules(adapter: Adapter, modules: Mapping[str, Module], path: Path | None = None) -> Adapter:
-    """Return an adapter that is like another, with other modules."""
-    return replace(adapter, modules=dict(modules), statement={}, path=path)

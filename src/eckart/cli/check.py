@@ -47,7 +47,7 @@ def check(
     if json:
         console.print_json(_as_json(report, comparison))
     else:
-        _print(report, comparison)
+        _print(report, comparison, base)
     wrong = [v.consumer.title for v in report.verdicts if not v.right]
     if report.base_problems:
         wrong.append("the base")
@@ -59,7 +59,7 @@ def check(
         )
 
 
-def _print(report: CheckReport, comparison: Comparison | None) -> None:
+def _print(report: CheckReport, comparison: Comparison | None, base: Path | None) -> None:
     rows = []
     for v in report.verdicts:
         error = "does not load" if v.refused else "not known" if v.error is None else f"{v.error:.3g}"
@@ -72,6 +72,8 @@ def _print(report: CheckReport, comparison: Comparison | None) -> None:
             out.print(f"{v.consumer.title}: {p.where} {p.severity}: {p.what}. Cure: {p.cure}", markup=False)
     for p in report.base_problems[:20]:
         out.print(f"base: {p.where} {p.severity}: {p.what}. Cure: {p.cure}", markup=False)
+    if base is not None and not report.base_problems:
+        out.print(f"base: every module fits {base}", markup=False)
     if len(report.base_problems) > 20:
         out.print(f"... and {len(report.base_problems) - 20} more", markup=False)
     if comparison is not None:

@@ -12,6 +12,7 @@ from eckart.adapter.combine import Overlap, combine_to
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.cli.resize import print_recut
+from eckart.errors import UsageError
 from eckart.rank import RankRule
 
 
@@ -57,8 +58,10 @@ def combine(
     **eckart combine a/ b/ c/ -o one/ --rank 16 --for vllm**
     """
     words = locals()
-    ruled = any(words[n] for n in ("rank", "energy", "error", "ratio", "knee", "noise_floor", "budget"))
+    ruled = any(words[option] != unset for option, unset in opt.UNSET.items())
     rule: RankRule | None = opt.rule_of(words) if ruled else None
+    if method == "sum" and (density != 0.5 or seed):
+        raise UsageError("eckart combine", "--density and --seed are of ties and dare", "Give --method too")
     with console.count_bar(quiet, "combining") as bar:
         done = combine_to(
             adapters, out, opt.weights_of(weights), method=method, density=density, seed=seed, rule=rule,

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -52,11 +52,12 @@ class _Pipe(_Console):
         _leave()
 
 
-def _leave() -> NoReturn:
-    """End without an error: the reader of our output went away, as `head` does."""
-    # Python must not try to flush into the closed pipe on its way out.
+def _leave() -> None:
+    """Print to nobody from now on: the reader of our output went away, as `head` does.
+
+    The command goes on, so that its exit code still tells what it found.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    raise SystemExit(0)
 
 
 def out() -> Console:

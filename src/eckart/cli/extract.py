@@ -15,14 +15,6 @@ from eckart.cli import options as opt
 from eckart.errors import UsageError
 from eckart.rank import RankPlan
 
-# What a rule's options are when they are not given: a plan excludes them all.
-UNSET = {
-    **dict.fromkeys(("rank", "energy", "error", "ratio", "budget", "max_rank", "include", "exclude")),
-    **dict.fromkeys(("knee", "noise_floor", "uniform"), False),
-    "min_rank": 0,
-    "multiple_of": 1,
-}
-
 
 def extract(
     base: opt.Base,
@@ -81,7 +73,7 @@ def extract(
     **eckart extract base/ tuned/ adapter/ --energy 0.9 --max-rank 128 --store store/**
     """
     words = locals()
-    given = [f"--{c.replace('_', '-')}" for c, unset in UNSET.items() if words[c] != unset]
+    given = [f"--{c.replace('_', '-')}" for c, unset in opt.UNSET.items() if words[c] != unset]
     if plan is not None and given:
         raise UsageError("eckart extract", f"expected a rule or --plan, got both: {', '.join(given)}")
     rule = opt.rule_of(words) if plan is None else None

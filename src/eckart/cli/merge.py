@@ -10,12 +10,15 @@ import typer
 from eckart.adapter.merge import merge as merge_into
 from eckart.cli import console
 from eckart.cli import options as opt
+from eckart.errors import UsageError
 
 
 def merge(
     base: opt.Base,
     adapters: Annotated[list[Path], typer.Argument(help="One adapter or more.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the model to make.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the model to make.", show_default=False)
+    ] = None,
     weights: opt.Weights = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Match and count; write nothing.")] = False,
     workers: opt.Workers = None,
@@ -29,6 +32,9 @@ def merge(
 
     Example: **eckart merge base/ adapter/ -o model/**
     """
+    if out is None and not dry_run:
+        raise UsageError("eckart merge", "expected --out with the folder to make", "Or look first: --dry-run")
+    out = out or Path("model")
     with console.count_bar(quiet, "merging") as bar:
         done = merge_into(
             base, adapters, out, opt.weights_of(weights), dry_run=dry_run, overwrite=overwrite,
@@ -46,7 +52,7 @@ def merge(
         console.print_json({**said, "written": not dry_run, "notes": list(done.notes), **done.statement})
         return
     verb = "would change" if dry_run else "changed"
-    words = f"{out}: {verb} {len(done.changed)} tensors, {console.size(done.size)}"
+    words = f"{base if dry_run else out}: {verb} {len(done.changed)} tensors, {console.size(done.size)}"
     if done.added:
         words += f", {len(done.added)} new ({', '.join(done.added[:3])})"
     console.out().print(words, markup=False)

@@ -138,6 +138,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 
+# What a rule's options are when they are not given: a plan excludes them all.
+UNSET = {
+    **dict.fromkeys(("rank", "energy", "error", "ratio", "budget", "max_rank", "include", "exclude")),
+    **dict.fromkeys(("knee", "noise_floor", "uniform"), False),
+    "min_rank": 0,
+    "multiple_of": 1,
+}
+
+
 def rule_of(words: dict[str, Any]) -> RankRule:
     """Build a rule from a command's options (its ``locals()``, or a part of them)."""
     names = (

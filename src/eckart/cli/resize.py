@@ -43,8 +43,8 @@ def resize(
 ) -> None:
     """Cut an adapter to other ranks, exactly, and state what that leaves out.
 
-    Works on the factors: B A is never formed. A rank over the adapter's own changes nothing but the
-    layout, so that **--rank 999 --for vllm** only arranges it.
+    Works on the factors: B A is never formed. A rank over the adapter's own keeps every component, so
+    that **--rank 999 --for vllm** only arranges it; the new factors are rounded to the dtype all the same.
 
     Examples: **eckart resize adapter/ small/ --energy 0.99** ·
     **eckart resize adapter/ served/ --rank 16 --for vllm,llama.cpp**

@@ -70,6 +70,8 @@ def load_adapter(path: str | Path) -> Adapter:
         given = files[0]
     elif given.name == WEIGHTS and (given.parent / CONFIG).is_file():
         return read_peft(given.parent)
+    if given.suffix == ".json":
+        raise AdapterError(str(given), "is a configuration, expected an adapter", "Name its folder")
     file = AdapterFile(given)
     for recognises, read in _BY_KEYS:
         if recognises(file.keys):

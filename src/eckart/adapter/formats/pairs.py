@@ -97,7 +97,11 @@ def scale_of(alpha: object, rank: int, rslora: bool, where: str) -> float:
     """Return alpha / r, or alpha / sqrt(r) for rsLoRA (Kalajdzievski, 2023, arXiv:2312.03732)."""
     number = isinstance(alpha, (int, float)) and not isinstance(alpha, bool)
     if not number or not math.isfinite(alpha) or alpha == 0:  # type: ignore[arg-type]
-        raise AdapterError(where, f"alpha is {alpha!r}, expected a number other than 0", "Correct it there")
+        raise AdapterError(
+            where,
+            f"alpha is {alpha!r}, expected a number other than 0",
+            "Correct the alpha where it is stored",
+        )
     return float(alpha / math.sqrt(rank) if rslora else alpha / rank)  # type: ignore[operator]
 
 

@@ -122,7 +122,7 @@ class _Reader:
         if stated != rank:
             raise AdapterError(
                 where,
-                f"has rank {rank}, and the configuration says {stated}",
+                f"has rank {rank}, and the configuration says {stated!r}",
                 f"Correct r or rank_pattern in {CONFIG}",
             )
 

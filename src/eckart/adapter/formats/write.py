@@ -57,6 +57,11 @@ def write_adapter(
     Holds a few modules at a time (the experts of one parameter together).
     """
     target = Path(target)
+    if writer.folder and target.suffix == ".safetensors":
+        raise OutputError(
+            str(target), "is the name of a file, and PEFT's format is a folder",
+            "Name a folder, or choose --format kohya or diffusers",
+        )  # fmt: skip
     if writer.folder:
         with OutputFolder(target, overwrite=overwrite, marker=writer.marker) as staging:
             write_into(staging, writer, produce, statement, workers, progress)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eckart.errors import MatrixError
-from eckart.linalg.backend import Array, as_matrix, ops_for, power_of_two
+from eckart.linalg.backend import Array, as_matrix, ops_for
 from eckart.linalg.lowrank import LowRank
 from eckart.linalg.spectrum import Spectrum
 
@@ -40,8 +40,8 @@ def svd_of_product(B: Array, A: Array) -> LowRank:
     Notes
     -----
     B = Q_B R_B and A^T = Q_A R_A, so B A = Q_B (R_B R_A^T) Q_A^T and the SVD of the r x r core does
-    it. All of it in float64, where r columns are cheap; see `ProductCore`. A factor of extreme size is
-    scaled first, so that 1e-100 times 1e100 is not lost on the way.
+    it. All of it in float64, where r columns are cheap; see `ProductCore`. Components are balanced between
+    the factors first, so that 1e-100 times 1e100 is not lost on the way.
 
     Examples
     --------
@@ -100,19 +100,19 @@ class ProductCore:
         m, n, r = B.shape[0], A.shape[1], B.shape[1]
         if not (m and n and r and B.any() and A.any()):
             return cls(np.zeros(0), np.zeros((r, 0)), np.zeros((r, 0)), (m, n))
-        left, left_scale = _scaled(B)
-        right, right_scale = _scaled(A)
-        R_B, inverse_B = triangle(left)
-        R_A, inverse_A = triangle(right.T)
+        left_scales, right_scales = _balance(B, A)
+        R_B, inverse_B = triangle(_times(B, left_scales))
+        R_A, inverse_A = triangle(_times(A.T, right_scales))
         U, s, Vh = np.linalg.svd(R_B @ R_A.T, full_matrices=False)
         # What cancels in B A leaves rounding of the size of the factors, not of sigma_1.
         eps, norms = np.finfo(np.float64).eps, np.linalg.norm(R_B) * np.linalg.norm(R_A)
         keep = int(np.count_nonzero(s > eps * max(max(m, n) * s[0], r * norms)))
-        values = s[:keep] * (left_scale * right_scale)
+        scale = _common(left_scales, right_scales)
+        values = s[:keep] / scale
         if inverse_B is None or inverse_A is None:
             return cls(values, None, None, (m, n))
         to_left, to_right = inverse_B @ U[:, :keep], inverse_A @ Vh[:keep].T
-        return cls(values, to_left / left_scale, to_right / right_scale, (m, n))
+        return cls(values, left_scales[:, None] * to_left, right_scales[:, None] * to_right, (m, n))
 
     @property
     def spectrum(self) -> Spectrum:
@@ -125,8 +125,9 @@ class ProductCore:
         s, left_out = self.s[:rank], float((self.s[rank:] ** 2).sum())
         if self.to_left is not None and self.to_right is not None:
             return LowRank(B @ self.to_left[:, :rank], s, (A.T @ self.to_right[:, :rank]).T, left_out)
-        Q_B, R_B = np.linalg.qr(_scaled(B)[0])
-        Q_A, R_A = np.linalg.qr(_scaled(A)[0].T)
+        left_scales, right_scales = _balance(B, A)
+        Q_B, R_B = np.linalg.qr(_times(B, left_scales))
+        Q_A, R_A = np.linalg.qr(_times(A.T, right_scales))
         U, _, Vh = np.linalg.svd(R_B @ R_A.T, full_matrices=False)
         return LowRank(Q_B @ U[:, :rank], s, Vh[:rank] @ Q_A.T, left_out)
 
@@ -173,10 +174,29 @@ def _condition(R: Floats, inverse: Floats) -> float:
     return float(np.linalg.norm(R) * np.linalg.norm(inverse))
 
 
-def _scaled(M: Floats) -> tuple[Floats, float]:
-    """Divide by a power of two near the largest entry, without rounding, where squares could overflow."""
-    largest = float(np.abs(M).max(initial=0.0))
-    if 1e-60 < largest < 1e60:
-        return M, 1.0
-    scale = power_of_two(largest)
-    return M / scale, scale
+def _balance(B: Floats, A: Floats) -> tuple[Floats, Floats]:
+    """Return what to multiply the columns of B and the rows of A by, so that both are near 1 in size.
+
+    Powers of two, so that nothing is rounded: a component whose B is 1e14 and whose A is 1e-14 must not
+    drown another in rounding, nor 1e-200 times 1e200 be lost. The products of the pairs are all alike,
+    but 0 for a component that is zero.
+    """
+    b, a = np.abs(B).max(axis=0), np.abs(A).max(axis=1)
+    live = (b > 0) & (a > 0)
+    if not live.any():
+        return np.zeros(len(b)), np.zeros(len(b))
+    high, low = np.log2(b, where=live, out=np.zeros(len(b))), np.log2(a, where=live, out=np.zeros(len(a)))
+    tilt = np.round((high - low) / 2)
+    size = np.round((high + low)[live].max() / 2)
+    if np.abs(tilt).max() <= 8 and abs(size) <= 60 and live.all():
+        return np.ones(len(b)), np.ones(len(b))
+    return np.where(live, np.exp2(-tilt - size), 0.0), np.where(live, np.exp2(tilt - size), 0.0)
+
+
+def _times(M: Floats, scales: Floats) -> Floats:
+    return M if (scales == 1.0).all() else M * scales
+
+
+def _common(left: Floats, right: Floats) -> float:
+    """Return the one product of the pairs that are not zero."""
+    return float((left * right).max(initial=0.0)) or 1.0
