@@ -8,6 +8,7 @@
     │   ├── PairError           two checkpoints that do not belong together
     │   ├── StoreError          a factor store that is damaged or belongs to other sources
     │   ├── AdapterError        an adapter that cannot be read
+    │   ├── ImageError          a picture that cannot be read, or is too large
     │   ├── OutputError         a place that cannot be written
     │   └── MissingExtraError   an optional library that is not installed
     └── CheckFailedError        a check that was asked for did not hold; the command line exits with 1
@@ -66,6 +67,10 @@ class StoreError(InputError):
 
 class AdapterError(InputError):
     """An adapter cannot be read. For example a module with A but no B."""
+
+
+class ImageError(InputError):
+    """A picture cannot be read, or must not be. For example a damaged .eki file."""
 
 
 class OutputError(InputError):

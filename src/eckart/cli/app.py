@@ -14,6 +14,7 @@ from eckart.cli import (
     demo,
     extract,
     factor,
+    image,
     inspect,
     merge,
     plan,
@@ -45,6 +46,7 @@ app.command("combine")(combine.combine)
 app.command("merge")(merge.merge)
 app.command("convert")(convert.convert)
 app.command("check")(check.check)
+app.command("image")(image.image)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,1 @@
+"""What the decompositions are good for: images, and more to come."""
