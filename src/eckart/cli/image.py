@@ -44,7 +44,7 @@ def image(
         int | None,
         typer.Option(
             "--rank",
-            help="At most this many of the 64 components of each block.",
+            help="This many of the 64 components of each block.",
             rich_help_panel=GOAL,
             show_default=False,
         ),

@@ -130,7 +130,7 @@ class Blocks:
         if self._best is not None:
             return self._best
         # A correlation measured on few blocks is chance: its deviation is 1 / sqrt(blocks).
-        least = 3 / np.sqrt(len(self.coordinates))
+        least = min(3 / np.sqrt(len(self.coordinates)), 1.0)
         options = [self.basis(t) for t in THRESHOLDS if t >= least]
         level = step**2 / 6
 

@@ -89,7 +89,7 @@ def compress(
     picture : array_like (m, n) or (m, n, channels), uint8 or uint16
         Grey; grey and alpha; R, G, B; or R, G, B and alpha.
     rank : int, optional
-        Keep at most this many of the 64 components of each 8 x 8 block.
+        Keep this many of the 64 components of each 8 x 8 block.
     energy : float, optional
         Keep this share of the sum of squares about the channels' means.
     psnr : float, optional

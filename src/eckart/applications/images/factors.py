@@ -30,11 +30,11 @@ def leading(plane: Floats, error: float) -> LowRank | None:
     Notes
     -----
     A matrix is no nearer to rank r than its rows and columns are: if a sample of them leaves more than
-    ``error`` at an eighth of its rank, so does, very likely, the plane.
+    ``error`` at a sixteenth of its rank, so does, very likely, the plane.
     """
     rows = plane[:: max(1, len(plane) // SAMPLE), :: max(1, plane.shape[1] // SAMPLE)]
     values = np.linalg.svd(rows, compute_uv=False)
-    if float((values[max(1, len(values) // 8) :] ** 2).sum()) > 2 * error * rows.size or not plane.any():
+    if float((values[max(1, len(values) // 16) :] ** 2).sum()) > error * rows.size or not plane.any():
         return None
     return svd(plane, rank=min(MOST, *plane.shape))
 
@@ -101,8 +101,10 @@ def _vectors(session: Session, targets: Floats | None, rank: int, length: int = 
             bend = np.abs(np.diff(targets[k], 2)).sum()
             smooth = np.array([int(bend < 0.5 * np.abs(targets[k]).sum())])
         smooth = session.coder.raw(np.array([2]), smooth)
-        way = coder.predicted if smooth[0] else coder.plain
-        found[k] = way(session.coder, choose, k)[0]
+        if smooth[0]:
+            found[k] = coder.predicted(session.coder, choose, k)[0]
+        else:
+            found[k] = coder.plain(session.coder, choose, slice(k, k + 1))[0, 0]
     return found
 
 

@@ -18,7 +18,7 @@ from eckart.applications.images.blocks import (
     rebuild,
 )
 from eckart.applications.images.entropy import Coder, Floats, Ints
-from eckart.applications.images.planes import Learnt, PlaneCoder
+from eckart.applications.images.planes import Learnt, PlaneCoder, batches
 from eckart.applications.images.quantise import Chooser, centroids, levels, worth_sending
 
 STEP_UNIT = 1 << FRACTION  # steps are whole multiples of 2^-10 of a grey level
@@ -55,26 +55,25 @@ def send_blocks(session: Session, blocks: Blocks, step: int, most: int | None) -
         In units of 2^-10: the same for every component, because where errors add up as squares, bits are
         spent best where all components have the same slope of error against bits, which is the step's.
     most : int, optional
-        The largest rank to keep.
+        Keep this many components, worth their bits or not.
     """
     full, _ = blocks.best_basis(step / STEP_UNIT)
     width = step / STEP_UNIT
-    rough = blocks.coordinates @ full.T / (BASIS_UNIT * width)
-    chosen = worth_sending(rough, price(full))
-    chosen = np.union1d(chosen, [0])[:most]
+    if most is None:
+        rough = blocks.coordinates @ full.T / (BASIS_UNIT * width)
+        chosen = np.union1d(worth_sending(rough, price(full)), [0])
+    else:
+        chosen = np.arange(min(most, len(full)))
     basis = full[chosen]
     targets = project(blocks.coordinates, basis) / width
     size, rank = blocks.size, len(chosen)
 
     if rank > 1:
         table = PlaneCoder((rank - 1, size * size), session.bases)
-        table.plain(session.coder, Exactly(basis[None, 1:]), 0)
+        table.plain(session.coder, Exactly(basis[None, 1:]), slice(0, 1))
     choose = Chooser(np.ascontiguousarray(targets.T).reshape(rank, *blocks.grid))
     coder = PlaneCoder(blocks.grid, session.coefficients)
-    values = np.empty((rank, len(targets)), np.int64)
-    for k in range(rank):
-        plane = coder.predicted if k == 0 else coder.plain
-        values[k] = plane(session.coder, choose, k).ravel()
+    values = _walk(coder, session.coder, choose, rank)
     overstated = centroids(targets.T[1:], values[1:])
     found = _dequantise(values, step, overstated).T / STEP_UNIT @ basis / BASIS_UNIT
     left = float(((found - blocks.coordinates) ** 2).sum())
@@ -88,15 +87,21 @@ def receive_blocks(session: Session, layer: Layer, shape: tuple[int, int]) -> In
     basis[0, 0] = BASIS_UNIT
     if rank > 1:
         table = PlaneCoder((rank - 1, size * size), session.bases)
-        basis[1:] = np.clip(table.plain(session.coder, None, 0), -BASIS_UNIT, BASIS_UNIT)
+        basis[1:] = np.clip(table.plain(session.coder, None, slice(0, 1))[0], -BASIS_UNIT, BASIS_UNIT)
     grid = grid_of(shape, size)
     coder = PlaneCoder(grid, session.coefficients)
-    values = np.empty((rank, grid[0] * grid[1]), np.int64)
-    for k in range(rank):
-        plane = coder.predicted if k == 0 else coder.plain
-        values[k] = plane(session.coder, None, k).ravel()
+    values = _walk(coder, session.coder, None, rank)
     coefficients = _dequantise(values, layer.step, layer.overstated).T
     return join(rebuild(coefficients, basis, size, grid), shape).astype(np.int64)
+
+
+def _walk(planes: PlaneCoder, coder: Coder, choose: Chooser | None, rank: int) -> Ints:
+    """Send or receive all components, (rank, blocks)."""
+    values = np.empty((rank, *planes.shape), np.int64)
+    values[0] = planes.predicted(coder, choose, 0)
+    for some in batches(rank):
+        values[some] = planes.plain(coder, choose, some)
+    return values.reshape(rank, -1)
 
 
 def _dequantise(values: Ints, step: int, overstated: tuple[int, int]) -> Floats:
@@ -113,7 +118,12 @@ class Exactly:
     planes: Ints
 
     def __call__(
-        self, index: int, where: tuple[slice, slice], probabilities: Floats, context: Ints, guess: Ints | None
+        self,
+        planes: slice,
+        where: tuple[slice, slice],
+        probabilities: Floats,
+        context: Ints,
+        guess: Ints | None,
     ) -> Ints:
-        exact = self.planes[index][where].ravel()
+        exact = self.planes[planes, *where].ravel()
         return np.asarray(exact if guess is None else exact - guess)

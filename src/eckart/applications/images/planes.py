@@ -19,7 +19,7 @@ PAST = np.array([2, 5, 9, 14, 20, 28, 40, 56, 80, 120, 200, 400])  # steps of wh
 WIDTH = len(PAST) + 1
 ROUGHNESS = 16  # contexts of a predicted plane: octaves of how much neighbours differ
 
-Chooser = Callable[[int, tuple[slice, slice], Floats, Ints, Ints], Ints]
+Chooser = Callable[[slice, tuple[slice, slice], Floats, Ints, Ints | None], Ints]
 
 
 def steps(shape: tuple[int, int], depth: int) -> Iterator[tuple[tuple[slice, slice], list[tuple[int, int]]]]:
@@ -54,6 +54,19 @@ def _means() -> Floats:
     return np.concatenate([past, *(np.sqrt(past * n) for n in near)])
 
 
+def batches(rank: int) -> Iterator[slice]:
+    """Cut components 1 to rank - 1 into runs that are coded side by side, longer ones the further on.
+
+    One by one would be 1 % smaller and four times as slow: the first components say most of what the others
+    can be told by.
+    """
+    start = 1
+    while start < rank:
+        stop = min(start + max(1, start // 4), rank)
+        yield slice(start, stop)
+        start = stop
+
+
 class PlaneCoder:
     """Codes planes of one shape; each is a context for those that follow."""
 
@@ -61,25 +74,29 @@ class PlaneCoder:
         self.shape, self.learnt = shape, learnt
         self.past: Ints = np.zeros(shape, np.int64)  # magnitudes of earlier planes, older ones fading
 
-    def plain(self, coder: Coder, choose: Chooser | None, index: int) -> Ints:
-        """Send or receive a plane whose numbers are as likely negative as positive."""
-        found = np.zeros(self.shape, np.int64)
-        magnitudes = np.pad(found, 1)
+    def plain(self, coder: Coder, choose: Chooser | None, planes: slice) -> Ints:
+        """Send or receive planes whose numbers are as likely negative as positive, (planes, rows, columns).
+
+        They are coded side by side: each is a context for the planes of later calls, not for one another.
+        """
+        found = np.zeros((planes.stop - planes.start, *self.shape), np.int64)
+        magnitudes = np.pad(found, ((0, 0), (1, 1), (1, 1)))
         ground = np.pad(self.past, 1)
         around = ground[:-2, 1:-1] + ground[2:, 1:-1] + ground[1:-1, :-2] + ground[1:-1, 2:]
         past = np.searchsorted(PAST, (4 * self.past + around) >> 3, side="right")
         for where, neighbours in steps(self.shape, 1):
-            context = past[where]
+            context = np.broadcast_to(past[where], found[:, *where].shape)
             if neighbours:
                 near = _sum(_parts(magnitudes, where, neighbours, self.shape, 1))
                 context = context + WIDTH * (1 + np.searchsorted(NEAR, near, side="right"))
-            values = _code(coder, self.learnt.plain, context, choose, index, where, None)
-            found[where] = values
-            magnitudes[1:-1, 1:-1][where] = np.abs(values)
-        self.past += 16 * np.minimum(np.abs(found), 255) - (self.past >> 2)
+            values = _code(coder, self.learnt.plain, context, choose, planes, where, None)
+            found[:, *where] = values
+            magnitudes[:, 1:-1, 1:-1][:, *where] = np.abs(values)
+        for plane in found:
+            self.past += 16 * np.minimum(np.abs(plane), 255) - (self.past >> 2)
         return found
 
-    def predicted(self, coder: Coder, choose: Chooser | None, index: int) -> Ints:
+    def predicted(self, coder: Coder, choose: Chooser | None, plane: int) -> Ints:
         """Send or receive a smooth plane: each number as its difference from the mean of its neighbours."""
         rows, columns = self.shape
         depth = min((max(rows, columns, 2) - 1).bit_length(), 6)
@@ -100,13 +117,13 @@ class PlaneCoder:
                 octave = np.frexp(spread.astype(np.float64))[1].astype(np.int64)
                 context = 1 + np.minimum(octave, ROUGHNESS - 2)
             known[inside][where] = guess + _code(
-                coder, self.learnt.predicted, context, choose, index, where, guess
+                coder, self.learnt.predicted, context, choose, slice(plane, plane + 1), where, guess
             )
         return known[inside].copy()
 
 
 def _code(
-    coder: Coder, tables: Tables, context: Ints, choose: Chooser | None, index: int,
+    coder: Coder, tables: Tables, context: Ints, choose: Chooser | None, planes: slice,
     where: tuple[slice, slice], guess: Ints | None,
 ) -> Ints:  # fmt: skip
     flat: Ints = context.reshape(-1)
@@ -114,7 +131,7 @@ def _code(
     values = None
     if choose is not None:
         flat_guess: Ints | None = None if guess is None else guess.reshape(-1)
-        values = choose(index, where, probabilities, flat, flat_guess)
+        values = choose(planes, where, probabilities, flat, flat_guess)
     return code(coder, tables, probabilities, flat, values).reshape(context.shape)
 
 
@@ -129,6 +146,7 @@ def _parts(
     rows, columns = where
     return [
         padded[
+            ...,
             margin + rows.start + dy : margin + shape[0] + dy : rows.step,
             margin + columns.start + dx : margin + shape[1] + dx : columns.step,
         ]

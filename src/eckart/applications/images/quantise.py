@@ -21,9 +21,14 @@ class Chooser:
     targets: Floats  # (components, rows, columns)
 
     def __call__(
-        self, index: int, where: tuple[slice, slice], probabilities: Floats, context: Ints, guess: Ints | None
+        self,
+        planes: slice,
+        where: tuple[slice, slice],
+        probabilities: Floats,
+        context: Ints,
+        guess: Ints | None,
     ) -> Ints:
-        x = self.targets[index][where].ravel()
+        x = self.targets[planes, *where].ravel()
         nearest: Ints = np.rint(x).astype(np.int64)
         if guess is not None:  # predicted planes are means of blocks, where an error is seen as a step
             return np.asarray(nearest - guess)
@@ -31,9 +36,11 @@ class Chooser:
         if not len(some):
             return nearest
         size, magnitude = np.abs(x[some]), np.abs(nearest[some])
-        bits = -np.log2(probabilities)
+        if len(some) < len(probabilities):  # few coefficients: only their tables
+            bits = -np.log2(probabilities[context[some]])
+        else:
+            bits = -np.log2(probabilities)[context[some]]
         bits[:, 1:] += 1  # the sign
-        bits = bits[context[some]]
         at = np.arange(len(some))
         best, least = magnitude, np.full(len(some), np.inf)
         for candidate in (magnitude, np.maximum(magnitude - 1, 0), np.zeros_like(magnitude)):

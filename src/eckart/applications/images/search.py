@@ -237,10 +237,10 @@ def _first_guess(source: Source, psnr: float | None, size: float | None) -> floa
 
 
 def step_for_rank(source: Source, rank: int) -> int:
-    """Return the step whose rounding adds as much error as the components beyond ``rank`` leave out."""
+    """Return the step whose rounding adds a tenth of the error that cutting at ``rank`` leaves."""
     left = kept = 0.0
     for i in range(len(source.planes)):
         along = np.sort(source.blocks(i, 8).basis(0.1)[1][1:])[::-1]
         left += float(along[rank - 1 :].sum())
         kept += min(rank, 64)
-    return max(STEP_UNIT // 2, int(STEP_UNIT * np.sqrt(12 * left / kept)))
+    return max(STEP_UNIT // 2, int(STEP_UNIT * np.sqrt(0.1 * 12 * left / kept)))
