@@ -24,7 +24,7 @@ BLOCKS = (
     "iDlx`cse+ji)zgSne6R_0<+8vjzibTt-+&i3TX#R+<0+kl_&vpjK@yN(KM`fgD0e2X*$fJo(rF!t<u%cNJV){Z+cjq0l4MOa"
     "%|hoP>V;8|+n{Ig4*j4qJskN*;;B+d{Y)uc0@1$s;6CnGK{3ZIz`Csbio)2bi$EJ=0CIdpZ@I>e=oDtyk7sR+;>K"
 )
-FACTORS = "MN3Hm0SG7n002M$007Z}(KP`80sut&00000Kh`V&=eWoJBO)^vCufquo0CHFShciV#A*tp&l{zSfS<{!hXT8Z&LuQ4#@JWr"
+FACTORS = "MN3Hm0SG7n002M$007Z}(KP`80sut&0000009msD^SN=ftOPi7=5l$$><4?0miFDU-#0NE^n|ROXDl9gU3hUDqvu!lQo<)A"
 GOLDEN = [(BLOCKS, (20, 24, 3), "390dfc2248e2cd08"), (FACTORS, (40, 64), "728193ecd8c9c8f3")]
 
 

@@ -249,11 +249,11 @@ def _to_size(source: Source, shape: tuple[int, ...], size: int) -> CompressedIma
         return float(np.log2(size / len(tried[step].bytes)))
 
     secant(find_step(source, size=size), over, 0.8, CLOSE_SIZE, source.ends)
-    good = [step for step, done in tried.items() if len(done.bytes) <= size]
+    good = [done for done in tried.values() if len(done.bytes) <= size]
     if not good and over(source.coarsest) >= 0:
-        good = [source.coarsest]
+        good = [tried[source.coarsest]]
     if good:
-        return tried[min(good)]
+        return max(good, key=lambda done: done.psnr or 0.0)
     least = len(tried[source.coarsest].bytes)
     raise UsageError(f"size={size}", f"is out of reach: the least is {least} bytes", "Allow more bytes")
 

@@ -11,8 +11,9 @@ from eckart.applications.images.quantise import BIT, Chooser
 from eckart.errors import ImageError
 from eckart.linalg import LowRank, svd
 
-WEIGHT_FRACTION = 20  # weights are whole multiples of 2^-20
-PIXEL_SHIFT = 14  # from there to the 2^-6 of decoded planes
+WEIGHT_FRACTION = 30  # weights are whole multiples of 2^-30
+PIXEL_SHIFT = 24  # from there to the 2^-6 of decoded planes
+HALF = 20  # bits of each half of a weight
 EXACT_BELOW = float(1 << 52)  # sums below this are exact in float64
 SAMPLE = 96  # rows and columns looked at before a whole plane is factored
 MOST = 64  # ranks over this are for blocks
@@ -55,9 +56,9 @@ def send_factors(session: Session, plane: Floats, factors: LowRank, step: int) -
     rank = int(np.count_nonzero((s**2 > BIT * width**2 * bits) & (s > width)))
     if not rank:
         return None
-    weights = np.rint(width**2 / s[:rank] * (1 << WEIGHT_FRACTION)).astype(np.int64)
+    weights = np.rint(np.minimum(width**2 / s[:rank] * (1 << WEIGHT_FRACTION), EXACT_BELOW)).astype(np.int64)
     right = factors.Vh[:rank] * (s[:rank, None] / width)
-    if weights.min() < 64 or weights.max() >= 1 << 32 or np.abs(right).max() >= LARGEST / 2:
+    if weights.min() < 64 or weights.max() >= 1 << 2 * HALF or np.abs(right).max() >= LARGEST / 2:
         return None
     _send_weights(session, weights)
     Q = _vectors(session, right, rank)
@@ -74,8 +75,8 @@ def send_factors(session: Session, plane: Floats, factors: LowRank, step: int) -
 
 def receive_factors(session: Session, layer: Layer, shape: tuple[int, int]) -> Ints:
     """Return the plane, in units of 2^-6, exactly: see `blocks.rebuild`."""
-    halves = session.coder.raw(np.full(2 * layer.rank, 1 << 16), None)
-    weights = (halves[::2] << 16) + halves[1::2]
+    halves = session.coder.raw(np.full(2 * layer.rank, 1 << HALF), None)
+    weights = (halves[::2] << HALF) + halves[1::2]
     Q = _vectors(session, None, layer.rank, shape[1])
     P = _vectors(session, None, layer.rank, shape[0])
     if not _fits(P, weights, Q):
@@ -85,8 +86,8 @@ def receive_factors(session: Session, layer: Layer, shape: tuple[int, int]) -> I
 
 
 def _send_weights(session: Session, weights: Ints) -> None:
-    halves = np.stack([weights >> 16, weights & 0xFFFF], 1).ravel()
-    session.coder.raw(np.full(len(halves), 1 << 16), halves)
+    halves = np.stack([weights >> HALF, weights & ((1 << HALF) - 1)], 1).ravel()
+    session.coder.raw(np.full(len(halves), 1 << HALF), halves)
 
 
 def _vectors(session: Session, targets: Floats | None, rank: int, length: int = 0) -> Ints:
