@@ -28,7 +28,8 @@ RANKS = (1, 5, 20, 50, 100)
 def rivals_of(name: str, rate: float) -> list[str]:
     """One row: PSNR and SSIM of each format in as many bytes."""
     picture = sample(name, SIZE)
-    rivals = compare(picture, compress(picture, size=int(rate * SIZE * SIZE / 8)))
+    budget = int(rate * SIZE * SIZE / 8)
+    rivals = compare(picture, compress(picture, size=budget), budget)
     cells = [f"{r.psnr:.2f} / {r.ssim:.3f}" if r.psnr is not None else "-" for r in rivals]
     return [name, f"{rate}", *cells]
 

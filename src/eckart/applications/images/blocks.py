@@ -8,6 +8,7 @@ pictures, it is nearly a permutation, so that few integers say it.
 
 from __future__ import annotations
 
+from copy import copy
 from functools import cache, cached_property
 
 import numpy as np
@@ -115,6 +116,12 @@ class Blocks:
         along = np.einsum("ki,ki->k", rounded @ gram, rounded)
         mean = self.coordinates[:, 0]
         return basis, np.concatenate([[float(mean @ mean) / len(mean)], along])
+
+    def plain(self) -> Blocks:
+        """Return these blocks with the cosines for their basis."""
+        twin = copy(self)
+        twin._best = self.basis(THRESHOLDS[0])
+        return twin
 
     def best_basis(self, step: float) -> tuple[Ints, Floats]:
         """Return the basis that is predicted to take the fewest bits at a step, its own included.

@@ -28,7 +28,7 @@ class Rival:
     why_not: str = ""
 
 
-def compare(picture: NDArray[Any], done: CompressedImage) -> list[Rival]:
+def compare(picture: NDArray[Any], done: CompressedImage, size: int | None = None) -> list[Rival]:
     """Return a compressed picture and its rivals, each in at most as many bytes.
 
     Parameters
@@ -37,6 +37,8 @@ def compare(picture: NDArray[Any], done: CompressedImage) -> list[Rival]:
         The original.
     done : CompressedImage
         Of that picture.
+    size : int, optional
+        The bytes that the rivals may take; those of ``done`` by default.
 
     Notes
     -----
@@ -45,8 +47,8 @@ def compare(picture: NDArray[Any], done: CompressedImage) -> list[Rival]:
     fits; its chroma is always halved. Both serve the eye: they spend less on colour and on fine detail than
     squared error would have them. Truncated SVD: float16 factors; see `float16_image`.
     """
-    size = len(done.bytes)
-    rivals = [Rival("eckart", size, done.psnr, done.ssim)]
+    size = len(done.bytes) if size is None else size
+    rivals = [Rival("eckart", len(done.bytes), done.psnr, done.ssim)]
     channels = 1 if picture.ndim == 2 else picture.shape[2]
     wide = picture.dtype == np.uint16
     if wide or channels in (2, 4):

@@ -40,6 +40,19 @@ def leading(plane: Floats, error: float) -> LowRank | None:
     return svd(plane, rank=min(MOST, *plane.shape))
 
 
+def predicted_cost(factors: LowRank, step: int) -> float:
+    """Return about what factors will cost in error + BIT step^2 bits, without coding them."""
+    width = step / STEP_UNIT
+    gain = factors.s**2
+    return factors.tail + float(np.minimum(gain, BIT * width**2 * _bits(factors, width)).sum())
+
+
+def _bits(factors: LowRank, width: float) -> Floats:
+    """Return about how many bits each term takes, its vectors' entries being Gaussian."""
+    s = factors.s
+    return np.asarray(sum(0.5 * side * np.log2(1 + 6 * s**2 / (side * width**2)) for side in factors.shape))
+
+
 def send_factors(session: Session, plane: Floats, factors: LowRank, step: int) -> tuple[Layer, float] | None:
     """Send a plane as factors; return its layer and the squared error it leaves, or None if it cannot be.
 
@@ -49,10 +62,9 @@ def send_factors(session: Session, plane: Floats, factors: LowRank, step: int) -
     of one unit in an entry of either vector is a squared error of step^2 in the plane: the same price as in
     blocks. The rows are fitted anew, by least squares, to the columns as they were rounded.
     """
-    m, n = plane.shape
     width = step / STEP_UNIT
     s = factors.s
-    bits = sum(0.5 * side * np.log2(1 + 6 * s**2 / (side * width**2)) for side in (m, n))
+    bits = _bits(factors, width)
     rank = int(np.count_nonzero((s**2 > BIT * width**2 * bits) & (s > width)))
     if not rank:
         return None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from eckart.applications.images.blocks import SIZES, Blocks
 from eckart.applications.images.colour import FORWARD, to_planes
 from eckart.applications.images.entropy import Counter, Floats
-from eckart.applications.images.factors import leading, send_factors
+from eckart.applications.images.factors import leading, predicted_cost, send_factors
 from eckart.applications.images.file import CHECK, ENTRY, HEAD
 from eckart.applications.images.layers import FACTORS, STEP_UNIT, Layer, Session, send_blocks
 from eckart.applications.images.quality import peak_of
@@ -21,8 +21,8 @@ from eckart.linalg import LowRank
 
 MIN_STEP = STEP_UNIT // 64
 TRIES = 6
-LOOSE_DB = 0.3  # a quality met this nearly by a sample is left to be measured on the whole
-LOOSE_SIZE = 0.1  # octaves: so is a size
+NEAR_DB = 0.05  # a quality met this nearly by a sample is left to be measured on the whole
+NEAR_SIZE = 0.008  # octaves: so is a size
 ROUNDING = 1 / 12  # squared error of rounding to whole samples
 TILE = 128  # a sample of a picture is made of squares of this many rows and columns
 TILES = 12
@@ -41,6 +41,7 @@ class Source:
         self.weights = [*back, *([1.0] * (len(self.planes) - len(back)))]
         self.ways: list[Blocks | LowRank] | None = None
         self._blocks: dict[tuple[int, int], Blocks] = {}
+        self._tried: dict[int, tuple[float, list[float]]] = {}
         self._sizes: dict[int, tuple[int, float]] = {}
 
     @cached_property
@@ -83,6 +84,28 @@ class Source:
             self._blocks[plane, size] = Blocks(self.planes[plane], size)
         return self._blocks[plane, size]
 
+    def decibels(self, step: int) -> float:
+        """Return the quality at a step, as the sums of squares over the planes have it."""
+        errors = self._try(step)[1]
+        mean_square = sum(w * e for w, e in zip(self.weights, errors, strict=True)) / self.picture.size
+        mean_square += min(ROUNDING, mean_square)  # errors far below a level vanish in the rounding
+        return float(10 * np.log10(peak_of(self.picture) ** 2 / max(mean_square, 1e-9)))
+
+    def bytes(self, step: int, scale: float) -> float:
+        """Return the bytes at a step of a picture ``scale`` times as large."""
+        return head_bytes(self) + scale * self._try(step)[0] / 8
+
+    def known(self, start: float) -> list[float]:
+        """Return the steps that were tried, which cost nothing to try again, or the one given."""
+        return [float(step) for step in self._tried] or [start]
+
+    def _try(self, step: int) -> tuple[float, list[float]]:
+        if step not in self._tried:
+            counter = Counter()
+            errors = self.send(Session(counter), step)[1]
+            self._tried[step] = (counter.bits, errors)
+        return self._tried[step]
+
     def psnr_at_energy(self, energy: float) -> float:
         """Return the quality at which this share of the energy is kept."""
         left = (1 - energy) * self.energy / self.picture.size
@@ -105,6 +128,8 @@ class Source:
         for i, plane in enumerate(self.planes):
             size, cost = sample.best_size(i, step)
             factors = leading(plane, (step / STEP_UNIT) ** 2 / 12)
+            if factors is not None and predicted_cost(factors, step) > 2 * scale * cost:
+                factors = None
             is_factors = factors is not None and _cost(plane, factors, step) < scale * cost
             ways.append(factors if factors is not None and is_factors else self.blocks(i, size))
         return ways
@@ -113,7 +138,8 @@ class Source:
         """Return the size of block that costs a plane least, and that cost; the first step decides."""
         if plane not in self._sizes:
             sizes = [size for size in SIZES if size <= max(8, min(self.picture.shape[:2]))]
-            costs = [_cost(self.planes[plane], self.blocks(plane, size), step) for size in sizes]
+            # The cosines tell the sizes apart well enough, and need no basis to be learnt.
+            costs = [_cost(self.planes[plane], self.blocks(plane, size).plain(), step) for size in sizes]
             self._sizes[plane] = (sizes[int(np.argmin(costs))], min(costs))
         return self._sizes[plane]
 
@@ -132,7 +158,7 @@ def _cost(plane: Floats, way: Blocks | LowRank, step: int) -> float:
     return error + BIT * (step / STEP_UNIT) ** 2 * counter.bits
 
 
-def find_step(source: Source, psnr: float | None = None, size: int | None = None) -> int:
+def find_step(source: Source, psnr: float | None = None, size: float | None = None) -> int:
     """Return a step near the one that reaches a quality or a size, from a sample of the picture.
 
     Notes
@@ -141,75 +167,61 @@ def find_step(source: Source, psnr: float | None = None, size: int | None = None
     step, so that a secant needs few tries.
     """
     sample = source.sample
-    start = _first_guess(
-        sample, psnr, None if size is None else size * sample.picture.size / source.picture.size
-    )
-    if psnr is not None:
-        return secant(start, lambda step: _decibels_over(sample, step, psnr), -4.0, LOOSE_DB, source.ends)
     scale = source.picture.size / sample.picture.size
+    start = _first_guess(sample, psnr, None if size is None else size / scale)
+    if psnr is not None:
+        return secant(
+            sample.known(start), lambda step: sample.decibels(step) - psnr, -4.0, NEAR_DB, source.ends
+        )
+    room = float(np.log2(size or 1.0))
     return secant(
-        start, lambda step: _octaves_under(sample, step, size or 1, scale), 0.8, LOOSE_SIZE, source.ends
+        sample.known(start),
+        lambda step: room - float(np.log2(sample.bytes(step, scale))),
+        0.8,
+        NEAR_SIZE,
+        source.ends,
     )
 
 
 def secant(
-    start: float,
-    over: Callable[[int], float],
-    rise: float,
-    close: float,
-    ends: tuple[int, int],
-    tries: int = TRIES,
+    starts: list[float], over: Callable[[int], float], rise: float, close: float, ends: tuple[int, int]
 ) -> int:
     """Return the step, as near as few tries bring it, at which ``over`` is between 0 and ``close``.
 
     Parameters
     ----------
-    start : float
-        The first step to try.
+    starts : list of float
+        The first steps to try.
     over : callable
         By how much a goal is exceeded at a step.
-    ends : (int, int)
-        The finest and the coarsest step.
     rise : float
         About how much ``over`` changes as the step doubles; its sign says which way.
+    ends : (int, int)
+        The finest and the coarsest step.
     """
     low, high = float(np.log2(ends[0])), float(np.log2(ends[1]))
-    x, tried = min(max(float(np.log2(start)), low), high), dict[float, float]()
-    for _ in range(tries):
-        y = tried[x] = over(int(2**x))
-        if 0 <= y < close:
+    tried: dict[float, float] = {}
+    for step in starts:
+        x = min(max(float(np.log2(step)), low), high)
+        tried[x] = over(round(2**x))
+    for _ in range(TRIES):
+        good = sorted((t for t, miss in tried.items() if miss >= 0), reverse=rise < 0)
+        bad = sorted((t for t, miss in tried.items() if miss < 0), reverse=rise > 0)
+        if good and tried[good[0]] < close:
             break
-        good = [t for t, miss in tried.items() if miss >= 0]
-        bad = [t for t, miss in tried.items() if miss < 0]
-        if good and bad:
-            near = (max if rise < 0 else min)(good)
-            far = (min if rise < 0 else max)(bad)
-            share = (tried[near] - close / 2) / (tried[near] - tried[far])
-            x = near + float(np.clip(share, 0.05, 0.95)) * (far - near)
+        if good and bad:  # the goal lies between the last good step and the first bad one
+            share = (tried[good[0]] - close / 2) / (tried[good[0]] - tried[bad[0]])
+            x = good[0] + min(max(share, 0.05), 0.95) * (bad[0] - good[0])
         else:
-            if len(tried) > 1:
-                (x1, y1), (x2, y2) = list(tried.items())[-2:]
-                rise *= min(max((y2 - y1) / (x2 - x1) / rise, 0.3), 3.0)
-            x = min(max(x + min(max((close / 2 - y) / rise, -6.0), 6.0), low), high)
-        if any(int(2**x) == int(2**t) for t in tried):
+            one, *more = good or bad
+            if more:
+                rise *= min(max((tried[one] - tried[more[0]]) / (one - more[0]) / rise, 0.3), 3.0)
+            x = min(max(one + min(max((close / 2 - tried[one]) / rise, -6.0), 6.0), low), high)
+        if any(round(2**x) == round(2**t) for t in tried):
             break
+        tried[x] = over(round(2**x))
     good = [t for t, miss in tried.items() if miss >= 0]
-    return int(2 ** ((max if rise < 0 else min)(good) if good else x))
-
-
-def _decibels_over(source: Source, step: int, psnr: float) -> float:
-    """Return by how many decibels a quality is exceeded, as the sums of squares of the planes have it."""
-    errors = source.send(Session(Counter()), step)[1]
-    mean_square = sum(w * e for w, e in zip(source.weights, errors, strict=True)) / source.picture.size
-    mean_square += min(ROUNDING, mean_square)  # errors far below a level vanish in the rounding
-    return float(10 * np.log10(peak_of(source.picture) ** 2 / max(mean_square, 1e-9))) - psnr
-
-
-def _octaves_under(source: Source, step: int, size: int, scale: float) -> float:
-    """Return by how many octaves the bytes stay below a size."""
-    counter = Counter()
-    source.send(Session(counter), step)
-    return float(np.log2(size / (head_bytes(source) + scale * counter.bits / 8)))
+    return round(2 ** ((max if rise < 0 else min)(good) if good else x))
 
 
 def head_bytes(source: Source) -> int:
