@@ -11,6 +11,7 @@
     │   ├── StoreError          a factor store that is damaged or belongs to other sources
     │   ├── AdapterError        an adapter that cannot be read
     │   ├── RatingsError        ratings, or a saved recommender, that cannot be read
+    │   ├── ImageError          a picture that cannot be read, or is too large
     │   ├── OutputError         a place that cannot be written
     │   └── MissingExtraError   an optional library that is not installed
     └── CheckFailedError        a check that was asked for did not hold; the command line exits with 1
@@ -81,6 +82,10 @@ class AdapterError(InputError):
 
 class RatingsError(InputError):
     """Ratings, or a saved recommender, cannot be read. For example a line without a number."""
+
+
+class ImageError(InputError):
+    """A picture cannot be read, or must not be. For example a damaged .eki file."""
 
 
 class OutputError(InputError):

@@ -134,6 +134,18 @@ def write_json(path: str | Path, obj: object) -> None:
         file.write(f"{text}\n".encode())
 
 
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file of these bytes, or nothing.
+
+    Raises
+    ------
+    OutputError
+        If the place cannot be written; what was there before still is.
+    """
+    with _replacing(Path(path)) as file:
+        file.write(data)
+
+
 @contextmanager
 def _replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")

@@ -15,6 +15,7 @@ from eckart.cli import (
     explain,
     extract,
     factor,
+    image,
     inspect,
     merge,
     plan,
@@ -50,6 +51,7 @@ app.command("convert")(convert.convert)
 app.command("check")(check.check)
 app.command("recommend")(recommend.recommend)
 app.command("explain", context_settings={"ignore_unknown_options": True})(explain.explain)
+app.command("image")(image.image)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,77 @@
+"""Pictures to planes that can be coded apart, and back in whole numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eckart.applications.images.entropy import Floats, Ints
+from eckart.errors import UsageError
+
+# Y, Cb, Cr of JPEG (ITU-T T.871): brightness, and what blue and red have over it.
+FORWARD = np.array(
+    [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
+)  # fmt: skip
+# The way back in units of 2^-14, rounded.
+RED_CR, GREEN_CB, GREEN_CR, BLUE_CB = 22970, 5638, 11700, 29032
+UNIT = 14
+
+NAMES = {1: ("grey",), 2: ("grey", "alpha"), 3: ("Y", "Cb", "Cr"), 4: ("Y", "Cb", "Cr", "alpha")}
+
+
+def check_picture(picture: Any, call: str) -> NDArray[Any]:
+    """Return a picture as (m, n, channels); refuse what is none."""
+    array = np.asarray(picture)
+    if array.dtype not in (np.uint8, np.uint16):
+        raise UsageError(
+            call, f"expected pixels of uint8 or uint16, got {array.dtype}",
+            "Scale to 0..255 and convert with numpy.rint(x).astype(numpy.uint8)",
+        )  # fmt: skip
+    full = array[..., None] if array.ndim == 2 else array
+    if full.ndim != 3 or 0 in full.shape or full.shape[2] > 4:
+        raise UsageError(
+            call, f"expected shape (rows, columns) or (rows, columns, 1 to 4), got {array.shape}",
+            "The last axis holds grey; grey, alpha; R, G, B; or R, G, B, alpha",
+        )  # fmt: skip
+    return full
+
+
+def to_planes(picture: NDArray[Any]) -> list[Floats]:
+    """Return the planes of a picture (m, n, channels), around zero."""
+    middle = float(1 << (8 * picture.dtype.itemsize - 1))
+    wide = picture.astype(np.float64)
+    if picture.shape[2] < 3:
+        return [wide[..., i] - middle for i in range(picture.shape[2])]
+    turned = wide[..., :3] @ FORWARD.T
+    planes = [turned[..., 0] - middle, turned[..., 1], turned[..., 2]]
+    return [*planes, *(wide[..., i] - middle for i in range(3, picture.shape[2]))]
+
+
+def to_picture(planes: list[Ints], depth: int, fraction: int) -> NDArray[Any]:
+    """Return the picture of planes in units of 2^-fraction, in integer arithmetic alone.
+
+    Parameters
+    ----------
+    planes : list of int64 (m, n)
+    depth : {8, 16}
+        Bits of a sample.
+    """
+    middle = np.int64(1) << (depth - 1 + fraction)
+    if len(planes) < 3:
+        found = [_round(plane + middle, fraction) for plane in planes]
+    else:
+        y, cb, cr = ((planes[0] + middle) << UNIT), planes[1], planes[2]
+        found = [
+            _round(y + RED_CR * cr, fraction + UNIT),
+            _round(y - GREEN_CB * cb - GREEN_CR * cr, fraction + UNIT),
+            _round(y + BLUE_CB * cb, fraction + UNIT),
+            *(_round(plane + middle, fraction) for plane in planes[3:]),
+        ]
+    pixels = np.clip(np.stack(found, -1), 0, (1 << depth) - 1)
+    return pixels.astype(np.uint8 if depth == 8 else np.uint16)
+
+
+def _round(values: Ints, bits: int) -> Ints:
+    return np.asarray((values + (1 << (bits - 1))) >> bits)
