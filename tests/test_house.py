@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "eckart"
-FLOORS = ["errors", "version", "linalg", "rank", "checkpoint", "store", "adapter", "demo", "cli"]
+FLOORS = ["errors", "version", "autodiff", "linalg", "rank", "checkpoint", "store", "adapter", "demo", "cli"]
 TOP = ["__init__", "__main__"]  # the roof: may see everything
 
 # Every module but the roof, by its path.
