@@ -79,7 +79,8 @@ class Linear:
 
     def __init__(self, f: Function, primals: Sequence[Any], where: str) -> None:
         leaves, self.rebuild_in = flatten(tuple(primals))
-        self.where, self.level, self.tape = where, Derive(), Tape()
+        self.where, self.tape = where, Tape()
+        self.level = Derive(self.tape)
         self.inputs = [check_inexact(where, x) for x in leaves]
         self.leaves = [self.tape.leaf(x) for x in self.inputs]
         duals = [Dual(self.level, x, r) for x, r in zip(self.inputs, self.leaves, strict=True)]

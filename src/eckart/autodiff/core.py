@@ -59,7 +59,7 @@ def bind(prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
     """Give the call to the innermost level among the arguments; without tracers, just compute."""
     top: Level | None = None
     for a in args:
-        if type(a) in TRACERS and (top is None or a.level.depth > top.depth):
+        if type(a) in TRACERS and (top is None or (a.level is not top and a.level.depth > top.depth)):
             top = a.level
     if top is None:
         return prim.fun(*args, **params)
@@ -117,7 +117,7 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     extra = g.ndim - len(shape)
     axes = (*range(extra), *(extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1))
     if axes:
-        g = np.sum(g, axis=axes)
+        g = np.add.reduce(g, axes) if type(g) is np.ndarray else np.sum(g, axis=axes)
     return g if g.shape == shape else np.reshape(g, shape)
 
 
@@ -181,9 +181,6 @@ class Primitive:
                 f"no derivative is known (arguments of shape {[shape_of(a) for a in args]}){at_line()}",
                 "Write it in functions that have one, see docs/autodiff.md",
             )
-        tape = next((t.level for t in tangents if type(t) in TRACERS and hasattr(t.level, "rows")), None)
-        if tape is not None:
-            return tape.record(self, tangents, args, params, shape_of(out), dtype_of(out))
         return self.linear(args, tangents, params)
 
     def pull(self, row: Row, ct: Array) -> None:
@@ -297,20 +294,32 @@ class Dual(Tracer):
 
 
 class Derive(Level):
-    """The level of `jvp` and `vjp`: every result carries the tangent that the primitive's rule gives."""
+    """The level of `jvp` and `vjp`: every result carries the tangent that the primitive's rule gives.
 
-    __slots__ = ()
+    ``tape`` is where reverse mode records; None in forward mode.
+    """
+
+    __slots__ = ("tape",)
+
+    def __init__(self, tape: Any = None) -> None:
+        super().__init__()
+        self.tape = tape
 
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
-        mine = [type(a) is Dual and a.level is self for a in args]
-        values = [a.value if m else a for a, m in zip(args, mine, strict=True)]
-        out = bind(prim, values, params)
+        values, tangents, plain = list(args), [None] * len(args), True
+        for i, a in enumerate(args):
+            if type(a) is Dual and a.level is self:
+                values[i], tangents[i] = a.value, a.tangent
+            plain = plain and type(values[i]) not in TRACERS
+        out = prim.fun(*values, **params) if plain else bind(prim, values, params)
         if type(out) is Dual and out.level is self:  # only a function given by the user can do this
             raise ArgumentError(
                 prim.name, f"the function uses a traced array that is not among its arguments{at_line()}",
                 "Pass it as an argument",
             )  # fmt: skip
-        tangents = [a.tangent if m else None for a, m in zip(args, mine, strict=True)]
+        if self.tape is not None and prim.rule is None and prim.transpose:
+            row = self.tape.record(prim, tangents, values, params, shape_of(out), dtype_of(out))
+            return Dual(self, out, row)
         dot = prim.jvp(out, values, tangents, params)
         if dot is None:
             return out
@@ -385,18 +394,22 @@ def binary(prim: Elementwise) -> Callable[..., Any]:
                     return bind(prim, (a, b), {})
                 x, z, t, u = a.value, b.value, a.tangent, b.tangent
                 y = fun(x, z)
-                parents, coefs = (t, u), (left(y, x, z), right(y, x, z))
+                c, d = left(y, x, z), right(y, x, z)
+                if t is u and c is not None and d is not None:  # x * x
+                    parents, coefs = (t,), (c + d,)
+                else:
+                    parents, coefs = (t, u), (c, d)  # type: ignore[assignment]
             elif B in TRACERS:
                 return bind(prim, (a, b), {})
             else:
                 x, t = a.value, a.tangent
                 y = fun(x, b)
-                parents, coefs = (t,), (left(y, x, b),)  # type: ignore[assignment]
+                parents, coefs = (t,), (left(y, x, b),)
         elif B is Dual and A not in TRACERS:
             level = b.level
             z, t = b.value, b.tangent
             y = fun(a, z)
-            parents, coefs = (t,), (right(y, a, z),)  # type: ignore[assignment]
+            parents, coefs = (t,), (right(y, a, z),)
         else:
             return bind(prim, (a, b), {})
         if type(t) is Row:

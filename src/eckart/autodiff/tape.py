@@ -49,11 +49,12 @@ class Tape(Level):
         dtype: np.dtype[Any],
     ) -> Row:
         """Append a linear primitive, keeping only the arguments that a transpose will ask for."""
-        live = sum(p is not None for p in parents)
         if prim.joint:
-            known = [p if p is not None else Shell(a) for p, a in zip(parents, args, strict=True)]
-        else:  # the transpose in argument i needs the others, not argument i
-            known = [p if p is not None and live == 1 else a for p, a in zip(parents, args, strict=True)]
+            known = [Shell(a) if p is None else p for p, a in zip(parents, args, strict=True)]
+        elif len(parents) == 1 or sum([p is not None for p in parents]) == 1:  # argument i is not needed for the transpose in it
+            known = [a if p is None else p for p, a in zip(parents, args, strict=True)]
+        else:
+            known = list(args)
         return self.add(prim, parents, known, params, shape, dtype)
 
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Row:
@@ -132,9 +133,11 @@ def pull(rows: list[Row], free: bool) -> None:
 
 
 def drain(rows: list[Row]) -> Any:
-    """Yield the rows from the last to the first, taking each off the list."""
+    """Yield the rows from the last to the first, and let go of what each holds."""
     while rows:
-        yield rows.pop()
+        row = rows.pop()
+        yield row
+        row.parents = row.known = None
 
 
 def push(rows: list[Row]) -> None:

@@ -15,32 +15,33 @@ def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     >>> leaves, rebuild([10.0, 20.0, 30.0])
     ([1.0, 2.0, 3.0], {'b': 10.0, 'a': (20.0, [30.0])})
     """
+    if type(tree) not in BRANCHES and not isinstance(tree, (tuple, list, dict)) and tree is not None:
+        return [tree], first  # one array: by far the most common tree
     leaves: list[Any] = []
-    outline = take(tree, leaves)
-    return leaves, lambda new: put(outline, iter(new))
+    collect(tree, leaves)
+    return leaves, lambda new: build(tree, iter(new))
 
 
-LEAF = object()
+BRANCHES = {tuple, list, dict}
 
 
-def take(tree: Any, leaves: list[Any]) -> Any:
-    if isinstance(tree, dict):
-        return {key: take(value, leaves) for key, value in tree.items()}
-    if isinstance(tree, (tuple, list)):
-        parts = [take(value, leaves) for value in tree]
+def first(leaves: list[Any]) -> Any:
+    return leaves[0]
+
+
+def collect(tree: Any, leaves: list[Any]) -> None:
+    if type(tree) in BRANCHES or isinstance(tree, (tuple, list, dict)):
+        for part in tree.values() if isinstance(tree, dict) else tree:
+            collect(part, leaves)
+    elif tree is not None:
+        leaves.append(tree)
+
+
+def build(tree: Any, leaves: Any) -> Any:
+    """Return a tree of the outline of ``tree`` with the next leaves in it."""
+    if type(tree) in BRANCHES or isinstance(tree, (tuple, list, dict)):
+        if isinstance(tree, dict):
+            return {key: build(part, leaves) for key, part in tree.items()}
+        parts = [build(part, leaves) for part in tree]
         return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
-    if tree is None:
-        return None
-    leaves.append(tree)
-    return LEAF
-
-
-def put(outline: Any, leaves: Any) -> Any:
-    if outline is LEAF:
-        return next(leaves)
-    if isinstance(outline, dict):
-        return {key: put(value, leaves) for key, value in outline.items()}
-    if isinstance(outline, (tuple, list)):
-        parts = [put(value, leaves) for value in outline]
-        return type(outline)(*parts) if hasattr(outline, "_fields") else type(outline)(parts)
-    return outline
+    return None if tree is None else next(leaves)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from .. import hooks
-from . import elementwise, products, reduce, shape
+from . import elementwise, factor, fft, linalg, matfun, products, reduce, shape, spectral
 
-__all__ = ["elementwise", "products", "reduce", "shape"]
+__all__ = ["elementwise", "factor", "fft", "linalg", "matfun", "products", "reduce", "shape", "spectral"]
 
 elementwise.install()
 hooks.install()

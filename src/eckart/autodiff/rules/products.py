@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..core import Array, Each, Primitive, Tracer, shape_of
+from ..core import Array, Each, Primitive, Tracer, bind, shape_of
 from ..errors import ArgumentError, at_line
 from ..hooks import UFUNCS, implements
 from .shape import diagonal, getitem, ndim_of
@@ -21,23 +21,23 @@ def swap(a: Array) -> Array:
 
 def matmul_left(ct: Array, a: Any, b: Array) -> Array:
     """Return ct b^T, the transpose of a -> a b, for every mix of vectors, matrices and stacks."""
-    if len(shape_of(b)) == 1:
+    if len(b.shape) == 1:
         return np.expand_dims(ct, -1) * b if len(a.shape) > 1 else ct * b
     if len(a.shape) == 1:
         return (b @ np.expand_dims(ct, -1))[..., 0]
-    return ct @ swap(b)
+    return ct @ b.swapaxes(-1, -2)
 
 
 def matmul_right(ct: Array, a: Array, b: Any) -> Array:
     """Return a^T ct, the transpose of b -> a b; a stack of a with one b is one product."""
-    m, n = len(shape_of(a)), len(b.shape)
+    m, n = len(a.shape), len(b.shape)
     if m == 1:
         return ct * a if n == 1 else np.expand_dims(a, -1) * np.expand_dims(ct, -2)
     if n == 1:
         return (swap(a) @ np.expand_dims(ct, -1))[..., 0]
     if m > 2 and n == 2:
         return np.reshape(a, (-1, shape_of(a)[-1])).T @ np.reshape(ct, (-1, shape_of(ct)[-1]))
-    return swap(a) @ ct
+    return a.swapaxes(-1, -2) @ ct
 
 
 def matmul_shape(a: Array, b: Array) -> tuple[int, ...]:
@@ -75,7 +75,7 @@ def widen(x: Array, batched: bool, rank: int) -> Array:
 def matmul_fun(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if a.ndim > 2 and b.ndim == 2:  # one product instead of one for each matrix of the stack
         return (a.reshape(-1, a.shape[-1]) @ b).reshape(*a.shape[:-1], b.shape[-1])
-    return np.matmul(a, b)
+    return a @ b
 
 
 matmul_p = Primitive(
@@ -84,9 +84,9 @@ matmul_p = Primitive(
 
 
 def matmul(a: Array, b: Array) -> Array:
-    a = a if isinstance(a, Tracer) else np.asarray(a)
-    b = b if isinstance(b, Tracer) else np.asarray(b)
-    return matmul_p(a, b)
+    if not hasattr(a, "shape") or not hasattr(b, "shape"):
+        a, b = (x if hasattr(x, "shape") else np.asarray(x) for x in (a, b))
+    return bind(matmul_p, (a, b), {})
 
 
 UFUNCS[np.matmul] = matmul

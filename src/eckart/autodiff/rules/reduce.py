@@ -30,13 +30,15 @@ def shifted(prim: Any) -> Any:
 
 
 def sum_back(ct: Array, x: Any, axes: tuple[int, ...], keepdims: bool) -> Array:
-    if not keepdims and axes:
+    if not keepdims and axes and len(axes) < len(x.shape):
         ct = np.reshape(ct, [1 if i in axes else n for i, n in enumerate(x.shape)])
+    if type(ct) in (np.ndarray, np.float64) and ct.size == 1:
+        return np.full(x.shape, ct, ct.dtype)  # faster than a view, and so is what comes after
     return np.broadcast_to(ct, x.shape)
 
 
 sum_p = Primitive(
-    "sum", lambda x, axes, keepdims: np.sum(x, axis=axes, keepdims=keepdims),
+    "sum", lambda x, axes, keepdims: np.add.reduce(x, axes, keepdims=keepdims),
     transpose={0: sum_back}, batch=shifted(lambda: sum_p),
 )  # fmt: skip
 

@@ -21,7 +21,11 @@ from .elementwise import magnitude
 
 def norm_axes(axis: Any, ndim: int) -> tuple[int, ...]:
     """Return the axes as non-negative numbers; None is all of them."""
-    return tuple(range(ndim)) if axis is None else normalize_axis_tuple(axis, ndim)
+    if axis is None:
+        return tuple(range(ndim))
+    if type(axis) is int and -ndim <= axis < ndim:
+        return (axis % ndim,)
+    return normalize_axis_tuple(axis, ndim)
 
 
 def ndim_of(x: Array) -> int:

@@ -1,0 +1,403 @@
+"""Functions of the spectrum as primitives, exact where eigenvalues or singular values are equal.
+
+For A = V diag(w) V^H and F = V diag(f(w)) V^H the derivative along T is V (D * V^H T V) V^H with the divided
+differences D_ij = f[w_i, w_j], which is f' where w_i = w_j (Daleckii & Krein, 1965); the second derivative
+has f[w_i, w_k, w_j] in the same place. For singular values, U diag(f(s)) V^H with f odd is the off-diagonal block
+of the same function of [[0, A], [A^H, 0]] (Noferini, SIAM J. Matrix Anal. 38, 2017): the symmetric part of
+U^H T V is multiplied by f[s_i, s_j], the skew part by f[s_i, -s_j], the rest of T by f[s_i, 0].
+
+No tangent of a single eigenvector is ever formed, which is what fails at ties in the usual rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core import Array, Primitive, concrete, shape_of
+from ..errors import ArgumentError, MissingRuleError, TieError, at_line
+from .shape import is_complex, ndim_of
+
+Scalar = Callable[..., Any]
+
+
+class Spectral(NamedTuple):
+    """A function of one real number with its divided differences; ``cut`` is a parameter of it."""
+
+    name: str
+    f: Scalar  # (w, cut)
+    first: Scalar  # f[a, b], (a, b, cut)
+    second: Scalar  # f[a, b, c], (a, b, c, cut)
+
+
+def smooth(f: Scalar, df: Scalar, d2f: Scalar | None) -> Spectral:
+    """Return a smooth function from its derivatives, which stand in for quotients of close arguments.
+
+    Arguments closer than 1e-5 (first differences) or 1e-3 (second) of their size count as close: relative
+    errors of the order of 1e-10 and 1e-6.
+    """
+
+    def first(a: Array, b: Array, cut: Array) -> Array:
+        near = np.abs(a - b) <= 1e-5 * np.maximum(np.abs(a), np.abs(b))
+        return np.where(near, df((a + b) / 2), (f(a) - f(b)) / np.where(near, 1, a - b))
+
+    def second(a: Array, b: Array, c: Array, cut: Array) -> Array:
+        if d2f is None:
+            raise MissingRuleError(
+                "eigfun", f"second derivatives need the second derivative of f{at_line()}", "Give d2f"
+            )
+        low, middle, high = np.moveaxis(np.sort(np.stack(np.broadcast_arrays(a, b, c)), axis=0), 0, 0)
+        near = high - low <= 1e-3 * np.maximum(np.abs(high), np.abs(low))
+        quotient = (first(high, middle, cut) - first(middle, low, cut)) / np.where(near, 1, high - low)
+        return np.where(near, d2f((low + middle + high) / 3) / 2, quotient)
+
+    return Spectral("smooth", lambda w, cut: f(w), first, second)
+
+
+def shrink(name: str, slope: float, step: float) -> Spectral:
+    """Return f(w) = slope w + step sign(w) where abs(w) > cut, 0 elsewhere: differences by branch, exact."""
+
+    def branch(w: Array, cut: Array) -> Array:
+        return np.sign(w) * (np.abs(w) > cut)
+
+    def f(w: Array, cut: Array) -> Array:
+        return (slope * np.abs(w) + step) * branch(w, cut)
+
+    def first(a: Array, b: Array, cut: Array) -> Array:
+        here, there = branch(a, cut), branch(b, cut)
+        same = here == there
+        return np.where(same, slope * np.abs(here), (f(a, cut) - f(b, cut)) / np.where(same, 1, a - b))
+
+    def second(a: Array, b: Array, c: Array, cut: Array) -> Array:
+        a, b, c = np.broadcast_arrays(a, b, c)
+        i, j, k = branch(a, cut), branch(b, cut), branch(c, cut)
+        # the outer two are to lie on different branches, so that their distance is not 0
+        a, b, c = np.where(i == k, b, a), np.where(i == k, a, b), c
+        i, k = branch(a, cut), branch(c, cut)
+        swap = (i == k) & (branch(b, cut) != i)
+        a, b = np.where(swap, b, a), np.where(swap, a, b)
+        same = branch(a, cut) == branch(c, cut)
+        return np.where(same, 0.0, (first(a, b, cut) - first(b, c, cut)) / np.where(same, 1, a - c))
+
+    return Spectral(name, f, first, second)
+
+
+KEEP, SIGN = shrink("low rank", 1.0, 0.0), shrink("polar", 0.0, 1.0)
+
+
+def adjoint(a: np.ndarray) -> np.ndarray:
+    return a.conj().swapaxes(-1, -2)
+
+
+def lead(args: Sequence[Array], batched: Sequence[bool]) -> list[Array]:
+    """Give all matrices the same number of axes behind the batch axis; ``cut`` (last) has two fewer."""
+    rank = max(ndim_of(a) - b for a, b in zip(args[:-1], batched[:-1], strict=True))
+    out = []
+    for i, (a, b) in enumerate(zip(args, batched, strict=True)):
+        want = rank - 2 * (i == len(args) - 1)
+        shape = shape_of(a)
+        fill = (1,) * (want + 1 - len(shape))
+        out.append(np.reshape(a, (shape[0], *fill, *shape[1:])) if b and fill else a)
+    return out
+
+
+def spread(cut: Array) -> Array:
+    return np.asarray(cut)[..., None]
+
+
+# --- of Hermitian matrices ------------------------------------------------------------------------------
+
+
+def eig_value(a: np.ndarray, cut: np.ndarray, fun: Spectral) -> np.ndarray:
+    w, V = np.linalg.eigh(a)
+    return (V * fun.f(w, spread(cut))[..., None, :]) @ adjoint(V)
+
+
+def eig_slope(a: np.ndarray, t: np.ndarray, cut: np.ndarray, fun: Spectral) -> np.ndarray:
+    w, V = np.linalg.eigh(a)
+    D = fun.first(w[..., :, None], w[..., None, :], spread(spread(cut)))
+    return V @ (D * (adjoint(V) @ t @ V)) @ adjoint(V)
+
+
+def eig_bend(a: np.ndarray, t: np.ndarray, u: np.ndarray, cut: np.ndarray, fun: Spectral) -> np.ndarray:
+    w, V = np.linalg.eigh(a)
+    T, U = (adjoint(V) @ x @ V for x in (t, u))
+    D = fun.second(w[..., :, None, None], w[..., None, :, None], w[..., None, None, :], cut[..., None, None, None])
+    inner = np.einsum("...ikj,...ik,...kj->...ij", D, T, U) + np.einsum("...ikj,...ik,...kj->...ij", D, U, T)
+    return V @ inner @ adjoint(V)
+
+
+def symmetric(t: Array) -> Array:
+    other = np.swapaxes(t, -1, -2)
+    return (t + (np.conj(other) if is_complex(t) else other)) / 2
+
+
+def eig_slope_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], fun: Spectral) -> Array:
+    a, t, cut = args
+    ta, tt, _ = tangents
+    along = None if tt is None else eig_slope_p(a, tt, cut, fun=fun)
+    if ta is None:
+        return along
+    bend = eig_bend_p(a, t, symmetric(ta), cut, fun=fun)
+    return bend if along is None else along + bend
+
+
+def eig_bend_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], fun: Spectral) -> Array:
+    a, t, u, cut = args
+    if tangents[0] is not None:
+        raise MissingRuleError(
+            f"spectral function {fun.name}", f"third derivatives are not known{at_line()}", "Use np.linalg.eigh"
+        )
+    terms = []
+    if tangents[1] is not None:
+        terms.append(eig_bend_p(a, tangents[1], u, cut, fun=fun))
+    if tangents[2] is not None:
+        terms.append(eig_bend_p(a, t, tangents[2], cut, fun=fun))
+    return terms[0] if len(terms) == 1 else terms[0] + terms[1]
+
+
+def batched(prim: Any) -> Any:
+    return lambda args, marks, fun: prim()(*lead(args, marks), fun=fun)
+
+
+eig_value_p = Primitive(
+    "eigfun", eig_value, lambda y, args, tangents, fun: eig_slope_p(args[0], symmetric(tangents[0]), args[1], fun=fun),
+    batch=batched(lambda: eig_value_p),
+)  # fmt: skip
+eig_slope_p = Primitive(
+    "eigfun slope", eig_slope, eig_slope_jvp, shape=lambda a, t, cut, fun: shape_of(t),
+    transpose={1: lambda ct, a, t, cut, fun: eig_slope_p(np.conj(a), ct, cut, fun=fun)},
+    batch=batched(lambda: eig_slope_p),
+)  # fmt: skip
+eig_bend_p = Primitive(
+    "eigfun bend", eig_bend, eig_bend_jvp, shape=lambda a, t, u, cut, fun: shape_of(t),
+    transpose={
+        1: lambda ct, a, t, u, cut, fun: eig_bend_p(np.conj(a), ct, np.swapaxes(u, -1, -2), cut, fun=fun),
+        2: lambda ct, a, t, u, cut, fun: eig_bend_p(np.conj(a), ct, np.swapaxes(t, -1, -2), cut, fun=fun),
+    },
+    batch=batched(lambda: eig_bend_p),
+)  # fmt: skip
+
+
+# --- of singular values ----------------------------------------------------------------------------------
+
+
+def svd_value(a: np.ndarray, cut: np.ndarray, fun: Spectral) -> np.ndarray:
+    U, s, Vh = np.linalg.svd(a, full_matrices=False)
+    return (U * fun.f(s, spread(cut))[..., None, :]) @ Vh
+
+
+def svd_slope(a: np.ndarray, t: np.ndarray, cut: np.ndarray, fun: Spectral) -> np.ndarray:
+    U, s, Vh = np.linalg.svd(a, full_matrices=False)
+    check_branches(fun, s, cut)
+    K, KH = adjoint(U) @ t @ adjoint(Vh), Vh @ adjoint(t) @ U
+    si, sj, level = s[..., :, None], s[..., None, :], spread(spread(cut))
+    inner = fun.first(si, sj, level) * (K + KH) / 2 + fun.first(si, -sj, level) * (K - KH) / 2
+    rest = fun.first(s, np.zeros_like(s), spread(cut))[..., None, :]  # f[s, 0]
+    left = (t @ adjoint(Vh) - U @ K) * rest  # what lies outside the column space
+    right = (adjoint(t) @ U - adjoint(Vh) @ adjoint(K)) * rest
+    return (U @ inner + left) @ Vh + U @ adjoint(right)
+
+
+def check_branches(fun: Spectral, s: np.ndarray, cut: np.ndarray) -> None:
+    """Refuse a derivative where a singular value lies on the cut, and f jumps."""
+    if fun not in (KEEP, SIGN) or not s.size:
+        return
+    above = np.where(s > spread(cut), s, np.inf).min(-1)
+    below = np.where(s > spread(cut), 0, s).max(-1)
+    scale = np.finfo(s.dtype).eps * max(s.shape[-1], 8) * s.max(-1)
+    if np.any((above - below <= scale) & (below > 0)) or (fun is SIGN and np.any((cut <= scale) & (s[..., -1] <= scale))):
+        raise TieError(
+            fun.name, f"the singular values on both sides of the cut are equal, or vanish{at_line()}: no derivative",
+            "Cut at another rank",
+        )  # fmt: skip
+
+
+def dilation(a: Array) -> Array:
+    """Return [[0, A], [A^H, 0]], whose eigenvalues are plus and minus the singular values, and zeros."""
+    m, n = shape_of(a)[-2:]
+    ah = np.swapaxes(np.conj(a) if is_complex(a) else a, -1, -2)
+    top = np.concatenate([np.zeros((*shape_of(a)[:-2], m, m)), a], axis=-1)
+    return np.concatenate([top, np.concatenate([ah, np.zeros((*shape_of(a)[:-2], n, n))], axis=-1)], axis=-2)
+
+
+def svd_slope_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], fun: Spectral) -> Array:
+    a, t, cut = args
+    ta, tt, _ = tangents
+    along = None if tt is None else svd_slope_p(a, tt, cut, fun=fun)
+    if ta is None:
+        return along
+    m = shape_of(a)[-2]
+    bend = eig_bend_p(dilation(a), dilation(t), dilation(ta), cut, fun=fun)[..., :m, m:]
+    return bend if along is None else along + bend
+
+
+svd_value_p = Primitive(
+    "svdfun", svd_value, lambda y, args, tangents, fun: svd_slope_p(args[0], tangents[0], args[1], fun=fun),
+    batch=batched(lambda: svd_value_p),
+)  # fmt: skip
+svd_slope_p = Primitive(
+    "svdfun slope", svd_slope, svd_slope_jvp, shape=lambda a, t, cut, fun: shape_of(t),
+    transpose={1: lambda ct, a, t, cut, fun: svd_slope_p(np.conj(a), ct, cut, fun=fun)},
+    batch=batched(lambda: svd_slope_p),
+)  # fmt: skip
+
+
+# --- for users -------------------------------------------------------------------------------------------
+
+
+def no_cut(a: Array) -> np.ndarray:
+    return np.zeros(shape_of(a)[:-2])
+
+
+def eigfun(A: Array, f: Scalar, df: Scalar, d2f: Scalar | None = None) -> Array:
+    """Return V diag(f(w)) V^H of a Hermitian matrix A = V diag(w) V^H, differentiable at equal eigenvalues.
+
+    Parameters
+    ----------
+    A : array (..., n, n)
+        Hermitian; its gradient is the Hermitian one.
+    f, df, d2f : callables
+        A real function of real numbers, elementwise, and its first two derivatives. Without ``d2f`` there are
+        no second derivatives.
+
+    Notes
+    -----
+    About 9 n^3 flops for the value and 8 n^3 more for a derivative; a second derivative takes memory n^3.
+
+    Examples
+    --------
+    >>> eigfun(np.diag([1.0, 4.0]), np.sqrt, lambda w: 0.5 / np.sqrt(w))
+    array([[1., 0.],
+           [0., 2.]])
+    """
+    return eig_value_p(A, no_cut(A), fun=smooth(f, df, d2f))
+
+
+def svdfun(A: Array, f: Scalar, df: Scalar, d2f: Scalar | None = None) -> Array:
+    """Return U diag(f(s)) V^H of A = U diag(s) V^H for an odd function f, differentiable at equal values.
+
+    Parameters
+    ----------
+    A : array (..., m, n)
+    f, df, d2f : callables
+        An odd real function of real numbers, elementwise, and its first two derivatives.
+
+    Examples
+    --------
+    >>> svdfun(np.diag([1.0, 2.0]), lambda s: s**3, lambda s: 3 * s**2)
+    array([[1., 0.],
+           [0., 8.]])
+    """
+    return svd_value_p(A, no_cut(A), fun=smooth(f, df, d2f))
+
+
+def low_rank(A: Array, rank: int) -> Array:
+    """Return the best approximation of a given rank, differentiable at equal kept singular values.
+
+    Parameters
+    ----------
+    A : array (..., m, n)
+    rank : int
+        At least 0.
+
+    Raises
+    ------
+    TieError
+        When it is differentiated where the last kept singular value equals the first dropped one.
+
+    References
+    ----------
+    Eckart & Young, Psychometrika 1, 1936.
+
+    Examples
+    --------
+    >>> low_rank(np.diag([3.0, 2.0, 1.0]), 2).diagonal()
+    array([3., 2., 0.])
+    """
+    s = np.linalg.svd(concrete(A), compute_uv=False)
+    if rank < 0:
+        raise ArgumentError("low_rank", f"rank {rank} is negative{at_line()}")
+    if rank >= s.shape[-1]:
+        return A
+    cut = s[..., rank] if rank == 0 else (s[..., rank] + s[..., rank - 1]) / 2
+    return svd_value_p(A, rewrap(A, cut), fun=KEEP)
+
+
+def polar(A: Array) -> Array:
+    """Return the orthogonal polar factor U V^H, the nearest matrix with orthonormal rows or columns.
+
+    Examples
+    --------
+    >>> polar(np.diag([3.0, 2.0]))
+    array([[1., 0.],
+           [0., 1.]])
+    """
+    s = np.linalg.svd(concrete(A), compute_uv=False)
+    cut = s.max(-1, initial=0) * np.finfo(s.dtype).eps * max(s.shape[-1], 8)
+    return svd_value_p(A, rewrap(A, cut), fun=SIGN)
+
+
+def soft_threshold(A: Array, threshold: Array) -> Array:
+    """Return U diag(max(s - threshold, 0)) V^H, the proximal operator of the nuclear norm.
+
+    Parameters
+    ----------
+    A : array (..., m, n)
+    threshold : float
+        May itself be differentiated.
+
+    References
+    ----------
+    Cai, Candes & Shen, SIAM J. Optim. 20, 2010.
+
+    Examples
+    --------
+    >>> soft_threshold(np.diag([3.0, 2.0, 0.5]), 1.0).diagonal()
+    array([2., 1., 0.])
+    """
+    cut = np.zeros(shape_of(A)[:-2]) + concrete(threshold)
+    return svd_value_p(A, cut, fun=KEEP) - threshold * svd_value_p(A, cut, fun=SIGN)
+
+
+def rewrap(A: Array, cut: np.ndarray) -> Array:
+    """Give a parameter computed from the plain values of ``A`` the batch axes that ``A`` has."""
+    from ..vmap import Batch
+
+    levels = []
+    while not isinstance(A, np.ndarray):
+        if type(A) is Batch:
+            levels.append(A.level)
+        A = A.value
+    for level in reversed(levels):
+        cut = Batch(level, cut)  # type: ignore[assignment]
+    return cut
+
+
+def nuclear_norm(A: Array) -> Array:
+    """Return the sum of the singular values; its derivative is the polar factor, at ties too.
+
+    Notes
+    -----
+    Where A is rank deficient the polar factor of its range is one of the subgradients.
+
+    Examples
+    --------
+    >>> nuclear_norm(np.diag([3.0, 2.0]))
+    np.float64(5.0)
+    """
+    return nuclear_p(A)
+
+
+def nuclear_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Array:
+    factor = polar(args[0])
+    product = tangents[0] * (np.conj(factor) if is_complex(factor) else factor)
+    return np.sum(np.real(product), axis=(-2, -1))
+
+
+nuclear_p = Primitive(
+    "nuclear norm", lambda a: np.linalg.svd(a, compute_uv=False).sum(-1), nuclear_jvp,
+    batch=lambda args, marks: nuclear_p(args[0]),
+)  # fmt: skip
