@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .core import Array, Derive, Dual, Tracer, check_inexact, convert, dtype_of, shape_of, zeros
-from .errors import ArgumentError, at_line
+from .errors import ArgumentError, TracerError, at_line
 from .tape import Row, Tape, pull, push
 from .tree import flatten
 
@@ -35,6 +35,16 @@ def matched(where: str, what: str, tree: Any, leaves: Sequence[Array]) -> list[A
 
 def is_of(level: Derive, y: Any) -> bool:
     return type(y) is Dual and y.level is level
+
+
+def run(f: Function, args: Sequence[Any]) -> tuple[list[Any], Function]:
+    """Call ``f`` and return the leaves of its result; show our own error where NumPy wrapped it in another."""
+    try:
+        return flatten(f(*args))
+    except ValueError as error:  # "setting an array element with a sequence"
+        if isinstance(error.__cause__, TracerError):
+            raise error.__cause__ from None
+        raise
 
 
 def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
@@ -68,7 +78,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     ts = matched("jvp", "tangent", tuple(tangents), leaves)
     level = Derive()
     duals = [Dual(level, x, t) for x, t in zip(leaves, ts, strict=True)]
-    outs, rebuild_out = flatten(f(*rebuild(duals)))
+    outs, rebuild_out = run(f, rebuild(duals))
     values = [y.value if is_of(level, y) else y for y in outs]
     dots = [y.tangent if is_of(level, y) else zeros(y) for y in outs]
     return rebuild_out(values), rebuild_out(dots)
@@ -84,7 +94,7 @@ class Linear:
         self.inputs = [check_inexact(where, x) for x in leaves]
         self.leaves = [self.tape.leaf(x) for x in self.inputs]
         duals = [Dual(self.level, x, r) for x, r in zip(self.inputs, self.leaves, strict=True)]
-        outs, self.rebuild_out = flatten(f(*self.rebuild_in(duals)))
+        outs, self.rebuild_out = run(f, self.rebuild_in(duals))
         self.rows: list[Row | None] = [y.tangent if is_of(self.level, y) else None for y in outs]
         self.values = [y.value if is_of(self.level, y) else y for y in outs]
         self.value = self.rebuild_out(self.values)

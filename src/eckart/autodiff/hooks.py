@@ -98,7 +98,7 @@ def refuse(name: str) -> Callable[..., Any]:
         elif re.search(r"np\.(as|asany)?array\(\s*[\[(]", text):
             what, fix = "traced numbers cannot be gathered by np.array", "Write np.stack([a, b])"
         elif "math." in text:
-            what, fix = "a traced array cannot go to the math module", "Write np. in place of math."
+            what, fix = "a traced array cannot go to the math module", "Use the function of NumPy"
         else:
             what, fix = f"{name} would drop the derivative of a traced array", (
                 "Leave it out: traced arrays work as they are; to index, use plain integers")  # fmt: skip

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import scipy.linalg as sl
 
-from .core import Array, Primitive, concrete, shape_of
+from .core import Array, Primitive, shape_of
 from .rules.factor import eigh, svd
 from .rules.linalg import adjoint, product_shape, stacked, swap
 from .rules.matfun import cosm, expm, logm, sinm, sqrtm
+from .rules.reduce import stop_gradient
 
 __all__ = [
     "cosm", "eigh", "expm", "log_softmax", "logm", "logsumexp", "sinm", "softmax", "solve_triangular", "sqrtm",
@@ -73,19 +74,14 @@ def logsumexp(a: Array, axis: Any = None, b: Any = None, keepdims: bool = False)
 
     Examples
     --------
-    >>> float(logsumexp(np.array([1000.0, 1000.0]))) - 1000
-    0.6931471805599...
+    >>> round(float(logsumexp(np.array([1000.0, 1000.0]))), 4)
+    1000.6931
     """
-    top = np.max(concrete(a), axis=axis, keepdims=True) if not batched(a) else np.max(a, axis=axis, keepdims=True)
+    top = np.max(stop_gradient(a), axis=axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0)
     terms = np.exp(a - top)
     total = np.log(np.sum(terms if b is None else b * terms, axis=axis, keepdims=True)) + top
     return total if keepdims else np.squeeze(total, axis)
-
-
-def batched(a: Array) -> bool:
-    """Return whether the plain values under ``a`` have another shape than ``a`` itself."""
-    return concrete(a).shape != shape_of(a)
 
 
 def log_softmax(x: Array, axis: Any = None) -> Array:

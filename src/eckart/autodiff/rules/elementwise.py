@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 import scipy.special as sp
 
 from ..core import Array, Elementwise, Tracer, concrete, dtype_of
-from ..errors import MissingRuleError, at_line
 from ..hooks import UFUNCS
 
 
@@ -131,8 +131,10 @@ for ufunc in (np.sign, np.floor, np.ceil, np.rint, np.trunc, np.isfinite, np.isn
 
 
 
-def no_order(name: str) -> Any:
-    raise MissingRuleError(f"scipy.special.{name}", f"no derivative in the first argument{at_line()}")
+@cache
+def polygamma(n: int) -> Elementwise:
+    """Return the n-th derivative of psi, whose derivative is the next one."""
+    return Elementwise(f"polygamma {n}", lambda x: sp.polygamma(n, x), lambda y, x: polygamma(n + 1)(x))
 
 
 ROOT_PI = float(np.sqrt(np.pi))
@@ -146,8 +148,7 @@ enter(sp.ndtr, lambda y, x: np.exp(-x * x / 2) / float(np.sqrt(2 * np.pi)))
 enter(sp.log_ndtr, lambda y, x: np.exp(-x * x / 2 - y) / float(np.sqrt(2 * np.pi)))
 enter(sp.gamma, lambda y, x: y * sp.psi(x))
 enter(sp.gammaln, lambda y, x: sp.psi(x))
-enter(sp.psi, lambda y, x: sp.zeta(2.0, x))  # the trigamma function
-enter(sp.zeta, lambda y, s, x: no_order("zeta"), lambda y, s, x: -s * sp.zeta(s + 1, x))
+enter(sp.psi, lambda y, x: polygamma(1)(x))
 enter(sp.xlogy, lambda y, a, b: np.log(b), lambda y, a, b: a / b)
 enter(sp.entr, lambda y, x: -np.log(x) - 1)
 

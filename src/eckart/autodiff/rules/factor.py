@@ -21,6 +21,7 @@ from ..core import Array, Primitive, concrete, shape_of
 from ..errors import ArgumentError, MissingRuleError, TieError, at_line
 from ..hooks import implements
 from .linalg import adjoint, product_shape, stacked, swap, symmetric
+from .reduce import frozen
 from .shape import is_complex
 
 NEAR = 1e-6  # of the largest value: gaps in which a jittered decomposition is watched
@@ -68,19 +69,34 @@ def qr(a: Array, mode: str = "reduced") -> Any:
 # --- dividing by gaps ------------------------------------------------------------------------------------------
 
 
-def tied(s: Array, near: float | None = None) -> np.ndarray:
+def tied_fun(s: np.ndarray, near: float | None) -> np.ndarray:
     """Return which pairs of values are equal to rounding (or to ``near``), of their largest: (..., k, k)."""
-    s = concrete(s)
     tol = 4 * max(s.shape[-1], 2) * np.finfo(s.dtype).eps if near is None else near
     scale = np.abs(s).max(-1, initial=0)[..., None, None]
     return (np.abs(s[..., :, None] - s[..., None, :]) <= tol * scale) & ~np.eye(s.shape[-1], dtype=bool)
 
 
+def vanishing_fun(s: np.ndarray) -> np.ndarray:
+    """Return which singular values are 0 to rounding."""
+    return s <= 4 * max(s.shape[-1], 2) * np.finfo(s.dtype).eps * s.max(-1, initial=0)[..., None]
+
+
+tied_p, vanishing = frozen("tied", tied_fun), frozen("vanishing", vanishing_fun)
+
+
+def tied(s: Array, near: float | None = None) -> Array:
+    return tied_p(s, near=near)
+
+
+def reciprocal(x: Array, skip: Array) -> Array:
+    """Return 1/x, and 0 where ``skip`` holds."""
+    return np.where(skip, 0.0, 1 / np.where(skip, 1.0, x))
+
+
 def rates(s: Array) -> Array:
     """Return 1/(s_j - s_i), and 0 on the diagonal and at ties."""
     gap = np.expand_dims(s, -2) - np.expand_dims(s, -1)
-    skip = tied(s) | np.eye(shape_of(s)[-1], dtype=bool)
-    return np.where(skip, 0.0, 1 / np.where(skip, 1.0, gap))
+    return reciprocal(gap, np.logical_or(tied(s), np.eye(shape_of(s)[-1], dtype=bool)))
 
 
 def turned(X: np.ndarray, W: np.ndarray, s: np.ndarray, ties: str) -> np.ndarray:
@@ -122,7 +138,7 @@ def turned_batch(args: Sequence[Array], batched: Sequence[bool], ties: str) -> A
 
 def check_basis(ct: np.ndarray, C: np.ndarray, s: Array, ties: str) -> None:
     """Refuse a cotangent that asks for the derivative of a vector that has none."""
-    pairs = tied(s) if ties == "error" else tied(s, NEAR)
+    pairs = concrete(tied(s) if ties == "error" else tied(s, NEAR))
     if not pairs.any():
         return
     used = (ct != 0).any(-2)
@@ -154,31 +170,25 @@ def over(X: np.ndarray, s: np.ndarray) -> np.ndarray:
     return np.where(null, np.where(X == 0, 0, np.nan), X / np.where(null, 1, s[..., None, :]))
 
 
-def vanishing(s: Array) -> np.ndarray:
-    s = concrete(s)
-    return s <= 4 * max(s.shape[-1], 2) * np.finfo(s.dtype).eps * s.max(-1, initial=0)[..., None]
-
-
 def over_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Array:
     X, s = args
     tX, ts = tangents
     direct = None if tX is None else over_p(tX, s)
     if ts is None:
         return direct
-    null = vanishing(s)
-    inverse = np.where(null, 0.0, 1 / np.where(null, 1.0, s))
+    inverse = reciprocal(s, vanishing(s))
     moved = X * np.expand_dims(-inverse * inverse * ts, -2)
     return moved if direct is None else direct + moved
 
 
 def over_back(ct: Array, X: Any, s: Array) -> Array:
-    null = vanishing(s)
+    null = concrete(vanishing(s))
     if (null[..., None, :] & (concrete(ct) != 0)).any():
         raise TieError(
             "np.linalg.svd", f"a singular value is 0, and the function uses its vector, which has no derivative"
             f"{at_line()}", "Use the leading vectors only, or low_rank, polar, pinv",
         )  # fmt: skip
-    return ct * np.expand_dims(np.where(null, 0.0, 1 / np.where(null, 1.0, s)), -2)
+    return ct * np.expand_dims(reciprocal(s, vanishing(s)), -2)
 
 
 over_p = Primitive(
@@ -194,7 +204,7 @@ def over_batch(args: Sequence[Array], batched: Sequence[bool]) -> Array:
 
 def values_back(ct: Array, x: Any, s: Array, ties: str) -> Array:
     """Refuse different cotangents for equal values: the largest of two equal ones has no derivative."""
-    pairs, c = tied(s), concrete(ct)
+    pairs, c = concrete(tied(s)), concrete(ct)
     uneven = np.abs(c[..., :, None] - c[..., None, :]) > 1e-6 * np.abs(c).max(initial=0)
     if ties == "error" and pairs.any() and (pairs & uneven).any():
         raise TieError(
@@ -283,8 +293,8 @@ def svd_jvp(out: Any, args: Sequence[Array], tangents: Sequence[Any], full: bool
     KH = adjoint(K)
     twice = np.expand_dims(s, -2) + np.expand_dims(s, -1)
     null = vanishing(s)
-    skip = null[..., :, None] & null[..., None, :]
-    Q = (K - KH) * np.where(skip, 0.0, 0.5 / np.where(skip, 1.0, twice))
+    skip = np.logical_and(np.expand_dims(null, -1), np.expand_dims(null, -2))
+    Q = (K - KH) / 2 * reciprocal(twice, skip)
     both = turned_p((K + KH) / 2, np.concatenate([U, V], axis=-2), s, ties=ties)
     both = both + np.concatenate([U, -V], axis=-2) @ Q
     dU, dV = both[..., :m, :], both[..., m:, :]
@@ -331,8 +341,7 @@ def eig_jvp(out: Any, args: Sequence[Array], tangents: Sequence[Any]) -> tuple[A
     if (close & off).any():
         raise TieError("np.linalg.eig", f"eigenvalues are equal{at_line()}: no derivative", "Use a symmetric matrix")
     M = np.linalg.solve(V, tangents[0] @ V)
-    gap = np.where(off, np.expand_dims(w, -2) - np.expand_dims(w, -1), 1.0)
-    dV = V @ (M * (off / gap))
+    dV = V @ (M * reciprocal(np.expand_dims(w, -2) - np.expand_dims(w, -1), ~off))
     along = np.sum(np.real(dV * np.conj(V)), axis=-2, keepdims=True)
     return diagonal(M), dV - V * along
 

@@ -109,7 +109,8 @@ def lstsq(a: Array, b: Array, rcond: Any = None) -> tuple[Array, Array, Any, Arr
     eps = float(np.finfo(dtype_of(a)).eps) * max(m, n) if rcond is None else float(rcond)
     x = pinv_p(a, rcond=eps) @ b
     s = np.linalg.svdvals(a)
-    rank = int(np.sum(concrete(s) > eps * concrete(s).max(initial=0)))
+    values = concrete(s)
+    rank = int(np.sum(values > eps * values.max(-1, initial=0)[..., None], axis=-1).min())
     gap = b - a @ x
     square = np.sum(np.real(gap * np.conj(gap)), axis=0, keepdims=ndim_of(b) == 1)
     return x, square if rank == n and m > n else np.empty(0), rank, s
@@ -161,7 +162,7 @@ def cofactor_jvp(C: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Ar
     """Differentiate det(A) inv(A)^T where A is far from singular, which nests to any order."""
     (a,), (t,) = args, tangents
     s = np.linalg.svd(concrete(a), compute_uv=False)
-    if s.size and np.any(s[..., -1] < 1e-5 * s[..., 0]):
+    if s.size and np.any(s[..., -1] <= 1e-5 * s[..., 0]):
         return slope_p(a, t)
     inner = np.sum(C * t, axis=(-2, -1), keepdims=True) * np.eye(shape_of(a)[-1]) - C @ swap(t)
     return inner @ swap(np.linalg.inv(a))
@@ -288,7 +289,7 @@ def vector_norm(x: Array, ord: Any, axis: Any, keepdims: bool) -> Array:
     if abs(ord) == np.inf:
         return (np.max if ord > 0 else np.min)(size, axis=axis, keepdims=keepdims)
     if ord == 0:
-        return np.sum(concrete(x) != 0, axis=axis, keepdims=keepdims).astype(dtype_of(size))
+        return np.sum(np.where(x != 0, np.ones_like(size), np.zeros_like(size)), axis=axis, keepdims=keepdims)
     if ord == 1:
         return np.sum(size, axis=axis, keepdims=keepdims)
     return np.sum(size**ord, axis=axis, keepdims=keepdims) ** (1.0 / ord)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..core import Array, Primitive, Tracer, convert, dtype_of, shape_of
+from ..core import Array, Primitive, convert, dtype_of, shape_of
 from ..hooks import implements
-from .shape import getitem, ndim_of, norm_axes, take_along_axis
+from .shape import getitem, ndim_of, norm_axes, take, take_along_axis
 
 Axis = int | tuple[int, ...] | None
 
@@ -166,6 +166,16 @@ for function in (np.argmax, np.argmin, np.argsort, np.all, np.any, np.isclose, n
     implements(function)(plain(function))
 
 
+def frozen(name: str, fun: Any) -> Primitive:
+    """Return a primitive of derivative zero of one array, which takes stacks."""
+    prim = Primitive(name, fun, lambda *args, **params: None)
+    prim.batch = lambda args, batched, **params: prim(*args, **params)
+    return prim
+
+
+stop_gradient = frozen("stop_gradient", lambda x: x)
+
+
 @implements(np.sort)
 def sort(x: Array, axis: int | None = -1, kind: Any = None, stable: Any = None) -> Array:
     x, axis = (np.ravel(x), 0) if axis is None else (x, axis)
@@ -199,7 +209,6 @@ def trapezoid(y: Array, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Array:
 @implements(np.interp)
 def interp(x: Array, xp: Array, fp: Array) -> Array:
     at = np.clip(np.searchsorted(xp, x, side="right"), 1, shape_of(xp)[0] - 1)
-    at = at.value if isinstance(at, Tracer) else at
-    x0, x1, y0, y1 = np.take(xp, at - 1), np.take(xp, at), np.take(fp, at - 1), np.take(fp, at)
+    x0, x1, y0, y1 = take(xp, at - 1), take(xp, at), take(fp, at - 1), take(fp, at)
     share = np.clip((x - x0) / (x1 - x0), 0, 1)
     return y0 + share * (y1 - y0)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from ..core import Array, Each, Primitive, Tracer, convert, dtype_of, shape_of, unbroadcast, zeros
+from ..core import Array, Each, Primitive, Tracer, concrete, convert, dtype_of, shape_of, unbroadcast, zeros
 from ..errors import ArgumentError, TracerError, at_line
 from ..hooks import UFUNCS, implements
 from ..vmap import align
@@ -169,7 +169,7 @@ real_p = Primitive(
     "real", np.real, transpose={0: lambda ct, x: ct}, batch=lambda args, batched: real_p(args[0])
 )
 imag_p = Primitive(
-    "imag", np.imag, transpose={0: lambda ct, x: -1j * ct}, batch=lambda args, batched: imag_p(args[0])
+    "imag", np.imag, transpose={0: lambda ct, x: ct * -1j}, batch=lambda args, batched: imag_p(args[0])
 )
 conj_p = Primitive(
     "conj", np.conj, transpose={0: lambda ct, x: conj_p(ct)}, batch=lambda args, batched: conj_p(args[0])
@@ -296,41 +296,54 @@ implements(np.atleast_1d)(lambda x: reshape(x, 1) if ndim_of(x) == 0 else x)
 implements(np.atleast_2d)(lambda x: x if ndim_of(x) > 1 else reshape(x, (1, -1)))
 
 
-def clean_index(index: Any) -> tuple[Any, ...]:
-    """Return the index as a tuple of slices, integers, None, Ellipsis and integer or boolean arrays."""
-    parts = index if type(index) is tuple else (index,)
-    out = []
-    for part in parts:
-        if isinstance(part, Tracer):
-            part = part.value if part.dtype.kind in "iub" else part  # decided by the values at hand
-            if isinstance(part, Tracer):
-                raise ArgumentError("getitem", f"a traced array cannot be an index{at_line()}", "Use np.argsort, "
-                                    "which returns integers, or np.take_along_axis")  # fmt: skip
-        out.append(np.asarray(part) if isinstance(part, (list, np.ndarray)) else part)
-    return tuple(out)
-
-
 def getitem(x: Array, index: Any) -> Array:
-    """Return ``x[index]``, with every kind of index that NumPy has."""
-    parts = []
-    for part in clean_index(index):
+    """Return ``x[index]``, with every kind of index that NumPy has, made explicit."""
+    parts: list[Any] = []
+    for part in index if type(index) is tuple else (index,):
+        part = np.asarray(part) if isinstance(part, (list, np.ndarray)) else part
         if isinstance(part, np.ndarray) and part.dtype == bool:
             parts.extend(np.nonzero(part))  # a mask of k axes is k arrays of integers
+        elif isinstance(part, Tracer) and part.dtype.kind not in "iu":
+            raise ArgumentError("getitem", f"an array of dtype {part.dtype} that is traced cannot be an index{at_line()}",
+                                "Use np.where, or np.argsort, which returns integers")  # fmt: skip
         else:
             parts.append(part)
     if Ellipsis in [p for p in parts if not isinstance(p, np.ndarray)]:
         at = next(i for i, p in enumerate(parts) if p is Ellipsis)
         used = sum(p is not None for p in parts) - 1
         parts[at : at + 1] = [slice(None)] * (ndim_of(x) - used)
+    traced = [p for p in parts if isinstance(p, Tracer)]
+    if traced:  # under vmap: each example has its own index
+        return gather_p(x, *traced, index=tuple(HOLE if isinstance(p, Tracer) else p for p in parts))
     return getitem_p(x, index=tuple(parts))
+
+
+HOLE = object()  # the place of an index that is an argument
+
+
+def filled(index: tuple[Any, ...], traced: Sequence[Any]) -> tuple[Any, ...]:
+    rest = iter(traced)
+    return tuple(next(rest) if p is HOLE else p for p in index)
+
+
+gather_p = Primitive(
+    "gather", lambda x, *at, index: x[filled(index, at)],
+    transpose={0: lambda ct, x, *at, index: spill_p(ct, *at, shape=x.shape, index=index)},
+    shape=lambda x, *at, index: np.empty(shape_of(x), bool)[filled(index, [concrete(a) for a in at])].shape,
+)  # fmt: skip
+spill_p = Primitive(
+    "spill", lambda g, *at, shape, index: scatter(g, shape, tuple(np.asarray(p) if isinstance(p, np.generic) else p for p in filled(index, at))),
+    transpose={0: lambda ct, g, *at, shape, index: gather_p(ct, *at, index=index)},
+    shape=lambda g, *at, shape, index: shape,
+)  # fmt: skip
 
 
 @implements(np.take)
 def take(x: Array, indices: Any, axis: int | None = None, mode: str = "raise") -> Array:
+    at = indices if isinstance(indices, Tracer) else np.asarray(indices)
     if axis is None:
-        return getitem(np.ravel(x), np.asarray(indices))
-    axis = normalize_axis_index(axis, ndim_of(x))
-    return getitem(x, (slice(None),) * axis + (np.asarray(indices),))
+        return getitem(np.ravel(x), at)
+    return getitem(x, (slice(None),) * normalize_axis_index(axis, ndim_of(x)) + (at,))
 
 
 @implements(np.take_along_axis)

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core import Array, Primitive, concrete, shape_of
+from ..core import Array, Primitive, shape_of
 from ..errors import ArgumentError, MissingRuleError, TieError, at_line
+from .reduce import frozen, stop_gradient
 from .shape import is_complex, ndim_of
 
 Scalar = Callable[..., Any]
@@ -252,6 +253,21 @@ def no_cut(a: Array) -> np.ndarray:
     return np.zeros(shape_of(a)[:-2])
 
 
+def between_fun(a: np.ndarray, rank: int) -> np.ndarray:
+    """Return the middle between the last kept singular value and the first dropped one."""
+    s = np.linalg.svd(a, compute_uv=False)
+    return s[..., 0] if rank == 0 else (s[..., rank] + s[..., rank - 1]) / 2
+
+
+def rounding_fun(a: np.ndarray) -> np.ndarray:
+    """Return what a singular value of size zero may be by rounding."""
+    s = np.linalg.svd(a, compute_uv=False)
+    return s.max(-1, initial=0) * np.finfo(s.dtype).eps * max(s.shape[-1], 8)
+
+
+between, rounding = frozen("cut at rank", between_fun), frozen("cut at zero", rounding_fun)
+
+
 def eigfun(A: Array, f: Scalar, df: Scalar, d2f: Scalar | None = None) -> Array:
     """Return V diag(f(w)) V^H of a Hermitian matrix A = V diag(w) V^H, differentiable at equal eigenvalues.
 
@@ -317,13 +333,11 @@ def low_rank(A: Array, rank: int) -> Array:
     >>> low_rank(np.diag([3.0, 2.0, 1.0]), 2).diagonal()
     array([3., 2., 0.])
     """
-    s = np.linalg.svd(concrete(A), compute_uv=False)
     if rank < 0:
         raise ArgumentError("low_rank", f"rank {rank} is negative{at_line()}")
-    if rank >= s.shape[-1]:
+    if rank >= min(shape_of(A)[-2:]):
         return A
-    cut = s[..., rank] if rank == 0 else (s[..., rank] + s[..., rank - 1]) / 2
-    return svd_value_p(A, rewrap(A, cut), fun=KEEP)
+    return svd_value_p(A, between(A, rank=rank), fun=KEEP)
 
 
 def polar(A: Array) -> Array:
@@ -335,9 +349,7 @@ def polar(A: Array) -> Array:
     array([[1., 0.],
            [0., 1.]])
     """
-    s = np.linalg.svd(concrete(A), compute_uv=False)
-    cut = s.max(-1, initial=0) * np.finfo(s.dtype).eps * max(s.shape[-1], 8)
-    return svd_value_p(A, rewrap(A, cut), fun=SIGN)
+    return svd_value_p(A, rounding(A), fun=SIGN)
 
 
 def soft_threshold(A: Array, threshold: Array) -> Array:
@@ -358,22 +370,8 @@ def soft_threshold(A: Array, threshold: Array) -> Array:
     >>> soft_threshold(np.diag([3.0, 2.0, 0.5]), 1.0).diagonal()
     array([2., 1., 0.])
     """
-    cut = np.zeros(shape_of(A)[:-2]) + concrete(threshold)
+    cut = np.zeros(shape_of(A)[:-2]) + stop_gradient(threshold)
     return svd_value_p(A, cut, fun=KEEP) - threshold * svd_value_p(A, cut, fun=SIGN)
-
-
-def rewrap(A: Array, cut: np.ndarray) -> Array:
-    """Give a parameter computed from the plain values of ``A`` the batch axes that ``A`` has."""
-    from ..vmap import Batch
-
-    levels = []
-    while not isinstance(A, np.ndarray):
-        if type(A) is Batch:
-            levels.append(A.level)
-        A = A.value
-    for level in reversed(levels):
-        cut = Batch(level, cut)  # type: ignore[assignment]
-    return cut
 
 
 def nuclear_norm(A: Array) -> Array:
