@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .api import jvp, vjp
+from .api import Linear, jvp
 from .core import Array, Primitive, Row, dtype_of, shape_of, zeros
 from .tape import Tape
 from .tree import flatten
@@ -22,12 +22,16 @@ class Replay:
         self.call = call
 
     def pull(self, row: Row, ct: Array) -> None:
-        for p, g in zip(row.parents, vjp(self.call, *row.known)[1](ct), strict=True):
+        for p, g in zip(
+            row.parents, Linear(self.call, row.known, "checkpoint").transpose(ct, free=True), strict=True
+        ):
             if p is not None:
                 p.give(g)
 
     def linear(self, args: Sequence[Array], tangents: Sequence[Any], params: Any) -> Any:
-        return jvp(self.call, args, [zeros(a) if t is None else t for a, t in zip(args, tangents, strict=True)])[1]
+        return jvp(
+            self.call, args, [zeros(a) if t is None else t for a, t in zip(args, tangents, strict=True)]
+        )[1]
 
 
 def rule(out: Array, args: Sequence[Array], tangents: Sequence[Any], call: Callable[..., Any]) -> Any:
@@ -82,6 +86,11 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
         if len(shapes) == 1:
             return rebuild_out([out])
         ends = np.cumsum([int(np.prod(s, dtype=int)) for s in shapes])
-        return rebuild_out([np.reshape(out[b - int(np.prod(s, dtype=int)) : b], s) for b, s in zip(ends, shapes, strict=True)])
+        return rebuild_out(
+            [
+                np.reshape(out[b - int(np.prod(s, dtype=int)) : b], s)
+                for b, s in zip(ends, shapes, strict=True)
+            ]
+        )
 
     return replayed

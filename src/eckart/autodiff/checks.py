@@ -104,7 +104,13 @@ def check_order(
     cts = vjp(f, *xs)[1](weight) if "rev" in modes else None
     if dot is not None and cts is not None:
         left, right = pair(weight, dot), sum(pair(c, t) for c, t in zip(cts, ts, strict=True))
-        size = max(1.0, *(float(np.linalg.norm(np.ravel(c)) * np.linalg.norm(np.ravel(t))) for c, t in zip(cts, ts, strict=True)))
+        size = max(
+            1.0,
+            *(
+                float(np.linalg.norm(np.ravel(c)) * np.linalg.norm(np.ravel(t)))
+                for c, t in zip(cts, ts, strict=True)
+            ),
+        )
         if not abs(left - right) <= 1e-3 * tol * size:
             raise CheckError(
                 "check_grads", f"{name}: forward and reverse disagree, <ct, J t> = {left:.9g} and <J' ct, t> = "
@@ -115,7 +121,9 @@ def check_order(
         compare(f"{name}: the derivative along a random direction, forward,", dot, truth, tol, f, xs)
     else:
         got = np.asarray(sum(pair(c, t) for c, t in zip(cts or (), ts, strict=True)))
-        weighted = Difference(np.asarray(pair(weight, truth.value)), np.asarray(np.sum(truth.error)), truth.step)
+        weighted = Difference(
+            np.asarray(pair(weight, truth.value)), np.asarray(np.sum(truth.error)), truth.step
+        )
         compare(f"{name}: a random combination of the derivatives, reverse,", got, weighted, tol, f, xs)
     if order > 1:
         gradient = grad(lambda *some: np.sum(np.real(f(*some) * weight)), tuple(range(len(xs))))
@@ -129,7 +137,9 @@ def check_symmetry(gradient: Callable[..., Any], xs: list[Any], tol: float, rng:
     left = sum(pair(h, v) for h, v in zip(jvp(gradient, xs, us)[1], vs, strict=True))
     right = sum(pair(h, u) for h, u in zip(jvp(gradient, xs, vs)[1], us, strict=True))
     if not abs(left - right) <= tol * max(1.0, abs(left)):
-        raise CheckError("check_grads", f"the Hessian is not symmetric: u'Hv = {left:.9g} and v'Hu = {right:.9g}")
+        raise CheckError(
+            "check_grads", f"the Hessian is not symmetric: u'Hv = {left:.9g} and v'Hu = {right:.9g}"
+        )
 
 
 def direction(rng: Any, x: Array) -> np.ndarray:
@@ -157,12 +167,16 @@ def stepped(f: Callable[..., Any], xs: list[Any], ts: list[Any]) -> Difference:
 
 def differences(f: Callable[..., Any], xs: Sequence[Any], ts: Sequence[Any]) -> Difference:
     """Return central differences of fourth order with the step at which two successive steps agree best."""
-    size = max([1e-3, *(float(np.abs(x).max(initial=0)) for x in xs)]) / max([1e-300, *(float(np.abs(t).max(initial=0)) for t in ts)])
+    size = max([1e-3, *(float(np.abs(x).max(initial=0)) for x in xs)]) / max(
+        [1e-300, *(float(np.abs(t).max(initial=0)) for t in ts)]
+    )
     eps = max(np.finfo(dtype_of(x)).eps for x in xs)
     steps = STEPS if eps < 1e-10 else (3e-1, 1e-1, 3e-2, 1e-2)
 
     def central(h: float) -> np.ndarray:
-        plus, minus = ([x + np.asarray(s * h * t, dtype_of(x)) for x, t in zip(xs, ts, strict=True)] for s in (1, -1))
+        plus, minus = (
+            [x + np.asarray(s * h * t, dtype_of(x)) for x, t in zip(xs, ts, strict=True)] for s in (1, -1)
+        )
         return (np.asarray(f(*plus)) - np.asarray(f(*minus))) / (2 * h)
 
     found = []
@@ -173,7 +187,9 @@ def differences(f: Callable[..., Any], xs: Sequence[Any], ts: Sequence[Any]) -> 
     return Difference(np.asarray(found[best + 1]), np.asarray(gaps[best]), steps[best + 1] * size)
 
 
-def compare(what: str, got: Array, truth: Difference, tol: float, f: Callable[..., Any], xs: list[Any]) -> None:
+def compare(
+    what: str, got: Array, truth: Difference, tol: float, f: Callable[..., Any], xs: list[Any]
+) -> None:
     got = np.asarray(got)
     scale = max(1.0, float(np.abs(truth.value).max(initial=0)))
     error = np.abs(got - truth.value)
@@ -192,11 +208,12 @@ def culprit(f: Callable[..., Any], xs: list[Any], tol: float) -> str:
     """Return the primitive whose own derivative is furthest from its differences, and its line."""
     level, _ = record(f, xs)
     rng = np.random.default_rng(1)
-    worst, text = 10 * tol, "; each primitive by itself agrees with differences: a kink is near, or f is not a function"
+    worst, text = (
+        10 * tol,
+        "; each primitive by itself agrees with differences: a kink is near, or f is not a function",
+    )
     for call in level.calls:
         _, values, alone = call.live()
-        if any(dtype_of(v).kind not in "fc" for v in values):
-            continue
         ts = [direction(rng, v) for v in values]
         try:
             outs, dots = jvp(alone, values, ts)
@@ -205,7 +222,9 @@ def culprit(f: Callable[..., Any], xs: list[Any], tol: float) -> str:
                 part = (lambda *a, i=i, g=alone: g(*a)[i]) if many else alone
                 found = differences(part, values, ts)
                 gap = np.abs(dot - found.value) - 10 * found.error
-                error = float(np.max(np.where(np.isnan(gap), np.inf, gap), initial=0)) / max(1.0, float(np.abs(found.value).max(initial=0)))
+                error = float(np.max(np.where(np.isnan(gap), np.inf, gap), initial=0)) / max(
+                    1.0, float(np.abs(found.value).max(initial=0))
+                )
                 if error > worst:
                     line = level.lines[call.outs[i]]
                     worst, text = error, f"; the rule of `{call.prim.name}` is at fault, at {line.where}"
@@ -247,7 +266,9 @@ def check_grad(f: Callable[..., Any], my_gradient: Callable[..., Any], x: Array,
     x = np.asarray(check_inexact("check_grad", x))
     mine = np.asarray(my_gradient(x))
     if mine.shape != x.shape:
-        raise CheckError("check_grad", f"your gradient has shape {mine.shape}, the argument {x.shape}", "Transpose it?")
+        raise CheckError(
+            "check_grad", f"your gradient has shape {mine.shape}, the argument {x.shape}", "Transpose it?"
+        )
     truth, steps = np.empty_like(x, dtype=np.result_type(x, float)), np.empty(x.shape)
     for at in np.ndindex(x.shape):
         unit = np.zeros_like(x)

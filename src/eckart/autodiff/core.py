@@ -161,7 +161,12 @@ class Primitive:
         batch: Callable[..., Any] | None = None,
         joint: bool = False,
     ) -> None:
-        self.name, self.fun, self.rule, self.transpose = name, fun, jvp, {} if transpose is None else transpose
+        self.name, self.fun, self.rule, self.transpose = (
+            name,
+            fun,
+            jvp,
+            {} if transpose is None else transpose,
+        )
         self.shape, self.batch, self.joint = shape, batch, joint
         PRIMITIVES[name] = self
 
@@ -440,7 +445,7 @@ def check_inexact(where: str, x: Array) -> Array:
     """Return ``x`` if it can carry a tangent: floating or complex; refuse integers, strings, objects."""
     if type(x) in TRACERS or isinstance(x, (float, complex)):
         return x
-    dtype = dtype_of(x)
+    dtype = x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
     if dtype.kind not in "fc":
         cast = "float(x)" if isinstance(x, int) else "x.astype(float)"
         raise ArgumentError(

@@ -59,8 +59,12 @@ FORMULAS: dict[str, Callable[..., float]] = {
     "eigfun": of_matrix(lambda m, n: 11 * n**3),
     "eigfun slope": of_matrix(lambda m, n: 17 * n**3),
     "linalg.eig": of_matrix(lambda m, n: 25 * n**3),
-    "fft.fft": lambda args, out, params: 5 * prod(shape_of(out)) * log2(max(shape_of(out)[params["axis"]], 2)),
-    **dict.fromkeys(("linalg.svd", "linalg.pinv", "cofactors", "svdfun", "svdfun slope", "nuclear norm"), SVD),
+    "fft.fft": lambda args, out, params: (
+        5 * prod(shape_of(out)) * log2(max(shape_of(out)[params["axis"]], 2))
+    ),
+    **dict.fromkeys(
+        ("linalg.svd", "linalg.pinv", "cofactors", "svdfun", "svdfun slope", "nuclear norm"), SVD
+    ),
 }
 
 

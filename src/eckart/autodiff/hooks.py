@@ -72,7 +72,9 @@ def array_function(self: Tracer, function: Any, types: Any, args: Any, options: 
     if rule is None:
         raise missing(full_name(function), args)
     if options and options.pop("out", None) is not None:
-        raise TracerError(f"np.{function.__name__}", f"out= cannot take a traced array{at_line()}", "Drop out=")
+        raise TracerError(
+            f"np.{function.__name__}", f"out= cannot take a traced array{at_line()}", "Drop out="
+        )
     return rule(*args, **options)
 
 

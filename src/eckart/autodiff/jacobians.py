@@ -24,7 +24,9 @@ def single(where: str, x: Any) -> Array:
     if isinstance(x, (Tracer, np.ndarray, np.generic, float, complex, int)):
         return x
     raise ArgumentError(
-        where, f"one array was expected, a {type(x).__name__} was found", "Put them into one array by np.concatenate"
+        where,
+        f"one array was expected, a {type(x).__name__} was found",
+        "Put them into one array by np.concatenate",
     )
 
 

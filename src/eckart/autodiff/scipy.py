@@ -33,7 +33,9 @@ def triangular_jvp(x: Array, args: Any, tangents: Any, lower: bool, unit: bool) 
 def triangular(a: np.ndarray, b: np.ndarray, lower: bool, unit: bool) -> np.ndarray:
     if a.ndim == b.ndim == 2:
         return sl.solve_triangular(a, b, lower=lower, unit_diagonal=unit)
-    a, b = (np.broadcast_to(x, (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), *x.shape[-2:])) for x in (a, b))
+    a, b = (
+        np.broadcast_to(x, (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), *x.shape[-2:])) for x in (a, b)
+    )
     return np.stack([triangular(p, q, lower, unit) for p, q in zip(a, b, strict=True)])
 
 
@@ -44,7 +46,9 @@ triangular_p = Primitive(
 )  # fmt: skip
 
 
-def solve_triangular(a: Array, b: Array, trans: Any = 0, lower: bool = False, unit_diagonal: bool = False) -> Array:
+def solve_triangular(
+    a: Array, b: Array, trans: Any = 0, lower: bool = False, unit_diagonal: bool = False
+) -> Array:
     """Solve a triangular system. Equivalent to `scipy.linalg.solve_triangular`, and takes stacks.
 
     Parameters

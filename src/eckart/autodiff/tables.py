@@ -21,7 +21,13 @@ def number(x: Any) -> str:
     if a.size != 1:
         return f"|{np.linalg.norm(a.ravel()):.4g}|"
     value = a.reshape(()).item()
-    return f"{value:.5g}" if isinstance(value, (complex, bool)) else f"{round(value, 4) + 0.0:.8g}" if abs(value) > 1e-3 else f"{value:.4g}"
+    return (
+        f"{value:.5g}"
+        if isinstance(value, (complex, bool))
+        else f"{round(value, 4) + 0.0:.8g}"
+        if abs(value) > 1e-3
+        else f"{value:.4g}"
+    )
 
 
 def cells(tape: Wengert) -> list[tuple[str, ...]]:
@@ -64,7 +70,9 @@ def graphviz(tape: Wengert) -> str:
     out = ["digraph wengert {", "  rankdir=LR; node [shape=box, fontname=monospace];"]
     for i, line in enumerate(tape.lines):
         shape = ", shape=ellipse" if line.op == "input" else ", peripheries=2" if i in tape.outputs else ""
-        label = f"v{i + 1} {line.op}\\n{number(line.primal)}\\nadjoint {number(line.adjoint)}".replace('"', "'")
+        label = f"v{i + 1} {line.op}\\n{number(line.primal)}\\nadjoint {number(line.adjoint)}".replace(
+            '"', "'"
+        )
         out.append(f'  v{i + 1} [label="{label}"{shape}];')
         out += [f"  v{a + 1} -> v{i + 1};" for a in line.args if a is not None]
     return "\n".join([*out, "}"])

@@ -51,7 +51,9 @@ class Tape(Level):
         """Append a linear primitive, keeping only the arguments that a transpose will ask for."""
         if prim.joint:
             known = [Shell(a) if p is None else p for p, a in zip(parents, args, strict=True)]
-        elif len(parents) == 1 or sum([p is not None for p in parents]) == 1:  # argument i is not needed for the transpose in it
+        elif (
+            len(parents) == 1 or sum([p is not None for p in parents]) == 1
+        ):  # argument i is not needed for the transpose in it
             known = [a if p is None else p for p, a in zip(parents, args, strict=True)]
         else:
             known = list(args)
@@ -150,4 +152,3 @@ def push(rows: list[Row]) -> None:
             row.ct = fit(scaled_sum(row.known, tangents), row)
         else:
             row.ct = fit(row.op.linear(row.known, tangents, row.params), row)
-

@@ -118,7 +118,9 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Callable
         }
         if len(sizes) != 1:
             raise ArgumentError(
-                "vmap", f"the mapped axes have lengths {sorted(sizes)}", "Give them one length, or in_axes=None"
+                "vmap",
+                f"the mapped axes have lengths {sorted(sizes)}",
+                "Give them one length, or in_axes=None",
             )
         level = Batching(sizes.pop())
         inner = [

@@ -163,4 +163,6 @@ def verify(row: Identity) -> Verified:
         columns.append(differences(lambda x: row.f(x, *row.constants), [row.x], [unit]).value)
     by_steps = np.moveaxis(np.stack(columns), 0, -1).reshape(closed.shape)
     scale = np.abs(closed).max()
-    return Verified(row, float(np.abs(closed - found).max() / scale), float(np.abs(closed - by_steps).max() / scale))
+    return Verified(
+        row, float(np.abs(closed - found).max() / scale), float(np.abs(closed - by_steps).max() / scale)
+    )

@@ -130,7 +130,6 @@ for ufunc in (np.sign, np.floor, np.ceil, np.rint, np.trunc, np.isfinite, np.isn
 # --- scipy.special: its ufuncs reach us by the same protocol ------------------------------------------
 
 
-
 @cache
 def polygamma(n: int) -> Elementwise:
     """Return the n-th derivative of psi, whose derivative is the next one."""

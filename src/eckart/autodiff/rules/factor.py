@@ -135,7 +135,6 @@ def turned_batch(args: Sequence[Array], batched: Sequence[bool], ties: str) -> A
     return turned_p(wide[0], wide[1], wide[2][..., 0, :], ties=ties)
 
 
-
 def check_basis(ct: np.ndarray, C: np.ndarray, s: Array, ties: str) -> None:
     """Refuse a cotangent that asks for the derivative of a vector that has none."""
     pairs = concrete(tied(s) if ties == "error" else tied(s, NEAR))
@@ -244,7 +243,9 @@ def eigh_fun(a: np.ndarray, lower: bool, ties: str) -> tuple[np.ndarray, np.ndar
     return w, V
 
 
-def eigh_jvp(out: Any, args: Sequence[Array], tangents: Sequence[Any], lower: bool, ties: str) -> tuple[Array, Array]:
+def eigh_jvp(
+    out: Any, args: Sequence[Array], tangents: Sequence[Any], lower: bool, ties: str
+) -> tuple[Array, Array]:
     w, V = out
     M = adjoint(V) @ symmetric(tangents[0]) @ V
     return values_p(np.real(diagonal(M)), w, ties=ties), turned_p(M, V, w, ties=ties)
@@ -280,7 +281,9 @@ def svd_fun(a: np.ndarray, full: bool, ties: str) -> tuple[np.ndarray, np.ndarra
     return U, s, Vh
 
 
-def svd_jvp(out: Any, args: Sequence[Array], tangents: Sequence[Any], full: bool, ties: str) -> tuple[Any, Any, Any]:
+def svd_jvp(
+    out: Any, args: Sequence[Array], tangents: Sequence[Any], full: bool, ties: str
+) -> tuple[Any, Any, Any]:
     """Townsend (2016), in sum and difference of the turns of U and V, of which one is singular at ties.
 
     K = U^H t V; the turns are P + Q and P - Q, P = (K + K^H) / 2 (s_j - s_i), Q = (K - K^H) / 2 (s_j + s_i).
@@ -319,7 +322,11 @@ SVDResult: Any = type(np.linalg.svd(np.eye(1)))
 
 @implements(np.linalg.svd)
 def svd(
-    a: Array, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False, ties: str = "error"
+    a: Array,
+    full_matrices: bool = True,
+    compute_uv: bool = True,
+    hermitian: bool = False,
+    ties: str = "error",
 ) -> Any:
     full = full_matrices and compute_uv and shape_of(a)[-2] != shape_of(a)[-1]
     out = svd_p(a, full=full, ties=known_policy(ties))
@@ -339,7 +346,9 @@ def eig_jvp(out: Any, args: Sequence[Array], tangents: Sequence[Any]) -> tuple[A
     close = np.abs(values[..., :, None] - values[..., None, :]) <= 1e-13 * np.abs(values).max(initial=0)
     off = ~np.eye(values.shape[-1], dtype=bool)
     if (close & off).any():
-        raise TieError("np.linalg.eig", f"eigenvalues are equal{at_line()}: no derivative", "Use a symmetric matrix")
+        raise TieError(
+            "np.linalg.eig", f"eigenvalues are equal{at_line()}: no derivative", "Use a symmetric matrix"
+        )
     M = np.linalg.solve(V, tangents[0] @ V)
     dV = V @ (M * reciprocal(np.expand_dims(w, -2) - np.expand_dims(w, -1), ~off))
     along = np.sum(np.real(dV * np.conj(V)), axis=-2, keepdims=True)

@@ -64,7 +64,9 @@ def irfft(a: Array, n: int | None = None, axis: int = -1, norm: str | None = Non
     ends = np.zeros(n // 2 + 1, bool)
     ends[0] = True
     ends[-1] |= n % 2 == 0
-    real_ends = np.where(np.reshape(ends, [-1 if i == axis else 1 for i in range(ndim_of(a))]), np.real(half), half)
+    real_ends = np.where(
+        np.reshape(ends, [-1 if i == axis else 1 for i in range(ndim_of(a))]), np.real(half), half
+    )
     return np.real(ifft(np.concatenate([real_ends, np.conj(rest)], axis), n, axis, norm))
 
 

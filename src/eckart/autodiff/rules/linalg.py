@@ -59,7 +59,10 @@ def product_shape(a: Array, b: Array, **params: Any) -> tuple[int, ...]:
 # --- inverse and solve --------------------------------------------------------------------------------
 
 inv_p = Primitive(
-    "linalg.inv", np.linalg.inv, lambda y, args, tangents: -(y @ tangents[0] @ y), batch=stacked(lambda: inv_p)
+    "linalg.inv",
+    np.linalg.inv,
+    lambda y, args, tangents: -(y @ tangents[0] @ y),
+    batch=stacked(lambda: inv_p),
 )
 implements(np.linalg.inv)(inv_p)
 
@@ -236,7 +239,8 @@ def multi_dot(arrays: Sequence[Array]) -> Array:
         for i in range(len(chain) - span):
             j = i + span
             best[i, j] = min(
-                (best[i, k][0] + best[k + 1, j][0] + size[i] * size[k + 1] * size[j + 1], k) for k in range(i, j)
+                (best[i, k][0] + best[k + 1, j][0] + size[i] * size[k + 1] * size[j + 1], k)
+                for k in range(i, j)
             )
 
     def multiply(i: int, j: int) -> Array:
@@ -276,7 +280,9 @@ def norm(x: Array, ord: Any = None, axis: Any = None, keepdims: bool = False) ->
     if len(axes) == 1:
         return vector_norm(x, ord, axes[0], keepdims)
     if len(axes) != 2:
-        raise ArgumentError("np.linalg.norm", f"one or two axes have norms, {len(axes)} were given{at_line()}")
+        raise ArgumentError(
+            "np.linalg.norm", f"one or two axes have norms, {len(axes)} were given{at_line()}"
+        )
     out = matrix_norm(np.moveaxis(x, axes, (-2, -1)), ord)
     return np.expand_dims(out, tuple(a % ndim_of(x) for a in axes)) if keepdims else out
 
@@ -319,4 +325,3 @@ def array_vector_norm(x: Array, /, *, axis: Any = None, keepdims: bool = False, 
 @implements(np.linalg.matrix_norm)
 def array_matrix_norm(x: Array, /, *, keepdims: bool = False, ord: Any = "fro") -> Array:
     return norm(x, ord, (-2, -1), keepdims)
-

@@ -145,10 +145,14 @@ def einsum(spec: Any, *arrays: Array, optimize: Any = None, **options: Any) -> A
     unused = [c for c in string.ascii_letters if c not in spec]
     wide = max([ndim_of(a) - len(t) + 3 for t, a in zip(terms, arrays, strict=True) if "..." in t], default=0)
     dots = "".join(unused[:wide])
-    terms = [t.replace("...", dots[wide - (ndim_of(a) - len(t) + 3) :]) for t, a in zip(terms, arrays, strict=True)]
+    terms = [
+        t.replace("...", dots[wide - (ndim_of(a) - len(t) + 3) :]) for t, a in zip(terms, arrays, strict=True)
+    ]
     letters = "".join(terms)
     if not arrow:
-        out = "..." * bool(dots) + "".join(sorted(c for c in set(letters) - set(dots) if letters.count(c) == 1))
+        out = "..." * bool(dots) + "".join(
+            sorted(c for c in set(letters) - set(dots) if letters.count(c) == 1)
+        )
     out = out.replace("...", dots)
     if (len(terms) == 1 and set(terms[0]) == set(out)) or len(arrays) == 0:
         optimize = None
@@ -189,8 +193,12 @@ def tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
     keep, stay = [i for i in range(m) if i not in left], [i for i in range(n) if i not in right]
     s, t = shape_of(a), shape_of(b)
     size = int(np.prod([s[i] for i in left], dtype=int))
-    flat_a = np.reshape(np.transpose(a, (*keep, *left)), (-1 if size else int(np.prod([s[i] for i in keep])), size))
-    flat_b = np.reshape(np.transpose(b, (*right, *stay)), (size, -1 if size else int(np.prod([t[i] for i in stay]))))
+    flat_a = np.reshape(
+        np.transpose(a, (*keep, *left)), (-1 if size else int(np.prod([s[i] for i in keep])), size)
+    )
+    flat_b = np.reshape(
+        np.transpose(b, (*right, *stay)), (size, -1 if size else int(np.prod([t[i] for i in stay])))
+    )
     return np.reshape(matmul(flat_a, flat_b), [s[i] for i in keep] + [t[i] for i in stay])
 
 
@@ -229,5 +237,7 @@ def convolve(a: Array, v: Array, mode: str = "full") -> Array:
     n, m = shape_of(a)[0], shape_of(v)[0]
     at = np.arange(n + m - 1)[:, None] - np.arange(m)[None, :] + m - 1  # (n + m - 1, m)
     full = np.take(np.pad(a, m - 1), at, axis=0) @ v
-    start, stop = {"full": (0, n + m - 1), "same": ((m - 1) // 2, (m - 1) // 2 + n), "valid": (m - 1, n)}[mode]
+    start, stop = {"full": (0, n + m - 1), "same": ((m - 1) // 2, (m - 1) // 2 + n), "valid": (m - 1, n)}[
+        mode
+    ]
     return getitem(full, slice(start, stop))

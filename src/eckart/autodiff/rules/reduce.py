@@ -145,7 +145,9 @@ def cumprod(x: Array, axis: int | None = None, dtype: Any = None) -> Array:
     lead, n, step = (slice(None),) * axis, shape_of(x)[axis], 1
     while step < n:
         done = getitem(x, (*lead, slice(step)))
-        x = np.concatenate([done, getitem(x, (*lead, slice(step, n))) * getitem(x, (*lead, slice(n - step)))], axis)
+        x = np.concatenate(
+            [done, getitem(x, (*lead, slice(step, n))) * getitem(x, (*lead, slice(n - step)))], axis
+        )
         step *= 2
     return x
 
@@ -203,7 +205,9 @@ def median(x: Array, axis: int | None = None, keepdims: bool = False) -> Array:
 def trapezoid(y: Array, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Array:
     y = np.moveaxis(y, axis, -1)
     step = dx if x is None else np.diff(x) if ndim_of(x) == 1 else np.diff(np.moveaxis(x, axis, -1))
-    return np.sum((getitem(y, (..., slice(1, None))) + getitem(y, (..., slice(None, -1)))) * step, axis=-1) / 2
+    return (
+        np.sum((getitem(y, (..., slice(1, None))) + getitem(y, (..., slice(None, -1)))) * step, axis=-1) / 2
+    )
 
 
 @implements(np.interp)

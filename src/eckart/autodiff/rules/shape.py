@@ -148,7 +148,10 @@ where_p = Primitive(  # where(mask, 0, b) and where(mask, a, 0): not a product, 
     "where",
     lambda mask, a, b: np.where(mask, a, b),
     jvp=lambda y, args, tangents: where_jvp(y, args, tangents),
-    transpose={1: lambda ct, mask, a, b: where_p(mask, ct, 0.0), 2: lambda ct, mask, a, b: where_p(mask, 0.0, ct)},
+    transpose={
+        1: lambda ct, mask, a, b: where_p(mask, ct, 0.0),
+        2: lambda ct, mask, a, b: where_p(mask, 0.0, ct),
+    },
     shape=lambda mask, a, b: np.broadcast_shapes(shape_of(mask), shape_of(a), shape_of(b)),
     batch=where_batch,
 )
@@ -207,7 +210,9 @@ def angle(z: Array, deg: bool = False) -> Array:
 def astype(x: Array, dtype: Any, *args: Any, **options: Any) -> Array:
     dtype = np.dtype(dtype)
     if dtype.kind not in "fc":
-        return np.asarray(x.value).astype(dtype) if not isinstance(x.value, Tracer) else astype(x.value, dtype)
+        return (
+            np.asarray(x.value).astype(dtype) if not isinstance(x.value, Tracer) else astype(x.value, dtype)
+        )
     return x if dtype == x.dtype else astype_p(x, dtype=dtype)
 
 
@@ -308,7 +313,7 @@ def getitem(x: Array, index: Any) -> Array:
                                 "Use np.where, or np.argsort, which returns integers")  # fmt: skip
         else:
             parts.append(part)
-    if Ellipsis in [p for p in parts if not isinstance(p, np.ndarray)]:
+    if any(p is Ellipsis for p in parts):
         at = next(i for i, p in enumerate(parts) if p is Ellipsis)
         used = sum(p is not None for p in parts) - 1
         parts[at : at + 1] = [slice(None)] * (ndim_of(x) - used)
@@ -374,7 +379,9 @@ def spread(ct: np.ndarray, indices: np.ndarray, axis: int, size: int) -> np.ndar
 def along_batch(prim: Any) -> Any:
     def batch(args: Sequence[Array], batched: Sequence[bool], axis: int, **more: Any) -> Array:
         size = next(shape_of(a)[0] for a, b in zip(args, batched, strict=True) if b)
-        wide = [a if b else np.broadcast_to(a, (size, *shape_of(a))) for a, b in zip(args, batched, strict=True)]
+        wide = [
+            a if b else np.broadcast_to(a, (size, *shape_of(a))) for a, b in zip(args, batched, strict=True)
+        ]
         return prim(*wide, axis=axis + 1, **more)
 
     return batch
@@ -393,7 +400,9 @@ along_p.batch, spread_p.batch = along_batch(along_p), along_batch(spread_p)
 
 
 @implements(np.concatenate, np.concat)
-def concatenate(arrays: Sequence[Array], axis: int | None = 0, dtype: Any = None, casting: Any = None) -> Array:
+def concatenate(
+    arrays: Sequence[Array], axis: int | None = 0, dtype: Any = None, casting: Any = None
+) -> Array:
     parts = [a if isinstance(a, Tracer) else np.asarray(a) for a in arrays]
     if axis is None:
         parts, axis = [np.ravel(a) for a in parts], 0
@@ -439,7 +448,11 @@ def append(x: Array, values: Array, axis: int | None = None) -> Array:
 @implements(np.array_split, np.split)
 def split(x: Array, parts: Any, axis: int = 0) -> list[Array]:
     axis = normalize_axis_index(axis, ndim_of(x))
-    cuts = [len(c) for c in np.array_split(np.arange(shape_of(x)[axis]), parts)] if isinstance(parts, int) else None
+    cuts = (
+        [len(c) for c in np.array_split(np.arange(shape_of(x)[axis]), parts)]
+        if isinstance(parts, int)
+        else None
+    )
     stops = list(np.cumsum(cuts)[:-1]) if cuts is not None else list(parts)
     ends = zip([0, *stops], [*stops, None], strict=True)
     return [getitem(x, (slice(None),) * axis + (slice(a, b),)) for a, b in ends]
@@ -562,4 +575,3 @@ def diff(x: Array, n: int = 1, axis: int = -1) -> Array:
 
 
 Tracer.__getitem__ = getitem  # type: ignore[attr-defined]
-

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core import Array, Primitive, shape_of
+from ..core import Array, Primitive, Tracer, shape_of
 from ..errors import ArgumentError, MissingRuleError, TieError, at_line
 from .reduce import frozen, stop_gradient
 from .shape import is_complex, ndim_of
@@ -125,7 +125,9 @@ def eig_slope(a: np.ndarray, t: np.ndarray, cut: np.ndarray, fun: Spectral) -> n
 def eig_bend(a: np.ndarray, t: np.ndarray, u: np.ndarray, cut: np.ndarray, fun: Spectral) -> np.ndarray:
     w, V = np.linalg.eigh(a)
     T, U = (adjoint(V) @ x @ V for x in (t, u))
-    D = fun.second(w[..., :, None, None], w[..., None, :, None], w[..., None, None, :], cut[..., None, None, None])
+    D = fun.second(
+        w[..., :, None, None], w[..., None, :, None], w[..., None, None, :], cut[..., None, None, None]
+    )
     inner = np.einsum("...ikj,...ik,...kj->...ij", D, T, U) + np.einsum("...ikj,...ik,...kj->...ij", D, U, T)
     return V @ inner @ adjoint(V)
 
@@ -149,7 +151,9 @@ def eig_bend_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], fun: 
     a, t, u, cut = args
     if tangents[0] is not None:
         raise MissingRuleError(
-            f"spectral function {fun.name}", f"third derivatives are not known{at_line()}", "Use np.linalg.eigh"
+            f"spectral function {fun.name}",
+            f"third derivatives are not known{at_line()}",
+            "Use np.linalg.eigh",
         )
     terms = []
     if tangents[1] is not None:
@@ -203,17 +207,16 @@ def svd_slope(a: np.ndarray, t: np.ndarray, cut: np.ndarray, fun: Spectral) -> n
 
 
 def check_branches(fun: Spectral, s: np.ndarray, cut: np.ndarray) -> None:
-    """Refuse a derivative where a singular value lies on the cut, and f jumps."""
+    """Refuse a derivative where a singular value lies on the cut, and f jumps or bends."""
     if fun not in (KEEP, SIGN) or not s.size:
         return
-    above = np.where(s > spread(cut), s, np.inf).min(-1)
-    below = np.where(s > spread(cut), 0, s).max(-1)
-    scale = np.finfo(s.dtype).eps * max(s.shape[-1], 8) * s.max(-1)
-    if np.any((above - below <= scale) & (below > 0)) or (fun is SIGN and np.any((cut <= scale) & (s[..., -1] <= scale))):
+    near = np.finfo(s.dtype).eps * max(s.shape[-1], 8) * s.max(-1, keepdims=True)
+    if np.any(np.abs(s - spread(cut)) <= near):
         raise TieError(
-            fun.name, f"the singular values on both sides of the cut are equal, or vanish{at_line()}: no derivative",
-            "Cut at another rank",
-        )  # fmt: skip
+            fun.name,
+            f"a singular value lies on the cut, or vanishes{at_line()}: no derivative",
+            "Cut at another place",
+        )
 
 
 def dilation(a: Array) -> Array:
@@ -256,7 +259,15 @@ def no_cut(a: Array) -> np.ndarray:
 def between_fun(a: np.ndarray, rank: int) -> np.ndarray:
     """Return the middle between the last kept singular value and the first dropped one."""
     s = np.linalg.svd(a, compute_uv=False)
-    return s[..., 0] if rank == 0 else (s[..., rank] + s[..., rank - 1]) / 2
+    if rank == 0:
+        return 2 * s[..., 0]
+    if np.any(s[..., rank - 1] - s[..., rank] <= 8 * np.finfo(s.dtype).eps * s[..., 0]):
+        raise TieError(
+            "low_rank",
+            f"singular values {rank - 1} and {rank} are equal, and rank {rank} cuts between them{at_line()}",
+            "Cut at another rank",
+        )
+    return (s[..., rank] + s[..., rank - 1]) / 2
 
 
 def rounding_fun(a: np.ndarray) -> np.ndarray:
@@ -337,6 +348,9 @@ def low_rank(A: Array, rank: int) -> Array:
         raise ArgumentError("low_rank", f"rank {rank} is negative{at_line()}")
     if rank >= min(shape_of(A)[-2:]):
         return A
+    if not isinstance(A, Tracer):
+        U, s, Vh = np.linalg.svd(A, full_matrices=False)
+        return (U[..., :rank] * s[..., None, :rank]) @ Vh[..., :rank, :]
     return svd_value_p(A, between(A, rank=rank), fun=KEEP)
 
 
