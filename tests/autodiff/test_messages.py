@@ -8,7 +8,12 @@ import pytest
 from eckart.autodiff import grad, jacobian, jvp, low_rank, polar, vjp, vmap
 from eckart.autodiff.core import Primitive
 from eckart.autodiff.errors import (
-    ArgumentError, AutodiffError, CheckError, MissingRuleError, TieError, TracerError,
+    ArgumentError,
+    AutodiffError,
+    CheckError,
+    MissingRuleError,
+    TieError,
+    TracerError,
 )  # fmt: skip
 from eckart.autodiff.scipy import eigh, svd
 
@@ -141,7 +146,7 @@ def test_one_vector_of_a_tie_has_no_derivative():
         lambda a: np.linalg.eigh(a)[1][0, 1],
         lambda a: np.linalg.svd(a)[2][1, 2],
     ):
-        with pytest.raises(TieError, match="values . and . are equal"):
+        with pytest.raises(TieError, match=r"values . and . are equal"):
             grad(f)(TIED)
         assert np.isnan(
             jvp(f, (TIED,), (G,))[1]

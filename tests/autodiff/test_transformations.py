@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 
 from eckart.autodiff import (
-    checkpoint, eigfun, grad, hessian, hvp, jacobian, jvp, linearize, stop_gradient, value_and_grad, vjp, vmap,
+    checkpoint,
+    eigfun,
+    grad,
+    hessian,
+    hvp,
+    jacobian,
+    jvp,
+    linearize,
+    stop_gradient,
+    value_and_grad,
+    vjp,
+    vmap,
 )  # fmt: skip
 from eckart.autodiff.errors import ArgumentError
 from eckart.autodiff.scipy import logsumexp, softmax, svd

@@ -7,7 +7,7 @@ The whole engine in the order in which to read it: `core` (tracers, levels, prim
 
 from __future__ import annotations
 
-from . import rules as _rules
+from . import rules as _rules  # noqa: F401  (fills the tables)
 from .api import grad, hvp, jvp, linearize, value_and_grad, vjp
 from .checkpoint import checkpoint
 from .checks import check_grad, check_grads

@@ -41,7 +41,7 @@ def rule(out: Array, args: Sequence[Array], tangents: Sequence[Any], call: Calla
     return Replay(call).linear(args, tangents, {})
 
 
-checkpoint_p = Primitive(
+checkpoint_p: Primitive = Primitive(
     "checkpoint",
     lambda *args, call: call(*args),
     rule,

@@ -85,12 +85,12 @@ def dtype_of(x: Array) -> np.dtype[Any]:
         return np.result_type(x)
 
 
-def zeros(x: Array) -> np.ndarray:
+def zeros(x: Array) -> Array:
     """Return zeros of the shape and dtype of ``x``, plain."""
     return np.zeros(shape_of(x), dtype_of(x))
 
 
-def concrete(x: Array) -> np.ndarray:
+def concrete(x: Array) -> Array:
     """Return the plain array under all levels (with its batch axes), to decide something by."""
     while type(x) in TRACERS:
         x = x.value

@@ -13,10 +13,10 @@ from typing import Any
 
 from .core import Array, Elementwise, Primitive, shape_of
 
-FREE = frozenset(
-    "reshape transpose broadcast_to concatenate getitem scatter gather spill where astype real imag conj take_along_axis "
-    "spread_along_axis stop_gradient".split()
-)
+FREE = frozenset({
+    "reshape", "transpose", "broadcast_to", "concatenate", "getitem", "scatter", "gather", "spill",
+    "where", "astype", "real", "imag", "conj", "take_along_axis", "spread_along_axis", "stop_gradient",
+})  # fmt: skip
 
 
 def stack(shape: Sequence[int]) -> int:

@@ -93,7 +93,7 @@ def refuse(name: str) -> Callable[..., Any]:
     """Return a method that says where a tracer leaked out, and what to write there."""
 
     def method(self: Tracer, *args: Any, **options: Any) -> Any:
-        place, text = user_line()
+        _, text = user_line()
         if name == "__setitem__" or re.search(r"\]\s*[-+*/@]?=[^=]", text):
             what, fix = "a traced array cannot be assigned into, or into a plain array", (
                 "Write np.where, np.stack or np.concatenate, which make a new array")  # fmt: skip
@@ -145,12 +145,14 @@ def method_of(function: Any) -> Callable[..., Any]:
 
 
 METHODS = (
-    "sum mean prod max min std var cumsum cumprod trace dot ravel reshape transpose squeeze swapaxes "
-    "diagonal repeat take clip round sort argsort argmax argmin all any conj copy nonzero astype"
-).split()
+    "sum", "mean", "prod", "max", "min", "std", "var", "cumsum", "cumprod", "trace", "dot", "ravel",
+    "reshape", "transpose", "squeeze", "swapaxes", "diagonal", "repeat", "take", "clip", "round",
+    "sort", "argsort", "argmax", "argmin", "all", "any", "conj", "copy", "nonzero", "astype",
+)  # fmt: skip
 REFUSED = (
-    "__array__ __float__ __int__ __index__ __complex__ __setitem__ item tolist fill put partition resize"
-).split()
+    "__array__", "__float__", "__int__", "__index__", "__complex__", "__setitem__", "item", "tolist",
+    "fill", "put", "partition", "resize",
+)  # fmt: skip
 
 
 def install() -> None:

@@ -13,7 +13,7 @@ from .errors import ArgumentError
 from .vmap import vmap
 
 
-def basis(x: Array) -> np.ndarray:
+def basis(x: Array) -> Array:
     """Return the unit arrays of the shape of ``x``: (n, *shape)."""
     n = int(np.prod(shape_of(x), dtype=int))
     return np.eye(n, dtype=dtype_of(x)).reshape(n, *shape_of(x))

@@ -30,7 +30,7 @@ def triangular_jvp(x: Array, args: Any, tangents: Any, lower: bool, unit: bool) 
     return triangular_p(a, right, lower=lower, unit=unit)
 
 
-def triangular(a: np.ndarray, b: np.ndarray, lower: bool, unit: bool) -> np.ndarray:
+def triangular(a: np.ndarray, b: np.ndarray, lower: bool, unit: bool) -> Array:
     if a.ndim == b.ndim == 2:
         return sl.solve_triangular(a, b, lower=lower, unit_diagonal=unit)
     a, b = (
@@ -39,7 +39,7 @@ def triangular(a: np.ndarray, b: np.ndarray, lower: bool, unit: bool) -> np.ndar
     return np.stack([triangular(p, q, lower, unit) for p, q in zip(a, b, strict=True)])
 
 
-triangular_p = Primitive(
+triangular_p: Primitive = Primitive(
     "scipy.linalg.solve_triangular", triangular, triangular_jvp,
     transpose={1: lambda ct, a, b, lower, unit: triangular_p(swap(a), ct, lower=not lower, unit=unit)},
     shape=product_shape, batch=stacked(lambda: triangular_p),

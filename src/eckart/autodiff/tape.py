@@ -15,8 +15,21 @@ from typing import Any
 import numpy as np
 
 from .core import (
-    SCALE, Array, Elementwise, Level, MissingRuleError, Primitive, Row, Tracer, at_line, convert,
-    dtype_of, fit, scaled_sum, shape_of, unbroadcast,
+    SCALE,
+    Array,
+    Elementwise,
+    Level,
+    MissingRuleError,
+    Primitive,
+    Row,
+    Tracer,
+    at_line,
+    convert,
+    dtype_of,
+    fit,
+    scaled_sum,
+    shape_of,
+    unbroadcast,
 )  # fmt: skip
 
 

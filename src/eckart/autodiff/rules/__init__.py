@@ -8,4 +8,6 @@ from . import elementwise, factor, fft, linalg, matfun, products, reduce, shape,
 __all__ = ["elementwise", "factor", "fft", "linalg", "matfun", "products", "reduce", "shape", "spectral"]
 
 elementwise.install()
+products.install()
+shape.install()
 hooks.install()

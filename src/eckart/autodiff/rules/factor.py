@@ -47,7 +47,9 @@ def qr_jvp(out: Any, args: Sequence[Array], tangents: Sequence[Any]) -> tuple[Ar
     return W - Q @ (C - turn), (C - turn) @ R
 
 
-qr_p = Primitive("linalg.qr", lambda a: tuple(np.linalg.qr(a)), qr_jvp, batch=stacked(lambda: qr_p))
+qr_p: Primitive = Primitive(
+    "linalg.qr", lambda a: tuple(np.linalg.qr(a)), qr_jvp, batch=stacked(lambda: qr_p)
+)
 QRResult: Any = type(np.linalg.qr(np.eye(1)))
 
 
@@ -69,14 +71,14 @@ def qr(a: Array, mode: str = "reduced") -> Any:
 # --- dividing by gaps ------------------------------------------------------------------------------------------
 
 
-def tied_fun(s: np.ndarray, near: float | None) -> np.ndarray:
+def tied_fun(s: np.ndarray, near: float | None) -> Array:
     """Return which pairs of values are equal to rounding (or to ``near``), of their largest: (..., k, k)."""
     tol = 4 * max(s.shape[-1], 2) * np.finfo(s.dtype).eps if near is None else near
     scale = np.abs(s).max(-1, initial=0)[..., None, None]
     return (np.abs(s[..., :, None] - s[..., None, :]) <= tol * scale) & ~np.eye(s.shape[-1], dtype=bool)
 
 
-def vanishing_fun(s: np.ndarray) -> np.ndarray:
+def vanishing_fun(s: np.ndarray) -> Array:
     """Return which singular values are 0 to rounding."""
     return s <= 4 * max(s.shape[-1], 2) * np.finfo(s.dtype).eps * s.max(-1, initial=0)[..., None]
 
@@ -99,7 +101,7 @@ def rates(s: Array) -> Array:
     return reciprocal(gap, np.logical_or(tied(s), np.eye(shape_of(s)[-1], dtype=bool)))
 
 
-def turned(X: np.ndarray, W: np.ndarray, s: np.ndarray, ties: str) -> np.ndarray:
+def turned(X: np.ndarray, W: np.ndarray, s: np.ndarray, ties: str) -> Array:
     ties_used = tied(s) & (X != 0)
     return W @ np.where(ties_used, np.nan, X * rates(s)) if ties_used.any() else W @ (X * rates(s))
 
@@ -123,9 +125,9 @@ def turned_back(ct: Array, X: Any, W: Array, s: Array, ties: str) -> Array:
     return C * rates(s)
 
 
-turned_p = Primitive(  # W (X / gaps): how vectors W turn, for a Hermitian X
+turned_p: Primitive = Primitive(  # W (X / gaps): how vectors W turn, for a Hermitian X
     "eigenvectors", turned, turned_jvp, transpose={0: turned_back},
-    shape=lambda X, W, s, ties: product_shape(W, X), batch=lambda *call, ties: turned_batch(*call, ties=ties),
+    shape=lambda X, W, s, ties: product_shape(W, X), batch=lambda args, batched, ties: turned_batch(args, batched, ties),
 )  # fmt: skip
 
 
@@ -163,7 +165,7 @@ def describe(s: Array, pairs: np.ndarray) -> str:
     return f"values {i} and {j} are equal ({values[i]:.6g}, {values[j]:.6g})"
 
 
-def over(X: np.ndarray, s: np.ndarray) -> np.ndarray:
+def over(X: np.ndarray, s: np.ndarray) -> Array:
     """Return the columns of X divided by the values, 0/0 = 0."""
     null = vanishing(s)[..., None, :]
     return np.where(null, np.where(X == 0, 0, np.nan), X / np.where(null, 1, s[..., None, :]))
@@ -190,7 +192,7 @@ def over_back(ct: Array, X: Any, s: Array) -> Array:
     return ct * np.expand_dims(reciprocal(s, vanishing(s)), -2)
 
 
-over_p = Primitive(
+over_p: Primitive = Primitive(
     "singular vectors", over, over_jvp, transpose={0: over_back}, shape=lambda X, s: shape_of(X),
     batch=lambda args, batched: over_batch(args, batched),
 )  # fmt: skip
@@ -213,7 +215,7 @@ def values_back(ct: Array, x: Any, s: Array, ties: str) -> Array:
     return ct
 
 
-values_p = Primitive(
+values_p: Primitive = Primitive(
     "singular values", lambda x, s, ties: x, transpose={0: values_back}, shape=lambda x, s, ties: shape_of(x),
     jvp=lambda y, args, tangents, ties: values_p(tangents[0], args[1], ties=ties) if tangents[0] is not None else None,
     batch=lambda args, batched, ties: values_p(*same_rank(args, batched), ties=ties),
@@ -228,7 +230,7 @@ def same_rank(args: Sequence[Array], batched: Sequence[bool]) -> list[Array]:
 # --- eigh ---------------------------------------------------------------------------------------------------
 
 
-def jittered(a: np.ndarray, hermitian: bool) -> np.ndarray:
+def jittered(a: np.ndarray, hermitian: bool) -> Array:
     """Return the matrix moved a little, always in the same way, so that equal values come apart."""
     noise = np.random.default_rng(20).standard_normal(a.shape[-2:])
     noise = (noise + noise.T) / 2 if hermitian else noise
@@ -236,7 +238,7 @@ def jittered(a: np.ndarray, hermitian: bool) -> np.ndarray:
     return a + JITTER * np.where(size == 0, 1, size) * noise.astype(a.dtype)
 
 
-def eigh_fun(a: np.ndarray, lower: bool, ties: str) -> tuple[np.ndarray, np.ndarray]:
+def eigh_fun(a: np.ndarray, lower: bool, ties: str) -> tuple[Array, Array]:
     w, V = np.linalg.eigh(a, "L" if lower else "U")
     if ties == "jitter" and tied(w).any():
         w, V = np.linalg.eigh(jittered(a, True), "L" if lower else "U")
@@ -251,7 +253,7 @@ def eigh_jvp(
     return values_p(np.real(diagonal(M)), w, ties=ties), turned_p(M, V, w, ties=ties)
 
 
-eigh_p = Primitive("linalg.eigh", eigh_fun, eigh_jvp, batch=stacked(lambda: eigh_p))
+eigh_p: Primitive = Primitive("linalg.eigh", eigh_fun, eigh_jvp, batch=stacked(lambda: eigh_p))
 EighResult: Any = type(np.linalg.eigh(np.eye(1)))
 
 
@@ -274,7 +276,7 @@ def known_policy(ties: str) -> str:
 # --- SVD ----------------------------------------------------------------------------------------------------
 
 
-def svd_fun(a: np.ndarray, full: bool, ties: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def svd_fun(a: np.ndarray, full: bool, ties: str) -> tuple[Array, Array, Array]:
     U, s, Vh = np.linalg.svd(a, full_matrices=full)
     if ties == "jitter" and (tied(s).any() or vanishing(s).any()):
         U, s, Vh = np.linalg.svd(jittered(a, False), full_matrices=full)
@@ -316,7 +318,7 @@ def completed(dU: Array, U: Array, U_all: Array, k: int) -> Array:
     return np.concatenate([dU, -U @ (adjoint(dU) @ U_all[..., k:])], axis=-1)
 
 
-svd_p = Primitive("linalg.svd", svd_fun, svd_jvp, batch=stacked(lambda: svd_p))
+svd_p: Primitive = Primitive("linalg.svd", svd_fun, svd_jvp, batch=stacked(lambda: svd_p))
 SVDResult: Any = type(np.linalg.svd(np.eye(1)))
 
 
@@ -355,7 +357,9 @@ def eig_jvp(out: Any, args: Sequence[Array], tangents: Sequence[Any]) -> tuple[A
     return diagonal(M), dV - V * along
 
 
-eig_p = Primitive("linalg.eig", lambda a: tuple(np.linalg.eig(a)), eig_jvp, batch=stacked(lambda: eig_p))
+eig_p: Primitive = Primitive(
+    "linalg.eig", lambda a: tuple(np.linalg.eig(a)), eig_jvp, batch=stacked(lambda: eig_p)
+)
 EigResult: Any = type(np.linalg.eig(np.eye(1)))
 implements(np.linalg.eig)(lambda a: EigResult(*eig_p(a)))
 implements(np.linalg.eigvals)(lambda a: eig_p(a)[0])

@@ -13,11 +13,11 @@ from ..hooks import implements
 from .shape import getitem, ndim_of
 
 
-def transform(x: np.ndarray, axis: int, inverse: bool, norm: str) -> np.ndarray:
+def transform(x: np.ndarray, axis: int, inverse: bool, norm: Any) -> Array:
     return (np.fft.ifft if inverse else np.fft.fft)(x, axis=axis, norm=norm)
 
 
-fft_p = Primitive(  # the DFT matrix is symmetric
+fft_p: Primitive = Primitive(  # the DFT matrix is symmetric
     "fft.fft", transform,
     transpose={0: lambda ct, x, axis, inverse, norm: fft_p(ct, axis=axis, inverse=inverse, norm=norm)},
     shape=lambda x, axis, inverse, norm: shape_of(x),

@@ -58,7 +58,7 @@ def product_shape(a: Array, b: Array, **params: Any) -> tuple[int, ...]:
 
 # --- inverse and solve --------------------------------------------------------------------------------
 
-inv_p = Primitive(
+inv_p: Primitive = Primitive(
     "linalg.inv",
     np.linalg.inv,
     lambda y, args, tangents: -(y @ tangents[0] @ y),
@@ -73,7 +73,7 @@ def solve_jvp(x: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Array
     return solve_p(a, right)
 
 
-solve_p = Primitive(  # of matrices; a vector on the right is made a column
+solve_p: Primitive = Primitive(  # of matrices; a vector on the right is made a column
     "linalg.solve", np.linalg.solve, solve_jvp, transpose={1: lambda ct, a, b: solve_p(swap(a), ct)},
     shape=product_shape, batch=stacked(lambda: solve_p),
 )  # fmt: skip
@@ -100,7 +100,7 @@ def pinv_jvp(p: Array, args: Sequence[Array], tangents: Sequence[Any], rcond: An
     return left + right - p @ t @ p
 
 
-pinv_p = Primitive(
+pinv_p: Primitive = Primitive(
     "linalg.pinv", lambda a, rcond: np.linalg.pinv(a, rcond), pinv_jvp, batch=stacked(lambda: pinv_p)
 )
 
@@ -122,7 +122,7 @@ def lstsq(a: Array, b: Array, rcond: Any = None) -> tuple[Array, Array, Any, Arr
 # --- determinant ----------------------------------------------------------------------------------------
 
 
-def cofactors(a: np.ndarray) -> np.ndarray:
+def cofactors(a: np.ndarray) -> Array:
     """Return the matrix of cofactors, by the SVD: right at any rank (det(A) inv(A)^T is not)."""
     U, s, Vh = np.linalg.svd(a)
     sign = np.linalg.det(U) * np.linalg.det(Vh)
@@ -130,7 +130,7 @@ def cofactors(a: np.ndarray) -> np.ndarray:
     return sign[..., None, None] * (U.conj() * others[..., None, :]) @ Vh.conj()
 
 
-def cofactor_slope(a: np.ndarray, t: np.ndarray) -> np.ndarray:
+def cofactor_slope(a: np.ndarray, t: np.ndarray) -> Array:
     """Return the derivative of the cofactors of ``a`` along ``t``, at any rank.
 
     In the basis of the SVD, with P_ij the product of all singular values but the i-th and j-th and
@@ -155,7 +155,7 @@ def cofactor_slope_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any])
     return slope_p(args[0], tangents[1])
 
 
-slope_p = Primitive(  # as a function of t it is its own transpose but for the order of the bases
+slope_p: Primitive = Primitive(  # as a function of t it is its own transpose but for the order of the bases
     "cofactor slope", cofactor_slope, cofactor_slope_jvp,
     transpose={1: lambda ct, a, t: slope_p(a, ct)}, shape=lambda a, t: shape_of(t), batch=stacked(lambda: slope_p),
 )  # fmt: skip
@@ -171,8 +171,8 @@ def cofactor_jvp(C: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Ar
     return inner @ swap(np.linalg.inv(a))
 
 
-cofactor_p = Primitive("cofactors", cofactors, cofactor_jvp, batch=stacked(lambda: cofactor_p))
-det_p = Primitive(
+cofactor_p: Primitive = Primitive("cofactors", cofactors, cofactor_jvp, batch=stacked(lambda: cofactor_p))
+det_p: Primitive = Primitive(
     "linalg.det",
     np.linalg.det,
     lambda y, args, tangents: np.sum(cofactor_p(args[0]) * tangents[0], axis=(-2, -1)),
@@ -186,7 +186,7 @@ def slogdet_jvp(out: Any, args: Sequence[Array], tangents: Sequence[Any]) -> tup
     return (1j * np.imag(rate) * out[0] if is_complex(args[0]) else None), np.real(rate)
 
 
-slogdet_p = Primitive(
+slogdet_p: Primitive = Primitive(
     "linalg.slogdet", lambda a: tuple(np.linalg.slogdet(a)), slogdet_jvp, batch=stacked(lambda: slogdet_p)
 )
 SlogdetResult: Any = type(np.linalg.slogdet(np.eye(1)))
@@ -203,7 +203,9 @@ def cholesky_jvp(L: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Ar
     return L @ ((W @ symmetric(tangents[0]) @ adjoint(W)) * (np.tri(n, k=-1) + np.eye(n) / 2))
 
 
-cholesky_p = Primitive("linalg.cholesky", np.linalg.cholesky, cholesky_jvp, batch=stacked(lambda: cholesky_p))
+cholesky_p: Primitive = Primitive(
+    "linalg.cholesky", np.linalg.cholesky, cholesky_jvp, batch=stacked(lambda: cholesky_p)
+)
 
 
 @implements(np.linalg.cholesky)

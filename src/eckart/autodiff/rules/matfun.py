@@ -27,7 +27,7 @@ def double(a: Array, t: Array) -> Array:
 def over_stack(fun: Callable[..., Any]) -> Callable[..., Any]:
     """Return ``fun`` mapped over the leading axes."""
 
-    def mapped(a: np.ndarray) -> np.ndarray:
+    def mapped(a: np.ndarray) -> Array:
         if a.ndim > 2:
             return np.stack([mapped(x) for x in a]) if len(a) else a
         out = np.asarray(fun(a))
@@ -36,7 +36,7 @@ def over_stack(fun: Callable[..., Any]) -> Callable[..., Any]:
     return mapped
 
 
-def slope(a: np.ndarray, t: np.ndarray, fun: Callable[..., Any]) -> np.ndarray:
+def slope(a: np.ndarray, t: np.ndarray, fun: Callable[..., Any]) -> Array:
     n = a.shape[-1]
     return fun(double(a, t))[..., :n, n:]
 
@@ -50,7 +50,7 @@ def slope_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], fun: Cal
     return across if tt is None else across + slope_p(a, tt, fun=fun)
 
 
-slope_p = Primitive(
+slope_p: Primitive = Primitive(
     "matrix function slope", slope, slope_jvp, transpose={1: lambda ct, a, t, fun: slope_p(swap(a), ct, fun=fun)},
     shape=lambda a, t, fun: shape_of(t), batch=stacked(lambda: slope_p),
 )  # fmt: skip

@@ -72,13 +72,13 @@ def widen(x: Array, batched: bool, rank: int) -> Array:
     return np.reshape(x, (shape[0], *(1,) * (rank + 1 - len(shape)), *shape[1:]))
 
 
-def matmul_fun(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def matmul_fun(a: np.ndarray, b: np.ndarray) -> Array:
     if a.ndim > 2 and b.ndim == 2:  # one product instead of one for each matrix of the stack
         return (a.reshape(-1, a.shape[-1]) @ b).reshape(*a.shape[:-1], b.shape[-1])
     return a @ b
 
 
-matmul_p = Primitive(
+matmul_p: Primitive = Primitive(
     "matmul", matmul_fun, transpose={0: matmul_left, 1: matmul_right}, shape=matmul_shape, batch=matmul_batch
 )
 
@@ -93,8 +93,6 @@ UFUNCS[np.matmul] = matmul
 UFUNCS[np.vecdot] = lambda a, b: np.sum(np.conj(a) * b, axis=-1)
 UFUNCS[np.matvec] = lambda a, b: np.matmul(a, np.expand_dims(b, -1))[..., 0]
 UFUNCS[np.vecmat] = lambda a, b: np.matmul(np.expand_dims(np.conj(a), -2), b)[..., 0, :]
-Tracer.__matmul__ = matmul  # type: ignore[attr-defined]
-Tracer.__rmatmul__ = lambda self, other: matmul(other, self)  # type: ignore[attr-defined]
 
 
 # --- einsum -------------------------------------------------------------------------------------------
@@ -127,7 +125,7 @@ def einsum_batch(args: Sequence[Array], batched: Sequence[bool], spec: str) -> A
     return einsum_p(*args, spec=f"{','.join(terms)}->{new}{out}")
 
 
-einsum_p = Primitive(
+einsum_p: Primitive = Primitive(
     "einsum", lambda *arrays, spec: np.einsum(spec, *arrays, optimize=len(arrays) > 1),
     transpose=Each(einsum_back), shape=einsum_shape, batch=einsum_batch,
 )  # fmt: skip
@@ -154,8 +152,6 @@ def einsum(spec: Any, *arrays: Array, optimize: Any = None, **options: Any) -> A
             sorted(c for c in set(letters) - set(dots) if letters.count(c) == 1)
         )
     out = out.replace("...", dots)
-    if (len(terms) == 1 and set(terms[0]) == set(out)) or len(arrays) == 0:
-        optimize = None
     done = [alone(a, t, i, terms, out) for i, (t, a) in enumerate(zip(terms, arrays, strict=True))]
     return einsum_p(*[a for a, _ in done], spec=",".join(t for _, t in done) + "->" + out)
 
@@ -241,3 +237,10 @@ def convolve(a: Array, v: Array, mode: str = "full") -> Array:
         mode
     ]
     return getitem(full, slice(start, stop))
+
+
+def install() -> None:
+    """Make the operator @ of `Tracer` the product above."""
+    cls: Any = Tracer
+    cls.__matmul__ = matmul
+    cls.__rmatmul__ = lambda self, other: matmul(other, self)

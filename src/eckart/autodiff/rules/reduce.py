@@ -37,7 +37,7 @@ def sum_back(ct: Array, x: Any, axes: tuple[int, ...], keepdims: bool) -> Array:
     return np.broadcast_to(ct, x.shape)
 
 
-sum_p = Primitive(
+sum_p: Primitive = Primitive(
     "sum", lambda x, axes, keepdims: np.add.reduce(x, axes, keepdims=keepdims),
     transpose={0: sum_back}, batch=shifted(lambda: sum_p),
 )  # fmt: skip
@@ -59,7 +59,7 @@ def extreme(fun: Any) -> Primitive:
 
 
 max_p, min_p = extreme(np.max), extreme(np.min)
-cumsum_p = Primitive(
+cumsum_p: Primitive = Primitive(
     "cumsum", lambda x, axes: np.cumsum(x, axes[0]),
     transpose={0: lambda ct, x, axes: np.flip(cumsum_p(np.flip(ct, axes), axes=axes), axes)},
     batch=shifted(lambda: cumsum_p),

@@ -34,14 +34,14 @@ def ndim_of(x: Array) -> int:
 
 # --- primitives ---------------------------------------------------------------------------------------
 
-reshape_p = Primitive(
+reshape_p: Primitive = Primitive(
     "reshape",
     lambda x, shape: np.reshape(x, shape),
     transpose={0: lambda ct, x, shape: reshape_p(ct, shape=x.shape)},
     batch=lambda args, batched, shape: reshape_p(args[0], shape=(shape_of(args[0])[0], *shape)),
 )
 
-transpose_p = Primitive(
+transpose_p: Primitive = Primitive(
     "transpose",
     lambda x, axes: np.transpose(x, axes),
     transpose={0: lambda ct, x, axes: transpose_p(ct, axes=tuple(int(i) for i in np.argsort(axes)))},
@@ -59,7 +59,7 @@ def broadcast_batch(args: Sequence[Array], batched: Any, shape: tuple[int, ...])
     return broadcast_p(x, shape=(size, *shape))
 
 
-broadcast_p = Primitive(
+broadcast_p: Primitive = Primitive(
     "broadcast_to",
     lambda x, shape: np.broadcast_to(x, shape),
     transpose={0: broadcast_back},
@@ -81,7 +81,7 @@ def concatenate_batch(args: Sequence[Array], batched: Sequence[bool], axis: int)
     return concatenate_p(*wide, axis=axis + 1)
 
 
-concatenate_p = Primitive(
+concatenate_p: Primitive = Primitive(
     "concatenate",
     lambda *arrays, axis: np.concatenate(arrays, axis),
     transpose=Each(concatenate_back),
@@ -100,7 +100,7 @@ def getitem_batch(args: Sequence[Array], batched: Any, index: tuple[Any, ...]) -
     return out
 
 
-getitem_p = Primitive(
+getitem_p: Primitive = Primitive(
     "getitem",
     lambda x, index: x[index],
     transpose={0: lambda ct, x, index: scatter_p(ct, shape=x.shape, index=index)},
@@ -108,7 +108,7 @@ getitem_p = Primitive(
 )
 
 
-def scatter(ct: np.ndarray, shape: tuple[int, ...], index: tuple[Any, ...]) -> np.ndarray:
+def scatter(ct: np.ndarray, shape: tuple[int, ...], index: tuple[Any, ...]) -> Array:
     """Return zeros of ``shape`` with ``ct`` added at ``index``; an entry indexed twice gets both."""
     out = np.zeros(shape, dtype_of(ct))
     if any(isinstance(i, np.ndarray) for i in index):
@@ -118,7 +118,7 @@ def scatter(ct: np.ndarray, shape: tuple[int, ...], index: tuple[Any, ...]) -> n
     return out
 
 
-scatter_p = Primitive(
+scatter_p: Primitive = Primitive(
     "scatter",
     scatter,
     transpose={0: lambda ct, g, shape, index: getitem_p(ct, index=index)},
@@ -144,16 +144,18 @@ def where_batch(args: Sequence[Array], batched: Sequence[bool]) -> Array:
     return where_p(*align(args, batched))
 
 
-where_p = Primitive(  # where(mask, 0, b) and where(mask, a, 0): not a product, so that NaN * 0 cannot arise
-    "where",
-    lambda mask, a, b: np.where(mask, a, b),
-    jvp=lambda y, args, tangents: where_jvp(y, args, tangents),
-    transpose={
-        1: lambda ct, mask, a, b: where_p(mask, ct, 0.0),
-        2: lambda ct, mask, a, b: where_p(mask, 0.0, ct),
-    },
-    shape=lambda mask, a, b: np.broadcast_shapes(shape_of(mask), shape_of(a), shape_of(b)),
-    batch=where_batch,
+where_p: Primitive = (
+    Primitive(  # where(mask, 0, b) and where(mask, a, 0): not a product, so that NaN * 0 cannot arise
+        "where",
+        lambda mask, a, b: np.where(mask, a, b),
+        jvp=lambda y, args, tangents: where_jvp(y, args, tangents),
+        transpose={
+            1: lambda ct, mask, a, b: where_p(mask, ct, 0.0),
+            2: lambda ct, mask, a, b: where_p(mask, 0.0, ct),
+        },
+        shape=lambda mask, a, b: np.broadcast_shapes(shape_of(mask), shape_of(a), shape_of(b)),
+        batch=where_batch,
+    )
 )
 
 
@@ -164,24 +166,24 @@ def where_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Any:
     return right if left is None else left if right is None else left + right
 
 
-astype_p = Primitive(
+astype_p: Primitive = Primitive(
     "astype", lambda x, dtype: convert(x, dtype), transpose={0: lambda ct, x, dtype: ct},
     batch=lambda args, batched, dtype: astype_p(args[0], dtype=dtype),
 )  # fmt: skip
-real_p = Primitive(
+real_p: Primitive = Primitive(
     "real", np.real, transpose={0: lambda ct, x: ct}, batch=lambda args, batched: real_p(args[0])
 )
-imag_p = Primitive(
+imag_p: Primitive = Primitive(
     "imag", np.imag, transpose={0: lambda ct, x: ct * -1j}, batch=lambda args, batched: imag_p(args[0])
 )
-conj_p = Primitive(
+conj_p: Primitive = Primitive(
     "conj", np.conj, transpose={0: lambda ct, x: conj_p(ct)}, batch=lambda args, batched: conj_p(args[0])
 )
-complex_abs_p = Primitive(
+complex_abs_p: Primitive = Primitive(
     "absolute", np.abs, jvp=lambda y, args, tangents: np.real(np.conj(np.sign(args[0])) * tangents[0]),
     batch=lambda args, batched: complex_abs_p(args[0]),
 )  # fmt: skip
-complex_sign_p = Primitive(
+complex_sign_p: Primitive = Primitive(
     "complex sign",
     np.sign,
     jvp=lambda y, args, tangents: 1j * np.imag(np.conj(y) * tangents[0]) * y / np.abs(args[0]),
@@ -331,12 +333,12 @@ def filled(index: tuple[Any, ...], traced: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(next(rest) if p is HOLE else p for p in index)
 
 
-gather_p = Primitive(
+gather_p: Primitive = Primitive(
     "gather", lambda x, *at, index: x[filled(index, at)],
     transpose={0: lambda ct, x, *at, index: spill_p(ct, *at, shape=x.shape, index=index)},
     shape=lambda x, *at, index: np.empty(shape_of(x), bool)[filled(index, [concrete(a) for a in at])].shape,
 )  # fmt: skip
-spill_p = Primitive(
+spill_p: Primitive = Primitive(
     "spill", lambda g, *at, shape, index: scatter(g, shape, tuple(np.asarray(p) if isinstance(p, np.generic) else p for p in filled(index, at))),
     transpose={0: lambda ct, g, *at, shape, index: gather_p(ct, *at, index=index)},
     shape=lambda g, *at, shape, index: shape,
@@ -359,7 +361,7 @@ def take_along_axis(x: Array, indices: Any, axis: int | None = -1) -> Array:
     return along_p(x, indices, axis=axis)
 
 
-def along(x: np.ndarray, indices: np.ndarray, axis: int) -> np.ndarray:
+def along(x: np.ndarray, indices: np.ndarray, axis: int) -> Array:
     return np.take_along_axis(x, indices, axis)
 
 
@@ -367,7 +369,7 @@ def along_back(ct: Array, x: Any, indices: np.ndarray, axis: int) -> Array:
     return spread_p(ct, indices, axis=axis, size=x.shape[axis])
 
 
-def spread(ct: np.ndarray, indices: np.ndarray, axis: int, size: int) -> np.ndarray:
+def spread(ct: np.ndarray, indices: np.ndarray, axis: int, size: int) -> Array:
     """Return zeros with ``ct`` added at ``indices`` along the axis: the transpose of take_along_axis."""
     out = np.zeros((*ct.shape[:axis], size, *ct.shape[axis + 1 :]), ct.dtype)
     grid = list(np.ogrid[tuple(slice(n) for n in indices.shape)])
@@ -387,11 +389,11 @@ def along_batch(prim: Any) -> Any:
     return batch
 
 
-along_p = Primitive(
+along_p: Primitive = Primitive(
     "take_along_axis", along, transpose={0: along_back},
     shape=lambda x, indices, axis: (*shape_of(x)[:axis], shape_of(indices)[axis], *shape_of(x)[axis + 1 :]),
 )  # fmt: skip
-spread_p = Primitive(
+spread_p: Primitive = Primitive(
     "spread_along_axis", spread,
     transpose={0: lambda ct, g, indices, axis, size: along_p(ct, indices, axis=axis)},
     shape=lambda g, indices, axis, size: (*shape_of(g)[:axis], size, *shape_of(g)[axis + 1 :]),
@@ -537,14 +539,19 @@ def clip(x: Array, a_min: Any = None, a_max: Any = None, *, min: Any = None, max
     return x if high is None else np.minimum(x, high)
 
 
+def triangle(x: Array, k: int) -> Array:
+    m, n = shape_of(x)[-2:]
+    return np.tri(m, n, k, dtype=bool)
+
+
 @implements(np.tril)
 def tril(x: Array, k: int = 0) -> Array:
-    return where_p(np.tri(*shape_of(x)[-2:], k=k, dtype=bool), x, 0.0)
+    return where_p(triangle(x, k), x, 0.0)
 
 
 @implements(np.triu)
 def triu(x: Array, k: int = 0) -> Array:
-    return where_p(np.tri(*shape_of(x)[-2:], k=k - 1, dtype=bool), 0.0, x)
+    return where_p(triangle(x, k - 1), 0.0, x)
 
 
 @implements(np.diagonal, np.linalg.diagonal)
@@ -574,4 +581,7 @@ def diff(x: Array, n: int = 1, axis: int = -1) -> Array:
     return x
 
 
-Tracer.__getitem__ = getitem  # type: ignore[attr-defined]
+def install() -> None:
+    """Make indexing of `Tracer` the function above."""
+    cls: Any = Tracer
+    cls.__getitem__ = getitem

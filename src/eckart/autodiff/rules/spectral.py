@@ -73,7 +73,7 @@ def shrink(name: str, slope: float, step: float) -> Spectral:
 
     def second(a: Array, b: Array, c: Array, cut: Array) -> Array:
         a, b, c = np.broadcast_arrays(a, b, c)
-        i, j, k = branch(a, cut), branch(b, cut), branch(c, cut)
+        i, k = branch(a, cut), branch(c, cut)
         # the outer two are to lie on different branches, so that their distance is not 0
         a, b, c = np.where(i == k, b, a), np.where(i == k, a, b), c
         i, k = branch(a, cut), branch(c, cut)
@@ -88,7 +88,7 @@ def shrink(name: str, slope: float, step: float) -> Spectral:
 KEEP, SIGN = shrink("low rank", 1.0, 0.0), shrink("polar", 0.0, 1.0)
 
 
-def adjoint(a: np.ndarray) -> np.ndarray:
+def adjoint(a: np.ndarray) -> Array:
     return a.conj().swapaxes(-1, -2)
 
 
@@ -111,18 +111,18 @@ def spread(cut: Array) -> Array:
 # --- of Hermitian matrices ------------------------------------------------------------------------------
 
 
-def eig_value(a: np.ndarray, cut: np.ndarray, fun: Spectral) -> np.ndarray:
+def eig_value(a: np.ndarray, cut: np.ndarray, fun: Spectral) -> Array:
     w, V = np.linalg.eigh(a)
     return (V * fun.f(w, spread(cut))[..., None, :]) @ adjoint(V)
 
 
-def eig_slope(a: np.ndarray, t: np.ndarray, cut: np.ndarray, fun: Spectral) -> np.ndarray:
+def eig_slope(a: np.ndarray, t: np.ndarray, cut: np.ndarray, fun: Spectral) -> Array:
     w, V = np.linalg.eigh(a)
     D = fun.first(w[..., :, None], w[..., None, :], spread(spread(cut)))
     return V @ (D * (adjoint(V) @ t @ V)) @ adjoint(V)
 
 
-def eig_bend(a: np.ndarray, t: np.ndarray, u: np.ndarray, cut: np.ndarray, fun: Spectral) -> np.ndarray:
+def eig_bend(a: np.ndarray, t: np.ndarray, u: np.ndarray, cut: np.ndarray, fun: Spectral) -> Array:
     w, V = np.linalg.eigh(a)
     T, U = (adjoint(V) @ x @ V for x in (t, u))
     D = fun.second(
@@ -167,16 +167,16 @@ def batched(prim: Any) -> Any:
     return lambda args, marks, fun: prim()(*lead(args, marks), fun=fun)
 
 
-eig_value_p = Primitive(
+eig_value_p: Primitive = Primitive(
     "eigfun", eig_value, lambda y, args, tangents, fun: eig_slope_p(args[0], symmetric(tangents[0]), args[1], fun=fun),
     batch=batched(lambda: eig_value_p),
 )  # fmt: skip
-eig_slope_p = Primitive(
+eig_slope_p: Primitive = Primitive(
     "eigfun slope", eig_slope, eig_slope_jvp, shape=lambda a, t, cut, fun: shape_of(t),
     transpose={1: lambda ct, a, t, cut, fun: eig_slope_p(np.conj(a), ct, cut, fun=fun)},
     batch=batched(lambda: eig_slope_p),
 )  # fmt: skip
-eig_bend_p = Primitive(
+eig_bend_p: Primitive = Primitive(
     "eigfun bend", eig_bend, eig_bend_jvp, shape=lambda a, t, u, cut, fun: shape_of(t),
     transpose={
         1: lambda ct, a, t, u, cut, fun: eig_bend_p(np.conj(a), ct, np.swapaxes(u, -1, -2), cut, fun=fun),
@@ -189,12 +189,12 @@ eig_bend_p = Primitive(
 # --- of singular values ----------------------------------------------------------------------------------
 
 
-def svd_value(a: np.ndarray, cut: np.ndarray, fun: Spectral) -> np.ndarray:
+def svd_value(a: np.ndarray, cut: np.ndarray, fun: Spectral) -> Array:
     U, s, Vh = np.linalg.svd(a, full_matrices=False)
     return (U * fun.f(s, spread(cut))[..., None, :]) @ Vh
 
 
-def svd_slope(a: np.ndarray, t: np.ndarray, cut: np.ndarray, fun: Spectral) -> np.ndarray:
+def svd_slope(a: np.ndarray, t: np.ndarray, cut: np.ndarray, fun: Spectral) -> Array:
     U, s, Vh = np.linalg.svd(a, full_matrices=False)
     check_branches(fun, s, cut)
     K, KH = adjoint(U) @ t @ adjoint(Vh), Vh @ adjoint(t) @ U
@@ -238,11 +238,11 @@ def svd_slope_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], fun:
     return bend if along is None else along + bend
 
 
-svd_value_p = Primitive(
+svd_value_p: Primitive = Primitive(
     "svdfun", svd_value, lambda y, args, tangents, fun: svd_slope_p(args[0], tangents[0], args[1], fun=fun),
     batch=batched(lambda: svd_value_p),
 )  # fmt: skip
-svd_slope_p = Primitive(
+svd_slope_p: Primitive = Primitive(
     "svdfun slope", svd_slope, svd_slope_jvp, shape=lambda a, t, cut, fun: shape_of(t),
     transpose={1: lambda ct, a, t, cut, fun: svd_slope_p(np.conj(a), ct, cut, fun=fun)},
     batch=batched(lambda: svd_slope_p),
@@ -252,11 +252,11 @@ svd_slope_p = Primitive(
 # --- for users -------------------------------------------------------------------------------------------
 
 
-def no_cut(a: Array) -> np.ndarray:
+def no_cut(a: Array) -> Array:
     return np.zeros(shape_of(a)[:-2])
 
 
-def between_fun(a: np.ndarray, rank: int) -> np.ndarray:
+def between_fun(a: np.ndarray, rank: int) -> Array:
     """Return the middle between the last kept singular value and the first dropped one."""
     s = np.linalg.svd(a, compute_uv=False)
     if rank == 0:
@@ -270,7 +270,7 @@ def between_fun(a: np.ndarray, rank: int) -> np.ndarray:
     return (s[..., rank] + s[..., rank - 1]) / 2
 
 
-def rounding_fun(a: np.ndarray) -> np.ndarray:
+def rounding_fun(a: np.ndarray) -> Array:
     """Return what a singular value of size zero may be by rounding."""
     s = np.linalg.svd(a, compute_uv=False)
     return s.max(-1, initial=0) * np.finfo(s.dtype).eps * max(s.shape[-1], 8)
@@ -409,7 +409,7 @@ def nuclear_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Arr
     return np.sum(np.real(product), axis=(-2, -1))
 
 
-nuclear_p = Primitive(
+nuclear_p: Primitive = Primitive(
     "nuclear norm", lambda a: np.linalg.svd(a, compute_uv=False).sum(-1), nuclear_jvp,
     batch=lambda args, marks: nuclear_p(args[0]),
 )  # fmt: skip
