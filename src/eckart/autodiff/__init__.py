@@ -1,7 +1,7 @@
 """NumPy code differentiated forward and in reverse, to any order, and shown.
 
-The whole engine in the order in which to read it: `core` (tracers, levels, primitives), `tape` (reverse mode),
-`hooks` (how NumPy hands over), `rules` (the derivatives), `api` and `jacobians` (the transformations), `vmap`,
+In the order in which to read it: `core` (tracers, levels, primitives), `tape` (reverse mode), `hooks` (how
+NumPy hands over), `rules` (the derivatives), `api` and `jacobians` (the transformations), `vmap`,
 `checkpoint`; then `wengert`, `checks` and `identities`, which are built on these.
 """
 
@@ -19,7 +19,25 @@ from .vmap import vmap
 from .wengert import trace
 
 __all__ = [
-    "check_grad", "check_grads", "checkpoint", "eigfun", "grad", "hessian", "hvp", "identities", "jacobian", "jvp",
-    "linearize", "low_rank", "nuclear_norm", "polar", "soft_threshold", "stop_gradient", "svdfun", "trace",
-    "value_and_grad", "vjp", "vmap",
-]  # fmt: skip
+    "check_grad",
+    "check_grads",
+    "checkpoint",
+    "eigfun",
+    "grad",
+    "hessian",
+    "hvp",
+    "identities",
+    "jacobian",
+    "jvp",
+    "linearize",
+    "low_rank",
+    "nuclear_norm",
+    "polar",
+    "soft_threshold",
+    "stop_gradient",
+    "svdfun",
+    "trace",
+    "value_and_grad",
+    "vjp",
+    "vmap",
+]

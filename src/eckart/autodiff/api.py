@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .core import Array, Derive, Dual, Tracer, check_inexact, convert, dtype_of, shape_of, zeros
+from .core import Array, Derive, Dual, Row, Tracer, check_inexact, convert, dtype_of, shape_of, zeros
 from .errors import ArgumentError, TracerError, at_line
-from .tape import Row, Tape, pull, push
+from .tape import Tape, pull, push
 from .tree import flatten
 
 Function = Callable[..., Any]
@@ -38,7 +38,7 @@ def is_of(level: Derive, y: Any) -> bool:
 
 
 def run(f: Function, args: Sequence[Any]) -> tuple[list[Any], Function]:
-    """Call ``f`` and return the leaves of its result; show our own error where NumPy wrapped it in another."""
+    """Call ``f`` and return the leaves of its result; show our own error where NumPy wrapped it."""
     try:
         return flatten(f(*args))
     except ValueError as error:  # "setting an array element with a sequence"
@@ -104,8 +104,8 @@ class Linear:
 
     def transpose(self, cotangent: Any, free: bool = False) -> Any:
         """Return the cotangents of the inputs; ``free`` gives the memory back on the way, once."""
-        for row in self.leaves:
-            row.ct = None
+        for leaf in self.leaves:
+            leaf.ct = None
         for row, ct in zip(self.rows, matched(self.where, "cotangent", cotangent, self.values), strict=True):
             if row is not None:
                 row.give(ct)
@@ -235,9 +235,10 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool 
         ):
             found = [f"{dtype_of(y)} of shape {shape_of(y)}" for y in linear.values]
             raise ArgumentError(
-                "grad", f"the function must return one real number, and returned {', '.join(found) or None}{at_line()}",
+                "grad",
+                f"the function must return one real number, not {', '.join(found) or None}{at_line()}",
                 "Take np.sum or np.real of it, or call jacobian",
-            )  # fmt: skip
+            )
         kind = dtype_of(linear.values[0])
         seed = np.ones((), kind if kind.kind == "f" else float)
         gradient = linear.transpose(linear.rebuild_out([seed]), free=True)

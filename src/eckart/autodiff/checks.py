@@ -1,8 +1,8 @@
 """Checks of derivatives, the cheapest first, with failures that name the entry, the primitive and the line.
 
 1. The dot-product test <ct, J t> = <J' ct, t> compares the two modes to rounding and needs no step.
-2. The complex step Im f(x + i h t) / h compares with the function to rounding, where every primitive on the tape
-   is analytic (Squire & Trapp, SIAM Review 40, 1998). `abs`, `norm`, `eigh`, `svd`, `cholesky` and `qr` are not.
+2. The complex step Im f(x + i h t) / h compares with the function to rounding, where every primitive on the
+   tape is analytic (Squire & Trapp, SIAM Review 40, 1998); abs, norm, eigh, svd, cholesky and qr are not.
 3. Central differences of fourth order over several steps compare with the function to about 1e-9.
 4. The Hessian must be symmetric, and the same checks hold for the gradient as a function.
 """
@@ -115,9 +115,10 @@ def check_order(
         )
         if not abs(left - right) <= 1e-3 * tol * size:
             raise CheckError(
-                "check_grads", f"{name}: forward and reverse disagree, <ct, J t> = {left:.9g} and <J' ct, t> = "
+                "check_grads",
+                f"{name}: forward and reverse disagree, <ct, J t> = {left:.9g} and <J' ct, t> = "
                 f"{right:.9g}{culprit(f, xs, tol)}",
-            )  # fmt: skip
+            )
     truth = stepped(f, xs, ts)
     if dot is not None:
         compare(f"{name}: the derivative along a random direction, forward,", dot, truth, tol, f, xs)
@@ -156,7 +157,7 @@ def pair(a: Array, b: Array) -> float:
 
 
 def stepped(f: Callable[..., Any], xs: list[Any], ts: list[Any]) -> Difference:
-    """Return the derivative along ``ts`` without rules: by the complex step where it holds, or differences."""
+    """Return the derivative along ``ts`` without rules: by the complex step if it holds, or differences."""
     real = all(dtype_of(x) == np.float64 for x in xs)
     if real:
         level, _ = record(f, xs)
@@ -201,9 +202,10 @@ def compare(
     at = np.unravel_index(int(np.argmax(np.where(np.isnan(error), np.inf, error))), error.shape)
     entry = tuple(int(i) for i in at)
     raise CheckError(
-        "check_grads", f"{what} is {got[at]:.9g} in entry {entry}, and differences with step {truth.step:.1g} say "
+        "check_grads",
+        f"{what} is {got[at]:.9g} in entry {entry}, and differences with step {truth.step:.1g} say "
         f"{truth.value[at]:.9g}{culprit(f, xs, tol)}",
-    )  # fmt: skip
+    )
 
 
 def culprit(f: Callable[..., Any], xs: list[Any], tol: float) -> str:
@@ -281,7 +283,8 @@ def check_grad(f: Callable[..., Any], my_gradient: Callable[..., Any], x: Array,
     if not np.all(error <= tol):
         at = np.unravel_index(int(np.argmax(np.where(np.isnan(error), np.inf, error))), x.shape)
         raise CheckError(
-            "check_grad", f"entry {tuple(int(i) for i in at)} of your gradient is {mine[at]:.9g}, and differences with "
+            "check_grad",
+            f"entry {tuple(int(i) for i in at)} of your gradient is {mine[at]:.9g}, and differences with "
             f"step {steps[at]:.1g} say {truth[at]:.9g}",
-        )  # fmt: skip
+        )
     return float(error.max(initial=0))

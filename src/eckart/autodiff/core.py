@@ -36,7 +36,9 @@ class Tracer:
     """Base of everything that stands for an array; operators and methods are added by `numpy_hooks`."""
 
     __slots__ = ("level",)
-    level: Level
+    level: Any
+    shape: Any
+    dtype: Any
 
     def __init_subclass__(cls) -> None:
         TRACERS.add(cls)
@@ -373,7 +375,7 @@ def unary(prim: Elementwise) -> Callable[..., Any]:
         y = fun(value)
         c = partial(y, value)
         if type(t) is Row:
-            tape = t.level
+            tape: Any = t.level
             try:
                 row = Row(tape, SCALE, (t,), (c,), None, y.shape, y.dtype)
             except AttributeError:  # a Python float
@@ -418,7 +420,7 @@ def binary(prim: Elementwise) -> Callable[..., Any]:
         else:
             return bind(prim, (a, b), {})
         if type(t) is Row:
-            tape = t.level
+            tape: Any = t.level
             try:
                 row = Row(tape, SCALE, parents, coefs, None, y.shape, y.dtype)
             except AttributeError:

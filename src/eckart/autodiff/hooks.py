@@ -18,8 +18,10 @@ from .errors import MissingRuleError, TracerError, at_line, user_line
 
 UFUNCS: dict[Any, Callable[..., Any]] = {}
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}
-REDUCTIONS = {"reduce": {np.add: np.sum, np.multiply: np.prod, np.maximum: np.max, np.minimum: np.min},
-              "accumulate": {np.add: np.cumsum, np.multiply: np.cumprod}}  # fmt: skip
+REDUCTIONS: dict[str, dict[Any, Any]] = {
+    "reduce": {np.add: np.sum, np.multiply: np.prod, np.maximum: np.max, np.minimum: np.min},
+    "accumulate": {np.add: np.cumsum, np.multiply: np.cumprod},
+}
 NEAREST = {  # what to write instead of a function without a rule
     "linalg.eigvals": "np.linalg.eig(A)[0]", "nansum": "np.sum(np.where(np.isnan(x), 0, x))",
     "percentile": "np.sort and an index", "quantile": "np.sort and an index", "apply_along_axis": "vmap",

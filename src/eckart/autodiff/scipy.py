@@ -17,9 +17,18 @@ from .rules.matfun import cosm, expm, logm, sinm, sqrtm
 from .rules.reduce import stop_gradient
 
 __all__ = [
-    "cosm", "eigh", "expm", "log_softmax", "logm", "logsumexp", "sinm", "softmax", "solve_triangular", "sqrtm",
+    "cosm",
+    "eigh",
+    "expm",
+    "log_softmax",
+    "logm",
+    "logsumexp",
+    "sinm",
+    "softmax",
+    "solve_triangular",
+    "sqrtm",
     "svd",
-]  # fmt: skip
+]
 
 
 def triangular_jvp(x: Array, args: Any, tangents: Any, lower: bool, unit: bool) -> Array:

@@ -32,11 +32,22 @@ def number(x: Any) -> str:
 
 def cells(tape: Wengert) -> list[tuple[str, ...]]:
     """Return the rows of the table; the column of source lines only if there are any."""
-    rows = [COLUMNS]
+    rows: list[tuple[str, ...]] = [COLUMNS]
     for i, line in enumerate(tape.lines):
         args = " ".join("const" if a is None else f"v{a + 1}" for a in line.args)
-        rows.append((f"v{i + 1}", line.op, args, str(line.shape).replace(" ", ""), number(line.primal), number(line.tangent),
-                     number(line.adjoint), str(line.flops), str(line.bytes), line.where))  # fmt: skip
+        shape, three = str(line.shape).replace(" ", ""), (line.primal, line.tangent, line.adjoint)
+        rows.append(
+            (
+                f"v{i + 1}",
+                line.op,
+                args,
+                shape,
+                *map(number, three),
+                str(line.flops),
+                str(line.bytes),
+                line.where,
+            )
+        )
     if all(row[-1].startswith("<") or not row[-1] for row in rows[1:]):
         rows = [row[:-1] for row in rows]
     return rows

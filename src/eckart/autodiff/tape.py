@@ -19,18 +19,17 @@ from .core import (
     Array,
     Elementwise,
     Level,
-    MissingRuleError,
     Primitive,
     Row,
     Tracer,
-    at_line,
     convert,
     dtype_of,
     fit,
     scaled_sum,
     shape_of,
     unbroadcast,
-)  # fmt: skip
+)
+from .errors import MissingRuleError, at_line  # fmt: skip
 
 
 class Tape(Level):

@@ -123,11 +123,17 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Callable
                 "Give them one length, or in_axes=None",
             )
         level = Batching(sizes.pop())
+
+        def batch(x: Array, axis: int | None) -> Array:
+            if axis is None:
+                return x
+            whole: Any = x if isinstance(x, Tracer) else np.asarray(x)
+            return Batch(level, np.moveaxis(whole, axis, 0))
+
         inner = [
-            rebuild([x if axis is None else Batch(level, np.moveaxis(np.asarray(x) if not isinstance(x, Tracer) else x,
-                                                                     axis, 0)) for x in leaves])
+            rebuild([batch(x, axis) for x in leaves])
             for (leaves, rebuild), axis in zip(trees, axes, strict=True)
-        ]  # fmt: skip
+        ]
         outs, rebuild = flatten(f(*inner))
         return rebuild([np.moveaxis(unbatch(level, y), 0, out_axes) for y in outs])
 

@@ -1,7 +1,7 @@
 """`trace`: a computation as a Wengert list, with its tangents, adjoints, costs and source lines, as data.
 
 (R. E. Wengert, Communications of the ACM 7, 1964.) The list is recorded by one more level of tracers. The
-derivatives of its lines come from the same rule book, one line at a time; what the derivatives cost is found by
+derivatives of its lines come from the same rule book, one line at a time; what they cost is found by
 tracing `jvp` and `vjp` of the function themselves, which are NumPy programs too.
 """
 
@@ -70,7 +70,7 @@ class Call:
     outs: list[int]
 
     def live(self) -> tuple[list[int], list[Any], Callable[..., Any]]:
-        """Return the lines it can be differentiated in, their values, and the call as a function of them alone."""
+        """Return the lines it can be differentiated in, their values, and the call as their function."""
         at = [i for i, a in enumerate(self.args) if a is not None and dtype_of(self.values[i]).kind in "fc"]
 
         def alone(*some: Any) -> Any:

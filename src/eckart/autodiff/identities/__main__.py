@@ -14,7 +14,8 @@ def main() -> int:
     for r in rows:
         condition = f"   ({r.identity.conditions})" if r.identity.conditions else ""
         out.append(
-            f"{r.identity.number:2}  {r.identity.name:34} {r.autodiff:9.1e} {r.differences:11.1e}  {r.identity.latex}{condition}"
+            f"{r.identity.number:2}  {r.identity.name:34} {r.autodiff:9.1e} {r.differences:11.1e}  "
+            f"{r.identity.latex}{condition}"
         )
     worst = max(max(r.autodiff, r.differences) for r in rows)
     out.append(f"{len(rows)} identities, worst relative error {worst:.1e}, bound {BOUND:.0e}")

@@ -123,8 +123,23 @@ greater, less = enter(np.greater), enter(np.less)
 greater_equal, less_equal = enter(np.greater_equal), enter(np.less_equal)
 equal, not_equal = enter(np.equal), enter(np.not_equal)
 floor_divide = enter(np.floor_divide)
-for ufunc in (np.sign, np.floor, np.ceil, np.rint, np.trunc, np.isfinite, np.isnan, np.isinf, np.signbit,
-              np.logical_and, np.logical_or, np.logical_not, np.logical_xor, np.heaviside, np.spacing):  # fmt: skip
+for ufunc in (
+    np.sign,
+    np.floor,
+    np.ceil,
+    np.rint,
+    np.trunc,
+    np.isfinite,
+    np.isnan,
+    np.isinf,
+    np.signbit,
+    np.logical_and,
+    np.logical_or,
+    np.logical_not,
+    np.logical_xor,
+    np.heaviside,
+    np.spacing,
+):
     enter(ufunc)
 
 # --- scipy.special: its ufuncs reach us by the same protocol ------------------------------------------

@@ -59,16 +59,18 @@ def qr(a: Array, mode: str = "reduced") -> Any:
     m, n = shape_of(a)[-2:]
     if mode not in ("reduced", "r", "complete") or (mode == "complete" and m > n):
         raise MissingRuleError(
-            "np.linalg.qr", f"mode={mode!r} of a matrix {m} x {n} has no derivative{at_line()}: the extra columns of "
-            "Q are any basis", 'Use mode="reduced"',
-        )  # fmt: skip
+            "np.linalg.qr",
+            f"mode={mode!r} of a matrix {m} x {n} has no derivative{at_line()}: the extra columns of "
+            "Q are any basis",
+            'Use mode="reduced"',
+        )
     Q, R = qr_p(a[..., : min(m, n)])
     if n > m:
         R = np.concatenate([R, adjoint(Q) @ a[..., m:]], axis=-1)
     return R if mode == "r" else QRResult(Q, R)
 
 
-# --- dividing by gaps ------------------------------------------------------------------------------------------
+# --- dividing by gaps -------------------------------------------------------------------------------
 
 
 def tied_fun(s: np.ndarray, near: float | None) -> Array:
@@ -126,9 +128,13 @@ def turned_back(ct: Array, X: Any, W: Array, s: Array, ties: str) -> Array:
 
 
 turned_p: Primitive = Primitive(  # W (X / gaps): how vectors W turn, for a Hermitian X
-    "eigenvectors", turned, turned_jvp, transpose={0: turned_back},
-    shape=lambda X, W, s, ties: product_shape(W, X), batch=lambda args, batched, ties: turned_batch(args, batched, ties),
-)  # fmt: skip
+    "eigenvectors",
+    turned,
+    turned_jvp,
+    transpose={0: turned_back},
+    shape=lambda X, W, s, ties: product_shape(W, X),
+    batch=lambda args, batched, ties: turned_batch(args, batched, ties),
+)
 
 
 def turned_batch(args: Sequence[Array], batched: Sequence[bool], ties: str) -> Array:
@@ -147,16 +153,19 @@ def check_basis(ct: np.ndarray, C: np.ndarray, s: Array, ties: str) -> None:
         if not (pairs & (used[..., :, None] | used[..., None, :])).any():
             return
         raise TieError(
-            "np.linalg.svd or eigh", f"{describe(s, pairs)}, and the function uses their vectors, which have no "
-            f"derivative{at_line()}", "If the function is the same for every basis (a projection, a polar factor, "
-            'a norm), call low_rank, polar, svdfun or eigfun, or svd(A, ties="jitter") of eckart.autodiff.scipy',
-        )  # fmt: skip
+            "np.linalg.svd or eigh",
+            f"{describe(s, pairs)}, and the function uses their vectors, which have no derivative{at_line()}",
+            "If the function is the same for every basis (a projection, a polar factor, "
+            'a norm), call low_rank, polar, svdfun, eigfun, or eckart.autodiff.scipy.svd(A, ties="jitter")',
+        )
     residue = np.abs(C - C.conj().swapaxes(-1, -2)) * pairs
     if residue.max() > 1e-3 * np.abs(ct).max(initial=0):
         raise TieError(
-            "np.linalg.svd or eigh", f"the function depends on the choice of basis where {describe(s, pairs)}; its "
-            f"derivative does not exist{at_line()}", "Use functions of the space, not of single vectors",
-        )  # fmt: skip
+            "np.linalg.svd or eigh",
+            f"the function depends on the choice of basis where {describe(s, pairs)}; its "
+            f"derivative does not exist{at_line()}",
+            "Use functions of the space, not of single vectors",
+        )
 
 
 def describe(s: Array, pairs: np.ndarray) -> str:
@@ -186,9 +195,10 @@ def over_back(ct: Array, X: Any, s: Array) -> Array:
     null = concrete(vanishing(s))
     if (null[..., None, :] & (concrete(ct) != 0)).any():
         raise TieError(
-            "np.linalg.svd", f"a singular value is 0, and the function uses its vector, which has no derivative"
-            f"{at_line()}", "Use the leading vectors only, or low_rank, polar, pinv",
-        )  # fmt: skip
+            "np.linalg.svd",
+            f"a singular value is 0, and the function uses its vector, which has no derivative{at_line()}",
+            "Use the leading vectors only, or low_rank, polar, pinv",
+        )
     return ct * np.expand_dims(reciprocal(s, vanishing(s)), -2)
 
 
@@ -209,17 +219,23 @@ def values_back(ct: Array, x: Any, s: Array, ties: str) -> Array:
     uneven = np.abs(c[..., :, None] - c[..., None, :]) > 1e-6 * np.abs(c).max(initial=0)
     if ties == "error" and pairs.any() and (pairs & uneven).any():
         raise TieError(
-            "np.linalg.svdvals or eigvalsh", f"{describe(s, pairs)}, and the function treats them differently: no "
-            f"derivative{at_line()}", "Use a symmetric function of them, such as their sum",
-        )  # fmt: skip
+            "np.linalg.svdvals or eigvalsh",
+            f"{describe(s, pairs)}, and the function treats them differently: no derivative{at_line()}",
+            "Use a symmetric function of them, such as their sum",
+        )
     return ct
 
 
 values_p: Primitive = Primitive(
-    "singular values", lambda x, s, ties: x, transpose={0: values_back}, shape=lambda x, s, ties: shape_of(x),
-    jvp=lambda y, args, tangents, ties: values_p(tangents[0], args[1], ties=ties) if tangents[0] is not None else None,
+    "singular values",
+    lambda x, s, ties: x,
+    transpose={0: values_back},
+    shape=lambda x, s, ties: shape_of(x),
+    jvp=lambda y, args, tangents, ties: (
+        values_p(tangents[0], args[1], ties=ties) if tangents[0] is not None else None
+    ),
     batch=lambda args, batched, ties: values_p(*same_rank(args, batched), ties=ties),
-)  # fmt: skip
+)
 
 
 def same_rank(args: Sequence[Array], batched: Sequence[bool]) -> list[Array]:

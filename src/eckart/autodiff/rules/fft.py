@@ -18,11 +18,14 @@ def transform(x: np.ndarray, axis: int, inverse: bool, norm: Any) -> Array:
 
 
 fft_p: Primitive = Primitive(  # the DFT matrix is symmetric
-    "fft.fft", transform,
+    "fft.fft",
+    transform,
     transpose={0: lambda ct, x, axis, inverse, norm: fft_p(ct, axis=axis, inverse=inverse, norm=norm)},
     shape=lambda x, axis, inverse, norm: shape_of(x),
-    batch=lambda args, batched, axis, inverse, norm: fft_p(args[0], axis=axis + 1, inverse=inverse, norm=norm),
-)  # fmt: skip
+    batch=lambda args, batched, axis, inverse, norm: fft_p(
+        args[0], axis=axis + 1, inverse=inverse, norm=norm
+    ),
+)
 
 
 def fitted(x: Array, n: int | None, axis: int) -> Array:

@@ -156,9 +156,13 @@ def cofactor_slope_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any])
 
 
 slope_p: Primitive = Primitive(  # as a function of t it is its own transpose but for the order of the bases
-    "cofactor slope", cofactor_slope, cofactor_slope_jvp,
-    transpose={1: lambda ct, a, t: slope_p(a, ct)}, shape=lambda a, t: shape_of(t), batch=stacked(lambda: slope_p),
-)  # fmt: skip
+    "cofactor slope",
+    cofactor_slope,
+    cofactor_slope_jvp,
+    transpose={1: lambda ct, a, t: slope_p(a, ct)},
+    shape=lambda a, t: shape_of(t),
+    batch=stacked(lambda: slope_p),
+)
 
 
 def cofactor_jvp(C: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Array:

@@ -51,9 +51,13 @@ def slope_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], fun: Cal
 
 
 slope_p: Primitive = Primitive(
-    "matrix function slope", slope, slope_jvp, transpose={1: lambda ct, a, t, fun: slope_p(swap(a), ct, fun=fun)},
-    shape=lambda a, t, fun: shape_of(t), batch=stacked(lambda: slope_p),
-)  # fmt: skip
+    "matrix function slope",
+    slope,
+    slope_jvp,
+    transpose={1: lambda ct, a, t, fun: slope_p(swap(a), ct, fun=fun)},
+    shape=lambda a, t, fun: shape_of(t),
+    batch=stacked(lambda: slope_p),
+)
 
 
 def matrix_function(name: str, fun: Callable[..., Any]) -> Primitive:

@@ -1,4 +1,4 @@
-"""Sums of products: matmul and einsum are the primitives, linear in each argument; the rest is made of them."""
+"""Sums of products: matmul and einsum are primitives, linear in each argument; the rest is made of them."""
 
 from __future__ import annotations
 

@@ -311,8 +311,11 @@ def getitem(x: Array, index: Any) -> Array:
         if isinstance(part, np.ndarray) and part.dtype == bool:
             parts.extend(np.nonzero(part))  # a mask of k axes is k arrays of integers
         elif isinstance(part, Tracer) and part.dtype.kind not in "iu":
-            raise ArgumentError("getitem", f"an array of dtype {part.dtype} that is traced cannot be an index{at_line()}",
-                                "Use np.where, or np.argsort, which returns integers")  # fmt: skip
+            raise ArgumentError(
+                "getitem",
+                f"an array of dtype {part.dtype} that is traced cannot be an index{at_line()}",
+                "Use np.where, or np.argsort, which returns integers",
+            )
         else:
             parts.append(part)
     if any(p is Ellipsis for p in parts):
@@ -339,10 +342,13 @@ gather_p: Primitive = Primitive(
     shape=lambda x, *at, index: np.empty(shape_of(x), bool)[filled(index, [concrete(a) for a in at])].shape,
 )  # fmt: skip
 spill_p: Primitive = Primitive(
-    "spill", lambda g, *at, shape, index: scatter(g, shape, tuple(np.asarray(p) if isinstance(p, np.generic) else p for p in filled(index, at))),
+    "spill",
+    lambda g, *at, shape, index: scatter(
+        g, shape, tuple(np.asarray(p) if isinstance(p, np.generic) else p for p in filled(index, at))
+    ),
     transpose={0: lambda ct, g, *at, shape, index: gather_p(ct, *at, index=index)},
     shape=lambda g, *at, shape, index: shape,
-)  # fmt: skip
+)
 
 
 @implements(np.take)
@@ -405,7 +411,7 @@ along_p.batch, spread_p.batch = along_batch(along_p), along_batch(spread_p)
 def concatenate(
     arrays: Sequence[Array], axis: int | None = 0, dtype: Any = None, casting: Any = None
 ) -> Array:
-    parts = [a if isinstance(a, Tracer) else np.asarray(a) for a in arrays]
+    parts: list[Any] = [a if isinstance(a, Tracer) else np.asarray(a) for a in arrays]
     if axis is None:
         parts, axis = [np.ravel(a) for a in parts], 0
     return concatenate_p(*parts, axis=normalize_axis_index(axis, ndim_of(parts[0])))
@@ -413,7 +419,7 @@ def concatenate(
 
 @implements(np.stack)
 def stack(arrays: Sequence[Array], axis: int = 0, dtype: Any = None, casting: Any = None) -> Array:
-    parts = [a if isinstance(a, Tracer) else np.asarray(a) for a in arrays]
+    parts: list[Any] = [a if isinstance(a, Tracer) else np.asarray(a) for a in arrays]
     return concatenate([np.expand_dims(a, axis) for a in parts], axis)
 
 
@@ -513,11 +519,11 @@ def tile(x: Array, reps: Any) -> Array:
 def pad(x: Array, pad_width: Any, mode: str = "constant", constant_values: Any = 0) -> Array:
     width = np.broadcast_to(pad_width, (ndim_of(x), 2))
     if mode != "constant" or np.any(constant_values):
-        where = np.pad(np.arange(x.size).reshape(shape_of(x)), width, mode=mode)  # type: ignore[call-overload]
+        places = np.pad(np.arange(x.size).reshape(shape_of(x)), width, mode=mode)  # type: ignore[call-overload]
         if mode == "constant":
-            inside = np.pad(np.ones(shape_of(x), bool), width)
-            return np.where(inside, pad(x, pad_width), constant_values)
-        return getitem(np.ravel(x), where)
+            kept = np.pad(np.ones(shape_of(x), bool), width)
+            return np.where(kept, pad(x, pad_width), constant_values)
+        return getitem(np.ravel(x), places)
     shape = tuple(int(n + a + b) for n, (a, b) in zip(shape_of(x), width, strict=True))
     inside = tuple(slice(int(a), int(a) + n) for n, (a, _) in zip(shape_of(x), width, strict=True))
     return scatter_p(x, shape=shape, index=inside)
@@ -528,7 +534,7 @@ def where(condition: Array, a: Any = None, b: Any = None) -> Any:
     if a is None:
         return np.nonzero(condition)
     if isinstance(condition, Tracer) and condition.dtype.kind in "fc":
-        condition = condition != 0
+        condition = np.not_equal(condition, 0)
     return where_p(condition, a, b)
 
 

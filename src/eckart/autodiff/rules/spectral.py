@@ -1,9 +1,9 @@
 """Functions of the spectrum as primitives, exact where eigenvalues or singular values are equal.
 
-For A = V diag(w) V^H and F = V diag(f(w)) V^H the derivative along T is V (D * V^H T V) V^H with the divided
+For A = V diag(w) V^H and F = V diag(f(w)) V^H the derivative along T is V (D * V^H T V) V^H with divided
 differences D_ij = f[w_i, w_j], which is f' where w_i = w_j (Daleckii & Krein, 1965); the second derivative
-has f[w_i, w_k, w_j] in the same place. For singular values, U diag(f(s)) V^H with f odd is the off-diagonal block
-of the same function of [[0, A], [A^H, 0]] (Noferini, SIAM J. Matrix Anal. 38, 2017): the symmetric part of
+has f[w_i, w_k, w_j] in the same place. For singular values, U diag(f(s)) V^H with f odd is the off-diagonal
+block of the same function of [[0, A], [A^H, 0]] (Noferini, SIAM J. Matrix Anal. 38, 2017): the symmetric part of
 U^H T V is multiplied by f[s_i, s_j], the skew part by f[s_i, -s_j], the rest of T by f[s_i, 0].
 
 No tangent of a single eigenvector is ever formed, which is what fails at ties in the usual rules.
@@ -168,9 +168,11 @@ def batched(prim: Any) -> Any:
 
 
 eig_value_p: Primitive = Primitive(
-    "eigfun", eig_value, lambda y, args, tangents, fun: eig_slope_p(args[0], symmetric(tangents[0]), args[1], fun=fun),
+    "eigfun",
+    eig_value,
+    lambda y, args, tangents, fun: eig_slope_p(args[0], symmetric(tangents[0]), args[1], fun=fun),
     batch=batched(lambda: eig_value_p),
-)  # fmt: skip
+)
 eig_slope_p: Primitive = Primitive(
     "eigfun slope", eig_slope, eig_slope_jvp, shape=lambda a, t, cut, fun: shape_of(t),
     transpose={1: lambda ct, a, t, cut, fun: eig_slope_p(np.conj(a), ct, cut, fun=fun)},
