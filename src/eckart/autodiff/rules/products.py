@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..core import Array, Each, Primitive, Tracer, bind, shape_of
+from ..core import Array, Dual, Each, Primitive, Tracer, bind, shape_of
 from ..errors import ArgumentError, at_line
 from ..hooks import UFUNCS, implements
 from .shape import diagonal, getitem, ndim_of
@@ -84,9 +84,24 @@ matmul_p: Primitive = Primitive(
 
 
 def matmul(a: Array, b: Array) -> Array:
-    if not hasattr(a, "shape") or not hasattr(b, "shape"):
-        a, b = (x if hasattr(x, "shape") else np.asarray(x) for x in (a, b))
-    return bind(matmul_p, (a, b), {})
+    A, B = type(a), type(b)
+    if A is Dual and (
+        B is np.ndarray or (B is Dual and a.level is b.level)
+    ):  # the short way of most products
+        level, b_value, t = a.level, b.value if B is Dual else b, a.tangent
+        u = b.tangent if B is Dual else None
+    elif B is Dual and A is np.ndarray:
+        level, b_value, t, u = b.level, b.value, None, b.tangent
+    else:
+        if not hasattr(a, "shape") or not hasattr(b, "shape"):
+            a, b = (x if hasattr(x, "shape") else np.asarray(x) for x in (a, b))
+        return bind(matmul_p, (a, b), {})
+    a_value = a.value if A is Dual else a
+    if level.tape is None or type(a_value) is not np.ndarray or type(b_value) is not np.ndarray:
+        return bind(matmul_p, (a, b), {})
+    y = matmul_fun(a_value, b_value)
+    known = (a_value if u is not None else t, b_value if t is not None else u)
+    return Dual(level, y, level.tape.add(matmul_p, (t, u), known, {}, y.shape, y.dtype))
 
 
 UFUNCS[np.matmul] = matmul

@@ -534,7 +534,7 @@ def where(condition: Array, a: Any = None, b: Any = None) -> Any:
     if a is None:
         return np.nonzero(condition)
     if isinstance(condition, Tracer) and condition.dtype.kind in "fc":
-        condition = np.not_equal(condition, 0)
+        condition = np.not_equal(condition, np.zeros(()))  # type: ignore[call-overload]
     return where_p(condition, a, b)
 
 
