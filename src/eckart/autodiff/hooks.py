@@ -48,7 +48,7 @@ def full_name(function: Any) -> str:
 
 
 def array_ufunc(self: Tracer, ufunc: Any, method: str, *args: Any, **options: Any) -> Any:
-    if method == "__call__" and not options:
+    if not options and method == "__call__":
         op = UFUNCS.get(ufunc)
         if op is not None:
             return op(*args)

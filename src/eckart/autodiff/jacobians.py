@@ -41,7 +41,7 @@ def jacobian(f: Callable[..., Any], argnums: int = 0, mode: str = "auto") -> Cal
         The argument to differentiate in.
     mode : {"auto", "fwd", "rev"}
         Forward costs n derivatives and reverse m, for n inputs and m outputs; both are done in one
-        vectorised pass. "auto" records ``f`` once and takes forward if n <= m.
+        vectorised pass. "auto" calls ``f`` once to see m, and takes forward if n <= m.
 
     Returns
     -------
@@ -65,14 +65,15 @@ def jacobian(f: Callable[..., Any], argnums: int = 0, mode: str = "auto") -> Cal
     def matrix(*args: Any, **options: Any) -> Any:
         inner, (x,) = select(f, args, options, argnums)
         single("jacobian", x)
-        if mode == "fwd":
+        way = mode
+        if mode == "auto":
+            n, m = (int(np.prod(shape_of(a), dtype=int)) for a in (x, single("jacobian", inner(x))))
+            way = "fwd" if n <= m else "rev"
+        if way == "fwd":
             columns = vmap(lambda t: jvp(inner, (x,), (t,))[1])(basis(x))  # (n, *out)
             return by_columns(columns, x)
         linear = Linear(inner, (x,), "jacobian")
         y = single("jacobian", linear.value)
-        n, m = (int(np.prod(shape_of(a), dtype=int)) for a in (x, y))
-        if mode == "auto" and n <= m:
-            return by_columns(vmap(linear.apply)(basis(x)), x)
         rows = vmap(lambda ct: linear.transpose(ct)[0])(basis(y))  # (m, *in)
         return np.reshape(rows, (*shape_of(y), *shape_of(x)))
 

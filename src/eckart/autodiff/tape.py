@@ -137,7 +137,13 @@ def pull(rows: list[Row], free: bool) -> None:
                         g = unbroadcast(g, p.shape)
                     if g.dtype is not p.dtype and g.dtype != p.dtype:
                         g = convert(g, p.dtype)
-                    p.ct = g if p.ct is None else p.ct + g
+                    if p.ct is None:
+                        p.ct = g
+                    elif c is not None and type(g) is type(p.ct) is np.ndarray:
+                        g += p.ct  # nobody else has seen this product
+                        p.ct = g
+                    else:
+                        p.ct = p.ct + g
             else:
                 row.op.pull(row, ct)
     except BaseException:

@@ -64,6 +64,13 @@ def power_exponent(y: Array, x: Array, n: Array) -> Array:
 power = enter(np.power, power_base, power_exponent, fun=operator.pow)
 UFUNCS[np.float_power] = power
 
+
+def one_less_square(y: Array) -> Array:
+    """Return 1 - y^2, with one new array and not two."""
+    square = y * y
+    return np.subtract(1, square, out=square) if type(square) is np.ndarray else 1 - square
+
+
 # --- one argument -----------------------------------------------------------------------------------
 
 enter(np.sin, lambda y, x: np.cos(x))
@@ -74,7 +81,7 @@ enter(np.arccos, lambda y, x: -1 / np.sqrt(1 - x * x))
 enter(np.arctan, lambda y, x: 1 / (1 + x * x))
 enter(np.sinh, lambda y, x: np.cosh(x))
 enter(np.cosh, lambda y, x: np.sinh(x))
-enter(np.tanh, lambda y, x: 1 - y * y)
+enter(np.tanh, lambda y, x: one_less_square(y))
 enter(np.arcsinh, lambda y, x: 1 / np.sqrt(x * x + 1))
 enter(np.arccosh, lambda y, x: 1 / np.sqrt(x * x - 1))
 enter(np.arctanh, lambda y, x: 1 / (1 - x * x))

@@ -24,7 +24,7 @@ def matmul_left(ct: Array, a: Any, b: Array) -> Array:
     if len(b.shape) == 1:
         return np.expand_dims(ct, -1) * b if len(a.shape) > 1 else ct * b
     if len(a.shape) == 1:
-        return (b @ np.expand_dims(ct, -1))[..., 0]
+        return b @ ct if len(b.shape) == 2 else (b @ np.expand_dims(ct, -1))[..., 0]
     return ct @ b.swapaxes(-1, -2)
 
 
@@ -34,7 +34,7 @@ def matmul_right(ct: Array, a: Array, b: Any) -> Array:
     if m == 1:
         return ct * a if n == 1 else np.expand_dims(a, -1) * np.expand_dims(ct, -2)
     if n == 1:
-        return (swap(a) @ np.expand_dims(ct, -1))[..., 0]
+        return ct @ a if m == 2 else (swap(a) @ np.expand_dims(ct, -1))[..., 0]
     if m > 2 and n == 2:
         return np.reshape(a, (-1, shape_of(a)[-1])).T @ np.reshape(ct, (-1, shape_of(ct)[-1]))
     return a.swapaxes(-1, -2) @ ct
