@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import bench_autodiff
 import bench_extract
 import bench_svd
 import machine
@@ -27,7 +28,7 @@ def main() -> None:
     """Run what was asked for, print the tables and write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
-    parser.add_argument("--only", choices=("svd", "extract"))
+    parser.add_argument("--only", choices=("svd", "extract", "autodiff"))
     parser.add_argument(
         "--mergekit",
         type=Path,
@@ -42,13 +43,16 @@ def main() -> None:
     load = machine.load()
     torch.set_num_threads(args.threads)
     sections: list[Section] = []
-    if args.only != "extract":
+    if args.only in (None, "svd"):
         with threadpool_limits(args.threads):
             tables = bench_svd.measure(1024 if args.quick else 4096, say=say)
         sections.append(("Matrices, in one process", tables))
-    if args.only != "svd":
+    if args.only in (None, "extract"):
         tables = bench_extract.run(args.mergekit, args.threads, quick=args.quick, say=say)
         sections.append(("Checkpoints, whole processes", tables))
+    if args.only in (None, "autodiff"):
+        tables = bench_autodiff.run(args.threads, quick=args.quick, say=say)
+        sections.append(("Derivatives, in one process on one thread", tables))
 
     about = {"load before the run": load, **machine.describe(args.threads, args.mergekit)}
     text = page(sections, about, quick=args.quick)
