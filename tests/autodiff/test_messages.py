@@ -148,9 +148,10 @@ def test_one_vector_of_a_tie_has_no_derivative():
     ):
         with pytest.raises(TieError, match=r"values . and . are equal"):
             grad(f)(TIED)
-        assert np.isnan(
-            jvp(f, (TIED,), (G,))[1]
-        )  # forward mode cannot know what is used: never a wrong number
+        with pytest.raises(TieError, match=r"values . and . are equal"):
+            jvp(f, (TIED,), (G,))
+        with pytest.raises(TieError, match=r"values . and . are equal"):
+            jacobian(lambda a, f=f: a * f(a), mode="fwd")(TIED)
 
 
 def test_the_largest_of_equal_values_has_no_derivative():
@@ -158,6 +159,24 @@ def test_the_largest_of_equal_values_has_no_derivative():
         grad(lambda a: np.linalg.norm(a, 2))(TIED)
     with pytest.raises(TieError, match="treats them differently"):
         grad(lambda a: np.linalg.eigvalsh(a)[1])(TIED)
+    for f in (np.linalg.svdvals, np.linalg.eigvalsh):
+        with pytest.raises(TieError, match=r"values . and . are equal"):
+            jvp(lambda a, f=f: f(a)[1], (TIED,), (G,))
+
+
+def test_forward_mode_goes_along_a_tangent_that_keeps_the_vectors_of_a_tie_apart():
+    t = np.diag([3.0, -1.0, 5.0])
+    for f in (np.linalg.svdvals, np.linalg.eigvalsh):
+        np.testing.assert_allclose(np.sort(jvp(f, (TIED,), (t,))[1]), [-1.0, 3.0, 5.0])
+    assert np.isfinite(jvp(lambda a: np.linalg.svd(a)[0], (TIED,), (t,))[1]).all()
+
+
+def test_forward_mode_refuses_the_vector_of_a_singular_value_0_and_not_the_others():
+    A = np.diag([3.0, 2.0, 0.0])[:, :2] @ np.diag([1.0, 0.0])  # 3 x 2, values 3 and 0
+    with pytest.raises(TieError, match="a singular value is 0"):
+        jvp(lambda a: np.linalg.svd(a)[0][:, 1], (A,), (G[:, :2],))
+    t = jvp(lambda a: np.linalg.svd(a)[0][:, 0], (A,), (G[:, :2],))[1]
+    np.testing.assert_allclose(t, [0, G[1, 0] / 3, G[2, 0] / 3], atol=1e-12)
 
 
 def test_what_is_apart_from_the_tie_is_differentiated():

@@ -8,7 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from .core import Array, Derive, Dual, Row, Tracer, check_inexact, convert, dtype_of, shape_of, zeros
+from .core import (
+    Array,
+    Derive,
+    Dual,
+    Row,
+    Tracer,
+    check_inexact,
+    concrete,
+    convert,
+    dtype_of,
+    shape_of,
+    zeros,
+)  # fmt: skip
 from .errors import ArgumentError, TracerError, at_line
 from .tape import Tape, pull, push
 from .tree import flatten
@@ -18,7 +30,7 @@ Function = Callable[..., Any]
 
 def check_like(where: str, what: str, t: Array, x: Array) -> Array:
     """Return a tangent or cotangent in the dtype of its primal; refuse another shape."""
-    if not isinstance(t, Tracer):
+    if type(t) is not np.ndarray and not isinstance(t, Tracer):
         t = np.asarray(t)
     if shape_of(t) != shape_of(x):
         raise ArgumentError(where, f"a {what} of shape {shape_of(t)} was given for a value of {shape_of(x)}")
@@ -81,6 +93,8 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     outs, rebuild_out = run(f, rebuild(duals))
     values = [y.value if is_of(level, y) else y for y in outs]
     dots = [y.tangent if is_of(level, y) else zeros(y) for y in outs]
+    if level.doubt is not None and any(np.isnan(concrete(t)).any() for t in dots):
+        raise level.doubt
     return rebuild_out(values), rebuild_out(dots)
 
 

@@ -116,8 +116,11 @@ def convert(x: Array, dtype: Any) -> Array:
 
 def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     """Sum ``g`` over the axes along which an array of ``shape`` was broadcast to it."""
-    extra = g.ndim - len(shape)
-    axes = (*range(extra), *(extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1))
+    wide = g.shape
+    extra = len(wide) - len(shape)
+    axes = tuple(range(extra))
+    if wide[extra:] != shape:
+        axes += tuple(extra + i for i, n in enumerate(shape) if n == 1 and wide[extra + i] != 1)
     if axes:
         g = np.add.reduce(g, axes) if type(g) is np.ndarray else np.sum(g, axis=axes)
     return g if g.shape == shape else np.reshape(g, shape)
@@ -151,6 +154,11 @@ class Primitive:
     joint : bool
         Linear in all arguments together, as `concatenate` (f(t1, t2)), not in each alone, as `matmul`
         (f(t1, b) + f(a, t2)).
+
+    Attributes
+    ----------
+    doubt : callable, optional
+        ``doubt(out, tangent)``: the error to raise if NaN from this tangent reaches the result of `jvp`.
     """
 
     def __init__(
@@ -170,6 +178,7 @@ class Primitive:
             {} if transpose is None else transpose,
         )
         self.shape, self.batch, self.joint = shape, batch, joint
+        self.doubt: Callable[..., Exception | None] | None = None
         PRIMITIVES[name] = self
 
     def __call__(self, *args: Array, **params: Any) -> Any:
@@ -192,10 +201,11 @@ class Primitive:
 
     def pull(self, row: Row, ct: Array) -> None:
         """Give each parent of a row of the tape its share of the cotangent ``ct``."""
-        args = row.known
         for i, p in enumerate(row.parents):
             if p is not None:
-                p.give(self.transpose[i](ct, *args[:i], p, *args[i + 1 :], **row.params))
+                args = list(row.known)
+                args[i] = p
+                p.give(self.transpose[i](ct, *args, **row.params))
 
     def linear(self, args: Sequence[Array], tangents: Sequence[Any], params: dict[str, Any]) -> Any:
         """Apply a linear primitive to tangents: f(t1, t2) or f(t1, b) + f(a, t2)."""
@@ -303,14 +313,16 @@ class Dual(Tracer):
 class Derive(Level):
     """The level of `jvp` and `vjp`: every result carries the tangent that the primitive's rule gives.
 
-    ``tape`` is where reverse mode records; None in forward mode.
+    ``tape`` is where reverse mode records; None in forward mode. ``doubt`` is the error to raise if the
+    result of forward mode is NaN.
     """
 
-    __slots__ = ("tape",)
+    __slots__ = ("doubt", "tape")
 
     def __init__(self, tape: Any = None) -> None:
         super().__init__()
         self.tape = tape
+        self.doubt: Exception | None = None
 
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
         values, tangents, plain = list(args), [None] * len(args), True
@@ -330,6 +342,8 @@ class Derive(Level):
         dot = prim.jvp(out, values, tangents, params)
         if dot is None:
             return out
+        if prim.doubt is not None and self.tape is None:
+            self.doubt = self.doubt or prim.doubt(out, dot)
         if type(out) is tuple:
             return tuple(self.pair(y, t) for y, t in zip(out, dot, strict=True))
         return self.pair(out, dot)
@@ -446,6 +460,8 @@ def flat(prim: Elementwise) -> Callable[..., Any]:
 def check_inexact(where: str, x: Array) -> Array:
     """Return ``x`` if it can carry a tangent: floating or complex; refuse integers, strings, objects."""
     if type(x) in TRACERS or isinstance(x, (float, complex)):
+        return x
+    if type(x) is np.ndarray and x.dtype.kind in "fc":
         return x
     dtype = x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
     if dtype.kind not in "fc":

@@ -1,8 +1,9 @@
 """QR, SVD and eigendecompositions, and what to do where values are equal.
 
 The factors are differentiated in full, so that taking the first k columns afterwards is differentiated right.
-At equal values single vectors have no derivative: ``turned`` and ``over`` are the two divisions by a gap, and
-they refuse (in reverse) or give NaN (forward) exactly where the function uses a vector that has none.
+At equal values single vectors have no derivative: ``turned`` and ``over`` are the two divisions by a gap. In
+reverse they refuse where the function uses a vector that has none. Forward they give NaN, which may meet only
+what is cut off afterwards; where it reaches the result, `jvp` raises the error that ``doubt`` has made.
 
 References
 ----------
@@ -103,9 +104,14 @@ def rates(s: Array) -> Array:
     return reciprocal(gap, np.logical_or(tied(s), np.eye(shape_of(s)[-1], dtype=bool)))
 
 
+def mixed(X: np.ndarray, s: np.ndarray) -> Array:
+    """Return which pairs of a tie a tangent mixes: single ones of them have no derivative along it."""
+    size, eps = np.abs(X), np.finfo(s.dtype).eps
+    return tied(s) & (size > 64 * eps * size.max((-2, -1), keepdims=True, initial=0))
+
+
 def turned(X: np.ndarray, W: np.ndarray, s: np.ndarray, ties: str) -> Array:
-    ties_used = tied(s) & (X != 0)
-    return W @ np.where(ties_used, np.nan, X * rates(s)) if ties_used.any() else W @ (X * rates(s))
+    return W @ np.where(mixed(X, s), np.nan, X * rates(s))
 
 
 def turned_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], ties: str) -> Array:
@@ -213,7 +219,7 @@ def over_batch(args: Sequence[Array], batched: Sequence[bool]) -> Array:
     return over_p(wide[0], wide[1][..., 0, :])
 
 
-def values_back(ct: Array, x: Any, s: Array, ties: str) -> Array:
+def values_back(ct: Array, X: Any, s: Array, ties: str) -> Array:
     """Refuse different cotangents for equal values: the largest of two equal ones has no derivative."""
     pairs, c = concrete(tied(s)), concrete(ct)
     uneven = np.abs(c[..., :, None] - c[..., None, :]) > 1e-6 * np.abs(c).max(initial=0)
@@ -223,14 +229,18 @@ def values_back(ct: Array, x: Any, s: Array, ties: str) -> Array:
             f"{describe(s, pairs)}, and the function treats them differently: no derivative{at_line()}",
             "Use a symmetric function of them, such as their sum",
         )
-    return ct
+    return np.expand_dims(ct, -1) * np.eye(shape_of(s)[-1])
 
 
-values_p: Primitive = Primitive(
+def values(X: np.ndarray, s: np.ndarray, ties: str) -> Array:
+    return np.where(mixed(X, s).any(-1), np.nan, diagonal(X))
+
+
+values_p: Primitive = Primitive(  # the diagonal of a Hermitian X: how the values move
     "singular values",
-    lambda x, s, ties: x,
+    values,
     transpose={0: values_back},
-    shape=lambda x, s, ties: shape_of(x),
+    shape=lambda X, s, ties: shape_of(X)[:-1],
     jvp=lambda y, args, tangents, ties: (
         values_p(tangents[0], args[1], ties=ties) if tangents[0] is not None else None
     ),
@@ -241,6 +251,21 @@ values_p: Primitive = Primitive(
 def same_rank(args: Sequence[Array], batched: Sequence[bool]) -> list[Array]:
     size = next(shape_of(a)[0] for a, b in zip(args, batched, strict=True) if b)
     return [a if b else np.broadcast_to(a, (size, *shape_of(a))) for a, b in zip(args, batched, strict=True)]
+
+
+def doubt(out: Any, dot: Any) -> TieError | None:
+    """Return the error to raise if a derivative that forward mode does not have is used after all."""
+    if not any(np.isnan(concrete(t)).any() for t in dot):
+        return None
+    s = out[0] if len(out) == 2 else out[1]  # of (w, V), or of (U, s, Vh)
+    pairs = concrete(tied(s))
+    what = describe(s, pairs) if pairs.any() else "a singular value is 0"
+    return TieError(
+        "np.linalg.svd or eigh",
+        f"{what}, and the function uses one of them or its vector, which have no derivative along this "
+        f"tangent{at_line()}",
+        "Call grad for a symmetric function of them, low_rank, polar, svdfun or eigfun for one of the space",
+    )
 
 
 # --- eigh ---------------------------------------------------------------------------------------------------
@@ -266,10 +291,11 @@ def eigh_jvp(
 ) -> tuple[Array, Array]:
     w, V = out
     M = adjoint(V) @ symmetric(tangents[0]) @ V
-    return values_p(np.real(diagonal(M)), w, ties=ties), turned_p(M, V, w, ties=ties)
+    return np.real(values_p(M, w, ties=ties)), turned_p(M, V, w, ties=ties)
 
 
 eigh_p: Primitive = Primitive("linalg.eigh", eigh_fun, eigh_jvp, batch=stacked(lambda: eigh_p))
+eigh_p.doubt = doubt
 EighResult: Any = type(np.linalg.eigh(np.eye(1)))
 
 
@@ -316,14 +342,15 @@ def svd_jvp(
     null = vanishing(s)
     skip = np.logical_and(np.expand_dims(null, -1), np.expand_dims(null, -2))
     Q = (K - KH) / 2 * reciprocal(twice, skip)
-    both = turned_p((K + KH) / 2, np.concatenate([U, V], axis=-2), s, ties=ties)
+    even = (K + KH) / 2
+    both = turned_p(even, np.concatenate([U, V], axis=-2), s, ties=ties)
     both = both + np.concatenate([U, -V], axis=-2) @ Q
     dU, dV = both[..., :m, :], both[..., m:, :]
     if m > k:
         dU = dU + over_p(t @ V - U @ K, s)
     if shape_of(V)[-2] > k:
         dV = dV + over_p(adjoint(t) @ U - V @ KH, s)
-    ds = values_p(np.real(diagonal(K)), s, ties=ties)
+    ds = np.real(values_p(even, s, ties=ties))
     return completed(dU, U, U_all, k), ds, adjoint(completed(dV, V, adjoint(Vh_all), k))
 
 
@@ -335,6 +362,7 @@ def completed(dU: Array, U: Array, U_all: Array, k: int) -> Array:
 
 
 svd_p: Primitive = Primitive("linalg.svd", svd_fun, svd_jvp, batch=stacked(lambda: svd_p))
+svd_p.doubt = doubt
 SVDResult: Any = type(np.linalg.svd(np.eye(1)))
 
 

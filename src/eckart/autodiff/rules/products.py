@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..core import Array, Dual, Each, Primitive, Tracer, bind, shape_of
+from ..core import Array, Dual, Each, Primitive, Row, Tracer, bind, shape_of
 from ..errors import ArgumentError, at_line
 from ..hooks import UFUNCS, implements
 from .shape import diagonal, getitem, ndim_of
@@ -97,11 +97,14 @@ def matmul(a: Array, b: Array) -> Array:
             a, b = (x if hasattr(x, "shape") else np.asarray(x) for x in (a, b))
         return bind(matmul_p, (a, b), {})
     a_value = a.value if A is Dual else a
-    if level.tape is None or type(a_value) is not np.ndarray or type(b_value) is not np.ndarray:
+    tape = level.tape
+    if tape is None or type(a_value) is not np.ndarray or type(b_value) is not np.ndarray:
         return bind(matmul_p, (a, b), {})
     y = matmul_fun(a_value, b_value)
     known = (a_value if u is not None else t, b_value if t is not None else u)
-    return Dual(level, y, level.tape.add(matmul_p, (t, u), known, {}, y.shape, y.dtype))
+    row = Row(tape, matmul_p, (t, u), known, {}, y.shape, y.dtype)
+    tape.rows.append(row)
+    return Dual(level, y, row)
 
 
 UFUNCS[np.matmul] = matmul
