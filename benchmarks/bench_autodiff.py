@@ -1,4 +1,4 @@
-"""`eckart.autodiff` against autograd, PyTorch and derivatives written by hand, in one process on one thread."""
+"""`eckart.autodiff` against autograd, PyTorch and derivatives written by hand, on one thread."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from eckart.autodiff import checkpoint, grad, jacobian, value_and_grad
 
 Work = Callable[[], object]
-WIDE, BATCH, LAYERS = 64, 64, 3  # the network
+WIDE, LAYERS, BATCHES = 64, 3, (64, 512)  # the network; the target is for the first batch
 TOKENS, MODEL, HEADS = 128, 256, 4  # the Transformer layer
 LONG = 400  # steps of the chain whose memory is measured
 MIB = 2**20
@@ -104,7 +104,7 @@ def _chains(length: int, rounds: int) -> Table:
         works: dict[str, Work] = {
             "ours": lambda ours=ours: ours(x),
             "autograd": lambda theirs=theirs: theirs(x),
-            "PyTorch": lambda f=chain(torch): _torch_gradient(f, x),
+            "PyTorch": lambda chain=chain: _torch_gradient(chain(torch), x),
         }
         count = length // operations * operations
         _rows(table, job, _race(works, rounds), {"autograd": targets.AUTODIFF_SMALL}, 1e6 / count)
@@ -117,16 +117,18 @@ def _chains(length: int, rounds: int) -> Table:
 def _gradients(rounds: int) -> Table:
     table = Table(
         "Gradients and a Jacobian, milliseconds",
-        f"float64, one thread, each side in turn. Network: {LAYERS} layers of {WIDE}, batch {BATCH}. "
+        f"float64, one thread, each side in turn. Network: {LAYERS} layers of {WIDE}. "
         f"Transformer layer: {TOKENS} tokens, width {MODEL}, {HEADS} heads, with both norms and the GELU. "
         "By hand: a forward and a backward pass in NumPy, as one would write them for this model alone.",
     )
     random = np.random.default_rng(0)
-    network, hand = _network(random)
     layers = [(random.standard_normal((WIDE, WIDE)) / 8, np.zeros(WIDE)) for _ in range(LAYERS)]
     leaves = [leaf for layer in layers for leaf in layer]
     aims = {"autograd": targets.AUTODIFF_NETWORK, "by hand": 1 / targets.AUTODIFF_BY_HAND}
-    _rows(table, f"network {WIDE} x {WIDE}", _duel(network, hand, leaves, rounds), aims, 1e3)
+    for batch in BATCHES:
+        network, hand = _network(random, batch)
+        times = _duel(network, hand, leaves, rounds)
+        _rows(table, f"network {WIDE} x {WIDE}, batch {batch}", times, aims if batch == WIDE else {}, 1e3)
     layer, hand = _transformer(random)
     aims = {"autograd": targets.AUTODIFF_TRANSFORMER, "by hand": 1 / targets.AUTODIFF_BY_HAND}
     times = _duel(layer, hand, _transformer_weights(random), max(rounds // 4, 2))
@@ -168,8 +170,8 @@ def _duel(f: Any, hand: Any, weights: list[np.ndarray], rounds: int) -> dict[str
     return _race(works, rounds)
 
 
-def _network(random: np.random.Generator) -> tuple[Any, Any]:
-    X, Y = random.standard_normal((BATCH, WIDE)), random.standard_normal((BATCH, WIDE))
+def _network(random: np.random.Generator, batch: int) -> tuple[Any, Any]:
+    X, Y = random.standard_normal((batch, WIDE)), random.standard_normal((batch, WIDE))
 
     def network(xp: Any) -> Callable[[Any], Any]:
         first, target = (torch.from_numpy(X), torch.from_numpy(Y)) if xp is torch else (X, Y)
@@ -180,7 +182,7 @@ def _network(random: np.random.Generator) -> tuple[Any, Any]:
                 h = xp.matmul(h, weights[2 * i]) + weights[2 * i + 1]
                 h = xp.tanh(h) if i < LAYERS - 1 else h
             e = h - target
-            return xp.sum(e * e) / BATCH
+            return xp.sum(e * e) / batch
 
         return loss
 
@@ -191,8 +193,8 @@ def _network(random: np.random.Generator) -> tuple[Any, Any]:
             h = h @ weights[2 * i] + weights[2 * i + 1]
             h = np.tanh(h) if i < LAYERS - 1 else h
         e = h - Y
-        float(np.sum(e * e) / BATCH)  # the value that value_and_grad returns
-        g, out = e * (2 / BATCH), []
+        float(np.sum(e * e) / batch)  # the value that value_and_grad returns
+        g, out = e * (2 / batch), []
         for i in reversed(range(LAYERS)):
             out += [g.sum(0), inputs[i].T @ g]
             if i:
@@ -325,8 +327,8 @@ def _memory(length: int) -> Table:
     ours = _peak(lambda: kept(x))
     table = Table(
         f"Peak of live buffers: the gradient of {length} steps x = tanh(1.01 x) on {x.size} numbers",
-        f"By tracemalloc, in arrays of the size of x. Ours with `checkpoint` on pieces of {piece} steps, each of "
-        "which is computed twice, against the same without it.",
+        f"By tracemalloc, in arrays like x. Ours with `checkpoint` on pieces of {piece} steps; each "
+        "is computed twice. Against the same without it.",
     )
     for rival, f, aim in (
         ("without checkpoint", plain, targets.AUTODIFF_CHECKPOINT),

@@ -14,7 +14,7 @@ from .checks import check_grad, check_grads
 from .identities import identities
 from .jacobians import hessian, jacobian
 from .rules.reduce import stop_gradient
-from .rules.spectral import eigfun, low_rank, nuclear_norm, polar, soft_threshold, svdfun
+from .rules.spectral_functions import eigfun, low_rank, nuclear_norm, polar, soft_threshold, svdfun
 from .vmap import vmap
 from .wengert import trace
 

@@ -148,9 +148,9 @@ class Primitive:
         place holds something with its shape and dtype.
     shape : callable, optional
         ``shape(*args, **params)``: the shape of the result, where calling ``fun`` on zeros would not do.
-    batch : callable, optional
+    batch : callable or True, optional
         ``batch(args, batched, **params)``: the result with the batch axis first, from arguments of which
-        those marked have it first. Absent: a loop over the batch.
+        those marked have it first. True: it takes stacks, and broadcasts them, as it is. Absent: a loop.
     joint : bool
         Linear in all arguments together, as `concatenate` (f(t1, t2)), not in each alone, as `matmul`
         (f(t1, b) + f(a, t2)).
@@ -168,7 +168,7 @@ class Primitive:
         jvp: Callable[..., Any] | None = None,
         transpose: dict[int, Callable[..., Any]] | None = None,
         shape: Callable[..., tuple[int, ...]] | None = None,
-        batch: Callable[..., Any] | None = None,
+        batch: Any = None,
         joint: bool = False,
     ) -> None:
         self.name, self.fun, self.rule, self.transpose = (
@@ -262,7 +262,7 @@ class Elementwise(Primitive):
         *partials: Callable[..., Any],
         linear_in: tuple[int, ...] = (),
     ) -> None:
-        super().__init__(name, fun)
+        super().__init__(name, fun, batch=True)
         self.partials, self.linear_in = partials, linear_in
         self.op = (binary if len(partials) == 2 else unary if len(partials) == 1 else flat)(self)
 
@@ -347,6 +347,11 @@ class Derive(Level):
         if type(out) is tuple:
             return tuple(self.pair(y, t) for y, t in zip(out, dot, strict=True))
         return self.pair(out, dot)
+
+    def confirm(self, dots: Sequence[Array]) -> None:
+        """Raise what forward mode was in doubt about, if the result is NaN."""
+        if self.doubt is not None and any(np.isnan(concrete(t)).any() for t in dots):
+            raise self.doubt
 
     def pair(self, y: Array, t: Any) -> Any:
         """Return ``y`` with the tangent ``t``."""

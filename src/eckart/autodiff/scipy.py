@@ -12,9 +12,10 @@ import scipy.linalg as sl
 
 from .core import Array, Primitive, shape_of
 from .rules.factor import eigh, svd
-from .rules.linalg import adjoint, product_shape, stacked, swap
+from .rules.linalg import product_shape
 from .rules.matfun import cosm, expm, logm, sinm, sqrtm
 from .rules.reduce import stop_gradient
+from .rules.spectral import adjoint, swap
 
 __all__ = [
     "cosm",
@@ -51,7 +52,7 @@ def triangular(a: np.ndarray, b: np.ndarray, lower: bool, unit: bool) -> Array:
 triangular_p: Primitive = Primitive(
     "scipy.linalg.solve_triangular", triangular, triangular_jvp,
     transpose={1: lambda ct, a, b, lower, unit: triangular_p(swap(a), ct, lower=not lower, unit=unit)},
-    shape=product_shape, batch=stacked(lambda: triangular_p),
+    shape=product_shape, batch=True,
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .core import Array, Elementwise, Level, Primitive, Tracer, bind, dtype_of, shape_of
+from .core import Array, Level, Primitive, Tracer, bind, dtype_of, shape_of
 from .errors import ArgumentError
 from .tree import flatten
 
@@ -45,7 +45,7 @@ class Batching(Level):
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
         batched = [type(a) is Batch and a.level is self for a in args]
         values = [a.value if b else a for a, b in zip(args, batched, strict=True)]
-        if isinstance(prim, Elementwise):
+        if prim.batch is True:
             out = bind(prim, align(values, batched), params)
         elif prim.batch is not None:
             out = prim.batch(values, batched, **params)
@@ -73,6 +73,14 @@ def align(values: Sequence[Array], batched: Sequence[bool]) -> list[Array]:
             v = np.reshape(v, (shape[0], *(1,) * (rank + 1 - len(shape)), *shape[1:]))
         out.append(v)
     return out
+
+
+def repeated(values: Sequence[Array], batched: Sequence[bool]) -> list[Array]:
+    """Give every array the batch axis: what has none is repeated."""
+    size = next(shape_of(v)[0] for v, b in zip(values, batched, strict=True) if b)
+    return [
+        v if b else np.broadcast_to(v, (size, *shape_of(v))) for v, b in zip(values, batched, strict=True)
+    ]
 
 
 def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Callable[..., Any]:

@@ -18,7 +18,7 @@ import numpy as np
 from ..api import grad
 from ..checks import differences
 from ..jacobians import jacobian
-from ..rules.spectral import nuclear_norm
+from ..rules.spectral_functions import nuclear_norm
 from ..scipy import expm, logsumexp, softmax, sqrtm
 
 BOUND = 1e-7  # on the errors that `verify` states

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from .. import hooks
-from . import elementwise, factor, fft, linalg, matfun, products, reduce, shape, spectral
+from . import arrange, choose, elementwise, factor, fft, indexing, matfun, norms, products
 
-__all__ = ["elementwise", "factor", "fft", "linalg", "matfun", "products", "reduce", "shape", "spectral"]
+__all__ = ["arrange", "choose", "elementwise", "factor", "fft", "indexing", "matfun", "norms", "products"]
 
 elementwise.install()
 products.install()
-shape.install()
+indexing.install()
 hooks.install()

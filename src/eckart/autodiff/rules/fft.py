@@ -10,7 +10,8 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from ..core import Array, Primitive, shape_of
 from ..hooks import implements
-from .shape import getitem, ndim_of
+from .indexing import getitem
+from .shape import ndim_of
 
 
 def transform(x: np.ndarray, axis: int, inverse: bool, norm: Any) -> Array:

@@ -1,4 +1,4 @@
-"""Inverses, determinants, norms. Matrices are the last two axes; stacks work as in NumPy.
+"""Inverses, determinants, Cholesky, products. Matrices are the last two axes; stacks work as in NumPy.
 
 References
 ----------
@@ -15,39 +15,11 @@ from typing import Any
 import numpy as np
 
 from ..core import Array, Primitive, concrete, dtype_of, shape_of
-from ..errors import ArgumentError, TieError, at_line
+from ..errors import TieError, at_line
 from ..hooks import implements
-from .shape import is_complex, ndim_of
-from .spectral import nuclear_norm
-
-
-def swap(a: Array) -> Array:
-    return np.swapaxes(a, -1, -2)
-
-
-def adjoint(a: Array) -> Array:
-    """Return the conjugate transpose."""
-    return np.conj(swap(a)) if is_complex(a) else swap(a)
-
-
-def symmetric(t: Array) -> Array:
-    """Return (t + t^H)/2: functions of symmetric matrices are differentiated along symmetric directions."""
-    return (t + adjoint(t)) / 2
-
-
-def stacked(prim: Any) -> Any:
-    """Return the batch rule of a function of stacks of matrices: one more axis in front."""
-
-    def batch(args: Sequence[Array], batched: Sequence[bool], **params: Any) -> Any:
-        rank = max(ndim_of(a) - b for a, b in zip(args, batched, strict=True))
-        wide = []
-        for a, b in zip(args, batched, strict=True):
-            shape = shape_of(a)
-            fill = (1,) * (rank + 1 - len(shape))
-            wide.append(np.reshape(a, (shape[0], *fill, *shape[1:])) if b and fill else a)
-        return prim()(*wide, **params)
-
-    return batch
+from .complex import is_complex
+from .shape import ndim_of
+from .spectral import adjoint, swap, symmetric
 
 
 def product_shape(a: Array, b: Array, **params: Any) -> tuple[int, ...]:
@@ -62,7 +34,7 @@ inv_p: Primitive = Primitive(
     "linalg.inv",
     np.linalg.inv,
     lambda y, args, tangents: -(y @ tangents[0] @ y),
-    batch=stacked(lambda: inv_p),
+    batch=True,
 )
 implements(np.linalg.inv)(inv_p)
 
@@ -75,7 +47,7 @@ def solve_jvp(x: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Array
 
 solve_p: Primitive = Primitive(  # of matrices; a vector on the right is made a column
     "linalg.solve", np.linalg.solve, solve_jvp, transpose={1: lambda ct, a, b: solve_p(swap(a), ct)},
-    shape=product_shape, batch=stacked(lambda: solve_p),
+    shape=product_shape, batch=True,
 )  # fmt: skip
 
 
@@ -100,9 +72,7 @@ def pinv_jvp(p: Array, args: Sequence[Array], tangents: Sequence[Any], rcond: An
     return left + right - p @ t @ p
 
 
-pinv_p: Primitive = Primitive(
-    "linalg.pinv", lambda a, rcond: np.linalg.pinv(a, rcond), pinv_jvp, batch=stacked(lambda: pinv_p)
-)
+pinv_p: Primitive = Primitive("linalg.pinv", lambda a, rcond: np.linalg.pinv(a, rcond), pinv_jvp, batch=True)
 
 
 @implements(np.linalg.lstsq)
@@ -161,7 +131,7 @@ slope_p: Primitive = Primitive(  # as a function of t it is its own transpose bu
     cofactor_slope_jvp,
     transpose={1: lambda ct, a, t: slope_p(a, ct)},
     shape=lambda a, t: shape_of(t),
-    batch=stacked(lambda: slope_p),
+    batch=True,
 )
 
 
@@ -175,12 +145,12 @@ def cofactor_jvp(C: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Ar
     return inner @ swap(np.linalg.inv(a))
 
 
-cofactor_p: Primitive = Primitive("cofactors", cofactors, cofactor_jvp, batch=stacked(lambda: cofactor_p))
+cofactor_p: Primitive = Primitive("cofactors", cofactors, cofactor_jvp, batch=True)
 det_p: Primitive = Primitive(
     "linalg.det",
     np.linalg.det,
     lambda y, args, tangents: np.sum(cofactor_p(args[0]) * tangents[0], axis=(-2, -1)),
-    batch=stacked(lambda: det_p),
+    batch=True,
 )
 implements(np.linalg.det)(det_p)
 
@@ -191,7 +161,7 @@ def slogdet_jvp(out: Any, args: Sequence[Array], tangents: Sequence[Any]) -> tup
 
 
 slogdet_p: Primitive = Primitive(
-    "linalg.slogdet", lambda a: tuple(np.linalg.slogdet(a)), slogdet_jvp, batch=stacked(lambda: slogdet_p)
+    "linalg.slogdet", lambda a: tuple(np.linalg.slogdet(a)), slogdet_jvp, batch=True
 )
 SlogdetResult: Any = type(np.linalg.slogdet(np.eye(1)))
 implements(np.linalg.slogdet)(lambda a: SlogdetResult(*slogdet_p(a)))
@@ -207,9 +177,7 @@ def cholesky_jvp(L: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Ar
     return L @ ((W @ symmetric(tangents[0]) @ adjoint(W)) * (np.tri(n, k=-1) + np.eye(n) / 2))
 
 
-cholesky_p: Primitive = Primitive(
-    "linalg.cholesky", np.linalg.cholesky, cholesky_jvp, batch=stacked(lambda: cholesky_p)
-)
+cholesky_p: Primitive = Primitive("linalg.cholesky", np.linalg.cholesky, cholesky_jvp, batch=True)
 
 
 @implements(np.linalg.cholesky)
@@ -271,63 +239,3 @@ def cond(a: Array, p: Any = None) -> Array:
         s = np.linalg.svdvals(a)
         return s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
     return np.linalg.norm(a, p, (-2, -1)) * np.linalg.norm(np.linalg.inv(a), p, (-2, -1))
-
-
-# --- norms --------------------------------------------------------------------------------------------------
-
-
-@implements(np.linalg.norm)
-def norm(x: Array, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Array:
-    """Return `np.linalg.norm`; at 0 the derivative is taken to be 0, the least subgradient."""
-    if axis is None and ord is None:
-        out = vector_norm(np.ravel(x), None, 0, False)
-        return np.reshape(out, (1,) * ndim_of(x)) if keepdims else out
-    axes = tuple(range(ndim_of(x))) if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
-    if len(axes) == 1:
-        return vector_norm(x, ord, axes[0], keepdims)
-    if len(axes) != 2:
-        raise ArgumentError(
-            "np.linalg.norm", f"one or two axes have norms, {len(axes)} were given{at_line()}"
-        )
-    out = matrix_norm(np.moveaxis(x, axes, (-2, -1)), ord)
-    return np.expand_dims(out, tuple(a % ndim_of(x) for a in axes)) if keepdims else out
-
-
-def vector_norm(x: Array, ord: Any, axis: Any, keepdims: bool) -> Array:
-    if ord is None or ord == 2:
-        square = x * x if not is_complex(x) else np.real(x * np.conj(x))
-        return np.sqrt(np.sum(square, axis=axis, keepdims=keepdims))
-    size = np.abs(x)
-    if abs(ord) == np.inf:
-        return (np.max if ord > 0 else np.min)(size, axis=axis, keepdims=keepdims)
-    if ord == 0:
-        return np.sum(np.where(x != 0, np.ones_like(size), np.zeros_like(size)), axis=axis, keepdims=keepdims)
-    if ord == 1:
-        return np.sum(size, axis=axis, keepdims=keepdims)
-    return np.sum(size**ord, axis=axis, keepdims=keepdims) ** (1.0 / ord)
-
-
-def matrix_norm(x: Array, ord: Any) -> Array:
-    if ord is None or ord == "fro":
-        return vector_norm(x, 2, (-2, -1), False)
-    if ord == "nuc":
-        return nuclear_norm(x)
-    if ord in (2, -2):
-        return np.linalg.svdvals(x)[..., 0 if ord == 2 else -1]
-    if ord not in (1, -1, np.inf, -np.inf):
-        raise ArgumentError("np.linalg.norm", f"{ord!r} is not the order of a matrix norm{at_line()}")
-    sums = np.sum(np.abs(x), axis=-2 if abs(ord) == 1 else -1)
-    return (np.max if ord > 0 else np.min)(sums, axis=-1)
-
-
-@implements(np.linalg.vector_norm)
-def array_vector_norm(x: Array, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Array:
-    if axis is None:
-        out = vector_norm(np.ravel(x), ord, 0, False)
-        return np.reshape(out, (1,) * ndim_of(x)) if keepdims else out
-    return vector_norm(x, ord, axis, keepdims)
-
-
-@implements(np.linalg.matrix_norm)
-def array_matrix_norm(x: Array, /, *, keepdims: bool = False, ord: Any = "fro") -> Array:
-    return norm(x, ord, (-2, -1), keepdims)

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.linalg as sl
 
 from ..core import Array, Primitive, shape_of
-from .linalg import stacked, swap
+from .spectral import swap
 
 
 def double(a: Array, t: Array) -> Array:
@@ -56,7 +56,7 @@ slope_p: Primitive = Primitive(
     slope_jvp,
     transpose={1: lambda ct, a, t, fun: slope_p(swap(a), ct, fun=fun)},
     shape=lambda a, t, fun: shape_of(t),
-    batch=stacked(lambda: slope_p),
+    batch=True,
 )
 
 
@@ -64,7 +64,7 @@ def matrix_function(name: str, fun: Callable[..., Any]) -> Primitive:
     """Return the primitive of an analytic function of a matrix."""
     mapped = over_stack(fun)
     prim = Primitive(name, mapped, lambda y, args, tangents: slope_p(args[0], tangents[0], fun=mapped))
-    prim.batch = stacked(lambda: prim)
+    prim.batch = True
     return prim
 
 

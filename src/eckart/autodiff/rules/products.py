@@ -12,7 +12,9 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from ..core import Array, Dual, Each, Primitive, Row, Tracer, bind, shape_of
 from ..errors import ArgumentError, at_line
 from ..hooks import UFUNCS, implements
-from .shape import diagonal, getitem, ndim_of
+from ..vmap import align
+from .indexing import diagonal, getitem
+from .shape import ndim_of
 
 
 def swap(a: Array) -> Array:
@@ -56,20 +58,10 @@ def matmul_batch(args: Sequence[Array], batched: Sequence[bool]) -> Array:
         return matmul_p(a, b)
     a = np.expand_dims(a, -2) if m == 1 else a
     b = np.expand_dims(b, -1) if n == 1 else b
-    rank = max(ndim_of(a) - A, ndim_of(b) - B)
-    a, b = widen(a, A, rank), widen(b, B, rank)
-    out = matmul_p(a, b)
+    out = matmul_p(*align((a, b), batched))
     if n == 1:
         out = out[..., 0]
     return out[..., 0, :] if m == 1 and n > 1 else out[..., 0] if m == 1 else out
-
-
-def widen(x: Array, batched: bool, rank: int) -> Array:
-    """Put axes of length 1 behind the batch axis until one example has ``rank`` axes."""
-    shape = shape_of(x)
-    if not batched or len(shape) == rank + 1:
-        return x
-    return np.reshape(x, (shape[0], *(1,) * (rank + 1 - len(shape)), *shape[1:]))
 
 
 def matmul_fun(a: np.ndarray, b: np.ndarray) -> Array:

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core import Array, Primitive, Tracer, shape_of
-from ..errors import ArgumentError, MissingRuleError, TieError, at_line
-from .reduce import frozen, stop_gradient
-from .shape import is_complex, ndim_of
+from ..core import Array, Primitive, shape_of
+from ..errors import MissingRuleError, TieError, at_line
+from ..vmap import align
+from .complex import is_complex
 
 Scalar = Callable[..., Any]
 
@@ -88,20 +88,25 @@ def shrink(name: str, slope: float, step: float) -> Spectral:
 KEEP, SIGN = shrink("low rank", 1.0, 0.0), shrink("polar", 0.0, 1.0)
 
 
-def adjoint(a: np.ndarray) -> Array:
-    return a.conj().swapaxes(-1, -2)
+def swap(a: Array) -> Array:
+    """Return the transpose of the last two axes."""
+    return np.swapaxes(a, -1, -2)
+
+
+def adjoint(a: Array) -> Array:
+    """Return the conjugate transpose."""
+    return np.conj(swap(a)) if is_complex(a) else swap(a)
+
+
+def symmetric(t: Array) -> Array:
+    """Return (t + t^H)/2: functions of symmetric matrices are differentiated along symmetric directions."""
+    return (t + adjoint(t)) / 2
 
 
 def lead(args: Sequence[Array], batched: Sequence[bool]) -> list[Array]:
-    """Give all matrices the same number of axes behind the batch axis; ``cut`` (last) has two fewer."""
-    rank = max(ndim_of(a) - b for a, b in zip(args[:-1], batched[:-1], strict=True))
-    out = []
-    for i, (a, b) in enumerate(zip(args, batched, strict=True)):
-        want = rank - 2 * (i == len(args) - 1)
-        shape = shape_of(a)
-        fill = (1,) * (want + 1 - len(shape))
-        out.append(np.reshape(a, (shape[0], *fill, *shape[1:])) if b and fill else a)
-    return out
+    """Align matrices behind the batch axis, and ``cut`` (last), which has two axes fewer."""
+    *matrices, cut = align([*args[:-1], np.expand_dims(args[-1], (-2, -1))], batched)
+    return [*matrices, cut[..., 0, 0]]
 
 
 def spread(cut: Array) -> Array:
@@ -130,11 +135,6 @@ def eig_bend(a: np.ndarray, t: np.ndarray, u: np.ndarray, cut: np.ndarray, fun: 
     )
     inner = np.einsum("...ikj,...ik,...kj->...ij", D, T, U) + np.einsum("...ikj,...ik,...kj->...ij", D, U, T)
     return V @ inner @ adjoint(V)
-
-
-def symmetric(t: Array) -> Array:
-    other = np.swapaxes(t, -1, -2)
-    return (t + (np.conj(other) if is_complex(t) else other)) / 2
 
 
 def eig_slope_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], fun: Spectral) -> Array:
@@ -181,8 +181,8 @@ eig_slope_p: Primitive = Primitive(
 eig_bend_p: Primitive = Primitive(
     "eigfun bend", eig_bend, eig_bend_jvp, shape=lambda a, t, u, cut, fun: shape_of(t),
     transpose={
-        1: lambda ct, a, t, u, cut, fun: eig_bend_p(np.conj(a), ct, np.swapaxes(u, -1, -2), cut, fun=fun),
-        2: lambda ct, a, t, u, cut, fun: eig_bend_p(np.conj(a), ct, np.swapaxes(t, -1, -2), cut, fun=fun),
+        1: lambda ct, a, t, u, cut, fun: eig_bend_p(np.conj(a), ct, swap(u), cut, fun=fun),
+        2: lambda ct, a, t, u, cut, fun: eig_bend_p(np.conj(a), ct, swap(t), cut, fun=fun),
     },
     batch=batched(lambda: eig_bend_p),
 )  # fmt: skip
@@ -224,7 +224,7 @@ def check_branches(fun: Spectral, s: np.ndarray, cut: np.ndarray) -> None:
 def dilation(a: Array) -> Array:
     """Return [[0, A], [A^H, 0]], whose eigenvalues are plus and minus the singular values, and zeros."""
     m, n = shape_of(a)[-2:]
-    ah = np.swapaxes(np.conj(a) if is_complex(a) else a, -1, -2)
+    ah = adjoint(a)
     top = np.concatenate([np.zeros((*shape_of(a)[:-2], m, m)), a], axis=-1)
     return np.concatenate([top, np.concatenate([ah, np.zeros((*shape_of(a)[:-2], n, n))], axis=-1)], axis=-2)
 
@@ -248,170 +248,4 @@ svd_slope_p: Primitive = Primitive(
     "svdfun slope", svd_slope, svd_slope_jvp, shape=lambda a, t, cut, fun: shape_of(t),
     transpose={1: lambda ct, a, t, cut, fun: svd_slope_p(np.conj(a), ct, cut, fun=fun)},
     batch=batched(lambda: svd_slope_p),
-)  # fmt: skip
-
-
-# --- for users -------------------------------------------------------------------------------------------
-
-
-def no_cut(a: Array) -> Array:
-    return np.zeros(shape_of(a)[:-2])
-
-
-def between_fun(a: np.ndarray, rank: int) -> Array:
-    """Return the middle between the last kept singular value and the first dropped one."""
-    s = np.linalg.svd(a, compute_uv=False)
-    if rank == 0:
-        return 2 * s[..., 0]
-    if np.any(s[..., rank - 1] - s[..., rank] <= 8 * np.finfo(s.dtype).eps * s[..., 0]):
-        raise TieError(
-            "low_rank",
-            f"singular values {rank - 1} and {rank} are equal, and rank {rank} cuts between them{at_line()}",
-            "Cut at another rank",
-        )
-    return (s[..., rank] + s[..., rank - 1]) / 2
-
-
-def rounding_fun(a: np.ndarray) -> Array:
-    """Return what a singular value of size zero may be by rounding."""
-    s = np.linalg.svd(a, compute_uv=False)
-    return s.max(-1, initial=0) * np.finfo(s.dtype).eps * max(s.shape[-1], 8)
-
-
-between, rounding = frozen("cut at rank", between_fun), frozen("cut at zero", rounding_fun)
-
-
-def eigfun(A: Array, f: Scalar, df: Scalar, d2f: Scalar | None = None) -> Array:
-    """Return V diag(f(w)) V^H of a Hermitian matrix A = V diag(w) V^H, differentiable at equal eigenvalues.
-
-    Parameters
-    ----------
-    A : array (..., n, n)
-        Hermitian; its gradient is the Hermitian one.
-    f, df, d2f : callables
-        A real function of real numbers, elementwise, and its first two derivatives. Without ``d2f`` there are
-        no second derivatives.
-
-    Notes
-    -----
-    About 9 n^3 flops for the value and 8 n^3 more for a derivative; a second derivative takes memory n^3.
-
-    Examples
-    --------
-    >>> eigfun(np.diag([1.0, 4.0]), np.sqrt, lambda w: 0.5 / np.sqrt(w))
-    array([[1., 0.],
-           [0., 2.]])
-    """
-    return eig_value_p(A, no_cut(A), fun=smooth(f, df, d2f))
-
-
-def svdfun(A: Array, f: Scalar, df: Scalar, d2f: Scalar | None = None) -> Array:
-    """Return U diag(f(s)) V^H of A = U diag(s) V^H for an odd function f, differentiable at equal values.
-
-    Parameters
-    ----------
-    A : array (..., m, n)
-    f, df, d2f : callables
-        An odd real function of real numbers, elementwise, and its first two derivatives.
-
-    Examples
-    --------
-    >>> svdfun(np.diag([1.0, 2.0]), lambda s: s**3, lambda s: 3 * s**2)
-    array([[1., 0.],
-           [0., 8.]])
-    """
-    return svd_value_p(A, no_cut(A), fun=smooth(f, df, d2f))
-
-
-def low_rank(A: Array, rank: int) -> Array:
-    """Return the best approximation of a given rank, differentiable at equal kept singular values.
-
-    Parameters
-    ----------
-    A : array (..., m, n)
-    rank : int
-        At least 0.
-
-    Raises
-    ------
-    TieError
-        When it is differentiated where the last kept singular value equals the first dropped one.
-
-    References
-    ----------
-    Eckart & Young, Psychometrika 1, 1936.
-
-    Examples
-    --------
-    >>> low_rank(np.diag([3.0, 2.0, 1.0]), 2).diagonal()
-    array([3., 2., 0.])
-    """
-    if rank < 0:
-        raise ArgumentError("low_rank", f"rank {rank} is negative{at_line()}")
-    if rank >= min(shape_of(A)[-2:]):
-        return A
-    if not isinstance(A, Tracer):
-        U, s, Vh = np.linalg.svd(A, full_matrices=False)
-        return (U[..., :rank] * s[..., None, :rank]) @ Vh[..., :rank, :]
-    return svd_value_p(A, between(A, rank=rank), fun=KEEP)
-
-
-def polar(A: Array) -> Array:
-    """Return the orthogonal polar factor U V^H, the nearest matrix with orthonormal rows or columns.
-
-    Examples
-    --------
-    >>> polar(np.diag([3.0, 2.0]))
-    array([[1., 0.],
-           [0., 1.]])
-    """
-    return svd_value_p(A, rounding(A), fun=SIGN)
-
-
-def soft_threshold(A: Array, threshold: Array) -> Array:
-    """Return U diag(max(s - threshold, 0)) V^H, the proximal operator of the nuclear norm.
-
-    Parameters
-    ----------
-    A : array (..., m, n)
-    threshold : float
-        May itself be differentiated.
-
-    References
-    ----------
-    Cai, Candes & Shen, SIAM J. Optim. 20, 2010.
-
-    Examples
-    --------
-    >>> soft_threshold(np.diag([3.0, 2.0, 0.5]), 1.0).diagonal()
-    array([2., 1., 0.])
-    """
-    cut = np.zeros(shape_of(A)[:-2]) + stop_gradient(threshold)
-    return svd_value_p(A, cut, fun=KEEP) - threshold * svd_value_p(A, cut, fun=SIGN)
-
-
-def nuclear_norm(A: Array) -> Array:
-    """Return the sum of the singular values; its derivative is the polar factor, at ties too.
-
-    Notes
-    -----
-    Where A is rank deficient the polar factor of its range is one of the subgradients.
-
-    Examples
-    --------
-    >>> nuclear_norm(np.diag([3.0, 2.0]))
-    np.float64(5.0)
-    """
-    return nuclear_p(A)
-
-
-def nuclear_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Array:
-    factor = polar(args[0])
-    product = tangents[0] * (np.conj(factor) if is_complex(factor) else factor)
-    return np.sum(np.real(product), axis=(-2, -1))
-
-
-nuclear_p: Primitive = Primitive(
-    "nuclear norm", lambda a: np.linalg.svd(a, compute_uv=False).sum(-1), nuclear_jvp,
-    batch=lambda args, marks: nuclear_p(args[0]),
 )  # fmt: skip
