@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import bench_adapters
+import bench_autodiff
 import bench_extract
 import bench_recommend
 import bench_svd
@@ -30,6 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
     parser.add_argument("--only", choices=("svd", "adapters", "extract", "recommend"))
+    parser.add_argument("--only", choices=("svd", "extract", "autodiff"))
     parser.add_argument(
         "--mergekit",
         type=Path,
@@ -54,6 +56,9 @@ def main() -> None:
     if args.only in (None, "extract"):
         tables = bench_extract.run(args.mergekit, args.threads, quick=args.quick, say=say)
         sections.append(("Checkpoints, whole processes", tables))
+    if args.only in (None, "autodiff"):
+        tables = bench_autodiff.run(args.threads, quick=args.quick, say=say)
+        sections.append(("Derivatives, in one process on one thread", tables))
 
     if args.only in (None, "recommend"):
         tables = bench_recommend.run(args.threads, quick=args.quick, say=say)

@@ -27,3 +27,10 @@ PEAK_TENSORS, PEAK_BYTES = 6, 300e6  # peak memory: so many times the largest te
 RESIDUAL = 1 / 1.005  # residual of the rival's over ours: ours at most 0.5 % larger
 STORE_SECONDS = 1.0  # a second extract, from a store that is there
 DEPTH_GROWTH = 1.2  # peak memory at 8 layers over that at 1: the adapter is held until it is written
+
+# Derivatives, one thread: the rival's seconds over ours.
+AUTODIFF_SMALL = 2.0  # autograd, per small operation, forward and reverse
+AUTODIFF_NETWORK = AUTODIFF_TRANSFORMER = 1.5  # autograd
+AUTODIFF_JACOBIAN = 10.0  # autograd
+AUTODIFF_BY_HAND = 1.5  # our seconds over those of a backward pass written by hand
+AUTODIFF_CHECKPOINT = 8.0  # peak memory of a chain of 400 steps over that of 20 checkpointed pieces

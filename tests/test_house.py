@@ -54,3 +54,17 @@ def test_imports_go_down(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SRC)))
 def test_every_module_says_what_it_is(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text("utf-8")))
+
+
+ROOM = SRC / "autodiff"
+
+
+@pytest.mark.parametrize("path", sorted(ROOM.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOM)))
+def test_autodiff_stands_alone(path: Path) -> None:
+    """No import leaves the room, neither by name nor by dots."""
+    depth = len(path.relative_to(ROOM).parts)  # so many dots still end inside
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level <= depth and not (node.module or "").startswith("eckart"), f"line {node.lineno}"
+        if isinstance(node, ast.Import):
+            assert not any(a.name.startswith("eckart") for a in node.names), f"line {node.lineno}"

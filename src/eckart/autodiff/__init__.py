@@ -1,0 +1,43 @@
+"""NumPy code differentiated forward and in reverse, to any order, and shown.
+
+In the order in which to read it: `core` (tracers, levels, primitives), `tape` (reverse mode), `hooks` (how
+NumPy hands over), `rules` (the derivatives), `api` and `jacobians` (the transformations), `vmap`,
+`checkpoint`; then `wengert`, `checks` and `identities`, which are built on these.
+"""
+
+from __future__ import annotations
+
+from . import rules as _rules  # noqa: F401  (fills the tables)
+from .api import grad, hvp, jvp, linearize, value_and_grad, vjp
+from .checkpoint import checkpoint
+from .checks import check_grad, check_grads
+from .identities import identities
+from .jacobians import hessian, jacobian
+from .rules.reduce import stop_gradient
+from .rules.spectral_functions import eigfun, low_rank, nuclear_norm, polar, soft_threshold, svdfun
+from .vmap import vmap
+from .wengert import trace
+
+__all__ = [
+    "check_grad",
+    "check_grads",
+    "checkpoint",
+    "eigfun",
+    "grad",
+    "hessian",
+    "hvp",
+    "identities",
+    "jacobian",
+    "jvp",
+    "linearize",
+    "low_rank",
+    "nuclear_norm",
+    "polar",
+    "soft_threshold",
+    "stop_gradient",
+    "svdfun",
+    "trace",
+    "value_and_grad",
+    "vjp",
+    "vmap",
+]

@@ -1,0 +1,306 @@
+"""The transformations: `jvp` and `vjp`, and what is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+from .core import Array, Derive, Dual, Row, Tracer, check_inexact, convert, dtype_of, shape_of, zeros
+from .errors import ArgumentError, TracerError, at_line
+from .tape import Tape, pull, push
+from .tree import flatten
+
+Function = Callable[..., Any]
+
+
+def check_like(where: str, what: str, t: Array, x: Array) -> Array:
+    """Return a tangent or cotangent in the dtype of its primal; refuse another shape."""
+    if type(t) is not np.ndarray and not isinstance(t, Tracer):
+        t = np.asarray(t)
+    if shape_of(t) != shape_of(x):
+        raise ArgumentError(where, f"a {what} of shape {shape_of(t)} was given for a value of {shape_of(x)}")
+    return t if t.dtype == dtype_of(x) else convert(t, dtype_of(x))
+
+
+def matched(where: str, what: str, tree: Any, leaves: Sequence[Array]) -> list[Array]:
+    """Return the leaves of a tree of tangents, one for each of ``leaves``."""
+    ts, _ = flatten(tree)
+    if len(ts) != len(leaves):
+        raise ArgumentError(where, f"{len(ts)} {what}s were given for {len(leaves)} arrays")
+    return [check_like(where, what, t, x) for t, x in zip(ts, leaves, strict=True)]
+
+
+def is_of(level: Derive, y: Any) -> bool:
+    return type(y) is Dual and y.level is level
+
+
+def run(f: Function, args: Sequence[Any]) -> tuple[list[Any], Function]:
+    """Call ``f`` and return the leaves of its result; show our own error where NumPy wrapped it."""
+    try:
+        return flatten(f(*args))
+    except ValueError as error:  # "setting an array element with a sequence"
+        if isinstance(error.__cause__, TracerError):
+            raise error.__cause__ from None
+        raise
+
+
+def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    """Return ``f(*primals)`` and its derivative along ``tangents`` (forward mode).
+
+    Parameters
+    ----------
+    f : callable
+        Written in NumPy; arguments and results are arrays or nested tuples, lists and dicts of them.
+    primals : sequence
+        The arguments.
+    tangents : sequence
+        The direction: the same structure, shapes and dtypes.
+
+    Returns
+    -------
+    (value, tangent)
+        Both of the structure of the result of ``f``.
+
+    Notes
+    -----
+    Costs about two to three times ``f`` and no memory that grows with its length.
+
+    Examples
+    --------
+    >>> jvp(lambda x: x**2, (3.0,), (1.0,))
+    (9.0, np.float64(6.0))
+    """
+    leaves, rebuild = flatten(tuple(primals))
+    leaves = [check_inexact("jvp", x) for x in leaves]
+    ts = matched("jvp", "tangent", tuple(tangents), leaves)
+    level = Derive()
+    duals = [Dual(level, x, t) for x, t in zip(leaves, ts, strict=True)]
+    outs, rebuild_out = run(f, rebuild(duals))
+    values = [y.value if is_of(level, y) else y for y in outs]
+    dots = [y.tangent if is_of(level, y) else zeros(y) for y in outs]
+    level.confirm(dots)
+    return rebuild_out(values), rebuild_out(dots)
+
+
+class Linear:
+    """The derivative of a function at a point, as a tape that can be walked both ways."""
+
+    def __init__(self, f: Function, primals: Sequence[Any], where: str) -> None:
+        leaves, self.rebuild_in = flatten(tuple(primals))
+        self.where, self.tape = where, Tape()
+        self.level = Derive(self.tape)
+        self.inputs = [check_inexact(where, x) for x in leaves]
+        self.leaves = [self.tape.leaf(x) for x in self.inputs]
+        duals = [Dual(self.level, x, r) for x, r in zip(self.inputs, self.leaves, strict=True)]
+        outs, self.rebuild_out = run(f, self.rebuild_in(duals))
+        self.rows: list[Row | None] = [y.tangent if is_of(self.level, y) else None for y in outs]
+        self.values = [y.value if is_of(self.level, y) else y for y in outs]
+        self.value = self.rebuild_out(self.values)
+
+    def __del__(self) -> None:
+        self.tape.rows.clear()  # rows and tape refer to each other: do not wait for the garbage collector
+
+    def transpose(self, cotangent: Any, free: bool = False) -> Any:
+        """Return the cotangents of the inputs; ``free`` gives the memory back on the way, once."""
+        for leaf in self.leaves:
+            leaf.ct = None
+        for row, ct in zip(self.rows, matched(self.where, "cotangent", cotangent, self.values), strict=True):
+            if row is not None:
+                row.give(ct)
+        pull(self.tape.rows, free)
+        return self.rebuild_in(
+            [zeros(x) if r.ct is None else r.ct for x, r in zip(self.inputs, self.leaves, strict=True)]
+        )
+
+    def apply(self, *tangents: Any) -> Any:
+        """Return the tangent of the result for tangents of the inputs."""
+        for row, t in zip(self.leaves, matched(self.where, "tangent", tangents, self.inputs), strict=True):
+            row.ct = t
+        push(self.tape.rows)
+        dots = [
+            zeros(y) if r is None or r.ct is None else r.ct
+            for y, r in zip(self.values, self.rows, strict=True)
+        ]
+        for row in (*self.leaves, *self.tape.rows):
+            row.ct = None
+        return self.rebuild_out(dots)
+
+
+def vjp(f: Function, *primals: Any) -> tuple[Any, Function]:
+    """Return ``f(*primals)`` and its pullback (reverse mode).
+
+    Returns
+    -------
+    value
+        The result of ``f``.
+    pullback : callable
+        Takes a cotangent of the structure of the result, returns a tuple with one cotangent for each
+        argument. It can be called any number of times.
+
+    Notes
+    -----
+    The pullback is the transpose of the derivative, with no conjugation: <ct, J t> = <J' ct, t> with
+    <a, b> = Re sum(a b). For complex numbers see docs/autodiff.md.
+
+    Examples
+    --------
+    >>> value, pullback = vjp(lambda a, b: a * b, 2.0, 5.0)
+    >>> pullback(1.0)
+    (np.float64(5.0), np.float64(2.0))
+    """
+    linear = Linear(f, primals, "vjp")
+    return linear.value, linear.transpose
+
+
+def linearize(f: Function, *primals: Any) -> tuple[Any, Function]:
+    """Return ``f(*primals)`` and its derivative as a linear function, to be applied many times.
+
+    Examples
+    --------
+    >>> value, df = linearize(lambda x: x**3, 2.0)
+    >>> value, df(1.0), df(10.0)
+    (8.0, np.float64(12.0), np.float64(120.0))
+    """
+    linear = Linear(f, primals, "linearize")
+    return linear.value, linear.apply
+
+
+def select(
+    f: Function, args: Sequence[Any], options: dict[str, Any], argnums: Any
+) -> tuple[Function, list[Any]]:
+    """Return ``f`` as a function of the chosen arguments alone, and those arguments."""
+    chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    at = [i % len(args) if -len(args) <= i < len(args) else i for i in chosen]
+    if any(i >= len(args) or i < 0 for i in at):
+        raise ArgumentError("argnums", f"{argnums} of a call with {len(args)} arguments")
+
+    def inner(*some: Any) -> Any:
+        full = list(args)
+        for i, a in zip(at, some, strict=True):
+            full[i] = a
+        return f(*full, **options)
+
+    return inner, [args[i] for i in at]
+
+
+def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
+    """Return a function that computes ``f`` and its gradient in one reverse pass.
+
+    Parameters
+    ----------
+    f : callable
+        Returns one real number; with ``has_aux``, a pair of it and anything else.
+    argnums : int or sequence of int
+        The argument, or arguments, to differentiate in.
+    has_aux : bool
+        The second part of what ``f`` returns is passed through.
+
+    Returns
+    -------
+    callable
+        Of the arguments of ``f``; returns ``(value, gradient)``, the gradient of the structure, shapes
+        and dtypes of the argument (a tuple of them if ``argnums`` is a sequence).
+
+    Notes
+    -----
+    About two to four times the time of ``f``, whatever the number of arguments (Baur & Strassen, 1983);
+    memory for the intermediate results of ``f``, given back as the reverse pass goes: see `checkpoint`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))
+    (np.float64(5.0), array([2., 4.]))
+    """
+
+    @wraps(f)
+    def differentiated(*args: Any, **options: Any) -> Any:
+        inner, some = select(f, args, options, argnums)
+        aux: list[Any] = []
+
+        def scalar(*xs: Any) -> Any:
+            y = inner(*xs)
+            if has_aux:
+                y, extra = y
+                aux.append(extra)
+            return y
+
+        linear = Linear(scalar, some, "grad")
+        if (
+            len(linear.values) != 1
+            or shape_of(linear.values[0]) != ()
+            or dtype_of(linear.values[0]).kind == "c"
+        ):
+            found = [f"{dtype_of(y)} of shape {shape_of(y)}" for y in linear.values]
+            raise ArgumentError(
+                "grad",
+                f"the function must return one real number, not {', '.join(found) or None}{at_line()}",
+                "Take np.sum or np.real of it, or call jacobian",
+            )
+        kind = dtype_of(linear.values[0])
+        seed = np.ones((), kind if kind.kind == "f" else float)
+        gradient = linear.transpose(linear.rebuild_out([seed]), free=True)
+        value = (linear.value, strip(linear.level, aux[0])) if has_aux else linear.value
+        return value, gradient[0] if isinstance(argnums, int) else gradient
+
+    return differentiated
+
+
+def strip(level: Derive, tree: Any) -> Any:
+    """Return a tree with the tangents of ``level`` taken off."""
+    leaves, rebuild = flatten(tree)
+    return rebuild([y.value if is_of(level, y) else y for y in leaves])
+
+
+def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
+    """Return the gradient of a scalar function, computed by one reverse pass.
+
+    Parameters
+    ----------
+    f, argnums, has_aux
+        As in `value_and_grad`; with ``has_aux`` the result is ``(gradient, aux)``.
+
+    Notes
+    -----
+    For complex arguments the gradient is df/dx - i df/dy: for a holomorphic f it is f', and the direction
+    of steepest ascent is its conjugate (the convention of JAX; PyTorch returns the conjugate).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grad(lambda x: np.sum(x**3))(np.array([1.0, 2.0]))
+    array([ 3., 12.])
+    """
+    both = value_and_grad(f, argnums, has_aux)
+
+    @wraps(f)
+    def gradient(*args: Any, **options: Any) -> Any:
+        value, g = both(*args, **options)
+        return (g, value[1]) if has_aux else g
+
+    return gradient
+
+
+def hvp(f: Function, x: Any, v: Any) -> Any:
+    """Return the Hessian of a scalar function times a vector, forward over reverse.
+
+    Parameters
+    ----------
+    f : callable
+        A scalar function of ``x``.
+    x, v : array or tree of arrays
+        The point and the vector.
+
+    Notes
+    -----
+    Costs a small multiple of ``f``; the Hessian is not formed (Pearlmutter, Neural Computation 6, 1994).
+
+    Examples
+    --------
+    >>> hvp(lambda x: x**4, 1.0, 2.0)
+    np.float64(24.0)
+    """
+    return jvp(grad(f), (x,), (v,))[1]

@@ -1,0 +1,180 @@
+"""How NumPy hands its calls over: the two protocols of NEP 13 and NEP 18, and what a tracer refuses.
+
+Ufuncs arrive at `__array_ufunc__`, all other functions at `__array_function__`; each is looked up in a
+table that the files in `rules` fill with `@implements`. What cannot be differentiated is refused here
+with the line of the user's code and what to write there instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .core import TRACERS, Array, Dual, Tracer, dtype_of, shape_of
+from .errors import MissingRuleError, TracerError, at_line, user_line
+
+UFUNCS: dict[Any, Callable[..., Any]] = {}
+FUNCTIONS: dict[Any, Callable[..., Any]] = {}
+REDUCTIONS: dict[str, dict[Any, Any]] = {
+    "reduce": {np.add: np.sum, np.multiply: np.prod, np.maximum: np.max, np.minimum: np.min},
+    "accumulate": {np.add: np.cumsum, np.multiply: np.cumprod},
+}
+NEAREST = {  # what to write instead of a function without a rule
+    "linalg.eigvals": "np.linalg.eig(A)[0]", "nansum": "np.sum(np.where(np.isnan(x), 0, x))",
+    "percentile": "np.sort and an index", "quantile": "np.sort and an index", "apply_along_axis": "vmap",
+    "vectorize": "vmap", "piecewise": "np.where", "select": "nested np.where", "choose": "np.where",
+    "put": "np.where", "place": "np.where", "copyto": "np.where", "fill_diagonal": "np.where(np.eye(n), ..)",
+}  # fmt: skip
+
+
+def implements(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Enter a function in the table of what tracers do when NumPy is called with them."""
+
+    def enter(rule: Callable[..., Any]) -> Callable[..., Any]:
+        for function in functions:
+            FUNCTIONS[function] = rule
+        return rule
+
+    return enter
+
+
+def full_name(function: Any) -> str:
+    """Return ``"linalg.svd"`` for `np.linalg.svd`."""
+    module = getattr(function, "__module__", "") or ""
+    return f"{module.removeprefix('numpy').lstrip('.')}.{function.__name__}".lstrip(".")
+
+
+def array_ufunc(self: Tracer, ufunc: Any, method: str, *args: Any, **options: Any) -> Any:
+    if not options and method == "__call__":
+        op = UFUNCS.get(ufunc)
+        if op is not None:
+            return op(*args)
+        raise missing(ufunc.__name__, args)
+    name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
+    if options.pop("out", None) is not None:
+        raise TracerError(
+            name,
+            f"a traced array cannot be written into, with out= or an operator like +={at_line()}",
+            "Write y = y + x, which makes a new array",
+        )
+    if method in REDUCTIONS and ufunc in REDUCTIONS[method]:
+        options.setdefault("axis", 0)
+        return FUNCTIONS[REDUCTIONS[method][ufunc]](*args, **options)
+    if method != "__call__" or options:
+        what = f"the option {next(iter(options))}=" if method == "__call__" else "this method"
+        raise MissingRuleError(name, f"{what} has no derivative rule{at_line()}", "Use np.where or astype")
+    return array_ufunc(self, ufunc, method, *args)
+
+
+def array_function(self: Tracer, function: Any, types: Any, args: Any, options: Any) -> Any:
+    rule = FUNCTIONS.get(function)
+    if rule is None:
+        raise missing(full_name(function), args)
+    if options and options.pop("out", None) is not None:
+        raise TracerError(
+            f"np.{function.__name__}", f"out= cannot take a traced array{at_line()}", "Drop out="
+        )
+    return rule(*args, **options)
+
+
+def missing(name: str, args: Any) -> MissingRuleError:
+    place = next((i for i, a in enumerate(args) if isinstance(a, Tracer)), None)
+    which = "a list of arrays" if place is None else f"argument {place}, of shape {shape_of(args[place])},"
+    near = NEAREST.get(name, "")
+    return MissingRuleError(
+        f"np.{name}",
+        f"no derivative rule; {which} is traced{at_line()}",
+        f"Write {near}" if near else "docs/autodiff.md lists the functions with one and shows how to add one",
+    )
+
+
+def refuse(name: str) -> Callable[..., Any]:
+    """Return a method that says where a tracer leaked out, and what to write there."""
+
+    def method(self: Tracer, *args: Any, **options: Any) -> Any:
+        _, text = user_line()
+        if name == "__setitem__" or re.search(r"\]\s*[-+*/@]?=[^=]", text):
+            what, fix = "a traced array cannot be assigned into, or into a plain array", (
+                "Write np.where, np.stack or np.concatenate, which make a new array")  # fmt: skip
+        elif re.search(r"np\.(as|asany)?array\(\s*[\[(]", text):
+            what, fix = "traced numbers cannot be gathered by np.array", "Write np.stack([a, b])"
+        elif "math." in text:
+            what, fix = "a traced array cannot go to the math module", "Use the function of NumPy"
+        else:
+            what, fix = f"{name} would drop the derivative of a traced array", (
+                "Leave it out: traced arrays work as they are; to index, use plain integers")  # fmt: skip
+        raise TracerError(name, f"{what}{at_line()}", fix)
+
+    method.__name__ = name
+    return method
+
+
+def traced_bool(self: Tracer) -> bool:
+    if type(self) is Dual:
+        return bool(self.value)
+    raise TracerError(
+        "bool", f"under vmap a condition has one value per example{at_line()}", "Write np.where(c, a, b)"
+    )
+
+
+def rows_of(self: Tracer) -> Any:
+    if not shape_of(self):
+        raise TracerError("iter", f"a 0-d array cannot be iterated over{at_line()}", "Index or reshape it")
+    return (self[i] for i in range(shape_of(self)[0]))  # type: ignore[index]
+
+
+def length(self: Tracer) -> int:
+    if not shape_of(self):
+        raise TracerError("len", f"a 0-d array has no length{at_line()}", "Use x.size")
+    return shape_of(self)[0]
+
+
+def describe(self: Tracer) -> str:
+    return f"{type(self).__name__}({getattr(self, 'value', '')!r})"
+
+
+def method_of(function: Any) -> Callable[..., Any]:
+    """Return the array method that calls ``function`` on the array: ``x.sum`` for `np.sum`."""
+
+    def method(self: Tracer, *args: Any, **options: Any) -> Any:
+        return FUNCTIONS[function](self, *args, **options)
+
+    method.__name__ = function.__name__
+    return method
+
+
+METHODS = (
+    "sum", "mean", "prod", "max", "min", "std", "var", "cumsum", "cumprod", "trace", "dot", "ravel",
+    "reshape", "transpose", "squeeze", "swapaxes", "diagonal", "repeat", "take", "clip", "round",
+    "sort", "argsort", "argmax", "argmin", "all", "any", "conj", "copy", "nonzero", "astype",
+)  # fmt: skip
+REFUSED = (
+    "__array__", "__float__", "__int__", "__index__", "__complex__", "__setitem__", "item", "tolist",
+    "fill", "put", "partition", "resize",
+)  # fmt: skip
+
+
+def install() -> None:
+    """Give `Tracer` its methods; called once, when the tables are full."""
+    cls: Any = Tracer
+    cls.__array_ufunc__, cls.__array_function__ = array_ufunc, array_function
+    cls.__bool__, cls.__iter__, cls.__len__, cls.__repr__ = traced_bool, rows_of, length, describe
+    cls.__hash__ = object.__hash__
+    for name in METHODS:
+        setattr(cls, name, method_of(getattr(np, name)))
+    for name in REFUSED:
+        setattr(cls, name, refuse(name))
+    cls.conjugate, cls.flatten = cls.conj, cls.ravel
+    cls.ndim = property(lambda self: len(shape_of(self)))
+    cls.size = property(lambda self: int(np.prod(shape_of(self), dtype=int)))
+    cls.nbytes = property(lambda self: self.size * dtype_of(self).itemsize)
+    cls.T = property(lambda self: FUNCTIONS[np.transpose](self))
+    cls.mT = property(lambda self: FUNCTIONS[np.swapaxes](self, -1, -2))
+    cls.real = property(lambda self: FUNCTIONS[np.real](self))
+    cls.imag = property(lambda self: FUNCTIONS[np.imag](self))
+
+
+__all__ = ["FUNCTIONS", "TRACERS", "UFUNCS", "Array", "implements", "install"]

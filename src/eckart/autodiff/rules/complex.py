@@ -1,0 +1,60 @@
+"""Complex numbers and dtypes: parts, conjugates, absolute values, conversions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..core import Array, Primitive, Tracer, convert, dtype_of, zeros
+from ..hooks import UFUNCS, implements
+from .elementwise import magnitude
+
+astype_p: Primitive = Primitive(
+    "astype", lambda x, dtype: convert(x, dtype), transpose={0: lambda ct, x, dtype: ct},
+    batch=True,
+)  # fmt: skip
+real_p: Primitive = Primitive("real", np.real, transpose={0: lambda ct, x: ct}, batch=True)
+imag_p: Primitive = Primitive("imag", np.imag, transpose={0: lambda ct, x: ct * -1j}, batch=True)
+conj_p: Primitive = Primitive("conj", np.conj, transpose={0: lambda ct, x: conj_p(ct)}, batch=True)
+complex_abs_p: Primitive = Primitive(
+    "absolute", np.abs, jvp=lambda y, args, tangents: np.real(np.conj(np.sign(args[0])) * tangents[0]),
+    batch=True,
+)  # fmt: skip
+complex_sign_p: Primitive = Primitive(
+    "complex sign",
+    np.sign,
+    jvp=lambda y, args, tangents: 1j * np.imag(np.conj(y) * tangents[0]) * y / np.abs(args[0]),
+    batch=True,
+)
+
+
+def is_complex(x: Array) -> bool:
+    return dtype_of(x).kind == "c"
+
+
+real_sign = UFUNCS[np.sign]
+UFUNCS[np.absolute] = lambda x: complex_abs_p(x) if is_complex(x) else magnitude(x)
+UFUNCS[np.sign] = lambda x: complex_sign_p(x) if is_complex(x) else real_sign(x)
+UFUNCS[np.conjugate] = lambda x: conj_p(x) if is_complex(x) else x
+implements(np.real)(lambda x: real_p(x) if is_complex(x) else x)
+implements(np.imag)(lambda x: imag_p(x) if is_complex(x) else zeros(x))
+
+
+@implements(np.angle)
+def angle(z: Array, deg: bool = False) -> Array:
+    return np.arctan2(np.imag(z), np.real(z)) * (180 / np.pi if deg else 1.0)
+
+
+@implements(np.astype)
+def astype(x: Array, dtype: Any, *args: Any, **options: Any) -> Array:
+    dtype = np.dtype(dtype)
+    if dtype.kind not in "fc":
+        return (
+            np.asarray(x.value).astype(dtype) if not isinstance(x.value, Tracer) else astype(x.value, dtype)
+        )
+    return x if dtype == x.dtype else astype_p(x, dtype=dtype)
+
+
+implements(np.iscomplexobj)(is_complex)
+implements(np.isrealobj)(lambda x: not is_complex(x))

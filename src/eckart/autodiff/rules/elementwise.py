@@ -1,0 +1,191 @@
+"""Elementwise functions: each is one line, its coefficient for each argument.
+
+At the points where a derivative does not exist the rules take: 0 for ``abs`` and ``sqrt`` at 0, half to
+each side for ``maximum`` and ``minimum`` at equality (an element of the subdifferential, in every case).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import scipy.special as sp
+
+from ..core import Array, Elementwise, Tracer, concrete, dtype_of
+from ..hooks import UFUNCS
+
+
+def enter(ufunc: Any, *partials: Callable[..., Any], fun: Any = None, linear_in: tuple[int, ...] = ()) -> Any:
+    """Make a primitive of a ufunc and enter it in the table."""
+    prim = Elementwise(ufunc.__name__, fun or ufunc, *partials, linear_in=linear_in)
+    UFUNCS[ufunc] = prim.op
+    return prim.op
+
+
+def zero_where(condition: Array, otherwise: Callable[[Array], Array], x: Array) -> Array:
+    """Return ``otherwise(x)``, and 0 where the condition holds, without evaluating it there."""
+    if not concrete(condition).any():
+        return otherwise(x)
+    return np.where(condition, 0, otherwise(np.where(condition, 1, x)))
+
+
+def same(*_: Array) -> None:
+    return None  # a coefficient of 1
+
+
+# --- arithmetic -------------------------------------------------------------------------------------
+
+add = enter(np.add, same, same, fun=operator.add, linear_in=(0, 1))
+subtract = enter(np.subtract, same, lambda y, a, b: -1, fun=operator.sub, linear_in=(0, 1))
+multiply = enter(np.multiply, lambda y, a, b: b, lambda y, a, b: a, fun=operator.mul, linear_in=(0, 1))
+divide = enter(np.divide, lambda y, a, b: 1 / b, lambda y, a, b: -y / b, fun=np.divide, linear_in=(0,))
+negative = enter(np.negative, lambda y, x: -1, fun=operator.neg, linear_in=(0,))
+positive = enter(np.positive, same, fun=operator.pos, linear_in=(0,))
+
+
+def power_base(y: Array, x: Array, n: Array) -> Array:
+    if isinstance(n, (int, float)):
+        if n == 2:
+            return 2 * x
+        return n * x ** (n - 1) if n >= 1 or n < 0 else zero_where(x == 0, lambda x: n * x ** (n - 1), x)
+    return n * x ** np.where(n == 0, 1, n - 1)
+
+
+def power_exponent(y: Array, x: Array, n: Array) -> Array:
+    """Return y log x, and 0 where x is not positive (a real power is not defined around there)."""
+    if dtype_of(y).kind == "c":
+        return y * np.log(x)
+    return y * zero_where(x <= 0, np.log, x)
+
+
+power = enter(np.power, power_base, power_exponent, fun=operator.pow)
+UFUNCS[np.float_power] = power
+
+
+def one_less_square(y: Array) -> Array:
+    """Return 1 - y^2, with one new array and not two."""
+    square = y * y
+    return np.subtract(1, square, out=square) if type(square) is np.ndarray else 1 - square
+
+
+# --- one argument -----------------------------------------------------------------------------------
+
+enter(np.sin, lambda y, x: np.cos(x))
+enter(np.cos, lambda y, x: -np.sin(x))
+enter(np.tan, lambda y, x: 1 + y * y)
+enter(np.arcsin, lambda y, x: 1 / np.sqrt(1 - x * x))
+enter(np.arccos, lambda y, x: -1 / np.sqrt(1 - x * x))
+enter(np.arctan, lambda y, x: 1 / (1 + x * x))
+enter(np.sinh, lambda y, x: np.cosh(x))
+enter(np.cosh, lambda y, x: np.sinh(x))
+enter(np.tanh, lambda y, x: one_less_square(y))
+enter(np.arcsinh, lambda y, x: 1 / np.sqrt(x * x + 1))
+enter(np.arccosh, lambda y, x: 1 / np.sqrt(x * x - 1))
+enter(np.arctanh, lambda y, x: 1 / (1 - x * x))
+exp = enter(np.exp, lambda y, x: y)
+enter(np.exp2, lambda y, x: y * float(np.log(2)))
+enter(np.expm1, lambda y, x: y + 1)
+log = enter(np.log, lambda y, x: 1 / x)
+enter(np.log2, lambda y, x: float(1 / np.log(2)) / x)
+enter(np.log10, lambda y, x: float(1 / np.log(10)) / x)
+enter(np.log1p, lambda y, x: 1 / (1 + x))
+sqrt = enter(np.sqrt, lambda y, x: zero_where(y == 0, lambda y: 0.5 / y, y))
+enter(np.cbrt, lambda y, x: zero_where(y == 0, lambda y: 1 / (3 * y * y), y))
+enter(np.square, lambda y, x: 2 * x)
+enter(np.reciprocal, lambda y, x: -y * y)
+enter(np.deg2rad, lambda y, x: float(np.pi / 180))
+enter(np.rad2deg, lambda y, x: float(180 / np.pi))
+UFUNCS[np.radians], UFUNCS[np.degrees] = UFUNCS[np.deg2rad], UFUNCS[np.rad2deg]
+magnitude = enter(np.fabs, lambda y, x: np.sign(x))  # of real numbers; `absolute` is in rules/shape.py
+
+# --- two arguments ----------------------------------------------------------------------------------
+
+
+def share(wins: Array, ties: Array) -> Array:
+    return wins + 0.5 * ties
+
+
+maximum = enter(np.maximum, lambda y, a, b: share(a > b, a == b), lambda y, a, b: share(b > a, a == b))
+minimum = enter(np.minimum, lambda y, a, b: share(a < b, a == b), lambda y, a, b: share(b < a, a == b))
+UFUNCS[np.fmax], UFUNCS[np.fmin] = maximum, minimum
+enter(np.logaddexp, lambda y, a, b: np.exp(a - y), lambda y, a, b: np.exp(b - y))
+enter(np.logaddexp2, lambda y, a, b: np.exp2(a - y), lambda y, a, b: np.exp2(b - y))
+enter(np.arctan2, lambda y, a, b: b / (a * a + b * b), lambda y, a, b: -a / (a * a + b * b))
+enter(
+    np.hypot,
+    lambda y, a, b: a * zero_where(y == 0, np.reciprocal, y),
+    lambda y, a, b: b * zero_where(y == 0, np.reciprocal, y),
+)
+enter(np.remainder, same, lambda y, a, b: -np.floor_divide(a, b))
+enter(np.fmod, same, lambda y, a, b: -np.trunc(a / b))
+enter(np.copysign, lambda y, a, b: np.sign(a) * np.sign(y), lambda y, a, b: 0.0)
+enter(np.ldexp, lambda y, a, b: np.exp2(b), lambda y, a, b: y * float(np.log(2)))
+
+# --- derivative zero --------------------------------------------------------------------------------
+
+greater, less = enter(np.greater), enter(np.less)
+greater_equal, less_equal = enter(np.greater_equal), enter(np.less_equal)
+equal, not_equal = enter(np.equal), enter(np.not_equal)
+floor_divide = enter(np.floor_divide)
+for ufunc in (
+    np.sign,
+    np.floor,
+    np.ceil,
+    np.rint,
+    np.trunc,
+    np.isfinite,
+    np.isnan,
+    np.isinf,
+    np.signbit,
+    np.logical_and,
+    np.logical_or,
+    np.logical_not,
+    np.logical_xor,
+    np.heaviside,
+    np.spacing,
+):
+    enter(ufunc)
+
+# --- scipy.special: its ufuncs reach us by the same protocol ------------------------------------------
+
+
+@cache
+def polygamma(n: int) -> Elementwise:
+    """Return the n-th derivative of psi, whose derivative is the next one."""
+    return Elementwise(f"polygamma {n}", lambda x: sp.polygamma(n, x), lambda y, x: polygamma(n + 1)(x))
+
+
+ROOT_PI = float(np.sqrt(np.pi))
+enter(sp.expit, lambda y, x: y * (1 - y))
+enter(sp.logit, lambda y, x: 1 / (x * (1 - x)))
+enter(sp.log_expit, lambda y, x: sp.expit(-x))
+enter(sp.erf, lambda y, x: 2 / ROOT_PI * np.exp(-x * x))
+enter(sp.erfc, lambda y, x: -2 / ROOT_PI * np.exp(-x * x))
+enter(sp.erfinv, lambda y, x: ROOT_PI / 2 * np.exp(y * y))
+enter(sp.ndtr, lambda y, x: np.exp(-x * x / 2) / float(np.sqrt(2 * np.pi)))
+enter(sp.log_ndtr, lambda y, x: np.exp(-x * x / 2 - y) / float(np.sqrt(2 * np.pi)))
+enter(sp.gamma, lambda y, x: y * sp.psi(x))
+enter(sp.gammaln, lambda y, x: sp.psi(x))
+enter(sp.psi, lambda y, x: polygamma(1)(x))
+enter(sp.xlogy, lambda y, a, b: np.log(b), lambda y, a, b: a / b)
+enter(sp.entr, lambda y, x: -np.log(x) - 1)
+
+
+def install() -> None:
+    """Make the operators of `Tracer` the primitives themselves, with nothing in between."""
+    cls: Any = Tracer
+
+    def swap(op: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
+        return lambda self, other: op(other, self)
+
+    for name, op in (("add", add), ("sub", subtract), ("mul", multiply), ("truediv", divide), ("pow", power),
+                     ("mod", UFUNCS[np.remainder]), ("floordiv", floor_divide)):  # fmt: skip
+        setattr(cls, f"__{name}__", op)
+        setattr(cls, f"__r{name}__", swap(op))
+    for name, op in (("gt", greater), ("lt", less), ("ge", greater_equal), ("le", less_equal),
+                     ("eq", equal), ("ne", not_equal), ("neg", negative), ("pos", positive)):  # fmt: skip
+        setattr(cls, f"__{name}__", op)
+    cls.__abs__ = lambda self: UFUNCS[np.absolute](self)

@@ -1,0 +1,106 @@
+"""Fourier transforms: one linear primitive, its own transpose, along one axis; `np.fft` in terms of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
+
+from ..core import Array, Primitive, shape_of
+from ..hooks import implements
+from .indexing import getitem
+from .shape import ndim_of
+
+
+def transform(x: np.ndarray, axis: int, inverse: bool, norm: Any) -> Array:
+    return (np.fft.ifft if inverse else np.fft.fft)(x, axis=axis, norm=norm)
+
+
+fft_p: Primitive = Primitive(  # the DFT matrix is symmetric
+    "fft.fft",
+    transform,
+    transpose={0: lambda ct, x, axis, inverse, norm: fft_p(ct, axis=axis, inverse=inverse, norm=norm)},
+    shape=lambda x, axis, inverse, norm: shape_of(x),
+    batch=lambda args, batched, axis, inverse, norm: fft_p(
+        args[0], axis=axis + 1, inverse=inverse, norm=norm
+    ),
+)
+
+
+def fitted(x: Array, n: int | None, axis: int) -> Array:
+    """Cut the axis to length ``n``, or fill it up with zeros."""
+    have = shape_of(x)[axis]
+    if n is None or n == have:
+        return x
+    if n < have:
+        return getitem(x, (slice(None),) * axis + (slice(n),))
+    return np.pad(x, [(0, n - have if i == axis else 0) for i in range(ndim_of(x))])
+
+
+def one_axis(inverse: bool) -> Callable[..., Array]:
+    def fft(a: Array, n: int | None = None, axis: int = -1, norm: str | None = None) -> Array:
+        axis = normalize_axis_index(axis, ndim_of(a))
+        return fft_p(fitted(a, n, axis), axis=axis, inverse=inverse, norm=norm or "backward")
+
+    return fft
+
+
+fft, ifft = implements(np.fft.fft)(one_axis(False)), implements(np.fft.ifft)(one_axis(True))
+
+
+@implements(np.fft.rfft)
+def rfft(a: Array, n: int | None = None, axis: int = -1, norm: str | None = None) -> Array:
+    axis = normalize_axis_index(axis, ndim_of(a))
+    full = fft(a, n, axis, norm)
+    return getitem(full, (slice(None),) * axis + (slice(shape_of(full)[axis] // 2 + 1),))
+
+
+@implements(np.fft.irfft)
+def irfft(a: Array, n: int | None = None, axis: int = -1, norm: str | None = None) -> Array:
+    """Return the real inverse: the half is completed to a Hermitian whole, whose transform is real."""
+    axis = normalize_axis_index(axis, ndim_of(a))
+    n = 2 * (shape_of(a)[axis] - 1) if n is None else n
+    half = fitted(a, n // 2 + 1, axis)
+    lead = (slice(None),) * axis
+    rest = getitem(half, (*lead, np.arange((n - 1) // 2, 0, -1)))
+    ends = np.zeros(n // 2 + 1, bool)
+    ends[0] = True
+    ends[-1] |= n % 2 == 0
+    real_ends = np.where(
+        np.reshape(ends, [-1 if i == axis else 1 for i in range(ndim_of(a))]), np.real(half), half
+    )
+    return np.real(ifft(np.concatenate([real_ends, np.conj(rest)], axis), n, axis, norm))
+
+
+def all_axes(one: Callable[..., Array], default: tuple[int, ...] | None) -> Callable[..., Array]:
+    def fftn(a: Array, s: Any = None, axes: Any = default, norm: str | None = None) -> Array:
+        axes = tuple(range(ndim_of(a))) if axes is None else axes
+        for axis, n in zip(axes, s or [None] * len(axes), strict=True):
+            a = one(a, n, axis, norm)
+        return a
+
+    return fftn
+
+
+implements(np.fft.fft2)(all_axes(fft, (-2, -1)))
+implements(np.fft.ifft2)(all_axes(ifft, (-2, -1)))
+implements(np.fft.fftn)(all_axes(fft, None))
+implements(np.fft.ifftn)(all_axes(ifft, None))
+
+
+@implements(np.fft.fftshift)
+def fftshift(x: Array, axes: Any = None) -> Array:
+    axes = range(ndim_of(x)) if axes is None else (axes,) if isinstance(axes, int) else axes
+    for a in axes:
+        x = np.roll(x, shape_of(x)[a] // 2, a)
+    return x
+
+
+@implements(np.fft.ifftshift)
+def ifftshift(x: Array, axes: Any = None) -> Array:
+    axes = range(ndim_of(x)) if axes is None else (axes,) if isinstance(axes, int) else axes
+    for a in axes:
+        x = np.roll(x, -(shape_of(x)[a] // 2), a)
+    return x

@@ -1,0 +1,241 @@
+"""Inverses, determinants, Cholesky, products. Matrices are the last two axes; stacks work as in NumPy.
+
+References
+----------
+M. B. Giles, "An extended collection of matrix derivative results for forward and reverse mode AD",
+Oxford NA-08/01, 2008: inverse (2.2.3), determinant (2.2.4). G. H. Golub & V. Pereyra, SIAM J. Numer.
+Anal. 10, 1973, eq. 4.12: pseudo-inverse. I. Murray, arXiv:1602.07527, eq. 8: Cholesky.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core import Array, Primitive, concrete, dtype_of, shape_of
+from ..errors import TieError, at_line
+from ..hooks import implements
+from .complex import is_complex
+from .shape import ndim_of
+from .spectral import adjoint, swap, symmetric
+
+
+def product_shape(a: Array, b: Array, **params: Any) -> tuple[int, ...]:
+    """Return the shape of ``solve(a, b)`` and ``a @ b`` for stacks of matrices."""
+    s, t = shape_of(a), shape_of(b)
+    return (*np.broadcast_shapes(s[:-2], t[:-2]), s[-2], t[-1])
+
+
+# --- inverse and solve --------------------------------------------------------------------------------
+
+inv_p: Primitive = Primitive(
+    "linalg.inv",
+    np.linalg.inv,
+    lambda y, args, tangents: -(y @ tangents[0] @ y),
+    batch=True,
+)
+implements(np.linalg.inv)(inv_p)
+
+
+def solve_jvp(x: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Array:
+    a, (ta, tb) = args[0], tangents
+    right = tb if ta is None else -(ta @ x) if tb is None else tb - ta @ x
+    return solve_p(a, right)
+
+
+solve_p: Primitive = Primitive(  # of matrices; a vector on the right is made a column
+    "linalg.solve", np.linalg.solve, solve_jvp, transpose={1: lambda ct, a, b: solve_p(swap(a), ct)},
+    shape=product_shape, batch=True,
+)  # fmt: skip
+
+
+@implements(np.linalg.solve)
+def solve(a: Array, b: Array) -> Array:
+    if ndim_of(b) == 1:
+        return solve_p(a, np.expand_dims(b, -1))[..., 0]
+    return solve_p(a, b)
+
+
+@implements(np.linalg.pinv)
+def pinv(a: Array, rcond: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Array:
+    return pinv_p(a, rcond=rcond if rtol is None else rtol)
+
+
+def pinv_jvp(p: Array, args: Sequence[Array], tangents: Sequence[Any], rcond: Any) -> Array:
+    """Golub & Pereyra (1973), valid while the rank stays what it is."""
+    (a,), (t,) = args, tangents
+    th, ph = adjoint(t), adjoint(p)
+    left = (p @ ph) @ (th - (th @ a) @ p)
+    right = (th - (p @ a) @ th) @ ph @ p
+    return left + right - p @ t @ p
+
+
+pinv_p: Primitive = Primitive("linalg.pinv", lambda a, rcond: np.linalg.pinv(a, rcond), pinv_jvp, batch=True)
+
+
+@implements(np.linalg.lstsq)
+def lstsq(a: Array, b: Array, rcond: Any = None) -> tuple[Array, Array, Any, Array]:
+    """Return `np.linalg.lstsq` by the pseudo-inverse: 2-norm least, differentiable at any fixed rank."""
+    m, n = shape_of(a)
+    eps = float(np.finfo(dtype_of(a)).eps) * max(m, n) if rcond is None else float(rcond)
+    x = pinv_p(a, rcond=eps) @ b
+    s = np.linalg.svdvals(a)
+    values = concrete(s)
+    rank = int(np.sum(values > eps * values.max(-1, initial=0)[..., None], axis=-1).min())
+    gap = b - a @ x
+    square = np.sum(np.real(gap * np.conj(gap)), axis=0, keepdims=ndim_of(b) == 1)
+    return x, square if rank == n and m > n else np.empty(0), rank, s
+
+
+# --- determinant ----------------------------------------------------------------------------------------
+
+
+def cofactors(a: np.ndarray) -> Array:
+    """Return the matrix of cofactors, by the SVD: right at any rank (det(A) inv(A)^T is not)."""
+    U, s, Vh = np.linalg.svd(a)
+    sign = np.linalg.det(U) * np.linalg.det(Vh)
+    others = np.where(np.eye(a.shape[-1], dtype=bool), 1, s[..., None, :]).prod(-1)
+    return sign[..., None, None] * (U.conj() * others[..., None, :]) @ Vh.conj()
+
+
+def cofactor_slope(a: np.ndarray, t: np.ndarray) -> Array:
+    """Return the derivative of the cofactors of ``a`` along ``t``, at any rank.
+
+    In the basis of the SVD, with P_ij the product of all singular values but the i-th and j-th and
+    M = U^H t V, it is diag(P diag M) - P * M^T.
+    """
+    U, s, Vh = np.linalg.svd(a)
+    n = a.shape[-1]
+    M = np.conj(U).swapaxes(-1, -2) @ t @ np.conj(Vh).swapaxes(-1, -2)
+    eye = np.eye(n, dtype=bool)
+    P = np.where(eye[:, None] | eye[None], 1, s[..., None, None, :]).prod(-1) * ~eye
+    inner = (P @ np.diagonal(M, 0, -2, -1)[..., None]) * eye - P * M.swapaxes(-1, -2)
+    sign = np.linalg.det(U) * np.linalg.det(Vh)
+    return sign[..., None, None] * (U.conj() @ inner @ Vh.conj())
+
+
+def cofactor_slope_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Array:
+    if tangents[0] is not None:
+        raise TieError(
+            "np.linalg.det", f"third derivatives at a singular matrix are not known{at_line()}",
+            "Write the determinant out, or move the matrix off the singular one",
+        )  # fmt: skip
+    return slope_p(args[0], tangents[1])
+
+
+slope_p: Primitive = Primitive(  # as a function of t it is its own transpose but for the order of the bases
+    "cofactor slope",
+    cofactor_slope,
+    cofactor_slope_jvp,
+    transpose={1: lambda ct, a, t: slope_p(a, ct)},
+    shape=lambda a, t: shape_of(t),
+    batch=True,
+)
+
+
+def cofactor_jvp(C: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Array:
+    """Differentiate det(A) inv(A)^T where A is far from singular, which nests to any order."""
+    (a,), (t,) = args, tangents
+    s = np.linalg.svd(concrete(a), compute_uv=False)
+    if s.size and np.any(s[..., -1] <= 1e-5 * s[..., 0]):
+        return slope_p(a, t)
+    inner = np.sum(C * t, axis=(-2, -1), keepdims=True) * np.eye(shape_of(a)[-1]) - C @ swap(t)
+    return inner @ swap(np.linalg.inv(a))
+
+
+cofactor_p: Primitive = Primitive("cofactors", cofactors, cofactor_jvp, batch=True)
+det_p: Primitive = Primitive(
+    "linalg.det",
+    np.linalg.det,
+    lambda y, args, tangents: np.sum(cofactor_p(args[0]) * tangents[0], axis=(-2, -1)),
+    batch=True,
+)
+implements(np.linalg.det)(det_p)
+
+
+def slogdet_jvp(out: Any, args: Sequence[Array], tangents: Sequence[Any]) -> tuple[Any, Array]:
+    rate = np.sum(swap(np.linalg.inv(args[0])) * tangents[0], axis=(-2, -1))
+    return (1j * np.imag(rate) * out[0] if is_complex(args[0]) else None), np.real(rate)
+
+
+slogdet_p: Primitive = Primitive(
+    "linalg.slogdet", lambda a: tuple(np.linalg.slogdet(a)), slogdet_jvp, batch=True
+)
+SlogdetResult: Any = type(np.linalg.slogdet(np.eye(1)))
+implements(np.linalg.slogdet)(lambda a: SlogdetResult(*slogdet_p(a)))
+
+
+# --- Cholesky -------------------------------------------------------------------------------------------
+
+
+def cholesky_jvp(L: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Array:
+    """L Phi(L^-1 t L^-H), with Phi the lower triangle and half the diagonal: Murray (2016), eq. 8."""
+    W = np.linalg.inv(L)
+    n = shape_of(L)[-1]
+    return L @ ((W @ symmetric(tangents[0]) @ adjoint(W)) * (np.tri(n, k=-1) + np.eye(n) / 2))
+
+
+cholesky_p: Primitive = Primitive("linalg.cholesky", np.linalg.cholesky, cholesky_jvp, batch=True)
+
+
+@implements(np.linalg.cholesky)
+def cholesky(a: Array, /, *, upper: bool = False) -> Array:
+    return adjoint(cholesky_p(adjoint(a))) if upper else cholesky_p(a)
+
+
+# --- powers and products ----------------------------------------------------------------------------------
+
+
+@implements(np.linalg.matrix_power)
+def matrix_power(a: Array, n: int) -> Array:
+    if n < 0:
+        return matrix_power(np.linalg.inv(a), -n)
+    if n == 0:
+        return np.broadcast_to(np.eye(shape_of(a)[-1], dtype=dtype_of(a)), shape_of(a))
+    half = matrix_power(a, n // 2) if n > 1 else None
+    return a if half is None else half @ half @ a if n % 2 else half @ half
+
+
+@implements(np.linalg.multi_dot)
+def multi_dot(arrays: Sequence[Array]) -> Array:
+    """Return the product in the cheapest order (dynamic programming over the sizes)."""
+    first, last = ndim_of(arrays[0]) == 1, ndim_of(arrays[-1]) == 1
+    chain = list(arrays)
+    if first:
+        chain[0] = np.expand_dims(chain[0], 0)
+    if last:
+        chain[-1] = np.expand_dims(chain[-1], 1)
+    size = [shape_of(chain[0])[0], *[shape_of(a)[1] for a in chain]]
+    best: dict[tuple[int, int], tuple[int, Any]] = {(i, i): (0, None) for i in range(len(chain))}
+    for span in range(1, len(chain)):
+        for i in range(len(chain) - span):
+            j = i + span
+            best[i, j] = min(
+                (best[i, k][0] + best[k + 1, j][0] + size[i] * size[k + 1] * size[j + 1], k)
+                for k in range(i, j)
+            )
+
+    def multiply(i: int, j: int) -> Array:
+        k = best[i, j][1]
+        return chain[i] if k is None else multiply(i, k) @ multiply(k + 1, j)
+
+    out = multiply(0, len(chain) - 1)
+    out = out[0] if first else out
+    return out[..., 0] if last else out
+
+
+@implements(np.linalg.tensorinv)
+def tensorinv(a: Array, ind: int = 2) -> Array:
+    shape = shape_of(a)
+    n = int(np.prod(shape[ind:], dtype=int))
+    return np.reshape(np.linalg.inv(np.reshape(a, (n, n))), (*shape[ind:], *shape[:ind]))
+
+
+@implements(np.linalg.cond)
+def cond(a: Array, p: Any = None) -> Array:
+    if p in (None, 2, -2):
+        s = np.linalg.svdvals(a)
+        return s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
+    return np.linalg.norm(a, p, (-2, -1)) * np.linalg.norm(np.linalg.inv(a), p, (-2, -1))

@@ -1,0 +1,256 @@
+"""Sums of products: matmul and einsum are primitives, linear in each argument; the rest is made of them."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
+
+from ..core import Array, Dual, Each, Primitive, Row, Tracer, bind, shape_of
+from ..errors import ArgumentError, at_line
+from ..hooks import UFUNCS, implements
+from ..vmap import align
+from .indexing import diagonal, getitem
+from .shape import ndim_of
+
+
+def swap(a: Array) -> Array:
+    return a.swapaxes(-1, -2)
+
+
+def matmul_left(ct: Array, a: Any, b: Array) -> Array:
+    """Return ct b^T, the transpose of a -> a b, for every mix of vectors, matrices and stacks."""
+    if len(b.shape) == 1:
+        return np.expand_dims(ct, -1) * b if len(a.shape) > 1 else ct * b
+    if len(a.shape) == 1:
+        return b @ ct if len(b.shape) == 2 else (b @ np.expand_dims(ct, -1))[..., 0]
+    return ct @ b.swapaxes(-1, -2)
+
+
+def matmul_right(ct: Array, a: Array, b: Any) -> Array:
+    """Return a^T ct, the transpose of b -> a b; a stack of a with one b is one product."""
+    m, n = len(a.shape), len(b.shape)
+    if m == 1:
+        return ct * a if n == 1 else np.expand_dims(a, -1) * np.expand_dims(ct, -2)
+    if n == 1:
+        return ct @ a if m == 2 else (swap(a) @ np.expand_dims(ct, -1))[..., 0]
+    if m > 2 and n == 2:
+        return np.reshape(a, (-1, shape_of(a)[-1])).T @ np.reshape(ct, (-1, shape_of(ct)[-1]))
+    return a.swapaxes(-1, -2) @ ct
+
+
+def matmul_shape(a: Array, b: Array) -> tuple[int, ...]:
+    s, t = shape_of(a), shape_of(b)
+    left, right = s[-2:-1], t[-1:] if len(t) > 1 else ()
+    return (*np.broadcast_shapes(s[:-2], t[:-2]), *left, *right)
+
+
+def matmul_batch(args: Sequence[Array], batched: Sequence[bool]) -> Array:
+    a, b = args
+    A, B = batched
+    m, n = ndim_of(a) - A, ndim_of(b) - B  # of one example
+    if n == 1 and B and not A and m == 2:
+        return matmul_p(b, swap(a))  # (batch, n) (n, m)
+    if A and not B and n == 2:
+        return matmul_p(a, b)
+    a = np.expand_dims(a, -2) if m == 1 else a
+    b = np.expand_dims(b, -1) if n == 1 else b
+    out = matmul_p(*align((a, b), batched))
+    if n == 1:
+        out = out[..., 0]
+    return out[..., 0, :] if m == 1 and n > 1 else out[..., 0] if m == 1 else out
+
+
+def matmul_fun(a: np.ndarray, b: np.ndarray) -> Array:
+    if a.ndim > 2 and b.ndim == 2:  # one product instead of one for each matrix of the stack
+        return (a.reshape(-1, a.shape[-1]) @ b).reshape(*a.shape[:-1], b.shape[-1])
+    return a @ b
+
+
+matmul_p: Primitive = Primitive(
+    "matmul", matmul_fun, transpose={0: matmul_left, 1: matmul_right}, shape=matmul_shape, batch=matmul_batch
+)
+
+
+def matmul(a: Array, b: Array) -> Array:
+    A, B = type(a), type(b)
+    if A is Dual and (
+        B is np.ndarray or (B is Dual and a.level is b.level)
+    ):  # the short way of most products
+        level, b_value, t = a.level, b.value if B is Dual else b, a.tangent
+        u = b.tangent if B is Dual else None
+    elif B is Dual and A is np.ndarray:
+        level, b_value, t, u = b.level, b.value, None, b.tangent
+    else:
+        if not hasattr(a, "shape") or not hasattr(b, "shape"):
+            a, b = (x if hasattr(x, "shape") else np.asarray(x) for x in (a, b))
+        return bind(matmul_p, (a, b), {})
+    a_value = a.value if A is Dual else a
+    tape = level.tape
+    if tape is None or type(a_value) is not np.ndarray or type(b_value) is not np.ndarray:
+        return bind(matmul_p, (a, b), {})
+    y = matmul_fun(a_value, b_value)
+    known = (a_value if u is not None else t, b_value if t is not None else u)
+    row = Row(tape, matmul_p, (t, u), known, {}, y.shape, y.dtype)
+    tape.rows.append(row)
+    return Dual(level, y, row)
+
+
+UFUNCS[np.matmul] = matmul
+UFUNCS[np.vecdot] = lambda a, b: np.sum(np.conj(a) * b, axis=-1)
+UFUNCS[np.matvec] = lambda a, b: np.matmul(a, np.expand_dims(b, -1))[..., 0]
+UFUNCS[np.vecmat] = lambda a, b: np.matmul(np.expand_dims(np.conj(a), -2), b)[..., 0, :]
+
+
+# --- einsum -------------------------------------------------------------------------------------------
+
+
+def einsum_back(i: int) -> Any:
+    def back(ct: Array, *arrays: Array, spec: str) -> Array:
+        ins, out = spec.split("->")
+        terms = ins.split(",")
+        others = [a for j, a in enumerate(arrays) if j != i]
+        rest = [t for j, t in enumerate(terms) if j != i]
+        return einsum_p(ct, *others, spec=f"{','.join([out, *rest])}->{terms[i]}")
+
+    return back
+
+
+def einsum_shape(*arrays: Array, spec: str) -> tuple[int, ...]:
+    ins, out = spec.split("->")
+    size: dict[str, int] = {}
+    for term, a in zip(ins.split(","), arrays, strict=True):
+        for c, n in zip(term, shape_of(a), strict=True):
+            size[c] = max(size.get(c, n), n) if n != 0 else 0
+    return tuple(size[c] for c in out)
+
+
+def einsum_batch(args: Sequence[Array], batched: Sequence[bool], spec: str) -> Array:
+    ins, out = spec.split("->")
+    new = next(c for c in string.ascii_letters if c not in spec)
+    terms = [new * b + t for t, b in zip(ins.split(","), batched, strict=True)]
+    return einsum_p(*args, spec=f"{','.join(terms)}->{new}{out}")
+
+
+einsum_p: Primitive = Primitive(
+    "einsum", lambda *arrays, spec: np.einsum(spec, *arrays, optimize=len(arrays) > 1),
+    transpose=Each(einsum_back), shape=einsum_shape, batch=einsum_batch,
+)  # fmt: skip
+
+
+@implements(np.einsum)
+def einsum(spec: Any, *arrays: Array, optimize: Any = None, **options: Any) -> Array:
+    """Return `np.einsum`: the spec is made explicit, diagonals and lone sums are taken first."""
+    if not isinstance(spec, str):
+        raise ArgumentError("np.einsum", f"the subscripts must be a string{at_line()}", "Write 'ij,jk->ik'")
+    spec = spec.replace(" ", "")
+    ins, arrow, out = spec.partition("->")
+    terms = ins.split(",")
+    arrays = tuple(a if isinstance(a, Tracer) else np.asarray(a) for a in arrays)
+    unused = [c for c in string.ascii_letters if c not in spec]
+    wide = max([ndim_of(a) - len(t) + 3 for t, a in zip(terms, arrays, strict=True) if "..." in t], default=0)
+    dots = "".join(unused[:wide])
+    terms = [
+        t.replace("...", dots[wide - (ndim_of(a) - len(t) + 3) :]) for t, a in zip(terms, arrays, strict=True)
+    ]
+    letters = "".join(terms)
+    if not arrow:
+        out = "..." * bool(dots) + "".join(
+            sorted(c for c in set(letters) - set(dots) if letters.count(c) == 1)
+        )
+    out = out.replace("...", dots)
+    done = [alone(a, t, i, terms, out) for i, (t, a) in enumerate(zip(terms, arrays, strict=True))]
+    return einsum_p(*[a for a, _ in done], spec=",".join(t for _, t in done) + "->" + out)
+
+
+def alone(a: Array, term: str, i: int, terms: list[str], out: str) -> tuple[Array, str]:
+    """Take the diagonal of a repeated letter and sum over a letter that is nowhere else."""
+    for c in dict.fromkeys(term):
+        while term.count(c) > 1:
+            first, second = term.index(c), term.index(c, term.index(c) + 1)
+            a = diagonal(a, 0, first, second)
+            term = term[:first] + term[first + 1 : second] + term[second + 1 :] + c
+    elsewhere = set(out).union(*[t for j, t in enumerate(terms) if j != i])
+    axes = tuple(k for k, c in enumerate(term) if c not in elsewhere)
+    if axes:
+        a, term = np.sum(a, axis=axes), "".join(c for c in term if c in elsewhere)
+    return a, term
+
+
+# --- the other products ---------------------------------------------------------------------------------
+
+
+@implements(np.dot)
+def dot(a: Array, b: Array) -> Array:
+    if ndim_of(a) == 0 or ndim_of(b) == 0:
+        return np.multiply(a, b)
+    return matmul(a, b) if ndim_of(b) <= 2 else np.tensordot(a, b, ((-1,), (-2,)))
+
+
+@implements(np.tensordot, np.linalg.tensordot)
+def tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
+    m, n = ndim_of(a), ndim_of(b)
+    left, right = (range(m - axes, m), range(axes)) if isinstance(axes, int) else axes
+    left = normalize_axis_tuple(tuple(np.atleast_1d(left)), m)
+    right = normalize_axis_tuple(tuple(np.atleast_1d(right)), n)
+    keep, stay = [i for i in range(m) if i not in left], [i for i in range(n) if i not in right]
+    s, t = shape_of(a), shape_of(b)
+    size = int(np.prod([s[i] for i in left], dtype=int))
+    flat_a = np.reshape(
+        np.transpose(a, (*keep, *left)), (-1 if size else int(np.prod([s[i] for i in keep])), size)
+    )
+    flat_b = np.reshape(
+        np.transpose(b, (*right, *stay)), (size, -1 if size else int(np.prod([t[i] for i in stay])))
+    )
+    return np.reshape(matmul(flat_a, flat_b), [s[i] for i in keep] + [t[i] for i in stay])
+
+
+implements(np.inner)(lambda a, b: a * b if 0 in (ndim_of(a), ndim_of(b)) else tensordot(a, b, ((-1,), (-1,))))
+implements(np.outer, np.linalg.outer)(lambda a, b: np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1)))
+implements(np.vdot)(lambda a, b: np.sum(np.conj(np.ravel(a)) * np.ravel(b)))
+
+
+@implements(np.kron)
+def kron(a: Array, b: Array) -> Array:
+    n = max(ndim_of(a), ndim_of(b))
+    s, t = (1,) * (n - ndim_of(a)) + shape_of(a), (1,) * (n - ndim_of(b)) + shape_of(b)
+    left = np.reshape(a, [k for m in s for k in (m, 1)])
+    right = np.reshape(b, [k for m in t for k in (1, m)])
+    return np.reshape(left * right, [m * k for m, k in zip(s, t, strict=True)])
+
+
+@implements(np.trace)
+def trace(x: Array, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
+    return np.sum(diagonal(x, offset, axis1, axis2), axis=-1)
+
+
+implements(np.linalg.trace)(lambda x, offset=0: trace(x, offset, -2, -1))
+
+
+@implements(np.cross)
+def cross(a: Array, b: Array, axis: int = -1) -> Array:
+    a, b = np.moveaxis(a, axis, -1), np.moveaxis(b, axis, -1)
+    (a0, a1, a2), (b0, b1, b2) = [[getitem(x, (..., i)) for i in range(3)] for x in (a, b)]
+    return np.moveaxis(np.stack([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0], -1), -1, axis)
+
+
+@implements(np.convolve)
+def convolve(a: Array, v: Array, mode: str = "full") -> Array:
+    a, v = (a, v) if shape_of(a)[0] >= shape_of(v)[0] else (v, a)
+    n, m = shape_of(a)[0], shape_of(v)[0]
+    at = np.arange(n + m - 1)[:, None] - np.arange(m)[None, :] + m - 1  # (n + m - 1, m)
+    full = np.take(np.pad(a, m - 1), at, axis=0) @ v
+    start, stop = {"full": (0, n + m - 1), "same": ((m - 1) // 2, (m - 1) // 2 + n), "valid": (m - 1, n)}[
+        mode
+    ]
+    return getitem(full, slice(start, stop))
+
+
+def install() -> None:
+    """Make the operator @ of `Tracer` the product above."""
+    cls: Any = Tracer
+    cls.__matmul__ = matmul
+    cls.__rmatmul__ = lambda self, other: matmul(other, self)

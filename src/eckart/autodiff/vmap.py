@@ -1,0 +1,155 @@
+"""`vmap`: a function of one example made a function of a batch.
+
+A batched array carries its batch axis first. A primitive with a batch rule is called once on the whole
+batch; one without is called in a loop over the examples, which is correct and slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .core import Array, Level, Primitive, Tracer, bind, dtype_of, shape_of
+from .errors import ArgumentError
+from .tree import flatten
+
+
+class Batch(Tracer):
+    """An array with a batch axis in front that the user's function does not see."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, level: Level, value: Array) -> None:
+        self.level, self.value = level, value
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return shape_of(self.value)[1:]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return dtype_of(self.value)
+
+
+class Batching(Level):
+    """The level of one `vmap`."""
+
+    __slots__ = ("size",)
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
+        batched = [type(a) is Batch and a.level is self for a in args]
+        values = [a.value if b else a for a, b in zip(args, batched, strict=True)]
+        if prim.batch is True:
+            out = bind(prim, align(values, batched), params)
+        elif prim.batch is not None:
+            out = prim.batch(values, batched, **params)
+        else:
+            out = self.loop(prim, values, batched, params)
+        return tuple(Batch(self, y) for y in out) if type(out) is tuple else Batch(self, out)
+
+    def loop(self, prim: Primitive, values: list[Array], batched: list[bool], params: dict[str, Any]) -> Any:
+        outs = [
+            bind(prim, [v[i] if b else v for v, b in zip(values, batched, strict=True)], params)
+            for i in range(self.size)
+        ]
+        if type(outs[0]) is tuple:
+            return tuple(np.stack(parts) for parts in zip(*outs, strict=True))
+        return np.stack(outs)
+
+
+def align(values: Sequence[Array], batched: Sequence[bool]) -> list[Array]:
+    """Put axes of length 1 behind each batch axis, so that the arrays broadcast example by example."""
+    rank = max(len(shape_of(v)) - b for v, b in zip(values, batched, strict=True))
+    out = []
+    for v, b in zip(values, batched, strict=True):
+        shape = shape_of(v)
+        if b and len(shape) < rank + 1:
+            v = np.reshape(v, (shape[0], *(1,) * (rank + 1 - len(shape)), *shape[1:]))
+        out.append(v)
+    return out
+
+
+def repeated(values: Sequence[Array], batched: Sequence[bool]) -> list[Array]:
+    """Give every array the batch axis: what has none is repeated."""
+    size = next(shape_of(v)[0] for v, b in zip(values, batched, strict=True) if b)
+    return [
+        v if b else np.broadcast_to(v, (size, *shape_of(v))) for v, b in zip(values, batched, strict=True)
+    ]
+
+
+def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Callable[..., Any]:
+    """Return ``f`` mapped over an axis of its arguments, computed on the whole batch at once.
+
+    Parameters
+    ----------
+    f : callable
+        A function of one example.
+    in_axes : int, None, or a tuple of them
+        The axis to map over, for all arguments or for each; None: the argument is the same for all.
+    out_axes : int
+        Where the batch axis stands in the results.
+
+    Returns
+    -------
+    callable
+        The function of the batch.
+
+    Notes
+    -----
+    A condition on a batched value (``if x > 0``) has no single answer and is refused: write `np.where`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from eckart.autodiff import grad, vmap
+    >>> vmap(grad(lambda x: x @ x))(np.array([[1.0, 2.0], [3.0, 4.0]]))
+    array([[2., 4.],
+           [6., 8.]])
+    """
+
+    def mapped(*args: Any) -> Any:
+        axes = in_axes if isinstance(in_axes, (tuple, list)) else (in_axes,) * len(args)
+        if len(axes) != len(args):
+            raise ArgumentError("vmap", f"in_axes names {len(axes)} arguments, {len(args)} were given")
+        trees = [flatten(a) for a in args]
+        sizes = {
+            shape_of(x)[axis]
+            for (leaves, _), axis in zip(trees, axes, strict=True)
+            for x in leaves
+            if axis is not None
+        }
+        if len(sizes) != 1:
+            raise ArgumentError(
+                "vmap",
+                f"the mapped axes have lengths {sorted(sizes)}",
+                "Give them one length, or in_axes=None",
+            )
+        level = Batching(sizes.pop())
+
+        def batch(x: Array, axis: int | None) -> Array:
+            if axis is None:
+                return x
+            whole: Any = x if isinstance(x, Tracer) else np.asarray(x)
+            return Batch(level, np.moveaxis(whole, axis, 0))
+
+        inner = [
+            rebuild([batch(x, axis) for x in leaves])
+            for (leaves, rebuild), axis in zip(trees, axes, strict=True)
+        ]
+        outs, rebuild = flatten(f(*inner))
+        return rebuild([np.moveaxis(unbatch(level, y), 0, out_axes) for y in outs])
+
+    return mapped
+
+
+def unbatch(level: Batching, y: Array) -> Array:
+    """Return the batch of an output; one that does not depend on the batch is repeated."""
+    if type(y) is Batch and y.level is level:
+        return y.value
+    return np.broadcast_to(y, (level.size, *shape_of(y)))

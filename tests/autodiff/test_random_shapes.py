@@ -1,0 +1,100 @@
+"""Broadcasting, indexing and einsum at random: reverse is the transpose of forward whatever the shapes."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from eckart.autodiff import jvp, vjp, vmap
+
+QUICK = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+def dual(f, *xs, seed=0):
+    """Assert <ct, J t> = <J' ct, t> and that the value is that of NumPy; return the value."""
+    rng = np.random.default_rng(seed)
+    ts = [rng.standard_normal(x.shape) for x in xs]
+    y, dy = jvp(f, xs, ts)
+    np.testing.assert_array_equal(y, f(*xs))
+    ct = rng.standard_normal(np.shape(y))
+    cts = vjp(f, *xs)[1](ct)
+    assert [c.shape for c in cts] == [x.shape for x in xs]
+    left, right = np.sum(ct * dy), sum(np.sum(c * t) for c, t in zip(cts, ts, strict=True))
+    np.testing.assert_allclose(left, right, atol=1e-9 * max(1, abs(left)))
+    return y
+
+
+def filled(shape, seed=1):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+@QUICK
+@given(hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=4, max_side=3))
+def test_broadcasting(shapes):
+    a, b = (filled(s, i) for i, s in enumerate(shapes.input_shapes))
+    y = dual(lambda a, b: a * b + np.sin(a - 2 * b), a, b)
+    assert y.shape == shapes.result_shape
+
+
+@QUICK
+@given(st.data())
+def test_indexing(data):
+    shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=4, max_side=4))
+    index = data.draw(hnp.basic_indices(shape, allow_newaxis=True))
+    dual(lambda x: x[index] * 2.0, filled(shape))
+
+
+@QUICK
+@given(st.data())
+def test_fancy_indexing(data):
+    shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=4, max_side=4))
+    picks = data.draw(hnp.integer_array_indices(shape, result_shape=hnp.array_shapes(max_dims=2, max_side=4)))
+    keep = data.draw(st.lists(st.booleans(), min_size=len(shape), max_size=len(shape)))
+    index = tuple(p if k else slice(None) for p, k in zip(picks, keep, strict=True))
+    x = filled(shape)
+    dual(lambda x: x[index] * 2.0, x)
+    many = np.stack([x, x + 1])
+    np.testing.assert_array_equal(
+        vmap(lambda x: x[index] * 2.0)(many), np.stack([a[index] * 2.0 for a in many])
+    )
+
+
+@QUICK
+@given(hnp.array_shapes(min_dims=1, max_dims=4, max_side=3), st.data())
+def test_reductions(shape, data):
+    axes = data.draw(st.one_of(st.none(), hnp.valid_tuple_axes(len(shape), min_size=1)))
+    keep = data.draw(st.booleans())
+    for fun in (np.sum, np.mean, np.max, np.prod):
+        x = filled(shape)
+        y, _ = jvp(lambda x, fun=fun: fun(x, axis=axes, keepdims=keep), (x,), (x,))
+        np.testing.assert_allclose(y, fun(x, axis=axes, keepdims=keep), rtol=1e-12)
+        rng = np.random.default_rng(5)
+        t, ct = rng.standard_normal(x.shape), rng.standard_normal(np.shape(y))
+        _, dy = jvp(lambda x, fun=fun: fun(x, axis=axes, keepdims=keep), (x,), (t,))
+        (g,) = vjp(lambda x, fun=fun: fun(x, axis=axes, keepdims=keep), x)[1](ct)
+        np.testing.assert_allclose(np.sum(ct * dy), np.sum(g * t), atol=1e-10)
+
+
+@QUICK
+@given(
+    st.lists(
+        st.text("abcd", min_size=1, max_size=3).filter(lambda t: len(set(t)) == len(t)),
+        min_size=1,
+        max_size=3,
+    ),
+    st.data(),
+)
+def test_einsum(terms, data):
+    letters = sorted(set("".join(terms)))
+    out = "".join(data.draw(st.permutations(letters)))[: data.draw(st.integers(0, len(letters)))]
+    size = dict(zip("abcd", (2, 3, 1, 4), strict=True))
+    spec = ",".join(terms) + "->" + out
+    xs = [filled([size[c] for c in t], i) for i, t in enumerate(terms)]
+    rng = np.random.default_rng(3)
+    ts = [rng.standard_normal(x.shape) for x in xs]
+    f = lambda *a: np.einsum(spec, *a)  # noqa: E731
+    y, dy = jvp(f, xs, ts)
+    np.testing.assert_allclose(y, f(*xs), rtol=1e-10, atol=1e-10)
+    ct = rng.standard_normal(np.shape(y))
+    right = sum(np.sum(c * t) for c, t in zip(vjp(f, *xs)[1](ct), ts, strict=True))
+    np.testing.assert_allclose(np.sum(ct * dy), right, atol=1e-9 * max(1, abs(right)))

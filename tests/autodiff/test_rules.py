@@ -1,0 +1,124 @@
+"""Every row of the table: forward against differences, reverse against forward, second order, dtypes, vmap."""
+
+import numpy as np
+import pytest
+
+from autodiff.cases import CASES
+from eckart.autodiff import grad, jvp, vjp, vmap
+
+EACH = pytest.mark.parametrize("case", CASES, ids=repr)
+
+
+def direction(rng, x):
+    t = rng.standard_normal(np.shape(x))
+    if np.iscomplexobj(x):
+        t = t + 1j * rng.standard_normal(np.shape(x))
+    return t
+
+
+def pair(a, b):
+    """Return Re sum(a b), the pairing of the transposes."""
+    return np.sum(np.real(np.asarray(a) * np.asarray(b)))
+
+
+def moved(args, ts, h):
+    return [x + h * t for x, t in zip(args, ts, strict=True)]
+
+
+def differences(f, args, ts, h=1e-4):
+    """Return the derivative along ``ts`` by differences of fourth order: error about h^4."""
+    one = (f(*moved(args, ts, h)) - f(*moved(args, ts, -h))) / (2 * h)
+    two = (f(*moved(args, ts, 2 * h)) - f(*moved(args, ts, -2 * h))) / (4 * h)
+    return (4 * one - two) / 3
+
+
+def close(a, b, tol):
+    assert np.shape(a) == np.shape(b)
+    scale = max(1.0, np.abs(b).max(initial=0))
+    assert np.abs(np.asarray(a) - b).max(initial=0) <= tol * scale
+
+
+@EACH
+def test_forward_is_the_limit_of_differences(case):
+    ts = [direction(np.random.default_rng(7), x) for x in case.args]
+    y, dy = jvp(case.f, case.args, ts)
+    close(y, case.f(*case.args), 1e-12)
+    close(dy, differences(case.f, case.args, ts), case.tol)
+
+
+@EACH
+def test_reverse_is_the_transpose_of_forward(case):
+    rng = np.random.default_rng(8)
+    ts = [direction(rng, x) for x in case.args]
+    y, pullback = vjp(case.f, *case.args)
+    ct = direction(rng, y)
+    _, dy = jvp(case.f, case.args, ts)
+    cts = pullback(ct)
+    assert [np.shape(c) for c in cts] == [np.shape(x) for x in case.args]
+    left, right = pair(ct, dy), sum(pair(c, t) for c, t in zip(cts, ts, strict=True))
+    assert abs(left - right) <= 1e-10 * max(1.0, abs(left), *[np.abs(c).max(initial=0) for c in cts])
+
+
+def scalarised(case):
+    """Return the case as a real function of all its arguments, with a random weight on each result."""
+    y = case.f(*case.args)
+    weight = direction(np.random.default_rng(9), y)
+    return lambda *args: np.sum(np.real(case.f(*args) * weight))
+
+
+@EACH
+def test_second_order(case):
+    """The Hessian along a direction: forward over reverse and reverse over reverse against differences."""
+    f, n = scalarised(case), len(case.args)
+    ts = [direction(np.random.default_rng(10), x) for x in case.args]
+    gradient = grad(f, tuple(range(n)))
+    _, forward = jvp(gradient, case.args, ts)
+    for i in range(n):
+        close(forward[i], differences(lambda *a, i=i: gradient(*a)[i], case.args, ts), 10 * case.tol)
+
+    def along(*args):
+        return sum(np.sum(np.real(g * t)) for g, t in zip(gradient(*args), ts, strict=True))
+
+    for a, b in zip(grad(along, tuple(range(n)))(*case.args), forward, strict=True):
+        close(a, b, 1e-7)
+    _, twice = jvp(lambda *a: jvp(f, a, ts)[1], case.args, ts)  # forward over forward
+    close(twice, sum(pair(h, t) for h, t in zip(forward, ts, strict=True)), 1e-7)
+
+
+NARROW = {"float64": np.float32, "complex128": np.complex64}
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.float32], ids=repr)
+def test_float32_stays_float32(case):
+    args = [np.asarray(x).astype(NARROW[np.asarray(x).dtype.name]) for x in case.args]
+    y, dy = jvp(case.f, args, args)
+    assert dy.dtype == y.dtype
+    _, pullback = vjp(case.f, *args)
+    for g, x in zip(pullback(np.ones_like(y)), args, strict=True):
+        assert g.dtype == x.dtype
+
+
+@EACH
+def test_vmap_is_a_loop(case):
+    """Over the function, its tangent and its cotangent, with every subset of arguments batched in turn."""
+    rng = np.random.default_rng(11)
+    ts = [direction(rng, x) for x in case.args]
+
+    def both(*args):
+        y, pullback = vjp(case.f, *args)
+        return y, jvp(case.f, args, ts)[1], pullback(np.ones_like(y))
+
+    for subset in {(0,), (len(case.args) - 1,), tuple(range(len(case.args)))}:
+        axes = tuple(0 if i in subset else None for i in range(len(case.args)))
+        shift = np.array([0.0, 1e-3, -1e-3])
+        args = [
+            x if axis is None else np.stack([x + s * t for s in shift])
+            for x, t, axis in zip(case.args, ts, axes, strict=True)
+        ]
+        got = vmap(both, axes)(*args)
+        for k in range(3):
+            want = both(*[x if axis is None else x[k] for x, axis in zip(args, axes, strict=True)])
+            close(got[0][k], want[0], 1e-9)
+            close(got[1][k], want[1], 1e-7)
+            for g, w in zip(got[2], want[2], strict=True):
+                close(g[k], w, 1e-7)

@@ -1,0 +1,138 @@
+"""What the engine shows: Wengert lists, checks and their findings, the identities."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from eckart.autodiff import check_grad, check_grads, grad, identities, trace
+from eckart.autodiff.core import Elementwise, Primitive
+from eckart.autodiff.errors import CheckError
+from eckart.autodiff.identities import BOUND, verify
+
+
+def textbook(x1, x2):
+    return x1 * x2 + np.sin(x1)
+
+
+def test_the_table_of_the_textbook():
+    tape = trace(textbook)(2.0, 3.0)
+    assert [line.op for line in tape.lines] == ["input", "input", "multiply", "sin", "add"]
+    out, one, two = tape.lines[-1], *tape.lines[:2]
+    assert round(float(out.primal), 4) == 6.9093
+    assert one.adjoint == pytest.approx(3 + np.cos(2)) and two.adjoint == pytest.approx(2.0)
+    assert out.tangent == pytest.approx(one.adjoint)  # along the first argument, by default
+    assert trace(textbook, tangent=(0.0, 1.0))(2.0, 3.0).lines[-1].tangent == pytest.approx(2.0)
+    assert tape.lines[3].where.startswith("test_shown.py:")
+    for text in (str(tape), tape.markdown(), tape.html(), tape.graphviz()):
+        assert "6.9093" in text and "2.5839" in text
+    assert tape.graphviz().count("->") == 5 and tape.markdown().count("\n|") == 6
+    assert tape.totals["function"]["flops"] == 3
+
+
+def test_tangents_and_adjoints_of_every_line():
+    """The pairing of adjoint and tangent is the same at every cut: here, at the inputs and at the output."""
+    A = np.random.default_rng(1).standard_normal((4, 3))
+    tape = trace(
+        lambda a: np.sum(np.linalg.svd(a, full_matrices=False)[1] ** 3) + np.linalg.slogdet(a.T @ a)[1]
+    )(A)
+    start = np.sum(tape.lines[0].adjoint * tape.lines[0].tangent)
+    assert start == pytest.approx(float(tape.lines[-1].tangent), rel=1e-10)
+    np.testing.assert_allclose(
+        tape.lines[0].adjoint,
+        grad(lambda a: np.sum(np.linalg.svdvals(a) ** 3) + np.linalg.slogdet(a.T @ a)[1])(A), rtol=1e-8,
+    )  # fmt: skip
+
+
+def test_flops_and_bytes():
+    A, B = np.ones((10, 20)), np.ones((20, 5))
+    tape = trace(lambda a, b: np.sum(a @ b))(A, B)
+    assert [line.flops for line in tape.lines] == [0, 0, 2 * 10 * 20 * 5, 50]
+    assert tape.totals["reverse"]["flops"] >= 3 * tape.totals["function"]["flops"] - 200
+    assert tape.totals["function"]["bytes"] == A.nbytes + B.nbytes + 10 * 5 * 8 + 8
+
+    def long(x):
+        for _ in range(30):
+            x = np.sin(x)
+        return np.sum(x)
+
+    totals = trace(long)(np.ones(1000)).totals
+    assert totals["function"]["bytes"] <= 3 * 8000 + 8 and totals["reverse"]["bytes"] >= 30 * 8000
+
+
+def test_traces_of_many_results_and_constants():
+    tape = trace(lambda x: (np.linalg.qr(x), np.where(x > 0, x, 0.0), np.argmax(x)))(np.eye(2) + 1)
+    assert {"linalg.qr[0]", "linalg.qr[1]", "where", "argmax", "greater"} <= {line.op for line in tape.lines}
+    assert "const" in str(tape)
+
+
+wrong_sin = Elementwise("wrong sin", np.sin, lambda y, x: 1.001 * np.cos(x))
+double = Primitive("double", lambda x: 2 * x, transpose={0: lambda ct, x: 2.1 * ct})
+
+
+def uses_wrong_sin(x):
+    y = np.cos(x)
+    return wrong_sin(y) * x
+
+
+@pytest.mark.parametrize("modes", [("fwd", "rev"), ("fwd",), ("rev",)])
+def test_a_wrong_rule_is_found_and_named(modes):
+    with pytest.raises(CheckError, match=r"entry .*step .*`wrong sin` is at fault, at test_shown.py:\d+"):
+        check_grads(uses_wrong_sin, np.array([1.0, 2.0, 3.0]), modes=modes)
+
+
+def test_a_wrong_transpose_is_found_without_a_step():
+    with pytest.raises(CheckError, match="forward and reverse disagree"):
+        check_grads(lambda x: double(x) * x, np.array([1.0, 2.0]))
+
+
+def test_right_rules_pass():
+    x = np.random.default_rng(0).standard_normal((3, 3))
+    check_grads(lambda a, b: np.linalg.solve(a, b["right"]), (x + 3 * np.eye(3), {"right": x}))
+    check_grads(lambda a: np.linalg.norm(a, "nuc"), x)
+    check_grads(lambda a: np.sin(a) @ a, x.astype(np.float32))
+    check_grads(lambda z: np.abs(z) * z, x + 1j)
+    check_grads(np.exp, x, order=3)
+    check_grads(np.exp, x, modes=("rev",))
+
+
+def test_a_second_order_error_is_found():
+    bend = Elementwise(
+        "wrong bend", np.exp, lambda y, x: np.exp(np.asarray(x.value if hasattr(x, "value") else x))
+    )
+    with pytest.raises(CheckError, match=r"gradient of f|symmetric"):
+        check_grads(lambda x: bend(x), np.array([0.3, 0.5]))
+
+
+def test_a_gradient_by_hand():
+    A = np.array([[2.0, 1.0], [0.0, 3.0]])
+    x = np.array([1.0, 2.0])
+    assert check_grad(lambda x: x @ A @ x, lambda x: (A + A.T) @ x, x) < 1e-10
+    with pytest.raises(CheckError, match=r"entry \(0,\) of your gradient is 8, .* say 6"):
+        check_grad(lambda x: x @ A @ x, lambda x: 2 * A @ x, x)
+    with pytest.raises(CheckError, match="shape"):
+        check_grad(lambda x: x @ A @ x, lambda x: A, x)
+
+
+@pytest.mark.parametrize("row", identities(), ids=lambda row: row.name)
+def test_identities(row):
+    found = verify(row)
+    assert found.autodiff < 1e-11 and found.differences < BOUND
+    assert row.latex.startswith(r"\partial")
+
+
+def test_identities_are_a_command():
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "eckart.autodiff.identities"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(identities()) >= 37 and f"{len(identities())} identities" in done.stdout
+
+
+def test_a_wrong_identity_is_found():
+    row = identities()[1]._replace(gradient=lambda x, A: 2 * A @ x)
+    assert verify(row).autodiff > 0.01 and verify(row).differences > 0.01
