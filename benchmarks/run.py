@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 HERE = Path(__file__).resolve().parent
 Section = tuple[str, list[Table]]  # a heading and what stands under it
+SECTIONS = ("svd", "adapters", "extract", "autodiff", "recommend")
 HEAD = """# Benchmark results
 
 Written by `benchmarks/run.py`; every figure of both sides comes from one run of it. A ratio is the
@@ -30,8 +31,7 @@ def main() -> None:
     """Run what was asked for, print the tables and write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
-    parser.add_argument("--only", choices=("svd", "adapters", "extract", "recommend"))
-    parser.add_argument("--only", choices=("svd", "extract", "autodiff"))
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="SECTION")
     parser.add_argument(
         "--mergekit",
         type=Path,
@@ -46,21 +46,20 @@ def main() -> None:
     load = machine.load()
     torch.set_num_threads(args.threads)
     sections: list[Section] = []
-    if args.only in (None, "svd"):
+    if "svd" in args.only:
         with threadpool_limits(args.threads):
             tables = bench_svd.measure(1024 if args.quick else 4096, say=say)
         sections.append(("Matrices, in one process", tables))
-    if args.only in (None, "adapters"):
+    if "adapters" in args.only:
         tables = bench_adapters.run(args.threads, quick=args.quick, say=say)
         sections.append(("Adapters", tables))
-    if args.only in (None, "extract"):
+    if "extract" in args.only:
         tables = bench_extract.run(args.mergekit, args.threads, quick=args.quick, say=say)
         sections.append(("Checkpoints, whole processes", tables))
-    if args.only in (None, "autodiff"):
+    if "autodiff" in args.only:
         tables = bench_autodiff.run(args.threads, quick=args.quick, say=say)
         sections.append(("Derivatives, in one process on one thread", tables))
-
-    if args.only in (None, "recommend"):
+    if "recommend" in args.only:
         tables = bench_recommend.run(args.threads, quick=args.quick, say=say)
         sections.append(("Recommender, in one process", tables))
 

@@ -49,9 +49,9 @@ app.command("combine")(combine.combine)
 app.command("merge")(merge.merge)
 app.command("convert")(convert.convert)
 app.command("check")(check.check)
-app.command("recommend")(recommend.recommend)
 app.command("explain", context_settings={"ignore_unknown_options": True})(explain.explain)
 app.command("image")(image.image)
+app.command("recommend")(recommend.recommend)
 
 
 @app.callback(invoke_without_command=True)
