@@ -63,7 +63,7 @@ def tree(folder: Path) -> dict[str, object]:
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
             found[name] = os.readlink(path)
-        elif path.is_dir():
+        elif not path.is_file():  # a folder, or a pipe, which would wait for ever
             found[name] = None
         else:  # a hole of gigabytes is told by its size
             found[name] = path.read_bytes() if path.stat().st_size < 1 << 24 else path.stat().st_size

@@ -453,10 +453,10 @@ def test_names_of_components_lead_nowhere(name, place):
         f"{name}.mid.proj.lora_B.weight": ones((3, 2), np.float32),
     }
     bad = place.one_file(tensors, {"eckart.components": json.dumps([name])})
-    before = tree(place.at.parent)
+    before, beside = tree(place.at), set(os.listdir(place.at.parent))
     done = run("convert", bad, place.out, "--to", "peft")
     refused(done, "`")
-    assert tree(place.at.parent) == before
+    assert tree(place.at) == before and set(os.listdir(place.at.parent)) == beside
 
 
 @pytest.mark.parametrize("name", HOSTILE)
