@@ -43,8 +43,8 @@ def compare(one: Adapter, other: Adapter) -> Comparison:
 
     Notes
     -----
-    The difference is the product of ``[B_1, -B_2]`` and ``[A_1; A_2]``, whose Frobenius norm is that of R_B R_A^T
-    with the R of two QR factorisations in float64: exact to 1e-15 of the norms of the two.
+    The difference is the product of ``[B_1, -B_2]`` and ``[A_1; A_2]``, whose Frobenius norm is that of
+    R_B R_A^T with the R of two QR factorisations in float64: exact to 1e-15 of the norms of the two.
     """
     one, other = _alike(one, other)
     difference = WeightedSum([one, other], [1.0, -1.0])
