@@ -302,8 +302,9 @@ class _Job:
 
     def statement(self, base: str) -> dict[str, Any]:
         """Say what was added and what rounding took of it."""
-        moved = sum(s["update"] for s in self.said.values())
-        lost = sum(s["rounding"] for s in self.said.values())
+        said = dict(sorted(self.said.items()))  # by name: threads finish in any order, and sums follow it
+        moved = sum(s["update"] for s in said.values())
+        lost = sum(s["rounding"] for s in said.values())
         return {
             "format": FORMAT,
             "base": base,
@@ -314,7 +315,7 @@ class _Job:
                     "update": float(np.sqrt(s["update"])),
                     "rounding": relative(s["rounding"], s["update"]),
                 }
-                for name, s in sorted(self.said.items())
+                for name, s in said.items()
             },
             "whole": sorted(self.dense),
             "versions": versions(),
