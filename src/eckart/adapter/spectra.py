@@ -159,7 +159,7 @@ def remarks(rows: Sequence[ModuleSummary]) -> list[str]:
         )
     if crowded > len(live) / 2:
         said.append(
-            f"No few singular values dominate: {crowded} of {len(live)} modules need more than three quarters "
+            f"No few singular values dominate: {crowded} of {len(live)} modules need over three quarters "
             "of their rank for it. If the adapter falls short, train again at 1.5 to 2 times the rank."
         )
     return said
