@@ -41,7 +41,7 @@ def circle() -> Drawn:
     maps = [np.eye(2), V.T, S @ V.T, U @ S @ V.T]
     titles = ["the unit circle", "Vᵀ turns it", "Σ stretches it", "U turns it: W is done"]
     names = [("v₁", "v₂"), ("e₁", "e₂"), ("σ₁e₁", "σ₂e₂"), ("σ₁u₁", "σ₂u₂")]
-    figure, axes = canvas(4, 9.2, 2.75)
+    figure, axes = canvas(4, 8, 2.45)
     for ax, M, title, letters, size in zip(axes, maps, titles, names, (1.8, 1.8, 8.2, 8.2), strict=True):
         image = M @ round_one
         ax.set(title=title, aspect="equal", xlim=(-size, size), ylim=(-size, size))
@@ -80,7 +80,7 @@ def update(name: str) -> Floats:
 
 def spectra() -> Drawn:
     """Singular values and energy curves of three layers' updates, with the knee and 90 % marked."""
-    figure, (values, curves) = canvas(2, 9.2, 3.5, width_ratios=[1, 1.25])
+    figure, (values, curves) = canvas(2, 8, 3.3, width_ratios=[1, 1.25])
     numbers: dict[str, Any] = {}
     for name, colour in ((FAST, BLUE), (MIDDLE, GREEN), (SLOW, RED)):
         found = spectrum(update(name))
@@ -99,10 +99,10 @@ def spectra() -> Drawn:
     curves.set(title="energy of the first r, in %", xlabel="r", ylim=(0, 104), xlim=(-2, 124))
     curves.axhline(90, color=QUIET, linewidth=1, dashes=(4, 3), zorder=2)
     for (label, seen), colour, y in zip(numbers.items(), (BLUE, GREEN, RED), (46, 37, 28), strict=True):
-        curves.text(50, y, label, color=colour, va="center")
-        curves.text(94, y, f"{seen['knee']}", color=colour, va="center", ha="center")
-        curves.text(110, y, f"{seen['ninety']}", color=colour, va="center", ha="center")
-    for x, mark, text in ((94, "D", "knee"), (110, "o", "90 %")):
+        curves.text(41, y, label, color=colour, va="center")
+        curves.text(97, y, f"{seen['knee']}", color=colour, va="center", ha="center")
+        curves.text(112, y, f"{seen['ninety']}", color=colour, va="center", ha="center")
+    for x, mark, text in ((97, "D", "knee"), (112, "o", "90 %")):
         curves.plot(x, 64, mark, markersize=6.5, markeredgecolor=QUIET, markeredgewidth=1.4,
                     markerfacecolor=GROUND if mark == "D" else QUIET)  # fmt: skip
         curves.text(x, 56, text, color=QUIET, va="center", ha="center")
@@ -111,7 +111,7 @@ def spectra() -> Drawn:
 
 def noise() -> Drawn:
     """Two updates under the noise of bfloat16: one made of 16 directions, one from real training."""
-    figure, (made_ax, real_ax) = canvas(2, 9.2, 3.3)
+    figure, (made_ax, real_ax) = canvas(2, 8, 3.1)
     random = np.random.default_rng(0)
     n, rank = 256, 16
     W = (0.02 * random.standard_normal((n, n))).astype(bfloat16)
@@ -156,7 +156,7 @@ def image() -> Drawn:
     """A picture at four ranks, and whole."""
     picture = sample("still", 192)[..., 1]
     found = rank_images(picture, RANKS)
-    figure, axes = canvas(5, 9.2, 2.3)
+    figure, axes = canvas(5, 8, 2.1)
     shown = [done.picture for done in found] + [picture]
     above = [f"rank {done.rank}" for done in found] + ["as it was"]
     below = [f"{done.share:.1%}, error {done.error:.3f}" for done in found] + [f"{picture.size:,} numbers"]
@@ -187,7 +187,7 @@ def eckart_young() -> Drawn:
     errors = {key: np.array(rows) for key, rows in errors.items()}  # (12, 2) each
     ranks = np.arange(len(found))
     theory = np.column_stack([np.sqrt(found.left[:-1]), found.values])  # rank 0, 1, ...
-    figure, axes = canvas(2, 9.2, 3.4)
+    figure, axes = canvas(2, 8, 3.2)
     for i, (ax, name) in enumerate(zip(axes, ("Frobenius norm", "spectral norm"), strict=True)):
         whole = theory[0, i]
         ax.plot(ranks, theory[:, i] / whole, color=BLUE, zorder=3, label="foretold by σ")
@@ -206,7 +206,7 @@ def eckart_young() -> Drawn:
 def factors() -> Drawn:
     """A dense update and its two factors, to scale."""
     m, n, r = 160, 432, 16
-    figure, (ax,) = canvas(1, 9.2, 2.3)
+    figure, (ax,) = canvas(1, 8, 2.1)
     gap = 64
     left = n + gap  # where B begins
     boxes = {"dW": (0, 0, n, m), "B": (left, 0, r, m), "A": (left + r + 36, (m - r) / 2, n, r)}
