@@ -157,13 +157,7 @@ class _Job:
     def plan(cls, model: Checkpoint, adapters: list[Adapter], weights: list[float]) -> _Job:
         found = [Targets.find(a, model) for a in adapters]
         for targets, adapter in zip(found, adapters, strict=True):
-            for name, why in targets.missing.items():
-                whose = (
-                    f", a part of a pipeline ({', '.join(adapter.components)})" if adapter.components else ""
-                )
-                raise AdapterError(
-                    f"{adapter.path}: {name}", why, f"Name the base that the adapter was made for{whose}"
-                )
+            targets.refuse_missing()
             _check_tied(targets, model)
             if not targets.places and not adapter.dense:
                 raise AdapterError(str(adapter.path), f"has no module that {model.path} has")
