@@ -2,8 +2,8 @@
 
 console
     Every `$ eckart ...` is run, and each line shown under it must be printed, in that order. With
-    `# exits 1` after it, it must exit so. Lines that begin `note:`, `eckart:` or `Next:` are looked for
-    on stderr, all others on stdout.
+    `# exits 1` after it, it must exit so. Remarks (`REMARKS`) are looked for on stderr, all others on
+    stdout. A line that ends in `...` is the beginning of one.
 pycon, or `>>>` in python
     A doctest. Names live on to the end of the page.
 python
@@ -36,7 +36,7 @@ from cli.terminal import Ran
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 NUMBER = r"-?\d[\d,]*\.?\d*"
-REMARKS = ("note:", "eckart:", "Next:")
+REMARKS = ("note:", "eckart:", "Next:", "factoring again")
 RUN = ("console", "pycon", "python", "output")
 SHELLS = ("bash", "sh", "shell", "zsh", "py", "python3", "shell-session")  # would look run, and are not
 
@@ -91,8 +91,11 @@ class Likeness:
         if self.share is None:
             return shown == printed
         ours, theirs = re.findall(NUMBER, shown), re.findall(NUMBER, printed)
-        words = re.sub(NUMBER, "#", shown).split() == re.sub(NUMBER, "#", printed).split()
-        return words and len(ours) == len(theirs) and all(map(self.near, ours, theirs))
+        words, others = (re.sub(NUMBER, "#", line).split() for line in (shown, printed))
+        if words[-1:] == ["..."] and words != others:
+            words, others = words[:-1], others[: len(words) - 1]
+            theirs = theirs[: len(ours)]
+        return words == others and len(ours) == len(theirs) and all(map(self.near, ours, theirs))
 
     def near(self, shown: str, printed: str) -> bool:
         a, b = (float(text.replace(",", "")) for text in (shown, printed))
@@ -216,7 +219,8 @@ def check(session: Session, run: Callable[..., Ran], alike: Likeness, name: str)
 
 def check_examples(block: Block, names: dict[str, object], page: Page) -> int:
     """Run a block as a doctest, and return how many examples it has."""
-    test = doctest.DocTestParser().get_doctest(block.text, names, page.name, page.name, block.line)
+    where = f"{page.name}:{block.line}"  # of its own: a function of another block may be in a traceback
+    test = doctest.DocTestParser().get_doctest(block.text, names, where, page.name, block.line)
     test.globs = names  # not the copy that was made
     report: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
