@@ -13,7 +13,7 @@ from cli.terminal import Ran, run, start
 from guide.pages import DOCS, ROOT, RUN, SHELLS, Counts, Likeness, Page, blocks, pages, play
 
 # Nothing on these can be run. A page that gets code must leave the list.
-WITHOUT_CODE = {"docs/architecture.md", "docs/index.md", "docs/reference.md"}
+WITHOUT_CODE = {"docs/architecture.md", "docs/commands.md", "docs/index.md", "docs/reference.md"}
 
 
 def as_a_process(*words: object) -> Ran:
