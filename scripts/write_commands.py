@@ -22,9 +22,9 @@ HEAD = """# Commands
 
 <!-- written by scripts/write_commands.py -->
 
-Results go to stdout, progress and remarks to stderr; `--json` prints one JSON document. Exit codes: 0 done, 1 a check
-that was asked for did not hold, 2 bad usage or bad input, with nothing half-written. `eckart --version` prints the
-version, `eckart COMMAND --help` what is written here.
+Results go to stdout, progress and remarks to stderr; `--json` prints one JSON document. Exit codes: 0 done,
+1 a check that was asked for did not hold, 2 bad usage or bad input, with nothing half-written.
+`eckart --version` prints the version, `eckart COMMAND --help` what is written here.
 """
 WORDS = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
 
