@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from cli.terminal import Ran, run, start
-from guide.pages import DOCS, ROOT, RUN, SHELLS, Counts, Likeness, Page, blocks, pages, play
+from guide.pages import DOCS, NUMBER, ROOT, RUN, SHELLS, Counts, Likeness, Page, blocks, pages, play
 
 # Nothing on these can be run. A page that gets code must leave the list.
 WITHOUT_CODE = {
@@ -20,6 +21,9 @@ WITHOUT_CODE = {
     "docs/mathematics/index.md",
     "docs/reference.md",
 }
+LANGUAGES = ("ja", "zh")  # docs/ja/page.md is docs/page.md in Japanese
+TRANSLATIONS = [page for page in pages() if page.path.parent.name in LANGUAGES]
+ORIGINALS = [page for page in pages() if page not in TRANSLATIONS]
 
 
 def as_a_process(*words: object) -> Ran:
@@ -36,7 +40,7 @@ def forget_modules_of(folder: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:::(transformers|peft)")  # what they say of each other
-@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", ORIGINALS, ids=lambda page: page.name)
 def test_page(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for library in page.needs:
         pytest.importorskip(library)
@@ -63,6 +67,17 @@ def test_blocks_say_what_they_are(page: Page) -> None:
         assert block.language not in SHELLS, f"{where}: would not be run; say console, python or text"
         if block.language not in RUN:
             assert not re.search(r"^(\$|>>>) ", block.text, re.MULTILINE), f"{where}: would not be run"
+
+
+@pytest.mark.parametrize("page", TRANSLATIONS, ids=lambda page: page.name)
+def test_a_translation_shows_what_its_original_shows(page: Page) -> None:
+    """Which is run; and its prose leaves out no number of the original's."""
+    original = Page(DOCS / page.path.name)
+    assert [(b.language, b.text) for b in page.blocks] == [(b.language, b.text) for b in original.blocks]
+    theirs, ours = ({n.rstrip(".,") for n in re.findall(NUMBER, p.prose)} for p in (original, page))
+    assert not theirs - ours
+    for one, other in ((page, original), (original, page)):
+        assert f"]({os.path.relpath(other.path, one.path.parent)})" in one.prose
 
 
 def test_the_list_of_pages_without_code_is_of_pages() -> None:
