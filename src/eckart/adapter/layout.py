@@ -19,6 +19,7 @@ from eckart.adapter.experts import (
     split_experts,
     zero_module,
 )
+from eckart.adapter.updates import side_by_side
 from eckart.checkpoint import Checkpoint
 from eckart.checkpoint.kinds import is_head, kind_of, module_of
 from eckart.errors import AdapterError, UsageError
@@ -87,7 +88,7 @@ class Layout:
         _common_formats(consumers)
         modules = _with_experts_as_read(adapter, consumers, base)
         modules, dropped, notes = _without_what_is_not_read(modules, consumers)
-        lost = {name: ProductCore.of(*m.product()).spectrum.total for name, m in dropped.items()}
+        lost = {name: ProductCore.of(side_by_side([(1.0, m)])).spectrum.total for name, m in dropped.items()}
         whole: tuple[str, ...] = ()
         unread = [n for n in adapter.dense if any(c.whole_treatment(n) != "loads" for c in consumers)]
         if unread:

@@ -247,13 +247,17 @@ class _Job:
 
     def _updated(self, info: TensorInfo, stored: Array, pieces: list[_Piece]) -> Array:
         if pieces[0].expert is None:
-            left, right = self.updates.factors(pieces[0].module)
+            left, right = self._factors(pieces[0].module)
             return self._added(info, stored.reshape(len(stored), -1), left, right).reshape(stored.shape)
         result = np.array(stored)
         for piece in pieces:
-            left, right = self.updates.factors(piece.module)
+            left, right = self._factors(piece.module)
             result[piece.expert] = self._added(info, stored[piece.expert], left, right)
         return result
+
+    def _factors(self, module: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        product = self.updates.product(module)
+        return product.left.whole() * product.weights, product.right.whole().T
 
     def _added(
         self, info: TensorInfo, weight: Array, left: NDArray[np.float64], right: NDArray[np.float64] | None
