@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from eckart.adapter.adapter import Adapter
+from eckart.adapter.adapter import Adapter, listed
 from eckart.adapter.formats import load_adapter
+from eckart.adapter.formats.peftwhole import joined_config
 from eckart.adapter.formats.write import Tell, threads_each
 from eckart.adapter.interference import Interference
 from eckart.adapter.layout import Layout, Wish
 from eckart.adapter.overlap import Overlap, overlaps
 from eckart.adapter.resize import Recut, dtype_of, refuse_same_place, rule_of, second_half
-from eckart.adapter.updates import Updates, WeightedSum, common_dense
+from eckart.adapter.updates import Updates, WeightedSum, common_dense, common_rows
 from eckart.checkpoint import Checkpoint
 from eckart.errors import AdapterError, UsageError
 from eckart.rank import RankRule
@@ -144,7 +145,12 @@ def _recut(
     if rule is None and not wishes:
         rule = RankRule.of(rank=sum(max((m.rank for m in a), default=0) for a in laid_out))
     components = tuple(dict.fromkeys(c for a in adapters for c in a.components))
-    like = replace(laid_out[0], dense=common_dense(laid_out), components=components, unknown={})
+    layout.notes += [f"{listed(a.unknown)} left out of the sum" for a in adapters if a.unknown]
+    whole = [a for a, share in zip(laid_out, shares, strict=True) if share]
+    like = replace(
+        laid_out[0], dense=common_dense(whole), rows=common_rows(whole), components=components, unknown={},
+        config=joined_config([a.config for a in laid_out]),
+    )  # fmt: skip
     return Recut(updates, rule_of(rule, wishes), dtype_of(dtype, first), like, layout, workers, progress)
 
 

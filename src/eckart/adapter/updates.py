@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from eckart.adapter.adapter import Adapter, Module
+from eckart.adapter.adapter import Adapter, Module, Rows
 from eckart.errors import AdapterError, UsageError
 from eckart.linalg import Spectrum
 from eckart.linalg.goal import is_number
@@ -177,3 +177,18 @@ def common_dense(adapters: Sequence[Adapter]) -> dict[str, Any]:
                 )
             dense[name] = array
     return dense
+
+
+def common_rows(adapters: Sequence[Adapter]) -> dict[str, Rows]:
+    """Return the new rows of tables of several adapters; refuse two adapters that give one table others."""
+    found: dict[str, Rows] = {}
+    for adapter in adapters:
+        for name, rows in adapter.rows.items():
+            seen = found.setdefault(name, rows)
+            if seen.indices != rows.indices or not np.array_equal(seen.values, rows.values):
+                raise AdapterError(
+                    f"{adapter.path}: {name}",
+                    "has new rows in two adapters, and they differ; they cannot be added",
+                    "Merge one of them into the base first",
+                )
+    return found
