@@ -1,9 +1,17 @@
-"""One BLAS thread throughout, so that bytes can be compared: the order of a sum follows the threads."""
+"""What all tests share.
+
+One BLAS thread throughout, so that bytes can be compared: the order of a sum follows the threads. No deadline
+for an example: a loaded machine is no failure.
+"""
 
 import os
 
 import pytest
+from hypothesis import settings
 from threadpoolctl import threadpool_limits
+
+settings.register_profile("eckart", deadline=None)
+settings.load_profile("eckart")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -142,7 +142,7 @@ def test_sizes_whose_squares_leave_float64():
     check(B * 1e-200, A * 1e200)
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80, derandomize=True)
 @given(
     m=st.integers(1, 40), r=st.integers(1, 24), n=st.integers(1, 40), seed=st.integers(0, 99),
     power=st.sampled_from([0, 2, 5, 8, 12, 16]), scale=st.sampled_from([1.0, 1e-30, 1e30, 1e-100]),
@@ -155,7 +155,7 @@ def test_any_factors(m, r, n, seed, power, scale, repeated):
     check(B * scale, A)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(
     entries=st.lists(
         st.sampled_from([0.0, 1.0, -1.0, 1e-8, -3.0, 1e8, 2.0**-40, 1e-60, 1e60]), min_size=24, max_size=24
