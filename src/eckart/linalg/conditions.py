@@ -52,9 +52,9 @@ def matrix_rank(
     Notes
     -----
     About 4 m n^2 flops for n <= m. A tolerance is a statement about the data: the default is about what
-    rounding its entries to their dtype does to a singular value. `Spectrum` answers the same for energy. A NaN is refused with its
-    place, where NumPy says that the SVD did not converge; and singular values of float32 data are computed
-    in float64, so that only the data's own rounding is in them.
+    rounding its entries to their dtype does to a singular value. `Spectrum` answers the same for
+    energy. A NaN is refused with its place, where NumPy says that the SVD did not converge; and singular
+    values of float32 data are computed in float64, so that only the data's own rounding is in them.
 
     Examples
     --------
@@ -100,7 +100,8 @@ def cond(A: ArrayLike) -> Any:
     Notes
     -----
     About 4 m n^2 flops for n <= m. Solving with A loses log10(cond(A)) digits. Values beyond 1/eps of
-    float64, 4.5e15, are rounding: read them as "singular". For float32 data NumPy computes in float32 and ends at 1e7; this does not.
+    float64, 4.5e15, are rounding: read them as "singular". For float32 data NumPy computes in float32 and ends at
+    1e7; this does not.
 
     Examples
     --------
