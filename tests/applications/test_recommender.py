@@ -227,7 +227,7 @@ def test_equal_ratings():
     assert found.predict("3", "unseen") == pytest.approx(4.0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     rows=st.lists(
         st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(1, 5)), min_size=1, max_size=45

@@ -189,7 +189,7 @@ def test_a_short_cut_of_an_ill_conditioned_product_is_as_right_as_its_values(con
     np.testing.assert_allclose(f.U.T @ f.U, np.eye(rank), rtol=0, atol=1e-9)
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80, derandomize=True)
 @given(
     m=st.integers(1, 40), r=st.integers(1, 24), n=st.integers(1, 40), seed=st.integers(0, 99),
     power=st.sampled_from([0, 2, 5, 8, 12, 16]), scale=st.sampled_from([1.0, 1e-30, 1e30, 1e-100]),
@@ -202,7 +202,7 @@ def test_any_factors(m, r, n, seed, power, scale, repeated):
     check(B * scale, A)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(
     entries=st.lists(
         st.sampled_from([0.0, 1.0, -1.0, 1e-8, -3.0, 1e8, 2.0**-40, 1e-60, 1e60]), min_size=24, max_size=24
