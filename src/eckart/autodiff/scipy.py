@@ -15,7 +15,8 @@ from .rules.factor import eigh, svd
 from .rules.linalg import product_shape
 from .rules.matfun import cosm, expm, logm, sinm, sqrtm
 from .rules.reduce import stop_gradient
-from .rules.spectral import adjoint, swap
+from .rules.products import swap
+from .rules.spectral import adjoint
 
 __all__ = [
     "cosm",

@@ -18,8 +18,11 @@ from ..core import Array, Primitive, concrete, dtype_of, shape_of
 from ..errors import TieError, at_line
 from ..hooks import implements
 from .complex import is_complex
+from .gaps import watch
 from .shape import ndim_of
-from .spectral import adjoint, swap, symmetric
+from .products import swap
+from .reduce import frozen
+from .spectral import adjoint, symmetric
 
 
 def product_shape(a: Array, b: Array, **params: Any) -> tuple[int, ...]:
@@ -60,18 +63,46 @@ def solve(a: Array, b: Array) -> Array:
 
 @implements(np.linalg.pinv)
 def pinv(a: Array, rcond: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Array:
-    return pinv_p(a, rcond=rcond if rtol is None else rtol)
+    unit = power_of_two(a)
+    return pinv_p(a / unit, rcond=rcond if rtol is None else rtol) / unit
+
+
+def power_of_two_fun(a: np.ndarray) -> Array:
+    """Return the power of two next to the largest entry: divided by it, products do not over- or underflow."""
+    size = np.abs(a).max((-2, -1), keepdims=True, initial=0)
+    return np.exp2(np.rint(np.log2(np.where((size == 0) | ~np.isfinite(size), 1, size)))).astype(size.dtype)
+
+
+power_of_two = frozen("power of two", power_of_two_fun)
 
 
 def pinv_jvp(p: Array, args: Sequence[Array], tangents: Sequence[Any], rcond: Any) -> Array:
     """Golub & Pereyra (1973), valid while the rank stays what it is."""
-    (a,), (t,) = args, tangents
+    a, t = args[0], same_rank_p(tangents[0], args[0], p)
     th, ph = adjoint(t), adjoint(p)
     left = (p @ ph) @ (th - (th @ a) @ p)
     right = (th - (p @ a) @ th) @ ph @ p
     return left + right - p @ t @ p
 
 
+def same_rank(t: np.ndarray, a: np.ndarray, p: np.ndarray) -> Array:
+    """Refuse a tangent along which the rank changes, and with it the pseudo-inverse jumps."""
+    rank = np.rint(np.real(np.einsum("...ij,...ji->...", p, a)))
+    low = rank < min(a.shape[-2:])
+    if low.any():
+        across = t - a @ (p @ t)
+        across = np.abs(across - (across @ p) @ a).max((-2, -1))
+        if np.any(low & (across > np.sqrt(np.finfo(a.dtype).eps) * np.abs(t).max((-2, -1)))):
+            raise TieError(
+                "np.linalg.pinv",
+                f"the rank is {int(rank.min())} of {min(a.shape[-2:])}, and changes along this tangent{at_line()}: "
+                "no derivative",
+                "Keep the rank, as in pinv(B @ A) along B and A, or add a multiple of the identity and solve",
+            )
+    return t
+
+
+same_rank_p = watch("same rank", same_rank, None)
 pinv_p: Primitive = Primitive("linalg.pinv", lambda a, rcond: np.linalg.pinv(a, rcond), pinv_jvp, batch=True)
 
 
@@ -80,7 +111,7 @@ def lstsq(a: Array, b: Array, rcond: Any = None) -> tuple[Array, Array, Any, Arr
     """Return `np.linalg.lstsq` by the pseudo-inverse: 2-norm least, differentiable at any fixed rank."""
     m, n = shape_of(a)
     eps = float(np.finfo(dtype_of(a)).eps) * max(m, n) if rcond is None else float(rcond)
-    x = pinv_p(a, rcond=eps) @ b
+    x = pinv(a, eps) @ b
     s = np.linalg.svdvals(a)
     values = concrete(s)
     rank = int(np.sum(values > eps * values.max(-1, initial=0)[..., None], axis=-1).min())
@@ -156,6 +187,10 @@ implements(np.linalg.det)(det_p)
 
 
 def slogdet_jvp(out: Any, args: Sequence[Array], tangents: Sequence[Any]) -> tuple[Any, Array]:
+    if np.any(np.isinf(concrete(out[1]))):
+        raise TieError(
+            "np.linalg.slogdet", f"the determinant is 0{at_line()}: no derivative", "np.linalg.det has one there"
+        )
     rate = np.sum(swap(np.linalg.inv(args[0])) * tangents[0], axis=(-2, -1))
     return (1j * np.imag(rate) * out[0] if is_complex(args[0]) else None), np.real(rate)
 
