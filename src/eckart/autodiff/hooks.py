@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,13 @@ REDUCTIONS: dict[str, dict[Any, Any]] = {
     "accumulate": {np.add: np.cumsum, np.multiply: np.cumprod},
 }
 NEAREST = {  # what to write instead of a function without a rule
-    "linalg.eigvals": "np.linalg.eig(A)[0]", "nansum": "np.sum(np.where(np.isnan(x), 0, x))",
-    "percentile": "np.sort and an index", "quantile": "np.sort and an index", "apply_along_axis": "vmap",
-    "vectorize": "vmap", "piecewise": "np.where", "select": "nested np.where", "choose": "np.where",
-    "put": "np.where", "place": "np.where", "copyto": "np.where", "fill_diagonal": "np.where(np.eye(n), ..)",
+    "apply_along_axis": "vmap", "vectorize": "vmap", "apply_over_axes": "np.sum(x, axis=(0, 1), keepdims=True)",
+    "piecewise": "np.select or np.where", "insert": "np.concatenate", "fix": "np.trunc", "real_if_close": "np.real",
+    "put": "np.where", "place": "np.where", "putmask": "np.where", "copyto": "np.where", "put_along_axis": "np.where",
+    "fill_diagonal": "np.where(np.eye(n), ..)", "nanmedian": "np.median(x[~np.isnan(x)])",
+    "nanquantile": "np.quantile(x[~np.isnan(x)], q)", "nanpercentile": "np.percentile(x[~np.isnan(x)], q)",
+    "histogram": "np.searchsorted, which returns integers", "polydiv": "np.convolve for products",
+    "ix_": "x[i][:, j] with plain integers", "sort_complex": "np.sort",
 }  # fmt: skip
 
 
@@ -77,7 +81,23 @@ def array_function(self: Tracer, function: Any, types: Any, args: Any, options: 
         raise TracerError(
             f"np.{function.__name__}", f"out= cannot take a traced array{at_line()}", "Drop out="
         )
-    return rule(*args, **options)
+    try:
+        return rule(*args, **options)
+    except TypeError as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+            raise  # it is not this call that does not fit the rule
+    try:  # an argument may have been given by the name that NumPy has for it
+        bound = signature(function).bind(*args, **options)
+        return rule(*bound.args, **bound.kwargs)
+    except TypeError as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+            raise
+    strange = [f"{k}=" for k in options if k not in signature(rule).parameters]
+    raise MissingRuleError(
+        f"np.{full_name(function)}",
+        f"{' '.join(strange) or 'a call with so many arguments'} has no derivative rule{at_line()}",
+        "Leave it out, or write it in other functions, such as np.where",
+    )
 
 
 def missing(name: str, args: Any) -> MissingRuleError:

@@ -112,7 +112,11 @@ def vectors_backward(c: np.ndarray, W: np.ndarray, row: np.ndarray, ties: str, r
     if pairs.any():
         C = swap(W) @ c
         if (np.abs(C - swap(C).conj()) * pairs).max() > 1e-3 * np.abs(c).max(initial=0):
-            free = "the phase of a complex vector is free" if not tied_fun(row, NEAR).any() else describe(row, pairs)
+            free = "the phase of a complex vector is free"
+            if not row.any():
+                free = "the extra vectors of a full decomposition are any basis"
+            elif tied_fun(row, NEAR).any():
+                free = describe(row, pairs)
             raise TieError(
                 "np.linalg.svd, eigh or eig",
                 f"the function depends on the choice of basis where {free}; its derivative does not "

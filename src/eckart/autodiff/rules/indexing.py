@@ -112,10 +112,21 @@ spill_p: Primitive = Primitive(
 
 @implements(np.take)
 def take(x: Array, indices: Any, axis: int | None = None, mode: str = "raise") -> Array:
-    at = indices if isinstance(indices, Tracer) else np.asarray(indices)
-    if axis is None:
-        return getitem(np.ravel(x), at)
-    return getitem(x, (slice(None),) * normalize_axis_index(axis, ndim_of(x)) + (at,))
+    at: Any = indices if isinstance(indices, Tracer) else np.asarray(indices)
+    x, axis = (np.ravel(x), 0) if axis is None else (x, normalize_axis_index(axis, ndim_of(x)))
+    n = shape_of(x)[axis]
+    at = at % n if mode == "wrap" else np.clip(at, 0, n - 1) if mode == "clip" else at
+    return getitem(x, (slice(None),) * axis + (at,))
+
+
+implements(np.compress)(lambda condition, x, axis=None: take(x, np.flatnonzero(condition), axis))
+implements(np.extract)(lambda condition, x: take(x, np.flatnonzero(condition)))
+
+
+@implements(np.bincount)
+def bincount(x: Any, weights: Array = None, minlength: int = 0) -> Array:
+    size = max(minlength, int(np.max(x, initial=-1)) + 1)
+    return scatter_p(weights, shape=(size,), index=(np.asarray(x),))
 
 
 @implements(np.take_along_axis)
@@ -178,6 +189,18 @@ def diag(x: Array, k: int = 0) -> Array:
     n = shape_of(x)[0] + abs(k)
     count = np.arange(shape_of(x)[0])
     return scatter_p(x, shape=(n, n), index=(count + max(-k, 0), count + max(k, 0)))
+
+
+implements(np.diagflat)(lambda x, k=0: diag(np.ravel(x), k))
+
+
+@implements(np.unique)
+def unique(x: Array, return_index: bool = False, return_inverse: bool = False, return_counts: bool = False,
+           axis: int | None = None, **options: Any) -> Any:  # fmt: skip
+    _, index, *rest = np.unique(concrete(x), True, return_inverse, return_counts, axis, **options)
+    values = take(x, index, axis)
+    out = (values, *([index] if return_index else []), *rest)
+    return values if len(out) == 1 else out
 
 
 def install() -> None:

@@ -10,6 +10,7 @@ Anal. 10, 1973, eq. 4.12: pseudo-inverse. I. Murray, arXiv:1602.07527, eq. 8: Ch
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,9 @@ from ..hooks import implements
 from .complex import is_complex
 from .gaps import watch
 from .shape import ndim_of
-from .products import swap
+from .products import matmul, matmul_shape, swap
 from .reduce import frozen
 from .spectral import adjoint, symmetric
-
-
-def product_shape(a: Array, b: Array, **params: Any) -> tuple[int, ...]:
-    """Return the shape of ``solve(a, b)`` and ``a @ b`` for stacks of matrices."""
-    s, t = shape_of(a), shape_of(b)
-    return (*np.broadcast_shapes(s[:-2], t[:-2]), s[-2], t[-1])
 
 
 # --- inverse and solve --------------------------------------------------------------------------------
@@ -42,15 +37,14 @@ inv_p: Primitive = Primitive(
 implements(np.linalg.inv)(inv_p)
 
 
-def solve_jvp(x: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Array:
-    a, (ta, tb) = args[0], tangents
-    right = tb if ta is None else -(ta @ x) if tb is None else tb - ta @ x
-    return solve_p(a, right)
+def moved_right(x: Array, ta: Any, tb: Any) -> Array:
+    """Return tb - ta x, the right side that the tangent of the solution x of a x = b has."""
+    return tb if ta is None else -(ta @ x) if tb is None else tb - ta @ x
 
 
 solve_p: Primitive = Primitive(  # of matrices; a vector on the right is made a column
-    "linalg.solve", np.linalg.solve, solve_jvp, transpose={1: lambda ct, a, b: solve_p(swap(a), ct)},
-    shape=product_shape, batch=True,
+    "linalg.solve", np.linalg.solve, lambda x, args, tangents: solve_p(args[0], moved_right(x, *tangents)),
+    transpose={1: lambda ct, a, b: solve_p(swap(a), ct)}, shape=matmul_shape, batch=True,
 )  # fmt: skip
 
 
@@ -236,29 +230,22 @@ def matrix_power(a: Array, n: int) -> Array:
 @implements(np.linalg.multi_dot)
 def multi_dot(arrays: Sequence[Array]) -> Array:
     """Return the product in the cheapest order (dynamic programming over the sizes)."""
-    first, last = ndim_of(arrays[0]) == 1, ndim_of(arrays[-1]) == 1
-    chain = list(arrays)
-    if first:
-        chain[0] = np.expand_dims(chain[0], 0)
-    if last:
-        chain[-1] = np.expand_dims(chain[-1], 1)
-    size = [shape_of(chain[0])[0], *[shape_of(a)[1] for a in chain]]
-    best: dict[tuple[int, int], tuple[int, Any]] = {(i, i): (0, None) for i in range(len(chain))}
-    for span in range(1, len(chain)):
-        for i in range(len(chain) - span):
-            j = i + span
-            best[i, j] = min(
-                (best[i, k][0] + best[k + 1, j][0] + size[i] * size[k + 1] * size[j + 1], k)
-                for k in range(i, j)
-            )
+    size = [shape_of(a)[-2] if ndim_of(a) > 1 else 1 for a in arrays]  # a vector is first a row, at the end a column
+    size.append(shape_of(arrays[-1])[1] if ndim_of(arrays[-1]) > 1 else 1)
+    if ndim_of(arrays[-1]) == 1:
+        size[-2] = shape_of(arrays[-1])[0]
 
-    def multiply(i: int, j: int) -> Array:
-        k = best[i, j][1]
-        return chain[i] if k is None else multiply(i, k) @ multiply(k + 1, j)
+    @cache
+    def best(i: int, j: int) -> tuple[int, int]:
+        """Return the cost of the product of i to j - 1, and where to cut it."""
+        costs = [(best(i, k)[0] + best(k, j)[0] + size[i] * size[k] * size[j], k) for k in range(i + 1, j)]
+        return min(costs, default=(0, i))
 
-    out = multiply(0, len(chain) - 1)
-    out = out[0] if first else out
-    return out[..., 0] if last else out
+    def product(i: int, j: int) -> Array:
+        k = best(i, j)[1]
+        return arrays[i] if j == i + 1 else product(i, k) @ product(k, j)
+
+    return product(0, len(arrays))
 
 
 @implements(np.linalg.tensorinv)
@@ -266,6 +253,23 @@ def tensorinv(a: Array, ind: int = 2) -> Array:
     shape = shape_of(a)
     n = int(np.prod(shape[ind:], dtype=int))
     return np.reshape(np.linalg.inv(np.reshape(a, (n, n))), (*shape[ind:], *shape[:ind]))
+
+
+@implements(np.linalg.tensorsolve)
+def tensorsolve(a: Array, b: Array, axes: Any = None) -> Array:
+    if axes is not None:
+        a = np.moveaxis(a, axes, range(ndim_of(a) - len(axes), ndim_of(a)))
+    shape, n = shape_of(a)[ndim_of(b) :], int(np.prod(shape_of(b), dtype=int))
+    return np.reshape(solve(np.reshape(a, (n, n)), np.ravel(b)), shape)
+
+
+implements(np.linalg.matmul)(matmul)
+implements(np.linalg.cross)(lambda a, b, /, *, axis=-1: np.cross(a, b, axis=axis))
+
+
+@implements(np.linalg.vecdot)
+def vecdot(a: Array, b: Array, /, *, axis: int = -1) -> Array:
+    return np.sum(np.conj(a) * b, axis=axis)
 
 
 @implements(np.linalg.cond)

@@ -1,0 +1,126 @@
+"""Arrays as samples: quantiles, covariances, differences quotients, correlations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
+
+from ..core import Array, shape_of
+from ..hooks import implements
+from .reduce import frozen, plain
+from .shape import ndim_of, norm_axes
+
+
+@implements(np.quantile)
+def quantile(
+    x: Array, q: Any, axis: Any = None, out: None = None, overwrite_input: bool = False, method: str = "linear",
+    keepdims: bool = False,
+) -> Array:  # fmt: skip
+    """Return `np.quantile`: that of the places 0 ... n - 1 says between which of the sorted values it lies."""
+    axes = norm_axes(axis, ndim_of(x))
+    kept = [i for i in range(ndim_of(x)) if i not in axes]
+    n = int(np.prod([shape_of(x)[a] for a in axes], dtype=int))
+    rows = np.reshape(np.transpose(x, (*axes, *kept)), (n, *[shape_of(x)[i] for i in kept]))
+    ordered = np.sort(rows, axis=0)
+    place = np.quantile(np.arange(n), q, method=method)  # type: ignore[call-overload]
+    low = np.floor(place).astype(int)
+    part = np.reshape(place - low, (*np.shape(q), *[1] * len(kept)))
+    below, above = (np.take(ordered, i, axis=0) for i in (low, np.minimum(low + 1, n - 1)))
+    value = below + part * (above - below)
+    value = np.where(np.isnan(ordered[-1]), np.nan, value)  # NaN is sorted to the end
+    return np.expand_dims(value, tuple(np.ndim(q) + a for a in axes)) if keepdims else value
+
+
+implements(np.percentile)(lambda x, q, *args, **options: quantile(x, np.divide(q, 100), *args, **options))
+implements(np.median)(lambda x, axis=None, *args, **options: quantile(x, 0.5, axis, *args, **options))
+
+
+@implements(np.cov)
+def cov(
+    m: Array, y: Any = None, rowvar: bool = True, bias: bool = False, ddof: Any = None, fweights: Any = None,
+    aweights: Any = None, *, dtype: Any = None,
+) -> Array:  # fmt: skip
+    rows = [np.atleast_2d(x) for x in (m, y) if x is not None]
+    X = np.concatenate([x if rowvar or shape_of(x)[0] == 1 else x.T for x in rows])
+    repeats, weights = (1 if w is None else np.asarray(w, float) for w in (fweights, aweights))
+    w = np.broadcast_to(repeats * weights, shape_of(X)[1:])
+    ddof = int(not bias) if ddof is None else ddof
+    total = np.sum(w)
+    X = X - np.sum(X * w, axis=1, keepdims=True) / total
+    count = total - ddof * (np.sum(w * weights) / total)
+    return np.squeeze((X * w) @ np.conj(X).T / count)
+
+
+@implements(np.corrcoef)
+def corrcoef(x: Array, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -> Array:
+    C = cov(x, y, rowvar)
+    if ndim_of(C) == 0:
+        return C / C
+    deviation = np.sqrt(np.real(np.diagonal(C)))
+    return C / deviation[:, None] / deviation
+
+
+@implements(np.gradient)
+def gradient(f: Array, *spacing: Any, axis: Any = None, edge_order: int = 1) -> Any:
+    """Return `np.gradient`: the quotients of neighbours, weighted by the step on the other side."""
+    axes = norm_axes(axis, ndim_of(f))
+    steps = spacing * len(axes) if len(spacing) == 1 else spacing or (1.0,) * len(axes)
+    out = tuple(slope_along(f, a, h, edge_order) for a, h in zip(axes, steps, strict=True))
+    return out[0] if len(out) == 1 else out
+
+
+def slope_along(f: Array, axis: int, spacing: Any, edge_order: int) -> Array:
+    f = np.moveaxis(f, axis, -1)
+    steps = np.diff(spacing) if ndim_of(spacing) else spacing * np.ones(shape_of(f)[-1] - 1)
+    q = np.diff(f) / steps
+    before, after = steps[:-1], steps[1:]
+    bend = np.diff(q) / (before + after)
+    inner = q[..., :-1] + bend * before
+    first, last = q[..., :1], q[..., -1:]
+    if edge_order == 2:
+        first, last = first - bend[..., :1] * steps[:1], last + bend[..., -1:] * steps[-1:]
+    return np.moveaxis(np.concatenate([first, inner, last], axis=-1), -1, axis)
+
+
+@implements(np.correlate)
+def correlate(a: Array, v: Array, mode: str = "valid") -> Array:
+    if shape_of(v)[0] > shape_of(a)[0]:
+        return np.conj(np.flip(correlate(v, a, mode)))
+    return np.convolve(a, np.conj(np.flip(v)), mode)
+
+
+turns = frozen("turns", lambda x, discont, period: np.unwrap(x, discont, period=period) - x)
+
+
+@implements(np.unwrap)
+def unwrap(p: Array, discont: Any = None, axis: int = -1, *, period: float = 2 * np.pi) -> Array:
+    p = np.moveaxis(p, axis, -1)
+    return np.moveaxis(p + turns(p, discont=discont, period=period), -1, axis)
+
+
+@implements(np.cumulative_sum)
+def cumulative_sum(x: Array, /, *, axis: Any = None, dtype: Any = None, include_initial: bool = False) -> Array:
+    return cumulative(np.cumsum, 0.0, x, axis, dtype, include_initial)
+
+
+@implements(np.cumulative_prod)
+def cumulative_prod(x: Array, /, *, axis: Any = None, dtype: Any = None, include_initial: bool = False) -> Array:
+    return cumulative(np.cumprod, 1.0, x, axis, dtype, include_initial)
+
+
+def cumulative(function: Any, initial: float, x: Array, axis: Any, dtype: Any, include_initial: bool) -> Array:
+    axis = normalize_axis_index(0 if axis is None else axis, ndim_of(x))
+    out = function(x if dtype is None else x.astype(dtype), axis=axis)
+    if not include_initial:
+        return out
+    first = np.full([1 if i == axis else n for i, n in enumerate(shape_of(x))], initial, out.dtype)
+    return np.concatenate([first, out], axis)
+
+
+# what is decided by the values at hand, and has derivative 0
+for function in (np.around, np.isreal, np.iscomplex, np.isposinf, np.isneginf, np.array_equiv, np.lexsort, np.nanargmax,
+                 np.nanargmin, np.diag_indices_from, np.tril_indices_from, np.triu_indices_from, np.common_type,
+                 np.einsum_path):  # fmt: skip
+    implements(function)(plain(function))
