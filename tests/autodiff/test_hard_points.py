@@ -71,13 +71,16 @@ def test_eigfun_of_functions_that_vary_at_every_scale():
     w = np.array([1e-12, 2e-12, 2.00001e-12, 1.0])
     A = np.diag(w)
     t = hermitian(T) * np.sqrt(w) * np.sqrt(w)[:, None]
-    for f, df, d2f in ((np.log, lambda w: 1 / w, lambda w: -1 / w**2),
-                       (np.sqrt, lambda w: 0.5 / np.sqrt(w), lambda w: -0.25 * w**-1.5)):  # fmt: skip
+    for f, df in ((np.log, lambda w: 1 / w), (np.sqrt, lambda w: 0.5 / np.sqrt(w))):
         a, b = w[:, None], w[None, :]
         gap = np.where(a == b, 1, a - b)
         low, high = np.minimum(a, b), np.maximum(a, b)
-        exact = np.where(a == b, df(a), np.log1p((high - low) / low) / abs(gap) if f is np.log else 1 / (f(a) + f(b)))
-        np.testing.assert_allclose(jvp(lambda x, f=f, df=df: eigfun(x, f, df, d2f), (A,), (t,))[1], exact * t, rtol=1e-9)
+        exact = np.where(
+            a == b, df(a), np.log1p((high - low) / low) / abs(gap) if f is np.log else 1 / (f(a) + f(b))
+        )
+        np.testing.assert_allclose(
+            jvp(lambda x, f=f, df=df: eigfun(x, f, df), (A,), (t,))[1], exact * t, rtol=1e-9
+        )
 
 
 def test_low_rank_with_equal_kept_values_and_zeros_below():
@@ -94,7 +97,9 @@ def test_low_rank_with_equal_kept_values_and_zeros_below():
 def test_jitter_covers_near_ties(gap):
     """At a gap g the plain rule errs by about eps / g; the move by 1e-7 errs by about 1e-7 of the curvature."""
     A = (U[:, :4] * np.array([3, 3 - gap, 1, 0.5])) @ P
-    got = grad(lambda a: (lambda u, s, v: np.sum(W * ((u * s) @ v)))(*asp.svd(a, full_matrices=False, ties="jitter")))(A)
+    got = grad(
+        lambda a: (lambda u, s, v: np.sum(W * ((u * s) @ v)))(*asp.svd(a, full_matrices=False, ties="jitter"))
+    )(A)
     close(got, W, 1e-6)
 
 
@@ -140,7 +145,9 @@ def test_a_singular_value_has_derivative_0_at_0_as_every_norm():
     close(grad(lambda a: la.svdvals(a).sum())(A), grad(nuclear_norm)(A), 1e-12)
     for order in (2, -2, "nuc", "fro", 1, -1, np.inf):
         np.testing.assert_array_equal(grad(lambda a, p=order: la.norm(a, p))(np.zeros((3, 2))), 0)
-        np.testing.assert_array_equal(jvp(lambda a, p=order: la.norm(a, p), (np.zeros((3, 2)),), (W[:3, :2],))[1], 0)
+        np.testing.assert_array_equal(
+            jvp(lambda a, p=order: la.norm(a, p), (np.zeros((3, 2)),), (W[:3, :2],))[1], 0
+        )
 
 
 @pytest.mark.parametrize("p", [-2, -1, 0, 0.5, 1, 1.5, 2, 3, np.inf, -np.inf])
@@ -149,7 +156,9 @@ def test_norms_of_vectors_with_zeros_are_finite_to_second_order(p):
         assert np.isfinite(grad(lambda x: la.norm(x, p))(x)).all()
         assert np.isfinite(hessian(lambda x: la.norm(x, p))(x)).all()
     for x in (np.zeros(3), np.array([0.0, 1.0, 2.0]), np.array([1.0, np.inf])):
-        with np.errstate(divide="ignore", invalid="ignore"):  # the norms of negative order divide by 0 themselves
+        with np.errstate(
+            divide="ignore", invalid="ignore"
+        ):  # the norms of negative order divide by 0 themselves
             assert la.norm(x, p) == pytest.approx(jvp(lambda x: la.norm(x, p), (x,), (x,))[0])
 
 
@@ -172,7 +181,7 @@ NONE = {
 def test_where_there_is_no_derivative_both_modes_say_so(name):
     f, x = NONE[name]
     for go in (lambda: grad(f)(x), lambda: jvp(f, (x,), (R.standard_normal(x.shape),))):
-        with pytest.raises(TieError, match="test_hard_points.py"):
+        with pytest.raises(TieError, match=r"test_hard_points\.py"):
             go()
 
 
@@ -232,10 +241,16 @@ HOMOGENEOUS = {  # f(c x) = c^d f(x): the gradient at c x is c^(d - 1) times tha
 @pytest.mark.parametrize("c", [1 / BIG, 2.0**-300, 2.0**300, BIG])
 def test_scales(name, c):
     f, degree, x = HOMOGENEOUS[name]
-    c = c**0.5 if abs(degree) == 1 and name in ("pinv", "lstsq", "inv", "solve") else c  # c^-2 is to be a number
+    c = (
+        c**0.5 if abs(degree) == 1 and name in ("pinv", "lstsq", "inv", "solve") else c
+    )  # c^-2 is to be a number
     close(grad(f)(c * x), grad(f)(x) * c ** (degree - 1), 1e-10)
     if 0 < abs(np.log2(c) * (degree - 2)) < 650:
-        t = hermitian(R.standard_normal((4, 4))) if name in ("eigh", "cholesky", "sqrtm") else R.standard_normal(x.shape)
+        t = (
+            hermitian(R.standard_normal((4, 4)))
+            if name in ("eigh", "cholesky", "sqrtm")
+            else R.standard_normal(x.shape)
+        )
         second = lambda x: jvp(lambda x: jvp(f, (x,), (t,))[1], (x,), (t,))[1]  # noqa: E731
         assert second(c * x) == pytest.approx(second(x) * c ** (degree - 2), rel=1e-8)
 

@@ -24,13 +24,13 @@ REDUCTIONS: dict[str, dict[Any, Any]] = {
     "accumulate": {np.add: np.cumsum, np.multiply: np.cumprod},
 }
 NEAREST = {  # what to write instead of a function without a rule
-    "apply_along_axis": "vmap", "vectorize": "vmap", "apply_over_axes": "np.sum(x, axis=(0, 1), keepdims=True)",
-    "piecewise": "np.select or np.where", "insert": "np.concatenate", "fix": "np.trunc", "real_if_close": "np.real",
-    "put": "np.where", "place": "np.where", "putmask": "np.where", "copyto": "np.where", "put_along_axis": "np.where",
+    "apply_along_axis": "vmap", "vectorize": "vmap", "piecewise": "np.select or np.where", "put": "np.where",
+    "apply_over_axes": "np.sum(x, axis=(0, 1), keepdims=True)", "insert": "np.concatenate", "fix": "np.trunc",
+    "place": "np.where", "putmask": "np.where", "copyto": "np.where", "put_along_axis": "np.where",
     "fill_diagonal": "np.where(np.eye(n), ..)", "nanmedian": "np.median(x[~np.isnan(x)])",
     "nanquantile": "np.quantile(x[~np.isnan(x)], q)", "nanpercentile": "np.percentile(x[~np.isnan(x)], q)",
     "histogram": "np.searchsorted, which returns integers", "polydiv": "np.convolve for products",
-    "ix_": "x[i][:, j] with plain integers", "sort_complex": "np.sort",
+    "ix_": "x[i][:, j] with plain integers", "sort_complex": "np.sort", "real_if_close": "np.real",
 }  # fmt: skip
 
 

@@ -14,8 +14,8 @@ from .core import Array, Primitive, shape_of
 from .rules.factor import eigh, svd
 from .rules.linalg import moved_right
 from .rules.matfun import cosm, expm, logm, sinm, sqrtm
-from .rules.reduce import stop_gradient
 from .rules.products import matmul_shape, swap
+from .rules.reduce import stop_gradient
 from .rules.spectral import adjoint
 
 __all__ = [

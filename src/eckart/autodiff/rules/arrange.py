@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..core import Array, Each, Primitive, Tracer, shape_of, zeros
+from ..core import Array, Each, Primitive, Tracer, dtype_of, shape_of, zeros
 from ..errors import MissingRuleError, at_line
 from ..hooks import implements
 from ..vmap import repeated
@@ -97,7 +97,10 @@ def cut(function: Any) -> None:
         axis = normalize_axis_index(axis, ndim_of(x))
         runs = function(np.arange(shape_of(x)[axis]), indices_or_sections)
         ends = np.cumsum([len(run) for run in runs])
-        return [getitem(x, (slice(None),) * axis + (slice(e - len(r), e),)) for e, r in zip(ends, runs, strict=True)]
+        return [
+            getitem(x, (slice(None),) * axis + (slice(e - len(r), e),))
+            for e, r in zip(ends, runs, strict=True)
+        ]
 
     implements(function)(rule)
 
@@ -119,8 +122,9 @@ def moved(function: Any) -> None:
     implements(function)(rule)
 
 
-for function in (np.roll, np.rot90, np.repeat, np.tile, np.resize, np.delete, np.rollaxis, np.flipud, np.fliplr,
-                 np.fft.fftshift, np.fft.ifftshift, np.lib.stride_tricks.sliding_window_view):  # fmt: skip
+for function in (np.roll, np.rot90, np.repeat, np.tile, np.resize, np.delete, np.rollaxis, np.flipud,
+                 np.fliplr, np.fft.fftshift, np.fft.ifftshift,
+                 np.lib.stride_tricks.sliding_window_view):  # fmt: skip
     moved(function)
 
 
@@ -140,9 +144,10 @@ def pad(x: Array, pad_width: Any, mode: Any = "constant", **options: Any) -> Arr
         return inner + around if np.any(around) else inner
     if mode not in ("edge", "reflect", "symmetric", "wrap") or options.get("reflect_type", "even") != "even":
         raise MissingRuleError(
-            "np.pad", f"mode={mode!r} {options or ''} has no derivative rule (shape {shape_of(x)}){at_line()}",
+            "np.pad",
+            f"mode={mode!r} {options or ''} has no derivative rule (shape {shape_of(x)}){at_line()}",
             "Write np.concatenate, or another mode",
-        )  # fmt: skip
+        )
     return getitem(np.ravel(x), np.pad(np.arange(x.size).reshape(shape_of(x)), pad_width, mode, **options))
 
 
@@ -162,7 +167,7 @@ def diff(x: Array, n: int = 1, axis: int = -1, prepend: Any = None, append: Any 
 @implements(np.ediff1d)
 def ediff1d(x: Array, to_end: Any = None, to_begin: Any = None) -> Array:
     parts = [to_begin, diff(np.ravel(x)), to_end]
-    return concatenate([np.ravel(p) for p in parts if p is not None])
+    return concatenate([np.ravel(p).astype(dtype_of(x)) for p in parts if p is not None])
 
 
 @implements(np.meshgrid)
@@ -179,14 +184,16 @@ def linspace(
     axis: int = 0,
 ) -> Any:  # fmt: skip
     gap = stop - start
-    part = np.reshape(np.linspace(0.0, 1.0, num, endpoint), [-1, *[1] * ndim_of(gap)])
+    part = np.linspace(0.0, 1.0, num, endpoint, dtype=dtype_of(gap)).reshape(-1, *[1] * ndim_of(gap))
     out = np.moveaxis(start + part * gap, 0, axis)
     out = out if dtype is None else out.astype(dtype)
     return (out, gap / max(num - endpoint, 1)) if retstep else out
 
 
 @implements(np.logspace)
-def logspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True, base: Any = 10.0, **options: Any) -> Array:
+def logspace(
+    start: Array, stop: Array, num: int = 50, endpoint: bool = True, base: Any = 10.0, **options: Any
+) -> Array:
     return base ** linspace(start, stop, num, endpoint, **options)
 
 

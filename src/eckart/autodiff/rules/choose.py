@@ -1,4 +1,4 @@
-"""Choosing between arrays by a mask: `where`, `select`, `clip`, triangles, what to do with NaN; masks themselves."""
+"""Choosing between arrays by a mask: `where`, `select`, `clip`, triangles, NaN; and the masks themselves."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def triu(x: Array, k: int = 0) -> Array:
     return where_p(triangle(x, k - 1), 0.0, x)
 
 
-# --- NaN and infinity -----------------------------------------------------------------------------------------
+# --- NaN and infinity -----------------------------------------------------------------------------------
 
 
 @implements(np.nan_to_num)
@@ -110,7 +110,9 @@ def nanmean(x: Array, axis: Any = None, dtype: Any = None, *, keepdims: bool = F
 
 
 @implements(np.nanvar)
-def nanvar(x: Array, axis: Any = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Array:
+def nanvar(
+    x: Array, axis: Any = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False
+) -> Array:
     apart = np.where(np.isnan(x), 0.0, x) - nanmean(x, axis, keepdims=True)
     square = np.where(np.isnan(x), 0.0, np.real(apart * np.conj(apart)))
     return np.sum(square, axis=axis, dtype=dtype, keepdims=keepdims) / (present(x, axis, keepdims) - ddof)
@@ -118,7 +120,7 @@ def nanvar(x: Array, axis: Any = None, dtype: Any = None, *, ddof: float = 0, ke
 
 implements(np.nanstd)(lambda x, *args, **options: np.sqrt(nanvar(x, *args, **options)))
 
-# --- masks ------------------------------------------------------------------------------------------------------
+# --- masks ----------------------------------------------------------------------------------------------
 
 OPERATORS = {
     "and": enter(np.bitwise_and), "or": enter(np.bitwise_or), "xor": enter(np.bitwise_xor),

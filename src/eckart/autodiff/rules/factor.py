@@ -87,7 +87,7 @@ def qr(a: Array, mode: str = "reduced") -> Any:
 
 
 def apart(a: np.ndarray, s: np.ndarray, ties: str, hermitian: bool) -> Array | None:
-    """Return the matrices with close values moved a little, always in the same way; None if there are none."""
+    """Return the matrices with close values moved a little, always in the same way; None without any."""
     row = as_row(s)
     close = tied_fun(row, JITTER / 10).any((-2, -1))
     if not hermitian:
@@ -176,7 +176,7 @@ def svd_jvp(
 
 
 def outside(turn: Array, rest: Array, U_all: Array, row: Array) -> tuple[Array, list[Array]]:
-    """Add the part of a tangent of k vectors that leaves their space, and say how it pushes the extra vectors."""
+    """Add the part of a tangent of k vectors that leaves their space, and what it does to extra vectors."""
     (m, n), k = shape_of(U_all)[-2:], shape_of(row)[-1]
     if m == k:
         return turn, []
@@ -229,12 +229,13 @@ def refuse_defective(row: np.ndarray, V: np.ndarray) -> None:
 
     The relative error of the derivatives is about eps cond(V)^2.
     """
-    equal = tied_fun(row, 1e-13).any()
-    if equal or (V.size and np.max(np.linalg.cond(V)) > 0.1 / np.sqrt(np.finfo(V.dtype).eps)):
+    what = "eigenvalues are equal" if tied_fun(row, 1e-13).any() else ""
+    if not what and V.size and np.max(np.linalg.cond(V)) > 0.1 / np.sqrt(np.finfo(V.dtype).eps):
+        what = "the eigenvectors are dependent to rounding"
+    if what:
         raise TieError(
             "np.linalg.eig",
-            f"{'eigenvalues are equal' if equal else 'the eigenvectors are dependent to rounding'}{at_line()}: "
-            "no derivative",
+            f"{what}{at_line()}: no derivative",
             "Use eigfun for a function of a symmetric matrix, or expm, sqrtm, logm of eckart.autodiff.scipy",
         )
 

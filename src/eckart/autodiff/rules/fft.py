@@ -80,7 +80,7 @@ implements(np.fft.ihfft)(lambda a, n=None, axis=-1, norm=None: np.conj(rfft(a, n
 
 
 def all_axes(one: Callable[..., Array], last: Callable[..., Array], default: Any) -> Callable[..., Array]:
-    """Return the transform over several axes, with another one for the last: `rfft` first of all, `irfft` at the end."""
+    """Return the transform over several axes, ``last`` over the last one; `rfft` is done first of all."""
 
     def fftn(a: Array, s: Any = None, axes: Any = default, norm: str | None = None) -> Array:
         if axes is None:
@@ -93,7 +93,6 @@ def all_axes(one: Callable[..., Array], last: Callable[..., Array], default: Any
     return fftn
 
 
-for kinds, names in {(fft, fft): ("fft2", "fftn"), (ifft, ifft): ("ifft2", "ifftn"),
-                     (fft, rfft): ("rfft2", "rfftn"), (ifft, irfft): ("irfft2", "irfftn")}.items():  # fmt: skip
-    for name, default in zip(names, ((-2, -1), None), strict=True):
-        implements(getattr(np.fft, name))(all_axes(*kinds, default))
+for one, last, kind in ((fft, fft, ""), (ifft, ifft, "i"), (fft, rfft, "r"), (ifft, irfft, "ir")):
+    implements(getattr(np.fft, f"{kind}fft2"))(all_axes(one, last, (-2, -1)))
+    implements(getattr(np.fft, f"{kind}fftn"))(all_axes(one, last, None))

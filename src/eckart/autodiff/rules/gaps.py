@@ -1,10 +1,10 @@
 """Dividing by the gaps between singular values or eigenvalues, and noticing where there is no derivative.
 
-At equal values single vectors have none. There the rules multiply by 0 instead of dividing, and what this would
-hide is caught by identities on the way that look at what passes (`watch`). Forward they see the tangent, and
-make NaN of what has no derivative along it; that may only meet what is cut off afterwards: where NaN reaches the
-result, `jvp` raises the error that ``doubt`` has made. In reverse they see the cotangent, and refuse one that
-asks for a derivative that does not exist. The values are rows (..., 1, k), so that all of it takes stacks.
+At equal values single vectors have none. There the rules multiply by 0 instead of dividing, and what this
+would hide is caught by identities on the way that look at what passes (`watch`). Forward they see the
+tangent, and make NaN of what has no derivative along it; that may only meet what is cut off afterwards: where
+NaN reaches the result, `jvp` raises the error that ``doubt`` has made. In reverse they see the cotangent, and
+refuse one that asks for a derivative that does not exist. Values are rows (..., 1, k): all of it takes stacks.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def watch(name: str, forward: Callable[..., Any] | None, backward: Callable[...,
     The tangent of a cotangent is not looked at: where the cotangent may pass, so may its tangent.
     """
 
-    def passing(name: str, look: Callable[..., Any] | None, rule: Callable[..., Any], other: Any) -> Primitive:
+    def passing(
+        name: str, look: Callable[..., Any] | None, rule: Callable[..., Any], other: Any
+    ) -> Primitive:
         prim: Primitive = Primitive(
             name, look or (lambda t, *known, **params: t), rule,
             transpose={0: lambda ct, x, *known, **params: other()(ct, *known, **params)},
@@ -78,8 +80,11 @@ def watch(name: str, forward: Callable[..., Any] | None, backward: Callable[...,
     def again(y: Array, args: Sequence[Array], tangents: Sequence[Any], **params: Any) -> Any:
         return None if tangents[0] is None else there(tangents[0], *args[1:], **params)
 
-    there = passing(name, forward, again, lambda: back)
-    back = passing(f"{name}, in reverse", backward, lambda y, args, tangents, **params: tangents[0], lambda: there)
+    def unseen(y: Array, args: Sequence[Array], tangents: Sequence[Any], **params: Any) -> Any:
+        return tangents[0]
+
+    there: Primitive = passing(name, forward, again, lambda: back)
+    back: Primitive = passing(f"{name}, in reverse", backward, unseen, lambda: there)
     return there
 
 
@@ -93,8 +98,8 @@ def mixing_forward(X: np.ndarray, row: np.ndarray) -> Array:
 def vectors_backward(c: np.ndarray, W: np.ndarray, row: np.ndarray, ties: str, real: bool) -> Array:
     """Refuse a cotangent that asks for one vector of a tie, or depends on the choice of basis.
 
-    It does not where W^T c is Hermitian among the vectors that may be turned into each other: on the diagonal for
-    complex vectors, whose phase is free (of a real matrix, with ``real``: only those of complex eigenvalues).
+    It does not where W^T c is Hermitian among the vectors that may be turned into each other: on the diagonal
+    for complex vectors, whose phase is free (``real``: of a real matrix, only those of complex eigenvalues).
     """
     pairs = tied_fun(row, None if ties == "error" else NEAR)
     if ties == "error":
@@ -102,9 +107,10 @@ def vectors_backward(c: np.ndarray, W: np.ndarray, row: np.ndarray, ties: str, r
         if (pairs & (used | swap(used))).any():
             raise TieError(
                 "np.linalg.svd or eigh",
-                f"{describe(row, pairs)}, and the function uses their vectors, which have no derivative{at_line()}",
-                "If the function is the same for every basis (a projection, a polar factor, "
-                'a norm), call low_rank, polar, svdfun, eigfun, or eckart.autodiff.scipy.svd(A, ties="jitter")',
+                f"{describe(row, pairs)}, and the function uses their vectors, which have no "
+                f"derivative{at_line()}",
+                "If the function is the same for every basis (a projection, a polar factor, a norm), call "
+                'low_rank, polar, svdfun, eigfun, or eckart.autodiff.scipy.svd(A, ties="jitter")',
             )
         pairs = np.zeros_like(pairs)
     if np.iscomplexobj(W):

@@ -126,7 +126,7 @@ implements(np.extract)(lambda condition, x: take(x, np.flatnonzero(condition)))
 @implements(np.bincount)
 def bincount(x: Any, weights: Array = None, minlength: int = 0) -> Array:
     size = max(minlength, int(np.max(x, initial=-1)) + 1)
-    return scatter_p(weights, shape=(size,), index=(np.asarray(x),))
+    return scatter_p(weights.astype(float), shape=(size,), index=(np.asarray(x),))
 
 
 @implements(np.take_along_axis)
@@ -197,7 +197,12 @@ implements(np.diagflat)(lambda x, k=0: diag(np.ravel(x), k))
 @implements(np.unique)
 def unique(x: Array, return_index: bool = False, return_inverse: bool = False, return_counts: bool = False,
            axis: int | None = None, **options: Any) -> Any:  # fmt: skip
-    _, index, *rest = np.unique(concrete(x), True, return_inverse, return_counts, axis, **options)
+    if shape_of(concrete(x)) != shape_of(x):
+        raise ArgumentError(
+            "np.unique", f"under vmap the results may differ in length{at_line()}", "Write a loop"
+        )
+    options |= {"return_inverse": return_inverse, "return_counts": return_counts, "axis": axis}
+    _, index, *rest = np.unique(concrete(x), return_index=True, **options)
     values = take(x, index, axis)
     out = (values, *([index] if return_index else []), *rest)
     return values if len(out) == 1 else out

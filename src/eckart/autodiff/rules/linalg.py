@@ -20,11 +20,10 @@ from ..errors import TieError, at_line
 from ..hooks import implements
 from .complex import is_complex
 from .gaps import watch
-from .shape import ndim_of
 from .products import matmul, matmul_shape, swap
 from .reduce import frozen
+from .shape import ndim_of
 from .spectral import adjoint, symmetric
-
 
 # --- inverse and solve --------------------------------------------------------------------------------
 
@@ -62,7 +61,7 @@ def pinv(a: Array, rcond: Any = None, hermitian: bool = False, *, rtol: Any = No
 
 
 def power_of_two_fun(a: np.ndarray) -> Array:
-    """Return the power of two next to the largest entry: divided by it, products do not over- or underflow."""
+    """Return the power of two next to the largest entry: divided by it, no product over- or underflows."""
     size = np.abs(a).max((-2, -1), keepdims=True, initial=0)
     return np.exp2(np.rint(np.log2(np.where((size == 0) | ~np.isfinite(size), 1, size)))).astype(size.dtype)
 
@@ -89,8 +88,8 @@ def same_rank(t: np.ndarray, a: np.ndarray, p: np.ndarray) -> Array:
         if np.any(low & (across > np.sqrt(np.finfo(a.dtype).eps) * np.abs(t).max((-2, -1)))):
             raise TieError(
                 "np.linalg.pinv",
-                f"the rank is {int(rank.min())} of {min(a.shape[-2:])}, and changes along this tangent{at_line()}: "
-                "no derivative",
+                f"the rank is {int(rank.min())} of {min(a.shape[-2:])}, and changes along this tangent: no "
+                f"derivative{at_line()}",
                 "Keep the rank, as in pinv(B @ A) along B and A, or add a multiple of the identity and solve",
             )
     return t
@@ -183,7 +182,9 @@ implements(np.linalg.det)(det_p)
 def slogdet_jvp(out: Any, args: Sequence[Array], tangents: Sequence[Any]) -> tuple[Any, Array]:
     if np.any(np.isinf(concrete(out[1]))):
         raise TieError(
-            "np.linalg.slogdet", f"the determinant is 0{at_line()}: no derivative", "np.linalg.det has one there"
+            "np.linalg.slogdet",
+            f"the determinant is 0{at_line()}: no derivative",
+            "np.linalg.det has one there",
         )
     rate = np.sum(swap(np.linalg.inv(args[0])) * tangents[0], axis=(-2, -1))
     return (1j * np.imag(rate) * out[0] if is_complex(args[0]) else None), np.real(rate)
@@ -230,7 +231,9 @@ def matrix_power(a: Array, n: int) -> Array:
 @implements(np.linalg.multi_dot)
 def multi_dot(arrays: Sequence[Array]) -> Array:
     """Return the product in the cheapest order (dynamic programming over the sizes)."""
-    size = [shape_of(a)[-2] if ndim_of(a) > 1 else 1 for a in arrays]  # a vector is first a row, at the end a column
+    size = [
+        shape_of(a)[-2] if ndim_of(a) > 1 else 1 for a in arrays
+    ]  # a vector is first a row, at the end a column
     size.append(shape_of(arrays[-1])[1] if ndim_of(arrays[-1]) > 1 else 1)
     if ndim_of(arrays[-1]) == 1:
         size[-2] = shape_of(arrays[-1])[0]

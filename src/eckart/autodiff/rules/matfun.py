@@ -27,7 +27,7 @@ def double(a: Array, t: Array) -> Array:
 
 
 def balance_fun(a: np.ndarray, t: np.ndarray) -> Array:
-    """Return the power of two that brings t to the size of a: or a would be lost in the rounding of the block."""
+    """Return the power of two that brings t to the size of a, or a would be lost in the rounding."""
     size, other = (np.abs(x).max((-2, -1), keepdims=True, initial=0) for x in (a, t))
     return np.exp2(np.rint(np.log2(np.where(size == 0, 1, size)) - np.log2(np.where(other == 0, 1, other))))
 
@@ -74,7 +74,7 @@ slope_p: Primitive = Primitive(
 
 
 def matrix_function(fun: Callable[..., Any], entire: bool = True) -> Primitive:
-    """Return the primitive of an analytic function of a matrix, defined everywhere or only for regular ones."""
+    """Return the primitive of an analytic function of a matrix, of any or of regular ones only."""
     mapped, name = over_stack(fun), f"scipy.linalg.{fun.__name__}"
 
     def jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Array:
@@ -82,7 +82,9 @@ def matrix_function(fun: Callable[..., Any], entire: bool = True) -> Primitive:
         if not entire and a.size:
             size = np.abs(np.linalg.eigvals(a))
             if np.any(size.min(-1) <= np.finfo(size.dtype).eps * size.max(-1)):
-                raise TieError(name, f"an eigenvalue is 0 to rounding{at_line()}: no derivative", "Add to the diagonal")
+                raise TieError(
+                    name, f"an eigenvalue is 0 to rounding{at_line()}: no derivative", "Add to the diagonal"
+                )
         return slope_p(args[0], tangents[0], fun=mapped)
 
     return Primitive(name, mapped, jvp, batch=True)

@@ -46,7 +46,9 @@ def vector_norm(x: Array, ord: Any, axis: Any, keepdims: bool) -> Array:
     unit = (np.max if ord > 0 else np.min)(stop_gradient(size), axis=axis, keepdims=True)
     zero = unit == 0  # then so is the norm
     unit = np.where(np.isfinite(unit), unit, 1.0)
-    share = np.where(zero, 1.0, size / np.where(zero, 1.0, unit))  # so that powers neither over- nor underflow
+    share = np.where(
+        zero, 1.0, size / np.where(zero, 1.0, unit)
+    )  # so that powers neither over- nor underflow
     out = unit * np.sum(share**ord, axis=axis, keepdims=True) ** (1.0 / ord)
     return out if keepdims else np.squeeze(out, axis)
 

@@ -7,19 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, shape_of
+from ..core import Array, Tracer, dtype_of, shape_of
 from ..errors import MissingRuleError, at_line
 from ..hooks import implements
 
 
 @implements(np.polyval)
 def polyval(p: Array, x: Array) -> Array:
+    p = p if isinstance(p, Tracer) else np.asarray(p)
     return reduce(lambda y, c: y * x + c, p, np.zeros_like(x))  # Horner
 
 
 def same_length(a: Array, b: Array) -> tuple[Array, Array]:
     n = max(shape_of(a)[0], shape_of(b)[0])
-    a, b = (np.concatenate([np.zeros(n - shape_of(x)[0]), x]) for x in (a, b))
+    a, b = (np.concatenate([np.zeros(n - shape_of(x)[0], dtype_of(x)), x]) for x in (a, b))
     return a, b
 
 
@@ -50,9 +51,13 @@ def vander(x: Array, N: int | None = None, increasing: bool = False) -> Array:
 
 
 @implements(np.polyfit)
-def polyfit(x: Array, y: Array, deg: int, rcond: Any = None, full: bool = False, w: Any = None, cov: Any = False) -> Array:
+def polyfit(
+    x: Array, y: Array, deg: int, rcond: Any = None, full: bool = False, w: Any = None, cov: Any = False
+) -> Array:
     if full or cov:
-        raise MissingRuleError("np.polyfit", f"full= and cov= have no derivative rule{at_line()}", "Leave them out")
+        raise MissingRuleError(
+            "np.polyfit", f"full= and cov= have no derivative rule{at_line()}", "Leave them out"
+        )
     X = vander(x, deg + 1)
     if w is not None:
         X, y = X * w[:, None], (y.T * w).T
@@ -67,11 +72,13 @@ def roots(p: Array) -> Array:
     zeros = shape_of(p)[0] - 1 - filled[-1]
     p = p[filled[0] : filled[-1] + 1]
     n = shape_of(p)[0]
-    companion = np.concatenate([-(p[1:] / p[0])[None], np.eye(n - 1)[:-1]])
-    return np.concatenate([np.linalg.eigvals(companion), np.zeros(zeros)])
+    companion = np.concatenate([-(p[1:] / p[0])[None], np.eye(n - 1, dtype=dtype_of(p))[:-1]])
+    return np.concatenate([np.linalg.eigvals(companion), np.zeros(zeros, dtype_of(p))])
 
 
 @implements(np.poly)
 def poly(zeros: Array) -> Array:
     zeros = zeros if len(shape_of(zeros)) == 1 else np.linalg.eigvals(zeros)
-    return reduce(lambda p, z: np.convolve(p, np.stack([np.ones_like(z), -z])), zeros, np.ones(1))
+    return reduce(
+        lambda p, z: np.convolve(p, np.stack([np.ones_like(z), -z])), zeros, np.ones(1, dtype_of(zeros))
+    )

@@ -7,18 +7,20 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..core import Array, shape_of
+from ..core import Array, dtype_of, shape_of
 from ..hooks import implements
+from .products import convolve
 from .reduce import frozen, plain
 from .shape import ndim_of, norm_axes
 
 
 @implements(np.quantile)
 def quantile(
-    x: Array, q: Any, axis: Any = None, out: None = None, overwrite_input: bool = False, method: str = "linear",
-    keepdims: bool = False,
+    x: Array, q: Any, axis: Any = None, out: None = None, overwrite_input: bool = False,
+    method: str = "linear", keepdims: bool = False,
 ) -> Array:  # fmt: skip
-    """Return `np.quantile`: that of the places 0 ... n - 1 says between which of the sorted values it lies."""
+    """Return `np.quantile`: that of the places 0 ... n - 1 says which sorted values it lies between."""
+    q = q if isinstance(q, (int, float)) else np.asarray(q)  # a Python number widens no dtype
     axes = norm_axes(axis, ndim_of(x))
     kept = [i for i in range(ndim_of(x)) if i not in axes]
     n = int(np.prod([shape_of(x)[a] for a in axes], dtype=int))
@@ -26,14 +28,18 @@ def quantile(
     ordered = np.sort(rows, axis=0)
     place = np.quantile(np.arange(n), q, method=method)  # type: ignore[call-overload]
     low = np.floor(place).astype(int)
-    part = np.reshape(place - low, (*np.shape(q), *[1] * len(kept)))
+    part = np.reshape(place - low, (*np.shape(q), *[1] * len(kept))).astype(np.result_type(dtype_of(x), q))
     below, above = (np.take(ordered, i, axis=0) for i in (low, np.minimum(low + 1, n - 1)))
     value = below + part * (above - below)
     value = np.where(np.isnan(ordered[-1]), np.nan, value)  # NaN is sorted to the end
     return np.expand_dims(value, tuple(np.ndim(q) + a for a in axes)) if keepdims else value
 
 
-implements(np.percentile)(lambda x, q, *args, **options: quantile(x, np.divide(q, 100), *args, **options))
+@implements(np.percentile)
+def percentile(x: Array, q: Any, *args: Any, **options: Any) -> Array:
+    return quantile(x, q / 100 if isinstance(q, (int, float)) else np.divide(q, 100), *args, **options)
+
+
 implements(np.median)(lambda x, axis=None, *args, **options: quantile(x, 0.5, axis, *args, **options))
 
 
@@ -73,7 +79,7 @@ def gradient(f: Array, *spacing: Any, axis: Any = None, edge_order: int = 1) -> 
 
 def slope_along(f: Array, axis: int, spacing: Any, edge_order: int) -> Array:
     f = np.moveaxis(f, axis, -1)
-    steps = np.diff(spacing) if ndim_of(spacing) else spacing * np.ones(shape_of(f)[-1] - 1)
+    steps = np.diff(spacing) if ndim_of(spacing) else spacing * np.ones(shape_of(f)[-1] - 1, dtype_of(f))
     q = np.diff(f) / steps
     before, after = steps[:-1], steps[1:]
     bend = np.diff(q) / (before + after)
@@ -81,14 +87,14 @@ def slope_along(f: Array, axis: int, spacing: Any, edge_order: int) -> Array:
     first, last = q[..., :1], q[..., -1:]
     if edge_order == 2:
         first, last = first - bend[..., :1] * steps[:1], last + bend[..., -1:] * steps[-1:]
-    return np.moveaxis(np.concatenate([first, inner, last], axis=-1), -1, axis)
+    return np.moveaxis(np.concatenate([first, inner, last], axis=-1, dtype=dtype_of(f)), -1, axis)
 
 
 @implements(np.correlate)
 def correlate(a: Array, v: Array, mode: str = "valid") -> Array:
     if shape_of(v)[0] > shape_of(a)[0]:
         return np.conj(np.flip(correlate(v, a, mode)))
-    return np.convolve(a, np.conj(np.flip(v)), mode)
+    return convolve(a, np.conj(np.flip(v)), mode)
 
 
 turns = frozen("turns", lambda x, discont, period: np.unwrap(x, discont, period=period) - x)
@@ -101,16 +107,22 @@ def unwrap(p: Array, discont: Any = None, axis: int = -1, *, period: float = 2 *
 
 
 @implements(np.cumulative_sum)
-def cumulative_sum(x: Array, /, *, axis: Any = None, dtype: Any = None, include_initial: bool = False) -> Array:
+def cumulative_sum(
+    x: Array, /, *, axis: Any = None, dtype: Any = None, include_initial: bool = False
+) -> Array:
     return cumulative(np.cumsum, 0.0, x, axis, dtype, include_initial)
 
 
 @implements(np.cumulative_prod)
-def cumulative_prod(x: Array, /, *, axis: Any = None, dtype: Any = None, include_initial: bool = False) -> Array:
+def cumulative_prod(
+    x: Array, /, *, axis: Any = None, dtype: Any = None, include_initial: bool = False
+) -> Array:
     return cumulative(np.cumprod, 1.0, x, axis, dtype, include_initial)
 
 
-def cumulative(function: Any, initial: float, x: Array, axis: Any, dtype: Any, include_initial: bool) -> Array:
+def cumulative(
+    function: Any, initial: float, x: Array, axis: Any, dtype: Any, include_initial: bool
+) -> Array:
     axis = normalize_axis_index(0 if axis is None else axis, ndim_of(x))
     out = function(x if dtype is None else x.astype(dtype), axis=axis)
     if not include_initial:
@@ -120,7 +132,7 @@ def cumulative(function: Any, initial: float, x: Array, axis: Any, dtype: Any, i
 
 
 # what is decided by the values at hand, and has derivative 0
-for function in (np.around, np.isreal, np.iscomplex, np.isposinf, np.isneginf, np.array_equiv, np.lexsort, np.nanargmax,
-                 np.nanargmin, np.diag_indices_from, np.tril_indices_from, np.triu_indices_from, np.common_type,
-                 np.einsum_path):  # fmt: skip
+for function in (np.around, np.isreal, np.iscomplex, np.isposinf, np.isneginf, np.array_equiv, np.lexsort,
+                 np.nanargmax, np.nanargmin, np.diag_indices_from, np.tril_indices_from,
+                 np.triu_indices_from, np.common_type):  # fmt: skip
     implements(function)(plain(function))

@@ -12,17 +12,19 @@ from typing import Any
 import numpy as np
 import scipy.special as sp
 
-from ..core import Array, Elementwise, Tracer
+from ..core import Array, Elementwise, Tracer, convert, dtype_of
 from ..errors import MissingRuleError, at_line
 from ..hooks import UFUNCS, implements
 from .elementwise import ROOT_PI, enter
 
 
 def order(*_: Array) -> Any:
-    raise MissingRuleError("scipy.special", f"no derivative in the order is known{at_line()}", "Pass a plain number")
+    raise MissingRuleError(
+        "scipy.special", f"no derivative in the order is known{at_line()}", "Pass a plain number"
+    )
 
 
-# --- errors, logarithms, beta -----------------------------------------------------------------------------------
+# --- errors, logarithms, beta ---------------------------------------------------------------------------
 
 enter(sp.erfcx, lambda y, x: 2 * x * y - 2 / ROOT_PI)
 enter(sp.erfi, lambda y, x: 2 / ROOT_PI * np.exp(x * x))
@@ -43,12 +45,13 @@ enter(sp.huber, lambda y, d, r: np.maximum(np.abs(r) - d, 0), lambda y, d, r: np
 enter(sp.pseudo_huber, lambda y, d, r: 2 * y / d - (r / d) ** 2 / np.sqrt(1 + (r / d) ** 2) * d,
       lambda y, d, r: r / np.sqrt(1 + (r / d) ** 2))  # fmt: skip
 enter(sp.loggamma, lambda y, x: sp.psi(x))
-enter(sp.beta, lambda y, a, b: y * (sp.psi(a) - sp.psi(a + b)), lambda y, a, b: y * (sp.psi(b) - sp.psi(a + b)))
+enter(sp.beta, lambda y, a, b: y * (sp.psi(a) - sp.psi(a + b)),
+      lambda y, a, b: y * (sp.psi(b) - sp.psi(a + b)))  # fmt: skip
 enter(sp.betaln, lambda y, a, b: sp.psi(a) - sp.psi(a + b), lambda y, a, b: sp.psi(b) - sp.psi(a + b))
 enter(sp.gammainc, order, lambda y, a, x: np.exp((a - 1) * np.log(x) - x - sp.gammaln(a)))
 enter(sp.gammaincc, order, lambda y, a, x: -np.exp((a - 1) * np.log(x) - x - sp.gammaln(a)))
 
-# --- Bessel functions ---------------------------------------------------------------------------------------------
+# --- Bessel functions -----------------------------------------------------------------------------------
 
 enter(sp.jv, order, lambda y, n, x: (sp.jv(n - 1, x) - sp.jv(n + 1, x)) / 2)
 enter(sp.yv, order, lambda y, n, x: (sp.yv(n - 1, x) - sp.yv(n + 1, x)) / 2)
@@ -73,7 +76,7 @@ def spherical(n: int) -> Elementwise:
     """Return the spherical Bessel function j_n, exact at 0 to every order as sin(x)/x is not."""
     return Elementwise(
         f"spherical_jn {n}",
-        lambda x: spherical(n)(x) if isinstance(x, Tracer) else sp.spherical_jn(n, x),
+        lambda x: spherical(n)(x) if isinstance(x, Tracer) else convert(sp.spherical_jn(n, x), dtype_of(x)),
         lambda y, x: ((n * spherical(n - 1)(x) if n else 0) - (n + 1) * spherical(n + 1)(x)) / (2 * n + 1),
     )
 

@@ -72,20 +72,22 @@ TRIANGLE = {  # Strang & Fix (1973), degree 4: the second and third barycentric 
 }
 
 
-def better(samples: list[Array], weights: list[float], degree: int, rise: Array, rounding: Array, gap: Array) -> tuple[Array, Array]:
-    """Return the mean of the samples of a derivative or the quotient rise / gap, what errs less, and its error.
+def better(
+    samples: list[Array], weights: list[float], degree: int, rise: Array, rounding: Array, gap: Array
+) -> tuple[Array, Array]:
+    """Return the mean of samples of a derivative or the quotient rise / gap, what errs less, and its error.
 
-    For a smooth function samples that differ by a part r of their size have a mean that errs by less than about
-    r^degree of their difference; the quotient errs by the rounding of the rise over the gap. No scale is assumed:
-    log and sqrt vary with the size of the eigenvalues, exp does not.
+    Samples of a smooth function that differ by a part r of their size have a mean that errs by less than about
+    r^degree of their difference; the quotient errs by the rounding of the rise over the gap. No scale is
+    assumed: log and sqrt vary with the size of the eigenvalues, exp does not.
     """
     spread, size = np.ptp(samples, 0), np.abs(samples).max(0)
-    by_mean = spread * (spread / np.where(size == 0, 1, size)) ** degree
     whole = np.where(gap == 0, 1, gap)
-    near = (gap == 0) | (by_mean <= np.abs(rounding / whole))
+    by_mean = spread * (spread / np.where(size == 0, 1, size)) ** degree
+    by_quotient = np.abs(rounding / whole)
+    near = (gap == 0) | (by_mean <= by_quotient)
     value = np.where(near, sum(c * x for c, x in zip(weights, samples, strict=True)), rise / whole)
-    error = np.where(near, by_mean, np.abs(rounding / whole))
-    return value, error + np.finfo(value.dtype).eps * np.abs(value)
+    return value, np.where(near, by_mean, by_quotient) + np.finfo(value.dtype).eps * np.abs(value)
 
 
 def triples(w: Array) -> list[Array]:
