@@ -255,6 +255,7 @@ def test_scales(name, c):
         assert second(c * x) == pytest.approx(second(x) * c ** (degree - 2), rel=1e-8)
 
 
+@pytest.mark.filterwarnings("ignore:logm result may be inaccurate")  # by 1e-13
 @pytest.mark.parametrize("fun", [asp.expm, asp.logm, asp.sqrtm, asp.cosm])
 def test_the_weight_of_a_loss_does_not_spoil_the_derivative_of_a_matrix_function(fun):
     """The block [[A, T], [0, A]] must not let a large T swallow A: reverse over reverse puts cotangents there."""

@@ -51,7 +51,7 @@ CALLS = {  # of x = M, 3 x 4; what is not here is called with x alone (of S, 4 x
             lambda x: np.cov(x, aweights=np.arange(1, 5.0), fweights=[1, 2, 1, 3])],
     "cross": [lambda x: np.cross(x[0, :3], x[1, :3]), lambda x: np.cross(x, x[::-1] ** 2, axis=0)],
     "cumulative_prod": [lambda x: np.cumulative_prod(x, axis=0)],
-    "cumulative_sum": [lambda x: np.cumulative_sum(x, axis=1, include_initial=True) ** 2],
+    "cumulative_sum": [lambda x: np.cumulative_sum(x, axis=1) ** 2, lambda x: np.cumulative_sum(x[0])],
     "delete": [lambda x: np.delete(x, 1, 0) ** 2, lambda x: np.delete(x, [0, 1]) ** 2],
     "diag": [lambda x: np.diag(x) ** 2, lambda x: np.diag(x[0]) ** 2],
     "diag_indices_from": [lambda x: np.diag_indices_from(x[:, :3])[0]],
@@ -190,7 +190,8 @@ CALLS = {  # of x = M, 3 x 4; what is not here is called with x alone (of S, 4 x
 
 REFUSED = {
     "apply_along_axis", "apply_over_axes", "copyto", "einsum_path", "fill_diagonal", "fix", "histogram", "histogram2d", "histogram_bin_edges",
-    "histogramdd", "insert", "intersect1d", "ix_", "may_share_memory", "nanmedian", "nanpercentile", "nanquantile", "piecewise",
+    "histogramdd", "insert", "intersect1d", "ix_", "ediff1d", "geomspace", "logspace", "poly", "polyadd", "polyder", "polyint",
+    "polymul", "polysub", "may_share_memory", "nanmedian", "nanpercentile", "nanquantile", "piecewise",
     "place", "polydiv", "put", "put_along_axis", "putmask", "real_if_close", "setdiff1d", "setxor1d", "shares_memory",
     "sort_complex", "trim_zeros", "union1d", "unique_all", "unique_counts", "unique_inverse", "unique_values",
     "polynomial.polynomial.polygrid2d", "polynomial.polynomial.polyval2d",
@@ -294,7 +295,8 @@ OPTIONS = {
     "mode='mean'": lambda x: np.pad(x, 1, mode="mean"),
     "'linear_ramp'": lambda x: np.pad(x, 1, mode="linear_ramp"),
     "'odd'": lambda x: np.pad(x, 1, mode="reflect", reflect_type="odd"),
-    "full= and cov=": lambda x: np.polyfit(x[0], x[1], 1, cov=True)[0],
+    "cov": lambda x: np.polyfit(x[0], x[1], 1, cov=True)[0],
+    "include_initial": lambda x: np.cumulative_sum(x[0], include_initial=True),
     "order": lambda x: np.ravel(x, order="F"),
 }
 

@@ -29,8 +29,10 @@ NEAREST = {  # what to write instead of a function without a rule
     "place": "np.where", "putmask": "np.where", "copyto": "np.where", "put_along_axis": "np.where",
     "fill_diagonal": "np.where(np.eye(n), ..)", "nanmedian": "np.median(x[~np.isnan(x)])",
     "nanquantile": "np.quantile(x[~np.isnan(x)], q)", "nanpercentile": "np.percentile(x[~np.isnan(x)], q)",
-    "histogram": "np.searchsorted, which returns integers", "polydiv": "np.convolve for products",
-    "ix_": "x[i][:, j] with plain integers", "sort_complex": "np.sort", "real_if_close": "np.real",
+    "histogram": "np.searchsorted, which returns integers", "ix_": "x[i][:, j] with plain integers",
+    "polyder": "p[:-1] * np.arange(len(p) - 1, 0, -1)", "polymul": "np.convolve", "sort_complex": "np.sort",
+    "logspace": "10 ** np.linspace(a, b)", "geomspace": "np.exp(np.linspace(a, b))", "real_if_close": "np.real",
+    "ediff1d": "np.diff(np.ravel(x))",
 }  # fmt: skip
 
 

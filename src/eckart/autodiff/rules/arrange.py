@@ -164,12 +164,6 @@ def diff(x: Array, n: int = 1, axis: int = -1, prepend: Any = None, append: Any 
     return x
 
 
-@implements(np.ediff1d)
-def ediff1d(x: Array, to_end: Any = None, to_begin: Any = None) -> Array:
-    parts = [to_begin, diff(np.ravel(x)), to_end]
-    return concatenate([np.ravel(p).astype(dtype_of(x)) for p in parts if p is not None])
-
-
 @implements(np.meshgrid)
 def meshgrid(*xs: Array, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> tuple[Array, ...]:
     n = len(xs)
@@ -188,16 +182,3 @@ def linspace(
     out = np.moveaxis(start + part * gap, 0, axis)
     out = out if dtype is None else out.astype(dtype)
     return (out, gap / max(num - endpoint, 1)) if retstep else out
-
-
-@implements(np.logspace)
-def logspace(
-    start: Array, stop: Array, num: int = 50, endpoint: bool = True, base: Any = 10.0, **options: Any
-) -> Array:
-    return base ** linspace(start, stop, num, endpoint, **options)
-
-
-@implements(np.geomspace)
-def geomspace(start: Array, stop: Array, num: int = 50, endpoint: bool = True) -> Array:
-    size = linspace(np.log(np.abs(start)), np.log(np.abs(stop)), num, endpoint)
-    return np.sign(start) * np.exp(size)

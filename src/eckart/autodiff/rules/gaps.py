@@ -3,8 +3,8 @@
 At equal values single vectors have none. There the rules multiply by 0 instead of dividing, and what this
 would hide is caught by identities on the way that look at what passes (`watch`). Forward they see the
 tangent, and make NaN of what has no derivative along it; that may only meet what is cut off afterwards: where
-NaN reaches the result, `jvp` raises the error that ``doubt`` has made. In reverse they see the cotangent, and
-refuse one that asks for a derivative that does not exist. Values are rows (..., 1, k): all of it takes stacks.
+NaN reaches the result, `jvp` raises the error that ``doubt`` has made. In reverse they see the cotangent,
+and refuse one that asks for a derivative that does not exist. Values are rows (..., 1, k), so as to stack.
 """
 
 from __future__ import annotations

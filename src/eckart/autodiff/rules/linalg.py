@@ -115,68 +115,50 @@ def lstsq(a: Array, b: Array, rcond: Any = None) -> tuple[Array, Array, Any, Arr
 
 # --- determinant ----------------------------------------------------------------------------------------
 
-
-def cofactors(a: np.ndarray) -> Array:
-    """Return the matrix of cofactors, by the SVD: right at any rank (det(A) inv(A)^T is not)."""
-    U, s, Vh = np.linalg.svd(a)
-    sign = np.linalg.det(U) * np.linalg.det(Vh)
-    others = np.where(np.eye(a.shape[-1], dtype=bool), 1, s[..., None, :]).prod(-1)
-    return sign[..., None, None] * (U.conj() * others[..., None, :]) @ Vh.conj()
-
-
-def cofactor_slope(a: np.ndarray, t: np.ndarray) -> Array:
-    """Return the derivative of the cofactors of ``a`` along ``t``, at any rank.
-
-    In the basis of the SVD, with P_ij the product of all singular values but the i-th and j-th and
-    M = U^H t V, it is diag(P diag M) - P * M^T.
-    """
-    U, s, Vh = np.linalg.svd(a)
-    n = a.shape[-1]
-    M = np.conj(U).swapaxes(-1, -2) @ t @ np.conj(Vh).swapaxes(-1, -2)
-    eye = np.eye(n, dtype=bool)
-    P = np.where(eye[:, None] | eye[None], 1, s[..., None, None, :]).prod(-1) * ~eye
-    inner = (P @ np.diagonal(M, 0, -2, -1)[..., None]) * eye - P * M.swapaxes(-1, -2)
-    sign = np.linalg.det(U) * np.linalg.det(Vh)
-    return sign[..., None, None] * (U.conj() @ inner @ Vh.conj())
-
-
-def cofactor_slope_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Array:
-    if tangents[0] is not None:
-        raise TieError(
-            "np.linalg.det", f"third derivatives at a singular matrix are not known{at_line()}",
-            "Write the determinant out, or move the matrix off the singular one",
-        )  # fmt: skip
-    return slope_p(args[0], tangents[1])
-
-
-slope_p: Primitive = Primitive(  # as a function of t it is its own transpose but for the order of the bases
-    "cofactor slope",
-    cofactor_slope,
-    cofactor_slope_jvp,
-    transpose={1: lambda ct, a, t: slope_p(a, ct)},
-    shape=lambda a, t: shape_of(t),
-    batch=True,
-)
-
-
-def cofactor_jvp(C: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Array:
-    """Differentiate det(A) inv(A)^T where A is far from singular, which nests to any order."""
-    (a,), (t,) = args, tangents
-    s = np.linalg.svd(concrete(a), compute_uv=False)
-    if s.size and np.any(s[..., -1] <= 1e-5 * s[..., 0]):
-        return slope_p(a, t)
-    inner = np.sum(C * t, axis=(-2, -1), keepdims=True) * np.eye(shape_of(a)[-1]) - C @ swap(t)
-    return inner @ swap(np.linalg.inv(a))
-
-
-cofactor_p: Primitive = Primitive("cofactors", cofactors, cofactor_jvp, batch=True)
-det_p: Primitive = Primitive(
+regular_p: Primitive = Primitive(
     "linalg.det",
     np.linalg.det,
-    lambda y, args, tangents: np.sum(cofactor_p(args[0]) * tangents[0], axis=(-2, -1)),
+    lambda y, args, tangents: y * np.sum(swap(np.linalg.inv(args[0])) * tangents[0], axis=(-2, -1)),
     batch=True,
 )
-implements(np.linalg.det)(det_p)
+bases = frozen("bases", lambda a: tuple(np.linalg.svd(a)[::2]))
+zero = frozen("zero", lambda a: np.all(a == 0, axis=(-2, -1)))
+
+
+@implements(np.linalg.det)
+def det(a: Array) -> Array:
+    """Return the determinant, differentiable at any rank and to any order.
+
+    det(A) inv(A)^T fails where A is close to singular. There, in the bases of the SVD, which do not move, the
+    block of the large singular values is taken out. The determinant of its Schur complement is a polynomial.
+    """
+    n = shape_of(a)[-1]
+    s = np.linalg.svd(concrete(a), compute_uv=False)
+    small = s <= np.finfo(s.dtype).eps ** (1 / 3) * s[..., :1]
+    r = n - int(small[s[..., 0] > 0].sum(-1).max(initial=0)) if n else 0
+    if np.any(s[..., :1] == 0):
+        null = np.expand_dims(zero(a), (-2, -1))
+        regular = det(np.where(null, np.eye(n), a))
+        return np.where(null[..., 0, 0], by_powers(np.where(null, a, 0.0)), regular)
+    if r == n:
+        return regular_p(a)
+    U, Vh = bases(a)
+    B = adjoint(U) @ a @ adjoint(Vh)
+    head, rest = B[..., :r, :r], B[..., r:, r:]
+    rest = rest - B[..., r:, :r] @ np.linalg.solve(head, B[..., :r, r:])
+    return (
+        np.linalg.det(U) * np.linalg.det(Vh) * regular_p(head) * (by_powers(rest) if n - r < 5 else det(rest))
+    )
+
+
+def by_powers(a: Array) -> Array:
+    """Return the determinant by Faddeev and LeVerrier: a polynomial, exact near 0, unstable elsewhere."""
+    power, c = np.eye(shape_of(a)[-1]), 1.0
+    for k in range(1, shape_of(a)[-1] + 1):
+        product = a @ power
+        c = -np.trace(product, 0, -2, -1) / k
+        power = product + np.expand_dims(c, (-2, -1)) * np.eye(shape_of(a)[-1])
+    return c * (-1) ** shape_of(a)[-1]
 
 
 def slogdet_jvp(out: Any, args: Sequence[Array], tangents: Sequence[Any]) -> tuple[Any, Array]:

@@ -15,8 +15,8 @@ import scipy.linalg as sl
 
 from ..core import Array, Primitive, concrete, shape_of
 from ..errors import TieError, at_line
+from .linalg import power_of_two
 from .products import swap
-from .reduce import frozen
 
 
 def double(a: Array, t: Array) -> Array:
@@ -24,15 +24,6 @@ def double(a: Array, t: Array) -> Array:
     a, t = np.broadcast_arrays(a, t)
     top = np.concatenate([a, t], axis=-1)
     return np.concatenate([top, np.concatenate([np.zeros(shape_of(a)), a], axis=-1)], axis=-2)
-
-
-def balance_fun(a: np.ndarray, t: np.ndarray) -> Array:
-    """Return the power of two that brings t to the size of a, or a would be lost in the rounding."""
-    size, other = (np.abs(x).max((-2, -1), keepdims=True, initial=0) for x in (a, t))
-    return np.exp2(np.rint(np.log2(np.where(size == 0, 1, size)) - np.log2(np.where(other == 0, 1, other))))
-
-
-balance = frozen("balance", balance_fun)
 
 
 def over_stack(fun: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,7 +41,7 @@ def over_stack(fun: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def slope(a: np.ndarray, t: np.ndarray, fun: Callable[..., Any]) -> Array:
-    n, c = a.shape[-1], balance_fun(a, t)
+    n, c = a.shape[-1], power_of_two(a) / power_of_two(t)  # or a would be lost in the rounding of a large t
     return fun(double(a, t * c))[..., :n, n:] / c
 
 
@@ -58,7 +49,7 @@ def slope_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], fun: Cal
     (a, t), (ta, tt) = args, tangents
     if ta is None:
         return slope_p(a, tt, fun=fun)
-    n, c = shape_of(a)[-1], balance(a, t)
+    n, c = shape_of(a)[-1], power_of_two(a) / power_of_two(t)
     across = slope_p(double(a, t * c), double(ta, np.zeros(shape_of(a))), fun=fun)[..., :n, n:] / c
     return across if tt is None else across + slope_p(a, tt, fun=fun)
 

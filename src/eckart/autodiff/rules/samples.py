@@ -1,13 +1,13 @@
-"""Arrays as samples: quantiles, covariances, differences quotients, correlations."""
+"""Arrays as samples: quantiles, covariances, difference quotients, correlations, polynomials."""
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_index
 
-from ..core import Array, dtype_of, shape_of
+from ..core import Array, Tracer, dtype_of, shape_of
 from ..hooks import implements
 from .products import convolve
 from .reduce import frozen, plain
@@ -106,32 +106,44 @@ def unwrap(p: Array, discont: Any = None, axis: int = -1, *, period: float = 2 *
     return np.moveaxis(p + turns(p, discont=discont, period=period), -1, axis)
 
 
-@implements(np.cumulative_sum)
-def cumulative_sum(
-    x: Array, /, *, axis: Any = None, dtype: Any = None, include_initial: bool = False
-) -> Array:
-    return cumulative(np.cumsum, 0.0, x, axis, dtype, include_initial)
+implements(np.cumulative_sum)(lambda x, /, *, axis=0, dtype=None: np.cumsum(x, axis, dtype))
+implements(np.cumulative_prod)(lambda x, /, *, axis=0, dtype=None: np.cumprod(x, axis, dtype))
+
+# --- polynomials, the highest power first -------------------------------------------------------------------
 
 
-@implements(np.cumulative_prod)
-def cumulative_prod(
-    x: Array, /, *, axis: Any = None, dtype: Any = None, include_initial: bool = False
-) -> Array:
-    return cumulative(np.cumprod, 1.0, x, axis, dtype, include_initial)
+@implements(np.polyval)
+def polyval(p: Array, x: Array) -> Array:
+    p = p if isinstance(p, Tracer) else np.asarray(p)
+    return reduce(lambda y, c: y * x + c, p, np.zeros_like(x))  # Horner
 
 
-def cumulative(
-    function: Any, initial: float, x: Array, axis: Any, dtype: Any, include_initial: bool
-) -> Array:
-    axis = normalize_axis_index(0 if axis is None else axis, ndim_of(x))
-    out = function(x if dtype is None else x.astype(dtype), axis=axis)
-    if not include_initial:
-        return out
-    first = np.full([1 if i == axis else n for i, n in enumerate(shape_of(x))], initial, out.dtype)
-    return np.concatenate([first, out], axis)
+@implements(np.vander)
+def vander(x: Array, N: int | None = None, increasing: bool = False) -> Array:
+    powers = np.arange(shape_of(x)[0] if N is None else N)
+    return np.expand_dims(x, -1) ** (powers if increasing else powers[::-1])
 
 
-# what is decided by the values at hand, and has derivative 0
+@implements(np.polyfit)
+def polyfit(x: Array, y: Array, deg: int, rcond: Any = None, full: bool = False, w: Any = None) -> Array:
+    X, weight = vander(x, deg + 1), 1.0 if w is None else np.expand_dims(w, -1)
+    size = np.sqrt(np.sum((X * weight) ** 2, axis=0))
+    right = y if w is None else (y.T * w).T
+    return (np.linalg.lstsq(X * weight / size, right, rcond)[0].T / size).T
+
+
+@implements(np.roots)
+def roots(p: Array) -> Array:
+    """Return the eigenvalues of the companion matrix; zeros at the ends are taken off by their values."""
+    filled = np.flatnonzero(p)
+    zeros = shape_of(p)[0] - 1 - filled[-1]
+    p = p[filled[0] : filled[-1] + 1]
+    companion = np.concatenate([-(p[1:] / p[0])[None], np.eye(shape_of(p)[0] - 1, dtype=dtype_of(p))[:-1]])
+    return np.concatenate([np.linalg.eigvals(companion), np.zeros(zeros, dtype_of(p))])
+
+
+# --- what is decided by the values at hand, and has derivative 0 --------------------------------------------
+
 for function in (np.around, np.isreal, np.iscomplex, np.isposinf, np.isneginf, np.array_equiv, np.lexsort,
                  np.nanargmax, np.nanargmin, np.diag_indices_from, np.tril_indices_from,
                  np.triu_indices_from, np.common_type):  # fmt: skip

@@ -77,9 +77,9 @@ def better(
 ) -> tuple[Array, Array]:
     """Return the mean of samples of a derivative or the quotient rise / gap, what errs less, and its error.
 
-    Samples of a smooth function that differ by a part r of their size have a mean that errs by less than about
-    r^degree of their difference; the quotient errs by the rounding of the rise over the gap. No scale is
-    assumed: log and sqrt vary with the size of the eigenvalues, exp does not.
+    Samples of a smooth function that differ by a part r of their size have a mean that errs by less than
+    about r^degree of their difference; the quotient errs by the rounding of the rise over the gap. No scale
+    is assumed: log and sqrt vary with the size of the eigenvalues, exp does not.
     """
     spread, size = np.ptp(samples, 0), np.abs(samples).max(0)
     whole = np.where(gap == 0, 1, gap)
