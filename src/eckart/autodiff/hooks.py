@@ -31,8 +31,8 @@ NEAREST = {  # what to write instead of a function without a rule
     "nanquantile": "np.quantile(x[~np.isnan(x)], q)", "nanpercentile": "np.percentile(x[~np.isnan(x)], q)",
     "histogram": "np.searchsorted, which returns integers", "ix_": "x[i][:, j] with plain integers",
     "polyder": "p[:-1] * np.arange(len(p) - 1, 0, -1)", "polymul": "np.convolve", "sort_complex": "np.sort",
-    "logspace": "10 ** np.linspace(a, b)", "geomspace": "np.exp(np.linspace(a, b))", "real_if_close": "np.real",
-    "ediff1d": "np.diff(np.ravel(x))",
+    "logspace": "10 ** np.linspace(a, b)", "geomspace": "np.exp(np.linspace(a, b))",
+    "ediff1d": "np.diff(np.ravel(x))", "real_if_close": "np.real",
 }  # fmt: skip
 
 

@@ -96,7 +96,7 @@ def filled(index: tuple[Any, ...], traced: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def gather_batch(prim: Any) -> Any:
-    """Return the batch rule: the example's number is one more index; with slices, which would move, a loop."""
+    """Return the batch rule: the example's number is one more index; with slices, which would move, loop."""
 
     def batch(args: Sequence[Array], batched: Sequence[bool], index: tuple[Any, ...], **shape: Any) -> Array:
         x, *at = repeated(args, batched)
