@@ -102,31 +102,26 @@ def vectors_backward(c: np.ndarray, W: np.ndarray, row: np.ndarray, ties: str, r
     for complex vectors, whose phase is free (``real``: of a real matrix, only those of complex eigenvalues).
     """
     pairs = tied_fun(row, None if ties == "error" else NEAR)
-    if ties == "error":
-        used = (c != 0).any(-2, keepdims=True)
-        if (pairs & (used | swap(used))).any():
-            raise TieError(
-                "np.linalg.svd or eigh",
-                f"{describe(row, pairs)}, and the function uses their vectors, which have no "
-                f"derivative{at_line()}",
-                "If the function is the same for every basis (a projection, a polar factor, a norm), call "
-                'low_rank, polar, svdfun, eigfun, or eckart.autodiff.scipy.svd(A, ties="jitter")',
-            )
-        pairs = np.zeros_like(pairs)
-    if np.iscomplexobj(W):
-        pairs = pairs | (np.eye(row.shape[-1], dtype=bool) & (np.imag(row) != 0 if real else True))
-    if pairs.any():
+    used = (c != 0).any(-2, keepdims=True)
+    if ties == "error" and (pairs & (used | swap(used))).any():
+        what = f"{describe(row, pairs)}, and the function uses their vectors"
+        raise TieError(
+            "np.linalg.svd or eigh",
+            f"{what}, which have no derivative{at_line()}",
+            "If the function is the same for every basis (a projection, a polar factor, a norm), call "
+            'low_rank, polar, svdfun, eigfun, or eckart.autodiff.scipy.svd(A, ties="jitter")',
+        )
+    phases = np.eye(row.shape[-1], dtype=bool) & np.iscomplexobj(W) & (np.imag(row) != 0 if real else True)
+    loose = phases if ties == "error" else phases | pairs
+    if loose.any():
         C = swap(W) @ c
-        if (np.abs(C - swap(C).conj()) * pairs).max() > 1e-3 * np.abs(c).max(initial=0):
+        if (np.abs(C - swap(C).conj()) * loose).max() > 1e-3 * np.abs(c).max(initial=0):
             free = "the phase of a complex vector is free"
-            if not row.any():
-                free = "the extra vectors of a full decomposition are any basis"
-            elif tied_fun(row, NEAR).any():
-                free = describe(row, pairs)
+            if ties == "jitter" and pairs.any():
+                free = describe(row, pairs) if row.any() else "the extra vectors of a full svd are any basis"
             raise TieError(
                 "np.linalg.svd, eigh or eig",
-                f"the function depends on the choice of basis where {free}; its derivative does not "
-                f"exist{at_line()}",
+                f"the function depends on the choice of basis where {free}; it has no derivative{at_line()}",
                 "Use functions of the space, not of single vectors, and take its factors from one call",
             )
     return c

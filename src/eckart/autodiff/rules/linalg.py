@@ -132,42 +132,37 @@ def det(a: Array) -> Array:
     det(A) inv(A)^T fails where A is close to singular. There, in the bases of the SVD, which do not move, the
     block of the large singular values is taken out. The determinant of its Schur complement is a polynomial.
     """
-    n = shape_of(a)[-1]
     s = np.linalg.svd(concrete(a), compute_uv=False)
-    small = s <= np.finfo(s.dtype).eps ** (1 / 3) * s[..., :1]
-    r = n - int(small[s[..., 0] > 0].sum(-1).max(initial=0)) if n else 0
-    if np.any(s[..., :1] == 0):
+    if not s[..., :1].all():  # of some matrix every entry is 0
         null = np.expand_dims(zero(a), (-2, -1))
-        regular = det(np.where(null, np.eye(n), a))
+        regular = det(np.where(null, np.eye(shape_of(a)[-1], dtype=dtype_of(a)), a))
         return np.where(null[..., 0, 0], by_powers(np.where(null, a, 0.0)), regular)
-    if r == n:
+    small = int((s <= np.finfo(s.dtype).eps ** (1 / 3) * s[..., :1]).sum(-1).max(initial=0))
+    if small == 0:
         return regular_p(a)
     U, Vh = bases(a)
-    B = adjoint(U) @ a @ adjoint(Vh)
-    head, rest = B[..., :r, :r], B[..., r:, r:]
-    rest = rest - B[..., r:, :r] @ np.linalg.solve(head, B[..., :r, r:])
-    return (
-        np.linalg.det(U) * np.linalg.det(Vh) * regular_p(head) * (by_powers(rest) if n - r < 5 else det(rest))
-    )
+    B, r = adjoint(U) @ a @ adjoint(Vh), s.shape[-1] - small
+    head, right, below = B[..., :r, :r], B[..., :r, r:], B[..., r:, :r]
+    rest = B[..., r:, r:] - below @ solve_p(head, right)
+    last = by_powers(rest) if small < 5 else det(rest)
+    return regular_p(U) * regular_p(Vh) * regular_p(head) * last
 
 
 def by_powers(a: Array) -> Array:
     """Return the determinant by Faddeev and LeVerrier: a polynomial, exact near 0, unstable elsewhere."""
-    power, c = np.eye(shape_of(a)[-1]), 1.0
-    for k in range(1, shape_of(a)[-1] + 1):
+    n, eye = shape_of(a)[-1], np.eye(shape_of(a)[-1], dtype=dtype_of(a))
+    power, c = eye, 1.0
+    for k in range(1, n + 1):
         product = a @ power
-        c = -np.trace(product, 0, -2, -1) / k
-        power = product + np.expand_dims(c, (-2, -1)) * np.eye(shape_of(a)[-1])
-    return c * (-1) ** shape_of(a)[-1]
+        c = np.trace(product, 0, -2, -1) / -k
+        power = product + np.expand_dims(c, (-2, -1)) * eye
+    return c * (-1) ** n
 
 
 def slogdet_jvp(out: Any, args: Sequence[Array], tangents: Sequence[Any]) -> tuple[Any, Array]:
     if np.any(np.isinf(concrete(out[1]))):
-        raise TieError(
-            "np.linalg.slogdet",
-            f"the determinant is 0{at_line()}: no derivative",
-            "np.linalg.det has one there",
-        )
+        where = f"the determinant is 0{at_line()}: no derivative"
+        raise TieError("np.linalg.slogdet", where, "np.linalg.det has one there")
     rate = np.sum(swap(np.linalg.inv(args[0])) * tangents[0], axis=(-2, -1))
     return (1j * np.imag(rate) * out[0] if is_complex(args[0]) else None), np.real(rate)
 
@@ -213,12 +208,9 @@ def matrix_power(a: Array, n: int) -> Array:
 @implements(np.linalg.multi_dot)
 def multi_dot(arrays: Sequence[Array]) -> Array:
     """Return the product in the cheapest order (dynamic programming over the sizes)."""
-    size = [
-        shape_of(a)[-2] if ndim_of(a) > 1 else 1 for a in arrays
-    ]  # a vector is first a row, at the end a column
-    size.append(shape_of(arrays[-1])[1] if ndim_of(arrays[-1]) > 1 else 1)
-    if ndim_of(arrays[-1]) == 1:
-        size[-2] = shape_of(arrays[-1])[0]
+    first, last = arrays[0], arrays[-1]  # a vector is a row at the beginning, a column at the end
+    size = [1 if ndim_of(first) == 1 else shape_of(first)[0], *[shape_of(a)[0] for a in arrays[1:]]]
+    size.append(1 if ndim_of(last) == 1 else shape_of(last)[1])
 
     @cache
     def best(i: int, j: int) -> tuple[int, int]:
