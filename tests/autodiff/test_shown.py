@@ -109,6 +109,24 @@ def test_a_second_order_error_is_found():
         check_grads(lambda x: bend(x), np.array([0.3, 0.5]))
 
 
+@pytest.mark.parametrize(
+    "f",
+    [
+        np.std,
+        np.var,
+        np.real,
+        lambda x: np.conj(x) * x,
+        np.fft.fft,
+        np.fft.rfft,
+        lambda x: np.sort(x) * x,
+        np.vdot,
+    ],
+)
+def test_the_complex_step_is_not_taken_where_it_does_not_hold(f):
+    x = np.array([0.3, -0.2, 0.7])
+    check_grads(f, (x, x) if f is np.vdot else x)
+
+
 def test_a_gradient_by_hand():
     A = np.array([[2.0, 1.0], [0.0, 3.0]])
     x = np.array([1.0, 2.0])

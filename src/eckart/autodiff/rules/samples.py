@@ -106,8 +106,8 @@ def unwrap(p: Array, discont: Any = None, axis: int = -1, *, period: float = 2 *
     return np.moveaxis(p + turns(p, discont=discont, period=period), -1, axis)
 
 
-implements(np.cumulative_sum)(lambda x, /, *, axis=0, dtype=None: np.cumsum(x, axis, dtype))
-implements(np.cumulative_prod)(lambda x, /, *, axis=0, dtype=None: np.cumprod(x, axis, dtype))
+implements(np.cumulative_sum)(lambda x, /, *, axis=0, dtype=None: np.cumsum(x, axis, dtype=dtype))
+implements(np.cumulative_prod)(lambda x, /, *, axis=0, dtype=None: np.cumprod(x, axis, dtype=dtype))
 
 # --- polynomials, the highest power first -------------------------------------------------------------------
 

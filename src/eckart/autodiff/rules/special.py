@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import scipy.special as sp
 
-from ..core import Array, Elementwise, Tracer, convert, dtype_of
+from ..core import Array, Tracer, convert, dtype_of
 from ..errors import MissingRuleError, at_line
 from ..hooks import UFUNCS, implements
 from .elementwise import ROOT_PI, enter
@@ -72,13 +72,16 @@ implements(np.i0)(sp.i0)
 
 
 @cache
-def spherical(n: int) -> Elementwise:
+def spherical(n: int) -> Any:
     """Return the spherical Bessel function j_n, exact at 0 to every order as sin(x)/x is not."""
-    return Elementwise(
-        f"spherical_jn {n}",
-        lambda x: spherical(n)(x) if isinstance(x, Tracer) else convert(sp.spherical_jn(n, x), dtype_of(x)),
-        lambda y, x: ((n * spherical(n - 1)(x) if n else 0) - (n + 1) * spherical(n + 1)(x)) / (2 * n + 1),
-    )
+
+    def spherical_jn(x: Array) -> Array:
+        return spherical(n)(x) if isinstance(x, Tracer) else convert(sp.spherical_jn(n, x), dtype_of(x))
+
+    def slope(y: Array, x: Array) -> Array:
+        return ((n * spherical(n - 1)(x) if n else 0) - (n + 1) * spherical(n + 1)(x)) / (2 * n + 1)
+
+    return enter(spherical_jn, slope)
 
 
 implements(np.sinc)(lambda x: spherical(0)(np.pi * x))
