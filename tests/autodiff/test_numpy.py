@@ -189,7 +189,7 @@ CALLS = {  # of x = M, 3 x 4; what is not here is called with x alone (of S, 4 x
 }  # fmt: skip
 
 REFUSED = {
-    "apply_along_axis", "apply_over_axes", "copyto", "einsum_path", "fill_diagonal", "fix", "histogram", "histogram2d", "histogram_bin_edges",
+    "bincount", "choose", "meshgrid", "apply_along_axis", "apply_over_axes", "copyto", "einsum_path", "fill_diagonal", "fix", "histogram", "histogram2d", "histogram_bin_edges",
     "histogramdd", "insert", "intersect1d", "ix_", "ediff1d", "geomspace", "logspace", "poly", "polyadd", "polyder", "polyint",
     "polymul", "polysub", "may_share_memory", "nanmedian", "nanpercentile", "nanquantile", "piecewise",
     "place", "polydiv", "put", "put_along_axis", "putmask", "real_if_close", "setdiff1d", "setxor1d", "shares_memory",
@@ -257,7 +257,7 @@ def check(f, x):
 def refused(name, f, x):
     with pytest.raises(AutodiffError, match=r"test_numpy\.py:\d+ \(") as error:
         grad(lambda x: np.sum(f(x)))(x)
-    assert name.rpartition(".")[2] in str(error.value) and "shape" in str(error.value) + "a list"
+    assert name.rpartition(".")[2] in str(error.value) and "of shape (" in str(error.value)
 
 
 @pytest.mark.parametrize("case", TABLE)

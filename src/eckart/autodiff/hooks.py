@@ -32,7 +32,8 @@ NEAREST = {  # what to write instead of a function without a rule
     "histogram": "np.searchsorted, which returns integers", "ix_": "x[i][:, j] with plain integers",
     "polyder": "p[:-1] * np.arange(len(p) - 1, 0, -1)", "polymul": "np.convolve", "sort_complex": "np.sort",
     "logspace": "10 ** np.linspace(a, b)", "geomspace": "np.exp(np.linspace(a, b))",
-    "ediff1d": "np.diff(np.ravel(x))", "real_if_close": "np.real",
+    "meshgrid": "np.broadcast_arrays(x, y[:, None])", "choose": "np.select",
+    "bincount": "np.where(i == np.arange(n)[:, None], weights, 0).sum(1)", "ediff1d": "np.diff(np.ravel(x))", "real_if_close": "np.real",
 }  # fmt: skip
 
 
@@ -78,7 +79,7 @@ def array_ufunc(self: Tracer, ufunc: Any, method: str, *args: Any, **options: An
 def array_function(self: Tracer, function: Any, types: Any, args: Any, options: Any) -> Any:
     rule = FUNCTIONS.get(function)
     if rule is None:
-        raise missing(full_name(function), args)
+        raise missing(full_name(function), args, options)
     if options and options.pop("out", None) is not None:
         raise TracerError(
             f"np.{function.__name__}", f"out= cannot take a traced array{at_line()}", "Drop out="
@@ -102,13 +103,18 @@ def array_function(self: Tracer, function: Any, types: Any, args: Any, options: 
     )
 
 
-def missing(name: str, args: Any) -> MissingRuleError:
-    place = next((i for i, a in enumerate(args) if isinstance(a, Tracer)), None)
-    which = "a list of arrays" if place is None else f"argument {place}, of shape {shape_of(args[place])},"
+def missing(name: str, args: Any, options: dict[str, Any] | None = None) -> MissingRuleError:
+    places = [*enumerate(args), *(options or {}).items()]
+    traced = [
+        f"argument {place}, of shape {shape_of(x)},"
+        for place, a in places
+        for x in (a if isinstance(a, (list, tuple)) else [a])
+        if isinstance(x, Tracer)
+    ]
     near = NEAREST.get(name, "")
     return MissingRuleError(
         f"np.{name}",
-        f"no derivative rule; {which} is traced{at_line()}",
+        f"no derivative rule; {traced[0] if traced else 'an argument'} is traced{at_line()}",
         f"Write {near}" if near else "docs/autodiff.md lists the functions with one and shows how to add one",
     )
 

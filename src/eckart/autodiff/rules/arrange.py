@@ -164,14 +164,6 @@ def diff(x: Array, n: int = 1, axis: int = -1, prepend: Any = None, append: Any 
     return x
 
 
-@implements(np.meshgrid)
-def meshgrid(*xs: Array, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> tuple[Array, ...]:
-    n = len(xs)
-    order = [1, 0, *range(2, n)] if indexing == "xy" and n > 1 else range(n)
-    grids = [np.reshape(x, [-1 if j == i else 1 for j in range(n)]) for i, x in zip(order, xs, strict=True)]
-    return tuple(grids) if sparse else np.broadcast_arrays(*grids)
-
-
 @implements(np.linspace)
 def linspace(
     start: Array, stop: Array, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None,

@@ -49,11 +49,6 @@ def select(condlist: Sequence[Array], choicelist: Sequence[Array], default: Any 
     return default
 
 
-@implements(np.choose)
-def choose(a: Array, choices: Sequence[Array]) -> Array:
-    return select([np.equal(a, i) for i in range(len(choices) - 1)], choices[:-1], choices[-1])
-
-
 @implements(np.clip)
 def clip(x: Array, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Array:
     low, high = (min if a_min is None else a_min), (max if a_max is None else a_max)

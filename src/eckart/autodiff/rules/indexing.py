@@ -141,12 +141,6 @@ implements(np.compress)(lambda condition, x, axis=None: take(x, np.flatnonzero(c
 implements(np.extract)(lambda condition, x: take(x, np.flatnonzero(condition)))
 
 
-@implements(np.bincount)
-def bincount(x: Any, weights: Array = None, minlength: int = 0) -> Array:
-    size = max(minlength, int(np.max(x, initial=-1)) + 1)
-    return scatter_p(weights.astype(float), shape=(size,), index=(np.asarray(x),))
-
-
 @implements(np.take_along_axis)
 def take_along_axis(x: Array, indices: Any, axis: int | None = -1) -> Array:
     x, indices = (np.ravel(x), np.ravel(indices)) if axis is None else (x, indices)

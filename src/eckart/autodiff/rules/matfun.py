@@ -17,6 +17,7 @@ from ..core import Array, Primitive, concrete, shape_of
 from ..errors import TieError, at_line
 from .linalg import power_of_two
 from .products import swap
+from .spectral import total
 
 
 def double(a: Array, t: Array) -> Array:
@@ -51,7 +52,7 @@ def slope_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], fun: Cal
         return slope_p(a, tt, fun=fun)
     n, c = shape_of(a)[-1], power_of_two(a) / power_of_two(t)
     across = slope_p(double(a, t * c), double(ta, np.zeros(shape_of(a))), fun=fun)[..., :n, n:] / c
-    return across if tt is None else across + slope_p(a, tt, fun=fun)
+    return total(across, None if tt is None else slope_p(a, tt, fun=fun))
 
 
 slope_p: Primitive = Primitive(

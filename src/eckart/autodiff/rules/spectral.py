@@ -52,7 +52,7 @@ def smooth(f: Scalar, df: Scalar, d2f: Scalar | None) -> Spectral:
             raise MissingRuleError(
                 "eigfun", f"second derivatives need the second derivative of f{at_line()}", "Give d2f"
             )
-        low, middle, high = np.sort(np.stack(triples(w)), axis=0)
+        low, middle, high = triples(w)
         samples = [
             d2f(x + node * (y + z - 2 * x)) / 2
             for node in TRIANGLE
@@ -90,10 +90,11 @@ def better(
     return value, np.where(near, by_mean, by_quotient) + np.finfo(value.dtype).eps * np.abs(value)
 
 
-def triples(w: Array) -> list[Array]:
-    """Return w_i, w_k, w_j over all triples: three arrays (..., n, n, n)."""
+def triples(w: Array) -> Array:
+    """Return w_i, w_k, w_j over all triples, in order of size: (3, ..., n, n, n)."""
     w = w[..., 0, :]
-    return list(np.broadcast_arrays(w[..., :, None, None], w[..., None, :, None], w[..., None, None, :]))
+    three = np.broadcast_arrays(w[..., :, None, None], w[..., None, :, None], w[..., None, None, :])
+    return np.sort(np.stack(three), axis=0)
 
 
 def shrink(name: str, slope: float, step: float) -> Spectral:
@@ -114,16 +115,10 @@ def shrink(name: str, slope: float, step: float) -> Spectral:
         return np.where(same, slope * np.abs(here), (f(a, cut) - f(b, cut)) / np.where(same, 1, a - b))
 
     def second(w: Array, cut: Array) -> Array:
-        cut = cut[..., None]
-        a, b, c = triples(w)
-        i, k = branch(a, cut), branch(c, cut)
-        # the outer two are to lie on different branches, so that their distance is not 0
-        a, b, c = np.where(i == k, b, a), np.where(i == k, a, b), c
-        i, k = branch(a, cut), branch(c, cut)
-        other = (i == k) & (branch(b, cut) != i)
-        a, b = np.where(other, b, a), np.where(other, a, b)
-        same = branch(a, cut) == branch(c, cut)
-        return np.where(same, 0.0, (between(a, b, cut) - between(b, c, cut)) / np.where(same, 1, a - c))
+        (low, middle, high), cut = triples(w), cut[..., None]
+        same = branch(low, cut) == branch(high, cut)  # then so is the middle, and there f is straight
+        rise = between(high, middle, cut) - between(middle, low, cut)
+        return np.where(same, 0.0, rise / np.where(same, 1, high - low))
 
     return Spectral(name, f, first, second)
 
@@ -167,30 +162,24 @@ def eig_bend(a: np.ndarray, t: np.ndarray, u: np.ndarray, cut: np.ndarray, fun: 
     return V @ inner @ adjoint(V)
 
 
+def total(left: Any, right: Any) -> Any:
+    """Return the sum of the terms that are there."""
+    return right if left is None else left if right is None else left + right
+
+
 def eig_slope_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], fun: Spectral) -> Array:
-    a, t, cut = args
-    ta, tt, _ = tangents
-    along = None if tt is None else eig_slope_p(a, tt, cut, fun=fun)
-    if ta is None:
-        return along
-    bend = eig_bend_p(a, t, symmetric(ta), cut, fun=fun)
-    return bend if along is None else along + bend
+    (a, t, cut), (ta, tt, _) = args, tangents
+    bend = None if ta is None else eig_bend_p(a, t, symmetric(ta), cut, fun=fun)
+    return total(bend, None if tt is None else eig_slope_p(a, tt, cut, fun=fun))
 
 
 def eig_bend_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], fun: Spectral) -> Array:
-    a, t, u, cut = args
-    if tangents[0] is not None:
-        raise MissingRuleError(
-            f"spectral function {fun.name}",
-            f"third derivatives are not known{at_line()}",
-            "Use np.linalg.eigh",
-        )
-    terms = []
-    if tangents[1] is not None:
-        terms.append(eig_bend_p(a, tangents[1], u, cut, fun=fun))
-    if tangents[2] is not None:
-        terms.append(eig_bend_p(a, t, tangents[2], cut, fun=fun))
-    return terms[0] if len(terms) == 1 else terms[0] + terms[1]
+    (a, t, u, cut), (ta, tt, tu, _) = args, tangents
+    if ta is not None:
+        what = f"third derivatives are not known{at_line()}"
+        raise MissingRuleError(f"spectral function {fun.name}", what, "Use np.linalg.eigh")
+    left = None if tt is None else eig_bend_p(a, tt, u, cut, fun=fun)
+    return total(left, None if tu is None else eig_bend_p(a, t, tu, cut, fun=fun))
 
 
 eig_value_p: Primitive = Primitive(
@@ -260,14 +249,12 @@ def dilation(a: Array) -> Array:
 
 
 def svd_slope_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], fun: Spectral) -> Array:
-    a, t, cut = args
-    ta, tt, _ = tangents
+    (a, t, cut), (ta, tt, _) = args, tangents
     along = None if tt is None else svd_slope_p(a, tt, cut, fun=fun)
     if ta is None:
         return along
     m = shape_of(a)[-2]
-    bend = eig_bend_p(dilation(a), dilation(t), dilation(ta), cut, fun=fun)[..., :m, m:]
-    return bend if along is None else along + bend
+    return total(eig_bend_p(dilation(a), dilation(t), dilation(ta), cut, fun=fun)[..., :m, m:], along)
 
 
 svd_value_p: Primitive = Primitive(
