@@ -32,8 +32,8 @@ NEAREST = {  # what to write instead of a function without a rule
     "histogram": "np.searchsorted, which returns integers", "ix_": "x[i][:, j] with plain integers",
     "polyder": "p[:-1] * np.arange(len(p) - 1, 0, -1)", "polymul": "np.convolve", "sort_complex": "np.sort",
     "logspace": "10 ** np.linspace(a, b)", "geomspace": "np.exp(np.linspace(a, b))",
-    "meshgrid": "np.broadcast_arrays(x, y[:, None])", "choose": "np.select",
-    "bincount": "np.where(i == np.arange(n)[:, None], weights, 0).sum(1)", "ediff1d": "np.diff(np.ravel(x))", "real_if_close": "np.real",
+    "meshgrid": "np.broadcast_arrays(x, y[:, None])", "choose": "np.select", "real_if_close": "np.real",
+    "bincount": "np.where(i == np.arange(n)[:, None], weights, 0).sum(1)", "ediff1d": "np.diff(np.ravel(x))",
 }  # fmt: skip
 
 

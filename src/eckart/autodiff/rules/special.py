@@ -76,7 +76,10 @@ def spherical(n: int) -> Any:
     """Return the spherical Bessel function j_n, exact at 0 to every order as sin(x)/x is not."""
 
     def spherical_jn(x: Array) -> Array:
-        return spherical(n)(x) if isinstance(x, Tracer) else convert(sp.spherical_jn(n, x), dtype_of(x))
+        if isinstance(x, Tracer):
+            return spherical(n)(x)
+        parity = np.sign(x) ** n  # SciPy 1.14 has j_n of positive numbers only
+        return convert(parity * sp.spherical_jn(n, np.abs(x)), dtype_of(x))
 
     def slope(y: Array, x: Array) -> Array:
         return ((n * spherical(n - 1)(x) if n else 0) - (n + 1) * spherical(n + 1)(x)) / (2 * n + 1)
