@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .core import TRACERS, Array, Dual, Tracer, dtype_of, shape_of
-from .errors import MissingRuleError, TracerError, at_line, user_line
+from .errors import MissingRuleError, TracerError, at_line, in_scipy, user_line
 
 UFUNCS: dict[Any, Callable[..., Any]] = {}
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}
@@ -111,9 +111,9 @@ def missing(name: str, args: Any, options: dict[str, Any] | None = None) -> Miss
         for x in (a if isinstance(a, (list, tuple)) else [a])
         if isinstance(x, Tracer)
     ]
-    near = NEAREST.get(name, "")
+    near, library = NEAREST.get(name, ""), "np" if "." in name or hasattr(np, name) else "scipy.special"
     return MissingRuleError(
-        f"np.{name}",
+        f"{library}.{name}",
         f"no derivative rule; {traced[0] if traced else 'an argument'} is traced{at_line()}",
         f"Write {near}" if near else "docs/autodiff.md lists the functions with one and shows how to add one",
     )
@@ -129,6 +129,9 @@ def refuse(name: str) -> Callable[..., Any]:
                 "Write np.where, np.stack or np.concatenate, which make a new array")  # fmt: skip
         elif re.search(r"np\.(as|asany)?array\(\s*[\[(]", text):
             what, fix = "traced numbers cannot be gathered by np.array", "Write np.stack([a, b])"
+        elif in_scipy():
+            what, fix = "SciPy cannot take a traced array", (
+                "Write the function of eckart.autodiff.scipy, np.linalg or np.fft")  # fmt: skip
         elif "math." in text:
             what, fix = "a traced array cannot go to the math module", "Use the function of NumPy"
         else:
