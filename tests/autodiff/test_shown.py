@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from eckart.autodiff import check_grad, check_grads, grad, identities, trace
-from eckart.autodiff.core import Elementwise, Primitive
+from eckart.autodiff.core import Primitive
+from eckart.autodiff.elementwise import Elementwise
 from eckart.autodiff.errors import CheckError
 from eckart.autodiff.identities import BOUND, verify
 

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import linecache
 import sys
+from os.path import dirname
 from pathlib import Path
 from types import FrameType
 
-HERE = str(Path(__file__).parent)
-NUMPY = str(Path(sys.modules["numpy"].__file__ or "numpy").parent) if "numpy" in sys.modules else "numpy"
+import numpy as np
+
+HERE, NUMPY = dirname(__file__), dirname(np.__file__)
 
 
 class AutodiffError(Exception):
