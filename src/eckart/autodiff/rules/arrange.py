@@ -122,10 +122,16 @@ def moved(function: Any) -> None:
     implements(function)(rule)
 
 
-for function in (np.roll, np.rot90, np.repeat, np.tile, np.resize, np.delete, np.rollaxis, np.flipud,
+for function in (np.roll, np.rot90, np.tile, np.resize, np.delete, np.rollaxis, np.flipud,
                  np.fliplr, np.fft.fftshift, np.fft.ifftshift,
                  np.lib.stride_tricks.sliding_window_view):  # fmt: skip
     moved(function)
+
+
+@implements(np.repeat)
+def repeat(x: Array, repeats: Any, axis: int | None = None) -> Array:
+    x, axis = (np.ravel(x), 0) if axis is None else (x, axis)
+    return np.take(x, np.repeat(np.arange(shape_of(x)[axis]), repeats), axis=axis)
 
 
 @implements(np.flip)
@@ -138,10 +144,9 @@ def flip(x: Array, axis: Any = None) -> Array:
 def pad(x: Array, pad_width: Any, mode: Any = "constant", **options: Any) -> Array:
     if mode == "constant":
         width = np.broadcast_to(pad_width, (ndim_of(x), 2))
-        inside = tuple(slice(int(a), int(a) + n) for n, (a, _) in zip(shape_of(x), width, strict=True))
-        around = np.pad(zeros(x), pad_width, mode, **options)
-        inner = scatter_p(x, shape=around.shape, index=inside)
-        return inner + around if np.any(around) else inner
+        sides = [(int(a), n, int(b)) for n, (a, b) in zip(shape_of(x), width, strict=True)]
+        inner = scatter_p(x, shape=tuple(map(sum, sides)), index=tuple(slice(a, a + n) for a, n, _ in sides))
+        return inner + np.pad(zeros(x), pad_width, **options) if options else inner
     if mode not in ("edge", "reflect", "symmetric", "wrap") or options.get("reflect_type", "even") != "even":
         raise MissingRuleError(
             "np.pad",

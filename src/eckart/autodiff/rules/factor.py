@@ -11,7 +11,7 @@ decomposition", 2018 (notes). M. B. Giles, NA-08/01, 2008, section 3.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -113,7 +113,7 @@ def eigh_jvp(
     w, V = out
     row = as_row(w)
     M = mixing_p(adjoint(V) @ symmetric(tangents[0]) @ V, row)
-    dw = values_p(as_row(np.real(diagonal(M))), row, ties=ties)[..., 0, :]
+    dw = values_p(np.real(diagonal(M)), w, ties=ties, singular=False)
     return dw, vectors_p(V @ (M * rates(row)), V, row, ties=ties, real=False)
 
 
@@ -159,35 +159,32 @@ def svd_jvp(
     (t,), (U_all, s, Vh_all) = tangents, out
     k, row = shape_of(s)[-1], as_row(s)
     U, V_all = U_all[..., :k], adjoint(Vh_all)
-    V = V_all[..., :k]
+    m, V = shape_of(U)[-2], V_all[..., :k]
     K = adjoint(U) @ t @ V
     KH, null = adjoint(K), vanishing(row)
     even = mixing_p((K + KH) / 2, row)
-    P, Q = even * rates(row), (K - KH) / 2 * reciprocal(row + swap(row), np.logical_and(null, swap(null)))
-    ds = np.where(null, 0.0, values_p(as_row(np.real(diagonal(even))), row, ties=ties))
-    dU, more_U = outside(U @ (P + Q), t @ V - U @ K, U_all, row)
-    dV, more_V = outside(V @ (P - Q), adjoint(t) @ U - V @ KH, V_all, row)
-    both = vectors_p(
-        np.concatenate([dU, dV], axis=-2), np.concatenate([U, V], axis=-2), row, ties=ties, real=False
-    )
-    m = shape_of(U)[-2]
-    dU, dV = ([both[..., :m, :], *more_U], [both[..., m:, :], *more_V])
-    dU, dV = (x[0] if len(x) == 1 else np.concatenate(x, axis=-1) for x in (dU, dV))
-    return dU, ds[..., 0, :], adjoint(dV)
+    ds = values_p(np.real(diagonal(even)), s, ties=ties, singular=True)
+    Q = (K - KH) / 2 * reciprocal(row + swap(row), np.logical_and(null, swap(null)))
+    W = np.concatenate([U, V], axis=-2)
+    turn = W @ (even * rates(row)) + np.concatenate([U, -V], axis=-2) @ Q
+    turn = vectors_p(turn, W, row, ties=ties, real=False)
+    dU = outside(turn[..., :m, :], U_all, row, lambda: t @ V - U @ K)
+    dV = outside(turn[..., m:, :], V_all, row, lambda: adjoint(t) @ U - V @ KH)
+    return dU, ds, adjoint(dV)
 
 
-def outside(turn: Array, rest: Array, U_all: Array, row: Array) -> tuple[Array, list[Array]]:
-    """Add the part of a tangent of k vectors that leaves their space, and what it does to extra vectors."""
+def outside(turn: Array, U_all: Array, row: Array, rest: Callable[[], Array]) -> Array:
+    """Add the part of the tangent that leaves the space of the k vectors, and its push to extra vectors."""
     (m, n), k = shape_of(U_all)[-2:], shape_of(row)[-1]
     if m == k:
-        return turn, []
-    leaving = over(rest, row)
+        return turn
+    leaving = over(rest(), row)
     if n == k:
-        return turn + leaving, []
+        return turn + leaving
     U, extra = U_all[..., :k], U_all[..., k:]
     any_basis = np.zeros((*shape_of(U_all)[:-2], 1, n - k), dtype_of(row))  # as if all were equal
     pushed = vectors_p(-U @ (adjoint(leaving) @ extra), extra, any_basis, ties="jitter", real=False)
-    return turn + leaving, [pushed]
+    return np.concatenate([turn + leaving, pushed], axis=-1)
 
 
 svd_p: Primitive = Primitive("linalg.svd", svd_fun, svd_jvp, batch=True)

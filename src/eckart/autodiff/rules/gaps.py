@@ -3,8 +3,8 @@
 At equal values single vectors have none. There the rules multiply by 0 instead of dividing, and what this
 would hide is caught by identities on the way that look at what passes (`watch`). Forward they see the
 tangent, and make NaN of what has no derivative along it; that may only meet what is cut off afterwards: where
-NaN reaches the result, `jvp` raises the error that ``doubt`` has made. In reverse they see the cotangent,
-and refuse one that asks for a derivative that does not exist. Values are rows (..., 1, k), so as to stack.
+NaN reaches the result, `jvp` raises the error that ``doubt`` has made. In reverse they see the cotangent, and
+refuse one that asks for a derivative that does not exist. A row is the values as (..., 1, k), to broadcast.
 """
 
 from __future__ import annotations
@@ -141,21 +141,29 @@ def over_backward(c: np.ndarray, row: np.ndarray) -> Array:
     return c
 
 
-def values_backward(c: np.ndarray, row: np.ndarray, ties: str) -> Array:
+def values_forward(t: np.ndarray, s: np.ndarray, ties: str, singular: bool) -> Array:
+    return np.where(vanishing_fun(as_row(s))[..., 0, :], 0, t) if singular else t
+
+
+def values_backward(c: np.ndarray, s: np.ndarray, ties: str, singular: bool) -> Array:
     """Refuse different cotangents for equal values: the largest of two equal ones has no derivative."""
-    pairs = tied_fun(row)
-    uneven = np.abs(swap(c) - c) > 1e-6 * np.abs(c).max(initial=0)
-    if ties == "error" and (pairs & uneven).any():
-        raise TieError(
-            "np.linalg.svdvals or eigvalsh",
-            f"{describe(row, pairs)}, and the function treats them differently: no derivative{at_line()}",
-            "Use a symmetric function of them, such as their sum",
-        )
+    c = values_forward(c, s, ties, singular)  # at 0 a singular value has derivative 0
+    pairs = tied_fun(as_row(s))
+    if ties == "error" and pairs.any():
+        uneven = np.abs(c[..., None] - as_row(c)) > 1e-6 * np.abs(c).max(initial=0)
+        if (pairs & uneven).any():
+            what = f"{describe(as_row(s), pairs)}, and the function treats them differently"
+            raise TieError(
+                "np.linalg.svdvals or eigvalsh",
+                f"{what}: no derivative{at_line()}",
+                "Use a symmetric function of them, such as their sum",
+            )
     return c
 
 
 mixing_p = watch("mixing", mixing_forward, None)
-vectors_p, values_p = watch("vectors", None, vectors_backward), watch("values", None, values_backward)
+vectors_p = watch("vectors", None, vectors_backward)
+values_p = watch("values", values_forward, values_backward)
 past_p = watch("past the values", over_forward, over_backward)
 
 
