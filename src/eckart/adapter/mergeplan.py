@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from eckart.adapter.adapter import Adapter, Module, Rows
 from eckart.adapter.formats.peftwhole import is_copy_of_base
-from eckart.adapter.targets import Targets
+from eckart.adapter.targets import Targets, holds
 from eckart.adapter.updates import WeightedSum, common_dense, common_rows
-from eckart.checkpoint import Checkpoint, TensorInfo, to_float
+from eckart.checkpoint import Checkpoint, TensorInfo
 from eckart.checkpoint.kinds import is_input_embedding, tied_head
 from eckart.checkpoint.pair import VOCABULARY
 from eckart.errors import AdapterError
@@ -133,11 +133,11 @@ def _replace_whole(plan: MergePlan, found: Sequence[Targets]) -> None:
     model, adapters = plan.model, [t.adapter for t in found]
 
     def spelt(name: str) -> str:
-        return _as_in_base(name, model, found)
+        return next((s for t in found if (s := t.tensor(name, model)) in model), name)
 
     dense = {spelt(name): array for name, array in common_dense(adapters).items()}
     copies = {spelt(name) for a in adapters for name in a.dense if is_copy_of_base(name, a)}
-    dense = {n: array for n, array in dense.items() if n not in copies or not _holds(model, n, array)}
+    dense = {n: array for n, array in dense.items() if n not in copies or not holds(model, n, array)}
     both = sorted((dense.keys() - copies) & plan.by_tensor.keys())
     if both:
         raise AdapterError(both[0], "is saved whole by one adapter and updated by another", "Merge in turn")
@@ -148,23 +148,6 @@ def _replace_whole(plan: MergePlan, found: Sequence[Targets]) -> None:
     plan.rows = {spelt(name): rows for name, rows in common_rows(adapters).items()}
     for name, rows in plan.rows.items():
         _check_rows(name, rows, model)
-
-
-def _as_in_base(name: str, model: Checkpoint, found: Sequence[Targets]) -> str:
-    """Return how the base spells the name of a tensor."""
-    for targets in found:
-        prefix = targets.prefix
-        other = name.removeprefix(prefix[1:]) if prefix.startswith("-") else prefix + name
-        if name not in model and other in model:
-            return other
-    return name
-
-
-def _holds(model: Checkpoint, name: str, array: Array) -> bool:
-    """Whether the base holds just this tensor, under this name or as the table that a head is tied to."""
-    if name not in model and name == f"{tied_head(model.names(), model.config)}.weight":
-        name = next((n for n in model.names() if is_input_embedding(n)), name)
-    return name in model and np.array_equal(to_float(model.map(name)), to_float(array))
 
 
 def _without_tied_copy(dense: dict[str, Array], model: Checkpoint) -> dict[str, Array]:
