@@ -1,16 +1,20 @@
 """What the engine shows: Wengert lists, checks and their findings, the identities."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from eckart.autodiff import check_grad, check_grads, grad, identities, trace
+import eckart
+from eckart.autodiff import check_grad, check_grads, grad, identities, jvp, trace
 from eckart.autodiff.core import Primitive
 from eckart.autodiff.elementwise import Elementwise
 from eckart.autodiff.errors import CheckError
-from eckart.autodiff.identities import BOUND, verify
+from eckart.autodiff.identities import BOUND, symmetric, verify
+from eckart.autodiff.identities.__main__ import main
 
 
 def textbook(x1, x2):
@@ -106,6 +110,24 @@ def test_a_second_order_error_is_found():
         check_grads(lambda x: bend(x), np.array([0.3, 0.5]))
 
 
+@pytest.mark.parametrize(
+    "f",
+    [
+        np.std,
+        np.var,
+        np.real,
+        lambda x: np.conj(x) * x,
+        np.fft.fft,
+        np.fft.rfft,
+        lambda x: np.sort(x) * x,
+        np.vdot,
+    ],
+)
+def test_the_complex_step_is_not_taken_where_it_does_not_hold(f):
+    x = np.array([0.3, -0.2, 0.7])
+    check_grads(f, (x, x) if f is np.vdot else x)
+
+
 def test_a_gradient_by_hand():
     A = np.array([[2.0, 1.0], [0.0, 3.0]])
     x = np.array([1.0, 2.0])
@@ -129,11 +151,43 @@ def test_identities_are_a_command():
         capture_output=True,
         text=True,
         timeout=60,
+        env={**os.environ, "PYTHONPATH": str(Path(eckart.__file__).parents[1]), "PYTHONIOENCODING": "utf-8"},
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     assert len(identities()) >= 37 and f"{len(identities())} identities" in done.stdout
 
 
-def test_a_wrong_identity_is_found():
+def test_a_wrong_identity_is_found(monkeypatch, capsys):
+    """By any of the two errors, and by NaN, which is larger than no bound."""
     row = identities()[1]._replace(gradient=lambda x, A: 2 * A @ x)
     assert verify(row).autodiff > 0.01 and verify(row).differences > 0.01
+    for wrong in (row, row._replace(gradient=lambda x, A: np.nan * x)):
+        assert not verify(wrong).holds
+        monkeypatch.setattr(
+            sys.modules[main.__module__], "identities", lambda wrong=wrong: [wrong, *identities()]
+        )
+        assert main() == 1
+        assert f"{len(identities()) + 1} identities, 1 wrong" in capsys.readouterr().out
+
+
+def test_the_formulas_of_the_table_are_those_of_the_mission():
+    """Fifteen of the course notes, in their order, and twenty-six of the Matrix Cookbook."""
+    names = [row.name for row in identities()]
+    assert len(names) == len(set(names))
+    assert names[:15] == [
+        "linear form", "quadratic form", "symmetric quadratic form", "trace of a product", "inner product", "trace of three",
+        "trace of a quadratic", "squared Frobenius norm", "log determinant", "determinant", "squared norm", "least squares",
+        "trace of an inverse", "sigmoid", "softmax",
+    ]  # fmt: skip
+
+
+def test_symmetric_inputs():
+    """A gradient over symmetric matrices is symmetric, and gives the derivative along symmetric directions."""
+    S = np.array([[2.0, 0.5], [0.5, 1.0]])
+    T = np.array([[0.3, -1.0], [-1.0, 0.7]])
+    G = symmetric(np.linalg.inv(S).T)
+    along = jvp(lambda X: np.linalg.slogdet(X)[1], (S,), (T,))[1]
+    assert np.sum(G * T) == pytest.approx(along)
+    cookbook = G + G.T - np.diag(np.diag(G))  # often quoted, and no gradient
+    assert abs(np.sum(cookbook * T) - along) > 0.1

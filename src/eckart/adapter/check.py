@@ -12,7 +12,8 @@ import numpy as np
 from eckart.adapter.adapter import Adapter, Module, by_parameter
 from eckart.adapter.consumers import Consumer, consumers_named
 from eckart.adapter.experts import is_split
-from eckart.adapter.layout import Wish, missing_modules, treatment
+from eckart.adapter.formats.peftwhole import is_copy_of_base
+from eckart.adapter.layout import Wish, has_expression, missing_modules, treatment
 from eckart.adapter.statement import relative
 from eckart.adapter.targets import Targets
 from eckart.checkpoint import Checkpoint
@@ -207,6 +208,10 @@ def _problems(
     yield from _kind_problems(adapter, consumer, again)
     yield from _rank_problems(adapter, consumer, again)
     yield from _scale_problems(adapter, consumer, again)
+    if consumer.lists_targets and has_expression(adapter.config):
+        yield Problem(
+            "refused", "target_modules", f"is a regular expression, and {title} takes a list", again
+        )
     holes = missing_modules(adapter.modules, [consumer], shapes)
     if holes:
         first = next(iter(holes))
@@ -218,7 +223,10 @@ def _problems(
 def _whole_problems(adapter: Adapter, consumer: Consumer, again: str) -> Iterator[Problem]:
     groups: dict[tuple[str, str], list[str]] = {}
     for name in adapter.dense:
-        groups.setdefault(("modules_to_save", consumer.whole_treatment(name)), []).append(name)
+        if not is_copy_of_base(name, adapter):
+            groups.setdefault(("whole tensors", consumer.whole_treatment(name)), []).append(name)
+    for name in adapter.rows:
+        groups.setdefault(("rows of tables", consumer.whole_treatment(name)), []).append(name)
     for m in adapter:
         if m.bias is not None:
             groups.setdefault(("lora_bias", consumer.bias), []).append(f"{m.name}.bias")
@@ -252,7 +260,7 @@ def _rank_problems(adapter: Adapter, consumer: Consumer, again: str) -> Iterator
         return
     largest = max(ranks.values())
     stated = adapter.config.get("r")
-    admitted = consumer.limit_for(stated) if isinstance(stated, int) else None
+    admitted = consumer.limit_for(stated) if isinstance(stated, int) and consumer.scale == "global" else None
     if adapter.format == "peft" and admitted is not None and admitted < largest:
         name = max(ranks, key=lambda n: ranks[n])
         yield Problem(

@@ -16,6 +16,7 @@ from eckart.adapter.experts import (
 from eckart.checkpoint import Checkpoint, TensorInfo
 from eckart.checkpoint.kinds import TRANSPOSED_EXPERTS, kind_of, tied_head
 from eckart.checkpoint.prefix import find_prefix
+from eckart.errors import AdapterError
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,15 @@ class Targets:
             found.adapter.modules[name] = turned
             found.places[name] = target
         return found
+
+    def refuse_missing(self) -> None:
+        """Raise if a module has no place in the base."""
+        for name, why in self.missing.items():
+            parts = self.adapter.components
+            whose = f", a part of a pipeline ({', '.join(parts)})" if parts else ""
+            raise AdapterError(
+                f"{self.adapter.path}: {name}", why, f"Name the base that the adapter was made for{whose}"
+            )
 
 
 def experts_as_in(modules: Mapping[str, Module], base: Checkpoint) -> dict[str, Module]:

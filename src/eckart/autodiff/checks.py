@@ -157,10 +157,15 @@ def pair(a: Array, b: Array) -> float:
 
 
 def stepped(f: Callable[..., Any], xs: list[Any], ts: list[Any]) -> Difference:
-    """Return the derivative along ``ts`` without rules: by the complex step if it holds, or differences."""
-    real = all(dtype_of(x) == np.float64 for x in xs)
-    if real:
-        level, _ = record(f, xs)
+    """Return the derivative along ``ts`` without rules: by the complex step if it holds, or differences.
+
+    The tape is that of complex arguments: of real ones, `np.real` and `np.conj` leave no trace.
+    """
+    if all(dtype_of(x) == np.float64 for x in xs) and not np.iscomplexobj(f(*xs)):
+        try:
+            level, _ = record(f, [x + 0j for x in xs])
+        except TypeError:  # a function of real numbers only
+            return differences(f, xs, ts)
         if all(call.prim.name in ANALYTIC for call in level.calls):
             moved = [x + 1e-30j * t for x, t in zip(xs, ts, strict=True)]
             value = np.imag(f(*moved)) / 1e-30

@@ -19,8 +19,9 @@ from pathlib import Path
 from types import FrameType
 
 import numpy as np
+import scipy
 
-HERE, NUMPY = dirname(__file__), dirname(np.__file__)
+HERE, NUMPY, SCIPY = dirname(__file__), dirname(np.__file__), dirname(scipy.__file__)
 
 
 class AutodiffError(Exception):
@@ -62,11 +63,21 @@ class CheckError(AutodiffError, AssertionError):
 
 
 def user_frame() -> FrameType | None:
-    """Return the innermost frame that is neither in this room nor in NumPy."""
+    """Return the innermost frame that is neither in this room nor in NumPy or SciPy."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith((HERE, NUMPY)):
+    while frame is not None and frame.f_code.co_filename.startswith((HERE, NUMPY, SCIPY)):
         frame = frame.f_back
     return frame
+
+
+def in_scipy() -> bool:
+    """Return whether SciPy stands between here and the user's line."""
+    frame, user = sys._getframe(1), user_frame()
+    while frame is not user and frame.f_back is not None:
+        if frame.f_code.co_filename.startswith(SCIPY):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def user_line() -> tuple[str, str]:

@@ -7,15 +7,15 @@ with the line of the user's code and what to write there instead.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import numpy as np
 
 from .core import Array, Tracer, dtype_of, shape_of
-from .errors import MissingRuleError, TracerError, at_line, user_line
+from .errors import MissingRuleError, TracerError, at_line, in_scipy, user_line
 
 UFUNCS: dict[Any, Callable[..., Any]] = {}
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}
@@ -24,11 +24,16 @@ REDUCTIONS: dict[str, dict[Any, Any]] = {
     "accumulate": {np.add: np.cumsum, np.multiply: np.cumprod},
 }
 NEAREST = {  # what to write instead of a function without a rule
-    "linalg.eigvals": "np.linalg.eig(A)[0]", "nansum": "np.sum(np.where(np.isnan(x), 0, x))",
-    "percentile": "np.sort and an index", "quantile": "np.sort and an index", "apply_along_axis": "vmap",
-    "vectorize": "vmap", "piecewise": "np.where", "select": "nested np.where", "choose": "np.where",
-    "put": "np.where", "place": "np.where", "copyto": "np.where", "fill_diagonal": "np.where(np.eye(n), ..)",
-    "linspace": "a + (b - a) * np.linspace(0, 1, n)", "meshgrid": "np.broadcast_arrays",
+    "apply_along_axis": "vmap", "vectorize": "vmap", "piecewise": "np.select or np.where", "put": "np.where",
+    "apply_over_axes": "np.sum(x, axis=(0, 1), keepdims=True)", "insert": "np.concatenate", "fix": "np.trunc",
+    "place": "np.where", "putmask": "np.where", "copyto": "np.where", "put_along_axis": "np.where",
+    "fill_diagonal": "np.where(np.eye(n), ..)", "nanmedian": "np.median(x[~np.isnan(x)])",
+    "nanquantile": "np.quantile(x[~np.isnan(x)], q)", "nanpercentile": "np.percentile(x[~np.isnan(x)], q)",
+    "histogram": "np.searchsorted, which returns integers", "ix_": "x[i][:, j] with plain integers",
+    "polyder": "p[:-1] * np.arange(len(p) - 1, 0, -1)", "polymul": "np.convolve", "sort_complex": "np.sort",
+    "logspace": "10 ** np.linspace(a, b)", "geomspace": "np.exp(np.linspace(a, b))",
+    "meshgrid": "np.broadcast_arrays(x, y[:, None])", "choose": "np.select", "real_if_close": "np.real",
+    "bincount": "np.where(i == np.arange(n)[:, None], weights, 0).sum(1)", "ediff1d": "np.diff(np.ravel(x))",
 }  # fmt: skip
 
 
@@ -60,45 +65,59 @@ def array_ufunc(self: Tracer, ufunc: Any, method: str, *args: Any, **options: An
         options.setdefault("axis", 0)
         return array_function(self, REDUCTIONS[method][ufunc], (), args, options)
     if method != "__call__" or options:
-        raise unknown(name, f"the option {next(iter(options))}=" if method == "__call__" else "this method")
+        raise unknown(name, f"{next(iter(options))}=" if method == "__call__" else "this method")
     return array_ufunc(self, ufunc, method, *args)
 
 
 def array_function(self: Tracer, function: Any, types: Any, args: Any, options: Any) -> Any:
     rule = FUNCTIONS.get(function)
     if rule is None:
-        module = (getattr(function, "__module__", "") or "").removeprefix("numpy")
-        raise missing(f"{module}.{function.__name__}".lstrip("."), args)
+        raise missing(full_name(function), args, options)
     if options and options.pop("out", None) is not None:
         raise TracerError(
             f"np.{function.__name__}", f"out= cannot take a traced array{at_line()}", "Drop out="
         )
     try:
         return rule(*args, **options)
-    except TypeError:
-        known = inspect.signature(rule)
-        try:
-            known.bind(*args, **options)
-        except TypeError:
-            strange = [f"the option {option}=" for option in options if option not in known.parameters]
-            name, what = f"np.{function.__name__}", strange[0] if strange else "an option given by position"
-            raise unknown(name, what) from None
-        raise
+    except TypeError as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+            raise  # it is not this call that does not fit the rule
+    try:  # an argument may have been given by the name that NumPy has for it
+        bound = signature(function).bind(*args, **options)
+        return rule(*bound.args, **bound.kwargs)
+    except TypeError as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+            raise
+    strange = [f"{k}=" for k in options if k not in signature(rule).parameters]
+    raise unknown(f"np.{full_name(function)}", " ".join(strange) or "a call with so many arguments")
+
+
+def full_name(function: Any) -> str:
+    """Return ``"linalg.svd"`` for `np.linalg.svd`."""
+    module = getattr(function, "__module__", "") or ""
+    return f"{module.removeprefix('numpy').lstrip('.')}.{function.__name__}".lstrip(".")
 
 
 def unknown(name: str, what: str) -> MissingRuleError:
     return MissingRuleError(
-        name, f"{what} has no derivative rule{at_line()}", "Use broadcasting, np.where or astype"
+        name,
+        f"{what} has no derivative rule{at_line()}",
+        "Leave it out, or write it in other functions: broadcasting, np.where or astype",
     )
 
 
-def missing(name: str, args: Any) -> MissingRuleError:
-    place = next((i for i, a in enumerate(args) if isinstance(a, Tracer)), None)
-    which = "a list of arrays" if place is None else f"argument {place}, of shape {shape_of(args[place])},"
-    near = NEAREST.get(name, "")
+def missing(name: str, args: Any, options: dict[str, Any] | None = None) -> MissingRuleError:
+    places = [*enumerate(args), *(options or {}).items()]
+    traced = [
+        f"argument {place}, of shape {shape_of(x)},"
+        for place, a in places
+        for x in (a if isinstance(a, (list, tuple)) else [a])
+        if isinstance(x, Tracer)
+    ]
+    near, library = NEAREST.get(name, ""), "np" if "." in name or hasattr(np, name) else "scipy.special"
     return MissingRuleError(
-        f"np.{name}",
-        f"no derivative rule; {which} is traced{at_line()}",
+        f"{library}.{name}",
+        f"no derivative rule; {traced[0] if traced else 'an argument'} is traced{at_line()}",
         f"Write {near}" if near else "docs/autodiff.md lists the functions with one and shows how to add one",
     )
 
@@ -129,6 +148,9 @@ def refuse(name: str) -> Callable[..., Any]:
             what, fix = "traced numbers cannot be gathered by np.array", "Write np.stack([a, b])"
         elif "np.full(" in text:
             what, fix = "np.full cannot take a traced number", "Write np.broadcast_to(x, shape)"
+        elif in_scipy():
+            what, fix = "SciPy cannot take a traced array", (
+                "Write the function of eckart.autodiff.scipy, np.linalg or np.fft")  # fmt: skip
         elif "math." in text:
             what, fix = "a traced array cannot go to the math module", "Use the function of NumPy"
         else:

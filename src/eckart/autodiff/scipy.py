@@ -12,10 +12,11 @@ import scipy.linalg as sl
 
 from .core import Array, Primitive, shape_of
 from .rules.factor import eigh, svd
-from .rules.linalg import product_shape
+from .rules.linalg import moved_right
 from .rules.matfun import cosm, expm, logm, sinm, sqrtm
+from .rules.products import matmul_shape, swap
 from .rules.reduce import stop_gradient
-from .rules.spectral import adjoint, swap
+from .rules.spectral import adjoint
 
 __all__ = [
     "cosm",
@@ -36,8 +37,7 @@ def triangular_jvp(x: Array, args: Any, tangents: Any, lower: bool, unit: bool) 
     (a, _), (ta, tb) = args, tangents
     if ta is not None:
         ta = (np.tril if lower else np.triu)(ta, (-1 if lower else 1) if unit else 0)
-    right = tb if ta is None else -(ta @ x) if tb is None else tb - ta @ x
-    return triangular_p(a, right, lower=lower, unit=unit)
+    return triangular_p(a, moved_right(x, ta, tb), lower=lower, unit=unit)
 
 
 def triangular(a: np.ndarray, b: np.ndarray, lower: bool, unit: bool) -> Array:
@@ -52,7 +52,7 @@ def triangular(a: np.ndarray, b: np.ndarray, lower: bool, unit: bool) -> Array:
 triangular_p: Primitive = Primitive(
     "scipy.linalg.solve_triangular", triangular, triangular_jvp,
     transpose={1: lambda ct, a, b, lower, unit: triangular_p(swap(a), ct, lower=not lower, unit=unit)},
-    shape=product_shape, batch=True,
+    shape=lambda a, b, lower, unit: matmul_shape(a, b), batch=True,
 )  # fmt: skip
 
 

@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
-from . import BOUND, identities, verify
+from . import BOUND, ROUNDING, identities, verify
+
+SIGNS = {  # LaTeX as it looks on a terminal, the longer first
+    r"^{+\top}": "⁺ᵀ", r"^{-\top}": "⁻ᵀ", r"^\top": "ᵀ", "^{-1}": "⁻¹", "^{-2}": "⁻²", "^{1/2}": "^½",
+    "^+": "⁺", "^2": "²", "^3": "³", r"\|": "‖", r"\odot": "∘", r"\otimes": "⊗", r"\sigma": "\u03c3",
+    r"\delta": "δ", r"\lambda": "λ", r"\langle ": "⟨", r" \rangle": "⟩", r"\ln\sum": "ln Σ",
+    r"\ln\det": "ln det", r"\det": "det", "_{ij}": "_ij", "e^{X_ij}": "exp(X_ij)", r"\partial": "∂",
+}  # fmt: skip
+
+
+def plain(latex: str) -> str:
+    """Return a formula for the terminal.
+
+    Examples
+    --------
+    >>> plain(r"\\partial_X \\operatorname{tr}(AX) = A^\\top")
+    '∂_X tr(AX) = Aᵀ'
+    """
+    text = re.sub(r"\\(?:operatorname|text)\{([^}]*)\}", r"\1", latex)
+    for sign, shown in SIGNS.items():
+        text = text.replace(sign, shown)
+    return text
 
 
 def main() -> int:
-    """Print the table with its errors; return 1 if one is above `BOUND`."""
+    """Print the table with its errors; return 1 if one is above its bound."""
     rows = [verify(row) for row in identities()]
-    out = [f"{'#':>2}  {'name':34} {'autodiff':>9} {'differences':>11}  formula"]
-    for r in rows:
-        condition = f"   ({r.identity.conditions})" if r.identity.conditions else ""
-        out.append(
-            f"{r.identity.number:2}  {r.identity.name:34} {r.autodiff:9.1e} {r.differences:11.1e}  "
-            f"{r.identity.latex}{condition}"
-        )
-    worst = max(max(r.autodiff, r.differences) for r in rows)
-    out.append(f"{len(rows)} identities, worst relative error {worst:.1e}, bound {BOUND:.0e}")
-    sys.stdout.write("\n".join(out) + "\n")
-    return int(worst > BOUND)
+    lines = ["The largest error of each closed form, relative to its largest entry, against two others", ""]
+    lines.append(f"{'#':>2}  {'name':33} {'autodiff':>9} {'differences':>12}    formula")
+    for row in rows:
+        number, name, latex, given, *_ = row.identity
+        formula = plain(latex) + (f"   ({given})" if given else "")
+        verdict = "  " if row.holds else "NO"
+        lines.append(f"{number:2}  {name:33} {row.autodiff:9.1e} {row.differences:12.1e} {verdict} {formula}")
+    failed = sum(not row.holds for row in rows)
+    worst = [max(errors) for errors in zip(*[(row.autodiff, row.differences) for row in rows], strict=True)]
+    lines += ["", f"{len(rows)} identities, {failed or 'none'} wrong; worst errors {worst[0]:.1e} (bound "
+              f"{ROUNDING:.0e}) and {worst[1]:.1e} (bound {BOUND:.0e})"]  # fmt: skip
+    page, encoding = "\n".join(lines) + "\n", sys.stdout.encoding or "utf-8"
+    sys.stdout.write(page.encode(encoding, "replace").decode(encoding))
+    return int(failed > 0)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from .. import hooks
-from . import arrange, choose, elementwise, factor, fft, indexing, matfun, norms, products
+from . import choose, elementwise, indexing, products
 
-__all__ = ["arrange", "choose", "elementwise", "factor", "fft", "indexing", "matfun", "norms", "products"]
-
-elementwise.install()
-products.install()
-indexing.install()
+for name in ("arrange", "factor", "fft", "matfun", "norms", "samples", "special"):
+    import_module(f"{__name__}.{name}")
+for file in (elementwise, products, indexing, choose):
+    file.install()  # the operators of traced arrays
 hooks.install()

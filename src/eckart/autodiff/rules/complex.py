@@ -39,7 +39,7 @@ def is_complex(x: Array) -> bool:
 real_sign = UFUNCS[np.sign]
 UFUNCS[np.absolute] = lambda x: complex_abs_p(x) if is_complex(x) else magnitude(x)
 UFUNCS[np.sign] = lambda x: complex_sign_p(x) if is_complex(x) else real_sign(x)
-UFUNCS[np.conjugate] = lambda x: conj_p(x) if is_complex(x) else x
+UFUNCS[np.conjugate] = implements(np.conjugate)(lambda x: conj_p(x) if is_complex(x) else x)
 implements(np.real)(lambda x: real_p(x) if is_complex(x) else x)
 implements(np.imag)(lambda x: imag_p(x) if is_complex(x) else zeros(x))
 

@@ -16,11 +16,25 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, Primitive, concrete, shape_of
+from ..core import Array, Primitive, concrete, dtype_of, shape_of
 from ..errors import ArgumentError, MissingRuleError, TieError, at_line
 from ..hooks import implements
 from .complex import is_complex
-from .gaps import diagonal, doubt, over_p, reciprocal, tied, turned_p, values_p, vanishing
+from .gaps import (
+    as_row,
+    diagonal,
+    doubt,
+    mixing_p,
+    over,
+    rates,
+    reciprocal,
+    tied_fun,
+    values_p,
+    vanishing,
+    vanishing_fun,
+    vectors_p,
+)
+from .products import swap
 from .spectral import adjoint, symmetric
 
 JITTER = 1e-7  # of the largest value: the move away from a tie
@@ -32,6 +46,13 @@ JITTER = 1e-7  # of the largest value: the move away from a tie
 def qr_jvp(out: Any, args: Sequence[Array], tangents: Sequence[Any]) -> tuple[Array, Array]:
     """Townsend (2018): with C = Q^H t R^-1, the skew part of C turns Q, the rest goes to R."""
     Q, R = out
+    size = np.abs(diagonal(concrete(R)))
+    if size.size and np.any(size.min(-1) <= np.finfo(size.dtype).eps * size.shape[-1] * size.max(-1)):
+        raise TieError(
+            "np.linalg.qr",
+            f"the first {size.shape[-1]} columns are dependent to rounding{at_line()}: no derivative",
+            "Use pinv, or the svd",
+        )
     W = tangents[0] @ np.linalg.inv(R)
     C = adjoint(Q) @ W
     below = np.tril(C, -1)
@@ -65,27 +86,35 @@ def qr(a: Array, mode: str = "reduced") -> Any:
 # --- eigh ---------------------------------------------------------------------------------------------------
 
 
-def jittered(a: np.ndarray, hermitian: bool) -> Array:
-    """Return the matrix moved a little, always in the same way, so that equal values come apart."""
+def apart(a: np.ndarray, s: np.ndarray, ties: str, hermitian: bool) -> Array | None:
+    """Return the matrices with close values moved a little, always in the same way; None without any."""
+    row = as_row(s)
+    close = tied_fun(row, JITTER / 10).any((-2, -1))
+    if not hermitian:
+        close |= vanishing_fun(row).any((-2, -1))
+    if ties == "error" or not close.any():
+        return None
     noise = np.random.default_rng(20).standard_normal(a.shape[-2:])
-    noise = (noise + noise.T) / 2 if hermitian else noise
-    size = np.linalg.norm(a, 2, axis=(-2, -1), keepdims=True)
-    return a + JITTER * np.where(size == 0, 1, size) * noise.astype(a.dtype)
+    noise = symmetric(noise) if hermitian else noise
+    size = np.abs(s).max(-1, initial=0)
+    move = JITTER * np.where(close, np.where(size == 0, 1, size), 0)
+    return (a + move[..., None, None] * noise).astype(a.dtype)
 
 
 def eigh_fun(a: np.ndarray, lower: bool, ties: str) -> tuple[Array, Array]:
     w, V = np.linalg.eigh(a, "L" if lower else "U")
-    if ties == "jitter" and tied(w).any():
-        w, V = np.linalg.eigh(jittered(a, True), "L" if lower else "U")
-    return w, V
+    moved = apart(a, w, ties, True)
+    return (w, V) if moved is None else eigh_fun(moved, lower, "error")
 
 
 def eigh_jvp(
     out: Any, args: Sequence[Array], tangents: Sequence[Any], lower: bool, ties: str
 ) -> tuple[Array, Array]:
     w, V = out
-    M = adjoint(V) @ symmetric(tangents[0]) @ V
-    return np.real(values_p(M, w, ties=ties)), turned_p(M, V, w, ties=ties)
+    row = as_row(w)
+    M = mixing_p(adjoint(V) @ symmetric(tangents[0]) @ V, row)
+    dw = values_p(as_row(np.real(diagonal(M))), row, ties=ties)[..., 0, :]
+    return dw, vectors_p(V @ (M * rates(row)), V, row, ties=ties, real=False)
 
 
 eigh_p: Primitive = Primitive("linalg.eigh", eigh_fun, eigh_jvp, batch=True)
@@ -95,6 +124,7 @@ EighResult: Any = type(np.linalg.eigh(np.eye(1)))
 
 @implements(np.linalg.eigh)
 def eigh(a: Array, UPLO: str = "L", ties: str = "error") -> Any:
+    """`numpy.linalg.eigh`; ``ties="jitter"`` decomposes a + 1e-7 |a| N where eigenvalues are equal."""
     return EighResult(*eigh_p(a, lower=UPLO.upper() == "L", ties=known_policy(ties)))
 
 
@@ -114,9 +144,8 @@ def known_policy(ties: str) -> str:
 
 def svd_fun(a: np.ndarray, full: bool, ties: str) -> tuple[Array, Array, Array]:
     U, s, Vh = np.linalg.svd(a, full_matrices=full)
-    if ties == "jitter" and (tied(s).any() or vanishing(s).any()):
-        U, s, Vh = np.linalg.svd(jittered(a, False), full_matrices=full)
-    return U, s, Vh
+    moved = apart(a, s, ties, False)
+    return (U, s, Vh) if moved is None else svd_fun(moved, full, "error")
 
 
 def svd_jvp(
@@ -125,34 +154,40 @@ def svd_jvp(
     """Townsend (2016), in sum and difference of the turns of U and V, of which one is singular at ties.
 
     K = U^H t V; the turns are P + Q and P - Q, P = (K + K^H) / 2 (s_j - s_i), Q = (K - K^H) / 2 (s_j + s_i).
+    A singular value has derivative 0 at 0, as every norm.
     """
     (t,), (U_all, s, Vh_all) = tangents, out
-    k = shape_of(s)[-1]
-    U, V = U_all[..., :k], adjoint(Vh_all[..., :k, :])
-    m = shape_of(U)[-2]
+    k, row = shape_of(s)[-1], as_row(s)
+    U, V_all = U_all[..., :k], adjoint(Vh_all)
+    V = V_all[..., :k]
     K = adjoint(U) @ t @ V
-    KH = adjoint(K)
-    twice = np.expand_dims(s, -2) + np.expand_dims(s, -1)
-    null = vanishing(s)
-    skip = np.logical_and(np.expand_dims(null, -1), np.expand_dims(null, -2))
-    Q = (K - KH) / 2 * reciprocal(twice, skip)
-    even = (K + KH) / 2
-    both = turned_p(even, np.concatenate([U, V], axis=-2), s, ties=ties)
-    both = both + np.concatenate([U, -V], axis=-2) @ Q
-    dU, dV = both[..., :m, :], both[..., m:, :]
-    if m > k:
-        dU = dU + over_p(t @ V - U @ K, s)
-    if shape_of(V)[-2] > k:
-        dV = dV + over_p(adjoint(t) @ U - V @ KH, s)
-    ds = np.real(values_p(even, s, ties=ties))
-    return completed(dU, U, U_all, k), ds, adjoint(completed(dV, V, adjoint(Vh_all), k))
+    KH, null = adjoint(K), vanishing(row)
+    even = mixing_p((K + KH) / 2, row)
+    P, Q = even * rates(row), (K - KH) / 2 * reciprocal(row + swap(row), np.logical_and(null, swap(null)))
+    ds = np.where(null, 0.0, values_p(as_row(np.real(diagonal(even))), row, ties=ties))
+    dU, more_U = outside(U @ (P + Q), t @ V - U @ K, U_all, row)
+    dV, more_V = outside(V @ (P - Q), adjoint(t) @ U - V @ KH, V_all, row)
+    both = vectors_p(
+        np.concatenate([dU, dV], axis=-2), np.concatenate([U, V], axis=-2), row, ties=ties, real=False
+    )
+    m = shape_of(U)[-2]
+    dU, dV = ([both[..., :m, :], *more_U], [both[..., m:, :], *more_V])
+    dU, dV = (x[0] if len(x) == 1 else np.concatenate(x, axis=-1) for x in (dU, dV))
+    return dU, ds[..., 0, :], adjoint(dV)
 
 
-def completed(dU: Array, U: Array, U_all: Array, k: int) -> Array:
-    """Return the tangent of all columns: the extra ones turn only as far as the first k push them."""
-    if shape_of(U_all)[-1] == k:
-        return dU
-    return np.concatenate([dU, -U @ (adjoint(dU) @ U_all[..., k:])], axis=-1)
+def outside(turn: Array, rest: Array, U_all: Array, row: Array) -> tuple[Array, list[Array]]:
+    """Add the part of a tangent of k vectors that leaves their space, and what it does to extra vectors."""
+    (m, n), k = shape_of(U_all)[-2:], shape_of(row)[-1]
+    if m == k:
+        return turn, []
+    leaving = over(rest, row)
+    if n == k:
+        return turn + leaving, []
+    U, extra = U_all[..., :k], U_all[..., k:]
+    any_basis = np.zeros((*shape_of(U_all)[:-2], 1, n - k), dtype_of(row))  # as if all were equal
+    pushed = vectors_p(-U @ (adjoint(leaving) @ extra), extra, any_basis, ties="jitter", real=False)
+    return turn + leaving, [pushed]
 
 
 svd_p: Primitive = Primitive("linalg.svd", svd_fun, svd_jvp, batch=True)
@@ -168,6 +203,7 @@ def svd(
     hermitian: bool = False,
     ties: str = "error",
 ) -> Any:
+    """`numpy.linalg.svd`; ``ties="jitter"`` decomposes a + 1e-7 |a| N where singular values are equal."""
     full = full_matrices and compute_uv and shape_of(a)[-2] != shape_of(a)[-1]
     out = svd_p(a, full=full, ties=known_policy(ties))
     return SVDResult(*out) if compute_uv else out[1]
@@ -182,17 +218,28 @@ implements(np.linalg.svdvals)(lambda a: svd(a, compute_uv=False))
 def eig_jvp(out: Any, args: Sequence[Array], tangents: Sequence[Any]) -> tuple[Array, Array]:
     """Giles (2008), 3.1, with the columns kept at unit length as LAPACK returns them."""
     w, V = out
-    values = concrete(w)
-    close = np.abs(values[..., :, None] - values[..., None, :]) <= 1e-13 * np.abs(values).max(initial=0)
-    off = ~np.eye(values.shape[-1], dtype=bool)
-    if (close & off).any():
-        raise TieError(
-            "np.linalg.eig", f"eigenvalues are equal{at_line()}: no derivative", "Use a symmetric matrix"
-        )
+    row, eye = as_row(w), np.eye(shape_of(w)[-1], dtype=bool)
+    refuse_defective(concrete(row), concrete(V))
     M = np.linalg.solve(V, tangents[0] @ V)
-    dV = V @ (M * reciprocal(np.expand_dims(w, -2) - np.expand_dims(w, -1), ~off))
-    along = np.sum(np.real(dV * np.conj(V)), axis=-2, keepdims=True)
-    return diagonal(M), dV - V * along
+    dV = V @ (M * reciprocal(row - swap(row), eye))
+    dV = dV - V * np.sum(np.real(dV * np.conj(V)), axis=-2, keepdims=True)
+    return diagonal(M), vectors_p(dV, V, row, ties="error", real=not is_complex(args[0]))
+
+
+def refuse_defective(row: np.ndarray, V: np.ndarray) -> None:
+    """Refuse equal eigenvalues, and eigenvectors so dependent that their derivatives have no digit left.
+
+    The relative error of the derivatives is about eps cond(V)^2.
+    """
+    what = "eigenvalues are equal" if tied_fun(row, 1e-13).any() else ""
+    if not what and V.size and np.max(np.linalg.cond(V)) > 0.1 / np.sqrt(np.finfo(V.dtype).eps):
+        what = "the eigenvectors are dependent to rounding"
+    if what:
+        raise TieError(
+            "np.linalg.eig",
+            f"{what}{at_line()}: no derivative",
+            "Use eigfun for a function of a symmetric matrix, or expm, sqrtm, logm of eckart.autodiff.scipy",
+        )
 
 
 eig_p: Primitive = Primitive("linalg.eig", lambda a: tuple(np.linalg.eig(a)), eig_jvp, batch=True)

@@ -74,33 +74,25 @@ def irfft(a: Array, n: int | None = None, axis: int = -1, norm: str | None = Non
     return np.real(ifft(np.concatenate([real_ends, np.conj(rest)], axis), n, axis, norm))
 
 
-def all_axes(one: Callable[..., Array], default: tuple[int, ...] | None) -> Callable[..., Array]:
+SWAPPED = {None: "forward", "backward": "forward", "forward": "backward", "ortho": "ortho"}
+implements(np.fft.hfft)(lambda a, n=None, axis=-1, norm=None: irfft(np.conj(a), n, axis, SWAPPED[norm]))
+implements(np.fft.ihfft)(lambda a, n=None, axis=-1, norm=None: np.conj(rfft(a, n, axis, SWAPPED[norm])))
+
+
+def all_axes(one: Callable[..., Array], last: Callable[..., Array], default: Any) -> Callable[..., Array]:
+    """Return the transform over several axes, ``last`` over the last one; `rfft` is done first of all."""
+
     def fftn(a: Array, s: Any = None, axes: Any = default, norm: str | None = None) -> Array:
-        axes = tuple(range(ndim_of(a))) if axes is None else axes
-        for axis, n in zip(axes, s or [None] * len(axes), strict=True):
-            a = one(a, n, axis, norm)
+        if axes is None:
+            axes = range(ndim_of(a) - (ndim_of(a) if s is None else len(s)), ndim_of(a))
+        steps = list(zip(axes, [None] * len(axes) if s is None else s, strict=True))
+        for axis, n in steps[::-1] if last is rfft else steps:
+            a = (last if (axis, n) == steps[-1] else one)(a, n, axis, norm)
         return a
 
     return fftn
 
 
-implements(np.fft.fft2)(all_axes(fft, (-2, -1)))
-implements(np.fft.ifft2)(all_axes(ifft, (-2, -1)))
-implements(np.fft.fftn)(all_axes(fft, None))
-implements(np.fft.ifftn)(all_axes(ifft, None))
-
-
-@implements(np.fft.fftshift)
-def fftshift(x: Array, axes: Any = None) -> Array:
-    axes = range(ndim_of(x)) if axes is None else (axes,) if isinstance(axes, int) else axes
-    for a in axes:
-        x = np.roll(x, shape_of(x)[a] // 2, a)
-    return x
-
-
-@implements(np.fft.ifftshift)
-def ifftshift(x: Array, axes: Any = None) -> Array:
-    axes = range(ndim_of(x)) if axes is None else (axes,) if isinstance(axes, int) else axes
-    for a in axes:
-        x = np.roll(x, -(shape_of(x)[a] // 2), a)
-    return x
+for one, last, kind in ((fft, fft, ""), (ifft, ifft, "i"), (fft, rfft, "r"), (ifft, irfft, "ir")):
+    implements(getattr(np.fft, f"{kind}fft2"))(all_axes(one, last, (-2, -1)))
+    implements(getattr(np.fft, f"{kind}fftn"))(all_axes(one, last, None))

@@ -95,10 +95,27 @@ def filled(index: tuple[Any, ...], traced: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(next(rest) if p is HOLE else p for p in index)
 
 
+def gather_batch(prim: Any) -> Any:
+    """Return the batch rule: the example's number is one more index; with slices, which would move, loop."""
+
+    def batch(args: Sequence[Array], batched: Sequence[bool], index: tuple[Any, ...], **shape: Any) -> Array:
+        x, *at = repeated(args, batched)
+        size = shape_of(x)[0]
+        if any(p is None or isinstance(p, slice) for p in index):
+            return np.stack([prim()(x[i], *[p[i] for p in at], index=index, **shape) for i in range(size)])
+        rank = max([ndim_of(p) for p in at] + [np.ndim(p) + 1 for p in index if p is not HOLE])
+        at = [np.reshape(p, (size, *[1] * (rank - ndim_of(p)), *shape_of(p)[1:])) for p in at]
+        examples = np.arange(size).reshape(-1, *[1] * (rank - 1))
+        return prim()(x, *at, index=(examples, *index), **{k: (size, *n) for k, n in shape.items()})
+
+    return batch
+
+
 gather_p: Primitive = Primitive(
     "gather", lambda x, *at, index: x[filled(index, at)],
     transpose={0: lambda ct, x, *at, index: spill_p(ct, *at, shape=x.shape, index=index)},
     shape=lambda x, *at, index: np.empty(shape_of(x), bool)[filled(index, [concrete(a) for a in at])].shape,
+    batch=gather_batch(lambda: gather_p),
 )  # fmt: skip
 spill_p: Primitive = Primitive(
     "spill",
@@ -107,59 +124,30 @@ spill_p: Primitive = Primitive(
     ),
     transpose={0: lambda ct, g, *at, shape, index: gather_p(ct, *at, index=index)},
     shape=lambda g, *at, shape, index: shape,
+    batch=gather_batch(lambda: spill_p),
 )
 
 
 @implements(np.take)
 def take(x: Array, indices: Any, axis: int | None = None, mode: str = "raise") -> Array:
-    at = indices if isinstance(indices, Tracer) else np.asarray(indices)
-    if axis is None:
-        return getitem(np.ravel(x), at)
-    return getitem(x, (slice(None),) * normalize_axis_index(axis, ndim_of(x)) + (at,))
+    at: Any = indices if isinstance(indices, Tracer) else np.asarray(indices)
+    x, axis = (np.ravel(x), 0) if axis is None else (x, normalize_axis_index(axis, ndim_of(x)))
+    n = shape_of(x)[axis]
+    at = at % n if mode == "wrap" else np.clip(at, 0, n - 1) if mode == "clip" else at
+    return getitem(x, (slice(None),) * axis + (at,))
+
+
+implements(np.compress)(lambda condition, x, axis=None: take(x, np.flatnonzero(condition), axis))
+implements(np.extract)(lambda condition, x: take(x, np.flatnonzero(condition)))
 
 
 @implements(np.take_along_axis)
 def take_along_axis(x: Array, indices: Any, axis: int | None = -1) -> Array:
-    if axis is None:
-        return getitem(np.ravel(x), indices)
-    axis = normalize_axis_index(axis, ndim_of(x))
-    return along_p(x, indices, axis=axis)
-
-
-def along(x: np.ndarray, indices: np.ndarray, axis: int) -> Array:
-    return np.take_along_axis(x, indices, axis)
-
-
-def along_back(ct: Array, x: Any, indices: np.ndarray, axis: int) -> Array:
-    return spread_p(ct, indices, axis=axis, size=x.shape[axis])
-
-
-def spread(ct: np.ndarray, indices: np.ndarray, axis: int, size: int) -> Array:
-    """Return zeros with ``ct`` added at ``indices`` along the axis: the transpose of take_along_axis."""
-    out = np.zeros((*ct.shape[:axis], size, *ct.shape[axis + 1 :]), ct.dtype)
-    grid = list(np.ogrid[tuple(slice(n) for n in indices.shape)])
-    grid[axis] = indices
-    np.add.at(out, tuple(grid), ct)
-    return out
-
-
-def along_batch(prim: Any) -> Any:
-    def batch(args: Sequence[Array], batched: Sequence[bool], axis: int, **more: Any) -> Array:
-        return prim(*repeated(args, batched), axis=axis + 1, **more)
-
-    return batch
-
-
-along_p: Primitive = Primitive(
-    "take_along_axis", along, transpose={0: along_back},
-    shape=lambda x, indices, axis: (*shape_of(x)[:axis], shape_of(indices)[axis], *shape_of(x)[axis + 1 :]),
-)  # fmt: skip
-spread_p: Primitive = Primitive(
-    "spread_along_axis", spread,
-    transpose={0: lambda ct, g, indices, axis, size: along_p(ct, indices, axis=axis)},
-    shape=lambda g, indices, axis, size: (*shape_of(g)[:axis], size, *shape_of(g)[axis + 1 :]),
-)  # fmt: skip
-along_p.batch, spread_p.batch = along_batch(along_p), along_batch(spread_p)
+    x, indices = (np.ravel(x), np.ravel(indices)) if axis is None else (x, indices)
+    axis = normalize_axis_index(-1 if axis is None else axis, ndim_of(x))
+    index: list[Any] = list(np.ogrid[tuple(slice(n) for n in shape_of(x))])
+    index[axis] = indices
+    return getitem(x, tuple(index))
 
 
 @implements(np.diagonal, np.linalg.diagonal)
@@ -178,6 +166,23 @@ def diag(x: Array, k: int = 0) -> Array:
     n = shape_of(x)[0] + abs(k)
     count = np.arange(shape_of(x)[0])
     return scatter_p(x, shape=(n, n), index=(count + max(-k, 0), count + max(k, 0)))
+
+
+implements(np.diagflat)(lambda x, k=0: diag(np.ravel(x), k))
+
+
+@implements(np.unique)
+def unique(x: Array, return_index: bool = False, return_inverse: bool = False, return_counts: bool = False,
+           axis: int | None = None, **options: Any) -> Any:  # fmt: skip
+    if shape_of(concrete(x)) != shape_of(x):
+        raise ArgumentError(
+            "np.unique", f"under vmap the results may differ in length{at_line()}", "Write a loop"
+        )
+    options |= {"return_inverse": return_inverse, "return_counts": return_counts, "axis": axis}
+    _, index, *rest = np.unique(concrete(x), return_index=True, **options)
+    values = take(x, index, axis)
+    out = (values, *([index] if return_index else []), *rest)
+    return values if len(out) == 1 else out
 
 
 def install() -> None:

@@ -10,6 +10,7 @@ Anal. 10, 1973, eq. 4.12: pseudo-inverse. I. Murray, arXiv:1602.07527, eq. 8: Ch
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,11 @@ from ..core import Array, Primitive, concrete, dtype_of, shape_of
 from ..errors import TieError, at_line
 from ..hooks import implements
 from .complex import is_complex
+from .gaps import watch
+from .products import matmul, matmul_shape, swap
+from .reduce import frozen
 from .shape import ndim_of
-from .spectral import adjoint, swap, symmetric
-
-
-def product_shape(a: Array, b: Array, **params: Any) -> tuple[int, ...]:
-    """Return the shape of ``solve(a, b)`` and ``a @ b`` for stacks of matrices."""
-    s, t = shape_of(a), shape_of(b)
-    return (*np.broadcast_shapes(s[:-2], t[:-2]), s[-2], t[-1])
-
+from .spectral import adjoint, symmetric
 
 # --- inverse and solve --------------------------------------------------------------------------------
 
@@ -39,15 +36,14 @@ inv_p: Primitive = Primitive(
 implements(np.linalg.inv)(inv_p)
 
 
-def solve_jvp(x: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Array:
-    a, (ta, tb) = args[0], tangents
-    right = tb if ta is None else -(ta @ x) if tb is None else tb - ta @ x
-    return solve_p(a, right)
+def moved_right(x: Array, ta: Any, tb: Any) -> Array:
+    """Return tb - ta x, the right side that the tangent of the solution x of a x = b has."""
+    return tb if ta is None else -(ta @ x) if tb is None else tb - ta @ x
 
 
 solve_p: Primitive = Primitive(  # of matrices; a vector on the right is made a column
-    "linalg.solve", np.linalg.solve, solve_jvp, transpose={1: lambda ct, a, b: solve_p(swap(a), ct)},
-    shape=product_shape, batch=True,
+    "linalg.solve", np.linalg.solve, lambda x, args, tangents: solve_p(args[0], moved_right(x, *tangents)),
+    transpose={1: lambda ct, a, b: solve_p(swap(a), ct)}, shape=matmul_shape, batch=True,
 )  # fmt: skip
 
 
@@ -60,18 +56,46 @@ def solve(a: Array, b: Array) -> Array:
 
 @implements(np.linalg.pinv)
 def pinv(a: Array, rcond: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Array:
-    return pinv_p(a, rcond=rcond if rtol is None else rtol)
+    unit = power_of_two(a)
+    return pinv_p(a / unit, rcond=rcond if rtol is None else rtol) / unit
+
+
+def power_of_two_fun(a: np.ndarray) -> Array:
+    """Return the power of two next to the largest entry: divided by it, no product over- or underflows."""
+    size = np.abs(a).max((-2, -1), keepdims=True, initial=0)
+    return np.exp2(np.rint(np.log2(np.where((size == 0) | ~np.isfinite(size), 1, size)))).astype(size.dtype)
+
+
+power_of_two = frozen("power of two", power_of_two_fun)
 
 
 def pinv_jvp(p: Array, args: Sequence[Array], tangents: Sequence[Any], rcond: Any) -> Array:
     """Golub & Pereyra (1973), valid while the rank stays what it is."""
-    (a,), (t,) = args, tangents
+    a, t = args[0], same_rank_p(tangents[0], args[0], p)
     th, ph = adjoint(t), adjoint(p)
     left = (p @ ph) @ (th - (th @ a) @ p)
     right = (th - (p @ a) @ th) @ ph @ p
     return left + right - p @ t @ p
 
 
+def same_rank(t: np.ndarray, a: np.ndarray, p: np.ndarray) -> Array:
+    """Refuse a tangent along which the rank changes, and with it the pseudo-inverse jumps."""
+    rank = np.rint(np.real(np.einsum("...ij,...ji->...", p, a)))
+    low = rank < min(a.shape[-2:])
+    if low.any():
+        across = t - a @ (p @ t)
+        across = np.abs(across - (across @ p) @ a).max((-2, -1))
+        if np.any(low & (across > np.sqrt(np.finfo(a.dtype).eps) * np.abs(t).max((-2, -1)))):
+            raise TieError(
+                "np.linalg.pinv",
+                f"the rank is {int(rank.min())} of {min(a.shape[-2:])}, and changes along this tangent: no "
+                f"derivative{at_line()}",
+                "Keep the rank, as in pinv(B @ A) along B and A, or add a multiple of the identity and solve",
+            )
+    return t
+
+
+same_rank_p = watch("same rank", same_rank, None)
 pinv_p: Primitive = Primitive("linalg.pinv", lambda a, rcond: np.linalg.pinv(a, rcond), pinv_jvp, batch=True)
 
 
@@ -80,7 +104,7 @@ def lstsq(a: Array, b: Array, rcond: Any = None) -> tuple[Array, Array, Any, Arr
     """Return `np.linalg.lstsq` by the pseudo-inverse: 2-norm least, differentiable at any fixed rank."""
     m, n = shape_of(a)
     eps = float(np.finfo(dtype_of(a)).eps) * max(m, n) if rcond is None else float(rcond)
-    x = pinv_p(a, rcond=eps) @ b
+    x = pinv(a, eps) @ b
     s = np.linalg.svdvals(a)
     values = concrete(s)
     rank = int(np.sum(values > eps * values.max(-1, initial=0)[..., None], axis=-1).min())
@@ -91,71 +115,54 @@ def lstsq(a: Array, b: Array, rcond: Any = None) -> tuple[Array, Array, Any, Arr
 
 # --- determinant ----------------------------------------------------------------------------------------
 
-
-def cofactors(a: np.ndarray) -> Array:
-    """Return the matrix of cofactors, by the SVD: right at any rank (det(A) inv(A)^T is not)."""
-    U, s, Vh = np.linalg.svd(a)
-    sign = np.linalg.det(U) * np.linalg.det(Vh)
-    others = np.where(np.eye(a.shape[-1], dtype=bool), 1, s[..., None, :]).prod(-1)
-    return sign[..., None, None] * (U.conj() * others[..., None, :]) @ Vh.conj()
-
-
-def cofactor_slope(a: np.ndarray, t: np.ndarray) -> Array:
-    """Return the derivative of the cofactors of ``a`` along ``t``, at any rank.
-
-    In the basis of the SVD, with P_ij the product of all singular values but the i-th and j-th and
-    M = U^H t V, it is diag(P diag M) - P * M^T.
-    """
-    U, s, Vh = np.linalg.svd(a)
-    n = a.shape[-1]
-    M = np.conj(U).swapaxes(-1, -2) @ t @ np.conj(Vh).swapaxes(-1, -2)
-    eye = np.eye(n, dtype=bool)
-    P = np.where(eye[:, None] | eye[None], 1, s[..., None, None, :]).prod(-1) * ~eye
-    inner = (P @ np.diagonal(M, 0, -2, -1)[..., None]) * eye - P * M.swapaxes(-1, -2)
-    sign = np.linalg.det(U) * np.linalg.det(Vh)
-    return sign[..., None, None] * (U.conj() @ inner @ Vh.conj())
-
-
-def cofactor_slope_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Array:
-    if tangents[0] is not None:
-        raise TieError(
-            "np.linalg.det", f"third derivatives at a singular matrix are not known{at_line()}",
-            "Write the determinant out, or move the matrix off the singular one",
-        )  # fmt: skip
-    return slope_p(args[0], tangents[1])
-
-
-slope_p: Primitive = Primitive(  # as a function of t it is its own transpose but for the order of the bases
-    "cofactor slope",
-    cofactor_slope,
-    cofactor_slope_jvp,
-    transpose={1: lambda ct, a, t: slope_p(a, ct)},
-    shape=lambda a, t: shape_of(t),
-    batch=True,
-)
-
-
-def cofactor_jvp(C: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Array:
-    """Differentiate det(A) inv(A)^T where A is far from singular, which nests to any order."""
-    (a,), (t,) = args, tangents
-    s = np.linalg.svd(concrete(a), compute_uv=False)
-    if s.size and np.any(s[..., -1] <= 1e-5 * s[..., 0]):
-        return slope_p(a, t)
-    inner = np.sum(C * t, axis=(-2, -1), keepdims=True) * np.eye(shape_of(a)[-1]) - C @ swap(t)
-    return inner @ swap(np.linalg.inv(a))
-
-
-cofactor_p: Primitive = Primitive("cofactors", cofactors, cofactor_jvp, batch=True)
-det_p: Primitive = Primitive(
+regular_p: Primitive = Primitive(
     "linalg.det",
     np.linalg.det,
-    lambda y, args, tangents: np.sum(cofactor_p(args[0]) * tangents[0], axis=(-2, -1)),
+    lambda y, args, tangents: y * np.sum(swap(np.linalg.inv(args[0])) * tangents[0], axis=(-2, -1)),
     batch=True,
 )
-implements(np.linalg.det)(det_p)
+bases = frozen("bases", lambda a: tuple(np.linalg.svd(a)[::2]))
+zero = frozen("zero", lambda a: np.all(a == 0, axis=(-2, -1)))
+
+
+@implements(np.linalg.det)
+def det(a: Array) -> Array:
+    """Return the determinant, differentiable at any rank and to any order.
+
+    det(A) inv(A)^T fails where A is close to singular. There, in the bases of the SVD, which do not move, the
+    block of the large singular values is taken out. The determinant of its Schur complement is a polynomial.
+    """
+    s = np.linalg.svd(concrete(a), compute_uv=False)
+    if not s[..., :1].all():  # of some matrix every entry is 0
+        null = np.expand_dims(zero(a), (-2, -1))
+        regular = det(np.where(null, np.eye(shape_of(a)[-1], dtype=dtype_of(a)), a))
+        return np.where(null[..., 0, 0], by_powers(np.where(null, a, 0.0)), regular)
+    small = int((s <= np.finfo(s.dtype).eps ** (1 / 3) * s[..., :1]).sum(-1).max(initial=0))
+    if small == 0:
+        return regular_p(a)
+    U, Vh = bases(a)
+    B, r = adjoint(U) @ a @ adjoint(Vh), s.shape[-1] - small
+    head, right, below = B[..., :r, :r], B[..., :r, r:], B[..., r:, :r]
+    rest = B[..., r:, r:] - below @ solve_p(head, right)
+    last = by_powers(rest) if small < 5 else det(rest)
+    return regular_p(U) * regular_p(Vh) * regular_p(head) * last
+
+
+def by_powers(a: Array) -> Array:
+    """Return the determinant by Faddeev and LeVerrier: a polynomial, exact near 0, unstable elsewhere."""
+    n, eye = shape_of(a)[-1], np.eye(shape_of(a)[-1], dtype=dtype_of(a))
+    power, c = eye, 1.0
+    for k in range(1, n + 1):
+        product = a @ power
+        c = np.trace(product, 0, -2, -1) / -k
+        power = product + np.expand_dims(c, (-2, -1)) * eye
+    return c * (-1) ** n
 
 
 def slogdet_jvp(out: Any, args: Sequence[Array], tangents: Sequence[Any]) -> tuple[Any, Array]:
+    if np.any(np.isinf(concrete(out[1]))):
+        where = f"the determinant is 0{at_line()}: no derivative"
+        raise TieError("np.linalg.slogdet", where, "np.linalg.det has one there")
     rate = np.sum(swap(np.linalg.inv(args[0])) * tangents[0], axis=(-2, -1))
     return (1j * np.imag(rate) * out[0] if is_complex(args[0]) else None), np.real(rate)
 
@@ -201,29 +208,21 @@ def matrix_power(a: Array, n: int) -> Array:
 @implements(np.linalg.multi_dot)
 def multi_dot(arrays: Sequence[Array]) -> Array:
     """Return the product in the cheapest order (dynamic programming over the sizes)."""
-    first, last = ndim_of(arrays[0]) == 1, ndim_of(arrays[-1]) == 1
-    chain = list(arrays)
-    if first:
-        chain[0] = np.expand_dims(chain[0], 0)
-    if last:
-        chain[-1] = np.expand_dims(chain[-1], 1)
-    size = [shape_of(chain[0])[0], *[shape_of(a)[1] for a in chain]]
-    best: dict[tuple[int, int], tuple[int, Any]] = {(i, i): (0, None) for i in range(len(chain))}
-    for span in range(1, len(chain)):
-        for i in range(len(chain) - span):
-            j = i + span
-            best[i, j] = min(
-                (best[i, k][0] + best[k + 1, j][0] + size[i] * size[k + 1] * size[j + 1], k)
-                for k in range(i, j)
-            )
+    first, last = arrays[0], arrays[-1]  # a vector is a row at the beginning, a column at the end
+    size = [1 if ndim_of(first) == 1 else shape_of(first)[0], *[shape_of(a)[0] for a in arrays[1:]]]
+    size.append(1 if ndim_of(last) == 1 else shape_of(last)[1])
 
-    def multiply(i: int, j: int) -> Array:
-        k = best[i, j][1]
-        return chain[i] if k is None else multiply(i, k) @ multiply(k + 1, j)
+    @cache
+    def best(i: int, j: int) -> tuple[int, int]:
+        """Return the cost of the product of i to j - 1, and where to cut it."""
+        costs = [(best(i, k)[0] + best(k, j)[0] + size[i] * size[k] * size[j], k) for k in range(i + 1, j)]
+        return min(costs, default=(0, i))
 
-    out = multiply(0, len(chain) - 1)
-    out = out[0] if first else out
-    return out[..., 0] if last else out
+    def product(i: int, j: int) -> Array:
+        k = best(i, j)[1]
+        return arrays[i] if j == i + 1 else product(i, k) @ product(k, j)
+
+    return product(0, len(arrays))
 
 
 @implements(np.linalg.tensorinv)
@@ -231,6 +230,23 @@ def tensorinv(a: Array, ind: int = 2) -> Array:
     shape = shape_of(a)
     n = int(np.prod(shape[ind:], dtype=int))
     return np.reshape(np.linalg.inv(np.reshape(a, (n, n))), (*shape[ind:], *shape[:ind]))
+
+
+@implements(np.linalg.tensorsolve)
+def tensorsolve(a: Array, b: Array, axes: Any = None) -> Array:
+    if axes is not None:
+        a = np.moveaxis(a, axes, range(ndim_of(a) - len(axes), ndim_of(a)))
+    shape, n = shape_of(a)[ndim_of(b) :], int(np.prod(shape_of(b), dtype=int))
+    return np.reshape(solve(np.reshape(a, (n, n)), np.ravel(b)), shape)
+
+
+implements(np.linalg.matmul)(matmul)
+implements(np.linalg.cross)(lambda a, b, /, *, axis=-1: np.cross(a, b, axis=axis))
+
+
+@implements(np.linalg.vecdot)
+def vecdot(a: Array, b: Array, /, *, axis: int = -1) -> Array:
+    return np.sum(np.conj(a) * b, axis=axis)
 
 
 @implements(np.linalg.cond)

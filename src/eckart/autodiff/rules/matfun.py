@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 import scipy.linalg as sl
 
-from ..core import Array, Primitive, shape_of
-from .spectral import swap
+from ..core import Array, Primitive, concrete, shape_of
+from ..errors import TieError, at_line
+from .linalg import power_of_two
+from .products import swap
+from .spectral import total
 
 
 def double(a: Array, t: Array) -> Array:
@@ -28,8 +31,10 @@ def over_stack(fun: Callable[..., Any]) -> Callable[..., Any]:
     """Return ``fun`` mapped over the leading axes."""
 
     def mapped(a: np.ndarray) -> Array:
+        if not a.size:
+            return a
         if a.ndim > 2:
-            return np.stack([mapped(x) for x in a]) if len(a) else a
+            return np.stack([mapped(x) for x in a])
         out = np.asarray(fun(a))
         return out.astype(a.dtype) if out.dtype.kind == a.dtype.kind else out
 
@@ -37,17 +42,17 @@ def over_stack(fun: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def slope(a: np.ndarray, t: np.ndarray, fun: Callable[..., Any]) -> Array:
-    n = a.shape[-1]
-    return fun(double(a, t))[..., :n, n:]
+    n, c = a.shape[-1], power_of_two(a) / power_of_two(t)  # or a would be lost in the rounding of a large t
+    return fun(double(a, t * c))[..., :n, n:] / c
 
 
 def slope_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], fun: Callable[..., Any]) -> Array:
     (a, t), (ta, tt) = args, tangents
     if ta is None:
         return slope_p(a, tt, fun=fun)
-    n = shape_of(a)[-1]
-    across = slope_p(double(a, t), double(ta, np.zeros(shape_of(a))), fun=fun)[..., :n, n:]
-    return across if tt is None else across + slope_p(a, tt, fun=fun)
+    n, c = shape_of(a)[-1], power_of_two(a) / power_of_two(t)
+    across = slope_p(double(a, t * c), double(ta, np.zeros(shape_of(a))), fun=fun)[..., :n, n:] / c
+    return total(across, None if tt is None else slope_p(a, tt, fun=fun))
 
 
 slope_p: Primitive = Primitive(
@@ -60,16 +65,22 @@ slope_p: Primitive = Primitive(
 )
 
 
-def matrix_function(name: str, fun: Callable[..., Any]) -> Primitive:
-    """Return the primitive of an analytic function of a matrix."""
-    mapped = over_stack(fun)
-    prim = Primitive(name, mapped, lambda y, args, tangents: slope_p(args[0], tangents[0], fun=mapped))
-    prim.batch = True
-    return prim
+def matrix_function(fun: Callable[..., Any], entire: bool = True) -> Primitive:
+    """Return the primitive of an analytic function of a matrix, of any or of regular ones only."""
+    mapped, name = over_stack(fun), f"scipy.linalg.{fun.__name__}"
+
+    def jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Array:
+        a = concrete(args[0])
+        if not entire and a.size:
+            size = np.abs(np.linalg.eigvals(a))
+            if np.any(size.min(-1) <= np.finfo(size.dtype).eps * size.max(-1)):
+                raise TieError(
+                    name, f"an eigenvalue is 0 to rounding{at_line()}: no derivative", "Add to the diagonal"
+                )
+        return slope_p(args[0], tangents[0], fun=mapped)
+
+    return Primitive(name, mapped, jvp, batch=True)
 
 
-expm = matrix_function("scipy.linalg.expm", sl.expm)
-sqrtm = matrix_function("scipy.linalg.sqrtm", sl.sqrtm)
-logm = matrix_function("scipy.linalg.logm", sl.logm)
-sinm = matrix_function("scipy.linalg.sinm", sl.sinm)
-cosm = matrix_function("scipy.linalg.cosm", sl.cosm)
+expm, sinm, cosm = (matrix_function(f) for f in (sl.expm, sl.sinm, sl.cosm))
+sqrtm, logm = (matrix_function(f, entire=False) for f in (sl.sqrtm, sl.logm))

@@ -10,6 +10,7 @@ from ..core import Array
 from ..errors import ArgumentError, at_line
 from ..hooks import implements
 from .complex import is_complex
+from .reduce import stop_gradient
 from .shape import ndim_of
 from .spectral_functions import nuclear_norm
 
@@ -42,7 +43,14 @@ def vector_norm(x: Array, ord: Any, axis: Any, keepdims: bool) -> Array:
         return np.sum(np.where(x != 0, np.ones_like(size), np.zeros_like(size)), axis=axis, keepdims=keepdims)
     if ord == 1:
         return np.sum(size, axis=axis, keepdims=keepdims)
-    return np.sum(size**ord, axis=axis, keepdims=keepdims) ** (1.0 / ord)
+    unit = (np.max if ord > 0 else np.min)(stop_gradient(size), axis=axis, keepdims=True)
+    zero = unit == 0  # then so is the norm
+    unit = np.where(np.isfinite(unit), unit, 1.0)
+    share = np.where(
+        zero, 1.0, size / np.where(zero, 1.0, unit)
+    )  # so that powers neither over- nor underflow
+    out = unit * np.sum(share**ord, axis=axis, keepdims=True) ** (1.0 / ord)
+    return out if keepdims else np.squeeze(out, axis)
 
 
 def matrix_norm(x: Array, ord: Any) -> Array:

@@ -187,7 +187,7 @@ def plain(function: Any) -> Primitive:
 
 for function in (np.argmax, np.argmin, np.argsort, np.all, np.any, np.isclose, np.allclose, np.array_equal,
                  np.nonzero, np.argwhere, np.flatnonzero, np.count_nonzero, np.searchsorted, np.digitize,
-                 np.round, np.isin, np.unique, np.argpartition, np.floor_divide, np.linalg.matrix_rank,
+                 np.round, np.isin, np.argpartition, np.floor_divide, np.linalg.matrix_rank,
                  np.isrealobj, np.array_repr, np.array_str):  # fmt: skip
     implements(function)(plain(function))
 
@@ -201,19 +201,6 @@ def sort(x: Array, axis: int | None = -1, kind: Any = None, *, stable: Any = Non
 @implements(np.partition)
 def partition(x: Array, kth: Any, axis: int = -1) -> Array:
     return take_along_axis(x, np.argpartition(x, kth, axis=axis), axis)
-
-
-@implements(np.median)
-def median(x: Array, axis: int | None = None, *, keepdims: bool = False) -> Array:
-    ordered = sort(x, axis)
-    axis = 0 if axis is None else normalize_axis_index(axis, ndim_of(x))
-    n = shape_of(ordered)[axis]
-    middle = np.take(ordered, np.arange((n - 1) // 2, n // 2 + 1), axis=axis)
-    last = np.take(ordered, [-1], axis=axis)
-    out = np.where(np.isnan(last), last, mean(middle, axis, keepdims=True))
-    if ndim_of(ordered) != ndim_of(x):  # all axes
-        return np.reshape(out, (1,) * ndim_of(x) if keepdims else ())
-    return out if keepdims else np.squeeze(out, axis)
 
 
 @implements(np.trapezoid)

@@ -87,7 +87,9 @@ implements(np.ravel)(lambda x, order="C": reshape(x, -1, order=order))
 implements(np.shape)(shape_of)
 implements(np.ndim)(ndim_of)
 implements(np.size)(lambda x, axis=None: x.size if axis is None else x.shape[axis])
-implements(np.result_type)(lambda *xs: np.result_type(*[getattr(x, "dtype", x) for x in xs]))
+implements(np.result_type)(
+    lambda *xs: np.result_type(*[x if isinstance(x, type) else getattr(x, "dtype", x) for x in xs])
+)
 implements(np.copy)(lambda x, *args, **options: x)
 implements(np.broadcast_to)(lambda x, shape, subok=False: broadcast_to(x, shape))
 for make in (np.zeros_like, np.ones_like, np.empty_like):

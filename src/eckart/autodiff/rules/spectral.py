@@ -6,7 +6,8 @@ has f[w_i, w_k, w_j] in the same place. For singular values, U diag(f(s)) V^H wi
 block of the same function of [[0, A], [A^H, 0]] (Noferini, SIAM J. Matrix Anal. 38, 2017): the symmetric
 part of U^H T V is multiplied by f[s_i, s_j], the skew part by f[s_i, -s_j], the rest of T by f[s_i, 0].
 
-No tangent of a single eigenvector is ever formed, which is what fails at ties in the usual rules.
+No tangent of a single eigenvector is ever formed, which is what fails at ties in the usual rules. Values are
+rows (..., 1, n), and ``cut``, a parameter of the function, is (..., 1, 1), so that all of it takes stacks.
 """
 
 from __future__ import annotations
@@ -18,43 +19,82 @@ import numpy as np
 
 from ..core import Array, Primitive, shape_of
 from ..errors import MissingRuleError, TieError, at_line
-from ..vmap import align
 from .complex import is_complex
+from .products import swap
 
 Scalar = Callable[..., Any]
 
 
 class Spectral(NamedTuple):
-    """A function of one real number with its divided differences; ``cut`` is a parameter of it."""
+    """A function of one real number with its divided differences."""
 
     name: str
-    f: Scalar  # (w, cut)
-    first: Scalar  # f[a, b], (a, b, cut)
-    second: Scalar  # f[a, b, c], (a, b, c, cut)
+    f: Scalar  # (w, cut): f(w), a row
+    first: Scalar  # (v, w, cut): f[v_i, w_j], a matrix
+    second: Scalar  # (w, cut): f[w_i, w_k, w_j], (..., n, n, n)
 
 
 def smooth(f: Scalar, df: Scalar, d2f: Scalar | None) -> Spectral:
-    """Return a smooth function from its derivatives, which stand in for quotients of close arguments.
+    """Return a smooth function from its derivatives.
 
-    Arguments closer than 1e-5 (first differences) or 1e-3 (second) of their size count as close: relative
-    errors of the order of 1e-10 and 1e-6.
+    f[a, b] is the mean of f' from a to b, and f[a, b, c] half the mean of f'' over the triangle. For close
+    arguments the means, by Gauss's rules, are more exact than the quotients: see `better`.
     """
 
-    def first(a: Array, b: Array, cut: Array) -> Array:
-        near = np.abs(a - b) <= 1e-5 * np.maximum(np.abs(a), np.abs(b))
-        return np.where(near, df((a + b) / 2), (f(a) - f(b)) / np.where(near, 1, a - b))
+    def slope(a: Array, b: Array) -> tuple[Array, Array]:
+        gap, fa, fb = a - b, f(a), f(b)
+        samples = [df(b + node * gap) for node in INTERVAL]
+        rounding = np.finfo(np.result_type(gap)).eps * (np.abs(fa) + np.abs(fb))
+        return better(samples, list(INTERVAL.values()), 5, fa - fb, rounding, gap)
 
-    def second(a: Array, b: Array, c: Array, cut: Array) -> Array:
+    def second(w: Array, cut: Array) -> Array:
         if d2f is None:
             raise MissingRuleError(
                 "eigfun", f"second derivatives need the second derivative of f{at_line()}", "Give d2f"
             )
-        low, middle, high = np.moveaxis(np.sort(np.stack(np.broadcast_arrays(a, b, c)), axis=0), 0, 0)
-        near = high - low <= 1e-3 * np.maximum(np.abs(high), np.abs(low))
-        quotient = (first(high, middle, cut) - first(middle, low, cut)) / np.where(near, 1, high - low)
-        return np.where(near, d2f((low + middle + high) / 3) / 2, quotient)
+        low, middle, high = triples(w)
+        samples = [
+            d2f(x + node * (y + z - 2 * x)) / 2
+            for node in TRIANGLE
+            for x, y, z in ((low, middle, high), (middle, high, low), (high, low, middle))
+        ]
+        (up, error), (down, more) = slope(high, middle), slope(middle, low)
+        weights = [weight for weight in TRIANGLE.values() for _ in range(3)]
+        return better(samples, weights, 4, up - down, error + more, high - low)[0]
 
-    return Spectral("smooth", lambda w, cut: f(w), first, second)
+    return Spectral("smooth", lambda w, cut: f(w), lambda v, w, cut: slope(swap(v), w)[0], second)
+
+
+INTERVAL = {0.5 - 0.15**0.5: 5 / 18, 0.5: 4 / 9, 0.5 + 0.15**0.5: 5 / 18}  # Gauss: node and weight, degree 5
+TRIANGLE = {  # Strang & Fix (1973), degree 4: the second and third barycentric coordinate, and the weight
+    0.091576213509770743: 0.10995174365532187,
+    0.44594849091596489: 0.22338158967801147,
+}
+
+
+def better(
+    samples: list[Array], weights: list[float], degree: int, rise: Array, rounding: Array, gap: Array
+) -> tuple[Array, Array]:
+    """Return the mean of samples of a derivative or the quotient rise / gap, what errs less, and its error.
+
+    Samples of a smooth function that differ by a part r of their size have a mean that errs by less than
+    about r^degree of their difference; the quotient errs by the rounding of the rise over the gap. No scale
+    is assumed: log and sqrt vary with the size of the eigenvalues, exp does not.
+    """
+    spread, size = np.ptp(samples, 0), np.abs(samples).max(0)
+    whole = np.where(gap == 0, 1, gap)
+    by_mean = spread * (spread / np.where(size == 0, 1, size)) ** degree
+    by_quotient = np.abs(rounding / whole)
+    near = (gap == 0) | (by_mean <= by_quotient)
+    value = np.where(near, sum(c * x for c, x in zip(weights, samples, strict=True)), rise / whole)
+    return value, np.where(near, by_mean, by_quotient) + np.finfo(value.dtype).eps * np.abs(value)
+
+
+def triples(w: Array) -> Array:
+    """Return w_i, w_k, w_j over all triples, in order of size: (3, ..., n, n, n)."""
+    w = w[..., 0, :]
+    three = np.broadcast_arrays(w[..., :, None, None], w[..., None, :, None], w[..., None, None, :])
+    return np.sort(np.stack(three), axis=0)
 
 
 def shrink(name: str, slope: float, step: float) -> Spectral:
@@ -66,31 +106,24 @@ def shrink(name: str, slope: float, step: float) -> Spectral:
     def f(w: Array, cut: Array) -> Array:
         return (slope * np.abs(w) + step) * branch(w, cut)
 
-    def first(a: Array, b: Array, cut: Array) -> Array:
+    def first(v: Array, w: Array, cut: Array) -> Array:
+        return between(swap(v), w, cut)
+
+    def between(a: Array, b: Array, cut: Array) -> Array:
         here, there = branch(a, cut), branch(b, cut)
         same = here == there
         return np.where(same, slope * np.abs(here), (f(a, cut) - f(b, cut)) / np.where(same, 1, a - b))
 
-    def second(a: Array, b: Array, c: Array, cut: Array) -> Array:
-        a, b, c = np.broadcast_arrays(a, b, c)
-        i, k = branch(a, cut), branch(c, cut)
-        # the outer two are to lie on different branches, so that their distance is not 0
-        a, b, c = np.where(i == k, b, a), np.where(i == k, a, b), c
-        i, k = branch(a, cut), branch(c, cut)
-        swap = (i == k) & (branch(b, cut) != i)
-        a, b = np.where(swap, b, a), np.where(swap, a, b)
-        same = branch(a, cut) == branch(c, cut)
-        return np.where(same, 0.0, (first(a, b, cut) - first(b, c, cut)) / np.where(same, 1, a - c))
+    def second(w: Array, cut: Array) -> Array:
+        (low, middle, high), cut = triples(w), cut[..., None]
+        same = branch(low, cut) == branch(high, cut)  # then so is the middle, and there f is straight
+        rise = between(high, middle, cut) - between(middle, low, cut)
+        return np.where(same, 0.0, rise / np.where(same, 1, high - low))
 
     return Spectral(name, f, first, second)
 
 
 KEEP, SIGN = shrink("low rank", 1.0, 0.0), shrink("polar", 0.0, 1.0)
-
-
-def swap(a: Array) -> Array:
-    """Return the transpose of the last two axes."""
-    return np.swapaxes(a, -1, -2)
 
 
 def adjoint(a: Array) -> Array:
@@ -103,80 +136,62 @@ def symmetric(t: Array) -> Array:
     return (t + adjoint(t)) / 2
 
 
-def lead(args: Sequence[Array], batched: Sequence[bool]) -> list[Array]:
-    """Align matrices behind the batch axis, and ``cut`` (last), which has two axes fewer."""
-    *matrices, cut = align([*args[:-1], np.expand_dims(args[-1], (-2, -1))], batched)
-    return [*matrices, cut[..., 0, 0]]
-
-
-def spread(cut: Array) -> Array:
-    return np.asarray(cut)[..., None]
-
-
 # --- of Hermitian matrices ------------------------------------------------------------------------------
 
 
-def eig_value(a: np.ndarray, cut: np.ndarray, fun: Spectral) -> Array:
+def eigen(a: np.ndarray) -> tuple[Array, Array]:
     w, V = np.linalg.eigh(a)
-    return (V * fun.f(w, spread(cut))[..., None, :]) @ adjoint(V)
+    return w[..., None, :], V
+
+
+def eig_value(a: np.ndarray, cut: np.ndarray, fun: Spectral) -> Array:
+    w, V = eigen(a)
+    return (V * fun.f(w, cut)) @ adjoint(V)
 
 
 def eig_slope(a: np.ndarray, t: np.ndarray, cut: np.ndarray, fun: Spectral) -> Array:
-    w, V = np.linalg.eigh(a)
-    D = fun.first(w[..., :, None], w[..., None, :], spread(spread(cut)))
-    return V @ (D * (adjoint(V) @ t @ V)) @ adjoint(V)
+    w, V = eigen(a)
+    return V @ (fun.first(w, w, cut) * (adjoint(V) @ t @ V)) @ adjoint(V)
 
 
 def eig_bend(a: np.ndarray, t: np.ndarray, u: np.ndarray, cut: np.ndarray, fun: Spectral) -> Array:
-    w, V = np.linalg.eigh(a)
+    w, V = eigen(a)
     T, U = (adjoint(V) @ x @ V for x in (t, u))
-    D = fun.second(
-        w[..., :, None, None], w[..., None, :, None], w[..., None, None, :], cut[..., None, None, None]
-    )
+    D = fun.second(w, cut)
     inner = np.einsum("...ikj,...ik,...kj->...ij", D, T, U) + np.einsum("...ikj,...ik,...kj->...ij", D, U, T)
     return V @ inner @ adjoint(V)
 
 
+def total(left: Any, right: Any) -> Any:
+    """Return the sum of the terms that are there."""
+    return right if left is None else left if right is None else left + right
+
+
 def eig_slope_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], fun: Spectral) -> Array:
-    a, t, cut = args
-    ta, tt, _ = tangents
-    along = None if tt is None else eig_slope_p(a, tt, cut, fun=fun)
-    if ta is None:
-        return along
-    bend = eig_bend_p(a, t, symmetric(ta), cut, fun=fun)
-    return bend if along is None else along + bend
+    (a, t, cut), (ta, tt, _) = args, tangents
+    bend = None if ta is None else eig_bend_p(a, t, symmetric(ta), cut, fun=fun)
+    return total(bend, None if tt is None else eig_slope_p(a, tt, cut, fun=fun))
 
 
 def eig_bend_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], fun: Spectral) -> Array:
-    a, t, u, cut = args
-    if tangents[0] is not None:
-        raise MissingRuleError(
-            f"spectral function {fun.name}",
-            f"third derivatives are not known{at_line()}",
-            "Use np.linalg.eigh",
-        )
-    terms = []
-    if tangents[1] is not None:
-        terms.append(eig_bend_p(a, tangents[1], u, cut, fun=fun))
-    if tangents[2] is not None:
-        terms.append(eig_bend_p(a, t, tangents[2], cut, fun=fun))
-    return terms[0] if len(terms) == 1 else terms[0] + terms[1]
-
-
-def batched(prim: Any) -> Any:
-    return lambda args, marks, fun: prim()(*lead(args, marks), fun=fun)
+    (a, t, u, cut), (ta, tt, tu, _) = args, tangents
+    if ta is not None:
+        what = f"third derivatives are not known{at_line()}"
+        raise MissingRuleError(f"spectral function {fun.name}", what, "Use np.linalg.eigh")
+    left = None if tt is None else eig_bend_p(a, tt, u, cut, fun=fun)
+    return total(left, None if tu is None else eig_bend_p(a, t, tu, cut, fun=fun))
 
 
 eig_value_p: Primitive = Primitive(
     "eigfun",
     eig_value,
     lambda y, args, tangents, fun: eig_slope_p(args[0], symmetric(tangents[0]), args[1], fun=fun),
-    batch=batched(lambda: eig_value_p),
+    batch=True,
 )
 eig_slope_p: Primitive = Primitive(
     "eigfun slope", eig_slope, eig_slope_jvp, shape=lambda a, t, cut, fun: shape_of(t),
     transpose={1: lambda ct, a, t, cut, fun: eig_slope_p(np.conj(a), ct, cut, fun=fun)},
-    batch=batched(lambda: eig_slope_p),
+    batch=True,
 )  # fmt: skip
 eig_bend_p: Primitive = Primitive(
     "eigfun bend", eig_bend, eig_bend_jvp, shape=lambda a, t, u, cut, fun: shape_of(t),
@@ -184,25 +199,29 @@ eig_bend_p: Primitive = Primitive(
         1: lambda ct, a, t, u, cut, fun: eig_bend_p(np.conj(a), ct, swap(u), cut, fun=fun),
         2: lambda ct, a, t, u, cut, fun: eig_bend_p(np.conj(a), ct, swap(t), cut, fun=fun),
     },
-    batch=batched(lambda: eig_bend_p),
+    batch=True,
 )  # fmt: skip
 
 
 # --- of singular values ----------------------------------------------------------------------------------
 
 
-def svd_value(a: np.ndarray, cut: np.ndarray, fun: Spectral) -> Array:
+def singular(a: np.ndarray) -> tuple[Array, Array, Array]:
     U, s, Vh = np.linalg.svd(a, full_matrices=False)
-    return (U * fun.f(s, spread(cut))[..., None, :]) @ Vh
+    return U, s[..., None, :], Vh
+
+
+def svd_value(a: np.ndarray, cut: np.ndarray, fun: Spectral) -> Array:
+    U, s, Vh = singular(a)
+    return (U * fun.f(s, cut)) @ Vh
 
 
 def svd_slope(a: np.ndarray, t: np.ndarray, cut: np.ndarray, fun: Spectral) -> Array:
-    U, s, Vh = np.linalg.svd(a, full_matrices=False)
+    U, s, Vh = singular(a)
     check_branches(fun, s, cut)
     K, KH = adjoint(U) @ t @ adjoint(Vh), Vh @ adjoint(t) @ U
-    si, sj, level = s[..., :, None], s[..., None, :], spread(spread(cut))
-    inner = fun.first(si, sj, level) * (K + KH) / 2 + fun.first(si, -sj, level) * (K - KH) / 2
-    rest = fun.first(s, np.zeros_like(s), spread(cut))[..., None, :]  # f[s, 0]
+    inner = fun.first(s, s, cut) * (K + KH) / 2 + fun.first(s, -s, cut) * (K - KH) / 2
+    rest = swap(fun.first(s, np.zeros_like(cut), cut))  # f[s, 0]
     left = (t @ adjoint(Vh) - U @ K) * rest  # what lies outside the column space
     right = (adjoint(t) @ U - adjoint(Vh) @ adjoint(K)) * rest
     return (U @ inner + left) @ Vh + U @ adjoint(right)
@@ -213,7 +232,7 @@ def check_branches(fun: Spectral, s: np.ndarray, cut: np.ndarray) -> None:
     if fun not in (KEEP, SIGN) or not s.size:
         return
     near = np.finfo(s.dtype).eps * max(s.shape[-1], 8) * s.max(-1, keepdims=True)
-    if np.any(np.abs(s - spread(cut)) <= near):
+    if np.any(np.abs(s - cut) <= near):
         raise TieError(
             fun.name,
             f"a singular value lies on the cut, or vanishes{at_line()}: no derivative",
@@ -230,22 +249,20 @@ def dilation(a: Array) -> Array:
 
 
 def svd_slope_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], fun: Spectral) -> Array:
-    a, t, cut = args
-    ta, tt, _ = tangents
+    (a, t, cut), (ta, tt, _) = args, tangents
     along = None if tt is None else svd_slope_p(a, tt, cut, fun=fun)
     if ta is None:
         return along
     m = shape_of(a)[-2]
-    bend = eig_bend_p(dilation(a), dilation(t), dilation(ta), cut, fun=fun)[..., :m, m:]
-    return bend if along is None else along + bend
+    return total(eig_bend_p(dilation(a), dilation(t), dilation(ta), cut, fun=fun)[..., :m, m:], along)
 
 
 svd_value_p: Primitive = Primitive(
     "svdfun", svd_value, lambda y, args, tangents, fun: svd_slope_p(args[0], tangents[0], args[1], fun=fun),
-    batch=batched(lambda: svd_value_p),
+    batch=True,
 )  # fmt: skip
 svd_slope_p: Primitive = Primitive(
     "svdfun slope", svd_slope, svd_slope_jvp, shape=lambda a, t, cut, fun: shape_of(t),
     transpose={1: lambda ct, a, t, cut, fun: svd_slope_p(np.conj(a), ct, cut, fun=fun)},
-    batch=batched(lambda: svd_slope_p),
+    batch=True,
 )  # fmt: skip

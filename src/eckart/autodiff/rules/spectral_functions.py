@@ -15,27 +15,28 @@ from .spectral import KEEP, SIGN, Scalar, eig_value_p, smooth, svd_value_p
 
 
 def no_cut(a: Array) -> Array:
-    return np.zeros(shape_of(a)[:-2])
+    return np.zeros((*shape_of(a)[:-2], 1, 1))
 
 
 def between_fun(a: np.ndarray, rank: int) -> Array:
     """Return the middle between the last kept singular value and the first dropped one."""
-    s = np.linalg.svd(a, compute_uv=False)
+    s = np.linalg.svd(a, compute_uv=False)[..., None, :]
     if rank == 0:
-        return 2 * s[..., 0]
-    if np.any(s[..., rank - 1] - s[..., rank] <= 8 * np.finfo(s.dtype).eps * s[..., 0]):
+        return 2 * s[..., :1]
+    kept, dropped = s[..., rank - 1 : rank], s[..., rank : rank + 1]
+    if np.any(kept - dropped <= 8 * np.finfo(s.dtype).eps * s[..., :1]):
         raise TieError(
             "low_rank",
             f"singular values {rank - 1} and {rank} are equal, and rank {rank} cuts between them{at_line()}",
             "Cut at another rank",
         )
-    return (s[..., rank] + s[..., rank - 1]) / 2
+    return (kept + dropped) / 2
 
 
 def rounding_fun(a: np.ndarray) -> Array:
     """Return what a singular value of size zero may be by rounding."""
     s = np.linalg.svd(a, compute_uv=False)
-    return s.max(-1, initial=0) * np.finfo(s.dtype).eps * max(s.shape[-1], 8)
+    return s.max(-1, initial=0)[..., None, None] * np.finfo(s.dtype).eps * max(s.shape[-1], 8)
 
 
 between, rounding = frozen("cut at rank", between_fun), frozen("cut at zero", rounding_fun)
@@ -134,7 +135,7 @@ def soft_threshold(A: Array, threshold: Array) -> Array:
     Parameters
     ----------
     A : array (..., m, n)
-    threshold : float
+    threshold : float, or array (..., 1, 1)
         May itself be differentiated.
 
     References
@@ -146,7 +147,7 @@ def soft_threshold(A: Array, threshold: Array) -> Array:
     >>> soft_threshold(np.diag([3.0, 2.0, 0.5]), 1.0).diagonal()
     array([2., 1., 0.])
     """
-    cut = np.zeros(shape_of(A)[:-2]) + stop_gradient(threshold)
+    cut = no_cut(A) + stop_gradient(threshold)
     return svd_value_p(A, cut, fun=KEEP) - threshold * svd_value_p(A, cut, fun=SIGN)
 
 

@@ -1,0 +1,269 @@
+"""Where rules of linear algebra usually go wrong: ties up to rounding, zeros, dependence on a basis, extreme scales."""
+
+import numpy as np
+import pytest
+
+from eckart.autodiff import (
+    eigfun,
+    grad,
+    hessian,
+    jvp,
+    low_rank,
+    nuclear_norm,
+    polar,
+    svdfun,
+)  # fmt: skip
+from eckart.autodiff import scipy as asp
+from eckart.autodiff.errors import TieError
+
+la = np.linalg
+R = np.random.default_rng(20)
+G, T, W = R.standard_normal((4, 4)), R.standard_normal((4, 4)), R.standard_normal((6, 4))
+Q, P, U = la.qr(G)[0], la.qr(T)[0], la.qr(R.standard_normal((6, 6)))[0]
+C = R.standard_normal((6, 4)) + 1j * R.standard_normal((6, 4))
+H = C.conj().T @ C
+
+
+def close(a, b, tol):
+    """Compare with the largest entry: what rounding errors are measured by."""
+    assert np.abs(np.asarray(a) - b).max() <= tol * np.abs(b).max()
+
+
+def hermitian(a):
+    return (a + a.T) / 2
+
+
+# --- equal values, and equal to rounding -----------------------------------------------------------------
+
+SPECTRA = {
+    "two equal": [3, 3, 1, 0.5],
+    "zeros to rounding": [1, 0, 0, 2],
+    "all zero": [0, 0, 0, 0],
+    "tiny and equal": [1e-9, 1e-9, 2e-9, 3],
+    "signs": [1e-8, -1e-8, 0, 3],
+    "tiny": [1e-150, 2e-150, 3e-150, 4e-150],
+    **{f"gap {gap:g}": [2, 2 - gap, 1, -1] for gap in (1e-3, 1e-4, 1e-5, 1e-7, 1e-9, 1e-12, 1e-14)},
+}
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+def test_eigfun_is_the_matrix_exponential(name):
+    """Through `eigfun` and through the block rule of `expm`, which share nothing."""
+    A = (Q * np.array(SPECTRA[name], float)) @ Q.T
+    f = lambda a: np.sum(G * eigfun(hermitian(a), np.exp, np.exp, np.exp))  # noqa: E731
+    g = lambda a: np.sum(G * asp.expm(hermitian(a)))  # noqa: E731
+    close(grad(f)(A), grad(g)(A), 1e-10)
+    close(hessian(f)(A), hessian(g)(A), 1e-7)
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+def test_svdfun_of_a_cube_is_a_product(name):
+    A = (U[:, :4] * np.abs(np.array(SPECTRA[name], float))) @ P
+    f = lambda a: np.sum(W * svdfun(a, lambda s: s**3, lambda s: 3 * s**2, lambda s: 6 * s))  # noqa: E731
+    g = lambda a: np.sum(W * (a @ a.T @ a))  # noqa: E731
+    if np.any(A) and abs(A).max() > 1e-100:  # below, cubes underflow
+        close(grad(f)(A), grad(g)(A), 1e-10)
+        close(hessian(f)(A), hessian(g)(A), 1e-7)
+
+
+def test_eigfun_of_functions_that_vary_at_every_scale():
+    """Logarithms and roots of eigenvalues far below the largest: closeness is not measured by the largest alone."""
+    w = np.array([1e-12, 2e-12, 2.00001e-12, 1.0])
+    A = np.diag(w)
+    t = hermitian(T) * np.sqrt(w) * np.sqrt(w)[:, None]
+    for f, df in ((np.log, lambda w: 1 / w), (np.sqrt, lambda w: 0.5 / np.sqrt(w))):
+        a, b = w[:, None], w[None, :]
+        gap = np.where(a == b, 1, a - b)
+        low, high = np.minimum(a, b), np.maximum(a, b)
+        exact = np.where(
+            a == b, df(a), np.log1p((high - low) / low) / abs(gap) if f is np.log else 1 / (f(a) + f(b))
+        )
+        np.testing.assert_allclose(
+            jvp(lambda x, f=f, df=df: eigfun(x, f, df), (A,), (t,))[1], exact * t, rtol=1e-9
+        )
+
+
+def test_low_rank_with_equal_kept_values_and_zeros_below():
+    A = (U[:, :2] * 3.0) @ P[:2]  # rank 2, values 3, 3, 0, 0
+    t = R.standard_normal((6, 4))
+    inside = U[:, :2] @ U[:, :2].T
+    outside = np.eye(4) - P[:2].T @ P[:2]
+    want = t - (np.eye(6) - inside) @ t @ outside  # the projection on the tangent space
+    close(jvp(lambda a: low_rank(a, 2), (A,), (t,))[1], want, 1e-13)
+    close(grad(lambda a: np.sum(t * low_rank(a, 2)))(A), want, 1e-13)
+
+
+@pytest.mark.parametrize("gap", [1e-12, 1e-13, 1e-14, 0])
+def test_jitter_covers_near_ties(gap):
+    """At a gap g the plain rule errs by about eps / g; the move by 1e-7 errs by about 1e-7 of the curvature."""
+    A = (U[:, :4] * np.array([3, 3 - gap, 1, 0.5])) @ P
+    got = grad(
+        lambda a: (lambda u, s, v: np.sum(W * ((u * s) @ v)))(*asp.svd(a, full_matrices=False, ties="jitter"))
+    )(A)
+    close(got, W, 1e-6)
+
+
+# --- dependence on the choice of basis ----------------------------------------------------------------------
+
+OF_THE_BASIS = {
+    "phase of eigh": (lambda a: np.sum(np.real(la.eigh(a)[1])), H),
+    "phase of svd": (lambda a: np.sum(np.real(la.svd(a, full_matrices=False)[0])), C),
+    "phase of V": (lambda a: np.imag(la.svd(a, full_matrices=False)[2][0, 1]), C),
+    "phase of eig": (lambda a: np.sum(np.real(la.eig(a)[1])), C[:4]),
+    "phase of eig, real matrix": (lambda a: np.sum(np.imag(la.eig(a)[1])), np.array([[0.0, 1, 2], [-1, 0, 1], [0, 1, 1]])),
+    "extra columns": (lambda a: la.svd(a)[0][0, 5], W),
+    "extra rows": (lambda a: la.svd(a)[2][4, 0], W.T),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_THE_BASIS)
+def test_a_function_that_depends_on_the_basis_is_refused_in_reverse(name):
+    f, x = OF_THE_BASIS[name]
+    with pytest.raises(TieError, match="depends on the choice of basis"):
+        grad(f)(x)
+
+
+def test_a_function_that_does_not_is_not():
+    grad(lambda a: np.abs(la.eigh(a)[1][0, 0]))(H)
+    grad(lambda a: (lambda u, s, v: np.real(u[0, 0] * v[0, 1]))(*la.svd(a)))(C)
+    grad(lambda a: np.real(la.eig(a)[1][0, 0]))(np.diag([1.0, 2.0, 3.0]) + 0.1)  # real vectors have no phase
+    project = lambda a: (lambda u: u @ u.T)(la.svd(a)[0][:, 4:])  # noqa: E731
+    pinned = lambda a: np.eye(6) - a @ la.pinv(a)  # noqa: E731
+    M = R.standard_normal((6, 6))
+    close(grad(lambda a: np.sum(M * project(a)))(W), grad(lambda a: np.sum(M * pinned(a)))(W), 1e-12)
+    tied = (U[:, :4] * 3.0) @ P  # the complement does not care about ties inside
+    close(grad(lambda a: np.sum(M * project(a)))(tied), grad(lambda a: np.sum(M * pinned(a)))(tied), 1e-12)
+
+
+# --- zeros and defects ------------------------------------------------------------------------------------
+
+
+def test_a_singular_value_has_derivative_0_at_0_as_every_norm():
+    A = W.copy()
+    A[:, 3] = A[:, 0] + A[:, 1]  # rank 3
+    np.testing.assert_array_equal(grad(lambda a: la.svdvals(a)[3])(A), 0)
+    close(grad(lambda a: la.svdvals(a).sum())(A), grad(nuclear_norm)(A), 1e-12)
+    for order in (2, -2, "nuc", "fro", 1, -1, np.inf):
+        np.testing.assert_array_equal(grad(lambda a, p=order: la.norm(a, p))(np.zeros((3, 2))), 0)
+        np.testing.assert_array_equal(
+            jvp(lambda a, p=order: la.norm(a, p), (np.zeros((3, 2)),), (W[:3, :2],))[1], 0
+        )
+
+
+@pytest.mark.parametrize("p", [-2, -1, 0, 0.5, 1, 1.5, 2, 3, np.inf, -np.inf])
+def test_norms_of_vectors_with_zeros_are_finite_to_second_order(p):
+    for x in (np.zeros(3), np.array([0.0, 1.0, 2.0])):
+        assert np.isfinite(grad(lambda x: la.norm(x, p))(x)).all()
+        assert np.isfinite(hessian(lambda x: la.norm(x, p))(x)).all()
+    for x in (np.zeros(3), np.array([0.0, 1.0, 2.0]), np.array([1.0, np.inf])):
+        with np.errstate(
+            divide="ignore", invalid="ignore"
+        ):  # the norms of negative order divide by 0 themselves
+            assert la.norm(x, p) == pytest.approx(jvp(lambda x: la.norm(x, p), (x,), (x,))[0])
+
+
+J = la.inv(G) @ (2 * np.eye(4) + np.diag(np.ones(3), 1)) @ G  # defective: one Jordan block
+
+NONE = {
+    "qr of dependent columns": (lambda a: la.qr(a)[0].sum(), np.stack([W[:, 0], W[:, 1], W[:, 0] + W[:, 1]], 1)),
+    "qr of a wide matrix that begins with dependent columns": (lambda a: la.qr(a)[1].sum(), np.array([[1.0, 2, 3], [2, 4, 5]])),
+    "qr of zero": (lambda a: la.qr(a)[1].sum(), np.zeros((3, 2))),
+    "slogdet": (lambda a: la.slogdet(a)[1], np.diag([1.0, 0.0])),
+    "eig of a defective matrix": (lambda a: np.abs(la.eigvals(a)[0]), J),
+    "sqrtm of a singular matrix": (lambda a: asp.sqrtm(a).sum(), np.diag([1.0, 0.0])),
+    "logm of a singular matrix": (lambda a: np.real(asp.logm(a).sum()), np.diag([1.0, 0.0])),
+    "polar of a singular matrix": (lambda a: polar(a).sum(), np.diag([1.0, 0.0])),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:.*singular")  # SciPy says so of the value
+@pytest.mark.parametrize("name", NONE)
+def test_where_there_is_no_derivative_both_modes_say_so(name):
+    f, x = NONE[name]
+    for go in (lambda: grad(f)(x), lambda: jvp(f, (x,), (R.standard_normal(x.shape),))):
+        with pytest.raises(TieError, match=r"test_hard_points\.py"):
+            go()
+
+
+def test_the_pseudo_inverse_goes_along_its_rank_and_not_across():
+    X, Y = R.standard_normal((6, 2)), R.standard_normal((2, 4))
+    dX, dY = R.standard_normal((6, 2)), R.standard_normal((2, 4))
+    right = lambda X, Y: Y.T @ la.inv(Y @ Y.T) @ la.inv(X.T @ X) @ X.T  # noqa: E731
+    got = jvp(lambda X, Y: la.pinv(X @ Y), (X, Y), (dX, dY))[1]
+    close(got, jvp(right, (X, Y), (dX, dY))[1], 1e-12)
+    f = lambda X, Y: np.sum(W.T * la.pinv(X @ Y))  # noqa: E731
+    close(grad(f)(X, Y), grad(lambda X, Y: np.sum(W.T * right(X, Y)))(X, Y), 1e-12)
+    for g in (la.pinv, lambda a: la.lstsq(a, W[:, 0])[0]):
+        with pytest.raises(TieError, match="rank"):
+            jvp(g, (X @ Y,), (W,))
+
+
+def test_matrix_functions_of_defective_matrices():
+    """Against the power series, and against the definition at higher precision of the steps."""
+    N = np.diag([1.0, 2.0, 3.0], 1)  # nilpotent
+    t = R.standard_normal((4, 4))
+    series = sum(
+        sum(la.matrix_power(N, i) @ t @ la.matrix_power(N, k - 1 - i) for i in range(k)) / float(np.prod(np.arange(1, k + 1)))
+        for k in range(1, 12)
+    )  # fmt: skip
+    close(jvp(asp.expm, (N,), (t,))[1], series, 1e-13)
+    B = 2 * np.eye(4) + N
+    close(jvp(lambda a: asp.sqrtm(a) @ asp.sqrtm(a), (B,), (t,))[1], t, 1e-12)
+    close(jvp(lambda a: asp.expm(asp.logm(a)), (B,), (t,))[1], t, 1e-11)
+
+
+# --- extreme scales -----------------------------------------------------------------------------------------
+
+BIG = 2.0**498  # 8e149; powers of two leave every digit as it is
+HOMOGENEOUS = {  # f(c x) = c^d f(x): the gradient at c x is c^(d - 1) times that at x
+    "norm": (la.norm, 1, W),
+    "norm 2": (lambda a: la.norm(a, 2), 1, W),
+    "norm nuc": (lambda a: la.norm(a, "nuc"), 1, W),
+    "norm 3": (lambda a: la.norm(a[0], 3), 1, W),
+    "norm -1": (lambda a: la.norm(a[0], -1), 1, W),
+    "svd": (lambda a: (lambda u, s, v: np.sum(W * ((u[:, :2] * s[:2]) @ v[:2])))(*la.svd(a, full_matrices=False)), 1, W[::-1]),
+    "low_rank": (lambda a: np.sum(W * low_rank(a, 2)), 1, W[::-1]),
+    "polar": (lambda a: np.sum(W * polar(a)), 0, W[::-1]),
+    "eigh": (lambda a: np.sum(G * (la.eigh(a)[1][:, :1] * la.eigh(a)[1][:, 0])), 0, hermitian(T)),
+    "inv": (lambda a: np.sum(G * la.inv(a)), -1, T),
+    "solve": (lambda a: np.sum(la.solve(a, G)), -1, T),
+    "slogdet": (lambda a: la.slogdet(a)[1], 0, T),
+    "pinv": (lambda a: np.sum(W.T * la.pinv(a)), -1, W[::-1]),
+    "lstsq": (lambda a: np.sum(la.lstsq(a, W)[0]), -1, W[::-1]),
+    "qr": (lambda a: np.sum(W * la.qr(a)[0]), 0, W[::-1]),
+    "cholesky": (lambda a: np.sum(G * la.cholesky(a)), 0.5, T @ T.T),
+    "sqrtm": (lambda a: np.sum(G * asp.sqrtm(a)), 0.5, T @ T.T + np.eye(4)),
+    "eigvals": (lambda a: np.sum(np.abs(la.eigvals(a))), 1, T),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOMOGENEOUS)
+@pytest.mark.parametrize("c", [1 / BIG, 2.0**-300, 2.0**300, BIG])
+def test_scales(name, c):
+    f, degree, x = HOMOGENEOUS[name]
+    c = (
+        c**0.5 if abs(degree) == 1 and name in ("pinv", "lstsq", "inv", "solve") else c
+    )  # c^-2 is to be a number
+    close(grad(f)(c * x), grad(f)(x) * c ** (degree - 1), 1e-10)
+    if 0 < abs(np.log2(c) * (degree - 2)) < 650:
+        t = (
+            hermitian(R.standard_normal((4, 4)))
+            if name in ("eigh", "cholesky", "sqrtm")
+            else R.standard_normal(x.shape)
+        )
+        second = lambda x: jvp(lambda x: jvp(f, (x,), (t,))[1], (x,), (t,))[1]  # noqa: E731
+        assert second(c * x) == pytest.approx(second(x) * c ** (degree - 2), rel=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore:logm result may be inaccurate")  # by 1e-13
+@pytest.mark.parametrize("fun", [asp.expm, asp.logm, asp.sqrtm, asp.cosm])
+def test_the_weight_of_a_loss_does_not_spoil_the_derivative_of_a_matrix_function(fun):
+    """The block [[A, T], [0, A]] must not let a large T swallow A: reverse over reverse puts cotangents there."""
+    A = T @ T.T + np.eye(4)
+
+    def twice(weight):
+        f = lambda a: np.sum(weight * G * fun(a))  # noqa: E731
+        return grad(lambda a: np.sum(T * grad(f)(a)))(A)
+
+    for weight in (1e8, 1e-8, 1e100):
+        close(twice(weight) / weight, twice(1.0), 1e-11)
