@@ -48,12 +48,6 @@ def implements(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., 
     return enter
 
 
-def full_name(function: Any) -> str:
-    """Return ``"linalg.svd"`` for `np.linalg.svd`."""
-    module = getattr(function, "__module__", "") or ""
-    return f"{module.removeprefix('numpy').lstrip('.')}.{function.__name__}".lstrip(".")
-
-
 def array_ufunc(self: Tracer, ufunc: Any, method: str, *args: Any, **options: Any) -> Any:
     if not options and method == "__call__":
         op = UFUNCS.get(ufunc)
@@ -71,10 +65,7 @@ def array_ufunc(self: Tracer, ufunc: Any, method: str, *args: Any, **options: An
         options.setdefault("axis", 0)
         return array_function(self, REDUCTIONS[method][ufunc], (), args, options)
     if method != "__call__" or options:
-        what = f"the option {next(iter(options))}=" if method == "__call__" else "this method"
-        raise MissingRuleError(
-            name, f"{what} has no derivative rule{at_line()}", "Use broadcasting, np.where or astype"
-        )
+        raise unknown(name, f"{next(iter(options))}=" if method == "__call__" else "this method")
     return array_ufunc(self, ufunc, method, *args)
 
 
@@ -98,10 +89,20 @@ def array_function(self: Tracer, function: Any, types: Any, args: Any, options: 
         if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
             raise
     strange = [f"{k}=" for k in options if k not in signature(rule).parameters]
-    raise MissingRuleError(
-        f"np.{full_name(function)}",
-        f"{' '.join(strange) or 'a call with so many arguments'} has no derivative rule{at_line()}",
-        "Leave it out, or write it in other functions, such as np.where",
+    raise unknown(f"np.{full_name(function)}", " ".join(strange) or "a call with so many arguments")
+
+
+def full_name(function: Any) -> str:
+    """Return ``"linalg.svd"`` for `np.linalg.svd`."""
+    module = getattr(function, "__module__", "") or ""
+    return f"{module.removeprefix('numpy').lstrip('.')}.{function.__name__}".lstrip(".")
+
+
+def unknown(name: str, what: str) -> MissingRuleError:
+    return MissingRuleError(
+        name,
+        f"{what} has no derivative rule{at_line()}",
+        "Leave it out, or write it in other functions: broadcasting, np.where or astype",
     )
 
 
@@ -145,11 +146,11 @@ def refuse(name: str) -> Callable[..., Any]:
                 "Write np.where, np.stack, np.concatenate or np.sort, which make a new array")  # fmt: skip
         elif re.search(r"np\.(as|asany)?array\(\s*[\[(]", text):
             what, fix = "traced numbers cannot be gathered by np.array", "Write np.stack([a, b])"
+        elif "np.full(" in text:
+            what, fix = "np.full cannot take a traced number", "Write np.broadcast_to(x, shape)"
         elif in_scipy():
             what, fix = "SciPy cannot take a traced array", (
                 "Write the function of eckart.autodiff.scipy, np.linalg or np.fft")  # fmt: skip
-        elif "np.full(" in text:
-            what, fix = "np.full cannot take a traced number", "Write np.broadcast_to(x, shape)"
         elif "math." in text:
             what, fix = "a traced array cannot go to the math module", "Use the function of NumPy"
         else:

@@ -150,14 +150,14 @@ def prod(x: Array, axis: Axis = None, *, dtype: Any = None, keepdims: bool = Fal
 
 
 @implements(np.cumsum)
-def cumsum(x: Array, axis: int | None = None, dtype: Any = None) -> Array:
+def cumsum(x: Array, axis: int | None = None, *, dtype: Any = None) -> Array:
     x = x if dtype is None else x.astype(dtype)
     x, axis = (np.ravel(x), 0) if axis is None else (x, axis)
     return cumsum_p(x, axes=(normalize_axis_index(axis, ndim_of(x)),))
 
 
 @implements(np.cumprod)
-def cumprod(x: Array, axis: int | None = None, dtype: Any = None) -> Array:
+def cumprod(x: Array, axis: int | None = None, *, dtype: Any = None) -> Array:
     x = x if dtype is None else x.astype(dtype)
     x, axis = (np.ravel(x), 0) if axis is None else (x, normalize_axis_index(axis, ndim_of(x)))
     lead, n, step = (slice(None),) * axis, shape_of(x)[axis], 1
