@@ -169,7 +169,7 @@ def test_rows_that_the_base_does_not_have(indices, tmp_path):
 
 @pytest.mark.parametrize("to", ["kohya", "diffusers"])
 def test_one_file_has_no_place_for_rows(to, tmp_path):
-    with pytest.raises(AdapterError, match="held whole or in rows"):
+    with pytest.raises(AdapterError, match="has new rows, one of 1"):
         convert(made("llama rows").adapter, tmp_path / "o.safetensors", to)
 
 

@@ -159,7 +159,7 @@ def test_as_a_process_without_a_terminal(work, tmp_path):
         done = start("resize", work / "a", out, "--rank", 2, env={**ENVIRONMENT, **more})
         assert done.returncode == 0 and done.stderr == ""
         assert "\x1b" not in done.stdout and "rank 2" in done.stdout
-    done = start("check", work / "bad", "--for", "vllm", env=ENVIRONMENT)
+    done = start("check", work / "bad", "--for", "vllm-0.30", env=ENVIRONMENT)
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "\x1b" not in done.stdout
 
 
@@ -312,10 +312,10 @@ def test_check_finds_nothing_wrong(work):
 
 
 def test_check_exits_1_and_says_what_to_type(work):
-    done = run("check", work / "bad", "--for", "peft,vllm", "--json")
+    done = run("check", work / "bad", "--for", "peft,vllm-0.30", "--json")
     said = json.loads(done.out)
     assert done.code == 1 and said["right"] is False
-    assert [(p["name"], p["right"]) for p in said["programs"]] == [("peft", True), ("vllm", False)]
+    assert [(p["name"], p["right"]) for p in said["programs"]] == [("peft", True), ("vllm-0.30", False)]
     updates = work.updates["bad"]
     wrong = "model.layers.0.mlp.down_proj"  # meant three times as large as vLLM makes it
     whole = sum((u**2).sum() for u in updates.values()) + 8 * (updates[wrong] ** 2).sum()
@@ -325,21 +325,21 @@ def test_check_exits_1_and_says_what_to_type(work):
     assert problem["where"] == wrong and problem["severity"] == "wrong"
     assert said["programs"][1]["source"].startswith("vllm-project/vllm")
     assert done.err.splitlines() == [
-        f"eckart: `{work / 'bad'}`: is not right for vLLM. See above for the cures."
+        f"eckart: `{work / 'bad'}`: is not right for vLLM 0.30. See above for the cures."
     ]
-    printed = run("check", work / "bad", "--for", "peft,vllm")
-    assert rows_of(printed)["vLLM"] == ["NO", f"{expected:.3g}", "--max-lora-rank 8"]
+    printed = run("check", work / "bad", "--for", "peft,vllm-0.30")
+    assert rows_of(printed)["vLLM 0.30"] == ["NO", f"{expected:.3g}", "--max-lora-rank 8"]
     assert f"vLLM: {wrong} wrong: " in printed.out and "Cure: eckart resize" in printed.out
 
 
 def test_the_cure_that_check_types_is_a_cure(work, tmp_path):
     """The command that is printed, with its placeholders filled in, makes check hold."""
-    said = json.loads(run("check", work / "bad", "--for", "vllm", "--json").out)
+    said = json.loads(run("check", work / "bad", "--for", "vllm-0.30", "--json").out)
     cure = said["programs"][0]["problems"][0]["cure"]
     words = cure.replace("OUT", str(tmp_path / "o")).replace("ADAPTER", str(work / "bad"))
     done = run(*words.replace("--rank R", "--rank 4").split()[1:])
     assert done.code == 0, done.err
-    assert run("check", tmp_path / "o", "--for", "vllm").code == 0
+    assert run("check", tmp_path / "o", "--for", "vllm-0.30").code == 0
     assert run("check", tmp_path / "o", "--against", work / "bad").code == 0
     updates = dict(work.updates["bad"])
     updates["model.layers.0.mlp.down_proj"] = 3 * updates["model.layers.0.mlp.down_proj"]

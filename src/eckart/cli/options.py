@@ -104,7 +104,7 @@ For = Annotated[
     str | None,
     typer.Option(
         "--for",
-        help="Programs that must compute it right: peft, vllm, sglang, llama.cpp, tgi, lorax, "
+        help="Programs that must compute it right: peft, vllm, vllm-0.30, sglang, llama.cpp, tgi, lorax, "
         "tensorrt-llm, diffusers, comfyui; parted by commas.",
         show_default=False,
     ),

@@ -90,11 +90,12 @@ def refuse_what_has_no_place(adapter: Adapter, format: str, bias: bool = False) 
         refuse_number(m.name, adapter)
         if m.scale == 0 or not math.isfinite(m.scale):
             raise AdapterError(m.name, f"has the scale {m.scale}, which no reader takes", "Leave it out")
-    whole = [*adapter.dense, *adapter.rows]
-    if whole:
+    if adapter.dense or adapter.rows:
+        what = "is a whole tensor" if adapter.dense else "has new rows"
+        count = len(adapter.dense or adapter.rows)
         raise AdapterError(
-            min(whole),
-            f"is held whole or in rows, one of {len(whole)}, which have no place in the format of {format}",
+            min(adapter.dense or adapter.rows),
+            f"{what}, one of {count}, which have no place in the format of {format}",
             "Write it as peft",
         )
 
