@@ -100,8 +100,8 @@ def cond(A: ArrayLike) -> Any:
     Notes
     -----
     About 4 m n^2 flops for n <= m. Solving with A loses log10(cond(A)) digits. Values beyond 1/eps of
-    float64, 4.5e15, are rounding: read them as "singular". For float32 data NumPy computes in float32 and ends at
-    1e7; this does not.
+    float64, 4.5e15, are rounding: read them as "singular". For float32 data NumPy computes in float32 and
+    ends at 1e7; this does not.
 
     Examples
     --------
