@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from applications.dense import mean_filled_svd
 from eckart.applications.completion.choose import Setting
@@ -88,10 +89,29 @@ def test_the_choice_finds_low_rank_and_beats_everything_simpler(small, fitted):
         assert fitted.rmse < min(mean_filled_svd(kept, held, range(1, 11), by_column).values()) * 0.8
 
 
+@pytest.mark.parametrize(("rank", "taste"), [(1, 0.6), (3, 0.8)])
+def test_the_rank_that_was_put_in_is_chosen(rank, taste):
+    """Rank 1 beside noise of its own size: from rank 10 the errors are a plateau that leads away."""
+    made = simulate_ratings(users=250, items=300, ratings=8000, rank=rank, noise=0.55, taste=taste)
+    assert fit(made.ratings).setting.rank == rank
+
+
 def test_without_taste_biases_alone_are_chosen_or_as_good():
     made = simulate_ratings(users=120, items=150, ratings=4000, taste=0.0, noise=0.5)
     found = fit(made.ratings)
     assert found.rmse <= 1.02 * found.measured.rmse_biases
+
+
+def test_one_thread_whatever_there_are(small):
+    """The products are thin: a second thread costs more than it gives, and another order of sums."""
+    seen = set()
+
+    def tell(setting, error):
+        seen.update(lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas")
+
+    with threadpool_limits(2, user_api="blas"):
+        fit(small.ratings, "als", rank=1, tell=tell)
+    assert seen == {1}
 
 
 def test_the_stated_error_can_be_recomputed(small, fitted):

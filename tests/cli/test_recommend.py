@@ -98,6 +98,24 @@ def test_notes(tmp_path):
     assert "RMSE: nothing was held out" in done.out
 
 
+def test_ids_are_printed_as_they_are(tmp_path):
+    """Brackets are styles to the library that prints tables, and a stranger's ids are no instructions."""
+    path = tmp_path / "r.csv"
+    path.write_text("user,item,rating\n[b]u[/b],[/x],3\n[b]u[/b],[bold]y[/bold],4\nv,[red]z,5\nv,\x1b[31mw,4\n")
+    for user, items in (("v", ["[/x]", "[bold]y[/bold]"]), ("[b]u[/b]", ["[red]z", "\\x1b[31mw"])):
+        done = run("recommend", path, "--user", user, "--top", 9)
+        assert done.code == 0 and f"for user {user}" in done.out
+        assert {line.split()[0] for line in done.out.splitlines()[-2:]} == set(items)
+
+
+def test_a_model_is_not_fitted_again(file, tmp_path, fitted):
+    model = tmp_path / "m.safetensors"
+    fitted.save(model)
+    for more in (["--rank", 3], ["--method", "als"], ["--holdout", 0.1], ["--seed", 1], ["--skip-bad"]):
+        done = run("recommend", model, *more)
+        assert done.code == 2 and done.out == "" and more[0] in done.err and "saved model" in done.err
+
+
 BAD = {
     "missing": (["none.csv"], "no such file"),
     "bad line": (["bad.csv"], "line 2: expected a rating, found 'five'"),

@@ -20,6 +20,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
 
 from eckart.store.pool import Progress
 
@@ -96,13 +97,20 @@ def print_text(text: str) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
     """Print a table; all columns but the first are right-aligned."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(title=title and _plain(title), title_justify="left", box=None, pad_edge=False)
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True, overflow="fold")
+        table.add_column(
+            _plain(column, "bold"), justify="left" if i == 0 else "right", no_wrap=True, overflow="fold"
+        )
     for row in rows:
-        table.add_row(*("-" if cell is None else clean(str(cell), keep="") for cell in row))
+        table.add_row(*("-" if cell is None else _plain(str(cell)) for cell in row))
     console = out()
     console.print(table, soft_wrap=False, crop=False)
+
+
+def _plain(text: str, style: str = "") -> Text:
+    """Return text in which brackets are brackets, and no style of a stranger's."""
+    return Text(clean(text, keep=""), style)
 
 
 def say(message: str, quiet: bool = False) -> None:
@@ -141,8 +149,8 @@ def progress_bar(quiet: bool, words: str) -> Iterator[Callable[[Progress], None]
 
 
 @contextmanager
-def count_bar(quiet: bool, words: str) -> Iterator[Callable[[int, int, str], None] | None]:
-    """Show a bar with what is done, of how much, and time left; nothing if quiet or not a terminal."""
+def count_bar(quiet: bool, words: str) -> Iterator[Callable[[int, int | None, str], None] | None]:
+    """Show a bar with what is done, of how much if that is known; nothing if quiet or not a terminal."""
     console = err()
     if quiet or not console.is_terminal:
         yield None

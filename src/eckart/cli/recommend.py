@@ -10,7 +10,7 @@ import typer
 
 from eckart.applications.completion.choose import Setting
 from eckart.applications.ratings import Ratings, read_ratings
-from eckart.applications.recommender import Recommender, fit
+from eckart.applications.recommender import HOLDOUT, Recommender, fit
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import OutputError, UsageError
@@ -41,7 +41,7 @@ def recommend(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the draws and the fits.")] = 0,
     holdout: Annotated[
         float, typer.Option("--holdout", help="Share of the ratings that the error is measured on.")
-    ] = 0.2,
+    ] = HOLDOUT,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad lines out.")] = False,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Save the model, .safetensors.", show_default=False)
@@ -65,8 +65,8 @@ def recommend(
         _check_out(out, ratings, overwrite)
     data = None
     if ratings.suffix == ".safetensors":
-        if out is not None:
-            raise UsageError("--out", f"{ratings} is a saved model already", "Leave --out away")
+        _refuse_to_fit(ratings, method=method != "auto", rank=rank is not None, holdout=holdout != HOLDOUT,
+                       seed=seed != 0, skip_bad=skip_bad, out=out is not None)  # fmt: skip
         found = Recommender.load(ratings)
     else:
         data = read_ratings(ratings, skip_bad)
@@ -93,6 +93,14 @@ def recommend(
             console.say(f"note: user {user} has rated every item", quiet)
 
 
+def _refuse_to_fit(ratings: Path, **given: bool) -> None:
+    """Refuse what was asked of a fit where there is none, and would be overlooked."""
+    names = [f"--{name.replace('_', '-')}" for name, is_given in given.items() if is_given]
+    if names:
+        said = " and ".join(names)
+        raise UsageError(said, f"{ratings} is a saved model already", f"Leave {said} away, or give the ratings")
+
+
 def _check_out(out: Path, ratings: Path, overwrite: bool) -> None:
     """Refuse a place that cannot or must not be written, before the fit and not after it."""
     if out.suffix != ".safetensors":
@@ -106,17 +114,17 @@ def _check_out(out: Path, ratings: Path, overwrite: bool) -> None:
 
 
 def _fit(data: Ratings, method: str, rank: int | None, holdout: float, seed: int, quiet: bool) -> Recommender:
-    tried: list[Setting] = []
+    tried: list[Setting] = []  # some of them more than once
     with console.count_bar(quiet, "choosing") as bar:
 
         def tell(setting: Setting, error: float) -> None:
             tried.append(setting)
             if bar is not None:
-                bar(len(tried), len(tried), str(setting))
+                bar(len(tried), None, str(setting))  # nobody knows how many there will be
 
         found = fit(data, method, rank, holdout=holdout, seed=seed, tell=tell)
     if tried:
-        console.say(f"chose {found.setting} of {len(tried)} settings tried", quiet)
+        console.say(f"chose {found.setting} of {len(set(tried))} settings tried", quiet)
     return found
 
 

@@ -27,8 +27,8 @@ FINALISTS = 6  # settings that are compared again ...
 AGAIN = 3  # ... on so many other tenths: one tenth of 100,000 entries cannot tell 0.873 from 0.881
 FEWEST = 30  # entries: with fewer, three held-out ones would choose, which is to say chance
 SHRINKS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-RANKS = (1, 2, 5, 10, 20, 40)
-MIDDLE = 10  # the rank that is tried first
+RANKS = (1, 2, 3, 5, 7, 10, 14, 20, 28, 40)
+STARTS = (5, 1)  # ranks to climb from: far above the true one errors are a plateau, which leads nowhere
 REGULARISATIONS = (1e-4, 1e-3, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.13, 0.17, 0.22, 0.3, 0.45, 0.7, 1.0)
 EXPONENTS = (0.5, 1.0)  # 1 is Zhou's, a half lies between it and a plain ridge; neither wins everywhere
 PATIENCE = 3  # points of the path without a gain, after which it is left
@@ -182,7 +182,7 @@ def choose(
         _choose_als(search, ranks, shrink)
     if method in ("auto", "softimpute"):
         path = _Path(search, shrink)
-        climb(ranks, MIDDLE, path.least)
+        climb(ranks, STARTS[0], path.least)
     if method in ("als", "softimpute"):  # as asked for, though biases alone may do better
         search.tried = {s: e for s, e in search.tried.items() if s.method == method}
     search.compare_again(entries)
@@ -223,7 +223,8 @@ def _choose_als(search: Search, ranks: list[int], shrink: float) -> None:
             start = climb(REGULARISATIONS, start, score)
             return score(start)
 
-        climb(ranks, MIDDLE, least)
+        for first in STARTS:
+            climb(ranks, first, least)
 
 
 @dataclass
