@@ -101,7 +101,9 @@ def test_notes(tmp_path):
 def test_ids_are_printed_as_they_are(tmp_path):
     """Brackets are styles to the library that prints tables, and a stranger's ids are no instructions."""
     path = tmp_path / "r.csv"
-    path.write_text("user,item,rating\n[b]u[/b],[/x],3\n[b]u[/b],[bold]y[/bold],4\nv,[red]z,5\nv,\x1b[31mw,4\n")
+    path.write_text(
+        "user,item,rating\n[b]u[/b],[/x],3\n[b]u[/b],[bold]y[/bold],4\nv,[red]z,5\nv,\x1b[31mw,4\n"
+    )
     for user, items in (("v", ["[/x]", "[bold]y[/bold]"]), ("[b]u[/b]", ["[red]z", "\\x1b[31mw"])):
         done = run("recommend", path, "--user", user, "--top", 9)
         assert done.code == 0 and f"for user {user}" in done.out

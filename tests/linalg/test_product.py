@@ -237,3 +237,13 @@ def test_a_factor_that_is_not_finite(bad):
 def test_factors_that_do_not_chain():
     with pytest.raises(MatrixError, match="do not chain"):
         svd_of_product(np.ones((4, 3)), np.ones((2, 5)))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 5])
+@pytest.mark.parametrize("shape", [(256, 160), (160, 432), (40, 30), (2000, 1500)])
+def test_a_product_less_itself_is_nothing(shape, rank):
+    """What cancels leaves rounding of the size of the factors, however long their columns are."""
+    for seed in range(5):
+        B, A = (M * 7.0 for M in factors(shape[0], rank, shape[1], seed))
+        twice = np.hstack([B, B]), np.vstack([A, -A])
+        assert not len(ProductCore.of(of(*twice)).s), seed

@@ -98,7 +98,9 @@ def _refuse_to_fit(ratings: Path, **given: bool) -> None:
     names = [f"--{name.replace('_', '-')}" for name, is_given in given.items() if is_given]
     if names:
         said = " and ".join(names)
-        raise UsageError(said, f"{ratings} is a saved model already", f"Leave {said} away, or give the ratings")
+        raise UsageError(
+            said, f"{ratings} is a saved model already", f"Leave {said} away, or give the ratings"
+        )
 
 
 def _check_out(out: Path, ratings: Path, overwrite: bool) -> None:

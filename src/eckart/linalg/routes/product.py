@@ -136,7 +136,8 @@ class ProductCore:
             return nothing
         P, s, Zh = np.linalg.svd((left.R * middle) @ right.R.T, full_matrices=False)
         # What cancels in B A leaves rounding of the size of the factors, not of sigma_1.
-        norms = float(np.abs(middle).sum())
+        lengths = np.linalg.norm(left.R, axis=0) * np.linalg.norm(right.R, axis=0)
+        norms = float(np.abs(middle) @ lengths)
         keep = int(np.count_nonzero(s > EPS * max(max(m, n) * s[0], r * norms)))
         s, scaled = s[:keep], middle[:, None] / s[:keep]
         to_left = np.ldexp(scaled * (right.R.T @ Zh[:keep].T), -left.exponents[:, None])

@@ -26,7 +26,8 @@ class Triangle(NamedTuple):
     Parameters
     ----------
     R : ndarray (min(m, r), r)
-        Its columns have a length between 1/2 and 2; those where F is zero may hold anything.
+        Its columns have a length from 1/2 to 2, or a largest entry of F near 1; those where F is zero may
+        hold anything.
     exponents : ndarray (r,) of int
     live : ndarray (r,) of bool
         Where F is not zero.
