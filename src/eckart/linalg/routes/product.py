@@ -38,8 +38,8 @@ def svd_of_product(B: Array, A: Array) -> LowRank:
     Returns
     -------
     LowRank
-        Of rank at most min(m, n, r): components below rounding (eps max(m, n) sigma_1, and eps r times
-        the norms of the factors) are not kept.
+        Of rank at most min(m, n, r): components below rounding (eps max(m, n) sigma_1, and eps times
+        the norms of the factors times r or the root of max(m, n)) are not kept.
         The factors have the dtype that came in, or float32 for smaller ones.
 
     Notes
@@ -135,10 +135,11 @@ class ProductCore:
         if not middle.any():
             return nothing
         P, s, Zh = np.linalg.svd((left.R * middle) @ right.R.T, full_matrices=False)
-        # What cancels in B A leaves rounding of the size of the factors, not of sigma_1.
+        # What cancels in B A leaves rounding of the size of the factors, not of sigma_1: a few eps for each
+        # component, and the root of their length, by which the errors of Householder's QR grow.
         lengths = np.linalg.norm(left.R, axis=0) * np.linalg.norm(right.R, axis=0)
         norms = float(np.abs(middle) @ lengths)
-        keep = int(np.count_nonzero(s > EPS * max(max(m, n) * s[0], r * norms)))
+        keep = int(np.count_nonzero(s > EPS * max(max(m, n) * s[0], max(r, max(m, n) ** 0.5) * norms)))
         s, scaled = s[:keep], middle[:, None] / s[:keep]
         to_left = np.ldexp(scaled * (right.R.T @ Zh[:keep].T), -left.exponents[:, None])
         to_right = np.ldexp(scaled * (left.R.T @ P[:, :keep]), -right.exponents[:, None])
