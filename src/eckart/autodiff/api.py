@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from .core import Array, Derive, Dual, Tracer, check_inexact, convert, dtype_of, shape_of, zeros
 from .errors import ArgumentError, at_line
-from .tape import Row, Tape, drain, pull, push
+from .tape import Row, Tape, pull, push
 from .tree import flatten
 
 Function = Callable[..., Any]
@@ -83,30 +83,27 @@ class Linear:
         self.leaves = [self.tape.leaf(x) for x in self.inputs]
         duals = [Dual(self.level, x, r) for x, r in zip(self.inputs, self.leaves, strict=True)]
         outs, self.rebuild_out = self.level.run(f, self.rebuild_in(duals))
-        self.rows: list[Row | None] = [y.tangent if self.level.holds(y) else None for y in outs]
-        self.values = [y.value if self.level.holds(y) else y for y in outs]
+        pairs = [(y.value, y.tangent) if self.level.holds(y) else (y, None) for y in outs]
+        self.values: list[Any] = [value for value, _ in pairs]
+        self.rows: list[Row | None] = [row for _, row in pairs]
         self.value = self.rebuild_out(self.values)
 
     def __del__(self) -> None:
         self.tape.rows.clear()  # rows and tape refer to each other: do not wait for the collector
 
-    def pull(self, cts: Sequence[Array], rows: Iterable[Row]) -> Any:
-        """Return the cotangents of the inputs, from those of the results, by a walk over ``rows``."""
+    def pull(self, cts: Sequence[Array], free: bool) -> Any:
+        """Return the cotangents of the inputs from those of the results; ``free`` as in `tape.pull`."""
         for row, ct in zip(self.rows, cts, strict=True):
             if row is not None:
                 row.give(ct, False)
-        pull(rows)
+        pull(self.tape.rows if free else list(self.tape.rows), free)
         return self.rebuild_in([received(x, r) for x, r in zip(self.inputs, self.leaves, strict=True)])
 
     def transpose(self, cotangent: Any) -> Any:
         """Return the cotangents of the inputs, as a tuple."""
         cts = matched(self.where, "cotangent", cotangent, self.values)
         self.clear()
-        return self.pull(cts, reversed(self.tape.rows))
-
-    def transpose_once(self, *cts: Array) -> Any:
-        """Return the same from the leaves of the cotangent, and give memory back on the way."""
-        return self.pull(cts, drain(self.tape.rows))
+        return self.pull(cts, free=False)
 
     def apply(self, *tangents: Any) -> Any:
         """Return the tangent of the result for tangents of the inputs."""
@@ -177,10 +174,12 @@ def linearize(f: Function, *primals: Any) -> tuple[Any, Function]:
 
 def select(
     f: Function, args: Sequence[Any], options: dict[str, Any], argnums: Any
-) -> tuple[Function, list[Any]]:
+) -> tuple[Function, Sequence[Any]]:
     """Return ``f`` as a function of the chosen arguments alone, and those arguments."""
-    chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     n = len(args)
+    if argnums == 0 and n == 1 and not options:
+        return f, args  # most calls
+    chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     named = {i % n for i in chosen if -n <= i < n}
     if len(named) < len(chosen):
         raise ArgumentError(
@@ -247,7 +246,7 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool 
                 f"the function must return one real number, not {found or None}{at_line()}",
                 "Take np.sum or np.real of it, or call jacobian",
             )
-        gradient = linear.transpose_once(looks[0][0].type(1))
+        gradient = linear.pull([looks[0][0].type(1)], free=True)
         value = linear.value
         if has_aux:
             extra, rebuild = flatten(aux[0])

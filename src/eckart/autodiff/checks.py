@@ -105,14 +105,11 @@ def check_order(
     dot = jvp(f, xs, ts)[1] if "fwd" in modes else None
     cts = vjp(f, *xs)[1](weight) if "rev" in modes else None
     if dot is not None and cts is not None:
-        left, right = pair(weight, dot), sum(pair(c, t) for c, t in zip(cts, ts, strict=True))
-        size = max(
-            1.0,
-            *(
-                float(np.linalg.norm(np.ravel(c)) * np.linalg.norm(np.ravel(t)))
-                for c, t in zip(cts, ts, strict=True)
-            ),
-        )
+        left, right = pair([weight], [dot]), pair(cts, ts)
+        norms = [
+            np.linalg.norm(np.ravel(c)) * np.linalg.norm(np.ravel(t)) for c, t in zip(cts, ts, strict=True)
+        ]
+        size = max(1.0, *map(float, norms))
         if not abs(left - right) <= 1e-3 * tol * size:
             raise CheckError(
                 "check_grads",
@@ -123,11 +120,11 @@ def check_order(
     if dot is not None:
         compare(f"{name}: the derivative along a random direction, forward,", dot, truth, tol, f, xs)
     else:
-        got = np.asarray(sum(pair(c, t) for c, t in zip(cts or (), ts, strict=True)))
         weighted = Difference(
-            np.asarray(pair(weight, truth.value)), np.asarray(np.sum(truth.error)), truth.step
+            np.asarray(pair([weight], [truth.value])), np.asarray(np.sum(truth.error)), truth.step
         )
-        compare(f"{name}: a random combination of the derivatives, reverse,", got, weighted, tol, f, xs)
+        what = f"{name}: a random combination of the derivatives, reverse,"
+        compare(what, pair(cts or (), ts), weighted, tol, f, xs)
     if order > 1:
         gradient = grad(lambda *some: np.sum(np.real(f(*some) * weight)), tuple(range(len(xs))))
         check_symmetry(gradient, xs, tol, rng)
@@ -137,8 +134,7 @@ def check_order(
 
 def check_symmetry(gradient: Callable[..., Any], xs: list[Any], tol: float, rng: Any) -> None:
     us, vs = [direction(rng, x) for x in xs], [direction(rng, x) for x in xs]
-    left = sum(pair(h, v) for h, v in zip(jvp(gradient, xs, us)[1], vs, strict=True))
-    right = sum(pair(h, u) for h, u in zip(jvp(gradient, xs, vs)[1], us, strict=True))
+    left, right = pair(jvp(gradient, xs, us)[1], vs), pair(jvp(gradient, xs, vs)[1], us)
     if not abs(left - right) <= tol * max(1.0, abs(left)):
         raise CheckError(
             "check_grads", f"the Hessian is not symmetric: u'Hv = {left:.9g} and v'Hu = {right:.9g}"
@@ -152,8 +148,19 @@ def direction(rng: Any, x: Array) -> Array:
     return np.asarray(t, dtype_of(x))
 
 
-def pair(a: Array, b: Array) -> float:
-    return float(np.sum(np.real(np.asarray(a) * np.asarray(b))))
+def pair(left: Sequence[Array], right: Sequence[Array]) -> float:
+    """Return Re sum(a b) over two lists of arrays."""
+    return sum(float(np.sum(np.real(np.asarray(a) * b))) for a, b in zip(left, right, strict=True))
+
+
+def largest(x: Array) -> float:
+    return float(np.abs(x).max(initial=0))
+
+
+def worst(error: np.ndarray) -> tuple[int, ...]:
+    """Return the place of the largest error; NaN is larger than any."""
+    at = np.unravel_index(int(np.argmax(np.where(np.isnan(error), np.inf, error))), error.shape)
+    return tuple(int(i) for i in at)
 
 
 def stepped(f: Callable[..., Any], xs: list[Any], ts: list[Any]) -> Difference:
@@ -175,9 +182,7 @@ def stepped(f: Callable[..., Any], xs: list[Any], ts: list[Any]) -> Difference:
 
 def differences(f: Callable[..., Any], xs: Sequence[Any], ts: Sequence[Any]) -> Difference:
     """Return central differences of fourth order with the step at which two successive steps agree best."""
-    size = max([1e-3, *(float(np.abs(x).max(initial=0)) for x in xs)]) / max(
-        [1e-300, *(float(np.abs(t).max(initial=0)) for t in ts)]
-    )
+    size = max(1e-3, *map(largest, xs)) / max(1e-300, *map(largest, ts))
     eps = max(np.finfo(dtype_of(x)).eps for x in xs)
     steps = STEPS if eps < 1e-10 else (3e-1, 1e-1, 3e-2, 1e-2)
 
@@ -187,9 +192,7 @@ def differences(f: Callable[..., Any], xs: Sequence[Any], ts: Sequence[Any]) -> 
         )
         return (np.asarray(f(*plus)) - np.asarray(f(*minus))) / (2 * h)
 
-    found = []
-    for h in steps:
-        found.append((4 * central(h * size / 2) - central(h * size)) / 3)
+    found = [(4 * central(h * size / 2) - central(h * size)) / 3 for h in steps]
     gaps = [np.abs(a - b) for a, b in zip(found[1:], found[:-1], strict=True)]
     best = int(np.argmin([np.max(g, initial=0) if np.all(np.isfinite(g)) else np.inf for g in gaps]))
     return Difference(np.asarray(found[best + 1]), np.asarray(gaps[best]), steps[best + 1] * size)
@@ -199,16 +202,13 @@ def compare(
     what: str, got: Array, truth: Difference, tol: float, f: Callable[..., Any], xs: list[Any]
 ) -> None:
     got = np.asarray(got)
-    scale = max(1.0, float(np.abs(truth.value).max(initial=0)))
     error = np.abs(got - truth.value)
-    bad = ~(error <= tol * scale + 10 * truth.error)
-    if not bad.any():
+    if np.all(error <= tol * max(1.0, largest(truth.value)) + 10 * truth.error):
         return
-    at = np.unravel_index(int(np.argmax(np.where(np.isnan(error), np.inf, error))), error.shape)
-    entry = tuple(int(i) for i in at)
+    at = worst(error)
     raise CheckError(
         "check_grads",
-        f"{what} is {got[at]:.9g} in entry {entry}, and differences with step {truth.step:.1g} say "
+        f"{what} is {got[at]:.9g} in entry {at}, and differences with step {truth.step:.1g} say "
         f"{truth.value[at]:.9g}{culprit(f, xs, tol)}",
     )
 
@@ -217,10 +217,8 @@ def culprit(f: Callable[..., Any], xs: list[Any], tol: float) -> str:
     """Return the primitive whose own derivative is furthest from its differences, and its line."""
     level, _ = record(f, xs)
     rng = np.random.default_rng(1)
-    worst, text = (
-        10 * tol,
-        "; each primitive by itself agrees with differences: a kink is near, or f is not a function",
-    )
+    bound = 10 * tol
+    text = "; each primitive by itself agrees with differences: a kink is near, or f is not a function"
     for call in level.calls:
         _, values, alone = call.live()
         ts = [direction(rng, v) for v in values]
@@ -231,12 +229,12 @@ def culprit(f: Callable[..., Any], xs: list[Any], tol: float) -> str:
                 part = (lambda *a, i=i, g=alone: g(*a)[i]) if many else alone
                 found = differences(part, values, ts)
                 gap = np.abs(dot - found.value) - 10 * found.error
-                error = float(np.max(np.where(np.isnan(gap), np.inf, gap), initial=0)) / max(
-                    1.0, float(np.abs(found.value).max(initial=0))
+                error = np.max(np.where(np.isnan(gap), np.inf, gap), initial=0) / max(
+                    1.0, largest(found.value)
                 )
-                if error > worst:
+                if error > bound:
                     line = level.lines[call.outs[i]]
-                    worst, text = error, f"; the rule of `{call.prim.name}` is at fault, at {line.where}"
+                    bound, text = error, f"; the rule of `{call.prim.name}` is at fault, at {line.where}"
         except (TieError, np.linalg.LinAlgError):
             continue
     return text
@@ -284,12 +282,12 @@ def check_grad(f: Callable[..., Any], my_gradient: Callable[..., Any], x: Array,
         unit[at] = 1
         found = differences(f, [x], [unit])
         truth[at], steps[at] = found.value, found.step
-    error = np.abs(mine - truth) / max(1.0, float(np.abs(truth).max(initial=0)))
+    error = np.abs(mine - truth) / max(1.0, largest(truth))
     if not np.all(error <= tol):
-        at = np.unravel_index(int(np.argmax(np.where(np.isnan(error), np.inf, error))), x.shape)
+        at = worst(error)
         raise CheckError(
             "check_grad",
-            f"entry {tuple(int(i) for i in at)} of your gradient is {mine[at]:.9g}, and differences with "
+            f"entry {at} of your gradient is {mine[at]:.9g}, and differences with "
             f"step {steps[at]:.1g} say {truth[at]:.9g}",
         )
     return float(error.max(initial=0))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .core import Array, Tracer, dtype_of, shape_of
+from .core import Tracer, dtype_of, shape_of
 from .errors import MissingRuleError, TracerError, at_line, in_scipy, user_line
 
 UFUNCS: dict[Any, Callable[..., Any]] = {}
@@ -216,6 +216,3 @@ def install() -> None:
     for name in set(dir(np.ndarray)) - set(dir(cls)):
         if not name.startswith("_"):
             setattr(cls, name, absent(name))
-
-
-__all__ = ["FUNCTIONS", "UFUNCS", "Array", "implements", "install"]

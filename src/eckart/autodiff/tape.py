@@ -9,7 +9,7 @@ goes through the tape at once, as one more axis.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -113,30 +113,25 @@ def stand_in(a: Array) -> Array:
     return np.broadcast_to(np.zeros((), dtype_of(a)), shape_of(a))
 
 
-def pull(rows: Iterable[Row]) -> None:
-    """Walk a tape backwards: its rows, from the last to the first; those without a cotangent are skipped."""
-    for row in rows:
-        ct = row.ct
-        if ct is None:
-            continue
-        row.ct = None
-        if row.op is not SCALE:
-            row.op.pull(row, ct)
-            continue
-        for p, c in zip(row.parents, row.known):  # noqa: B905
-            g = ct if c is None else ct * c
-            if p.ct is None and g.dtype is p.dtype and g.shape == p.shape:  # what `give` does most often
-                p.ct, p.own = g, c is not None
-            else:
-                p.give(g, c is not None)
+def pull(rows: list[Row], free: bool) -> None:
+    """Walk a tape backwards, and take its rows off the list; those without a cotangent are skipped.
 
-
-def drain(rows: list[Row]) -> Iterable[Row]:
-    """Yield the rows from the last to the first, and let go of what each holds after its use."""
+    With ``free``, each row lets go of what it holds, so that an array is dropped after its last use.
+    """
     while rows:
         row = rows.pop()
-        yield row
-        row.parents = row.known = None
+        ct, row.ct = row.ct, None
+        if ct is not None and row.op is not SCALE:
+            row.op.pull(row, ct)
+        elif ct is not None:
+            for p, c in zip(row.parents, row.known):  # noqa: B905
+                g = ct if c is None else ct * c
+                if p.ct is None and g.dtype is p.dtype and g.shape == p.shape:  # what `give` does most often
+                    p.ct, p.own = g, c is not None
+                else:
+                    p.give(g, c is not None)
+        if free:
+            row.parents = row.known = None
 
 
 def push(rows: list[Row]) -> None:
