@@ -7,7 +7,7 @@ from importlib import import_module
 from .. import hooks
 from . import choose, elementwise, indexing, products
 
-for name in ("arrange", "factor", "fft", "matfun", "norms", "samples", "special"):
+for name in ("arrange", "determinant", "factor", "fft", "matfun", "norms", "samples", "special"):
     import_module(f"{__name__}.{name}")
 for file in (elementwise, products, indexing, choose):
     file.install()  # the operators of traced arrays
