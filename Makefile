@@ -10,7 +10,7 @@ demo: $(VENV)/.core  ## the main job on the packaged pair
 	$(BIN)/eckart demo --out build/demo
 
 test: $(VENV)/.test  ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: $(VENV)/.check  ## format, lint, types
 	$(BIN)/ruff format --check src tests benchmarks scripts

@@ -45,12 +45,15 @@ def run(threads: int, *, quick: bool, say: Callable[[str], None]) -> list[Table]
 
 
 def _race(works: dict[str, Work], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each, run in turn, so that a busy machine is as busy for everyone."""
+    """Return the seconds of each, run in turn, so that a busy machine is as busy for everyone.
+
+    Each is called once more just before it is timed, as training would: otherwise whoever comes after the
+    largest rival is timed on the caches that it has left cold.
+    """
     times: dict[str, list[float]] = {name: [] for name in works}
-    for work in works.values():
-        work()
     for _ in range(rounds):
         for name, work in works.items():
+            work()
             began = time.perf_counter()
             work()
             times[name].append(time.perf_counter() - began)

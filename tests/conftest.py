@@ -1,9 +1,16 @@
-"""One BLAS thread throughout, so that bytes can be compared: the order of a sum follows the threads."""
+"""One BLAS thread throughout, so that bytes can be compared: the order of a sum follows the threads.
+
+And no test is timed: a busy machine must not fail one.
+"""
 
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 from threadpoolctl import threadpool_limits
+
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -128,12 +128,45 @@ def _stack(name: str, B: np.ndarray, A: np.ndarray, parameters: list[str], confi
     return {f"{full}[{e}]": scale * product(B3[:, :, e], A3[e]) for e in range(count)}
 
 
-# vLLM: lora/peft_helper.py (validate_legal), lora/utils.py (parse_fine_tuned_lora_name), config/lora.py
+# vLLM 0.33: lora/peft_helper.py (get_rank_and_scaling, validate_legal), lora/lora_model.py,
+# lora/utils.py (parse_fine_tuned_lora_name), model_manager.py (_validate_moe_lora_format), config/lora.py
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+HEADS = ("classifier", "score")
 
 
 def vllm(folder: Path) -> Updates:
+    config, tensors = opened(folder)
+    if set(config.get("modules_to_save") or []) - set(HEADS):
+        raise Refused("vLLM only supports modules_to_save being either None or classifier, score")
+    if config.get("lora_bias") or config.get("bias", "none") != "none":
+        raise Refused("Adapter bias is not supported")
+    pattern = config.get("rank_pattern") or {}
+    if max([config["r"], *pattern.values()]) > VLLM_RANKS[-1]:
+        raise Refused("LoRA rank is greater than max_lora_rank")
+    found: Updates = {}
+    for key in tensors:
+        if key.endswith((".embed_tokens.base_layer.weight", ".lm_head.base_layer.weight")):
+            continue
+        if re.fullmatch(r".*\.(lora_[AB]\.weight|lora_embedding_[AB])", key):
+            continue
+        if key.split(".")[-2] not in HEADS:
+            raise Refused(f"{key} is unsupported LoRA weight")
+    for name, (B, A) in {**pairs(tensors), **embedding_pairs(tensors)}.items():
+        if A.ndim > 2:
+            raise Refused(f"expected target modules, but received {name}")  # convolutions are not wrapped
+        if is_fused(name):
+            raise Refused(f"contains fused 3D MoE weights for {name}")
+        r = from_pattern(pattern, name, config["r"])
+        alpha = from_pattern(config.get("alpha_pattern"), name, config["lora_alpha"])
+        found[name] = alpha / (math.sqrt(r) if config.get("use_rslora") else r) * product(B, A)
+    return found
+
+
+# vLLM 0.30: the same files; patterns are not read
+
+
+def vllm_030(folder: Path) -> Updates:
     config, tensors = opened(folder)
     if config.get("modules_to_save"):
         raise Refused("vLLM only supports modules_to_save being None")
@@ -158,16 +191,25 @@ def vllm(folder: Path) -> Updates:
     return found
 
 
-# SGLang: srt/lora/lora.py (scaling, stacked q, k, v), mem_pool.py (buffer shapes)
+# SGLang 0.5.23: srt/lora/lora.py (scaling, normalize_qkv_proj, normalize_gate_up_proj), lora_config.py,
+# utils.py (get_normalized_target_modules, get_target_module_name), mem_pool.py (buffer shapes)
+
+SGLANG_NEEDS = {"q_proj": {"v_proj"}, "v_proj": {"q_proj"}, "k_proj": {"q_proj", "v_proj"},
+    "up_proj": {"gate_proj"}}  # fmt: skip
 
 
 def sglang(folder: Path) -> Updates:
     config, tensors = opened(folder)
+    if isinstance(config["target_modules"], str) and config["target_modules"] not in ("all", "all-linear"):
+        raise Refused("Only 'all' or 'all-linear' can be used as the string for target module")
+    for key in tensors:
+        if ".layers." in key and ".lora_" not in key:
+            raise Refused(f"Cannot find target module name for {key}")
     found: Updates = {}
     stacks: dict[str, set[str]] = defaultdict(set)
-    for name, (B, A) in pairs(tensors).items():
-        if ".experts" in name:
-            continue
+    for name, (B, A) in {**pairs(tensors), **embedding_pairs(tensors)}.items():
+        if is_fused(name):
+            raise Refused(f"Cannot find target module name for {name}")
         if A.ndim > 2:
             raise Refused(f"No corresponding LoRA layer supported for {name}")
         if len(A) != config["r"]:
@@ -176,9 +218,9 @@ def sglang(folder: Path) -> Updates:
         stacks[path].add(leaf)
         found[name] = config["lora_alpha"] / config["r"] * product(B, A)
     for path, leaves in stacks.items():
-        for group in ({"q_proj", "k_proj", "v_proj"}, {"gate_proj", "up_proj"}):
-            if leaves & group and not group <= leaves:
-                raise Refused(f"KeyError: {path}.{min(group - leaves)}")
+        for leaf in leaves:
+            if not SGLANG_NEEDS.get(leaf, set()) <= leaves:
+                raise Refused(f"KeyError: {path}, beside {leaf}")
     return found
 
 
@@ -348,6 +390,7 @@ def image_file(path: Path) -> Updates:
 EMULATED = {
     "peft": peft,
     "vllm": vllm,
+    "vllm-0.30": vllm_030,
     "sglang": sglang,
     "llama.cpp": llama_cpp,
     "tgi": tgi,

@@ -14,7 +14,8 @@ from adapter.pairs import TIED, load_peft, peft
 from adapter.zoo import ZOO, cut, dense, distance, made, make_adapter, matrices
 from cli.terminal import run, tree
 from eckart.adapter import load_adapter
-from eckart.adapter.combine import combine_to, overlaps
+from eckart.adapter.combine import combine_to
+from eckart.adapter.overlap import overlaps
 from eckart.checkpoint import write_safetensors
 from eckart.errors import AdapterError, InputError, OutputError, UsageError
 from helpers import orthonormal

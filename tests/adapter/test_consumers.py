@@ -34,7 +34,7 @@ from eckart.adapter.resize import resize_to
 from eckart.checkpoint import Checkpoint
 from eckart.errors import AdapterError, InputError, UsageError
 
-LLM = ["peft", "vllm", "sglang", "llama.cpp", "tgi", "tensorrt-llm"]
+LLM = ["peft", "vllm", "vllm-0.30", "sglang", "llama.cpp", "tgi", "tensorrt-llm"]
 IMAGE = ["diffusers", "comfyui"]
 EXACT = 1e-6  # factors in float32 carry 6e-8 each, and an update of rank 20 adds up a few tens of them
 
@@ -89,6 +89,8 @@ VARIED, UNDER_R = {Q0: 6, K1: 2}, {Q0: 3, K1: 2}
 BIAS = {f"{Q0}.lora_B.bias": np.ones(32, np.float32)}
 HEAD = {"lm_head.weight": np.ones((50, 24), np.float32)}
 NORM = {"model.norm.weight": np.ones(24, np.float32)}
+LAYER_NORM = {"model.layers.0.input_layernorm.weight": np.ones(24, np.float32)}
+ROWS = {f"{EMBEDDING}.token_adapter.trainable_tokens_delta": np.ones((2, 24), np.float32)}
 TABLE = dict(
     zip(
         (f"{EMBEDDING}.lora_embedding_B", f"{EMBEDDING}.lora_embedding_A"),
@@ -200,34 +202,40 @@ def making(**how: object) -> Callable[[Path], Path]:
 
 
 RS = {"use_rslora": True, "lora_alpha": 3}
+EXPRESSION = {"target_modules": r".*\.(self_attn|mlp)\..*"}
 ALPHAS = {"lora_alpha": 8, "alpha_pattern": {Q0: 3}}
 
 BEFORE = [
     case("kohya's file", "peft", lambda f: kohya(f, [4, 2, 1]), "refused", "does not read this format"),
-    case("ranks and alphas", "vllm", making(ranks=UNDER_R, **ALPHAS), "wrong", "times what is meant"),
-    case("rank 6 where r is 4", "vllm", making(ranks=VARIED), "wrong", "times what is meant"),
-    case("rsLoRA of several ranks", "vllm", making(ranks=UNDER_R, **RS), "wrong", "times"),
-    case("a whole head", "vllm", making(more=HEAD, modules_to_save=["lm_head"]), "refused", "modules"),
+    case("ranks and alphas", "vllm-0.30", making(ranks=UNDER_R, **ALPHAS), "wrong", "times what is meant"),
+    case("rank 6 where r is 4", "vllm-0.30", making(ranks=VARIED), "wrong", "times what is meant"),
+    case("rsLoRA of several ranks", "vllm-0.30", making(ranks=UNDER_R, **RS), "wrong", "times"),
+    case("a whole head", "vllm", making(more=HEAD, modules_to_save=["lm_head"]), "refused", "whole"),
     case("biases", "vllm", making(more=BIAS, lora_bias=True), "refused", "lora_bias"),
-    case("a rank over r", "vllm", making(ranks={Q0: 20}), "refused", "has rank 20, and r, .* is 4"),
+    case("a rank over r", "vllm-0.30", making(ranks={Q0: 20}), "refused", "has rank 20, and r, .* is 4"),
+    case("fused experts", "vllm", fused_experts, "refused", "refuses experts"),
+    case("rows of a table", "vllm", making(more=ROWS, trainable_token_indices=[1, 3]), "refused", "rows"),
+    case("a whole head", "vllm-0.30", making(more=HEAD, modules_to_save=["lm_head"]), "refused", "whole"),
+    case("biases", "vllm-0.30", making(more=BIAS, lora_bias=True), "refused", "lora_bias"),
     case("rank 520", "vllm", of_rank_520, "refused", "takes 512 at most"),
-    case("fused experts", "vllm", fused_experts, "dropped", "drops experts"),
+    case("fused experts", "vllm-0.30", fused_experts, "dropped", "drops experts"),
     case("a convolution", "vllm", conv, "refused", "refuses conv"),
     case("kohya's file", "vllm", lambda f: kohya(f, [4, 2, 1]), "refused", "does not read this format"),
     case("rsLoRA", "sglang", making(**RS), "wrong", "times what is meant"),
-    case("no k_proj in a layer", "sglang", making(without="1.self_attn.k"), "refused", "needs these"),
-    case("gate without up", "sglang", making(without="up_proj"), "refused", "needs these together"),
-    case("an embedding", "sglang", making(more=TABLE), "dropped", "drops embedding"),
-    case("a whole norm", "sglang", making(more=NORM, modules_to_save=["norm"]), "dropped", "modules_to_save"),
+    case("no v_proj in a layer", "sglang", making(without="1.self_attn.v"), "refused", "needs these"),
+    case("up without gate", "sglang", making(without="gate_proj"), "refused", "needs these together"),
+    case("an expression", "sglang", making(**EXPRESSION), "refused", "takes a list"),
+    case("a whole norm", "sglang", making(more=NORM, modules_to_save=["norm"]), "dropped", "whole tensors"),
+    case("a norm of a layer", "sglang", making(more=LAYER_NORM, modules_to_save=["input_layernorm"]),
+         "refused", "whole tensors"),
     case("biases", "sglang", making(more=BIAS, lora_bias=True), "dropped", "lora_bias"),
-    case("split experts", "sglang", split_experts, "dropped", "drops experts"),
-    case("fused experts", "sglang", fused_experts, "dropped", "drops experts"),
+    case("fused experts", "sglang", fused_experts, "refused", "refuses experts"),
     case("a convolution", "sglang", conv, "refused", "refuses conv"),
     case("ranks", "sglang", making(ranks=UNDER_R), "refused", "one rank"),
     case("ranks, alpha = r", "llama.cpp", making(ranks=VARIED, alpha_pattern=VARIED), "wrong", "times"),
     case("rsLoRA", "llama.cpp", making(**RS), "wrong", "times what is meant"),
-    case("a whole head", "llama.cpp", making(more=HEAD, modules_to_save=["lm_head"]), "refused", "modules"),
-    case("a whole norm", "llama.cpp", making(more=NORM, modules_to_save=["norm"]), "dropped", "modules"),
+    case("a whole head", "llama.cpp", making(more=HEAD, modules_to_save=["lm_head"]), "refused", "whole"),
+    case("a whole norm", "llama.cpp", making(more=NORM, modules_to_save=["norm"]), "dropped", "whole"),
     case("biases", "llama.cpp", making(more=BIAS, lora_bias=True), "refused", "lora_bias"),
     case("a convolution", "llama.cpp", conv, "refused", "refuses conv"),
     case("fused experts", "llama.cpp", fused_experts, "refused", "experts"),
@@ -240,11 +248,13 @@ BEFORE = [
          "drops embedding"),
     case("an embedding of rank 4", "tgi", making(ranks=8, more=TABLE, rank_pattern={"embed_tokens": 4},
          alpha_pattern={"embed_tokens": 4}), "dropped", "drops embedding"),
-    case("a whole norm", "tgi", making(ranks=8, more=NORM, modules_to_save=["norm"]), "dropped", "modules"),
+    case("a whole norm", "tgi", making(ranks=8, more=NORM, modules_to_save=["norm"]), "dropped", "whole"),
     case("biases", "tgi", making(ranks=8, more=BIAS, lora_bias=True), "dropped", "lora_bias"),
     case("split experts", "tgi", split_experts, "dropped", "drops experts"),
     case("ranks", "tensorrt-llm", making(ranks=UNDER_R, alpha_pattern=UNDER_R), "wrong", "times"),
     case("an embedding", "tensorrt-llm", making(more=TABLE), "dropped", "drops embedding"),
+    case("a whole head", "tensorrt-llm", making(more=HEAD, modules_to_save=["lm_head"]), "dropped", "whole"),
+    case("a whole norm", "tensorrt-llm", making(more=NORM, modules_to_save=["norm"]), "refused", "whole"),
     case("factors of the head", "tensorrt-llm", making(more=HEAD_FACTORS), "dropped", "lm_head"),
     case("biases", "tensorrt-llm", making(more=BIAS, lora_bias=True), "refused", "lora_bias"),
     case("fused experts", "tensorrt-llm", fused_experts, "refused", "experts"),
@@ -296,13 +306,16 @@ AFTER = [
     *(arranged(c, making(more=BIAS, lora_bias=True), "biases") for c in LLM),
     *(arranged(c, making(without="1.self_attn.k|0.mlp.up"), "gaps") for c in LLM),
     *(arranged(c, making(ranks=20, lora_alpha=10), "rank 20") for c in LLM),
-    *(arranged(c, making(more=TABLE), "an embedding", "embed" if c in ("sglang", "tgi", "tensorrt-llm")
+    *(arranged(c, making(more=ROWS, trainable_token_indices=[1, 3]), "rows of a table") for c in LLM),
+    *(arranged(c, making(**EXPRESSION), "an expression") for c in LLM),
+    *(arranged(c, making(without="o_proj|k_proj|up_proj"), "what some stack") for c in LLM),
+    *(arranged(c, making(more=TABLE), "an embedding", "embed" if c in ("tgi", "tensorrt-llm")
                else "^$") for c in LLM),
     *(arranged(c, making(more=HEAD_FACTORS), "factors of the head",
                "lm_head" if c == "tensorrt-llm" else "^$") for c in LLM),
-    *(arranged(c, fused_experts, "fused experts", "experts" if c in ("sglang", "tgi", "tensorrt-llm")
+    *(arranged(c, fused_experts, "fused experts", "experts" if c in ("tgi", "tensorrt-llm")
                else "^$") for c in LLM),
-    *(arranged(c, split_experts, "split experts", "experts" if c in ("sglang", "tgi", "tensorrt-llm")
+    *(arranged(c, split_experts, "split experts", "experts" if c in ("tgi", "tensorrt-llm")
                else "^$") for c in LLM),
     arranged("llama.cpp", lambda f: split_experts(f, gap=True), "an expert without its up"),
     *(arranged(c, conv, "a convolution", "^$" if c == "peft" else "conv") for c in LLM),
@@ -448,12 +461,12 @@ def test_nothing_is_left_for_tgi(tmp_path):
 
 
 def test_a_missing_projection_without_any_like_it_needs_the_base(tmp_path):
-    path = making(without="k_proj|v_proj")(tmp_path / "a")
+    path = making(without="v_proj")(tmp_path / "a")
     with pytest.raises(AdapterError, match=r"its shape is not known. Give --base"):
         resize_to(path, tmp_path / "out", rank=4, consumers="sglang")
     base = write_base(tmp_path / "base")
     done = resize_to(path, tmp_path / "out", rank=4, consumers="sglang", base=base)
-    assert done.statement["layout"]["modules_added"] == 4
+    assert done.statement["layout"]["modules_added"] == 2
     assert error(intended(path), computed("sglang", tmp_path / "out")) < EXACT
 
 
@@ -469,12 +482,13 @@ def test_every_consumer_cites_its_source(name):
 
 
 def test_the_limits_of_vllm():
-    vllm = CONSUMERS["vllm"]
+    vllm, older = CONSUMERS["vllm"], CONSUMERS["vllm-0.30"]
     assert vllm.limits == VLLM_RANKS and vllm.max_rank == VLLM_RANKS[-1]
     for limit, above in zip(VLLM_RANKS, [*VLLM_RANKS[1:], None], strict=True):
         assert vllm.limit_for(limit) == limit
         assert vllm.limit_for(limit + 1) == above
-    assert all(c.limits == () for c in CONSUMERS.values() if c is not vllm)
+    assert older.limits == vllm.limits
+    assert all(c.limits == () for c in CONSUMERS.values() if c not in (vllm, older))
 
 
 @pytest.mark.parametrize("rank", [*VLLM_RANKS[:4], 5, 17])
@@ -702,9 +716,11 @@ def test_a_rank_of_two_by_hand(tmp_path):
     q, down = "model.layers.0.self_attn.q_proj", "model.layers.0.mlp.down_proj"
     assert product(two["lora_B.weight"], two["lora_A.weight"]) == 1
     for consumer, expected in {
-        "peft": (3, 5), "vllm": (3, 3), "llama.cpp": (3, 6), "tensorrt-llm": (3, 6), "tgi": (3, 0.75)
+        "peft": (3, 5), "vllm": (3, 5), "vllm-0.30": (3, 3), "llama.cpp": (3, 6), "tensorrt-llm": (3, 6),
+        "tgi": (3, 0.75),
     }.items():  # fmt: skip
         made = computed(consumer, path)
         assert (float(made[q][0, 0]), float(made[down][0, 0])) == pytest.approx(expected)
-    assert verdict_of("vllm", path).error == pytest.approx(2 / math.sqrt(34))
+    assert verdict_of("vllm-0.30", path).error == pytest.approx(2 / math.sqrt(34))
+    assert verdict_of("vllm", path).error == 0
     assert verdict_of("llama.cpp", path).error == pytest.approx(1 / math.sqrt(34))

@@ -149,3 +149,13 @@ def test_an_embedding_is_read_in_the_orientation_of_its_table(tmp_path):
 def test_names_without_the_prefix_are_read_too(tmp_path):
     arrays = {k.removeprefix(PREFIX): v for k, v in tensors().items()}
     assert re.fullmatch("h.0.q", next(iter(load_adapter(write(tmp_path / "a", CONFIG, arrays)))).name)
+
+
+def test_a_convolution_of_groups_is_named(tmp_path):
+    """PEFT's factors of one do not chain: B has the components of one group only."""
+    arrays = tensors(**{
+        "h.2.g.lora_A.weight": np.ones((4, 6, 3, 3), np.float32),
+        "h.2.g.lora_B.weight": np.ones((8, 2, 1, 1), np.float32),
+    })  # fmt: skip
+    with pytest.raises(AdapterError, match=r"h\.2\.g`: is a convolution of 2 groups, which is not handled"):
+        load_adapter(write(tmp_path / "a", arrays=arrays))

@@ -165,6 +165,18 @@ def test_rank_one_stays_rank_one(wish, tmp_path):
     assert distance(matrices(tmp_path / "out"), matrices(tmp_path / "in")) < 10 * EPS32
 
 
+@pytest.mark.parametrize("shape", [(1, 30), (30, 1), (1, 1)])
+def test_layers_of_one_row_or_column(shape, tmp_path):
+    """kohya-ss/sd-scripts#2422: fewer singular values than were asked for."""
+    B, A = pair([1.0, 0.5, 0.25][: min(shape)], *shape)
+    path = write(tmp_path / "a", {"h.0.q": (np.tile(B, 3), np.tile(A, (3, 1)))})
+    for wish in ({"rank": 4}, {"energy": 0.9}, {"ratio": 100}, {"error": 0.1}):
+        resize_to(path, tmp_path / "out", overwrite=True, **wish)
+        (m,) = load_adapter(tmp_path / "out")
+        assert m.rank == 1
+        np.testing.assert_allclose(m.left @ m.right, 3 * B @ A, atol=10 * EPS32)
+
+
 def test_dependent_columns_are_not_kept(tmp_path):
     B, A = pair([3.0, 2.0], 40, 30)
     twice, nothing = np.vstack([A, A]), np.zeros_like(B)

@@ -34,6 +34,7 @@ from adapter.pairs import (
     load_file,
     load_peft,
     peft,
+    tied_llama,
     torch,
     transformers,
 )
@@ -107,6 +108,14 @@ ZOO: dict[str, tuple[Callable, dict[str, Any], tuple[str, ...]]] = {
         rank_pattern={"up_proj": 9}, alpha_pattern={"up_proj": 2}, use_rslora=True), ()),
     "llama embeddings": (llama, dict(r=3, lora_alpha=5, target_modules=["embed_tokens", "lm_head", "q_proj"]),
         ()),
+    "llama tables": (llama, dict(r=3, lora_alpha=5, target_modules=["embed_tokens", "lm_head", "q_proj"],
+        save=True), ()),
+    "llama tied layers": (tied_llama, dict(r=3, lora_alpha=5, target_modules=["embed_tokens", "q_proj"],
+        ensure_weight_tying=True), ()),
+    "llama rows": (llama, dict(r=3, lora_alpha=5, target_modules=["q_proj"],
+        trainable_token_indices=[1, 3, 5]), ()),
+    "llama tied rows": (tied_llama, dict(r=3, lora_alpha=5, target_modules=["q_proj"],
+        trainable_token_indices={"embed_tokens": [2, 4]}), ()),
     "llama lora_bias": (lambda: llama(attention_bias=True), dict(r=3, lora_alpha=5, target_modules=QKVO,
         lora_bias=True), ()),
     "llama a layer": (llama, dict(r=3, lora_alpha=5, target_modules=["q_proj"], layers_to_transform=[1]), ()),
@@ -163,7 +172,10 @@ class Animal:
         """The weights that `merge_and_unload` gives, by name."""
         model = self.fresh_base().to(dtype)
         loaded = load_peft(model, adapter or self.adapter, MIXED, TIED, SPURIOUS, *self.allowed)
-        return {k: v.detach().clone() for k, v in loaded.merge_and_unload().state_dict().items()}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Model with `tie_word_embeddings=True`")
+            merged = loaded.merge_and_unload()
+        return {k: v.detach().clone() for k, v in merged.state_dict().items()}
 
 
 @cache
@@ -193,7 +205,9 @@ def save_base(model: torch.nn.Module, folder: Path, **how) -> Path:
     return folder
 
 
-def make_adapter(model, folder: Path, *, seed: int = 0, allowed: tuple[str, ...] = (), **settings) -> Path:
+def make_adapter(
+    model, folder: Path, *, seed: int = 0, save: bool = False, allowed: tuple[str, ...] = (), **settings
+) -> Path:
     """Let PEFT wrap a copy of a model, draw every trainable number anew, and save what PEFT saves."""
     with warnings.catch_warnings():
         for message in (
@@ -211,7 +225,7 @@ def make_adapter(model, folder: Path, *, seed: int = 0, allowed: tuple[str, ...]
             if parameter.requires_grad:
                 size = 0.3 if "lora_" in key else 0.05
                 parameter.data += size * torch.randn(parameter.shape, generator=generator)
-        wrapped.save_pretrained(folder, save_embedding_layers=False)
+        wrapped.save_pretrained(folder, save_embedding_layers=save)
     return folder
 
 

@@ -117,7 +117,7 @@ def test_biases_solve_their_normal_equations():
     assert np.allclose(by_column, 3.0 * c, atol=1e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     m=st.integers(1, 8), n=st.integers(1, 8), count=st.integers(1, 20), rank=st.integers(1, 6),
     seed=st.integers(0, 999), constant=st.booleans(),

@@ -159,7 +159,7 @@ def test_the_same_bytes_everywhere():
         assert ran.stdout.decode().strip() == hashlib.sha256(done.decode().tobytes()).hexdigest()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     arrays(
         st.sampled_from([np.uint8, np.uint16]),

@@ -46,7 +46,7 @@ def test_a_file_says_what_it_holds(data):
     assert len(data) == HEAD.size + 3 * 10 + len(payload) + 4
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_is_found(data, where, bit):
     broken = bytearray(data)
@@ -66,7 +66,7 @@ def sealed(body: bytes) -> bytes:
     return body + struct.pack("<I", zlib.crc32(body))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(where=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255))
 def test_a_file_that_was_made_wrong(data, where, value):
     """With its checksum mended, a changed file is an error, or the very picture where nothing changed."""

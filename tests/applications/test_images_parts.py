@@ -155,7 +155,7 @@ def test_steps_visit_every_point_once(shape):
         assert (seen == 1).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     arrays(
         np.int64,

@@ -130,7 +130,7 @@ IDS = st.text(st.characters(codec="utf-8", exclude_characters='\r\n\t":;,\0\ufef
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     rows=st.lists(
         st.tuples(IDS.filter(bool), IDS.filter(bool), st.floats(-1e9, 1e9)),

@@ -93,7 +93,7 @@ def test_deterministic():
         assert a.U.tobytes() == b.U.tobytes() and a.s.tobytes() == b.s.tobytes()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     m=st.integers(1, 12), n=st.integers(1, 12), r=st.integers(0, 4), seed=st.integers(0, 99),
     density=st.floats(0, 1),

@@ -10,7 +10,8 @@ import pytest
 
 import eckart
 from eckart.autodiff import check_grad, check_grads, grad, identities, jvp, trace
-from eckart.autodiff.core import Elementwise, Primitive
+from eckart.autodiff.core import Primitive
+from eckart.autodiff.elementwise import Elementwise
 from eckart.autodiff.errors import CheckError
 from eckart.autodiff.identities import BOUND, symmetric, verify
 from eckart.autodiff.identities.__main__ import main

@@ -14,7 +14,9 @@ import scipy.integrate
 import scipy.optimize
 import scipy.special
 
-from autodiff.test_worked import FOLDER, examples
+from guide.pages import DOCS, Page
+
+FOLDER = DOCS / "calculus"
 
 
 def load(path: Path) -> ModuleType:
@@ -27,9 +29,10 @@ def load(path: Path) -> ModuleType:
 
 def names_of(page: str, stop: str) -> dict[str, Any]:
     """Run a page up to the example that contains ``stop`` and return its names."""
-    test = examples(FOLDER / page)
-    at = next(i for i, e in enumerate(test.examples) if stop in e.source)
-    test.examples = test.examples[: at + 1]
+    parse = doctest.DocTestParser().get_examples
+    examples = [e for block in Page(FOLDER / page).blocks if block.is_doctest for e in parse(block.text)]
+    at = next(i for i, e in enumerate(examples) if stop in e.source)
+    test = doctest.DocTest(examples[: at + 1], {}, page, page, 0, None)
     assert not doctest.DocTestRunner().run(test, out=lambda text: None, clear_globs=False).failed
     return test.globs
 

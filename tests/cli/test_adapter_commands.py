@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -370,3 +373,24 @@ def test_check_does_not_fail_for_other_reasons_with_1(work):
     assert run("check", work / "nowhere", "--for", "vllm").code == 2
     assert run("check", work / "a", "--for", "nothing").code == 2
     assert run("check", work / "a").code == 2
+
+
+STOPPED = """
+import os, signal
+from eckart.checkpoint import OutputFolder
+from eckart.cli import app
+
+def work():
+    with OutputFolder("out") as staging:
+        (staging / "half").write_text("half")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+app.app = work
+app.main()
+"""
+
+
+def test_a_program_that_is_stopped_leaves_nothing_half_written(tmp_path):
+    done = subprocess.run([sys.executable, "-c", STOPPED], cwd=tmp_path, env=ENVIRONMENT, check=False)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []

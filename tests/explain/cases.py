@@ -16,6 +16,8 @@ CASES = {
     "repeated thrice": "2 0 0; 0 2 0; 0 0 2",
     "repeated and skew": "1 2 2; 2 1 -2; 2 -2 1",
     "zero": "0 0; 0 0; 0 0",
+    "zero in the plane": "0 0; 0 0",
+    "small": "0.01 0.02; -0.03 0.01",
     "one": "-3",
     "row": "1 2 2",
     "column": "3; 4",

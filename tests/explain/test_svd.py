@@ -59,7 +59,7 @@ def test_roots_under_roots_are_proven_too(name):
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (2, 3), (3, 3)], ids=str)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_small_whole_numbers(shape, data):
     m, n = shape
@@ -71,7 +71,7 @@ def test_small_whole_numbers(shape, data):
         assert done.results["exact"]  # two eigenvalues that are not 0 need one square root at most
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.sampled_from([-1, 0, 1]), min_size=16, max_size=16))
 def test_signs_in_four_by_four(entries):
     W = sympy.Matrix(4, 4, entries)
@@ -81,7 +81,7 @@ def test_signs_in_four_by_four(entries):
 ENTRIES = ["0", "1", "-1", "1/2", "sqrt(2)", "sqrt(3)", "-sqrt(6)/2"]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.lists(st.sampled_from(ENTRIES), min_size=2, max_size=2), min_size=1, max_size=3))
 def test_entries_with_roots(rows):
     done = explain("svd", "; ".join(" ".join(row) for row in rows))

@@ -107,7 +107,7 @@ def test_principal_components(name):
     assert all(check.holds for check in done.checks) and render(done)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.lists(st.integers(-3, 3), min_size=2, max_size=2), min_size=2, max_size=5))
 def test_components_of_whole_numbers(rows):
     done = explain("pca", rows)
@@ -118,7 +118,7 @@ def test_components_of_whole_numbers(rows):
     assert all(check.holds for check in done.checks)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.lists(st.integers(-2, 2), min_size=3, max_size=3), min_size=2, max_size=3))
 def test_pseudo_inverses_of_whole_numbers(rows):
     done = explain("pinv", rows)

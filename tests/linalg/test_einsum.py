@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from eckart.errors import MissingExtraError, UsageError
+from eckart.errors import MatrixError, MissingExtraError, UsageError
 from eckart.linalg import OPERATIONS, contraction, contraction_table, eckart_young, einsum_table
 from helpers import with_values
 
@@ -85,6 +85,9 @@ def test_refusals(monkeypatch):
         contraction("ij,jk->ik", (2, 3), (4, 5))
     with pytest.raises(UsageError, match="do not fit"):
         contraction("ij,jk->ik", (2, 3))
+    for shape in ((2.5, 3), (-2, 3), (True, 3), ("2", 3)):
+        with pytest.raises(UsageError, match="whole numbers"):
+            contraction("ij->ji", shape)
     monkeypatch.setitem(sys.modules, "opt_einsum", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'eckart\[einsum\]'"):
         contraction("i->", (2,))
@@ -104,3 +107,7 @@ def test_eckart_and_young_in_both_norms(rank):
 def test_eckart_young_refuses_a_rank_it_has_not():
     with pytest.raises(UsageError, match="from 1 to 3"):
         eckart_young(np.eye(3), 4)
+    with pytest.raises(UsageError, match="tries=0"):
+        eckart_young(np.eye(3), 1, tries=0)
+    with pytest.raises(MatrixError, match=r"eckart_young\(A, rank\).*range"):
+        eckart_young(np.eye(3) * 1e200, 1)

@@ -49,6 +49,29 @@ def test_a_value_that_the_search_cannot_see_is_found_by_the_proof(monkeypatch):
     assert found.lower <= 2.0 <= found.upper
 
 
+def longest(A):
+    """sigma_1 to 18 digits: power iteration in long double from where float64 ends."""
+    wide = A.astype(np.longdouble)
+    v = np.linalg.svd(A.astype(np.float64))[2][0].astype(np.longdouble)
+    for _ in range(4):
+        v = wide.T @ (wide @ v)
+        v /= np.sqrt(v @ v)
+    return np.sqrt(((wide @ v) ** 2).sum())
+
+
+@pytest.mark.parametrize(("proof", "tolerance"), [("cholesky", 1e-3), ("cholesky", 1e-8), ("random", 0.5)])
+@pytest.mark.parametrize("kind", ["outer", "one column", "orthonormal", "gaussian"])
+def test_rounding_breaks_neither_bound(kind, proof, tolerance):
+    """Outer products have sigma_1 = ||A||_F, which the bound by chance is cut to: no room for rounding."""
+    for seed in range(12):
+        random = np.random.default_rng(seed)
+        A = random.standard_normal(random.integers(2, 90, 2))
+        A = {"outer": np.outer(A[:, 0], A[0]), "one column": A[:, :1], "gaussian": A,
+             "orthonormal": np.linalg.qr(A)[0]}[kind]  # fmt: skip
+        found, true = spectral_norm(A, proof=proof, tolerance=tolerance), longest(A)
+        assert found.lower <= true <= found.upper
+
+
 def test_the_random_bound_fails_as_seldom_as_it_says():
     A = with_values(1 - np.linspace(0, 1, 100) ** 2, 100, 100, 1)
     failure = 0.2
@@ -89,6 +112,9 @@ REFUSED = [
     (lambda: spectral_norm(np.eye(2), failure=1.5), UsageError, "failure=1.5"),
     (lambda: spectral_norm(np.eye(2), proof="faith"), UsageError, "'faith'"),
     (lambda: spectral_norm([[np.nan]]), MatrixError, "NaN"),
+    (lambda: spectral_norm(np.eye(2), seed=-1), UsageError, "seed=-1"),
+    (lambda: spectral_norm(np.eye(2) * 1e200), MatrixError, r"spectral_norm\(A\).*range"),
+    (lambda: spectral_normalise(np.eye(2) * 1e200), MatrixError, r"spectral_normalise\(W\).*range"),
     (lambda: spectral_normalise(np.eye(2), 0.0), UsageError, "bound=0.0"),
     (lambda: spectral_normalise(np.eye(2, dtype=np.float32), tolerance=1e-7), MatrixError, "rounding"),
 ]

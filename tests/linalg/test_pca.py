@@ -8,7 +8,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import multivariate_normal
 
-from eckart.errors import DataError, EckartError, NotFittedError, UsageError
+from eckart.errors import DataError, EckartError, MatrixError, NotFittedError, UsageError
 from eckart.linalg import PCA, Spectrum, marchenko_pastur_median, noise_rank
 from eckart.linalg.blocks import CentredBlock
 from helpers import orthonormal
@@ -106,10 +106,55 @@ def test_blocks_give_what_all_rows_give(n_components, dtype):
     near = 1e-4 if dtype == np.float32 else 1e-10
     for name in ("components_", "explained_variance_", "explained_variance_ratio_", "mean_"):
         assert getattr(parts, name) == pytest.approx(getattr(whole, name), abs=near), name
-        assert getattr(parts, name).dtype == dtype
+        assert getattr(parts, name).dtype == (np.float64 if name == "mean_" else dtype)
     assert parts.noise_variance_ == pytest.approx(whole.noise_variance_, rel=near)
     again = parts.fit(X[:20]).partial_fit(X[20:40])  # fit forgets
     assert again.n_samples_ == 20
+
+
+def shifted(dtype, mean):
+    """Rows with standard deviations 1 to 0.01 about a mean that is large beside them, on the dtype's grid."""
+    Z = np.random.default_rng(0).standard_normal((500, 6)) * np.array([1, 0.5, 0.2, 0.1, 0.05, 0.01])
+    return (Z + mean).astype(dtype)
+
+
+@pytest.mark.parametrize(("dtype", "mean"), [(np.float32, 1e4), (np.float32, 1e6), (np.float64, 1e8)])
+def test_a_large_mean_leaves_nothing_in_the_variance(dtype, mean):
+    X = shifted(dtype, mean)
+    wide = X.astype(np.longdouble)  # the very rows; their mean to 19 digits
+    true = np.linalg.svd((wide - wide.mean(axis=0)).astype(np.float64), compute_uv=False)
+    found = [PCA(n, method=method).fit(X) for n, method in ((None, "auto"), (6, "gram"), (6, "krylov"))]
+    parts = PCA()
+    for rows in np.array_split(X, 7):
+        parts.partial_fit(rows)
+    for pca in (*found, parts):
+        # float32: each entry of the centred rows is rounded once, and no more.
+        assert pca.singular_values_ == pytest.approx(true, abs=4 * float(np.finfo(dtype).eps) * true[0])
+        scores = pca.transform(X)
+        assert scores.dtype == dtype
+        assert np.abs(scores.mean(axis=0, dtype=np.float64)).max() < 1e-6 * true[0]
+        assert pca.inverse_transform(scores) == pytest.approx(X, rel=4 * float(np.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_columns_of_one_value_have_no_variance(dtype):
+    X = np.full((10, 3), 0.1, dtype)  # ten tenths add up to 0.9999999999999999
+    for fitted in (PCA().fit(X), PCA().partial_fit(X[:3]).partial_fit(X[3:])):
+        assert not fitted.explained_variance_.any() and not fitted.explained_variance_ratio_.any()
+        assert np.array_equal(fitted.mean_, X[0])
+    assert PCA("noise").fit(X).n_components_ == 0
+    X[:, 1] = np.arange(10)
+    assert PCA().fit(X).explained_variance_ratio_.tolist() == [1.0, 0.0, 0.0]
+
+
+def test_what_comes_as_a_table():
+    torch = pytest.importorskip("torch")
+    X = samples(20, 3, np.float32)
+    assert PCA(2).fit(torch.tensor(X)).components_ == pytest.approx(PCA(2).fit(X).components_)
+    assert PCA(2).fit(torch.tensor(X).bfloat16()).components_.dtype == np.float32
+    assert PCA(2).fit(np.asfortranarray(X)[::-1]).components_ == pytest.approx(
+        PCA(2).fit(X).components_, abs=1e-5
+    )
 
 
 def test_fewer_rows_than_columns_in_blocks():
@@ -226,6 +271,12 @@ REFUSED = [
     (lambda: PCA().fit(np.ones((1, 3))), DataError, "minimum of 2"),
     (lambda: PCA().fit([[1.0, np.nan], [1.0, 2.0]]), DataError, r"\[0, 1\]"),
     (lambda: PCA().fit([["a"], ["b"]]), DataError, "numbers"),
+    (lambda: PCA().fit([["1"], ["2"]]), DataError, "numbers"),
+    (lambda: PCA().fit(np.zeros((3, 2), "M8[D]")), DataError, "numbers"),
+    (lambda: PCA().fit([[10**400], [1]]), DataError, "numbers"),
+    (lambda: PCA().fit(np.ma.masked_equal([[1.0], [2.0], [3.0]], 2)), DataError, "masked"),
+    (lambda: PCA().fit([[1.7e308], [1.6e308]]), MatrixError, "range"),
+    (lambda: PCA(1, seed=-1).fit(samples(10, 3)), UsageError, "seed=-1"),
     (lambda: PCA(1).fit(samples(9, 3)).inverse_transform(np.ones((2, 2))), DataError, "2 columns"),
     (
         lambda: PCA(2).fit(np.outer(np.arange(5.0), [1, 2, 3])).score_samples([[1, 2, 3]]),

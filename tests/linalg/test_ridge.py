@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eckart.errors import UsageError
+from eckart.errors import MatrixError, UsageError
 from eckart.linalg import RidgePath, lstsq, ridge
 from helpers import with_values
 
@@ -109,6 +109,24 @@ def test_columns_share_a_penalty_and_dtypes_stay():
 def test_an_orthogonal_matrix_has_one_sigma():
     found = ridge(np.eye(5)[:, :3], np.ones(5), "gcv")
     assert 0 < found.penalty <= 1.001
+
+
+@pytest.mark.parametrize(("A", "b"), [(1e200, 1), (1e-200, 1), (1, 1e200), (1, 1e-200), (1e-310, 1)])
+def test_squares_out_of_range_are_refused(A, b):
+    """A penalty of the size of sigma^2 could not be written, and the scores would be 0 or infinite."""
+    guilty = "b of" if A == 1 else "A of"
+    with pytest.raises(MatrixError, match=f"{guilty} .*RidgePath.*out of float64's range"):
+        ridge(A * problem()[0], b * problem()[1])
+
+
+@pytest.mark.parametrize("unit", [1e100, 1e-100])
+def test_units_that_fit_change_nothing(unit):
+    A, b = problem()
+    path, scaled = RidgePath(A, b), RidgePath(A * unit, b * unit)
+    for choice in ("best_by_gcv", "corner"):
+        one, other = getattr(path, choice)(), getattr(scaled, choice)() / unit**2
+        assert other == pytest.approx(one, rel=1e-3)
+        assert scaled.solve(one * unit**2).x == pytest.approx(path.solve(one).x, rel=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def test_orthogonality_is_known():
 
 
 @given(A=arrays(np.float64, array_shapes(min_dims=2, max_dims=3, max_side=5), elements=st.integers(-3, 3)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_small_matrix_of_integers(A):
     """Ties, zeros, repeated rows: what hand-made tables forget."""
     X = pinv(A)
@@ -208,6 +208,20 @@ REFUSED = [
     (lambda: matrix_rank(np.eye(2), tol=1.0, rtol=1.0), UsageError, ["tol and rtol"]),
     (lambda: matrix_rank([np.nan]), MatrixError, ["NaN"]),
     (lambda: orthogonality(np.ones(3)), MatrixError, ["(3,)"]),
+    (lambda: orthogonality(np.eye(2) * 1e200), MatrixError, ["1e+200", "range"]),
+    (lambda: pinv([[10**400]]), MatrixError, ["numbers"]),
+    (lambda: pinv(np.zeros((2, 2), [("a", "f8")])), MatrixError, ["numbers"]),
+    (lambda: pinv(np.eye(2), rtol="x"), UsageError, ["rtol"]),
+    (lambda: pinv(np.eye(2), 0.1, rtol=0.1), UsageError, ["rcond and rtol"]),
+    (lambda: pinv(np.ones((2, 3)), hermitian=True), MatrixError, ["square", "(2, 3)"]),
+    (lambda: pinv(np.ones((2, 3, 3)), rtol=[0.1] * 3), UsageError, ["rtol", "(3,)", "(2,)"]),
+    (lambda: lstsq(np.eye(2), np.ones(2), rtol=[0.1, 0.2]), UsageError, ["rtol", "number"]),
+    (lambda: lstsq(np.eye(2), np.ones(2), -2), UsageError, ["rcond", "-2"]),
+    (lambda: lstsq(np.eye(2), np.ones(2), 0.1, rtol=0.1), UsageError, ["rcond and rtol"]),
+    (lambda: matrix_rank(np.eye(2), tol="x"), UsageError, ["tol"]),
+    (lambda: matrix_rank(np.eye(2), tol=np.nan), UsageError, ["tol"]),
+    (lambda: matrix_rank(np.ones((2, 2, 2)), tol=[1, 2, 3]), UsageError, ["tol", "(3,)"]),
+    (lambda: matrix_rank(np.ones((2, 3)), hermitian=True), MatrixError, ["square"]),
 ]
 
 
@@ -217,3 +231,77 @@ def test_refusals(call, error, words):
         call()
     for word in words:
         assert word in str(caught.value)
+
+
+SQUARES = {
+    "definite": with_values(np.linspace(2, 1, 5), 5, 5),
+    "rank 2": np.diag([3.0, -2.0, 0.0, 0.0]),
+    "integers": np.array([[2, 1], [1, 2]]),
+    "complex": gaussian(3, 3) + 1j * gaussian(3, 3, seed=1),
+    "float32": gaussian(4, 4, dtype=np.float32),
+    "a stack": gaussian(2, 3, 4, 4),
+    "no rows": np.zeros((0, 0)),
+    "one number": np.array([[-2.5]]),
+}
+
+
+@pytest.mark.parametrize("A", SQUARES.values(), ids=SQUARES.keys())
+def test_hermitian_is_numpys(A):
+    """Only the lower triangle is read, as NumPy's eigh does."""
+    H = A + np.swapaxes(A, -1, -2).conj()
+    junk = np.triu(np.ones_like(H), 1)
+    theirs = np.linalg.pinv(H * 1.0 if H.dtype.kind == "i" else H, rtol=None, hermitian=True)
+    ours = pinv(H + junk, hermitian=True)
+    assert ours.dtype == theirs.dtype
+    assert np.abs(ours - theirs).max(initial=0.0) <= 64 * allowed(H) * np.abs(theirs).max(initial=0.0)
+    ranks = matrix_rank(H + junk, hermitian=True)
+    assert np.array_equal(ranks, np.linalg.matrix_rank(H, hermitian=True))
+    assert isinstance(ranks, int) == (H.ndim == 2)
+
+
+def test_the_names_of_numpys_arguments():
+    A, b = np.diag([4.0, 1.0, 1e-20]), np.ones(3)
+    assert np.array_equal(pinv(A, 0.5), np.linalg.pinv(A, 0.5))
+    assert np.array_equal(pinv(A, rcond=0.1), pinv(A, rtol=0.1))
+    assert lstsq(A, b, 0.5).rank == lstsq(A, b, rcond=0.5).rank == np.linalg.lstsq(A, b, 0.5)[2] == 1
+    assert lstsq(A, b, rcond=None).rank == 2
+    # -1 is eps itself, without max(m, n).
+    near = np.diag([1.0, 2 * EPS, 2 * EPS])
+    for rcond, rank in ((-1, 3), (None, 1)):
+        assert lstsq(near, b, rcond).rank == np.linalg.lstsq(near, b, rcond)[2] == rank
+
+
+@pytest.mark.parametrize("unit", [1e300, 1e-300, 1e-310, 2.0**-1074])
+def test_solutions_that_can_be_held_are_found_in_any_unit(unit):
+    A, b = with_values(np.linspace(2, 1, 4), 9, 4), gaussian(9)
+    small = unit < 1e-308  # entries of few digits
+    A, b = (np.rint(8 * A), np.rint(8 * b)) if small else (A, b)
+    x = lstsq(A, b).x
+    for scaled in (lstsq(A * unit, b * unit), lstsq(A, b * unit)):
+        expected = x * (unit if scaled.x.max() < 1e-200 or scaled.x.max() > 1e200 else 1.0)
+        assert scaled.x == pytest.approx(expected, rel=1e-12, abs=8 * 5e-324)
+    assert np.isinf(lstsq(A, b * 1e300).residuals).all()  # their squares cannot be held
+
+
+def test_a_result_that_cannot_be_held_is_refused():
+    for call in (pinv, lambda A: lstsq(A, np.ones(2, A.dtype))):
+        for A in (np.eye(2) * 1e-310, np.eye(2, dtype=np.float32) * np.float32(1e-40)):
+            with pytest.raises(MatrixError, match=f"out of {A.dtype}'s range"):
+                call(A)
+
+
+@pytest.mark.parametrize("unit", [1e300, 1e-300])
+def test_the_four_conditions_in_any_unit(unit):
+    A = TABLE["tall of rank 2"] * unit
+    assert max(moore_penrose_conditions(A, pinv(A))) <= allowed(A)
+    wrong = moore_penrose_conditions(A, 2 * pinv(A))
+    assert wrong[:2] == pytest.approx((1, 1))
+    assert moore_penrose_conditions(A, np.ones((4, 9)) / unit).A_X_symmetric > 0.1
+
+
+def test_masks_are_not_overlooked():
+    A = np.ma.masked_equal([[1.0, -999.0], [2.0, 3.0]], -999.0)
+    for call in (pinv, matrix_rank, cond, lambda A: lstsq(A, np.ones(2)), orthogonality):
+        with pytest.raises(MatrixError, match="masked"):
+            call(A)
+    assert matrix_rank(np.ma.masked_array(np.eye(2))) == 2  # nothing is masked

@@ -96,6 +96,18 @@ def test_a_store_filled_for_one_rule_plans_as_the_whole_spectrum_does(small, tmp
 
 
 @pytest.mark.parametrize("wishes", RULES.values(), ids=RULES)
+def test_a_store_that_left_tensors_out_plans_as_the_whole_spectrum_does(small, tmp_path, wishes):
+    """Of what the first rule excluded not one singular value is known."""
+    pair, whole = small
+    for given in ("layers.1", "layers"):
+        first = RankRule.of(rank=1, exclude=[given])
+        store = factor(*pair.paths, tmp_path / given, rule=first)
+        assert min(len(store.spectrum(name)) for name in SMALL_LINEAR) == 0
+        expected = eckart.plan(whole, **wishes)
+        assert eckart.plan(store, **wishes).ranks == expected.ranks
+
+
+@pytest.mark.parametrize("wishes", RULES.values(), ids=RULES)
 def test_a_second_plan_factors_nothing(small, tmp_path, passes, wishes):
     pair, _ = small
     rule = RankRule.of(**wishes)

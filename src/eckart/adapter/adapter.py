@@ -134,6 +134,21 @@ class Module:
         )
 
 
+@dataclass(frozen=True)
+class Rows:
+    """New rows of an embedding table, in place of those of the base.
+
+    Parameters
+    ----------
+    indices : tuple of int
+        Which rows of the table.
+    values : ndarray (len(indices), dimension)
+    """
+
+    indices: tuple[int, ...]
+    values: Array
+
+
 def listed(tensors: Mapping[str, Any]) -> str:
     """Return how many tensors there are, and the first few names."""
     keys = list(tensors)
@@ -162,6 +177,8 @@ class Adapter:
     modules : dict of str to Module
     dense : dict of str to ndarray
         Whole tensors by parameter name (PEFT's ``modules_to_save``).
+    rows : dict of str to Rows
+        Rows of embedding tables by parameter name (PEFT's ``trainable_token_indices``).
     config : dict
         The file format's own configuration.
     statement : dict
@@ -183,6 +200,7 @@ class Adapter:
 
     modules: dict[str, Module]
     dense: dict[str, Array] = field(default_factory=dict)
+    rows: dict[str, Rows] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     statement: dict[str, Any] = field(default_factory=dict)
     format: str = "peft"
@@ -210,6 +228,11 @@ class Adapter:
 
     def __len__(self) -> int:
         return len(self.modules)
+
+    def note_unknown(self) -> None:
+        """Note the tensors that were not understood."""
+        if self.unknown:
+            self.notes.append(f"{listed(self.unknown)} not part of a low-rank update")
 
     def note_left_out(self, format: str) -> None:
         """Note the tensors that another format has no place for."""

@@ -5,43 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from eckart.adapter.adapter import Adapter, Module, by_parameter
+from eckart.adapter.checkbase import Problem, Severity, base_problems
 from eckart.adapter.consumers import Consumer, consumers_named
 from eckart.adapter.experts import is_split
-from eckart.adapter.layout import Wish, missing_modules, treatment
+from eckart.adapter.formats.peftwhole import is_copy_of_base
+from eckart.adapter.layout import Wish, has_expression, missing_modules, treatment
 from eckart.adapter.statement import relative
-from eckart.adapter.targets import Targets
 from eckart.checkpoint import Checkpoint
 from eckart.errors import UsageError
 
-Severity = Literal["refused", "wrong", "dropped"]
-
 SAME_SCALE = 1e-6  # a scale that went through float32 may differ by this much
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that a consumer would refuse, compute wrongly, or drop without a word.
-
-    Parameters
-    ----------
-    severity : {"refused", "wrong", "dropped"}
-    where : str
-        The module, tensor or setting.
-    what : str
-        What is the matter.
-    cure : str
-        What to type or to change.
-    """
-
-    severity: Severity
-    where: str
-    what: str
-    cure: str
 
 
 @dataclass(frozen=True)
@@ -113,7 +91,7 @@ def check_adapter(adapter: Adapter, consumers: Wish, base: Checkpoint | None = N
     adapter.release()
     shapes: dict[str, tuple[int, int]] = {}
     verdicts = tuple(_verdict(adapter, c, energies, shapes) for c in named)
-    return CheckReport(verdicts, tuple(_base_problems(adapter, base)) if base is not None else ())
+    return CheckReport(verdicts, tuple(base_problems(adapter, base)) if base is not None else ())
 
 
 def computed_scales(adapter: Adapter, consumer: Consumer) -> dict[str, float]:
@@ -207,6 +185,10 @@ def _problems(
     yield from _kind_problems(adapter, consumer, again)
     yield from _rank_problems(adapter, consumer, again)
     yield from _scale_problems(adapter, consumer, again)
+    if consumer.lists_targets and has_expression(adapter.config):
+        yield Problem(
+            "refused", "target_modules", f"is a regular expression, and {title} takes a list", again
+        )
     holes = missing_modules(adapter.modules, [consumer], shapes)
     if holes:
         first = next(iter(holes))
@@ -218,7 +200,10 @@ def _problems(
 def _whole_problems(adapter: Adapter, consumer: Consumer, again: str) -> Iterator[Problem]:
     groups: dict[tuple[str, str], list[str]] = {}
     for name in adapter.dense:
-        groups.setdefault(("modules_to_save", consumer.whole_treatment(name)), []).append(name)
+        if not is_copy_of_base(name, adapter):
+            groups.setdefault(("whole tensors", consumer.whole_treatment(name)), []).append(name)
+    for name in adapter.rows:
+        groups.setdefault(("rows of tables", consumer.whole_treatment(name)), []).append(name)
     for m in adapter:
         if m.bias is not None:
             groups.setdefault(("lora_bias", consumer.bias), []).append(f"{m.name}.bias")
@@ -252,7 +237,7 @@ def _rank_problems(adapter: Adapter, consumer: Consumer, again: str) -> Iterator
         return
     largest = max(ranks.values())
     stated = adapter.config.get("r")
-    admitted = consumer.limit_for(stated) if isinstance(stated, int) else None
+    admitted = consumer.limit_for(stated) if isinstance(stated, int) and consumer.scale == "global" else None
     if adapter.format == "peft" and admitted is not None and admitted < largest:
         name = max(ranks, key=lambda n: ranks[n])
         yield Problem(
@@ -328,29 +313,3 @@ def _scale_problems(adapter: Adapter, consumer: Consumer, again: str) -> Iterato
 
 def _severity(treat: str) -> Severity:
     return "refused" if treat == "refuses" else "dropped"
-
-
-def _base_problems(adapter: Adapter, base: Checkpoint) -> Iterator[Problem]:
-    targets = Targets.find(adapter, base)
-    cure = "Name the base that the adapter was made for"
-    if len(targets.missing) == len(adapter) and len(adapter):
-        name, why = next(iter(targets.missing.items()))
-        yield Problem("refused", name, f"no module fits this base: {why}", cure)
-        return
-    for name, why in targets.missing.items():
-        module = adapter.modules.get(name)
-        vocabulary = module is not None and module.kind == "embedding"
-        yield Problem("refused", name, f"{why}{' (another vocabulary)' if vocabulary else ''}", cure)
-    for name in targets.tied:
-        if not any(m.kind == "embedding" for m in adapter):
-            yield Problem(
-                "wrong", name, "the base ties this weight to its embedding, which would change with it",
-                f"Save the base untied, or eckart resize {adapter.path} OUT --rank 999 --exclude {name}",
-            )  # fmt: skip
-    for name, array in adapter.dense.items():
-        spelt = next((n for n in (name, targets.prefix + name) if n in base), None)
-        if spelt is not None and base.info(spelt).shape != array.shape:
-            yield Problem(
-                "refused", name, f"is of shape {array.shape}, the base holds {base.info(spelt).shape}",
-                "Resize the base's vocabulary first",
-            )  # fmt: skip

@@ -7,86 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from eckart.adapter.adapter import Adapter, Module
+from eckart.adapter.adapter import Adapter, listed
 from eckart.adapter.formats import load_adapter
-from eckart.adapter.formats.write import Tell
+from eckart.adapter.formats.peftwhole import joined_config
+from eckart.adapter.formats.write import Tell, threads_each
 from eckart.adapter.interference import Interference
 from eckart.adapter.layout import Layout, Wish
+from eckart.adapter.overlap import Overlap, overlaps
 from eckart.adapter.resize import Recut, dtype_of, refuse_same_place, rule_of, second_half
-from eckart.adapter.updates import Updates, WeightedSum, common_dense
+from eckart.adapter.updates import Updates, WeightedSum, common_dense, common_rows
 from eckart.checkpoint import Checkpoint
 from eckart.errors import AdapterError, UsageError
 from eckart.rank import RankRule
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """How the updates that two adapters give one module lie to each other.
-
-    Parameters
-    ----------
-    name : str
-        Module.
-    first, second : int
-        The adapters' places.
-    left, right : float
-        Mean of cos^2 of the principal angles between their column spaces (what they write) and their
-        row spaces (what they read): 1 if one space holds the other, 0 if they are orthogonal, and
-        about r / d for two random spaces of r in d dimensions.
-    cosine : float
-        Of the two updates taken as vectors: <D_1, D_2> / (|D_1| |D_2|).
-    """
-
-    name: str
-    first: int
-    second: int
-    left: float
-    right: float
-    cosine: float
-
-
-def overlaps(adapters: Sequence[Adapter]) -> list[Overlap]:
-    """Measure how far the subspaces of adapters overlap, module by module.
-
-    Notes
-    -----
-    Principal angles by the SVD of Q_1^T Q_2 (Bjorck and Golub, 1973, equation 6) from bases of the
-    factors, in float64. The mean is over as many angles as the smaller space has dimensions.
-    """
-    found = []
-    for second, b in enumerate(adapters):
-        for first, a in enumerate(adapters[:second]):
-            for name, module in a.modules.items():
-                if name in b.modules:
-                    other = b.modules[name].as_kind(module.kind)
-                    found.append(_overlap(name, first, second, module, other))
-            a.release()
-        b.release()
-    return found
-
-
-def _overlap(name: str, first: int, second: int, one: Module, two: Module) -> Overlap:
-    (B1, A1), (B2, A2) = one.product(), two.product()
-    inner = float(((B1.T @ B2) * (A1 @ A2.T)).sum())
-    norms = [float(((B.T @ B) * (A @ A.T)).sum()) for B, A in ((B1, A1), (B2, A2))]
-    cosine = inner / np.sqrt(norms[0] * norms[1]) if min(norms) > 0 else 0.0
-    return Overlap(name, first, second, _shared(B1, B2), _shared(A1.T, A2.T), float(np.clip(cosine, -1, 1)))
-
-
-def _shared(X: np.ndarray, Y: np.ndarray) -> float:
-    """Return the mean cos^2 of the principal angles between two column spaces."""
-    bases = []
-    for M in (X, Y):
-        U, s, _ = np.linalg.svd(M, full_matrices=False)
-        bases.append(
-            U[:, s > s[0] * np.finfo(np.float64).eps * max(M.shape)] if s.size and s[0] else U[:, :0]
-        )
-    dimensions = min(bases[0].shape[1], bases[1].shape[1])
-    if not dimensions:
-        return 0.0
-    return float(min((bases[0].T @ bases[1]).__pow__(2).sum() / dimensions, 1.0))
 
 
 @dataclass(frozen=True)
@@ -169,7 +101,7 @@ def combine_to(
     )
     recut.write(out, format, overwrite=overwrite, workers=workers, progress=second_half(progress))
     notes = [note for a in loaded for note in a.notes] + recut.layout.notes
-    return Combined(Path(out), recut, recut.statement(), overlaps(loaded), tuple(notes))
+    return Combined(Path(out), recut, recut.statement(), overlaps(loaded, workers), tuple(notes))
 
 
 def _recut(
@@ -205,7 +137,7 @@ def _recut(
     layout.lost = {name: sums.core(name).spectrum.total for name in sums.like}
     updates: Updates
     if method == "sum":
-        updates = WeightedSum(laid_out, shares)
+        updates = WeightedSum(laid_out, shares, threads_each(max(map(len, laid_out)), workers))
     else:
         updates = Interference(laid_out, shares, method, density, seed)
     if rule is None and not wishes and method != "sum":
@@ -213,7 +145,12 @@ def _recut(
     if rule is None and not wishes:
         rule = RankRule.of(rank=sum(max((m.rank for m in a), default=0) for a in laid_out))
     components = tuple(dict.fromkeys(c for a in adapters for c in a.components))
-    like = replace(laid_out[0], dense=common_dense(laid_out), components=components, unknown={})
+    layout.notes += [f"{listed(a.unknown)} left out of the sum" for a in adapters if a.unknown]
+    whole = [a for a, share in zip(laid_out, shares, strict=True) if share]
+    like = replace(
+        laid_out[0], dense=common_dense(whole), rows=common_rows(whole), components=components, unknown={},
+        config=joined_config([a.config for a in laid_out]),
+    )  # fmt: skip
     return Recut(updates, rule_of(rule, wishes), dtype_of(dtype, first), like, layout, workers, progress)
 
 

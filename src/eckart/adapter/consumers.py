@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from eckart.errors import UsageError
@@ -53,8 +54,8 @@ class Consumer:
         convolutions.
     heads : {"loads", "refuses", "drops"}
         What it does with factors of the output layer.
-    norms : {"loads", "refuses", "drops"}, optional
-        What it does with whole norms, where that is not what it does with other whole tensors.
+    exceptions : tuple of (str, {"loads", "refuses", "drops"})
+        Regular expressions for the names of whole tensors with which it does something else.
     experts : {"fused", "split", "neither"}
         Which layout of mixture-of-experts layers it reads right: one stack of factors for a fused
         parameter, or factors for every expert by name.
@@ -64,8 +65,10 @@ class Consumer:
         Whether a layer's experts must all be there if one is.
     every_layer : bool
         Whether a type of module must be there in every layer or is dropped in all.
-    together : tuple of tuple of str
-        Modules that must be there all or none, and with one rank.
+    needs : mapping of str to tuple of str
+        Modules, by the last part of their names, that need others beside them.
+    lists_targets : bool
+        Whether ``target_modules`` must be a list, or PEFT's ``all-linear``.
     """
 
     name: str
@@ -87,18 +90,17 @@ class Consumer:
     embeddings: Treatment = "loads"
     conv: Treatment = "loads"
     heads: Treatment = "loads"
-    norms: Treatment | None = None
+    exceptions: tuple[tuple[str, Treatment], ...] = ()
     experts: Literal["fused", "split", "neither"] = "fused"
     other_experts: Treatment = "drops"
     all_experts: bool = False
     every_layer: bool = False
-    together: tuple[tuple[str, ...], ...] = ()
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    lists_targets: bool = False
 
     def whole_treatment(self, name: str) -> Treatment:
-        """Return what it does with a whole tensor."""
-        if self.norms is not None and ("_layernorm" in name or ".norm" in name):
-            return self.norms
-        return self.whole
+        """Return what it does with a whole tensor, or with new rows of one."""
+        return next((t for pattern, t in self.exceptions if re.search(pattern, name)), self.whole)
 
     def padded(self, rank: int) -> int:
         """Return the rank that it pads to, where only some are computed right."""
@@ -109,8 +111,7 @@ class Consumer:
         return next((limit for limit in self.limits if limit >= rank), None)
 
 
-QKV = ("q_proj", "k_proj", "v_proj")
-GATE_UP = ("gate_proj", "up_proj")
+VLLM_LIMITS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 CONSUMERS: dict[str, Consumer] = {
     c.name: c
@@ -123,31 +124,54 @@ CONSUMERS: dict[str, Consumer] = {
         Consumer(
             "vllm",
             "vLLM",
+            "vllm-project/vllm 0.33.0: vllm/lora/peft_helper.py, lora_model.py, model_manager.py",
+            max_rank=512,
+            limits=VLLM_LIMITS,
+            option="--max-lora-rank",
+            whole="refuses",
+            exceptions=((r"(^|\.)(classifier|score)\.", "loads"),),
+            bias="refuses",
+            conv="refuses",
+            # Fused ones want --enable-mixed-moe-lora-format and is_3d_lora_weight in the request.
+            experts="split",
+            other_experts="refuses",
+        ),
+        Consumer(
+            "vllm-0.30",
+            "vLLM 0.30",
             "vllm-project/vllm 0.30.0: vllm/lora/peft_helper.py, lora_model.py@0306474e, issue 59799",
             scale="global",
             max_rank=512,
-            limits=(1, 8, 16, 32, 64, 128, 256, 320, 512),
+            limits=VLLM_LIMITS,
             option="--max-lora-rank",
             whole="refuses",
             bias="refuses",
-            embeddings="loads",
             conv="refuses",
             experts="split",
         ),
         Consumer(
             "sglang",
             "SGLang",
-            "sgl-project/sglang: lora/mem_pool.py@e8e18dcd, lora_manager.py@db922586",
+            "sgl-project/sglang 0.5.23: srt/lora/lora.py, lora_config.py, mem_pool.py, utils.py",
             scale="global",
             rslora=False,
             one_rank=True,
             option="--max-lora-rank",
             whole="drops",
+            exceptions=((r"\.layers\.\d+\.", "refuses"),),  # a key in a layer has to be a target's
             bias="drops",
-            embeddings="drops",
             conv="refuses",
-            experts="neither",
-            together=(QKV, GATE_UP),
+            experts="split",
+            other_experts="refuses",
+            # It stacks q, k and v, taking zeros for k alone, and gate and up, taking zeros for up alone.
+            needs={
+                "q_proj": ("v_proj",),
+                "v_proj": ("q_proj",),
+                "k_proj": ("q_proj", "v_proj"),
+                "up_proj": ("gate_proj",),
+                "w3": ("w1",),
+            },
+            lists_targets=True,
         ),
         Consumer(
             "llama.cpp",
@@ -156,11 +180,10 @@ CONSUMERS: dict[str, Consumer] = {
             scale="tensor",
             rslora=False,
             whole="refuses",
-            norms="drops",  # the converter takes them, and the run time ignores them
+            exceptions=((r"_layernorm|\.norm", "drops"),),  # converted, and ignored at run time
             other_experts="refuses",
             all_experts=True,
             bias="refuses",
-            embeddings="loads",
             conv="refuses",
             experts="split",
         ),
@@ -188,6 +211,7 @@ CONSUMERS: dict[str, Consumer] = {
             "NVIDIA/TensorRT-LLM: tensorrt_llm/lora_manager.py@007e181b (load_from_hf)",
             scale="tensor",
             whole="refuses",
+            exceptions=((r"lm_head|embed_tokens", "drops"),),
             bias="refuses",
             embeddings="drops",
             heads="drops",
@@ -210,7 +234,7 @@ CONSUMERS: dict[str, Consumer] = {
         Consumer(
             "comfyui",
             "ComfyUI",
-            "comfyanonymous/ComfyUI: comfy/weight_adapter/lora.py@0323d874",
+            "Comfy-Org/ComfyUI: comfy/weight_adapter/lora.py@6f98b150, comfy/lora.py@17358c8f",
             formats=("kohya", "diffusers"),
             scale="file",
             whole="drops",

@@ -28,7 +28,7 @@ from eckart.adapter.formats.peft import PeftWriter, task_type
 from eckart.adapter.formats.peftconfig import CONFIG
 from eckart.adapter.formats.write import write_into
 from eckart.adapter.layout import Layout, Wish, treatment
-from eckart.adapter.statement import FORMAT, relative, rounded, stored_error, versions
+from eckart.adapter.statement import FORMAT, relative, rounded_factors, stored_error, versions
 from eckart.adapter.targets import experts_as_in
 from eckart.checkpoint import DTYPES, OutputFolder
 from eckart.checkpoint.kinds import is_input_embedding, kind_of, module_name, module_of, tied_head
@@ -319,14 +319,9 @@ def _arranged(adapter: Adapter, sources: Sources, form: _Form) -> Adapter:
 def _module(store: FactorStore, name: str, rank: int, dtype: np.dtype[Any]) -> tuple[Module, float]:
     """Return a module with its factors rounded to ``dtype``, and the energy it leaves out."""
     update = store.factors(name, rank)
-    left, right = update.factors()
-    with np.errstate(over="ignore"):
-        module = Module(
-            module_name(name), store.record(name).kind, rounded(left, dtype), rounded(right, dtype)
-        )
-    if not all(np.isfinite(f).all() for f in module.float_factors()):
-        raise OutputError(name, f"its factors overflow {dtype.name}", "Choose --dtype BF16 or F32")
-    return module, stored_error(update, module)
+    exact = update.factors()
+    module = Module(module_name(name), store.record(name).kind, *rounded_factors(exact, dtype, name))
+    return module, stored_error(exact, update.tail, module)
 
 
 def _padded(module: Module, rows: int) -> Module:

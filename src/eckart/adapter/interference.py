@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.updates import check_weights, common_modules, describe, summed_bias
 from eckart.errors import UsageError
-from eckart.linalg import LowRank, Spectrum, spectrum, svd
+from eckart.linalg import Spectrum, spectrum, svd
 from eckart.linalg.goal import is_number
 
 Floats = NDArray[np.float64]
@@ -99,8 +99,8 @@ class Interference:
         noise = np.finfo(np.float64).eps * max(dense.shape) * values.max(initial=0.0)
         return DenseCore(Spectrum(values[values > noise]))
 
-    def cut(self, name: str, core: DenseCore, rank: int) -> LowRank:
-        return svd(self.dense(name), rank=rank)
+    def cut(self, name: str, core: DenseCore, rank: int) -> tuple[Floats, Floats]:
+        return svd(self.dense(name), rank=rank).factors()
 
     def bias(self, name: str) -> Floats | None:
         return summed_bias([(weight, module) for _, weight, module in self._parts(name)])

@@ -19,6 +19,8 @@ from eckart.adapter.experts import (
     split_experts,
     zero_module,
 )
+from eckart.adapter.formats.peftwhole import is_copy_of_base
+from eckart.adapter.updates import side_by_side
 from eckart.checkpoint import Checkpoint
 from eckart.checkpoint.kinds import is_head, kind_of, module_of
 from eckart.errors import AdapterError, UsageError
@@ -87,24 +89,23 @@ class Layout:
         _common_formats(consumers)
         modules = _with_experts_as_read(adapter, consumers, base)
         modules, dropped, notes = _without_what_is_not_read(modules, consumers)
-        lost = {name: ProductCore.of(*m.product()).spectrum.total for name, m in dropped.items()}
+        lost = {name: ProductCore.of(side_by_side([(1.0, m)])).spectrum.total for name, m in dropped.items()}
         whole: tuple[str, ...] = ()
-        unread = [n for n in adapter.dense if any(c.whole_treatment(n) != "loads" for c in consumers)]
+        unread = [n for n in _whole(adapter) if any(c.whole_treatment(n) != "loads" for c in consumers)]
         if unread:
             whole = tuple(unread)
             names = ", ".join(
                 c.title for c in consumers if any(c.whole_treatment(n) != "loads" for n in unread)
             )
-            notes.append(f"{len(whole)} whole tensors left out ({names}): {', '.join(whole[:3])}")
+            notes.append(f"{len(whole)} whole tensors or rows left out ({names}): {', '.join(whole[:3])}")
         biases = sum(m.bias is not None for m in modules.values())
         if any(c.bias != "loads" for c in consumers) and biases:
             modules = {name: replace(m, bias=None) for name, m in modules.items()}
             notes.append(f"{biases} biases left out")
         else:
             biases = 0
-        dense = {name: array for name, array in adapter.dense.items() if name not in whole}
-        laid_out = replace(adapter, modules=modules, dense=dense)
-        return cls(consumers, dropped, lost, whole, biases, notes, _base_shapes(base)), laid_out
+        layout = cls(consumers, dropped, lost, whole, biases, notes, _base_shapes(base))
+        return layout, layout.stripped(replace(adapter, modules=modules))
 
     @property
     def format(self) -> str | None:
@@ -184,7 +185,11 @@ class Layout:
     def stripped(self, adapter: Adapter) -> Adapter:
         """Return the adapter without what the consumers refuse."""
         dense = {name: array for name, array in adapter.dense.items() if name not in self.whole}
-        return replace(adapter, dense=dense)
+        rows = {name: rows for name, rows in adapter.rows.items() if name not in self.whole}
+        config = adapter.config
+        if has_expression(config) and any(c.lists_targets for c in self.consumers):
+            config = {**config, "target_modules": None}  # a list of paths is written then
+        return replace(adapter, dense=dense, rows=rows, config=config)
 
     def to_json(self, outlines: Mapping[str, Module], dtype: np.dtype[Any], needed: int) -> dict[str, Any]:
         """Say what the layout costs, for the statement; empty without consumers."""
@@ -203,6 +208,17 @@ class Layout:
                 c.name: f"{c.option} {c.limit_for(rank) or rank}" for c in self.consumers if c.option
             },
         }
+
+
+def has_expression(config: Mapping[str, Any]) -> bool:
+    """Whether a PEFT configuration gives its targets by a regular expression."""
+    targets = config.get("target_modules")
+    return isinstance(targets, str) and targets != "all-linear"
+
+
+def _whole(adapter: Adapter) -> list[str]:
+    """Return what is no factors, but for copies of the base's tables, which all programs pass over."""
+    return [*(n for n in adapter.dense if not is_copy_of_base(n, adapter)), *adapter.rows]
 
 
 def _common_formats(consumers: Sequence[Consumer]) -> list[str]:
@@ -280,15 +296,15 @@ def missing_modules(
         Of all matrices of the base; may be empty.
     """
     found: dict[str, Module | None] = {}
-    groups = {group for c in consumers for group in c.together}
-    for name in modules:
+    waiting = list(modules) if any(c.needs for c in consumers) else []
+    while waiting:
+        name = waiting.pop(0)
         path, leaf = module_of(name), name.rpartition(".")[2]
-        for group in groups:
-            if leaf in group:
-                for other in group:
-                    full = f"{path}.{other}"
-                    if full not in modules and (not shapes or full in shapes):
-                        found[full] = _sibling(full, modules)
+        for other in dict.fromkeys(needed for c in consumers for needed in c.needs.get(leaf, ())):
+            full = f"{path}.{other}"
+            if full not in modules and full not in found and (not shapes or full in shapes):
+                found[full] = _sibling(full, modules)
+                waiting.append(full)
     if any(c.all_experts for c in consumers):
         found |= _missing_experts(modules)
     if any(c.every_layer for c in consumers):

@@ -11,13 +11,12 @@ import numpy as np
 
 from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.formats import load_adapter, make_writer, write_adapter, written_format
-from eckart.adapter.formats.write import Tell, in_order_of_arrival
+from eckart.adapter.formats.write import Tell, in_order_of_arrival, threads_each
 from eckart.adapter.layout import Layout, Wish
-from eckart.adapter.statement import FORMAT, relative, rounded, stored_error, versions
-from eckart.adapter.updates import Core, Updates, WeightedSum
+from eckart.adapter.statement import FORMAT, relative, rounded, rounded_factors, stored_error, versions
+from eckart.adapter.updates import Core, Floats, Updates, WeightedSum
 from eckart.checkpoint import DTYPES, Checkpoint
 from eckart.errors import AdapterError, OutputError, UsageError
-from eckart.linalg import LowRank
 from eckart.rank import Candidate, RankPlan, RankRule, make_plan
 from eckart.store.decide import ADAPTER_DTYPES
 
@@ -111,19 +110,17 @@ class Recut:
         outline = self.outlines[name]
         if name not in self.plan.ranks or not self.plan.ranks[name]:  # one that the layout added
             return replace(outline, left=np.array(outline.left), right=np.array(outline.right))
-        update = self.updates.cut(name, self.cores[name], self.plan.ranks[name])
-        left, right = update.factors()
-        with np.errstate(over="ignore"):
-            module = replace(outline, left=rounded(left, self.dtype), right=rounded(right, self.dtype))
-        if not all(np.isfinite(factor).all() for factor in module.float_factors()):
-            raise OutputError(name, f"its factors overflow {self.dtype.name}", "Choose --dtype BF16 or F32")
-        self._measure(name, update, module)
+        exact = self.updates.cut(name, self.cores[name], self.plan.ranks[name])
+        left, right = rounded_factors(exact, self.dtype, name)
+        module = replace(outline, left=left, right=right)
+        self._measure(name, exact, module)
         self.updates.release()
         return module.padded(outline.rank)
 
-    def _measure(self, name: str, update: LowRank, module: Module) -> None:
-        whole = self.cores[name].spectrum.total
-        lost = stored_error(update, module)
+    def _measure(self, name: str, exact: tuple[Floats, Floats], module: Module) -> None:
+        spectrum = self.cores[name].spectrum
+        whole = spectrum.total
+        lost = stored_error(exact, float(spectrum.left[module.rank]), module)
         # Numbers so small that float16 holds them with few digits break the estimate's assumption.
         coarse = (
             module.dtype == np.float16 and min(np.abs(f).max() for f in (module.left, module.right)) < 2**-8
@@ -262,8 +259,9 @@ def recut_one(
     """Prepare the resizing of one adapter; its modules are cut as they are asked for."""
     model = Checkpoint.open(base) if base is not None else None
     layout, laid_out = Layout.prepare(adapter, consumers, model)
+    updates = WeightedSum([laid_out], threads=threads_each(len(laid_out), workers))
     return Recut(
-        WeightedSum([laid_out]), rule_of(rule, wishes), dtype_of(dtype, adapter), laid_out,
+        updates, rule_of(rule, wishes), dtype_of(dtype, adapter), laid_out,
         layout, workers, progress,
     )  # fmt: skip
 

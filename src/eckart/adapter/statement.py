@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eckart.adapter.adapter import Module
-from eckart.errors import AdapterError
-from eckart.linalg import LowRank
+from eckart.checkpoint import all_finite
+from eckart.errors import AdapterError, OutputError
 from eckart.linalg.backend import power_of_two
 from eckart.version import __version__
+
+Array = NDArray[Any]
 
 FORMAT = 1
 STATEMENT = "eckart.json"
@@ -24,16 +26,20 @@ STATEMENT = "eckart.json"
 TOLERANCE = 2e-4
 FLOOR = 2e-6
 
+IN_FLOAT32 = (1e-8, 1e8)  # values of sigma_1 at which squares of roundings neither vanish nor overflow
 
-def stored_error(update: LowRank, module: Module) -> float:
+
+def stored_error(exact: tuple[Array, Array], tail: float, module: Module) -> float:
     """Return ||dW - left right||_F^2 for the factors as stored, rounding included.
 
     Parameters
     ----------
-    update : LowRank
-        The leading components of dW, with ``tail`` = ||dW - D||_F^2, D = U diag(s) Vh.
+    exact : (ndarray, ndarray)
+        U sqrt(S) (m, r) and sqrt(S) V^T (r, n) of the leading components of dW, before rounding.
+    tail : float
+        ||dW - D||_F^2, D = U diag(s) V^T.
     module : Module
-        The same components, rounded to the adapter's dtype.
+        The same factors, rounded to the adapter's dtype.
 
     Notes
     -----
@@ -43,17 +49,22 @@ def stored_error(update: LowRank, module: Module) -> float:
     dW - D is orthogonal to the columns of U, so only the product of two roundings meets it, below 1e-5
     of the result; `eckart verify` measures the whole from the files.
     """
-    left, right = module.float_factors()
-    if not update.rank:
-        return update.tail
-    root = np.sqrt(update.s)
-    scale = np.sqrt(power_of_two(float(update.s[0])))  # so that squares of tiny updates stay in float32
-    L0, R0 = update.U * root / scale, root[:, None] * update.Vh / scale
-    dL, dR = L0 - left / scale, R0 - right / scale
-    wide = np.concatenate([dL, left / scale], axis=1, dtype=np.float32)  # (m, 2r)
-    tall = np.concatenate([R0, dR], axis=0, dtype=np.float32)  # (2r, n)
+    (L0, R0), (left, right) = exact, module.float_factors()
+    r = L0.shape[1]
+    if not r:
+        return tail
+    first = float(np.dot(L0[:, 0], L0[:, 0]))  # sigma_1
+    scale = 1.0
+    if not IN_FLOAT32[0] < first < IN_FLOAT32[1]:  # so that squares of the rounding stay in float32
+        scale = float(np.sqrt(power_of_two(first)))
+        L0, R0, left, right = L0 / scale, R0 / scale, left / scale, right / scale
+    wide = np.empty((len(L0), 2 * r), np.float32)
+    tall = np.empty((2 * r, R0.shape[1]), np.float32)
+    np.subtract(L0, left, out=wide[:, :r], casting="same_kind")
+    np.subtract(R0, right, out=tall[r:], casting="same_kind")
+    wide[:, r:], tall[:r] = left, R0
     grams = (wide.T @ wide).astype(np.float64) * (tall @ tall.T)
-    return update.tail + max(float(grams.sum()), 0.0) * float(scale) ** 4
+    return tail + max(float(grams.sum()), 0.0) * scale**4
 
 
 def relative(left_out: float, whole: float) -> float:
@@ -82,9 +93,18 @@ def versions() -> dict[str, str]:
     }
 
 
-def rounded(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Round factors to the dtype they will be stored in, contiguous."""
-    return np.ascontiguousarray(np.asarray(array).astype(dtype))
+def rounded(array: Array, dtype: np.dtype[Any]) -> Array:
+    """Round numbers to the dtype they will be stored in, contiguous; what overflows becomes infinite."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(np.asarray(array).astype(dtype))
+
+
+def rounded_factors(exact: tuple[Array, Array], dtype: np.dtype[Any], name: str) -> tuple[Array, Array]:
+    """Round the factors of a module to the dtype they will be stored in; refuse those that overflow it."""
+    left, right = rounded(exact[0], dtype), rounded(exact[1], dtype)
+    if not (all_finite(left) and all_finite(right)):
+        raise OutputError(name, f"its factors overflow {dtype.name}", "Choose --dtype BF16 or F32")
+    return left, right
 
 
 def check_statement(data: Any, where: str) -> dict[str, Any]:

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from eckart.adapter.adapter import Adapter, Module
+import numpy as np
+
+from eckart.adapter.adapter import Adapter, Array, Module
 from eckart.adapter.experts import (
     FUSED_ON_LOADING,
     fuse_experts,
     is_split,
     split_experts,
 )
-from eckart.checkpoint import Checkpoint, TensorInfo
-from eckart.checkpoint.kinds import TRANSPOSED_EXPERTS, kind_of, tied_head
+from eckart.checkpoint import Checkpoint, TensorInfo, to_float
+from eckart.checkpoint.kinds import TRANSPOSED_EXPERTS, is_input_embedding, kind_of, tied_head
 from eckart.checkpoint.prefix import find_prefix
+from eckart.errors import AdapterError
+
+# What transformers 5 calls the parts of a model of several kinds of input, and what files call them
+# (conversion_mapping.py): it renames them on loading, and back on saving, so that an adapter has the first.
+FRONTS = (
+    ("model.language_model.", "language_model.model."),
+    ("model.language_model.", "language_model."),
+    ("model.language_model.", "model.llm."),
+    ("model.language_model.", "model."),
+    ("model.visual.", "visual."),
+    ("model.vision_tower.", "vision_tower."),
+    ("model.vision_tower.", "model.visual."),
+    ("model.audio_tower.", "audio_tower."),
+    ("model.multi_modal_projector.", "multi_modal_projector."),
+    ("lm_head", "language_model.lm_head"),
+)
 
 
 @dataclass(frozen=True)
@@ -42,8 +60,8 @@ class Targets:
         Modules whose weight is another's, and whose.
     skipped : tuple of str
         Modules of other models of a pipeline.
-    prefix : str
-        What the base has before the adapter's names (or, with a minus, the adapter before the base's).
+    rename : callable
+        Gives the base's spelling of a module's name, whether the base has it or not.
     """
 
     adapter: Adapter
@@ -51,7 +69,13 @@ class Targets:
     missing: dict[str, str] = field(default_factory=dict)
     tied: dict[str, str] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
-    prefix: str = ""
+    rename: Callable[[str], str] = str
+
+    def tensor(self, name: str, base: Checkpoint) -> str:
+        """Return how the base spells the name of a tensor; the name itself where it does not have it."""
+        path, _, leaf = name.rpartition(".")
+        other = f"{self.rename(path)}.{leaf}"
+        return other if name not in base and other in base else name
 
     @classmethod
     def find(cls, adapter: Adapter, base: Checkpoint) -> Targets:
@@ -61,8 +85,8 @@ class Targets:
         if adapter.components:
             ours, modules = _one_component(modules, adapter.components, base)
             skipped = tuple(ours)
-        rename, prefix = _renaming(modules, base)
-        found = cls(replace(adapter, modules={}), skipped=skipped, prefix=prefix)
+        rename = _renaming(modules, base)
+        found = cls(replace(adapter, modules={}), skipped=skipped, rename=rename)
         head = tied_head(base.names(), base.config)
         for name, module in modules.items():
             path = rename(name)
@@ -87,6 +111,22 @@ class Targets:
             found.adapter.modules[name] = turned
             found.places[name] = target
         return found
+
+    def refuse_missing(self) -> None:
+        """Raise if a module has no place in the base."""
+        for name, why in self.missing.items():
+            parts = self.adapter.components
+            whose = f", a part of a pipeline ({', '.join(parts)})" if parts else ""
+            raise AdapterError(
+                f"{self.adapter.path}: {name}", why, f"Name the base that the adapter was made for{whose}"
+            )
+
+
+def holds(base: Checkpoint, name: str, array: Array) -> bool:
+    """Whether a base holds just this tensor, under this name or as the table that a head is tied to."""
+    if name not in base and name == f"{tied_head(base.names(), base.config)}.weight":
+        name = next((n for n in base.names() if is_input_embedding(n)), name)
+    return name in base and np.array_equal(to_float(base.map(name)), to_float(array))
 
 
 def experts_as_in(modules: Mapping[str, Module], base: Checkpoint) -> dict[str, Module]:
@@ -116,19 +156,26 @@ def _one_component(
     return [name for name in modules if name not in kept], kept
 
 
-def _renaming(modules: Mapping[str, Module], base: Checkpoint) -> tuple[Callable[[str], str], str]:
-    """Return how a module's name is spelt in the base, and the prefix that makes the difference."""
+def _renaming(modules: Mapping[str, Module], base: Checkpoint) -> Callable[[str], str]:
+    """Return how a module's name is spelt in the base: with a prefix more or less, or by FRONTS."""
     names = {(m.expert[0] if m.expert else f"{name}.weight") for name, m in modules.items()}
     ours = {n: _nameless(n) for n in names if n not in base}
     theirs = {n: _nameless(n) for n in base.tensors if n not in names}
     prefix, in_base = find_prefix(theirs, ours)
 
-    def rename(name: str) -> str:
-        if not prefix or name in base or f"{name}.weight" in base:
-            return name
-        return prefix + name if in_base else name.removeprefix(prefix)
+    def spellings(name: str) -> Iterator[str]:
+        yield name
+        if prefix:
+            yield prefix + name if in_base else name.removeprefix(prefix)
+        for here, there in FRONTS:
+            for old, new in ((here, there), (there, here)):
+                if name.startswith(old):
+                    yield new + name.removeprefix(old)
 
-    return rename, prefix if in_base else f"-{prefix}" if prefix else ""
+    def rename(name: str) -> str:
+        return next((s for s in spellings(name) if s in base or f"{s}.weight" in base), name)
+
+    return rename
 
 
 def _nameless(name: str) -> TensorInfo:

@@ -8,12 +8,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from eckart.adapter.adapter import Adapter, Module
-from eckart.checkpoint import to_float
+from eckart.adapter.adapter import Adapter, Module, Rows
 from eckart.errors import AdapterError, UsageError
-from eckart.linalg import LowRank, Spectrum
+from eckart.linalg import Spectrum
 from eckart.linalg.goal import is_number
-from eckart.linalg.routes.product import ProductCore
+from eckart.linalg.routes.product import Product, ProductCore
+from eckart.linalg.routes.tall import Tall
 
 Floats = NDArray[np.float64]
 
@@ -40,8 +40,8 @@ class Updates(Protocol):
     def core(self, name: str) -> Core:
         """Factor one update."""
 
-    def cut(self, name: str, core: Any, rank: int) -> LowRank:
-        """Return its leading components; asked once for every module, after all ranks are chosen."""
+    def cut(self, name: str, core: Any, rank: int) -> tuple[Floats, Floats]:
+        """Return B' = U sqrt(S) and A' = sqrt(S) V^T of its leading components, once all ranks are chosen."""
 
     def bias(self, name: str) -> Floats | None:
         """Return the update of the module's bias."""
@@ -58,6 +58,8 @@ class WeightedSum:
     adapters : sequence of Adapter
     weights : sequence of float, optional
         1 for each by default; negative ones subtract.
+    threads : int
+        For the work on one module; they change no byte of the result.
 
     Raises
     ------
@@ -70,10 +72,12 @@ class WeightedSum:
     rsLoRA may differ; nothing but rounding in float64 is lost, and no B A is formed.
     """
 
-    def __init__(self, adapters: Sequence[Adapter], weights: Sequence[float] | None = None) -> None:
+    def __init__(
+        self, adapters: Sequence[Adapter], weights: Sequence[float] | None = None, threads: int = 1
+    ) -> None:
         weights = [1.0] * len(adapters) if weights is None else list(weights)
         check_weights(adapters, weights)
-        self.adapters, self.weights = list(adapters), weights
+        self.adapters, self.weights, self.threads = list(adapters), weights, threads
         self.like = common_modules(adapters)
         self.sources = describe(adapters, weights)
 
@@ -86,31 +90,20 @@ class WeightedSum:
         ]
         return [(weight, module.as_kind(self.like[name].kind)) for weight, module in found]
 
-    def factors(self, name: str) -> tuple[Floats, Floats]:
-        """Return B (m, sum of ranks) and A (sum of ranks, n) in float64."""
-        parts = self.parts(name)
-        m, n = self.like[name].shape
-        r = sum(module.rank for _, module in parts)
-        left, right = np.empty((m, r)), np.empty((r, n))
-        start = 0
-        for weight, module in parts:
-            place = slice(start, start + module.rank)
-            np.multiply(to_float(module.left), weight * module.scale, out=left[:, place], dtype=np.float64)
-            right[place] = to_float(module.right)
-            start = place.stop
-        return left, right
+    def product(self, name: str) -> Product:
+        """Return the factors side by side, B (m, sum of ranks) and A (sum of ranks, n), and their weights."""
+        return side_by_side(self.parts(name) or [(0.0, self.like[name])])
 
     def core(self, name: str) -> ProductCore:
-        return ProductCore.of(*self.factors(name))
+        return ProductCore.of(self.product(name), self.threads)
 
     def distance(self, name: str, module: Module) -> float:
         """Return ||D - scale B A||_F^2 between the sum and a module, from the factors of both."""
-        (left, right), (other_left, other_right) = self.factors(name), module.product()
-        both = np.concatenate([left, -other_left], axis=1), np.concatenate([right, other_right])
-        return ProductCore.of(*both).spectrum.total
+        both = side_by_side([*self.parts(name), (-1.0, module)])
+        return ProductCore.of(both).spectrum.total
 
-    def cut(self, name: str, core: ProductCore, rank: int) -> LowRank:
-        return core.cut(*self.factors(name), rank)
+    def cut(self, name: str, core: ProductCore, rank: int) -> tuple[Floats, Floats]:
+        return core.factors(self.product(name), rank, self.threads)
 
     def bias(self, name: str) -> Floats | None:
         return summed_bias(self.parts(name))
@@ -118,6 +111,15 @@ class WeightedSum:
     def release(self) -> None:
         for adapter in self.adapters:
             adapter.release()
+
+
+def side_by_side(parts: Sequence[tuple[float, Module]]) -> Product:
+    """Return the weighted sum of modules of one shape as one product of their factors, as they are stored."""
+    return Product(
+        Tall([m.left for _, m in parts]),
+        Tall([m.right.T for _, m in parts]),
+        np.concatenate([np.full(m.rank, weight * m.scale) for weight, m in parts]),
+    )
 
 
 def summed_bias(parts: Sequence[tuple[float, Module]]) -> Floats | None:
@@ -175,3 +177,18 @@ def common_dense(adapters: Sequence[Adapter]) -> dict[str, Any]:
                 )
             dense[name] = array
     return dense
+
+
+def common_rows(adapters: Sequence[Adapter]) -> dict[str, Rows]:
+    """Return the new rows of tables of several adapters; refuse two adapters that give one table others."""
+    found: dict[str, Rows] = {}
+    for adapter in adapters:
+        for name, rows in adapter.rows.items():
+            seen = found.setdefault(name, rows)
+            if seen.indices != rows.indices or not np.array_equal(seen.values, rows.values):
+                raise AdapterError(
+                    f"{adapter.path}: {name}",
+                    "has new rows in two adapters, and they differ; they cannot be added",
+                    "Merge one of them into the base first",
+                )
+    return found

@@ -73,7 +73,8 @@ def simulate_ratings(
     known = 1.3 * random.standard_normal(items) + 1.6 * c
     # Gumbel noise on log-weights and the largest N of them: N draws without replacement.
     keys = active[:, None] + known + 0.6 * liking + random.gumbel(size=(users, items))
-    chosen = random.permutation(np.argpartition(-keys.ravel(), ratings - 1)[:ratings])
+    # Sorted, since the order in which argpartition leaves them is the processor's.
+    chosen = random.permutation(np.sort(np.argpartition(-keys.ravel(), ratings - 1)[:ratings]))
     u, i = np.divmod(chosen, items)
     truth = 3.5 + b[u] + c[i] + liking[u, i]
     values = truth + noise * random.standard_normal(ratings)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any
 
 import numpy as np
 
-from .core import Array, Derive, Dual, Row, Tracer, check_inexact, convert, dtype_of, shape_of, zeros
-from .errors import ArgumentError, TracerError, at_line
-from .tape import Tape, pull, push
+from .core import Array, Derive, Dual, Tracer, check_inexact, convert, dtype_of, shape_of, zeros
+from .errors import ArgumentError, at_line
+from .tape import Row, Tape, drain, pull, push
 from .tree import flatten
 
 Function = Callable[..., Any]
@@ -18,11 +18,12 @@ Function = Callable[..., Any]
 
 def check_like(where: str, what: str, t: Array, x: Array) -> Array:
     """Return a tangent or cotangent in the dtype of its primal; refuse another shape."""
-    if type(t) is not np.ndarray and not isinstance(t, Tracer):
-        t = np.asarray(t)
+    t, dtype = t if isinstance(t, Tracer) else np.asarray(t), dtype_of(x)
     if shape_of(t) != shape_of(x):
         raise ArgumentError(where, f"a {what} of shape {shape_of(t)} was given for a value of {shape_of(x)}")
-    return t if t.dtype == dtype_of(x) else convert(t, dtype_of(x))
+    if t.dtype.kind == "c" and dtype.kind != "c":
+        raise ArgumentError(where, f"a complex {what} was given for a value of dtype {dtype}")
+    return convert(t, dtype)
 
 
 def matched(where: str, what: str, tree: Any, leaves: Sequence[Array]) -> list[Array]:
@@ -31,20 +32,6 @@ def matched(where: str, what: str, tree: Any, leaves: Sequence[Array]) -> list[A
     if len(ts) != len(leaves):
         raise ArgumentError(where, f"{len(ts)} {what}s were given for {len(leaves)} arrays")
     return [check_like(where, what, t, x) for t, x in zip(ts, leaves, strict=True)]
-
-
-def is_of(level: Derive, y: Any) -> bool:
-    return type(y) is Dual and y.level is level
-
-
-def run(f: Function, args: Sequence[Any]) -> tuple[list[Any], Function]:
-    """Call ``f`` and return the leaves of its result; show our own error where NumPy wrapped it."""
-    try:
-        return flatten(f(*args))
-    except ValueError as error:  # "setting an array element with a sequence"
-        if isinstance(error.__cause__, TracerError):
-            raise error.__cause__ from None
-        raise
 
 
 def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
@@ -78,9 +65,9 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     ts = matched("jvp", "tangent", tuple(tangents), leaves)
     level = Derive()
     duals = [Dual(level, x, t) for x, t in zip(leaves, ts, strict=True)]
-    outs, rebuild_out = run(f, rebuild(duals))
-    values = [y.value if is_of(level, y) else y for y in outs]
-    dots = [y.tangent if is_of(level, y) else zeros(y) for y in outs]
+    outs, rebuild_out = level.run(f, rebuild(duals))
+    values = [y.value if level.holds(y) else y for y in outs]
+    dots = [y.tangent if level.holds(y) else zeros(y) for y in outs]
     level.confirm(dots)
     return rebuild_out(values), rebuild_out(dots)
 
@@ -89,44 +76,64 @@ class Linear:
     """The derivative of a function at a point, as a tape that can be walked both ways."""
 
     def __init__(self, f: Function, primals: Sequence[Any], where: str) -> None:
-        leaves, self.rebuild_in = flatten(tuple(primals))
         self.where, self.tape = where, Tape()
         self.level = Derive(self.tape)
+        leaves, self.rebuild_in = flatten(tuple(primals))
         self.inputs = [check_inexact(where, x) for x in leaves]
         self.leaves = [self.tape.leaf(x) for x in self.inputs]
         duals = [Dual(self.level, x, r) for x, r in zip(self.inputs, self.leaves, strict=True)]
-        outs, self.rebuild_out = run(f, self.rebuild_in(duals))
-        self.rows: list[Row | None] = [y.tangent if is_of(self.level, y) else None for y in outs]
-        self.values = [y.value if is_of(self.level, y) else y for y in outs]
+        outs, self.rebuild_out = self.level.run(f, self.rebuild_in(duals))
+        self.rows: list[Row | None] = [y.tangent if self.level.holds(y) else None for y in outs]
+        self.values = [y.value if self.level.holds(y) else y for y in outs]
         self.value = self.rebuild_out(self.values)
 
     def __del__(self) -> None:
-        self.tape.rows.clear()  # rows and tape refer to each other: do not wait for the garbage collector
+        self.tape.rows.clear()  # rows and tape refer to each other: do not wait for the collector
 
-    def transpose(self, cotangent: Any, free: bool = False) -> Any:
-        """Return the cotangents of the inputs; ``free`` gives the memory back on the way, once."""
-        for leaf in self.leaves:
-            leaf.ct = None
-        for row, ct in zip(self.rows, matched(self.where, "cotangent", cotangent, self.values), strict=True):
+    def pull(self, cts: Sequence[Array], rows: Iterable[Row]) -> Any:
+        """Return the cotangents of the inputs, from those of the results, by a walk over ``rows``."""
+        for row, ct in zip(self.rows, cts, strict=True):
             if row is not None:
-                row.give(ct)
-        pull(self.tape.rows, free)
-        return self.rebuild_in(
-            [zeros(x) if r.ct is None else r.ct for x, r in zip(self.inputs, self.leaves, strict=True)]
-        )
+                row.give(ct, False)
+        pull(rows)
+        return self.rebuild_in([received(x, r) for x, r in zip(self.inputs, self.leaves, strict=True)])
+
+    def transpose(self, cotangent: Any) -> Any:
+        """Return the cotangents of the inputs, as a tuple."""
+        cts = matched(self.where, "cotangent", cotangent, self.values)
+        self.clear()
+        return self.pull(cts, reversed(self.tape.rows))
+
+    def transpose_once(self, *cts: Array) -> Any:
+        """Return the same from the leaves of the cotangent, and give memory back on the way."""
+        return self.pull(cts, drain(self.tape.rows))
 
     def apply(self, *tangents: Any) -> Any:
         """Return the tangent of the result for tangents of the inputs."""
-        for row, t in zip(self.leaves, matched(self.where, "tangent", tangents, self.inputs), strict=True):
+        ts = matched(self.where, "tangent", tangents, self.inputs)
+        self.clear()
+        for row, t in zip(self.leaves, ts, strict=True):
             row.ct = t
         push(self.tape.rows)
-        dots = [
-            zeros(y) if r is None or r.ct is None else r.ct
-            for y, r in zip(self.values, self.rows, strict=True)
-        ]
+        results = zip(self.values, self.rows, strict=True)
+        dots = [zeros(y) if r is None or r.ct is None else r.ct for y, r in results]
+        self.clear()
+        return self.rebuild_out(dots)
+
+    def clear(self) -> None:
+        """Take away what a walk has left in the rows, also one that an error ended."""
         for row in (*self.leaves, *self.tape.rows):
             row.ct = None
-        return self.rebuild_out(dots)
+
+
+def received(x: Array, leaf: Row) -> Array:
+    """Return the cotangent of an input, in memory that is nobody else's."""
+    ct = leaf.ct
+    if ct is None:
+        ct = zeros(x)
+    elif type(ct) is np.ndarray and not leaf.own:
+        ct = ct.copy()
+    return ct if ct.shape else ct[()]  # a NumPy scalar
 
 
 def vjp(f: Function, *primals: Any) -> tuple[Any, Function]:
@@ -173,17 +180,22 @@ def select(
 ) -> tuple[Function, list[Any]]:
     """Return ``f`` as a function of the chosen arguments alone, and those arguments."""
     chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    at = [i % len(args) if -len(args) <= i < len(args) else i for i in chosen]
-    if any(i >= len(args) or i < 0 for i in at):
-        raise ArgumentError("argnums", f"{argnums} of a call with {len(args)} arguments")
+    n = len(args)
+    named = {i % n for i in chosen if -n <= i < n}
+    if len(named) < len(chosen):
+        raise ArgumentError(
+            "argnums",
+            f"{argnums} of a call with {len(args)} arguments by position",
+            "Number each of them once",
+        )
 
     def inner(*some: Any) -> Any:
         full = list(args)
-        for i, a in zip(at, some, strict=True):
+        for i, a in zip(chosen, some, strict=True):
             full[i] = a
         return f(*full, **options)
 
-    return inner, [args[i] for i in at]
+    return inner, [args[i] for i in chosen]
 
 
 def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
@@ -222,37 +234,27 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool 
         aux: list[Any] = []
 
         def scalar(*xs: Any) -> Any:
-            y = inner(*xs)
-            if has_aux:
-                y, extra = y
-                aux.append(extra)
+            y, extra = inner(*xs)
+            aux.append(extra)
             return y
 
-        linear = Linear(scalar, some, "grad")
-        if (
-            len(linear.values) != 1
-            or shape_of(linear.values[0]) != ()
-            or dtype_of(linear.values[0]).kind == "c"
-        ):
-            found = [f"{dtype_of(y)} of shape {shape_of(y)}" for y in linear.values]
+        linear = Linear(scalar if has_aux else inner, some, "grad")
+        looks = [(dtype_of(y), shape_of(y)) for y in linear.values]
+        if len(looks) != 1 or looks[0][1] != () or looks[0][0].kind not in "fiub":
+            found = ", ".join(f"{dtype} of shape {shape}" for dtype, shape in looks)
             raise ArgumentError(
                 "grad",
-                f"the function must return one real number, not {', '.join(found) or None}{at_line()}",
+                f"the function must return one real number, not {found or None}{at_line()}",
                 "Take np.sum or np.real of it, or call jacobian",
             )
-        kind = dtype_of(linear.values[0])
-        seed = np.ones((), kind if kind.kind == "f" else float)
-        gradient = linear.transpose(linear.rebuild_out([seed]), free=True)
-        value = (linear.value, strip(linear.level, aux[0])) if has_aux else linear.value
+        gradient = linear.transpose_once(looks[0][0].type(1))
+        value = linear.value
+        if has_aux:
+            extra, rebuild = flatten(aux[0])
+            value = value, rebuild([e.value if linear.level.holds(e) else e for e in extra])
         return value, gradient[0] if isinstance(argnums, int) else gradient
 
     return differentiated
-
-
-def strip(level: Derive, tree: Any) -> Any:
-    """Return a tree with the tangents of ``level`` taken off."""
-    leaves, rebuild = flatten(tree)
-    return rebuild([y.value if is_of(level, y) else y for y in leaves])
 
 
 def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:

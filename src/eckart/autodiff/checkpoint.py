@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
+from itertools import accumulate
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from .api import Linear, jvp
-from .core import Array, Primitive, Row, dtype_of, shape_of, zeros
-from .tape import Tape
+from .core import Array, Primitive, Tracer, convert, dtype_of, shape_of, zeros
+from .tape import Row
 from .tree import flatten
 from .vmap import vmap
 
@@ -22,23 +24,21 @@ class Replay:
         self.call = call
 
     def pull(self, row: Row, ct: Array) -> None:
-        for p, g in zip(
-            row.parents, Linear(self.call, row.known, "checkpoint").transpose(ct, free=True), strict=True
-        ):
+        cts = Linear(self.call, row.known, "checkpoint").transpose_once(ct)
+        for p, g in zip(row.parents, cts, strict=True):
             if p is not None:
-                p.give(g)
+                p.give(g, type(g) is np.ndarray)
 
-    def linear(self, args: Sequence[Array], tangents: Sequence[Any], params: Any) -> Any:
-        return jvp(
-            self.call, args, [zeros(a) if t is None else t for a, t in zip(args, tangents, strict=True)]
-        )[1]
+    def apply(self, args: Sequence[Array], tangents: Sequence[Any], params: Any) -> Any:
+        ts = [zeros(a) if t is None else t for a, t in zip(args, tangents, strict=True)]
+        return jvp(self.call, args, ts)[1]
 
 
 def rule(out: Array, args: Sequence[Array], tangents: Sequence[Any], call: Callable[..., Any]) -> Any:
-    tape = next((t.level for t in tangents if isinstance(t, Row)), None)
-    if isinstance(tape, Tape):
-        return tape.add(Replay(call), tangents, args, {}, shape_of(out), dtype_of(out))
-    return Replay(call).linear(args, tangents, {})
+    row = next((t for t in tangents if type(t) is Row), None)
+    if row is None:
+        return Replay(call).apply(args, tangents, {})
+    return row.level.add(Replay(call), tangents, args, {}, shape_of(out), dtype_of(out))
 
 
 checkpoint_p: Primitive = Primitive(
@@ -72,24 +72,30 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @wraps(f)
-    def replayed(*args: Any) -> Any:
-        leaves, rebuild = flatten(args)
+    def replayed(*args: Any, **options: Any) -> Any:
+        leaves, rebuild = flatten((args, options))
+        at = [i for i, x in enumerate(leaves) if isinstance(x, Tracer)]
         outline: list[Any] = []
 
-        def call(*arrays: Array) -> Array:
-            outs, rebuild_out = flatten(f(*rebuild(list(arrays))))
-            outline[:] = [rebuild_out, [shape_of(y) for y in outs]]
+        def call(*some: Array) -> Array:
+            full = list(leaves)
+            for i, x in zip(at, some, strict=True):
+                full[i] = x
+            inner, named = rebuild(full)
+            outs, rebuild_out = flatten(f(*inner, **named))
+            outline[:] = [rebuild_out, [(shape_of(y), dtype_of(y)) for y in outs]]
             return outs[0] if len(outs) == 1 else np.concatenate([np.ravel(y) for y in outs])
 
-        out = checkpoint_p(*leaves, call=call)
-        rebuild_out, shapes = outline
-        if len(shapes) == 1:
+        out = checkpoint_p(*[leaves[i] for i in at], call=call)
+        rebuild_out, looks = outline
+        if len(looks) == 1:
             return rebuild_out([out])
-        ends = np.cumsum([int(np.prod(s, dtype=int)) for s in shapes])
+        ends = list(accumulate(prod(shape) for shape, _ in looks))
+        parts = [out[end - prod(shape) : end] for end, (shape, _) in zip(ends, looks, strict=True)]
         return rebuild_out(
             [
-                np.reshape(out[b - int(np.prod(s, dtype=int)) : b], s)
-                for b, s in zip(ends, shapes, strict=True)
+                convert(np.reshape(part, shape), dtype)
+                for part, (shape, dtype) in zip(parts, looks, strict=True)
             ]
         )
 

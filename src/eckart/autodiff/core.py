@@ -9,12 +9,8 @@ numbered as they are made, so an inner transformation never mistakes an outer on
 "autodidax2".
 
 There is one rule per primitive, its JVP, written in plain NumPy. What differs is the tangent it meets:
-
-    forward   `Dual.tangent` is an array (or an outer tracer), and the rule computes
-    reverse   `Dual.tangent` is a `Row` of a tape, and the rule records; the tape is transposed later
-
-Elementwise functions are the hot path. Their rule is one coefficient per argument, recorded as a single
-row "sum of c_i t_i"; `unary` and `binary` below are written to be short for the interpreter.
+in forward mode (`Derive`) an array, and the rule computes; in reverse mode (`tape`) a row of a tape, and
+the rule records, to be transposed later.
 """
 
 from __future__ import annotations
@@ -25,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ArgumentError, MissingRuleError, at_line
+from .errors import ArgumentError, MissingRuleError, TracerError, at_line
+from .tree import flatten
 
 Array = Any  # a NumPy array, a NumPy scalar, a Python float or complex, or a Tracer
 TRACERS: set[type] = set()
@@ -33,46 +30,87 @@ clock = itertools.count(1)
 
 
 class Tracer:
-    """Base of everything that stands for an array; operators and methods are added by `numpy_hooks`."""
+    """Base of everything that stands for an array; operators and methods are added by `hooks`."""
 
     __slots__ = ("level",)
     level: Any
-    shape: Any
-    dtype: Any
+    value: Any
 
     def __init_subclass__(cls) -> None:
         TRACERS.add(cls)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return shape_of(self.value)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return dtype_of(self.value)
 
 
 class Level:
     """One running transformation."""
 
-    __slots__ = ("depth",)
+    __slots__ = ("depth", "over")
 
     def __init__(self) -> None:
-        self.depth = next(clock)
+        self.depth, self.over = next(clock), False
 
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
         """Call ``prim`` on the values below this level and add what the level is there for."""
         raise NotImplementedError
+
+    def run(self, f: Callable[..., Any], args: Sequence[Any]) -> tuple[list[Any], Callable[..., Any]]:
+        """Call ``f`` on tracers of this level and return the leaves of its result; then it is over."""
+        try:
+            leaves, rebuild = flatten(f(*args))
+        except ValueError as error:  # "setting an array element with a sequence": show what it hides
+            if isinstance(error.__cause__, TracerError):
+                raise error.__cause__ from None
+            raise
+        finally:
+            self.over = True
+        for y in leaves:
+            if type(y) in TRACERS and y.level is not self and y.level.over:
+                raise escaped()
+        return leaves, rebuild
+
+    def holds(self, y: Any) -> bool:
+        """Return whether ``y`` is a tracer of this level."""
+        return type(y) in TRACERS and y.level is self
+
+
+def escaped() -> TracerError:
+    return TracerError(
+        "traced array",
+        f"it is used after the transformation that made it has returned{at_line()}",
+        "Return it from the function, with has_aux=True if it is not the result",
+    )
 
 
 def bind(prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
     """Give the call to the innermost level among the arguments; without tracers, just compute."""
     top: Level | None = None
     for a in args:
-        if type(a) in TRACERS and (top is None or (a.level is not top and a.level.depth > top.depth)):
+        if type(a) in TRACERS and (top is None or a.level.depth > top.depth):
             top = a.level
     if top is None:
         return prim.fun(*args, **params)
+    if top.over:
+        raise escaped()
     return top.process(prim, args, params)
 
 
 # --- what an array looks like -------------------------------------------------------------------
 
+PYTHON = {kind: np.dtype(kind) for kind in (float, int, complex, bool)}
+PLAIN = {np.ndarray, np.float64, np.float32, np.int64, np.complex128, *PYTHON}  # what is there most often
+
 
 def shape_of(x: Array) -> tuple[int, ...]:
     """Return the shape; () for a Python number."""
+    if type(x) in PYTHON:
+        return ()
     try:
         return x.shape  # type: ignore[no-any-return]
     except AttributeError:
@@ -81,10 +119,12 @@ def shape_of(x: Array) -> tuple[int, ...]:
 
 def dtype_of(x: Array) -> np.dtype[Any]:
     """Return the dtype; the default one for a Python number."""
+    if type(x) in PYTHON:
+        return PYTHON[type(x)]
     try:
         return x.dtype  # type: ignore[no-any-return]
     except AttributeError:
-        return np.result_type(x)
+        return np.asarray(x).dtype
 
 
 def zeros(x: Array) -> Array:
@@ -99,19 +139,22 @@ def concrete(x: Array) -> Array:
     return np.asarray(x)
 
 
-def fit(t: Array, y: Array) -> Array:
-    """Broadcast and convert a tangent to the shape and dtype of its primal."""
-    shape, dtype = shape_of(y), dtype_of(y)
-    if shape_of(t) != shape:
-        t = np.broadcast_to(t, shape)
-    return t if dtype_of(t) == dtype else convert(t, dtype)
-
-
 def convert(x: Array, dtype: Any) -> Array:
     """Return ``x.astype(dtype)``, taking the real part where a complex number becomes a real one."""
+    if dtype_of(x) == dtype:
+        return x
     if dtype_of(x).kind == "c" and np.dtype(dtype).kind != "c":
         x = np.real(x)
-    return x.astype(dtype) if hasattr(x, "astype") else np.asarray(x, dtype)
+    return np.asarray(x, dtype) if type(x) in PYTHON else x.astype(dtype)
+
+
+def fit(t: Array, y: Array) -> Array:
+    """Broadcast and convert a tangent to the shape and dtype of its primal."""
+    if type(t) is type(y) is np.ndarray and t.shape == y.shape and t.dtype is y.dtype:
+        return t
+    if shape_of(t) != shape_of(y):
+        t = np.broadcast_to(t, shape_of(y))
+    return convert(t, dtype_of(y))
 
 
 def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
@@ -126,9 +169,29 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     return g if g.shape == shape else np.reshape(g, shape)
 
 
-# --- primitives -----------------------------------------------------------------------------------
+def check_inexact(where: str, x: Array) -> Array:
+    """Return ``x`` if it can carry a tangent; refuse integers, strings, objects and subclasses of arrays."""
+    kind = type(x)
+    if kind is np.ndarray and x.dtype.kind in "fc":
+        return x
+    if kind in TRACERS or isinstance(x, (float, complex)):
+        return x
+    if isinstance(x, np.ndarray) and kind is not np.ndarray:
+        raise ArgumentError(
+            where, f"a {kind.__name__} is not a plain array{at_line()}", "Write np.asarray(x)"
+        )
+    if not isinstance(x, (np.ndarray, np.generic)):
+        x = np.asarray(x)
+    if x.dtype.kind not in "fc":
+        raise ArgumentError(
+            where,
+            f"an argument of dtype {x.dtype} has no derivative (shape {x.shape}){at_line()}",
+            "Write float(x)" if kind is int else "Write x.astype(float)",
+        )
+    return x
 
-SCALE = "scale"  # the operation of the rows that elementwise functions record
+
+# --- primitives -----------------------------------------------------------------------------------
 
 
 class Primitive:
@@ -171,13 +234,11 @@ class Primitive:
         batch: Any = None,
         joint: bool = False,
     ) -> None:
-        self.name, self.fun, self.rule, self.transpose = (
-            name,
-            fun,
-            jvp,
-            {} if transpose is None else transpose,
-        )
+        self.name, self.fun, self.rule = name, fun, jvp
+        self.transpose = {} if transpose is None else transpose
         self.shape, self.batch, self.joint = shape, batch, joint
+        self.linear = jvp is None and transpose is not None
+        self.partials: tuple[Any, ...] = ()  # see `Elementwise`
         self.doubt: Callable[..., Exception | None] | None = None
         PRIMITIVES[name] = self
 
@@ -191,33 +252,39 @@ class Primitive:
         """Return the tangent of ``out``, or None where it does not depend on the traced arguments."""
         if self.rule is not None:
             return self.rule(out, args, tangents, **params)
-        if not self.transpose:
-            raise MissingRuleError(
-                self.name,
-                f"no derivative is known (arguments of shape {[shape_of(a) for a in args]}){at_line()}",
-                "Write it in functions that have one, see docs/autodiff.md",
-            )
-        return self.linear(args, tangents, params)
+        if self.linear:
+            return self.apply(args, tangents, params)
+        raise MissingRuleError(
+            self.name,
+            f"no derivative is known (arguments of shape {[shape_of(a) for a in args]}){at_line()}",
+            "Write it in functions that have one, see docs/autodiff.md",
+        )
 
-    def pull(self, row: Row, ct: Array) -> None:
+    def apply(self, args: Sequence[Array], tangents: Sequence[Any], params: dict[str, Any]) -> Any:
+        """Apply a linear primitive to tangents: f(t1, t2) or f(t1, b) + f(a, t2)."""
+        if self.joint:
+            return self(
+                *[zeros(a) if t is None else t for a, t in zip(args, tangents, strict=True)], **params
+            )
+        terms = [
+            self(*args[:i], t, *args[i + 1 :], **params) for i, t in enumerate(tangents) if t is not None
+        ]
+        return sum(terms[1:], terms[0])
+
+    def pull(self, row: Any, ct: Array) -> None:
         """Give each parent of a row of the tape its share of the cotangent ``ct``."""
         for i, p in enumerate(row.parents):
             if p is not None:
-                args = list(row.known)
-                args[i] = p
-                p.give(self.transpose[i](ct, *args, **row.params))
+                g = self.transpose[i](ct, *row.known, **row.params)
+                p.give(g, type(g) is np.ndarray and g.base is None and g is not ct)
 
-    def linear(self, args: Sequence[Array], tangents: Sequence[Any], params: dict[str, Any]) -> Any:
-        """Apply a linear primitive to tangents: f(t1, t2) or f(t1, b) + f(a, t2)."""
-        if self.joint:
-            filled = [zeros(a) if t is None else t for a, t in zip(args, tangents, strict=True)]
-            return self(*filled, **params)
-        total = None
-        for i, t in enumerate(tangents):
-            if t is not None:
-                term = self(*args[:i], t, *args[i + 1 :], **params)
-                total = term if total is None else total + term
-        return total
+    def coefficient(self, i: int, out: Any, args: Sequence[Array]) -> Any:
+        """Return the coefficient of the tangent of argument i of an elementwise function; None for 1."""
+        partial = self.partials[i]
+        return None if partial is None else partial(out, *args)
+
+    def is_linear_in(self, live: list[int]) -> bool:
+        return all(i in self.transpose for i in live) and (len(live) == 1 or self.joint)
 
 
 PRIMITIVES: dict[str, Primitive] = {}
@@ -227,87 +294,25 @@ class Each(dict[int, Any]):
     """The transposes of a function of any number of arguments: ``make(i)`` for argument i."""
 
     def __init__(self, make: Callable[[int], Any]) -> None:
-        super().__init__()
         self.make = make
 
     def __missing__(self, i: int) -> Any:
-        self[i] = self.make(i)
-        return self[i]
+        return self.setdefault(i, self.make(i))
 
     def __contains__(self, i: object) -> bool:
         return True
 
-    def __bool__(self) -> bool:
-        return True
 
-
-class Elementwise(Primitive):
-    """A ufunc of one or two arguments with one partial derivative for each.
-
-    Parameters
-    ----------
-    name, fun
-        As in `Primitive`.
-    partials : callables
-        ``partial(y, x)`` or ``partial(y, a, b)``: the coefficient of that argument's tangent; None
-        stands for 1. Without partials the derivative is zero everywhere.
-    linear_in : tuple of int
-        The arguments in which it is linear, so that it can be applied to tangents.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        fun: Callable[..., Any],
-        *partials: Callable[..., Any],
-        linear_in: tuple[int, ...] = (),
-    ) -> None:
-        super().__init__(name, fun, batch=True)
-        self.partials, self.linear_in = partials, linear_in
-        self.op = (binary if len(partials) == 2 else unary if len(partials) == 1 else flat)(self)
-
-    def __call__(self, *args: Array, **params: Any) -> Any:
-        return self.op(*args)
-
-    def jvp(self, out: Any, args: Sequence[Array], tangents: Sequence[Any], params: dict[str, Any]) -> Any:
-        live = [i for i, t in enumerate(tangents) if t is not None]
-        if not self.partials:
-            return None
-        coefs = [self.partials[i](out, *args) for i in live]
-        tans = [tangents[i] for i in live]
-        if type(tans[0]) in TRACERS and hasattr(tans[0].level, "rows"):
-            return tans[0].level.add(SCALE, tans, coefs, {}, shape_of(out), dtype_of(out))
-        return scaled_sum(coefs, tans)
-
-
-def scaled_sum(coefs: Sequence[Any], tangents: Sequence[Any]) -> Any:
-    """Return the sum of c_i t_i over the tangents that are present; a coefficient None is 1."""
-    total = None
-    for c, t in zip(coefs, tangents, strict=True):
-        if t is not None:
-            term = t if c is None else c * t
-            total = term if total is None else total + term
-    return total
-
-
-# --- forward and reverse --------------------------------------------------------------------------
+# --- derivatives ------------------------------------------------------------------------------------
 
 
 class Dual(Tracer):
-    """A value and its tangent: an array in forward mode, a `Row` in reverse mode."""
+    """A value and its tangent: an array in forward mode, a row of the tape in reverse mode."""
 
     __slots__ = ("tangent", "value")
 
     def __init__(self, level: Level, value: Array, tangent: Any) -> None:
         self.level, self.value, self.tangent = level, value, tangent
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return shape_of(self.value)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return dtype_of(self.value)
 
 
 class Derive(Level):
@@ -325,155 +330,45 @@ class Derive(Level):
         self.doubt: Exception | None = None
 
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
-        values, tangents, plain = list(args), [None] * len(args), True
-        for i, a in enumerate(args):
+        values, tangents, rest, tape, live, plain = [], [], [], self.tape, 0, True
+        for a in args:
+            t = None
             if type(a) is Dual and a.level is self:
-                values[i], tangents[i] = a.value, a.tangent
-            plain = plain and type(values[i]) not in TRACERS
+                a, t = a.value, a.tangent
+                live += 1
+            if type(a) not in PLAIN:
+                if type(a) in TRACERS:
+                    plain = False
+                else:
+                    a = np.asarray(a)
+            values.append(a)
+            tangents.append(t)
+            rest.append(a if t is None else t)
         out = prim.fun(*values, **params) if plain else bind(prim, values, params)
         if type(out) is Dual and out.level is self:  # only a function given by the user can do this
             raise ArgumentError(
                 prim.name, f"the function uses a traced array that is not among its arguments{at_line()}",
                 "Pass it as an argument",
             )  # fmt: skip
-        if self.tape is not None and prim.rule is None and prim.transpose:
-            row = self.tape.record(prim, tangents, values, params, shape_of(out), dtype_of(out))
-            return Dual(self, out, row)
+        if tape is not None and prim.linear:
+            known = values if live > 1 else rest  # the transpose in an argument asks for the others
+            if prim.joint:
+                known = [tape.leaf(a) if t is None else t for a, t in zip(values, tangents, strict=True)]
+            return Dual(self, out, tape.add(prim, tangents, known, params, shape_of(out), dtype_of(out)))
         dot = prim.jvp(out, values, tangents, params)
         if dot is None:
             return out
-        if prim.doubt is not None and self.tape is None:
+        if prim.doubt is not None and tape is None:
             self.doubt = self.doubt or prim.doubt(out, dot)
         if type(out) is tuple:
             return tuple(self.pair(y, t) for y, t in zip(out, dot, strict=True))
         return self.pair(out, dot)
 
+    def pair(self, y: Array, t: Any) -> Any:
+        """Return ``y`` with the tangent ``t``."""
+        return y if t is None else Dual(self, y, fit(t, y) if self.tape is None else t)
+
     def confirm(self, dots: Sequence[Array]) -> None:
         """Raise what forward mode was in doubt about, if the result is NaN."""
         if self.doubt is not None and any(np.isnan(concrete(t)).any() for t in dots):
             raise self.doubt
-
-    def pair(self, y: Array, t: Any) -> Any:
-        """Return ``y`` with the tangent ``t``."""
-        if t is None:
-            return y
-        return Dual(self, y, t if type(t) is Row else fit(t, y))
-
-
-class Row(Tracer):
-    """One row of a linear tape: an operation, its parents, and the arrays it was recorded with.
-
-    ``ct`` is where the walk over the tape leaves the cotangent (or, forwards, the tangent).
-    """
-
-    __slots__ = ("ct", "dtype", "known", "op", "params", "parents", "shape")
-
-    def __init__(
-        self, level: Any, op: Any, parents: Any, known: Any, params: Any, shape: Any, dtype: Any
-    ) -> None:
-        self.level, self.op, self.parents, self.known = level, op, parents, known
-        self.params, self.shape, self.dtype, self.ct = params, shape, dtype, None
-
-    def give(self, g: Array) -> None:
-        """Add a cotangent: summed over the axes that were broadcast, in the row's dtype."""
-        if g.shape != self.shape:
-            g = unbroadcast(g, self.shape)
-        if g.dtype is not self.dtype and g.dtype != self.dtype:
-            g = convert(g, self.dtype)
-        self.ct = g if self.ct is None else self.ct + g
-
-
-def unary(prim: Elementwise) -> Callable[..., Any]:
-    """Return the short way to call an elementwise function of one argument."""
-    fun, (partial,) = prim.fun, prim.partials
-
-    def op(x: Array) -> Any:
-        if type(x) is not Dual:
-            return bind(prim, (x,), {})
-        value, t = x.value, x.tangent
-        y = fun(value)
-        c = partial(y, value)
-        if type(t) is Row:
-            tape: Any = t.level
-            try:
-                row = Row(tape, SCALE, (t,), (c,), None, y.shape, y.dtype)
-            except AttributeError:  # a Python float
-                row = Row(tape, SCALE, (t,), (c,), None, (), dtype_of(y))
-            tape.rows.append(row)
-            return Dual(x.level, y, row)
-        return Dual(x.level, y, fit(t if c is None else c * t, y))
-
-    op.__name__ = prim.name
-    return op
-
-
-def binary(prim: Elementwise) -> Callable[..., Any]:
-    """Return the short way to call an elementwise function of two arguments."""
-    fun, (left, right) = prim.fun, prim.partials
-
-    def op(a: Array, b: Array) -> Any:
-        A, B = type(a), type(b)
-        if A is Dual:
-            level = a.level
-            if B is Dual:
-                if b.level is not level:
-                    return bind(prim, (a, b), {})
-                x, z, t, u = a.value, b.value, a.tangent, b.tangent
-                y = fun(x, z)
-                c, d = left(y, x, z), right(y, x, z)
-                if t is u and c is not None and d is not None:  # x * x
-                    parents, coefs = (t,), (c + d,)
-                else:
-                    parents, coefs = (t, u), (c, d)  # type: ignore[assignment]
-            elif B in TRACERS:
-                return bind(prim, (a, b), {})
-            else:
-                x, t = a.value, a.tangent
-                y = fun(x, b)
-                parents, coefs = (t,), (left(y, x, b),)
-        elif B is Dual and A not in TRACERS:
-            level = b.level
-            z, t = b.value, b.tangent
-            y = fun(a, z)
-            parents, coefs = (t,), (right(y, a, z),)
-        else:
-            return bind(prim, (a, b), {})
-        if type(t) is Row:
-            tape: Any = t.level
-            try:
-                row = Row(tape, SCALE, parents, coefs, None, y.shape, y.dtype)
-            except AttributeError:
-                row = Row(tape, SCALE, parents, coefs, None, (), dtype_of(y))
-            tape.rows.append(row)
-            return Dual(level, y, row)
-        return Dual(level, y, fit(scaled_sum(coefs, parents), y))
-
-    op.__name__ = prim.name
-    return op
-
-
-def flat(prim: Elementwise) -> Callable[..., Any]:
-    """Return the way to call a function whose derivative is zero: comparisons, floor, sign."""
-
-    def op(*args: Array) -> Any:
-        return bind(prim, args, {})
-
-    op.__name__ = prim.name
-    return op
-
-
-def check_inexact(where: str, x: Array) -> Array:
-    """Return ``x`` if it can carry a tangent: floating or complex; refuse integers, strings, objects."""
-    if type(x) in TRACERS or isinstance(x, (float, complex)):
-        return x
-    if type(x) is np.ndarray and x.dtype.kind in "fc":
-        return x
-    dtype = x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
-    if dtype.kind not in "fc":
-        cast = "float(x)" if isinstance(x, int) else "x.astype(float)"
-        raise ArgumentError(
-            where,
-            f"an argument of dtype {dtype} has no derivative (shape {np.shape(x)}){at_line()}",
-            f"Write {cast}",
-        )
-    return np.asarray(x) if not isinstance(x, np.generic) else x

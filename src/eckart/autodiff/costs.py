@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from math import log2, prod
 from typing import Any
 
-from .core import Array, Elementwise, Primitive, shape_of
+from .core import Array, Primitive, shape_of
+from .elementwise import Elementwise
 
 FREE = frozenset({
     "reshape", "transpose", "broadcast_to", "concatenate", "getitem", "scatter", "gather", "spill",

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .core import TRACERS, Array, Dual, Tracer, dtype_of, shape_of
+from .core import Array, Tracer, dtype_of, shape_of
 from .errors import MissingRuleError, TracerError, at_line, in_scipy, user_line
 
 UFUNCS: dict[Any, Callable[..., Any]] = {}
@@ -57,11 +57,11 @@ def full_name(function: Any) -> str:
 def array_ufunc(self: Tracer, ufunc: Any, method: str, *args: Any, **options: Any) -> Any:
     if not options and method == "__call__":
         op = UFUNCS.get(ufunc)
-        if op is not None:
-            return op(*args)
-        raise missing(ufunc.__name__, args)
+        if op is None:
+            raise missing(ufunc.__name__, args)
+        return op(*args)
     name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
-    if options.pop("out", None) is not None:
+    if options.pop("out", None) is not None or method == "at":
         raise TracerError(
             name,
             f"a traced array cannot be written into, with out= or an operator like +={at_line()}",
@@ -69,10 +69,12 @@ def array_ufunc(self: Tracer, ufunc: Any, method: str, *args: Any, **options: An
         )
     if method in REDUCTIONS and ufunc in REDUCTIONS[method]:
         options.setdefault("axis", 0)
-        return FUNCTIONS[REDUCTIONS[method][ufunc]](*args, **options)
+        return array_function(self, REDUCTIONS[method][ufunc], (), args, options)
     if method != "__call__" or options:
         what = f"the option {next(iter(options))}=" if method == "__call__" else "this method"
-        raise MissingRuleError(name, f"{what} has no derivative rule{at_line()}", "Use np.where or astype")
+        raise MissingRuleError(
+            name, f"{what} has no derivative rule{at_line()}", "Use broadcasting, np.where or astype"
+        )
     return array_ufunc(self, ufunc, method, *args)
 
 
@@ -119,19 +121,35 @@ def missing(name: str, args: Any, options: dict[str, Any] | None = None) -> Miss
     )
 
 
+# --- what a tracer has, and what it refuses ---------------------------------------------------------
+
+METHODS = (
+    "sum", "mean", "prod", "max", "min", "std", "var", "cumsum", "cumprod", "trace", "dot", "ravel",
+    "reshape", "transpose", "squeeze", "swapaxes", "diagonal", "repeat", "take", "clip", "round",
+    "argsort", "argmax", "argmin", "all", "any", "conj", "copy", "nonzero", "astype", "searchsorted",
+)  # fmt: skip
+LEAKS = (
+    "__array__", "__float__", "__int__", "__index__", "__complex__", "__round__", "__reduce__", "item",
+    "tolist",
+)  # fmt: skip
+CHANGES = ("__setitem__", "fill", "put", "partition", "resize", "sort")
+
+
 def refuse(name: str) -> Callable[..., Any]:
     """Return a method that says where a tracer leaked out, and what to write there."""
 
     def method(self: Tracer, *args: Any, **options: Any) -> Any:
         _, text = user_line()
-        if name == "__setitem__" or re.search(r"\]\s*[-+*/@]?=[^=]", text):
+        if name in CHANGES or re.search(r"\]\s*[-+*/@]?=[^=]", text):
             what, fix = "a traced array cannot be assigned into, or into a plain array", (
-                "Write np.where, np.stack or np.concatenate, which make a new array")  # fmt: skip
+                "Write np.where, np.stack, np.concatenate or np.sort, which make a new array")  # fmt: skip
         elif re.search(r"np\.(as|asany)?array\(\s*[\[(]", text):
             what, fix = "traced numbers cannot be gathered by np.array", "Write np.stack([a, b])"
         elif in_scipy():
             what, fix = "SciPy cannot take a traced array", (
                 "Write the function of eckart.autodiff.scipy, np.linalg or np.fft")  # fmt: skip
+        elif "np.full(" in text:
+            what, fix = "np.full cannot take a traced number", "Write np.broadcast_to(x, shape)"
         elif "math." in text:
             what, fix = "a traced array cannot go to the math module", "Use the function of NumPy"
         else:
@@ -139,16 +157,18 @@ def refuse(name: str) -> Callable[..., Any]:
                 "Leave it out: traced arrays work as they are; to index, use plain integers")  # fmt: skip
         raise TracerError(name, f"{what}{at_line()}", fix)
 
-    method.__name__ = name
     return method
 
 
-def traced_bool(self: Tracer) -> bool:
-    if type(self) is Dual:
-        return bool(self.value)
-    raise TracerError(
-        "bool", f"under vmap a condition has one value per example{at_line()}", "Write np.where(c, a, b)"
-    )
+def absent(name: str) -> property:
+    """Return an attribute of NumPy's arrays that tracers do not have, to say so."""
+
+    def get(self: Tracer) -> Any:
+        raise AttributeError(
+            f"`x.{name}`: a traced array does not have it{at_line()}. Use a function of NumPy"
+        )
+
+    return property(get)
 
 
 def rows_of(self: Tracer) -> Any:
@@ -169,34 +189,20 @@ def describe(self: Tracer) -> str:
 
 def method_of(function: Any) -> Callable[..., Any]:
     """Return the array method that calls ``function`` on the array: ``x.sum`` for `np.sum`."""
-
-    def method(self: Tracer, *args: Any, **options: Any) -> Any:
-        return FUNCTIONS[function](self, *args, **options)
-
-    method.__name__ = function.__name__
-    return method
-
-
-METHODS = (
-    "sum", "mean", "prod", "max", "min", "std", "var", "cumsum", "cumprod", "trace", "dot", "ravel",
-    "reshape", "transpose", "squeeze", "swapaxes", "diagonal", "repeat", "take", "clip", "round",
-    "sort", "argsort", "argmax", "argmin", "all", "any", "conj", "copy", "nonzero", "astype",
-)  # fmt: skip
-REFUSED = (
-    "__array__", "__float__", "__int__", "__index__", "__complex__", "__setitem__", "item", "tolist",
-    "fill", "put", "partition", "resize",
-)  # fmt: skip
+    return lambda self, *args, **options: array_function(self, function, (), (self, *args), options)
 
 
 def install() -> None:
     """Give `Tracer` its methods; called once, when the tables are full."""
     cls: Any = Tracer
     cls.__array_ufunc__, cls.__array_function__ = array_ufunc, array_function
-    cls.__bool__, cls.__iter__, cls.__len__, cls.__repr__ = traced_bool, rows_of, length, describe
-    cls.__hash__ = object.__hash__
+    cls.__iter__, cls.__len__, cls.__repr__ = rows_of, length, describe
+    cls.__bool__, cls.__hash__ = lambda self: bool(self.value), object.__hash__
+    cls.__format__ = lambda self, spec: format(self.value, spec) if spec else repr(self)
+    cls.__copy__ = cls.__deepcopy__ = lambda self, *memo: self
     for name in METHODS:
         setattr(cls, name, method_of(getattr(np, name)))
-    for name in REFUSED:
+    for name in (*LEAKS, *CHANGES):
         setattr(cls, name, refuse(name))
     cls.conjugate, cls.flatten = cls.conj, cls.ravel
     cls.ndim = property(lambda self: len(shape_of(self)))
@@ -206,6 +212,9 @@ def install() -> None:
     cls.mT = property(lambda self: FUNCTIONS[np.swapaxes](self, -1, -2))
     cls.real = property(lambda self: FUNCTIONS[np.real](self))
     cls.imag = property(lambda self: FUNCTIONS[np.imag](self))
+    for name in set(dir(np.ndarray)) - set(dir(cls)):
+        if not name.startswith("_"):
+            setattr(cls, name, absent(name))
 
 
-__all__ = ["FUNCTIONS", "TRACERS", "UFUNCS", "Array", "implements", "install"]
+__all__ = ["FUNCTIONS", "UFUNCS", "Array", "implements", "install"]

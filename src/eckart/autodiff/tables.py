@@ -21,13 +21,9 @@ def number(x: Any) -> str:
     if a.size != 1:
         return f"|{np.linalg.norm(a.ravel()):.4g}|"
     value = a.reshape(()).item()
-    return (
-        f"{value:.5g}"
-        if isinstance(value, (complex, bool))
-        else f"{round(value, 4) + 0.0:.8g}"
-        if abs(value) > 1e-3
-        else f"{value:.4g}"
-    )
+    if isinstance(value, (complex, bool)):
+        return f"{value:.5g}"
+    return f"{round(value, 4) + 0.0:.8g}" if abs(value) > 1e-3 else f"{value:.4g}"
 
 
 def cells(tape: Wengert) -> list[tuple[str, ...]]:
@@ -35,19 +31,9 @@ def cells(tape: Wengert) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [COLUMNS]
     for i, line in enumerate(tape.lines):
         args = " ".join("const" if a is None else f"v{a + 1}" for a in line.args)
-        shape, three = str(line.shape).replace(" ", ""), (line.primal, line.tangent, line.adjoint)
-        rows.append(
-            (
-                f"v{i + 1}",
-                line.op,
-                args,
-                shape,
-                *map(number, three),
-                str(line.flops),
-                str(line.bytes),
-                line.where,
-            )
-        )
+        three = map(number, (line.primal, line.tangent, line.adjoint))
+        shape, costs = str(line.shape).replace(" ", ""), (str(line.flops), str(line.bytes))
+        rows.append((f"v{i + 1}", line.op, args, shape, *three, *costs, line.where))
     if all(row[-1].startswith("<") or not row[-1] for row in rows[1:]):
         rows = [row[:-1] for row in rows]
     return rows
@@ -65,12 +51,14 @@ def text(tape: Wengert) -> str:
 
 
 def markdown(tape: Wengert) -> str:
+    """Return the table in Markdown."""
     head, *rows = [[c.replace("|", "\\|") for c in row] for row in cells(tape)]
     body = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in body) + f"\n\n{totals(tape)}\n"
 
 
 def html(tape: Wengert) -> str:
+    """Return the table in HTML."""
     head, *rows = [[escape(c) for c in row] for row in cells(tape)]
     top = "<tr>" + "".join(f"<th>{c}</th>" for c in head) + "</tr>"
     body = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for row in rows)
@@ -78,6 +66,7 @@ def html(tape: Wengert) -> str:
 
 
 def graphviz(tape: Wengert) -> str:
+    """Return the graph in the DOT language of Graphviz."""
     out = ["digraph wengert {", "  rankdir=LR; node [shape=box, fontname=monospace];"]
     for i, line in enumerate(tape.lines):
         shape = ", shape=ellipse" if line.op == "input" else ", peripheries=2" if i in tape.outputs else ""

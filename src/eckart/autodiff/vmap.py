@@ -7,12 +7,13 @@ batch; one without is called in a loop over the examples, which is correct and s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import numpy as np
 
-from .core import Array, Level, Primitive, Tracer, bind, dtype_of, shape_of
-from .errors import ArgumentError
+from .core import Array, Level, Primitive, Tracer, bind, shape_of
+from .errors import ArgumentError, TracerError, at_line
 from .tree import flatten
 
 
@@ -28,9 +29,10 @@ class Batch(Tracer):
     def shape(self) -> tuple[int, ...]:
         return shape_of(self.value)[1:]
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return dtype_of(self.value)
+    def __bool__(self) -> bool:
+        raise TracerError(
+            "bool", f"under vmap a condition has one value per example{at_line()}", "Write np.where(c, a, b)"
+        )
 
 
 class Batching(Level):
@@ -43,7 +45,7 @@ class Batching(Level):
         self.size = size
 
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
-        batched = [type(a) is Batch and a.level is self for a in args]
+        batched = [self.holds(a) for a in args]
         values = [a.value if b else a for a, b in zip(args, batched, strict=True)]
         if prim.batch is True:
             out = bind(prim, align(values, batched), params)
@@ -53,7 +55,16 @@ class Batching(Level):
             out = self.loop(prim, values, batched, params)
         return tuple(Batch(self, y) for y in out) if type(out) is tuple else Batch(self, out)
 
+    def whole(self, y: Array) -> Array:
+        """Return the batch of an output; one that does not depend on the batch is repeated."""
+        return y.value if self.holds(y) else np.broadcast_to(y, (self.size, *shape_of(y)))
+
     def loop(self, prim: Primitive, values: list[Array], batched: list[bool], params: dict[str, Any]) -> Any:
+        if not self.size:
+            raise ArgumentError(
+                "vmap",
+                f"{prim.name} has no batch rule, and of an empty batch the shape of its result is unknown",
+            )
         outs = [
             bind(prim, [v[i] if b else v for v, b in zip(values, batched, strict=True)], params)
             for i in range(self.size)
@@ -98,7 +109,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Callable
     Returns
     -------
     callable
-        The function of the batch.
+        The function of the batch; what is given to it by name is the same for all.
 
     Notes
     -----
@@ -113,17 +124,22 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Callable
            [6., 8.]])
     """
 
-    def mapped(*args: Any) -> Any:
+    @wraps(f)
+    def mapped(*args: Any, **options: Any) -> Any:
         axes = in_axes if isinstance(in_axes, (tuple, list)) else (in_axes,) * len(args)
         if len(axes) != len(args):
             raise ArgumentError("vmap", f"in_axes names {len(axes)} arguments, {len(args)} were given")
         trees = [flatten(a) for a in args]
-        sizes = {
-            shape_of(x)[axis]
-            for (leaves, _), axis in zip(trees, axes, strict=True)
-            for x in leaves
-            if axis is not None
-        }
+        each = [axis for (leaves, _), axis in zip(trees, axes, strict=True) for _ in leaves]
+        shapes = [shape_of(x) for leaves, _ in trees for x in leaves]
+        try:
+            sizes = {shape[axis] for shape, axis in zip(shapes, each, strict=True) if axis is not None}
+        except IndexError:
+            raise ArgumentError(
+                "vmap",
+                f"axes {each} of arrays of shape {shapes}",
+                "Give in_axes=None for what has no such axis",
+            ) from None
         if len(sizes) != 1:
             raise ArgumentError(
                 "vmap",
@@ -132,7 +148,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Callable
             )
         level = Batching(sizes.pop())
 
-        def batch(x: Array, axis: int | None) -> Array:
+        def batch(x: Any, axis: int | None) -> Array:
             if axis is None:
                 return x
             whole: Any = x if isinstance(x, Tracer) else np.asarray(x)
@@ -142,14 +158,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Callable
             rebuild([batch(x, axis) for x in leaves])
             for (leaves, rebuild), axis in zip(trees, axes, strict=True)
         ]
-        outs, rebuild = flatten(f(*inner))
-        return rebuild([np.moveaxis(unbatch(level, y), 0, out_axes) for y in outs])
+        outs, rebuild = level.run(lambda *xs: f(*xs, **options), inner)
+        return rebuild([np.moveaxis(level.whole(y), 0, out_axes) for y in outs])
 
     return mapped
-
-
-def unbatch(level: Batching, y: Array) -> Array:
-    """Return the batch of an output; one that does not depend on the batch is repeated."""
-    if type(y) is Batch and y.level is level:
-        return y.value
-    return np.broadcast_to(y, (level.size, *shape_of(y)))

@@ -8,13 +8,14 @@ tracing `jvp` and `vjp` of the function themselves, which are NumPy programs too
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from . import tables
 from .api import jvp, vjp
 from .core import Array, Level, Primitive, Tracer, bind, check_inexact, dtype_of, shape_of
 from .costs import flops
@@ -47,8 +48,6 @@ class Line:
     adjoint: Any = None
     flops: int = 0
     where: str = ""
-    constants: list[Any] = field(default_factory=list, repr=False)
-    call: Any = field(default=None, repr=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -71,7 +70,9 @@ class Call:
 
     def live(self) -> tuple[list[int], list[Any], Callable[..., Any]]:
         """Return the lines it can be differentiated in, their values, and the call as their function."""
-        at = [i for i, a in enumerate(self.args) if a is not None and dtype_of(self.values[i]).kind in "fc"]
+        at = {
+            i: a for i, a in enumerate(self.args) if a is not None and dtype_of(self.values[i]).kind in "fc"
+        }
 
         def alone(*some: Any) -> Any:
             full = list(self.values)
@@ -79,7 +80,7 @@ class Call:
                 full[i] = a
             return self.prim(*full, **self.params)
 
-        return [self.args[i] for i in at], [self.values[i] for i in at], alone  # type: ignore[misc]
+        return list(at.values()), [self.values[i] for i in at], alone
 
 
 class Noted(Tracer):
@@ -89,14 +90,6 @@ class Noted(Tracer):
 
     def __init__(self, level: Level, value: Array, line: int) -> None:
         self.level, self.value, self.line = level, value, line
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return shape_of(self.value)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return dtype_of(self.value)
 
 
 class Recording(Level):
@@ -109,38 +102,32 @@ class Recording(Level):
         self.lines: list[Line] = []
         self.calls: list[Call] = []
 
+    def note(self, line: Line) -> Noted:
+        self.lines.append(line)
+        return Noted(self, line.primal, len(self.lines) - 1)
+
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
-        mine = [type(a) is Noted and a.level is self for a in args]
-        values = [a.value if m else a for a, m in zip(args, mine, strict=True)]
+        numbers = [a.line if self.holds(a) else None for a in args]
+        values = [a.value if self.holds(a) else a for a in args]
         out = bind(prim, values, params)
         frame = user_frame()
         where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame else ""
-        call = Call(
-            prim, values, params, [a.line if m else None for a, m in zip(args, mine, strict=True)], []
-        )
-        results = []
-        for i, y in enumerate(out if type(out) is tuple else (out,)):
-            name = f"{prim.name}[{i}]" if type(out) is tuple else prim.name
-            constants = [v for v, m in zip(values, mine, strict=True) if not m]
-            line = Line(name, call.args, y, flops=0 if i else flops(prim, values, out, params), where=where)
-            line.constants, line.call = constants, call
-            call.outs.append(len(self.lines))
-            results.append(Noted(self, y, len(self.lines)))
-            self.lines.append(line)
-        self.calls.append(call)
-        return tuple(results) if type(out) is tuple else results[0]
+        many = type(out) is tuple
+        results = [
+            self.note(Line(f"{prim.name}[{i}]" if many else prim.name, numbers, y, where=where))
+            for i, y in enumerate(out if many else (out,))
+        ]
+        self.lines[results[0].line].flops = flops(prim, values, out, params)
+        self.calls.append(Call(prim, values, params, numbers, [y.line for y in results]))
+        return tuple(results) if many else results[0]
 
 
-def record(f: Callable[..., Any], args: Sequence[Any]) -> tuple[Recording, list[Any]]:
-    """Return the lines of ``f(*args)``, and what it returned, flat: `Noted` or independent values."""
+def record(f: Callable[..., Any], args: Sequence[Any]) -> tuple[Recording, list[int]]:
+    """Return the lines of ``f(*args)``, and the numbers of those that are its results."""
     level = Recording()
     leaves, rebuild = flatten(tuple(args))
-    inputs = []
-    for x in leaves:
-        inputs.append(Noted(level, x, len(level.lines)))
-        level.lines.append(Line("input", [], x))
-    outs, _ = flatten(f(*rebuild(inputs)))
-    return level, outs
+    outs, _ = level.run(f, rebuild([level.note(Line("input", [], x)) for x in leaves]))
+    return level, [y.line for y in outs if level.holds(y)]
 
 
 @dataclass
@@ -161,30 +148,9 @@ class Wengert:
     outputs: list[int]
     totals: dict[str, dict[str, int]]
 
-    def __str__(self) -> str:
-        from .tables import text
-
-        return text(self)
-
-    def markdown(self) -> str:
-        """Return the table in Markdown."""
-        from .tables import markdown
-
-        return markdown(self)
-
-    def html(self) -> str:
-        """Return the table in HTML."""
-        from .tables import html
-
-        return html(self)
-
-    def graphviz(self) -> str:
-        """Return the graph in the DOT language of Graphviz."""
-        from .tables import graphviz
-
-        return graphviz(self)
-
-    _repr_html_ = html
+    __str__ = tables.text
+    markdown, html, graphviz = tables.markdown, tables.html, tables.graphviz
+    _repr_html_ = tables.html
 
 
 def trace(f: Callable[..., Any], tangent: Sequence[Any] | None = None) -> Callable[..., Wengert]:
@@ -217,23 +183,29 @@ def trace(f: Callable[..., Any], tangent: Sequence[Any] | None = None) -> Callab
     """
 
     @wraps(f)
-    def traced(*args: Any) -> Wengert:
+    def traced(*args: Any, **options: Any) -> Wengert:
         leaves, rebuild = flatten(args)
         leaves = [check_inexact("trace", x) for x in leaves]
-        level, outs = record(f, rebuild(leaves))
-        outputs = [y.line for y in outs if type(y) is Noted]
-        if tangent is None:
-            ts = [np.ones_like(x) if i == 0 else np.zeros_like(x) for i, x in enumerate(leaves)]
-        else:
-            ts = [np.asarray(t, dtype_of(x)) for t, x in zip(flatten(tuple(tangent))[0], leaves, strict=True)]
+        args = rebuild(leaves)
+        ts = (
+            flatten(tuple(tangent))[0] if tangent is not None else [float(i == 0) for i in range(len(leaves))]
+        )
+        ts = [
+            np.broadcast_to(np.asarray(t, dtype_of(x)), shape_of(x)) for t, x in zip(ts, leaves, strict=True)
+        ]
+
+        def function(*xs: Any) -> Any:
+            return f(*xs, **options)
+
+        level, outputs = record(function, args)
         sweep_forward(level, ts)
         sweep_back(level, outputs)
         programs: dict[str, Callable[..., Any]] = {
-            "function": f,
-            "forward": lambda *xs: jvp(f, xs, rebuild(ts)),
-            "reverse": lambda *xs: pulled(f, xs),
+            "function": function,
+            "forward": lambda *xs: jvp(function, xs, rebuild(ts)),
+            "reverse": lambda *xs: pulled(function, xs),
         }
-        totals = {name: cost(*record(program, rebuild(leaves))) for name, program in programs.items()}
+        totals = {name: cost(*record(program, args)) for name, program in programs.items()}
         return Wengert(level.lines, outputs, totals)
 
     return traced
@@ -251,11 +223,10 @@ def sweep_forward(level: Recording, ts: Sequence[Array]) -> None:
         line.tangent = t
     for call in level.calls:
         at, values, alone = call.live()
-        if not at:
-            continue
-        _, dots = jvp(alone, values, [level.lines[a].tangent for a in at])
-        for out, dot in zip(call.outs, dots if type(dots) is tuple else (dots,), strict=True):
-            level.lines[out].tangent = dot
+        if at:
+            _, dots = jvp(alone, values, [level.lines[a].tangent for a in at])
+            for out, dot in zip(call.outs, dots if type(dots) is tuple else (dots,), strict=True):
+                level.lines[out].tangent = dot
 
 
 def sweep_back(level: Recording, outputs: Sequence[int]) -> None:
@@ -263,32 +234,27 @@ def sweep_back(level: Recording, outputs: Sequence[int]) -> None:
     for line in level.lines:
         line.adjoint = np.zeros(line.shape, dtype_of(line.primal))
     for out in outputs:
-        line = level.lines[out]
-        line.adjoint = line.adjoint + np.ones(line.shape, dtype_of(line.primal))
+        level.lines[out].adjoint = level.lines[out].adjoint + 1
     for call in reversed(level.calls):
         at, values, alone = call.live()
         cts = [level.lines[out].adjoint for out in call.outs]
-        if not at or dtype_of(cts[0]).kind not in "fc" or not any(np.any(ct) for ct in cts):
+        if not at or cts[0].dtype.kind not in "fc" or not any(np.any(ct) for ct in cts):
             continue
         value, pullback = vjp(alone, *values)
         for a, g in zip(at, pullback(tuple(cts) if type(value) is tuple else cts[0]), strict=True):
             level.lines[a].adjoint = level.lines[a].adjoint + g
 
 
-def cost(level: Recording, outs: Sequence[Any]) -> dict[str, int]:
-    """Return total flops and the peak of the bytes alive, inputs included."""
-    last = {a: i for i, line in enumerate(level.lines) for a in line.args if a is not None}
-    kept = {y.line for y in outs if type(y) is Noted} | {
-        i for i, x in enumerate(level.lines) if x.op == "input"
-    }
-    ends: dict[int, list[int]] = {}
-    for a, i in last.items():
-        ends.setdefault(i, []).append(a)
+def cost(level: Recording, outputs: Sequence[int]) -> dict[str, int]:
+    """Return total flops and the peak of bytes alive; all but inputs and results die at their last use."""
+    end = {i: i for i in range(len(level.lines))}
+    end |= {a: i for i, line in enumerate(level.lines) for a in line.args if a is not None}
+    kept = {i for i, line in enumerate(level.lines) if line.op == "input"} | set(outputs)
     alive = peak = 0
     for i, line in enumerate(level.lines):
         alive += line.bytes
         peak = max(peak, alive)
-        alive -= sum(level.lines[a].bytes for a in ends.get(i, []) if a not in kept)
-        if i not in last and i not in kept:
-            alive -= line.bytes
+        alive -= sum(
+            level.lines[a].bytes for a in {i, *line.args} if a is not None and end[a] == i and a not in kept
+        )
     return {"flops": sum(line.flops for line in level.lines), "bytes": peak}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 
 import typer
 
@@ -65,6 +67,8 @@ def _root(
 
 def main() -> None:
     """Run the program; an error is one line on stderr, never a stack trace."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop)
     try:
         app()
     except EckartError as error:
@@ -79,6 +83,11 @@ def main() -> None:
             "set ECKART_DEBUG=1 to see where, and please report it.",
             2,
         )
+
+
+def _stop(number: int, frame: object) -> None:
+    """End as an exception does, so that what was half-written is removed."""
+    sys.exit(128 + number)
 
 
 def _fail(message: str, code: int) -> None:

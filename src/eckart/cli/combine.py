@@ -8,7 +8,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from eckart.adapter.combine import Overlap, combine_to
+from eckart.adapter.combine import combine_to
+from eckart.adapter.overlap import Overlap
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.cli.resize import print_recut

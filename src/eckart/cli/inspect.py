@@ -8,8 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
+from eckart.adapter import Adapter, load_adapter
+from eckart.adapter.formats import is_adapter
+from eckart.adapter.spectra import remarks, summarise_adapter
+from eckart.checkpoint import Checkpoint
 from eckart.cli import console
 from eckart.cli import options as opt
+from eckart.errors import UsageError
 from eckart.store import FactorStore
 from eckart.store.demands import whole_demands
 from eckart.store.estimate import Estimate, estimate
@@ -20,10 +25,13 @@ from eckart.store.summary import ENERGIES, LayerSummary, diagnose, summarise
 
 def inspect(
     base: Annotated[
-        Path, typer.Argument(help="The base checkpoint, or one checkpoint alone.", show_default=False)
+        Path,
+        typer.Argument(
+            help="The base checkpoint; or one checkpoint alone, or one adapter.", show_default=False
+        ),
     ],
     tuned: Annotated[
-        Path | None, typer.Argument(help="The fine-tuned checkpoint.", show_default=False)
+        Path | None, typer.Argument(help="The fine-tuned checkpoint, or an adapter.", show_default=False)
     ] = None,
     store: Annotated[
         Path | None,
@@ -40,13 +48,22 @@ def inspect(
     """Show every layer's update: its size, its spectrum, and the rank each wish would take.
 
     Examples: **eckart inspect base/ tuned/** · **eckart inspect base/ tuned/ --dry-run** ·
-    **eckart inspect model/** (one checkpoint: its weights' own spectra)
+    **eckart inspect model/** (one checkpoint: its weights' own spectra) · **eckart inspect adapter/** ·
+    **eckart inspect base/ adapter/** (what an adapter learned: the spectrum of every B A)
 
     Columns: *stable*, |dW|^2 / sigma_1^2. *effective*, exp of the entropy of sigma / sum sigma. *r90*, the
     least rank with 90 % of the energy. *knee*, where the energy curve bends. *above noise*, singular values
     over what rounding can make. *decay*, fast if a tenth of the ranks hold 90 %. *unchanged*, share of entries
-    equal in both.
+    equal in both. Of an adapter: *rank*, as stored; *first*, share of the energy in one component.
     """
+    adapter, model = (base, None) if tuned is None else (tuned, base)
+    if is_adapter(adapter):
+        if store is not None or dry_run:
+            raise UsageError(
+                "--store" if store is not None else "--dry-run", "is for checkpoints, not adapters"
+            )
+        inspect_adapter(load_adapter(adapter), model, workers, quiet, json)
+        return
     sources = Sources.open(None, base) if tuned is None else Sources.open(base, tuned)
     for note in sources.notes:
         console.say(f"note: {note}", quiet)
@@ -68,6 +85,48 @@ def inspect(
             return
         print_layers(filled, rows)
     for remark in remarks:
+        console.out().print(remark, markup=False)
+
+
+def inspect_adapter(
+    adapter: Adapter, model: Path | None, workers: int | None, quiet: bool, json: bool
+) -> None:
+    """Print the spectrum of every update of an adapter."""
+    for note in adapter.notes:
+        console.say(f"note: {note}", quiet)
+    base = Checkpoint.open(model) if model is not None else None
+    with console.count_bar(quiet, "factoring") as bar:
+        rows = summarise_adapter(adapter, base, workers=workers, progress=bar)
+    said = remarks(rows)
+    if json:
+        console.print_json(
+            {"modules": [r.to_json() for r in rows], "diagnosis": said, "notes": adapter.notes}
+        )
+        return
+    sizes = ["|BA|"] if base is None else ["|BA|", "|BA|/|W|"]
+    console.print_table(
+        ["module", "shape", "rank", *sizes, "sigma_1", "first", "stable", "effective",
+         *(f"r{e:.0%}".rstrip("%") for e in ENERGIES), "knee"],
+        [
+            [
+                r.name,
+                console.shape(r.shape),
+                r.rank,
+                *([console.figure(r.size), console.figure(r.relative)][: len(sizes)]),
+                console.figure(r.sigma_1),
+                console.percent(r.first, 0),
+                console.figure(r.stable_rank),
+                console.figure(r.effective_rank),
+                *r.ranks.values(),
+                r.knee,
+            ]
+            for r in rows
+        ],
+    )  # fmt: skip
+    console.out().print(
+        f"\n{len(rows)} modules, {adapter.parameters:,} parameters, {adapter.dtype}", markup=False
+    )
+    for remark in said:
         console.out().print(remark, markup=False)
 
 

@@ -1,4 +1,4 @@
-"""A worked explanation as data: steps of sentences, formulas, tables and checks, in no language yet."""
+"""A worked explanation as data: sentences, formulas, tables, checks and pictures, in no language yet."""
 
 from __future__ import annotations
 
@@ -53,7 +53,35 @@ class Check:
     exact: bool
 
 
-Part = Say | Show | Table | Check
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One drawing in the plane, the origin in its middle.
+
+    ``outline``: a closed curve. ``arrows``: what is written at the tip, and the tip; from the origin.
+    ``ring``: a point to follow. ``dashed``: a closed curve to compare with, or nothing. ``reach``: the
+    largest coordinate that must be seen.
+    """
+
+    caption: Text
+    outline: tuple[Point, ...]
+    arrows: tuple[tuple[Formula, Point], ...]
+    ring: Point
+    reach: float
+    dashed: tuple[Point, ...] = ()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Panels side by side. A format of words alone leaves them out: a sentence must say the same."""
+
+    caption: Text
+    panels: tuple[Panel, ...]
+
+
+Part = Say | Show | Table | Check | Picture
 
 
 @dataclass(frozen=True)
@@ -101,6 +129,8 @@ class Explanation:
             elif isinstance(part, Table):
                 cells = (cell for row in (part.header, *part.rows) for cell in row)
                 found |= {cell.key for cell in cells if isinstance(cell, Text)}
+            elif isinstance(part, Picture):
+                found |= {part.caption.key} | {panel.caption.key for panel in part.panels}
         return found
 
 

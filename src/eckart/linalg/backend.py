@@ -117,10 +117,7 @@ def as_matrix(A: Any, call: str = "eckart.svd(A)", may_be_empty: bool = False) -
     """
     if is_torch(A):
         return _torch_matrix(A, call, may_be_empty)
-    try:
-        array = np.asarray(A)
-    except ValueError:
-        raise MatrixError(call, "expected a matrix, got rows of different lengths") from None
+    array = as_array(A, call)
     if array.ndim != 2:
         raise MatrixError(call, f"expected a matrix, got an array of shape {array.shape}")
     if 0 in array.shape and not may_be_empty:
@@ -132,21 +129,36 @@ def as_matrix(A: Any, call: str = "eckart.svd(A)", may_be_empty: bool = False) -
     if array.dtype.kind in "iub" or array.dtype == object:
         try:
             return array.astype(np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise MatrixError(call, f"expected numbers, got dtype {array.dtype}") from None
-    if array.dtype.kind == "f" or array.dtype in _SMALL_FLOATS:
+    if array.dtype.kind == "f" or array.dtype in SMALL_FLOATS:
         return array.astype(np.float32 if array.dtype.itemsize < 4 else np.float64)
     raise MatrixError(call, f"expected numbers, got dtype {array.dtype}")
 
 
-_SMALL_FLOATS = tuple(
+def as_array(A: Any, call: str) -> NDArray[Any]:
+    """Return what NumPy makes of ``A``; refuse rows of different lengths, and masks, which nothing reads."""
+    if np.ma.is_masked(A):
+        raise MatrixError(
+            call, "expected a matrix of numbers, got masked entries", "Fill them: A.filled(value)"
+        )
+    try:
+        return np.asarray(A)
+    except ValueError:
+        raise MatrixError(call, "expected a matrix, got rows of different lengths") from None
+
+
+SMALL_FLOATS = tuple(
     np.dtype(t) for t in (ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2)
 )
+
+# Sums of squares below this lose digits: they hold numbers that float64 has no room for.
+LEAST_ENERGY = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
 
 
 def check_energy(A: Array, total: float, call: str) -> None:
     """Raise if ``total``, the energy of ``A``, betrays a NaN, an infinity, or numbers out of range."""
-    if np.isfinite(total) and total > 0:
+    if np.isfinite(total) and total >= LEAST_ENERGY:
         return
     host = ops_for(A).host(A)
     bad = ~np.isfinite(host)
@@ -157,7 +169,7 @@ def check_energy(A: Array, total: float, call: str) -> None:
             f"{int(bad.sum())} of {bad.size} entries are NaN or infinite, the first at [{row}, {column}]",
             "Mend or mask them first",
         )
-    largest = float(np.abs(host).max())
+    largest = float(np.abs(host).max(initial=0.0))
     if largest > 0:
         raise MatrixError(
             call,

@@ -7,11 +7,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from eckart.errors import MatrixError, UsageError
-from eckart.linalg.stack import as_numbers, as_stack, conjugate_transpose, cut_off
+from eckart.errors import MatrixError
+from eckart.linalg.stack import (
+    as_numbers,
+    as_stack,
+    as_tolerance,
+    conjugate_transpose,
+    cut_off,
+    hermitian_values,
+    one_of,
+    relative_difference,
+)
 
 
-def matrix_rank(A: ArrayLike, tol: ArrayLike | None = None, *, rtol: ArrayLike | None = None) -> Any:
+def matrix_rank(
+    A: ArrayLike, tol: ArrayLike | None = None, hermitian: bool = False, *, rtol: ArrayLike | None = None
+) -> Any:
     """Return the number of singular values above a tolerance.
 
     Equivalent to ``numpy.linalg.matrix_rank(A)``.
@@ -22,6 +33,8 @@ def matrix_rank(A: ArrayLike, tol: ArrayLike | None = None, *, rtol: ArrayLike |
         A vector has rank 1, or 0 if it is zero.
     tol : float or array_like (...), optional
         Count sigma > ``tol``.
+    hermitian : bool
+        Take A for Hermitian: eigenvalues of its lower triangle in place of an SVD, a third of the time.
     rtol : float or array_like (...), optional
         Count sigma > ``rtol`` sigma_1. Default: max(m, n) eps of the dtype that A came in.
 
@@ -29,12 +42,19 @@ def matrix_rank(A: ArrayLike, tol: ArrayLike | None = None, *, rtol: ArrayLike |
     -------
     int, or ndarray (...) of int for a stack
 
+    Raises
+    ------
+    MatrixError
+        Not numbers, or a NaN or an infinity.
+    UsageError
+        Both tolerances, or one that is negative or fits no stack.
+
     Notes
     -----
-    A tolerance is a statement about the data: the default is about what rounding its entries to their
-    dtype does to a singular value. `Spectrum` answers the same for energy. A NaN is refused with its
-    place, where NumPy says that the SVD did not converge; and singular values of float32 data are computed
-    in float64, so that only the data's own rounding is in them.
+    About 4 m n^2 flops for n <= m. A tolerance is a statement about the data: the default is about what
+    rounding its entries to their dtype does to a singular value. `Spectrum` answers the same for
+    energy. A NaN is refused with its place, where NumPy says that the SVD did not converge; and singular
+    values of float32 data are computed in float64, so that only the data's own rounding is in them.
 
     Examples
     --------
@@ -42,16 +62,18 @@ def matrix_rank(A: ArrayLike, tol: ArrayLike | None = None, *, rtol: ArrayLike |
     1
     """
     call = "eckart.linalg.matrix_rank(A)"
-    if tol is not None and rtol is not None:
-        raise UsageError(call, "expected one of tol and rtol, got both")
+    one_of(call, tol=tol, rtol=rtol)
     if np.ndim(A) < 2:
         return int(as_numbers(A, call)[0].any())
     wide, dtype = as_stack(A, call)
-    s = np.linalg.svd(wide, compute_uv=False) if wide.size else np.zeros((*wide.shape[:-2], 0))
+    if not wide.size:
+        s = np.zeros((*wide.shape[:-2], 0))
+    else:
+        s = hermitian_values(wide, call) if hermitian else np.linalg.svd(wide, compute_uv=False)
     if tol is None:
         limit = cut_off(s, wide.shape, dtype, rtol, call)
     else:
-        limit = np.asarray(tol, np.float64)[..., None]
+        limit = as_tolerance(tol, "tol", wide.shape[:-2], call)[..., None]
     ranks = np.count_nonzero(s > limit, axis=-1)
     return int(ranks) if np.ndim(ranks) == 0 else ranks
 
@@ -70,10 +92,16 @@ def cond(A: ArrayLike) -> Any:
     -------
     float, or ndarray (...) of float64 for a stack
 
+    Raises
+    ------
+    MatrixError
+        Not numbers, a NaN or an infinity, or no row or column.
+
     Notes
     -----
-    Solving with A loses log10(cond(A)) digits. Values beyond 1/eps of float64, 4.5e15, are rounding:
-    read them as "singular". For float32 data NumPy computes in float32 and ends at 1e7; this does not.
+    About 4 m n^2 flops for n <= m. Solving with A loses log10(cond(A)) digits. Values beyond 1/eps of
+    float64, 4.5e15, are rounding: read them as "singular". For float32 data NumPy computes in float32 and
+    ends at 1e7; this does not.
 
     Examples
     --------
@@ -117,12 +145,19 @@ def moore_penrose_conditions(A: ArrayLike, X: ArrayLike) -> MoorePenrose:
     Returns
     -------
     MoorePenrose
-        Four numbers, relative Frobenius norms. All zero means X = A^+, the only matrix that has this.
+        Four numbers, relative Frobenius norms. All zero means X = A^+, the only matrix that has this;
+        infinite where a product is out of float64's range.
+
+    Raises
+    ------
+    MatrixError
+        Shapes that do not fit, or a NaN or an infinity.
 
     Notes
     -----
     For X from `pinv` expect about eps cond(A) in the first two and in the symmetries: no algorithm
-    that stores X does better, since rounding X alone moves A X by eps ||A|| ||X||.
+    that stores X does better, since rounding X alone moves A X by eps ||A|| ||X||. Any unit will do. Four
+    products, 4 m n (m + n) flops.
 
     References
     ----------
@@ -141,14 +176,15 @@ def moore_penrose_conditions(A: ArrayLike, X: ArrayLike) -> MoorePenrose:
     right, _ = as_stack(X, call)
     if left.ndim != 2 or right.shape != left.shape[::-1]:
         raise MatrixError(call, f"expected A (m, n) and X (n, m), got {left.shape} and {right.shape}")
-    AX, XA = left @ right, right @ left
-    pairs = (
-        (AX @ left, left),
-        (XA @ right, right),
-        (conjugate_transpose(AX), AX),
-        (conjugate_transpose(XA), XA),
-    )
-    return MoorePenrose(*(_relative(found, wanted) for found, wanted in pairs))
+    with np.errstate(over="ignore", invalid="ignore"):
+        AX, XA = left @ right, right @ left
+        pairs = (
+            (AX @ left, left),
+            (XA @ right, right),
+            (conjugate_transpose(AX), AX),
+            (conjugate_transpose(XA), XA),
+        )
+    return MoorePenrose(*(relative_difference(found, wanted) for found, wanted in pairs))
 
 
 def orthogonality(Q: ArrayLike) -> float:
@@ -163,6 +199,11 @@ def orthogonality(Q: ArrayLike) -> float:
     float
         The largest factor by which Q stretches or shrinks a squared length, less one:
         every ||Q x||^2 lies within (1 - t, 1 + t) ||x||^2. At least 1 for k > m.
+
+    Raises
+    ------
+    MatrixError
+        Not a matrix, a NaN or an infinity, or squares out of float64's range.
 
     Notes
     -----
@@ -181,11 +222,9 @@ def orthogonality(Q: ArrayLike) -> float:
     if wide.ndim != 2:
         raise MatrixError(call, f"expected a matrix, got an array of shape {wide.shape}")
     k = wide.shape[1]
-    defect = conjugate_transpose(wide) @ wide - np.eye(k)
+    with np.errstate(over="ignore", invalid="ignore"):
+        defect = conjugate_transpose(wide) @ wide - np.eye(k)
+    if not np.isfinite(defect).all():
+        largest = float(np.abs(wide).max())
+        raise MatrixError(call, f"its largest entry is {largest:.3g}, and squares are out of float64's range")
     return float(np.abs(np.linalg.eigvalsh(defect)).max(initial=0.0))
-
-
-def _relative(found: Any, wanted: Any) -> float:
-    """||found - wanted|| / ||wanted||, absolute where ``wanted`` is zero."""
-    size = float(np.linalg.norm(wanted))
-    return float(np.linalg.norm(found - wanted)) / (size or 1.0)

@@ -85,8 +85,7 @@ def svd(
     """
     call = "eckart.svd(A)"
     goal = one_goal("eckart.svd", rank=rank, energy=energy, error=error)
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise UsageError(f"seed={seed!r}", "expected a whole number of at least 0")
+    start = seed_for(seed)
     matrix = as_matrix(A, call)
     limit = min(matrix.shape)
     if goal.kind == "rank" and goal.value > limit:
@@ -96,7 +95,7 @@ def svd(
         )
     total = ops_for(matrix).energy(matrix)
     check_energy(matrix, total, call)
-    return factor_matrix(matrix, goal, total=total, method=method, seed=seed_for(seed))
+    return factor_matrix(matrix, goal, total=total, method=method, seed=start)
 
 
 def spectrum(A: Array, *, method: Literal["auto", "lapack", "gram"] = "auto") -> Spectrum:

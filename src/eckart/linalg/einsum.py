@@ -126,7 +126,7 @@ def contraction(expression: str, *shapes: tuple[int, ...], optimize: Any = "auto
     Raises
     ------
     UsageError
-        An expression that the shapes do not fit.
+        An expression that the shapes do not fit, or sizes that are no whole numbers of at least 0.
     MissingExtraError
         opt_einsum is not installed.
 
@@ -135,8 +135,7 @@ def contraction(expression: str, *shapes: tuple[int, ...], optimize: Any = "auto
     opt_einsum finds the path; the flops are counted here: for each combination of the indices of a step,
     a multiplication for every operand but the first, and an addition if anything is summed. A
     transpose costs none (opt_einsum's own count has one for each entry). The cheapest order depends on the
-    shapes: for matrices
-    in a chain it is the classical matrix-chain problem.
+    shapes: for matrices in a chain it is the classical matrix-chain problem.
 
     References
     ----------
@@ -154,6 +153,11 @@ def contraction(expression: str, *shapes: tuple[int, ...], optimize: Any = "auto
         raise MissingExtraError(
             "eckart.linalg.contraction", "opt_einsum is not installed", "Type: pip install 'eckart[einsum]'"
         ) from None
+    for size in (size for shape in shapes for size in shape):
+        if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 0:
+            raise UsageError(
+                f"contraction({expression!r})", f"expected shapes of whole numbers, got {shapes}"
+            )
     try:
         path, info = opt_einsum.contract_path(expression, *shapes, shapes=True, optimize=optimize)
     except (ValueError, IndexError, KeyError, TypeError) as reason:

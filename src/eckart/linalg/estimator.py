@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eckart.errors import DataError, NotFittedError, UsageError
-from eckart.linalg.backend import _SMALL_FLOATS, is_torch
+from eckart.linalg.backend import SMALL_FLOATS, is_torch, ops_for
 
 
 class Estimator:
@@ -91,19 +91,23 @@ class Estimator:
 def as_samples(X: Any, call: str, least: int = 1) -> NDArray[Any]:
     """Return a table (n, d) of at least ``least`` samples in float32 or float64, itself if it is one."""
     if is_torch(X):
-        X = X.detach().cpu().numpy()
+        X = ops_for(X).host(X.float() if X.is_floating_point() and X.itemsize < 4 else X)
     sparse = sys.modules.get("scipy.sparse")
     if sparse is not None and sparse.issparse(X):
         raise DataError(call, "got a sparse matrix, and centring would fill it", "Pass X.toarray()")
+    if np.ma.is_masked(X):
+        raise DataError(call, "got masked entries, and every entry counts here", "Fill them: X.filled(value)")
     try:
         table = np.asarray(X)
         if np.iscomplexobj(table):
             raise DataError(call, "Complex data not supported")
-        if table.dtype in _SMALL_FLOATS or table.dtype == np.float16:
+        if table.dtype in SMALL_FLOATS or table.dtype == np.float16:
             table = table.astype(np.float32)
+        elif table.dtype.kind in "USMmV":
+            raise DataError(call, f"expected a table of numbers, got dtype {table.dtype}")
         elif table.dtype not in (np.float32, np.float64):
             table = table.astype(np.float64)
-    except (TypeError, ValueError) as reason:
+    except (TypeError, ValueError, OverflowError) as reason:
         if isinstance(reason, DataError):
             raise
         raise DataError(call, f"expected a table of numbers: {reason}") from None

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eckart.errors import MatrixError, UsageError
+from eckart.linalg.backend import NUMPY, check_energy
 from eckart.linalg.decompose import svd
 from eckart.linalg.kronecker import kron_matvec
 from eckart.linalg.stack import Numbers, as_stack
@@ -76,7 +77,15 @@ def nearest_kronecker(
     Returns
     -------
     KroneckerSum
-        ||A_i|| = ||B_i||; ``error`` is exact.
+        ||A_i|| = ||B_i||; in float32 for float32. ``error`` is what `eckart.svd` says of the rearranged
+        matrix.
+
+    Raises
+    ------
+    MatrixError
+        No real matrix, a NaN or an infinity, or squares out of float64's range.
+    UsageError
+        A shape that does not divide M's, or two goals at once.
 
     Notes
     -----
@@ -98,12 +107,8 @@ def nearest_kronecker(
     matrix, dtype = as_stack(M, call)
     if matrix.ndim != 2 or matrix.dtype.kind == "c":
         raise MatrixError(call, f"expected a real matrix, got shape {matrix.shape}, {matrix.dtype}")
-    (m, n), (m1, n1) = matrix.shape, shape
-    if m1 < 1 or n1 < 1 or not m or not n or m % m1 or n % n1:
-        raise UsageError(
-            f"nearest_kronecker(shape={shape})", f"expected divisors of {m} and {n}, the shape of M"
-        )
-    m2, n2 = m // m1, n // n1
+    m1, n1, m2, n2 = _divided(matrix.shape, shape)
+    check_energy(matrix, NUMPY.energy(matrix), call)
     f = svd(rearranged(matrix, shape).astype(dtype), rank=rank, energy=energy, error=error)
     left, right = f.factors()  # (m_1 n_1, r), (r, m_2 n_2)
     return KroneckerSum(left.T.reshape(-1, m1, n1), right.reshape(-1, m2, n2), f.error)
@@ -112,11 +117,35 @@ def nearest_kronecker(
 def rearranged(M: ArrayLike, shape: tuple[int, int]) -> NDArray[Any]:
     """Return the matrix (m_1 n_1, m_2 n_2) whose rows are the blocks of M.
 
+    Parameters
+    ----------
+    M : array_like (m_1 m_2, n_1 n_2)
+    shape : (int, int)
+        (m_1, n_1): how many blocks there are, down and across.
+
+    Raises
+    ------
+    UsageError
+        A shape that does not divide M's.
+
     Examples
     --------
     >>> rearranged([[1, 2, 3, 4]], (1, 2)).tolist()
     [[1, 2], [3, 4]]
     """
-    array, (m1, n1) = np.asarray(M), shape
-    m2, n2 = array.shape[0] // m1, array.shape[1] // n1
+    array = np.asarray(M)
+    m1, n1, m2, n2 = _divided(array.shape, shape)
     return array.reshape(m1, m2, n1, n2).transpose(0, 2, 1, 3).reshape(m1 * n1, m2 * n2)
+
+
+def _divided(whole: tuple[int, ...], shape: Any) -> tuple[int, int, int, int]:
+    """Return m_1, n_1, m_2 and n_2, checked."""
+    fits = len(whole) == 2 and isinstance(shape, (tuple, list)) and len(shape) == 2
+    if not fits or not all(
+        isinstance(part, (int, np.integer)) and part > 0 and of and of % part == 0
+        for part, of in zip(shape, whole, strict=True)
+    ):
+        sizes = " and ".join(map(str, whole))
+        raise UsageError(f"nearest_kronecker(shape={shape})", f"expected divisors of {sizes}, the shape of M")
+    m1, n1 = int(shape[0]), int(shape[1])
+    return m1, n1, whole[0] // m1, whole[1] // n1

@@ -19,6 +19,7 @@ BLOCK = 8  # columns a step: thin enough to be cheap, wide enough that chance ca
 # with probability at most KW sqrt(n) exp(-(2q - 1) sqrt(e)): Kuczynski and Wozniakowski (1992), thm 4.2.
 KW = 1.648
 
+FAILURE = 1e-12  # what a proof by chance may fail with
 EPS = float(np.finfo(np.float64).eps)
 
 
@@ -62,7 +63,7 @@ def spectral_norm(
     *,
     tolerance: float = 1e-3,
     proof: Literal["cholesky", "random"] = "cholesky",
-    failure: float = 1e-12,
+    failure: float = FAILURE,
     seed: int = 0,
 ) -> SpectralNorm:
     """Return sigma_1 between two bounds that are ``tolerance`` apart.
@@ -85,6 +86,13 @@ def spectral_norm(
     Returns
     -------
     SpectralNorm
+
+    Raises
+    ------
+    MatrixError
+        Not a real matrix, empty, a NaN or an infinity, or squares out of float64's range.
+    UsageError
+        An argument out of range.
 
     Notes
     -----
@@ -114,7 +122,15 @@ def spectral_norm(
     >>> round(found.value, 4), found.gap <= 1e-3
     (6.3246, True)
     """
-    call = "eckart.linalg.spectral_norm(A)"
+    matrix = as_matrix(A, "eckart.linalg.spectral_norm(A)")
+    return _bounded(matrix, "eckart.linalg.spectral_norm(A)", tolerance, seed, proof, failure)
+
+
+def _bounded(
+    matrix: Array, call: str, tolerance: float, seed: int, proof: str = "cholesky", failure: float = FAILURE
+) -> SpectralNorm:
+    """Bound the norm of a matrix, checked for its kind."""
+    start = seed_for(seed)
     for name, value in (("tolerance", tolerance), ("failure", failure)):
         if not is_number(value) or not 0 < value < 1:
             raise UsageError(f"{name}={value!r}", "expected a number between 0 and 1")
@@ -122,14 +138,13 @@ def spectral_norm(
         raise UsageError(f"proof={proof!r}", "expected 'cholesky' or 'random'")
     if proof == "cholesky" and tolerance < 1e-9:
         raise UsageError(f"tolerance={tolerance:g}", "a proof in float64 needs 1e-9 at least")
-    matrix = as_matrix(A, call)
     total = ops_for(matrix).energy(matrix)
     check_energy(matrix, total, call)
     if total == 0.0:
         return SpectralNorm(0.0, 0.0, "svd")
     matrix, scale = _scaled(matrix, total)
     total = ops_for(matrix).energy(matrix)
-    found = _search(matrix, total, tolerance, proof, failure, seed_for(seed))
+    found = _search(matrix, total, tolerance, proof, failure, start)
     return SpectralNorm(found.lower * scale, found.upper * scale, found.proof, found.failure, found.products)
 
 
@@ -148,7 +163,15 @@ def spectral_normalise(W: Array, bound: float = 1.0, *, tolerance: float = 1e-3,
     Returns
     -------
     array (m, n)
-        W * bound / upper, in W's dtype, with its rounding allowed for. A zero matrix stays zero.
+        W * bound / upper, in float32 or W's wider dtype, with its rounding allowed for. Rounded further,
+        to bfloat16 say, it may be over the bound again. A zero matrix stays zero.
+
+    Raises
+    ------
+    MatrixError
+        As `spectral_norm`, or a tolerance under the rounding of W's dtype.
+    UsageError
+        An argument out of range.
 
     Notes
     -----
@@ -169,17 +192,18 @@ def spectral_normalise(W: Array, bound: float = 1.0, *, tolerance: float = 1e-3,
     """
     if not is_number(bound) or bound <= 0:
         raise UsageError(f"bound={bound!r}", "expected a number above 0")
-    matrix = as_matrix(W, "eckart.linalg.spectral_normalise(W)")
+    call = "eckart.linalg.spectral_normalise(W)"
+    matrix = as_matrix(W, call)
     eps = float(np.finfo(ops_for(matrix).host(matrix[:1, :1]).dtype).eps)
-    norm = spectral_norm(matrix, tolerance=tolerance / 2, seed=seed)
+    if not is_number(tolerance) or not 0 < tolerance < 1:
+        raise UsageError(f"tolerance={tolerance!r}", "expected a number between 0 and 1")
+    norm = _bounded(matrix, call, tolerance / 2, seed)
     if not norm.upper:
         return matrix
     # Rounding every entry moves the norm by at most eps ||W||_F <= eps sqrt(rank) sigma_1.
     slack = 1 + eps * float(np.sqrt(min(matrix.shape)) + 2)
     if slack - 1 > tolerance / 2:
-        raise MatrixError(
-            "spectral_normalise(W)", f"tolerance {tolerance:g} is under the rounding of {eps:g}"
-        )
+        raise MatrixError(call, f"tolerance {tolerance:g} is under the rounding of {eps:g}")
     return matrix * float(bound / (norm.upper * slack))
 
 
@@ -195,10 +219,11 @@ def _search(
     while not krylov.exhausted:
         krylov.step(block)
         steps += 1
-        lower = _stretch(wide, ops_for(A).host(krylov.triplets(1)[2])[0])
+        lower = _stretch(wide, ops_for(A).host(krylov.triplets(1)[2])[0], total)
         if proof == "random":
             missed = _missed(n, steps, block, failure)
-            upper = float(min(lower / np.sqrt(1 - missed), np.sqrt(total)))
+            rounding = EPS * (8 + wide.size)  # of the sum of squares, and of what `_stretch` took off
+            upper = float(min(lower / np.sqrt(1 - missed), np.sqrt(total))) * (1 + rounding)
             if upper <= lower * (1 + tolerance):
                 return SpectralNorm(lower, upper, "random", failure, 2 * krylov.width)
         elif krylov.width >= wait and (krylov.exhausted or lower - before <= tolerance / 10 * lower):
@@ -213,10 +238,11 @@ def _search(
     return SpectralNorm(lower * (1 - rounding), lower * (1 + rounding), "svd", 0.0, 2 * krylov.width)
 
 
-def _stretch(A: Floats, v: Floats) -> float:
-    """||A v|| / ||v||, less its own rounding, in float64."""
+def _stretch(A: Floats, v: Floats, total: float) -> float:
+    """||A v|| / ||v|| in float64, less the most that its own rounding can add, n eps ||A||_F."""
     v = v.astype(np.float64)
-    return float(np.linalg.norm(A @ v) / np.linalg.norm(v)) * (1 - 4 * EPS)
+    rounding = EPS * len(v) * float(np.sqrt(total))
+    return float(np.linalg.norm(A @ v) / np.linalg.norm(v)) * (1 - 4 * EPS) - rounding
 
 
 def _missed(n: int, steps: int, block: int, failure: float) -> float:

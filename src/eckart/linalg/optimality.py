@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from eckart.errors import UsageError
-from eckart.linalg.backend import as_matrix, ops_for
+from eckart.linalg.backend import NUMPY, as_matrix, check_energy, ops_for
 from eckart.linalg.decompose import svd
 from eckart.linalg.lowrank import LowRank
+from eckart.linalg.routes.krylov import seed_for
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,20 @@ def eckart_young(A: ArrayLike, rank: int, *, tries: int = 20, seed: int = 0) -> 
     rank : int
         From 1 to min(m, n).
     tries : int
-        Rivals: A projected on ``rank`` columns near the best ones.
+        Rivals, one at least: A projected on ``rank`` columns near the best ones.
     seed : int
         Seeds the rivals.
 
     Returns
     -------
     Optimality
+
+    Raises
+    ------
+    MatrixError
+        Not a real matrix, empty, a NaN or an infinity, or squares out of float64's range.
+    UsageError
+        A rank that A has not, or no rival.
 
     Notes
     -----
@@ -76,11 +84,14 @@ def eckart_young(A: ArrayLike, rank: int, *, tries: int = 20, seed: int = 0) -> 
     limit = min(wide.shape)
     if isinstance(rank, bool) or not isinstance(rank, (int, np.integer)) or not 1 <= rank <= limit:
         raise UsageError(f"eckart_young(rank={rank!r})", f"expected a whole number from 1 to {limit}")
+    if isinstance(tries, bool) or not isinstance(tries, (int, np.integer)) or tries < 1:
+        raise UsageError(f"eckart_young(tries={tries!r})", "expected a whole number of at least 1")
+    check_energy(wide, NUMPY.energy(wide), call)
     f = svd(wide)
     best: LowRank = f.truncate(rank=int(rank))
     left = wide - best.dense()
     measured = float(np.linalg.norm(left))
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(seed_for(seed))
     rivals = []
     for _ in range(tries):
         near = best.U + 0.1 * random.standard_normal(best.U.shape) / np.sqrt(wide.shape[0])
@@ -93,5 +104,5 @@ def eckart_young(A: ArrayLike, rank: int, *, tries: int = 20, seed: int = 0) -> 
         frobenius_foretold=float(np.sqrt((f.s[rank:] ** 2).sum())),
         spectral=float(np.linalg.norm(left, 2)),
         spectral_foretold=float(f.s[rank]) if rank < limit else 0.0,
-        rivals=min(rivals, default=measured) / measured if something else 1.0,
+        rivals=min(rivals) / measured if something else 1.0,
     )

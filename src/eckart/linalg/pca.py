@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from eckart.errors import DataError, UsageError
 from eckart.linalg.backend import Floats, check_energy, ops_for
-from eckart.linalg.blocks import CentredBlock
+from eckart.linalg.blocks import CentredBlock, centre, less
 from eckart.linalg.decompose import Method, factor_matrix
 from eckart.linalg.estimator import Estimator, as_samples
 from eckart.linalg.goal import Goal
@@ -54,7 +54,7 @@ class PCA(Estimator):
     explained_variance_ratio_ : ndarray (k,)
         Their share of the whole variance, which is known exactly however few are kept.
     singular_values_ : ndarray (k,)
-    mean_ : ndarray (d,)
+    mean_ : ndarray (d,), float64
     n_components_, n_samples_, n_features_in_ : int
     noise_variance_ : float
         Mean of the min(n, d) - k eigenvalues that are left out; 0 if none is.
@@ -114,19 +114,22 @@ class PCA(Estimator):
         """Find the components of X (n, d), n >= 2. ``y`` is ignored."""
         table = self._samples(X, "fit", first=True, least=2)
         self.__dict__.pop("_seen", None)
-        mean = table.mean(axis=0, dtype=np.float64)
-        centred = table - mean.astype(table.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):  # `_learn` looks at the energy
+            origin, offset, centred = centre(table)
+            mean = origin + offset
         if self.n_components is None and len(table) > 2 * table.shape[1]:
-            centred = np.linalg.qr(centred, mode="r")  # (d, d): U is not needed
-        return self._learn(centred, len(table), mean, table.dtype)
+            centred = np.asarray(np.linalg.qr(centred, mode="r"))  # (d, d): U is not needed
+        return self._learn(centred, table, mean, len(table))
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Add a block of rows (n, d) to those seen by earlier calls; `fit` forgets them."""
         seen: CentredBlock | None = vars(self).get("_seen")
         table = self._samples(X, "partial_fit", first=seen is None, least=2 if seen is None else 1)
-        block = CentredBlock.of(table)
-        seen = block if seen is None else seen + block
-        self._learn(seen.R, seen.count, seen.mean, table.dtype, in_blocks=True)
+        with np.errstate(over="ignore", invalid="ignore"):
+            block = CentredBlock.of(table)
+            seen = block if seen is None else seen + block
+            mean = seen.mean
+        self._learn(seen.R, table, mean, seen.count, in_blocks=True)
         self._seen = seen
         return self
 
@@ -138,7 +141,7 @@ class PCA(Estimator):
         """Return the coordinates (n, k) of X (n, d) along the components."""
         self._check_fitted("transform")
         table = self._samples(X, "transform", first=False)
-        scores = (table - self.mean_.astype(table.dtype)) @ self.components_.T.astype(table.dtype)
+        scores = less(table, self.mean_) @ self.components_.T.astype(table.dtype)
         return np.asarray(scores / self._deviations(table.dtype) if self.whiten else scores)
 
     def inverse_transform(self, X: Any) -> NDArray[Any]:
@@ -152,7 +155,7 @@ class PCA(Estimator):
             )
         if self.whiten:
             scores = scores * self._deviations(scores.dtype)
-        return np.asarray(scores @ self.components_.astype(scores.dtype) + self.mean_.astype(scores.dtype))
+        return np.asarray(less(scores @ self.components_.astype(scores.dtype), -self.mean_))
 
     def score_samples(self, X: Any) -> Floats:
         """Return the log-likelihood (n,) of each row under the probabilistic model.
@@ -195,12 +198,12 @@ class PCA(Estimator):
         return self.n_components_
 
     def _learn(
-        self, centred: NDArray[Any], n: int, mean: Floats, dtype: Any, in_blocks: bool = False
+        self, centred: NDArray[Any], table: NDArray[Any], mean: Floats, n: int, in_blocks: bool = False
     ) -> Self:
-        """Factor centred rows, or a triangle with the same right side, and keep what was learnt."""
-        limit = min(n, centred.shape[1])
+        """Factor centred rows, or a matrix with the same right side, and keep what was learnt."""
+        limit, dtype = min(n, centred.shape[1]), table.dtype
         total = ops_for(centred).energy(centred)
-        check_energy(centred, total, "PCA.fit(X)")
+        check_energy(centred if np.isfinite(total) else table, total, "PCA.fit(X)")
         goal = self._goal(centred, n, total, in_blocks)
         if goal is None:
             s, Vh, tail = np.zeros(0), centred[:0], total
@@ -219,7 +222,7 @@ class PCA(Estimator):
         self.explained_variance_ = variances.astype(dtype)
         self.explained_variance_ratio_ = (variances / whole if whole else np.zeros(k)).astype(dtype)
         self.noise_variance_ = tail / (n - 1) / left if left else 0.0
-        self.mean_ = mean.astype(dtype)
+        self.mean_ = mean
         self.n_components_, self.n_samples_ = k, n
         return self
 

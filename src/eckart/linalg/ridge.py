@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from eckart.errors import UsageError
-from eckart.linalg.backend import Floats
+from eckart.linalg.backend import Floats, check_energy
 from eckart.linalg.goal import is_number
-from eckart.linalg.solve import reduced
-from eckart.linalg.stack import Numbers, conjugate_transpose
+from eckart.linalg.solve import as_problem, reduced
+from eckart.linalg.stack import Numbers, conjugate_transpose, held
 
 POINTS = 200  # penalties looked at, evenly in their logarithm, before the best is refined
 
@@ -55,6 +55,11 @@ class RidgePath:
     b : array_like (m,) or (m, k)
         All columns share one lambda.
 
+    Raises
+    ------
+    MatrixError
+        Shapes that do not fit, a NaN or an infinity, or squares out of float64's range.
+
     Notes
     -----
     x = sum_i sigma_i / (sigma_i^2 + lambda) v_i (u_i^T b). After the SVD (`lstsq` says what it costs) a
@@ -76,9 +81,15 @@ class RidgePath:
     """
 
     def __init__(self, A: ArrayLike, b: ArrayLike) -> None:
-        self._problem, self._dtype, self._is_vector = reduced(A, b, "eckart.linalg.RidgePath(A, b)")
-        self._squares = (np.abs(self._problem.coordinates) ** 2).sum(axis=1)  # |u_i^T b|^2 over all b
-        self._outside = float(self._problem.outside.sum())
+        call = "eckart.linalg.RidgePath(A, b)"
+        wide, right, self._dtype, self._is_vector = as_problem(A, b, call)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._problem = reduced(wide, right)
+            self._squares = (np.abs(self._problem.coordinates) ** 2).sum(axis=1)  # |u_i^T b|^2 over all b
+            self._outside = float(self._problem.outside.sum())
+            # lambda is of the size of sigma^2, and the scores are of that of |b|^2.
+            check_energy(wide, float((self.s**2).sum()), f"A of {call}")
+            check_energy(right, float(self._squares.sum()) + self._outside, f"b of {call}")
 
     @property
     def s(self) -> Floats:
@@ -99,7 +110,7 @@ class RidgePath:
         x = conjugate_transpose(problem.Vh) @ (weights[:, None] * problem.coordinates)  # (n, k)
         residual, norm = self._sizes(penalty)
         return RidgeSolution(
-            (x[:, 0] if self._is_vector else x).astype(self._dtype),
+            held(x[:, 0] if self._is_vector else x, self._dtype, "RidgePath.solve"),
             penalty,
             float(np.sqrt(residual)),
             float(np.sqrt(norm)),
@@ -147,8 +158,8 @@ class RidgePath:
         eta_1 = -2.0 * float((parts * lost).sum())
         eta_2 = float((parts * lost * (4.0 * lost - 2.0 * kept)).sum())
         rho_1, rho_2 = -penalty * eta_1, -penalty * (eta_1 + eta_2)
-        x_1, x_2 = rho_1 / (2 * rho), (rho_2 * rho - rho_1**2) / (2 * rho**2)
-        y_1, y_2 = eta_1 / (2 * eta), (eta_2 * eta - eta_1**2) / (2 * eta**2)
+        x_1, x_2 = rho_1 / rho / 2, (rho_2 / rho - (rho_1 / rho) ** 2) / 2
+        y_1, y_2 = eta_1 / eta / 2, (eta_2 / eta - (eta_1 / eta) ** 2) / 2
         speed = float(np.hypot(x_1, y_1))
         return (x_1 * y_2 - x_2 * y_1) / speed**3 if speed > 0 else 0.0
 
@@ -214,6 +225,21 @@ def ridge(A: ArrayLike, b: ArrayLike, penalty: float | str = "gcv") -> RidgeSolu
     b : array_like (m,) or (m, k)
     penalty : float, "gcv" or "l-curve"
         lambda, or how to choose it: see `RidgePath.best_by_gcv` and `RidgePath.corner`.
+
+    Returns
+    -------
+    RidgeSolution
+
+    Raises
+    ------
+    MatrixError
+        As `RidgePath`.
+    UsageError
+        A penalty below 0, or a word that is none of the two.
+
+    Notes
+    -----
+    One SVD (`lstsq` says what it costs); a choice adds some 230 scores of min(m, n) numbers each.
 
     Examples
     --------

@@ -9,12 +9,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from eckart.errors import MatrixError
-from eckart.linalg.backend import Floats
-from eckart.linalg.stack import Numbers, as_numbers, as_stack, conjugate_transpose, cut_off, thin_svd
+from eckart.errors import MatrixError, UsageError
+from eckart.linalg.backend import Floats, power_of_two
+from eckart.linalg.stack import (
+    Numbers,
+    as_numbers,
+    as_stack,
+    as_tolerance,
+    conjugate_transpose,
+    cut_off,
+    held,
+    hermitian_svd,
+    one_of,
+    thin_svd,
+)
 
 
-def pinv(A: ArrayLike, *, rtol: ArrayLike | None = None) -> Numbers:
+def pinv(
+    A: ArrayLike, rcond: ArrayLike | None = None, hermitian: bool = False, *, rtol: ArrayLike | None = None
+) -> Numbers:
     """Return the Moore-Penrose pseudo-inverse, V diag(1/sigma) U^H over the sigma that are not zero.
 
     Equivalent to ``numpy.linalg.pinv(A, rtol=None)``.
@@ -23,9 +36,11 @@ def pinv(A: ArrayLike, *, rtol: ArrayLike | None = None) -> Numbers:
     ----------
     A : array_like (..., m, n)
         Real or complex. Smaller floats than float32 become float32, integers float64.
-    rtol : float or array_like (...), optional
-        Singular values at or under ``rtol`` sigma_1 are taken for zero. Default: max(m, n) eps of the
-        data's dtype. NumPy calls the same number ``rcond`` too.
+    rcond, rtol : float or array_like (...), optional
+        NumPy's two names for one number: singular values at or under ``rtol`` sigma_1 are taken for zero.
+        Default: max(m, n) eps of the data's dtype.
+    hermitian : bool
+        Take A for Hermitian: eigenvalues of its lower triangle in place of an SVD, a third of the time.
 
     Returns
     -------
@@ -35,7 +50,9 @@ def pinv(A: ArrayLike, *, rtol: ArrayLike | None = None) -> Numbers:
     Raises
     ------
     MatrixError
-        Not numbers, fewer than two axes, or a NaN or an infinity.
+        Not numbers, fewer than two axes, a NaN or an infinity, or a result out of the dtype's range.
+    UsageError
+        A tolerance that is negative or fits no stack.
 
     Notes
     -----
@@ -54,13 +71,17 @@ def pinv(A: ArrayLike, *, rtol: ArrayLike | None = None) -> Numbers:
     [[-1.3333, -0.3333, 0.6667], [1.0833, 0.3333, -0.4167]]
     """
     call = "eckart.linalg.pinv(A)"
+    rtol = one_of(call, rcond=rcond, rtol=rtol)
     wide, dtype = as_stack(A, call)
     m, n = wide.shape[-2:]
     if not wide.size:
         return np.zeros((*wide.shape[:-2], n, m), dtype)
-    U, s, Vh = thin_svd(wide)
-    inverse = inverted(s, cut_off(s, wide.shape, dtype, rtol, call))
-    return np.asarray((conjugate_transpose(Vh) * inverse[..., None, :]) @ conjugate_transpose(U), dtype)
+    U, s, Vh = hermitian_svd(wide, call) if hermitian else thin_svd(wide)
+    above = s > cut_off(s, wide.shape, dtype, rtol, call)
+    with np.errstate(over="ignore", invalid="ignore"):  # `held` looks at what comes out
+        inverse = np.where(above, 1.0 / np.where(above, s, 1.0), 0.0)
+        product = (conjugate_transpose(Vh) * inverse[..., None, :]) @ conjugate_transpose(U)
+    return held(product, dtype, call)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +93,7 @@ class LeastSquares:
     x : ndarray (n,) or (n, k)
         The least-squares solution of smallest norm.
     residuals : ndarray (k,), float64
-        ||b - A x||^2 for each right-hand side; one for a vector.
+        ||b - A x||^2 for each right-hand side; one for a vector. Infinite where float64 cannot hold it.
     rank : int
         Number of singular values above ``tolerance``.
     s : ndarray (min(m, n),), float64
@@ -96,7 +117,9 @@ class LeastSquares:
         return float(self.s[0] / self.s[self.rank - 1]) if self.rank else 1.0
 
 
-def lstsq(A: ArrayLike, b: ArrayLike, *, rtol: float | None = None) -> LeastSquares:
+def lstsq(
+    A: ArrayLike, b: ArrayLike, rcond: float | None = None, *, rtol: float | None = None
+) -> LeastSquares:
     """Solve min ||A x - b||, and among all solutions take the one of smallest norm.
 
     Equivalent to ``numpy.linalg.lstsq(A, b)``.
@@ -106,9 +129,9 @@ def lstsq(A: ArrayLike, b: ArrayLike, *, rtol: float | None = None) -> LeastSqua
     A : array_like (m, n)
     b : array_like (m,) or (m, k)
         One right-hand side, or k of them as columns.
-    rtol : float, optional
-        Singular values at or under ``rtol`` sigma_1 are taken for zero. Default: max(m, n) eps of the
-        dtype that A and b came in.
+    rcond, rtol : float, optional
+        NumPy's name and ours for one number: singular values at or under ``rtol`` sigma_1 are taken for
+        zero. Default: max(m, n) eps of the dtype that A and b came in; -1, as in NumPy, means eps.
 
     Returns
     -------
@@ -117,7 +140,9 @@ def lstsq(A: ArrayLike, b: ArrayLike, *, rtol: float | None = None) -> LeastSqua
     Raises
     ------
     MatrixError
-        Shapes that do not fit, or a NaN or an infinity.
+        Shapes that do not fit, a NaN or an infinity, or a solution out of the dtype's range.
+    UsageError
+        A tolerance that is no number of at least 0.
 
     Notes
     -----
@@ -143,16 +168,38 @@ def lstsq(A: ArrayLike, b: ArrayLike, *, rtol: float | None = None) -> LeastSqua
     0.073
     """
     call = "eckart.linalg.lstsq(A, b)"
-    problem, dtype, is_vector = reduced(A, b, call)
-    s = problem.s
-    tolerance = cut_off(s, problem.shape, dtype, rtol, call)
-    inverse = inverted(s, tolerance)
-    rank = int(np.count_nonzero(inverse))
-    x = conjugate_transpose(problem.Vh) @ (inverse[:, None] * problem.coordinates)  # (n, k)
-    missed = np.where(inverse[:, None] > 0, 0.0, np.abs(problem.coordinates)) ** 2
-    residuals = problem.outside + missed.sum(axis=0)
-    x = (x[:, 0] if is_vector else x).astype(dtype)
-    return LeastSquares(x, residuals, rank, s, float(tolerance[0]))
+    wide, right, dtype, is_vector = as_problem(A, b, call)
+    relative = _relative_tolerance(rcond, rtol, dtype, call)
+    of_A, of_b = (power_of_two(float(np.abs(M).max(initial=0.0))) for M in (wide, right))
+    problem = reduced(
+        wide / of_A, right / of_b
+    )  # exact, and far from denormal numbers, which have few digits
+    s, c = problem.s, problem.coordinates
+    tolerance = cut_off(s, problem.shape, dtype, relative, call)
+    above = (s > tolerance)[:, None]
+    z = np.divide(c, s[:, None], out=np.zeros_like(c), where=above)
+    missed = problem.outside + np.where(above, 0.0, np.abs(c) ** 2).sum(axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):  # `held` looks at x
+        x = held(conjugate_transpose(problem.Vh) @ z * np.divide(of_b, of_A), dtype, call)  # (n, k)
+        return LeastSquares(
+            x[:, 0] if is_vector else x, missed * of_b * of_b, int(np.count_nonzero(above)), s * of_A,
+            float(tolerance[0]) * of_A,
+        )  # fmt: skip
+
+
+def _relative_tolerance(
+    rcond: float | None, rtol: float | None, dtype: np.dtype[Any], call: str
+) -> float | None:
+    """Return the one that was given, NumPy's -1 in words; None for the default."""
+    value = one_of(call, rcond=rcond, rtol=rtol)
+    if value is None:
+        return None
+    if rtol is None and np.ndim(value) == 0 and value == -1:
+        return float(np.finfo(dtype).eps)
+    found = as_tolerance(value, "rcond" if rtol is None else "rtol", (), call)
+    if found.ndim:
+        raise UsageError(call, f"expected one number for rtol, got shape {found.shape}")
+    return float(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,30 +228,27 @@ class Reduced:
     shape: tuple[int, int]
 
 
-def reduced(A: ArrayLike, b: ArrayLike, call: str) -> tuple[Reduced, np.dtype[Any], bool]:
-    """Check A (m, n) and b (m,) or (m, k) and reduce them; also the dtype of x, and whether b is a vector."""
+def as_problem(A: ArrayLike, b: ArrayLike, call: str) -> tuple[Numbers, Numbers, np.dtype[Any], bool]:
+    """Return A (m, n) and b (m, k), checked, the dtype of x, and whether b came as a vector."""
     wide, of_A = as_stack(A, call)
     right, of_b = as_numbers(b, call)
     if wide.ndim != 2 or right.ndim not in (1, 2) or right.shape[0] != wide.shape[0]:
         raise MatrixError(call, f"expected A (m, n) and b (m,) or (m, k), got {wide.shape} and {right.shape}")
     is_vector = right.ndim == 1
-    right = right[:, None] if is_vector else right
-    m, n = wide.shape
-    k = right.shape[1]
+    return wide, right[:, None] if is_vector else right, np.result_type(of_A, of_b), is_vector
+
+
+def reduced(A: Numbers, b: Numbers) -> Reduced:
+    """Bring A (m, n) and b (m, k), checked, to the coordinates of A's singular vectors."""
+    (m, n), k = A.shape, b.shape[1]
     if m > n + k:
         # Householder's QR treats columns apart, so b may be of any scale beside A.
-        R = np.asarray(np.linalg.qr(np.concatenate([wide, right], axis=1), mode="r"))  # (n + k, n + k)
+        R = np.asarray(np.linalg.qr(np.concatenate([A, b], axis=1), mode="r"))  # (n + k, n + k)
         U, s, Vh = thin_svd(R[:n, :n])
         coordinates = conjugate_transpose(U) @ R[:n, n:]
         outside = (np.abs(R[n:, n:]) ** 2).sum(axis=0)
     else:
-        U, s, Vh = thin_svd(wide)
-        coordinates = conjugate_transpose(U) @ right
-        outside = (np.abs(right - U @ coordinates) ** 2).sum(axis=0) if m > n else np.zeros(k)
-    return Reduced(s, Vh, coordinates, outside, (m, n)), np.result_type(of_A, of_b), is_vector
-
-
-def inverted(s: Floats, tolerance: Floats) -> Floats:
-    """Return 1/sigma where sigma is above the tolerance, and 0 elsewhere."""
-    above = s > tolerance
-    return np.where(above, 1.0 / np.where(above, s, 1.0), 0.0)
+        U, s, Vh = thin_svd(A)
+        coordinates = conjugate_transpose(U) @ b
+        outside = (np.abs(b - U @ coordinates) ** 2).sum(axis=0) if m > n else np.zeros(k)
+    return Reduced(s, Vh, coordinates, outside, (m, n))

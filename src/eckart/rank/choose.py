@@ -12,6 +12,8 @@ from eckart.rank.budget import Share, allocate
 from eckart.rank.plan import Candidate, RankPlan
 from eckart.rank.rule import RankRule
 
+AT_FIRST = 16  # values to ask for of a tensor of which few or none are known; then twice as many each time
+
 
 def make_plan(
     candidates: Sequence[Candidate],
@@ -142,7 +144,7 @@ def _uniform(chosen: list[Candidate], rule: RankRule) -> _Choice:
             # The sum stops at the shortest list of values, so those are the ones to lengthen.
             known = min(len(c.spectrum) for c in chosen if not c.spectrum.complete)
             short = {
-                c.name: Goal("rank", min(2 * max(known, 8), c.spectrum.size))
+                c.name: Goal("rank", min(max(2 * known, AT_FIRST), c.spectrum.size))
                 for c in chosen
                 if not c.spectrum.complete and len(c.spectrum) == known
             }
@@ -201,8 +203,9 @@ def _by_budget(chosen: list[Candidate], rule: RankRule, base_parameters: int, by
             affordable = min(top, parameters // c.cost)
             # All that is known was taken, so more might be worth taking: look further.
             if rank > len(c.spectrum) or (rank == len(c.spectrum) and rank < affordable):
-                short[c.name] = Goal("rank", min(affordable, max(2 * len(c.spectrum), rank)))
-    if live and not any(ranks.values()):
+                more = max(2 * len(c.spectrum), AT_FIRST, rank)
+                short[c.name] = Goal("rank", min(affordable, more))
+    if live and not any(ranks.values()) and not short:
         raise UsageError(
             f"budget={rule.budget.text!r}",
             f"is {parameters:,} parameters; one component costs at least {min(c.cost for c in live):,}",

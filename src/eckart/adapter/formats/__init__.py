@@ -18,6 +18,7 @@ from eckart.adapter.formats.peftconfig import CONFIG
 from eckart.adapter.formats.pipeline import PIPELINE, PipelineWriter, read_pipeline
 from eckart.adapter.formats.write import write_adapter
 from eckart.adapter.statement import STATEMENT
+from eckart.checkpoint import read_header
 from eckart.checkpoint.locate import check_link
 from eckart.errors import AdapterError, UsageError
 
@@ -89,6 +90,24 @@ def load_adapter(path: str | Path) -> Adapter:
     )
 
 
+def is_adapter(path: str | Path) -> bool:
+    """Whether a path is an adapter and not a whole checkpoint, from its files' names and keys alone."""
+    given = Path(path)
+    if given.is_dir():
+        if any((given / part / CONFIG).is_file() for part in (".", *PIPELINE)):
+            return True
+        files = sorted(given.glob("*.safetensors"))
+        if len(files) != 1:
+            return False
+        given = files[0]
+    elif given.name == WEIGHTS:
+        return True
+    if given.suffix != ".safetensors" or not given.is_file():
+        return False
+    keys = read_header(given).tensors
+    return any(recognises(keys) for recognises, _ in _BY_KEYS)
+
+
 def make_writer(adapter: Adapter, format: str, **about: Any) -> Writer:
     """Return the writer of a format for an adapter.
 
@@ -135,6 +154,7 @@ def written_format(adapter: Adapter) -> str:
 
 __all__ = [
     "FORMATS",
+    "is_adapter",
     "load_adapter",
     "make_writer",
     "read_peft",

@@ -178,7 +178,9 @@ class DiffusersWriter:
         for name, (component, path) in self.paths.items():
             if name not in self.comfy:
                 components.setdefault(component or ONLY, {})[path] = self.adapter.modules[name]
-        metadata = {"format": "pt", **metadata_entry(components), **names_metadata(self.adapter)}
+        # ComfyUI's keys tell the components by themselves, as they did when they were read.
+        names = {} if self.comfy else names_metadata(self.adapter)
+        metadata = {"format": "pt", **metadata_entry(components), **names}
         fixed = kept_unknown(self.adapter, "diffusers")
         return [FilePlan(Path(), [[m.name] for m in self.adapter], fixed, metadata)]
 

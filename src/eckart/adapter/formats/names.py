@@ -17,9 +17,12 @@ from eckart.errors import AdapterError
 NAMES = "eckart.names"
 COMPONENTS = "eckart.components"
 
+COMFY = "diffusion_model."  # ComfyUI's prefix, before a path with its dots
+COMFY_TEXT = "text_encoders"  # and that before its text encoders, each by a name of its own
+
 KNOWN_COMPONENTS = (
     "unet", "transformer", "transformer_2", "text_encoder", "text_encoder_2", "text_encoder_3",
-    "text_encoder_4", "prior", "decoder", "controlnet", "vae", "image_encoder",
+    "text_encoder_4", "prior", "decoder", "controlnet", "vae", "image_encoder", COMFY_TEXT,
 )  # fmt: skip
 
 # kohya's prefixes. That of the model which makes the image does not say which of the two it is.
@@ -32,7 +35,6 @@ _TEXT_PREFIXES = {
     "lora_te4_": "text_encoder_4",
 }
 _IMAGE_PREFIXES = (IMAGE_MODEL, "lora_transformer_", "lycoris_")
-COMFY = "diffusion_model."  # ComfyUI's prefix, before a path with its dots
 
 
 def stem_to_name(stem: str, image_model: str) -> tuple[str, bool]:
@@ -95,6 +97,12 @@ def flat_stem(name: str, components: tuple[str, ...]) -> str:
     'lora_te_text_model_encoder_layers_0_mlp_fc1'
     """
     component, path = split_component(name, components)
+    if component == COMFY_TEXT:
+        raise AdapterError(
+            name,
+            "is named as ComfyUI names it, for which kohya's format has no prefix",
+            "Write it as diffusers",
+        )
     prefix = IMAGE_MODEL
     if component in _TEXT_PREFIXES.values():
         several = "text_encoder_2" in components or "transformer" in components

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 
-from eckart.adapter.adapter import Adapter, Array, Module, listed
+from eckart.adapter.adapter import Adapter, Array, Module
 from eckart.adapter.formats.file import AdapterFile
 from eckart.adapter.formats.names import split_component
 from eckart.adapter.formats.pairs import refuse_other_kinds
@@ -55,8 +55,7 @@ def finish_reading(adapter: Adapter, file: AdapterFile) -> Adapter:
     if beside.is_file():
         check_link(beside.parent, beside)
         adapter.statement = read_statement(beside)
-    if adapter.unknown:
-        adapter.notes.append(f"{listed(adapter.unknown)} not part of a low-rank update, kept as found")
+    adapter.note_unknown()
     return adapter
 
 
@@ -91,10 +90,11 @@ def refuse_what_has_no_place(adapter: Adapter, format: str, bias: bool = False) 
         refuse_number(m.name, adapter)
         if m.scale == 0 or not math.isfinite(m.scale):
             raise AdapterError(m.name, f"has the scale {m.scale}, which no reader takes", "Leave it out")
-    if adapter.dense:
+    whole = [*adapter.dense, *adapter.rows]
+    if whole:
         raise AdapterError(
-            min(adapter.dense),
-            f"is a whole tensor, one of {len(adapter.dense)}, which have no place in the format of {format}",
+            min(whole),
+            f"is held whole or in rows, one of {len(whole)}, which have no place in the format of {format}",
             "Write it as peft",
         )
 

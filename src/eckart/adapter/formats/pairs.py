@@ -77,9 +77,12 @@ def build_module(
     if A.ndim < 2 or A.ndim != B.ndim or math.prod(B.shape[2:]) != 1:
         raise AdapterError(where, f"shapes of B {B.shape} and A {A.shape} do not chain", AGAIN)
     if A.shape[0] != B.shape[1]:
-        groups = A.shape[0] // B.shape[1] if B.shape[1] and A.ndim > 2 else 0
-        grouped = f" (a convolution of {groups} groups is not handled)" if groups > 1 else ""
-        raise AdapterError(where, f"shapes of B {B.shape} and A {A.shape} do not chain{grouped}", AGAIN)
+        if A.ndim > 2 and B.shape[1] and A.shape[0] % B.shape[1] == 0:
+            groups = A.shape[0] // B.shape[1]
+            raise AdapterError(
+                where, f"is a convolution of {groups} groups, which is not handled", "Merge it with PEFT"
+            )
+        raise AdapterError(where, f"shapes of B {B.shape} and A {A.shape} do not chain", AGAIN)
     if 0 in A.shape + B.shape:
         raise AdapterError(where, f"has factors without entries, B {B.shape} and A {A.shape}", "Leave it out")
     bias = file.array(keys["bias"]) if "bias" in keys else None

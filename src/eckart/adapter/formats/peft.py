@@ -19,11 +19,11 @@ from eckart.adapter.formats.peftconfig import (
     CONFIG,
     Pattern,
     in_order,
-    is_saved_whole,
     make_config,
     nesting,
     read_config,
 )
+from eckart.adapter.formats.peftwhole import keyed, take_whole
 from eckart.adapter.statement import STATEMENT, check_statement
 from eckart.checkpoint import write_json
 from eckart.checkpoint.foreign import refuse_foreign
@@ -60,12 +60,7 @@ def read_peft(path: str | Path) -> Adapter:
         if found:
             part = "bias" if found[4] == "bias" else found[3]
             halves.setdefault(found[1], {})[part] = key
-        elif is_saved_whole(name, config):
-            plain = name.replace(".base_layer.", ".")
-            adapter.dense[plain] = file.array(key)
-            if plain != name:
-                config.setdefault("_keys", {})[plain] = key  # PEFT wants it back as it was
-        else:
+        elif not take_whole(name, key, file, adapter):
             adapter.unknown[key] = file.raw(key)
     read = _Reader(file, config, halves)
     for name in halves:
@@ -75,6 +70,7 @@ def read_peft(path: str | Path) -> Adapter:
         raise AdapterError(str(file.path), "holds no LoRA factors", "Give a LoRA adapter")
     config["_modules"] = sorted(adapter.modules)  # so that a writer knows whether the targets still fit
     adapter.statement = read_statement(folder / STATEMENT)
+    adapter.note_unknown()
     return adapter
 
 
@@ -190,8 +186,7 @@ class PeftWriter:
         stacks = by_parameter(self.adapter.modules)
         groups = [[m.name] for m in self.adapter if m.expert is None]
         groups += [[m.name for m in stack] for stack in stacks.values()]
-        keys = self.adapter.config.get("_keys", {})
-        fixed = {keys.get(name, PREFIX + name): array for name, array in self.adapter.dense.items()}
+        fixed = keyed(self.adapter, PREFIX)
         fixed |= self.adapter.unknown if self.adapter.format == "peft" else {}
         return [FilePlan(Path(WEIGHTS), groups, fixed, {"format": "pt"})]
 

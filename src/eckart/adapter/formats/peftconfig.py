@@ -10,6 +10,7 @@ from typing import Any
 
 from eckart.adapter.adapter import Adapter, Module, by_parameter
 from eckart.adapter.formats.patterns import alternation, rank_pattern, target_modules
+from eckart.adapter.formats.peftwhole import settings_of_whole
 from eckart.checkpoint.kinds import module_of
 from eckart.errors import AdapterError
 
@@ -31,6 +32,10 @@ MOVES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 # The order in which transformers registers an expert layer's parameters; PEFT nests its wrappers so.
 EXPERT_ORDER = ("gate_proj", "up_proj", "gate_up_proj", "down_proj")
+
+
+# Settings under which other modules than those of target_modules are wrapped.
+NARROWING = ("exclude_modules", "layers_to_transform", "layers_pattern", "ensure_weight_tying")
 
 
 class Pattern:
@@ -94,18 +99,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def is_saved_whole(name: str, config: Mapping[str, Any]) -> bool:
-    """Whether PEFT would load a tensor that is no factor: ``modules_to_save``, and ``bias``."""
-    saved = config.get("modules_to_save") or []
-    saved = [saved] if isinstance(saved, str) else list(saved)
-    if config.get("task_type") in ("SEQ_CLS", "TOKEN_CLS"):
-        saved += ["classifier", "score"]
-    path = f".{module_of(name)}."
-    if any(f".{part}." in path for part in saved):
-        return True
-    return config.get("bias") not in (None, "none") and name.endswith(".bias")
-
-
 def make_config(
     adapter: Adapter,
     *,
@@ -155,14 +148,13 @@ def make_config(
         "rank_pattern": rank_pattern(ranks, largest),
         "alpha_pattern": {k: _whole(v) for k, v in rank_pattern(alphas, float(alpha)).items()},
         "target_modules": targets,
-        "modules_to_save": _saved_whole(old, adapter),
         "lora_dropout": 0.0,
-        "bias": old.get("bias", "none") if adapter.dense else "none",
         "lora_bias": any(m.bias is not None for m in adapter),
         "fan_in_fan_out": bool(old.get("fan_in_fan_out")) or any(m.kind == "conv1d" for m in adapter),
         "use_rslora": False,
         "use_dora": False,
         "init_lora_weights": True,
+        **settings_of_whole(old, adapter),
     }
     if fused:
         config["target_parameters"] = sorted(fused)
@@ -171,17 +163,9 @@ def make_config(
 
 def _targets_still_fit(old: Mapping[str, Any], adapter: Adapter) -> bool:
     """Whether the targets that were read name the modules that will be written, and no others."""
-    narrowed = any(old.get(k) for k in ("exclude_modules", "layers_to_transform", "layers_pattern"))
+    narrowed = any(old.get(k) for k in NARROWING)
     same = old.get("_modules") == sorted(adapter.modules)
     return old.get("target_modules") is not None and same and not narrowed
-
-
-def _saved_whole(old: Mapping[str, Any], adapter: Adapter) -> list[str] | None:
-    """Return ``modules_to_save``: as it was, or the modules of the whole tensors."""
-    by_bias = old.get("bias") not in (None, "none")  # PEFT loads these biases by that setting alone
-    names = [n for n in adapter.dense if not (by_bias and n.endswith(".bias"))]
-    kept = old.get("modules_to_save")
-    return (list(kept) if kept else sorted({module_of(n) for n in names}) or None) if names else None
 
 
 def _full_paths(names: list[str]) -> list[str] | str:

@@ -53,6 +53,7 @@ def read_pipeline(path: str | Path) -> Adapter:
         part, dot = read_peft(folder), f"{folder.name}."
         adapter.modules |= {dot + m.name: replace(m, name=dot + m.name) for m in part}
         adapter.dense |= {dot + name: array for name, array in part.dense.items()}
+        adapter.rows |= {dot + name: rows for name, rows in part.rows.items()}
         adapter.unknown |= {dot + key: array for key, array in part.unknown.items()}
         adapter.config[folder.name] = part.config
         adapter.components += (folder.name,)
@@ -100,12 +101,13 @@ class PipelineWriter:
                 adapter,
                 modules=modules,
                 dense=_within(component, adapter.dense),
+                rows=_within(component, adapter.rows),
                 unknown=_within(component, adapter.unknown) if was_peft else {},
                 config=config if isinstance(config, dict) else {},
                 components=(),
                 statement={},
             )
-            if modules or part.dense:
+            if modules or part.dense or part.rows:
                 self.writers[component] = PeftWriter(part, **about)
         if not self.writers:
             raise AdapterError("the adapter", "has no modules", "Give one that updates something")

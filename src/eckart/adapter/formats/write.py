@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from eckart.adapter.adapter import Array, Module
 from eckart.adapter.formats.outline import FilePlan, Writer
@@ -131,29 +132,43 @@ def _write_file(
 
 
 def in_order_of_arrival(
-    work: Callable[[T], R], items: Iterable[T], workers: int | None = None, threads: int | None = 1
+    work: Callable[[T], R], items: Iterable[T], workers: int | None = None
 ) -> Iterable[R]:
     """Run work on items in threads, a few ahead, and yield results as they come.
 
     Notes
     -----
-    Thin factors do not fill a core's caches, let alone two cores: each worker has one BLAS thread.
+    Thin factors do not fill a core's caches, let alone two cores: each worker has one BLAS thread, so that
+    their number changes no byte.
     """
-    count = workers or os.cpu_count() or 1
-    limits: AbstractContextManager[Any] = (
-        threadpool_limits(threads, user_api="blas") if threads else nullcontext()
-    )
-    waiting: set[Future[R]] = set()
-    with limits, ThreadPoolExecutor(count) as pool:
-        try:
-            for item in items:
-                waiting.add(pool.submit(work, item))
-                if len(waiting) >= AHEAD * count:
+    items = list(items)
+    count = min(workers or os.cpu_count() or 1, len(items))
+    with _blas("scipy.linalg" in sys.modules, "torch" in sys.modules).limit(limits=1, user_api="blas"):
+        if count < 2:
+            yield from map(work, items)
+            return
+        waiting: set[Future[R]] = set()
+        with ThreadPoolExecutor(count) as pool:
+            try:
+                for item in items:
+                    waiting.add(pool.submit(work, item))
+                    if len(waiting) >= AHEAD * count:
+                        ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                        yield from (future.result() for future in ready)
+                while waiting:
                     ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                     yield from (future.result() for future in ready)
-            while waiting:
-                ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in ready)
-        finally:
-            for future in waiting:
-                future.cancel()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+
+def threads_each(items: int, workers: int | None) -> int:
+    """Return how many threads one item may use for itself, where there are fewer items than workers."""
+    return max((workers or os.cpu_count() or 1) // max(items, 1), 1)
+
+
+@cache
+def _blas(*loaded: bool) -> ThreadpoolController:
+    """Return the controller of the BLAS libraries that are loaded; finding them takes 1 ms."""
+    return ThreadpoolController()

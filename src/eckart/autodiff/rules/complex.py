@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, Primitive, Tracer, convert, dtype_of, zeros
+from ..core import Array, Primitive, convert, dtype_of, zeros
 from ..hooks import UFUNCS, implements
 from .elementwise import magnitude
 
@@ -14,6 +14,9 @@ astype_p: Primitive = Primitive(
     "astype", lambda x, dtype: convert(x, dtype), transpose={0: lambda ct, x, dtype: ct},
     batch=True,
 )  # fmt: skip
+discrete_p: Primitive = Primitive(  # to integers or booleans, which have no derivative
+    "discrete", lambda x, dtype: np.asarray(x).astype(dtype), jvp=lambda *args, **params: None, batch=True
+)
 real_p: Primitive = Primitive("real", np.real, transpose={0: lambda ct, x: ct}, batch=True)
 imag_p: Primitive = Primitive("imag", np.imag, transpose={0: lambda ct, x: ct * -1j}, batch=True)
 conj_p: Primitive = Primitive("conj", np.conj, transpose={0: lambda ct, x: conj_p(ct)}, batch=True)
@@ -50,9 +53,7 @@ def angle(z: Array, deg: bool = False) -> Array:
 def astype(x: Array, dtype: Any, *args: Any, **options: Any) -> Array:
     dtype = np.dtype(dtype)
     if dtype.kind not in "fc":
-        return (
-            np.asarray(x.value).astype(dtype) if not isinstance(x.value, Tracer) else astype(x.value, dtype)
-        )
+        return discrete_p(x, dtype=dtype)
     return x if dtype == x.dtype else astype_p(x, dtype=dtype)
 
 

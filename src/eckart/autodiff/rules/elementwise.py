@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 import scipy.special as sp
 
-from ..core import Array, Elementwise, Tracer, concrete, dtype_of
+from ..core import PYTHON, Array, Tracer, concrete, dtype_of
+from ..elementwise import Elementwise
 from ..hooks import UFUNCS
 
 
-def enter(ufunc: Any, *partials: Callable[..., Any], fun: Any = None, linear_in: tuple[int, ...] = ()) -> Any:
+def enter(
+    ufunc: Any, *partials: Callable[..., Any] | None, fun: Any = None, linear_in: tuple[int, ...] = ()
+) -> Any:
     """Make a primitive of a ufunc and enter it in the table."""
     prim = Elementwise(ufunc.__name__, fun or ufunc, *partials, linear_in=linear_in)
     UFUNCS[ufunc] = prim.op
@@ -32,18 +35,25 @@ def zero_where(condition: Array, otherwise: Callable[[Array], Array], x: Array) 
     return np.where(condition, 0, otherwise(np.where(condition, 1, x)))
 
 
-def same(*_: Array) -> None:
-    return None  # a coefficient of 1
+def inverse(b: Array) -> Array:
+    """Return 1/b; of a Python zero what NumPy has for it."""
+    return 1 / b if type(b) not in PYTHON or b else np.inf
+
+
+def quotient(a: Array, b: Array) -> Array:
+    return np.divide(a, b) if type(b) in PYTHON and type(a) in PYTHON else a / b
 
 
 # --- arithmetic -------------------------------------------------------------------------------------
 
-add = enter(np.add, same, same, fun=operator.add, linear_in=(0, 1))
-subtract = enter(np.subtract, same, lambda y, a, b: -1, fun=operator.sub, linear_in=(0, 1))
+add = enter(np.add, None, None, fun=operator.add, linear_in=(0, 1))
+subtract = enter(np.subtract, None, lambda y, a, b: -1, fun=operator.sub, linear_in=(0, 1))
 multiply = enter(np.multiply, lambda y, a, b: b, lambda y, a, b: a, fun=operator.mul, linear_in=(0, 1))
-divide = enter(np.divide, lambda y, a, b: 1 / b, lambda y, a, b: -y / b, fun=np.divide, linear_in=(0,))
+divide = enter(
+    np.divide, lambda y, a, b: inverse(b), lambda y, a, b: y * -inverse(b), fun=quotient, linear_in=(0,)
+)
 negative = enter(np.negative, lambda y, x: -1, fun=operator.neg, linear_in=(0,))
-positive = enter(np.positive, same, fun=operator.pos, linear_in=(0,))
+positive = enter(np.positive, None, fun=operator.pos, linear_in=(0,))
 
 
 def power_base(y: Array, x: Array, n: Array) -> Array:
@@ -62,7 +72,7 @@ def power_exponent(y: Array, x: Array, n: Array) -> Array:
 
 
 power = enter(np.power, power_base, power_exponent, fun=operator.pow)
-UFUNCS[np.float_power] = power
+enter(np.float_power, power_base, power_exponent)
 
 
 def one_less_square(y: Array) -> Array:
@@ -104,13 +114,14 @@ magnitude = enter(np.fabs, lambda y, x: np.sign(x))  # of real numbers; `absolut
 # --- two arguments ----------------------------------------------------------------------------------
 
 
-def share(wins: Array, ties: Array) -> Array:
-    return wins + 0.5 * ties
+def chosen(y: Array, a: Array, b: Array) -> Array:
+    """Return where the result is ``a``; half where ``b`` is as large."""
+    won, ties = y == a, a == b
+    return np.where(ties, 0.5, won) if concrete(ties).any() else won
 
 
-maximum = enter(np.maximum, lambda y, a, b: share(a > b, a == b), lambda y, a, b: share(b > a, a == b))
-minimum = enter(np.minimum, lambda y, a, b: share(a < b, a == b), lambda y, a, b: share(b < a, a == b))
-UFUNCS[np.fmax], UFUNCS[np.fmin] = maximum, minimum
+for ufunc in (np.maximum, np.minimum, np.fmax, np.fmin):
+    enter(ufunc, chosen, lambda y, a, b: chosen(y, b, a))
 enter(np.logaddexp, lambda y, a, b: np.exp(a - y), lambda y, a, b: np.exp(b - y))
 enter(np.logaddexp2, lambda y, a, b: np.exp2(a - y), lambda y, a, b: np.exp2(b - y))
 enter(np.arctan2, lambda y, a, b: b / (a * a + b * b), lambda y, a, b: -a / (a * a + b * b))
@@ -119,8 +130,8 @@ enter(
     lambda y, a, b: a * zero_where(y == 0, np.reciprocal, y),
     lambda y, a, b: b * zero_where(y == 0, np.reciprocal, y),
 )
-enter(np.remainder, same, lambda y, a, b: -np.floor_divide(a, b))
-enter(np.fmod, same, lambda y, a, b: -np.trunc(a / b))
+enter(np.remainder, None, lambda y, a, b: -np.floor_divide(a, b))
+enter(np.fmod, None, lambda y, a, b: -np.trunc(a / b))
 enter(np.copysign, lambda y, a, b: np.sign(a) * np.sign(y), lambda y, a, b: 0.0)
 enter(np.ldexp, lambda y, a, b: np.exp2(b), lambda y, a, b: y * float(np.log(2)))
 
@@ -129,25 +140,12 @@ enter(np.ldexp, lambda y, a, b: np.exp2(b), lambda y, a, b: y * float(np.log(2))
 greater, less = enter(np.greater), enter(np.less)
 greater_equal, less_equal = enter(np.greater_equal), enter(np.less_equal)
 equal, not_equal = enter(np.equal), enter(np.not_equal)
-floor_divide = enter(np.floor_divide)
-for ufunc in (
-    np.sign,
-    np.floor,
-    np.ceil,
-    np.rint,
-    np.trunc,
-    np.isfinite,
-    np.isnan,
-    np.isinf,
-    np.signbit,
-    np.logical_and,
-    np.logical_or,
-    np.logical_not,
-    np.logical_xor,
-    np.heaviside,
-    np.spacing,
-):
-    enter(ufunc)
+floor_divide, remainder = enter(np.floor_divide), UFUNCS[np.remainder]
+UFUNCS[np.divmod] = lambda a, b: (floor_divide(a, b), remainder(a, b))
+for flat in (np.sign, np.floor, np.ceil, np.rint, np.trunc, np.isfinite, np.isnan, np.isinf, np.signbit,
+             np.spacing, np.heaviside, np.logical_and, np.logical_or, np.logical_not, np.logical_xor,
+             np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert):  # fmt: skip
+    enter(flat)
 
 # --- scipy.special: its ufuncs reach us by the same protocol ------------------------------------------
 
@@ -181,11 +179,14 @@ def install() -> None:
     def swap(op: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
         return lambda self, other: op(other, self)
 
-    for name, op in (("add", add), ("sub", subtract), ("mul", multiply), ("truediv", divide), ("pow", power),
-                     ("mod", UFUNCS[np.remainder]), ("floordiv", floor_divide)):  # fmt: skip
+    for name, op in (("add", add), ("sub", subtract), ("mul", multiply), ("truediv", divide),
+                     ("pow", power), ("mod", remainder), ("floordiv", floor_divide),
+                     ("divmod", UFUNCS[np.divmod]), ("and", UFUNCS[np.bitwise_and]),
+                     ("or", UFUNCS[np.bitwise_or]), ("xor", UFUNCS[np.bitwise_xor])):  # fmt: skip
         setattr(cls, f"__{name}__", op)
         setattr(cls, f"__r{name}__", swap(op))
     for name, op in (("gt", greater), ("lt", less), ("ge", greater_equal), ("le", less_equal),
                      ("eq", equal), ("ne", not_equal), ("neg", negative), ("pos", positive)):  # fmt: skip
         setattr(cls, f"__{name}__", op)
     cls.__abs__ = lambda self: UFUNCS[np.absolute](self)
+    cls.__invert__ = lambda self: UFUNCS[np.invert](self)

@@ -124,6 +124,7 @@ EighResult: Any = type(np.linalg.eigh(np.eye(1)))
 
 @implements(np.linalg.eigh)
 def eigh(a: Array, UPLO: str = "L", ties: str = "error") -> Any:
+    """`numpy.linalg.eigh`; ``ties="jitter"`` decomposes a + 1e-7 |a| N where eigenvalues are equal."""
     return EighResult(*eigh_p(a, lower=UPLO.upper() == "L", ties=known_policy(ties)))
 
 
@@ -199,6 +200,7 @@ def svd(
     hermitian: bool = False,
     ties: str = "error",
 ) -> Any:
+    """`numpy.linalg.svd`; ``ties="jitter"`` decomposes a + 1e-7 |a| N where singular values are equal."""
     full = full_matrices and compute_uv and shape_of(a)[-2] != shape_of(a)[-1]
     out = svd_p(a, full=full, ties=known_policy(ties))
     return SVDResult(*out) if compute_uv else out[1]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..core import Array, Dual, Each, Primitive, Row, Tracer, bind, shape_of
+from ..core import Array, Dual, Each, Primitive, Tracer, shape_of
 from ..errors import ArgumentError, at_line
 from ..hooks import UFUNCS, implements
 from ..vmap import align
@@ -19,6 +20,12 @@ from .shape import ndim_of
 
 def swap(a: Array) -> Array:
     return a.swapaxes(-1, -2)
+
+
+def rows_of(a: Array) -> Array:
+    """Return a stack of matrices as one: all their rows."""
+    shape = shape_of(a)
+    return np.reshape(a, (prod(shape[:-1]), shape[-1]))
 
 
 def matmul_left(ct: Array, a: Any, b: Array) -> Array:
@@ -38,7 +45,7 @@ def matmul_right(ct: Array, a: Array, b: Any) -> Array:
     if n == 1:
         return ct @ a if m == 2 else (swap(a) @ np.expand_dims(ct, -1))[..., 0]
     if m > 2 and n == 2:
-        return np.reshape(a, (-1, shape_of(a)[-1])).T @ np.reshape(ct, (-1, shape_of(ct)[-1]))
+        return rows_of(a).T @ rows_of(ct)
     return a.swapaxes(-1, -2) @ ct
 
 
@@ -66,7 +73,7 @@ def matmul_batch(args: Sequence[Array], batched: Sequence[bool]) -> Array:
 
 def matmul_fun(a: np.ndarray, b: np.ndarray) -> Array:
     if a.ndim > 2 and b.ndim == 2:  # one product instead of one for each matrix of the stack
-        return (a.reshape(-1, a.shape[-1]) @ b).reshape(*a.shape[:-1], b.shape[-1])
+        return (rows_of(a) @ b).reshape(*a.shape[:-1], b.shape[-1])
     return a @ b
 
 
@@ -76,27 +83,17 @@ matmul_p: Primitive = Primitive(
 
 
 def matmul(a: Array, b: Array) -> Array:
-    A, B = type(a), type(b)
-    if A is Dual and (
-        B is np.ndarray or (B is Dual and a.level is b.level)
-    ):  # the short way of most products
-        level, b_value, t = a.level, b.value if B is Dual else b, a.tangent
-        u = b.tangent if B is Dual else None
-    elif B is Dual and A is np.ndarray:
-        level, b_value, t, u = b.level, b.value, None, b.tangent
-    else:
-        if not hasattr(a, "shape") or not hasattr(b, "shape"):
-            a, b = (x if hasattr(x, "shape") else np.asarray(x) for x in (a, b))
-        return bind(matmul_p, (a, b), {})
-    a_value = a.value if A is Dual else a
-    tape = level.tape
-    if tape is None or type(a_value) is not np.ndarray or type(b_value) is not np.ndarray:
-        return bind(matmul_p, (a, b), {})
-    y = matmul_fun(a_value, b_value)
-    known = (a_value if u is not None else t, b_value if t is not None else u)
-    row = Row(tape, matmul_p, (t, u), known, {}, y.shape, y.dtype)
-    tape.rows.append(row)
-    return Dual(level, y, row)
+    """Return `np.matmul`; in reverse mode arrays go the short way, as in `elementwise`."""
+    A, B = type(a) is Dual, type(b) is Dual
+    x, t = (a.value, a.tangent) if A else (a, None)
+    z, u = (b.value, b.tangent) if B else (b, None)
+    level: Any = a.level if A else b.level if B else None
+    tape = None if level is None or level.over or (A and B and b.level is not level) else level.tape
+    if tape is None or type(x) is not np.ndarray or type(z) is not np.ndarray:
+        return matmul_p(a, b)
+    y = matmul_fun(x, z)
+    known = (x if B else t, z if A else u)  # the transpose in an argument asks for the other
+    return Dual(level, y, tape.add(matmul_p, (t, u), known, {}, y.shape, y.dtype))
 
 
 UFUNCS[np.matmul] = matmul
@@ -198,13 +195,9 @@ def tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
     right = normalize_axis_tuple(tuple(np.atleast_1d(right)), n)
     keep, stay = [i for i in range(m) if i not in left], [i for i in range(n) if i not in right]
     s, t = shape_of(a), shape_of(b)
-    size = int(np.prod([s[i] for i in left], dtype=int))
-    flat_a = np.reshape(
-        np.transpose(a, (*keep, *left)), (-1 if size else int(np.prod([s[i] for i in keep])), size)
-    )
-    flat_b = np.reshape(
-        np.transpose(b, (*right, *stay)), (size, -1 if size else int(np.prod([t[i] for i in stay])))
-    )
+    size = prod(s[i] for i in left)
+    flat_a = np.reshape(np.transpose(a, (*keep, *left)), (prod(s[i] for i in keep), size))
+    flat_b = np.reshape(np.transpose(b, (*right, *stay)), (size, prod(t[i] for i in stay)))
     return np.reshape(matmul(flat_a, flat_b), [s[i] for i in keep] + [t[i] for i in stay])
 
 

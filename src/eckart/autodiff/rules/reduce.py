@@ -7,13 +7,14 @@ more than once shares its cotangent evenly among the places.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..core import Array, Primitive, convert, dtype_of, shape_of
+from ..core import Array, Primitive, concrete, dtype_of, shape_of
 from ..hooks import implements
 from .indexing import getitem, take, take_along_axis
 from .shape import ndim_of, norm_axes
@@ -30,17 +31,24 @@ def shifted(prim: Any) -> Any:
     return batch
 
 
+def kept(x: Array, axes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape with the axes reduced to length 1."""
+    return tuple(1 if i in axes else n for i, n in enumerate(shape_of(x)))
+
+
 def sum_back(ct: Array, x: Any, axes: tuple[int, ...], keepdims: bool) -> Array:
-    if not keepdims and axes and len(axes) < len(x.shape):
-        ct = np.reshape(ct, [1 if i in axes else n for i, n in enumerate(x.shape)])
     if type(ct) in (np.ndarray, np.float64) and ct.size == 1:
         return np.full(x.shape, ct, ct.dtype)  # faster than a view, and so is what comes after
-    return np.broadcast_to(ct, x.shape)
+    return np.broadcast_to(ct if keepdims else np.reshape(ct, kept(x, axes)), x.shape)
+
+
+def sum_shape(x: Array, axes: tuple[int, ...], keepdims: bool) -> tuple[int, ...]:
+    return kept(x, axes) if keepdims else tuple(n for i, n in enumerate(shape_of(x)) if i not in axes)
 
 
 sum_p: Primitive = Primitive(
     "sum", lambda x, axes, keepdims: np.add.reduce(x, axes, keepdims=keepdims),
-    transpose={0: sum_back}, batch=shifted(lambda: sum_p),
+    transpose={0: sum_back}, shape=sum_shape, batch=shifted(lambda: sum_p),
 )  # fmt: skip
 
 
@@ -49,9 +57,11 @@ def extreme(fun: Any) -> Primitive:
 
     def jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], axes: Any, keepdims: bool) -> Array:
         (x,), (t,) = args, tangents
-        wide = y if keepdims else np.reshape(y, [1 if i in axes else n for i, n in enumerate(shape_of(x))])
-        best = convert(x == wide, dtype_of(x))
-        return np.sum(best / np.sum(best, axis=axes, keepdims=True) * t, axis=axes, keepdims=keepdims)
+        best = x == (y if keepdims else np.reshape(y, kept(x, axes)))
+        count = np.sum(best, axis=axes, keepdims=True)
+        if (concrete(count) != 1).any():
+            best = best / count
+        return np.sum(best * t, axis=axes, keepdims=keepdims)
 
     name = fun.__name__.removeprefix("a")
     prim = Primitive(name, lambda x, axes, keepdims: fun(x, axis=axes, keepdims=keepdims), jvp)
@@ -66,39 +76,44 @@ cumsum_p: Primitive = Primitive(
     batch=shifted(lambda: cumsum_p),
 )  # fmt: skip
 
+# NumPy's functions. Options can be given by name only: by position `out` stands among them.
+
 
 @implements(np.sum)
-def sum(x: Array, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Array:
+def sum(x: Array, axis: Axis = None, *, dtype: Any = None, keepdims: bool = False) -> Array:
     x = x if dtype is None else x.astype(dtype)
     return sum_p(x, axes=norm_axes(axis, ndim_of(x)), keepdims=bool(keepdims))
 
 
 @implements(np.max, np.amax)
-def max(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+def max(x: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
     return max_p(x, axes=norm_axes(axis, ndim_of(x)), keepdims=bool(keepdims))
 
 
 @implements(np.min, np.amin)
-def min(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+def min(x: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
     return min_p(x, axes=norm_axes(axis, ndim_of(x)), keepdims=bool(keepdims))
 
 
-implements(np.ptp)(lambda x, axis=None, keepdims=False: max(x, axis, keepdims) - min(x, axis, keepdims))
+@implements(np.ptp)
+def ptp(x: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
+    return max(x, axis, keepdims=keepdims) - min(x, axis, keepdims=keepdims)
 
 
 def count(x: Array, axis: Axis) -> int:
-    return int(np.prod([shape_of(x)[a] for a in norm_axes(axis, ndim_of(x))], dtype=int))
+    shape = shape_of(x)
+    return math.prod(shape[a] for a in norm_axes(axis, len(shape)))
 
 
 @implements(np.mean)
-def mean(x: Array, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Array:
-    return sum(x, axis, dtype, keepdims) / count(x, axis)
+def mean(x: Array, axis: Axis = None, *, dtype: Any = None, keepdims: bool = False) -> Array:
+    return sum(x, axis, dtype=dtype, keepdims=keepdims) / count(x, axis)
 
 
 @implements(np.average)
-def average(x: Array, axis: Axis = None, weights: Any = None, keepdims: bool = False) -> Array:
+def average(x: Array, axis: Axis = None, weights: Any = None, *, keepdims: bool = False) -> Array:
     if weights is None:
-        return mean(x, axis, None, keepdims)
+        return mean(x, axis, keepdims=keepdims)
     if isinstance(axis, int) and ndim_of(weights) == 1:
         weights = np.reshape(weights, [-1 if i == axis % ndim_of(x) else 1 for i in range(ndim_of(x))])
     weights = np.broadcast_to(weights, shape_of(x))
@@ -106,26 +121,26 @@ def average(x: Array, axis: Axis = None, weights: Any = None, keepdims: bool = F
 
 
 @implements(np.var)
-def var(x: Array, axis: Axis = None, dtype: Any = None, ddof: float = 0, keepdims: bool = False) -> Array:
-    centred = x - mean(x, axis, dtype, True)
-    square = np.real(centred * np.conj(centred))
-    return np.sum(square, axis=axis, keepdims=keepdims) / (count(x, axis) - ddof)
+def var(x: Array, axis: Axis = None, *, dtype: Any = None, ddof: float = 0, keepdims: bool = False) -> Array:
+    centred = x - mean(x, axis, dtype=dtype, keepdims=True)
+    square, n = np.real(centred * np.conj(centred)), count(x, axis)
+    return np.sum(square, axis=axis, keepdims=keepdims) / (n - ddof if n > ddof else 0)
 
 
 @implements(np.std)
-def std(x: Array, axis: Axis = None, dtype: Any = None, ddof: float = 0, keepdims: bool = False) -> Array:
-    return np.sqrt(var(x, axis, dtype, ddof, keepdims))
+def std(x: Array, axis: Axis = None, **options: Any) -> Array:
+    return np.sqrt(var(x, axis, **options))
 
 
 @implements(np.prod)
-def prod(x: Array, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Array:
-    axes = norm_axes(axis, ndim_of(x))
-    kept = [i for i in range(ndim_of(x)) if i not in axes]
-    final = [1 if i in axes else n for i, n in enumerate(shape_of(x)) if keepdims or i in kept]
-    n = count(x, axes)
-    x = np.reshape(np.transpose(x, (*axes, *kept)), (n, *[shape_of(x)[i] for i in kept]))
+def prod(x: Array, axis: Axis = None, *, dtype: Any = None, keepdims: bool = False) -> Array:
+    x = x if dtype is None else x.astype(dtype)
+    axes, shape = norm_axes(axis, ndim_of(x)), shape_of(x)
+    final, n = sum_shape(x, axes, bool(keepdims)), count(x, axis)
     if n == 0:
         return np.ones(final, dtype_of(x))
+    rest = [i for i in range(len(shape)) if i not in axes]
+    x = np.reshape(np.transpose(x, (*axes, *rest)), (n, *[shape[i] for i in rest]))
     while n > 1:
         half = n // 2
         odd = [getitem(x, slice(2 * half, n))] if n % 2 else []
@@ -148,14 +163,20 @@ def cumprod(x: Array, axis: int | None = None, dtype: Any = None) -> Array:
     lead, n, step = (slice(None),) * axis, shape_of(x)[axis], 1
     while step < n:
         done = getitem(x, (*lead, slice(step)))
-        x = np.concatenate(
-            [done, getitem(x, (*lead, slice(step, n))) * getitem(x, (*lead, slice(n - step)))], axis
-        )
-        step *= 2
+        pairs = getitem(x, (*lead, slice(step, n))) * getitem(x, (*lead, slice(n - step)))
+        x, step = np.concatenate([done, pairs], axis), 2 * step
     return x
 
 
 # --- orders -----------------------------------------------------------------------------------------------
+
+
+def frozen(name: str, fun: Any) -> Primitive:
+    """Return a primitive of derivative zero of one array, which takes stacks."""
+    return Primitive(name, fun, lambda *args, **params: None, batch=True)
+
+
+stop_gradient = frozen("stop_gradient", lambda x: x)
 
 
 def plain(function: Any) -> Primitive:
@@ -171,18 +192,8 @@ for function in (np.argmax, np.argmin, np.argsort, np.all, np.any, np.isclose, n
     implements(function)(plain(function))
 
 
-def frozen(name: str, fun: Any) -> Primitive:
-    """Return a primitive of derivative zero of one array, which takes stacks."""
-    prim = Primitive(name, fun, lambda *args, **params: None)
-    prim.batch = True
-    return prim
-
-
-stop_gradient = frozen("stop_gradient", lambda x: x)
-
-
 @implements(np.sort)
-def sort(x: Array, axis: int | None = -1, kind: Any = None, stable: Any = None) -> Array:
+def sort(x: Array, axis: int | None = -1, kind: Any = None, *, stable: Any = None) -> Array:
     x, axis = (np.ravel(x), 0) if axis is None else (x, axis)
     return take_along_axis(x, np.argsort(x, axis=axis, kind="stable"), axis)
 

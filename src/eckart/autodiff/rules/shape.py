@@ -7,12 +7,13 @@ Axes are made non-negative and shapes explicit before a primitive is called, so 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..core import Array, Primitive, shape_of, unbroadcast, zeros
+from ..core import Array, Primitive, convert, dtype_of, shape_of, unbroadcast, zeros
 from ..errors import TracerError, at_line
 from ..hooks import implements
 
@@ -34,15 +35,17 @@ def ndim_of(x: Array) -> int:
 
 reshape_p: Primitive = Primitive(
     "reshape",
-    lambda x, shape: np.reshape(x, shape),
+    lambda x, shape: np.asarray(x).reshape(shape),
     transpose={0: lambda ct, x, shape: reshape_p(ct, shape=x.shape)},
     batch=lambda args, batched, shape: reshape_p(args[0], shape=(shape_of(args[0])[0], *shape)),
 )
 
 transpose_p: Primitive = Primitive(
     "transpose",
-    lambda x, axes: np.transpose(x, axes),
-    transpose={0: lambda ct, x, axes: transpose_p(ct, axes=tuple(int(i) for i in np.argsort(axes)))},
+    lambda x, axes: x.transpose(axes),
+    transpose={
+        0: lambda ct, x, axes: transpose_p(ct, axes=tuple(sorted(range(len(axes)), key=axes.__getitem__)))
+    },
     batch=lambda args, batched, axes: transpose_p(args[0], axes=(0, *(a + 1 for a in axes))),
 )
 
@@ -73,10 +76,10 @@ def reshape(x: Array, shape: Any, *more: int, order: str = "C", copy: Any = None
     shape = (shape, *more) if more else shape if isinstance(shape, (tuple, list)) else (shape,)
     if order != "C":
         raise TracerError("np.reshape", f"only order='C' is known{at_line()}", "Transpose before and after")
-    old, size = shape_of(x), int(np.prod(shape_of(x), dtype=int))
+    old = shape_of(x)
     if -1 in shape:
-        rest = int(np.prod([n for n in shape if n != -1], dtype=int))
-        shape = [size // rest if n == -1 and rest else n for n in shape]
+        rest = prod(n for n in shape if n != -1)
+        shape = [prod(old) // rest if n == -1 and rest else n for n in shape]
     return x if old == tuple(shape) else reshape_p(x, shape=tuple(int(n) for n in shape))
 
 
@@ -89,8 +92,13 @@ implements(np.result_type)(
 )
 implements(np.copy)(lambda x, *args, **options: x)
 implements(np.broadcast_to)(lambda x, shape, subok=False: broadcast_to(x, shape))
-for make in (np.zeros_like, np.ones_like, np.empty_like, np.full_like):
+for make in (np.zeros_like, np.ones_like, np.empty_like):
     implements(make)(lambda x, *args, make=make, **options: make(zeros(x), *args, **options))
+
+
+@implements(np.full_like)
+def full_like(x: Array, fill_value: Array, dtype: Any = None) -> Array:
+    return broadcast_to(convert(fill_value, dtype or dtype_of(x)), shape_of(x))
 
 
 def broadcast_to(x: Array, shape: Any) -> Array:
@@ -116,7 +124,7 @@ def transpose(x: Array, axes: Any = None, *more: int) -> Array:
 def swapaxes(x: Array, axis1: int, axis2: int) -> Array:
     order = list(range(ndim_of(x)))
     order[axis1], order[axis2] = order[axis2], order[axis1]
-    return transpose(x, order)
+    return transpose_p(x, axes=tuple(order))
 
 
 implements(np.matrix_transpose, np.linalg.matrix_transpose)(lambda x: swapaxes(x, -1, -2))

@@ -1,4 +1,4 @@
-"""One HTML page with formulas in MathML, which browsers draw themselves: nothing is fetched."""
+"""One HTML page, formulas in MathML and pictures in SVG: browsers draw both, and nothing is fetched."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from html import escape
 
 from eckart.explain.formula import Formula
 from eckart.explain.render.mathml import mathml
+from eckart.explain.render.svg import svg
+from eckart.explain.steps import Panel
 
 STYLE = """
-:root { color-scheme: light dark; --line: #8886; --good: #1a7f4b; --bad: #c22; }
+:root { color-scheme: light dark; --line: #8886; --good: #1a7f4b; --bad: #c22;
+  --wash: #0072b214; --first: #0072b2; --second: #bd4f00; }
+@media (prefers-color-scheme: dark) {
+  :root { --good: #4cc38a; --bad: #ff7b72; --wash: #56b4e91f; --first: #56b4e9; --second: #f0994a; }
+}
 body { max-width: 52rem; margin: 2rem auto; padding: 0 1rem; font: 1.05rem/1.6 system-ui, sans-serif; }
 h1 { font-size: 1.7rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid var(--line); }
 .formula { overflow-x: auto; padding: .35rem 0 .35rem 1.5rem; }
@@ -19,6 +25,17 @@ mtable.matrix { border: 0 solid currentColor; border-width: 0 1.5px; padding: 0 
 table { border-collapse: collapse; margin: .6rem 1.5rem; }
 th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; }
+figure { margin: 1.2rem 0; } figcaption { font-size: .9rem; opacity: .8; margin-top: .5rem; }
+.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(10rem, 1fr)); gap: .6rem; }
+.panels figure { margin: 0; text-align: center; }
+svg { width: 100%; max-width: 16rem; }
+.axis { stroke: var(--line); fill: none; } .dashed { stroke: currentColor; opacity: .55; fill: none;
+  stroke-dasharray: 3 3; } .outline { stroke: currentColor; fill: var(--wash); stroke-width: 1.4; }
+.first { fill: var(--first); } .second { fill: var(--second); }
+line { stroke-width: 2.4; } line.first { stroke: var(--first); } line.second { stroke: var(--second); }
+.ring { fill: Canvas; stroke: currentColor; stroke-width: 1.4; }
+text { font-size: 12px; text-anchor: middle; paint-order: stroke; stroke: Canvas; stroke-width: 4px; }
+text.tick { font-size: 9px; fill: currentColor; } path.tick { stroke: currentColor; }
 """.strip()
 
 
@@ -58,6 +75,13 @@ class Html:
         head = "".join(f"<th>{cell}</th>" for cell in header)
         body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    def picture(self, caption: str, panels: Sequence[tuple[str, Panel]]) -> str:
+        """Return the panels as SVG, in a row that breaks where the screen is narrow."""
+        drawn = "".join(
+            f"<figure>{svg(panel)}<figcaption>{words}</figcaption></figure>" for words, panel in panels
+        )
+        return f'<figure><div class="panels">{drawn}</div><figcaption>{caption}</figcaption></figure>'
 
     def page(self, title: str, parts: Sequence[str], lang: str) -> str:
         """Return the page."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from eckart.explain.formula import SUBSCRIPTS, SUPERSCRIPTS, Formula
 from eckart.explain.render.tex import LETTERS, tex
+from eckart.explain.steps import Panel
 
 HEADS = {
     "en": "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n",
@@ -60,6 +61,10 @@ class Latex:
             f"\\begin{{center}}\n\\begin{{tabular}}{{{columns}}}\n{' & '.join(header)} \\\\ \\hline\n"
             f"{body}\n\\end{{tabular}}\n\\end{{center}}"
         )
+
+    def picture(self, caption: str, panels: Sequence[tuple[str, Panel]]) -> str:
+        """Return nothing: the sentence before says it."""
+        return ""
 
     def page(self, title: str, parts: Sequence[str], lang: str) -> str:
         """Return the document."""

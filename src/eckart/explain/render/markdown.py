@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from eckart.explain.formula import Formula
 from eckart.explain.render.tex import tex
+from eckart.explain.steps import Panel
 
 
 class Markdown:
@@ -40,6 +41,10 @@ class Markdown:
         """Return a pipe table, all columns but the first to the right."""
         rule = [":---", *["---:"] * (len(header) - 1)]
         return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *rows))
+
+    def picture(self, caption: str, panels: Sequence[tuple[str, Panel]]) -> str:
+        """Return nothing: the sentence before says it."""
+        return ""
 
     def page(self, title: str, parts: Sequence[str], lang: str) -> str:
         """Return everything, under the title."""

@@ -9,6 +9,7 @@ from rich.cells import cell_len
 
 from eckart.explain.formula import Formula, Mark, Row, plain
 from eckart.explain.render.box import WIDTH, draw
+from eckart.explain.steps import Panel
 
 INDENT = "    "
 
@@ -47,6 +48,10 @@ class Terminal:
         lines = [header, *rows]
         widths = [max(cell_len(line[j]) for line in lines) for j in range(len(header))]
         return "\n".join(INDENT + "  ".join(_cells(line, widths)).rstrip() for line in lines)
+
+    def picture(self, caption: str, panels: Sequence[tuple[str, Panel]]) -> str:
+        """Return nothing: the sentence before says it."""
+        return ""
 
     def page(self, title: str, parts: Sequence[str], lang: str) -> str:
         """Return everything, under the title."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from eckart.explain.formula import Formula
-from eckart.explain.steps import Check, Explanation, Say, Show, Text
+from eckart.explain.steps import Check, Explanation, Panel, Picture, Say, Show, Text
 from eckart.explain.words import fill, sentence
 
 
@@ -41,6 +41,10 @@ class Writer(Protocol):
         """Return a table of cells that are written already."""
         ...
 
+    def picture(self, caption: str, panels: Sequence[tuple[str, Panel]]) -> str:
+        """Return panels, each with its caption, drawn side by side; nothing in a format of words alone."""
+        ...
+
     def page(self, title: str, parts: Sequence[str], lang: str) -> str:
         """Return the whole document."""
         ...
@@ -52,10 +56,11 @@ def write(explanation: Explanation, writer: Writer, lang: str) -> str:
     def words(key: str) -> str:
         return writer.escape(sentence(key, lang))
 
+    def filled(text: Text) -> str:
+        return fill(text, lang, writer.inline, writer.escape)
+
     def cell(content: Text | Formula) -> str:
-        if isinstance(content, Text):
-            return fill(content, lang, writer.inline, writer.escape)
-        return writer.inline(content)
+        return filled(content) if isinstance(content, Text) else writer.inline(content)
 
     parts = []
     for number, step in enumerate(explanation.steps, 1):
@@ -63,12 +68,15 @@ def write(explanation: Explanation, writer: Writer, lang: str) -> str:
         for part in step.parts:
             match part:
                 case Say(text):
-                    parts.append(writer.paragraph(fill(text, lang, writer.inline, writer.escape)))
+                    parts.append(writer.paragraph(filled(text)))
                 case Show(formula):
                     parts.append(writer.display(formula))
                 case Check(formula, holds, exact):
                     key = "done.wrong" if not holds else "done.exact" if exact else "done.decimals"
                     parts.append(writer.check(formula, words(key), holds))
+                case Picture(caption, panels):
+                    drawn = writer.picture(filled(caption), [(filled(p.caption), p) for p in panels])
+                    parts += [drawn] if drawn else []
                 case _:
                     rows = [[cell(content) for content in row] for row in part.rows]
                     parts.append(writer.table([cell(content) for content in part.header], rows))

@@ -11,6 +11,7 @@ from eckart.explain.exact import Matrix, decimals, inverse, is_zero, nice, tidie
 from eckart.explain.formula import Formula, Frac, Mark, Norm, Op, Paren, Power, Root, Row, Sym
 from eckart.explain.notation import chain, grid, in_decimals, letter, number, row, vector
 from eckart.explain.steps import Check, Explanation, Part, Show, Step, Table, Text, say
+from eckart.explain.topics.circle import can_be_drawn, circle_step
 from eckart.explain.topics.common import IDENTITY, WT, W, joined, matrix_step, polynomial_parts, total
 from eckart.explain.work import Work, work_out
 
@@ -26,6 +27,7 @@ def explain_svd(matrix: Matrix) -> Explanation:
     digits in floating point. Here nothing is rounded, so nothing is lost.
     """
     work = work_out(matrix)
+    drawing = (circle_step(work),) if can_be_drawn(matrix) else ()
     steps = (
         matrix_step(matrix),
         _gram(work),
@@ -34,6 +36,7 @@ def explain_svd(matrix: Matrix) -> Explanation:
         Step("title.right", tuple(_right(work))),
         Step("title.left", tuple(_left(work))),
         _assembled(work),
+        *drawing,
         _forms(work),
     )
     results = {

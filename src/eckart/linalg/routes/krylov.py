@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from eckart.errors import UsageError
 from eckart.linalg.backend import Array, Floats, ops_for
 from eckart.linalg.certificate import rank_bounds
 from eckart.linalg.goal import Goal
@@ -258,4 +259,6 @@ def _next_block(spectrum: Spectrum, goal: Goal) -> int:
 
 def seed_for(seed: int, name: str = "") -> list[int]:
     """Return a seed that depends on the user's seed and a tensor's name, the same in every process."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise UsageError(f"seed={seed!r}", "expected a whole number of at least 0")
     return [seed, *name.encode()]

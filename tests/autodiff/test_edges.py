@@ -1,0 +1,375 @@
+"""The edges of the engine: what leaves a function, what goes into it, memory, threads, values that NumPy has."""
+
+import copy
+import pickle
+import threading
+
+import numpy as np
+import pytest
+
+from eckart.autodiff import (
+    check_grads,
+    checkpoint,
+    grad,
+    hessian,
+    jacobian,
+    jvp,
+    linearize,
+    trace,
+    value_and_grad,
+    vjp,
+    vmap,
+)  # fmt: skip
+from eckart.autodiff.errors import ArgumentError, MissingRuleError, TracerError
+
+X = np.array([1.0, 2.0])
+NAN = np.array([1.0, np.nan, 3.0])
+
+
+# --- the value is NumPy's -----------------------------------------------------------------------------
+
+NARROW = X.astype(np.float32)
+SAME = {
+    "fmax": (lambda x: np.fmax(x, 2.0), NAN),
+    "fmin": (lambda x: np.fmin(2.0, x), NAN),
+    "maximum": (lambda x: np.maximum(x, 2.0), NAN),
+    "median": (np.median, NAN),
+    "median of an axis": (lambda x: np.median(np.stack([x, x + 1]), axis=1, keepdims=True), NAN),
+    "float_power": (lambda x: np.float_power(x, 2), NARROW),
+    "cumsum": (lambda x: np.cumsum(x, dtype=np.float64), NARROW),
+    "cumprod": (lambda x: np.cumprod(x, dtype=np.float64), NARROW),
+    "prod": (lambda x: np.prod(x, dtype=np.float64), NARROW),
+    "full_like": (lambda x: np.full_like(x, x[1]), X),
+    "divmod": (lambda x: np.stack(divmod(x, 0.75)), X),
+    "np.divmod": (lambda x: np.stack(np.divmod(7.5, x)), X),
+    "empty stack": (lambda x: np.matmul(np.reshape(x[:0], (2, 3, 0)), np.zeros((0, 4))), X),
+    "empty tensordot": (lambda x: np.tensordot(np.reshape(x[:0], (2, 0)), np.zeros((0, 3)), 1), X),
+    "round": (lambda x: np.round(x * 1.3, 1), X),
+    "in integers": (lambda x: x.astype(int) * x, X + 0.5),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_the_value_is_that_of_numpy(name):
+    f, x = SAME[name]
+    want = f(x)
+    for got in (vjp(f, x)[0], jvp(f, (x,), (x,))[0], vmap(f)(np.stack([x, x]))[1]):
+        np.testing.assert_array_equal(got, want)
+        assert got.dtype == want.dtype
+
+
+def test_the_side_that_is_a_number_wins():
+    """Of `fmax` and `fmin`; and ties are shared, in float32 too."""
+    for f in (np.fmax, np.fmin):
+        assert grad(lambda x, f=f: f(x[0], x[1]))(np.array([np.nan, 1.0])).tolist() == [0, 1]
+        assert grad(lambda x, f=f: f(x[0], x[1]))(np.array([1.0, np.nan])).tolist() == [1, 0]
+        assert grad(lambda x, f=f: np.sum(f(x, NARROW)))(NARROW).tolist() == [0.5, 0.5]
+    g = grad(lambda x: np.sum(np.max(x, axis=1)))(np.array([[1, 2, 2], [3, 1, 2]], np.float32))
+    assert g.tolist() == [[0, 0.5, 0.5], [1, 0, 0]] and g.dtype == np.float32
+
+
+# --- what is not traced ---------------------------------------------------------------------------------
+
+
+def test_lists_and_tuples_are_operands():
+    for f, want in (
+        (lambda x: x / [1.0, 4.0], [1, 0.25]),
+        (lambda x: (2.0, 4.0) / x, [-2, -1]),
+        (lambda x: x ** [2, 3], [2, 12]),
+        (lambda x: (3.0, 1.0) * x, [3, 1]),
+        (lambda x: x @ (3.0, 1.0), [3, 1]),
+        (lambda x: np.matmul([[1.0, 2.0], [0.0, 1.0]], x), [1, 3]),
+        (lambda x: np.maximum(x, (1.5, 1.5)), [0, 1]),
+        (lambda x: np.where([True, False], x, 0.0), [1, 0]),
+    ):
+        np.testing.assert_allclose(grad(lambda x, f=f: np.sum(f(x)))(X), want)
+        np.testing.assert_allclose(hessian(lambda x, f=f: np.sum(x * f(x)))(X).shape, (2, 2))
+
+
+def test_a_python_zero_divides_as_in_numpy():
+    with np.errstate(divide="ignore"):
+        assert vjp(lambda x: x / 0, X)[0].tolist() == [np.inf, np.inf]
+        assert vjp(lambda x: x / 0, 1.0)[0] == np.inf
+
+
+def test_subclasses_of_arrays_are_refused():
+    for x in (np.ma.array([1.0, 2.0], mask=[0, 1]), X.view(type("Units", (np.ndarray,), {}))):
+        with pytest.raises(ArgumentError, match=r"not a plain array.*np\.asarray"):
+            grad(lambda x: np.sum(x * x))(x)
+
+
+def test_complex_tangents_of_real_numbers_are_refused():
+    with pytest.raises(ArgumentError, match="complex tangent"):
+        jvp(np.sin, (X,), (X * 1j,))
+    with pytest.raises(ArgumentError, match="complex cotangent"):
+        vjp(np.sin, X)[1](X * 1j)
+    assert jvp(np.sin, (X + 0j,), (X,))[1].dtype == complex
+
+
+def test_an_argument_is_chosen_once():
+    with pytest.raises(ArgumentError, match="once"):
+        grad(lambda x, y: x * y, (0, -2))(2.0, 3.0)
+    with pytest.raises(ArgumentError, match="0 arguments by position"):
+        grad(np.sum)(x=X)
+    with pytest.raises(ArgumentError, match="one real number, not object"):
+        grad(lambda x: (y for y in x))(X)
+
+
+def test_options_without_a_rule_are_named():
+    mask = np.array([True, False])
+    for f, words in (
+        (lambda x: np.sum(x, where=mask), "where="),
+        (lambda x: x.sum(initial=1.0), "initial="),
+        (lambda x: np.add.reduce(x, where=mask), "where="),
+        (lambda x: np.max(x, initial=0.0), "initial="),
+        (lambda x: np.mean(x, where=mask), "where="),
+        (lambda x: np.sin(x, dtype=np.float32), "dtype="),
+        (lambda x: np.sum(x, 0, None, None, True), "position"),
+        (lambda x: np.multiply.outer(x, x), "broadcasting"),
+        (lambda x: np.add.reduceat(x, [0, 1]), "this method"),
+    ):
+        with pytest.raises(MissingRuleError, match=words) as error:
+            grad(lambda x, f=f: np.sum(f(x)))(X)
+        assert "test_edges.py:" in str(error.value)
+    for g in (lambda x: np.add.at(np.zeros(2), [0], x), lambda x: np.sum(np.cos(X, out=(x,)))):
+        with pytest.raises(TracerError, match="written into"):
+            grad(g)(X)
+
+
+# --- what leaves the function ---------------------------------------------------------------------------
+
+
+def kept(transform):
+    """Return a traced array that a function has put aside."""
+    box = []
+
+    def f(x):
+        box.append(x)
+        return np.sum(x)
+
+    transform(f)
+    return box[0]
+
+
+MAKERS = [
+    lambda f: grad(f)(X),
+    lambda f: jvp(f, (X,), (X,)),
+    lambda f: vmap(f)(np.stack([X, X])),
+    lambda f: trace(f)(X),
+    lambda f: linearize(f, X),
+]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_traced_array_does_not_outlive_its_function(make):
+    old = kept(make)
+    for use in (
+        lambda: np.sin(old),
+        lambda: np.sum(old),
+        lambda: old @ X,
+        lambda: old + 1,
+        lambda: grad(lambda x: np.sum(x * old))(X),
+        lambda: jvp(lambda x: old, (X,), (X,)),
+        lambda: vmap(lambda x: old)(X),
+    ):
+        with pytest.raises(TracerError, match="has returned"):
+            use()
+
+
+def test_an_inner_result_cannot_be_carried_out_by_hand():
+    def f(x):
+        box = []
+        grad(lambda y: (box.append(y * x), y * x)[1])(1.0)
+        return box[0]
+
+    with pytest.raises(TracerError, match="has_aux"):
+        grad(f)(2.0)
+
+
+def test_copies_keep_the_derivative_and_pickles_are_refused():
+    assert grad(lambda x: np.sum(copy.deepcopy({"x": x})["x"] * copy.copy(x)))(X).tolist() == [2, 4]
+    with pytest.raises(TracerError, match="drop the derivative"):
+        grad(lambda x: np.sum(pickle.loads(pickle.dumps(x))))(X)
+
+
+def test_methods_that_change_an_array_are_refused():
+    for name in ("sort", "fill", "partition", "put", "resize"):
+        with pytest.raises(TracerError, match=r"np\.sort"):
+            grad(lambda x, name=name: getattr(x, name)(0))(X)
+    with pytest.raises(TracerError, match="__round__"):
+        grad(lambda x: round(x[0]))(X)
+    with pytest.raises(TracerError, match=r"np\.broadcast_to"):
+        grad(lambda x: np.sum(np.full(3, x[0])))(X)
+
+
+def test_attributes_that_are_missing():
+    with pytest.raises(AttributeError, match=r"`x\.flat`.*test_edges\.py"):
+        grad(lambda x: x.flat[0])(X)
+    assert grad(lambda x: np.sum(x) * (2.0 if hasattr(x, "strides") else 3.0))(X).tolist() == [3, 3]
+
+
+def test_traced_numbers_are_printed():
+    shown = []
+    grad(lambda x: (shown.append(f"{x[1]:.2f} {x}"), np.sum(x))[1])(X)
+    assert shown == ["2.00 Dual(array([1., 2.]))"]
+
+
+def test_x_plus_equals_makes_a_new_array():
+    def f(x):
+        y = x
+        y += 1.0
+        y *= y
+        return np.sum(y)
+
+    assert grad(f)(X).tolist() == [4, 6]
+
+
+# --- vmap, checkpoint, trace --------------------------------------------------------------------------------
+
+
+def test_masks_under_vmap_and_trace():
+    f = lambda x: np.where((x > 0) & ~(x > 3) ^ (x == 9) | (x < -5), x, 0.0)  # noqa: E731
+    x = np.array([-7.0, -1.0, 2.0, 4.0, 9.0])
+    np.testing.assert_array_equal(vmap(f)(x), f(x))
+    np.testing.assert_array_equal(trace(f)(x).lines[-1].primal, f(x))
+
+
+def test_options_go_through():
+    assert vmap(lambda x, s=1.0: x * s)(X, s=3.0).tolist() == [3, 6]
+    assert jacobian(lambda x, s=1.0: x * s)(X, s=3.0).tolist() == [[3, 0], [0, 3]]
+    assert trace(lambda x, s=1.0: x * s)(2.0, s=3.0).lines[-1].primal == 6.0
+    f = checkpoint(lambda x, k=1, mode="": np.sum(x**k) if mode == "power" else x[0])
+    assert grad(lambda x: f(x, k=3, mode="power"))(X).tolist() == [3, 12]
+
+
+def test_checkpoint_takes_and_returns_what_is_not_traced():
+    f = checkpoint(lambda x, at, axis: (np.sum(x[at] ** 2, axis), np.argmax(x), x.astype(np.float32)))
+
+    def g(x):
+        total, best, narrow = f(x, np.array([0, 1, 1]), 0)
+        assert narrow.dtype == np.float32 and np.asarray(best).dtype.kind == "i"
+        return total + x[best] + np.sum(narrow)
+
+    np.testing.assert_allclose(grad(g)(X), [3, 10])
+    np.testing.assert_allclose(jvp(g, (X,), (np.array([1.0, 0.0]),))[1], 3)
+
+
+def test_vmap_says_which_axis_is_missing():
+    with pytest.raises(ArgumentError, match="in_axes=None"):
+        vmap(np.multiply)(X, 3.0)
+    with pytest.raises(ArgumentError, match="empty batch"):
+        vmap(np.flatnonzero)(np.zeros((0, 2)))
+    assert vmap(np.sin)(np.zeros((0, 2))).shape == (0, 2)
+
+
+def test_conditions_are_decided_in_a_trace_and_in_checks():
+    f = lambda x: x * x if x > 0 else -x  # noqa: E731
+    assert [line.op for line in trace(f)(2.0).lines] == ["input", "greater", "multiply"]
+    check_grads(f, 2.0)
+
+
+def test_empty_jacobians():
+    assert jacobian(lambda x: np.linalg.inv(np.reshape(x, (0, 0))))(np.zeros(0)).shape == (0, 0, 0)
+    assert hessian(lambda x: np.sum(x**2))(np.zeros(0)).shape == (0, 0)
+    assert jacobian(lambda x: x[:0], mode="rev")(X).shape == (0, 2)
+
+
+# --- memory, threads, depth ---------------------------------------------------------------------------------
+
+
+def test_gradients_are_written_into_without_harm():
+    """Clipping in place: no cotangent shares its memory with another, with the seed or with a constant."""
+    w = np.array([2.0, 3.0])
+    a, b = grad(lambda a, b: np.sum(np.sum(a + b, axis=0) * w), (0, 1))(np.ones((3, 2)), np.ones((3, 2)))
+    c, d, e = vjp(lambda x, y, z: (x + y).T + z.T, w, w, w)[1](w)
+    arrays = [a, b, c, d, e, w]
+    for i, one in enumerate(arrays):
+        assert one.flags.writeable and not any(np.shares_memory(one, other) for other in arrays[:i])
+    for f in (lambda x: np.sum(np.sum(x, axis=0)), lambda x: np.sum(x.T[0]), lambda x: np.dot(x[0], w)):
+        assert grad(f)(np.ones((3, 2))).flags.writeable
+
+
+def test_a_cotangent_that_is_shared_is_not_added_into():
+    """x reaches the result by four ways with coefficient 1, in every order."""
+    w = np.array([2.0, 3.0])
+
+    def f(x):
+        y = x + x
+        z = y + x
+        return np.sum(((z + y) - (-x)) * w + y * w)
+
+    np.testing.assert_allclose(grad(f)(X), 8 * w)
+    _, pullback = vjp(lambda x: (x, x + x, x * w), X)
+    seed = np.ones(2)
+    for _ in range(2):
+        np.testing.assert_allclose(pullback((seed, seed, seed))[0], 3 + w)
+    assert seed.tolist() == [1, 1]
+
+
+def test_threads_trace_at_once():
+    def f(x):
+        return grad(lambda y: np.sum(np.sin(y) * x) * x[0])(x)[0] * x[1]
+
+    points = [np.array([1.0, k]) for k in range(4)]
+    want, found = [grad(f)(x) for x in points], [[] for _ in points]
+
+    def work(k):
+        for _ in range(50):
+            found[k].append(grad(f)(points[k]))
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k in range(4):
+        assert len(found[k]) == 50 and all(np.array_equal(g, want[k]) for g in found[k])
+
+
+def test_an_error_in_the_function_leaves_nothing_behind():
+    class Stop(Exception):
+        pass
+
+    def f(x):
+        y = np.sin(x) * x
+        if stop:
+            raise Stop
+        return np.sum(y)
+
+    for transform in (
+        lambda: grad(f)(X),
+        lambda: grad(lambda x: grad(f)(x)[0])(X),
+        lambda: vmap(grad(f))(X[None]),
+    ):
+        stop = True
+        with pytest.raises(Stop):
+            transform()
+        stop = False
+        transform()
+
+
+def test_errstate_is_respected():
+    with np.errstate(all="raise"):
+        with pytest.raises(FloatingPointError):
+            grad(lambda x: np.sum(np.log(x)))(np.zeros(2))
+        assert grad(lambda x: np.sum(np.where(x > 0, np.sqrt(x), 0.0)))(np.zeros(2)).tolist() == [0, 0]
+
+
+def test_chains_of_a_hundred_thousand():
+    def f(x):
+        for _ in range(50_000):
+            x = np.sin(x) * 1.0
+        return x
+
+    value, pullback = vjp(f, 0.5)
+    want = value_and_grad(f)(0.5)
+    assert (value, *pullback(1.0)) == want
+    assert linearize(f, 0.5)[1](1.0) == pytest.approx(want[1], rel=1e-9)
+    assert jvp(f, (0.5,), (1.0,))[1] == pytest.approx(want[1], rel=1e-9)
+
+
+def test_generators_and_iterators():
+    assert grad(lambda x: sum(y * y for y in x))(X).tolist() == [2, 4]
+    assert grad(lambda x: sum(a * b for a, b in zip(reversed(x), x, strict=True)))(X).tolist() == [4, 2]
+    assert grad(lambda x: max(*x, key=lambda y: y))(X).tolist() == [0, 1]
+    assert grad(lambda x: x[0] if x[0] in [1.0] else x[1])(X).tolist() == [1, 0]

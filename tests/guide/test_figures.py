@@ -1,0 +1,183 @@
+"""The guide's figures: the numbers they draw are right, and the files are what is drawn today."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import re
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eckart.checkpoint import Checkpoint
+from eckart.demo import BASE, TUNED
+from eckart.store.delta import read_delta
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+sys.path.append(str(DOCS))
+
+import figures  # noqa: E402
+from drawing import DARK, GROUND, canvas, to_svg  # noqa: E402
+
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+IMAGE = re.compile(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)")
+
+
+@functools.cache
+def drawn(name: str):
+    """The text of the file, and the numbers in it."""
+    figure, numbers = figures.FIGURES[name]()
+    return to_svg(figure), numbers
+
+
+def test_the_circle_is_turned_stretched_and_turned():
+    numbers = drawn("circle")[1]
+    W, points, arrows = (numbers[key] for key in ("W", "points", "arrows"))
+    assert W.tolist() == [[4, 0], [3, 5]]
+    radii = [np.linalg.norm(p, axis=0) for p in points]
+    assert radii[0] == pytest.approx(1) and radii[1] == pytest.approx(1)
+    np.testing.assert_allclose(points[3], W @ points[0], atol=1e-14)
+    np.testing.assert_allclose(radii[2], radii[3], rtol=1e-14)  # U only turns
+    assert [max(radii[3]), min(radii[3])] == pytest.approx([40**0.5, 10**0.5], rel=1e-2)
+    np.testing.assert_allclose(np.linalg.norm(arrows[3], axis=0), [40**0.5, 10**0.5])
+    np.testing.assert_allclose(arrows[1], np.eye(2), atol=1e-15)
+    # Turned, not mirrored: v2 lies a quarter turn to the left of v1, and so do their images.
+    assert all(np.linalg.det(M) > 0 for M in arrows)
+
+
+def test_the_spectra_are_those_of_the_pair():
+    numbers = drawn("spectra")[1]
+    seen = {label: (row["knee"], row["ninety"]) for label, row in numbers.items()}
+    assert seen == {
+        "lm_head": (1, 1),
+        "layers.0.self_attn.k_proj": (9, 23),
+        "layers.3.mlp.gate_proj": (29, 57),
+    }
+    for label, row in numbers.items():
+        name = f"{label}.weight" if label == "lm_head" else f"model.{label}.weight"
+        sides = [Checkpoint.open(path).map(name).astype(np.float64) for path in (TUNED, BASE)]
+        known = np.linalg.svd(sides[0] - sides[1], compute_uv=False)
+        np.testing.assert_allclose(row["values"], known, rtol=1e-6, atol=1e-9 * known[0])
+        shares = np.cumsum(known**2) / np.sum(known**2)
+        np.testing.assert_allclose(row["energy"][1:], shares, rtol=1e-9)
+        assert row["ninety"] == 1 + int(np.argmax(shares >= 0.9))
+
+
+def test_the_noise_floor_is_the_one_the_library_finds():
+    numbers = drawn("noise")[1]
+    made, real = numbers["made"], numbers["real"]
+    base, tuned = (Checkpoint.open(path) for path in (BASE, TUNED))
+    found = read_delta(base.info("lm_head.weight"), tuned.info("lm_head.weight"), noise=True)
+    assert real["floor"] == pytest.approx(found.noise_floor, rel=1e-12) and real["above"] == 124
+    assert made["above"] == 16
+    np.testing.assert_allclose(made["values"][:16], made["truth"], rtol=0.1)  # noise adds to what is above it
+    assert (made["ninety"], made["99"]) == (52, 158)  # what a share of the energy says of 16 directions
+
+
+def test_the_picture_at_ranks():
+    numbers = drawn("image")[1]
+    plane = numbers["picture"].astype(np.float64)
+    U, s, Vh = np.linalg.svd(plane)
+    for done in numbers["ranks"]:
+        r = done.rank
+        best = (U[:, :r] * s[:r]) @ Vh[:r]
+        assert np.linalg.norm(plane - best) / np.linalg.norm(plane) == pytest.approx(done.error, rel=1e-9)
+        assert np.abs(done.picture - np.clip(np.rint(best), 0, 255)).max() <= 1
+        assert done.share == r * (192 + 192 + 1) / 192**2
+
+
+def test_eckart_and_young_hold_in_the_drawing():
+    numbers = drawn("eckart-young")[1]
+    foretold = numbers["theory"][numbers["ranks"]]
+    # What is measured carries the rounding of a norm over 25,600 entries.
+    np.testing.assert_allclose(numbers["best"], foretold, rtol=1e-9)
+    for rival in ("columns", "random"):
+        assert np.all(numbers[rival] > foretold * (1 + 1e-6))
+
+
+def test_the_boxes_are_to_scale():
+    boxes = drawn("factors")[1]["boxes"]
+    sizes = {name: (h, w) for name, (_, _, w, h) in boxes.items()}
+    assert sizes == {"dW": (160, 432), "B": (160, 16), "A": (16, 432)}
+    text = drawn("factors")[0]
+    assert f"{16 * (160 + 432):,} numbers" in text and "13.7%" in text
+
+
+def alike(ours: str, theirs: str) -> bool:
+    """Whether two files are the same but for what another LAPACK may do to the last digits."""
+    shapes = [NUMBER.sub("#", IMAGE.sub("", text)) for text in (ours, theirs)]
+    pixels = [[picture(x) for x in IMAGE.findall(text)] for text in (ours, theirs)]
+    numbers = [np.array(NUMBER.findall(IMAGE.sub("", text)), float) for text in (ours, theirs)]
+    return (
+        shapes[0] == shapes[1]
+        and numbers[0].shape == numbers[1].shape
+        and bool(np.all(np.abs(numbers[0] - numbers[1]) <= 0.021))  # two decimals, rounded either way
+        and len(pixels[0]) == len(pixels[1])
+        and all(np.abs(a - b).max() <= 1 for a, b in zip(*pixels, strict=True))
+    )
+
+
+def picture(encoded: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))), float)
+
+
+def pinned() -> str:
+    lines = (ROOT / "requirements-docs.txt").read_text("utf-8").splitlines()
+    return next(line.partition("==")[2] for line in lines if line.startswith("matplotlib=="))
+
+
+@pytest.mark.skipif(version("matplotlib") != pinned(), reason="another Matplotlib lays out otherwise")
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_the_file_is_what_is_drawn(name):
+    kept = (DOCS / "figures" / f"{name}.svg").read_text("utf-8")
+    assert alike(drawn(name)[0], kept), "run python docs/figures.py"
+
+
+def test_two_drawings_are_the_same_bytes():
+    assert to_svg(figures.circle()[0]) == to_svg(figures.circle()[0])
+
+
+def test_another_drawing_would_be_found():
+    kept = (DOCS / "figures" / "circle.svg").read_text("utf-8")
+    moved = re.sub(r"M (\d+)", lambda found: f"M {int(found[1]) + 1}", kept, count=1)
+    assert moved != kept and not alike(moved, kept) and alike(kept, kept)
+    assert not alike(kept.replace("stretches", "shrinks"), kept)
+
+
+@pytest.mark.parametrize("path", sorted((DOCS / "figures").glob("*")), ids=lambda p: p.name)
+def test_every_file_is_sound_and_shown(path):
+    assert path.stem in figures.FIGURES and path.suffix == ".svg"
+    text = path.read_text("utf-8")
+    ElementTree.fromstring(text)
+    assert not re.search(r"<script|@import|url\((?!#)|href=\"(?!#|data:)|\d{4}-\d\d-\d\d", text)
+    assert "prefers-color-scheme: dark" in text and f'fill="{GROUND}"' in text
+    assert 'style="' not in text, "a style in place would outdo the style sheet"
+    assert any(f"figures/{path.name}" in page.read_text("utf-8") for page in DOCS.rglob("*.md"))
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast of two colours, by the Web Content Accessibility Guidelines."""
+
+    def light(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        r, g, b = (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts)
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+    low, high = sorted((light(one), light(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_words_can_be_read_on_light_and_dark():
+    for name in ("INK", "QUIET", "BLUE", "RED", "GREEN"):
+        colour = getattr(figures, name)
+        assert contrast(colour, GROUND) > 4.5 and contrast(DARK[colour], DARK[GROUND]) > 4.5, name
+    figure, (ax,) = canvas(1, 2, 2)
+    ax.text(0, 0, "x")
+    assert f'fill="{figures.INK}"' in to_svg(figure)

@@ -1,0 +1,115 @@
+"""Triangles of tall matrices against NumPy's, whichever way they are made, and from any number format."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from eckart.linalg.routes import triangle as module
+from eckart.linalg.routes.tall import BLOCK, Tall
+from eckart.linalg.routes.triangle import inverse_root, triangle
+from helpers import orthonormal, with_values
+
+EPS = float(np.finfo(np.float64).eps)
+
+
+def full(F):
+    """R of F = Q R, from the triangle with its columns put back to their lengths."""
+    R, exponents, live = triangle(Tall([F]))
+    return np.ldexp(R, exponents) * live
+
+
+def graded(condition, m=300, r=12):
+    return with_values(np.logspace(0, -np.log10(condition), r), m, r, 3)
+
+
+MATRICES = {
+    "well": graded(10.0),
+    "one pass at most": graded(300.0),
+    "two passes": graded(1e4),
+    "two passes at most": graded(1e5),
+    "condition 1e8": graded(1e8),
+    "condition 1e14": graded(1e14),
+    "orthogonal columns of all sizes": orthonormal(300, 5, 0) * np.array([1e12, 1.0, 1e-12, 1e-100, 1e100]),
+    "zero columns": orthonormal(300, 5, 0) * np.array([1.0, 0.0, 2.0, 0.0, 3.0]),
+    "a column twice": np.repeat(orthonormal(300, 3, 0), 2, axis=1),
+    "all zero": np.zeros((300, 4)),
+    "short": graded(10.0, 8, 8),
+    "wide": np.random.default_rng(0).standard_normal((3, 9)),
+    "squares overflow": graded(10.0) * 1e170,
+    "squares vanish": graded(10.0) * 1e-170,
+    "many blocks": np.random.default_rng(0).standard_normal((3 * BLOCK // 7 + 5, 7)),
+}
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("name", MATRICES)
+def test_the_gram_matrix_is_that_of_the_triangle(name, order):
+    F = np.asarray(MATRICES[name], order=order)
+    R = full(F)
+    # Column by column, since that is what scaling promises: each pair to rounding of their lengths.
+    lengths = np.array([np.linalg.norm(F[:, i] / (abs(F[:, i]).max() or 1)) for i in range(F.shape[1])])
+    lengths *= abs(F).max(axis=0)
+    unit = np.where(lengths > 0, lengths, 1.0)
+    np.testing.assert_allclose(
+        (R / unit).T @ (R / unit), (F / unit).T @ (F / unit), rtol=0, atol=50 * EPS * np.sqrt(len(F))
+    )
+
+
+@pytest.mark.parametrize("name", sorted(MATRICES.keys() - {"all zero"}))
+def test_singular_values_are_those_of_the_matrix(name):
+    F = MATRICES[name]
+    unit = 2.0 ** np.floor(np.log2(abs(F).max()))
+    ours = np.linalg.svd(full(F) / unit, compute_uv=False)
+    theirs = np.linalg.svd(F / unit, compute_uv=False)
+    # One pass errs by eps ||R^-1||^2 of a value, at most 2e-10 of the smallest.
+    np.testing.assert_allclose(ours, theirs[: len(ours)], rtol=1e-9, atol=200 * EPS * theirs[0])
+
+
+@pytest.mark.parametrize(
+    "name, householder",
+    [
+        ("well", False),
+        ("two passes", False),
+        ("orthogonal columns of all sizes", False),
+        ("zero columns", False),
+        ("squares overflow", False),
+        ("condition 1e14", True),
+        ("a column twice", True),
+        ("wide", True),
+    ],
+)
+def test_householder_is_left_to_those_that_need_it(name, householder, monkeypatch):
+    called = []
+    real = np.linalg.qr
+    monkeypatch.setattr(module.np.linalg, "qr", lambda *a, **k: called.append(1) or real(*a, **k))
+    triangle(Tall([MATRICES[name]]))
+    assert bool(called) is householder
+
+
+def test_parts_of_any_format_side_by_side():
+    random = np.random.default_rng(0)
+    parts = [
+        random.standard_normal((500, 3)).astype(ml_dtypes.bfloat16),
+        random.standard_normal((2, 500)).astype(np.float16).T,
+        random.standard_normal((500, 4)),
+        random.standard_normal((500, 1)).astype(np.float32),
+    ]
+    F = np.concatenate([part.astype(np.float64) for part in parts], axis=1)
+    tall, W = Tall(parts), random.standard_normal((10, 4))
+    assert tall.shape == F.shape and np.array_equal(tall.whole(), F)
+    np.testing.assert_allclose(tall.gram(), F.T @ F, rtol=0, atol=1e-12 * 500)
+    np.testing.assert_allclose(tall @ W, F @ W, rtol=0, atol=1e-12 * 10)
+
+
+@pytest.mark.parametrize("name", ["well", "orthogonal columns of all sizes", "zero columns"])
+def test_an_inverse_root_makes_an_orthonormal_basis(name):
+    F = MATRICES[name]
+    W = inverse_root(Tall([F]).gram())
+    Q = F @ W
+    assert Q.shape[1] == np.count_nonzero(F.any(axis=0))
+    np.testing.assert_allclose(Q.T @ Q, np.eye(Q.shape[1]), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["a column twice", "condition 1e14", "squares overflow"])
+def test_no_inverse_root_of_what_has_none(name):
+    assert inverse_root(Tall([MATRICES[name]]).gram()) is None
