@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 
 from .. import hooks
-from . import choose, elementwise, indexing, products
+from . import elementwise, indexing, products
 
-for name in ("arrange", "factor", "fft", "matfun", "norms", "samples", "special"):
+for name in ("arrange", "choose", "determinant", "factor", "fft", "matfun", "norms", "samples", "special"):
     import_module(f"{__name__}.{name}")
-for file in (elementwise, products, indexing, choose):
+for file in (elementwise, products, indexing):
     file.install()  # the operators of traced arrays
 hooks.install()

@@ -1,4 +1,4 @@
-"""Choosing between arrays by a mask: `where`, `select`, `clip`, triangles, NaN; and the masks themselves."""
+"""Choosing between arrays by a mask: `where`, `select`, `clip`, triangles, NaN."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 
 from ..core import Array, Primitive, Tracer, dtype_of, shape_of
 from ..hooks import implements
-from .elementwise import enter
 
 where_p: Primitive = (
     Primitive(  # where(mask, 0, b) and where(mask, a, 0): not a product, so that NaN * 0 cannot arise
@@ -114,18 +113,3 @@ def nanvar(
 
 
 implements(np.nanstd)(lambda x, *args, **options: np.sqrt(nanvar(x, *args, **options)))
-
-# --- masks ----------------------------------------------------------------------------------------------
-
-OPERATORS = {
-    "and": enter(np.bitwise_and), "or": enter(np.bitwise_or), "xor": enter(np.bitwise_xor),
-    "invert": enter(np.invert),
-}  # fmt: skip
-
-
-def install() -> None:
-    """Make ``& | ^ ~`` of traced masks (under `vmap` they are traced) NumPy's."""
-    cls: Any = Tracer
-    for name, op in OPERATORS.items():
-        setattr(cls, f"__{name}__", op)
-        setattr(cls, f"__r{name}__", op)  # they commute

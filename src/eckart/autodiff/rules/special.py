@@ -90,4 +90,3 @@ def spherical(n: int) -> Any:
 implements(np.sinc)(lambda x: spherical(0)(np.pi * x))
 
 UFUNCS[np.modf] = lambda x: (x - np.trunc(x), np.trunc(x))
-UFUNCS[np.divmod] = lambda a, b: (np.floor_divide(a, b), np.remainder(a, b))

@@ -10,8 +10,9 @@ import numpy as np
 from ..core import Array, Primitive, Tracer, shape_of
 from ..errors import ArgumentError, TieError, at_line
 from .complex import is_complex
+from .divided import KEEP, SIGN, Scalar, smooth
 from .reduce import frozen, stop_gradient
-from .spectral import KEEP, SIGN, Scalar, eig_value_p, smooth, svd_value_p
+from .spectral import eig_value_p, svd_value_p
 
 
 def no_cut(a: Array) -> Array:
