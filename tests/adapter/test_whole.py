@@ -177,7 +177,7 @@ def test_a_server_that_takes_none_gets_none_and_it_is_said(tmp_path):
     path = making(more={**ROWS, **TABLE}, trainable_token_indices=[1, 3])(tmp_path / "a")
     done = resize_to(path, tmp_path / "out", rank=4, consumers="vllm")
     assert done.statement["layout"]["whole_left_out"] == [TABLE_NAME]
-    assert any("1 whole tensors or rows left out (vLLM)" in note for note in done.notes)
+    assert any("1 tensor held whole or in rows left out (vLLM)" in note for note in done.notes)
     assert "trainable_token_indices" not in json_of(tmp_path / "out")
     assert not load_adapter(tmp_path / "out").rows
 

@@ -329,7 +329,7 @@ def test_check_exits_1_and_says_what_to_type(work):
     ]
     printed = run("check", work / "bad", "--for", "peft,vllm-0.30")
     assert rows_of(printed)["vLLM 0.30"] == ["NO", f"{expected:.3g}", "--max-lora-rank 8"]
-    assert f"vLLM: {wrong} wrong: " in printed.out and "Cure: eckart resize" in printed.out
+    assert f"vLLM 0.30: {wrong} wrong: " in printed.out and "Cure: eckart resize" in printed.out
 
 
 def test_the_cure_that_check_types_is_a_cure(work, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -149,11 +149,16 @@ class Rows:
     values: Array
 
 
+def counted(things: Sized, noun: str) -> str:
+    """Return how many things there are: ``1 module``, ``2 modules``."""
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
+
+
 def listed(tensors: Mapping[str, Any]) -> str:
     """Return how many tensors there are, and the first few names."""
     keys = list(tensors)
     shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
-    return f"{len(keys)} {'tensor' if len(keys) == 1 else 'tensors'} ({shown})"
+    return f"{counted(keys, 'tensor')} ({shown})"
 
 
 def expert_name(parameter: str, number: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from eckart.adapter.adapter import Adapter, Module, by_parameter
+from eckart.adapter.adapter import Adapter, Module, by_parameter, counted
 from eckart.adapter.checkbase import Problem, Severity, base_problems
 from eckart.adapter.consumers import Consumer, consumers_named
 from eckart.adapter.experts import is_split
@@ -214,7 +214,10 @@ def _whole_problems(adapter: Adapter, consumer: Consumer, again: str) -> Iterato
     if adapter.unknown and adapter.format == "peft":
         names = list(adapter.unknown)
         yield Problem(
-            "dropped", names[0], f"{len(names)} tensors belong to no module", "Remove them from the file"
+            "dropped",
+            names[0],
+            f"{counted(names, 'tensor')} that belong to no module",
+            "Remove them from the file",
         )
 
 
@@ -228,7 +231,9 @@ def _kind_problems(adapter: Adapter, consumer: Consumer, again: str) -> Iterator
             groups.setdefault(f"{treat} {kind}", []).append(m.name)
     for words, names in groups.items():
         treat = words.partition(" ")[0]
-        yield Problem(_severity(treat), names[0], f"{consumer.title} {words} ({len(names)} modules)", again)
+        yield Problem(
+            _severity(treat), names[0], f"{consumer.title} {words} ({counted(names, 'module')})", again
+        )
 
 
 def _rank_problems(adapter: Adapter, consumer: Consumer, again: str) -> Iterator[Problem]:
@@ -249,7 +254,7 @@ def _rank_problems(adapter: Adapter, consumer: Consumer, again: str) -> Iterator
             severity: Severity = "wrong" if _one_padded_rank(adapter, consumer) else "refused"
             yield Problem(
                 severity, other[0],
-                f"has rank {ranks[other[0]]} and r is {stated} ({len(other)} modules); "
+                f"has rank {ranks[other[0]]} and r is {stated} ({counted(other, 'module')}); "
                 f"{consumer.title} needs one rank",
                 again,
             )  # fmt: skip
@@ -306,7 +311,8 @@ def _scale_problems(adapter: Adapter, consumer: Consumer, again: str) -> Iterato
         name = max(off, key=lambda n: abs(np.log(abs(off[n]))) if off[n] else math.inf)
         yield Problem(
             "wrong", name,
-            f"{consumer.title} would scale it by {off[name]:.4g} times what is meant ({len(off)} modules)",
+            f"{consumer.title} would scale it by {off[name]:.4g} times what is meant "
+            f"({counted(off, 'module')})",
             again,
         )  # fmt: skip
 

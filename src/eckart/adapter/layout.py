@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from eckart.adapter.adapter import Adapter, Module
+from eckart.adapter.adapter import Adapter, Module, counted
 from eckart.adapter.consumers import CONSUMERS, Consumer, consumers_named
 from eckart.adapter.experts import (
     FUSED_ON_LOADING,
@@ -97,7 +97,9 @@ class Layout:
             names = ", ".join(
                 c.title for c in consumers if any(c.whole_treatment(n) != "loads" for n in unread)
             )
-            notes.append(f"{len(whole)} whole tensors or rows left out ({names}): {', '.join(whole[:3])}")
+            notes.append(
+                f"{counted(whole, 'tensor')} held whole or in rows left out ({names}): {', '.join(whole[:3])}"
+            )
         biases = sum(m.bias is not None for m in modules.values())
         if any(c.bias != "loads" for c in consumers) and biases:
             modules = {name: replace(m, bias=None) for name, m in modules.items()}
@@ -142,7 +144,7 @@ class Layout:
             result[name] = self._zeros(name, like.get(name) or sibling, next(iter(outlines.values())))
         self.added = tuple(missing)
         if missing:
-            self.notes.append(f"{len(missing)} modules of zeros added, so that no layer lacks a type")
+            self.notes.append(f"{counted(missing, 'module')} of zeros added, so that no layer lacks a type")
         if not self.needs_one_rank(result):
             return result
         rank = self.rank_for(max(m.rank for m in result.values()))
@@ -275,7 +277,7 @@ def _without_what_is_not_read(
         names = ", ".join(
             c.title for c in consumers if any(treatment(modules[n], c) != "loads" for n in lost)
         )
-        notes.append(f"{len(lost)} modules left out ({names}): {', '.join(list(lost)[:3])}")
+        notes.append(f"{counted(lost, 'module')} left out ({names}): {', '.join(list(lost)[:3])}")
     if not kept:
         raise AdapterError("--for", f"leaves no module: {', '.join(list(lost)[:3])}", "Choose other programs")
     return kept, lost, notes

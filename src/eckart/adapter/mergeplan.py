@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eckart.adapter.adapter import Adapter, Module, Rows
+from eckart.adapter.adapter import Adapter, Module, Rows, counted
 from eckart.adapter.formats.peftwhole import is_copy_of_base
 from eckart.adapter.targets import Targets, holds
 from eckart.adapter.updates import WeightedSum, common_dense, common_rows
@@ -91,7 +91,7 @@ def plan_merge(model: Checkpoint, adapters: Sequence[Adapter], weights: Sequence
         _place(targets, plan)
         if targets.skipped:
             plan.notes.append(
-                f"{len(targets.skipped)} modules of other models of the pipeline are not merged"
+                f"not merged: {counted(targets.skipped, 'module')} of other models of the pipeline"
             )
     plan.notes += _tied_notes(plan, found)
     _replace_whole(plan, [t for t, weight in zip(found, weights, strict=True) if weight])

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from eckart.adapter.adapter import counted
 from eckart.adapter.merge import merge as merge_into
 from eckart.cli import console
 from eckart.cli import options as opt
@@ -52,7 +53,7 @@ def merge(
         console.print_json({**said, "written": not dry_run, "notes": list(done.notes), **done.statement})
         return
     verb = "would change" if dry_run else "changed"
-    words = f"{base if dry_run else out}: {verb} {len(done.changed)} tensors, {console.size(done.size)}"
+    words = f"{base if dry_run else out}: {verb} {counted(done.changed, 'tensor')}, {console.size(done.size)}"
     if done.added:
         words += f", {len(done.added)} new ({', '.join(done.added[:3])})"
     console.out().print(words, markup=False)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from eckart.adapter.adapter import counted
 from eckart.adapter.collection import resize_all
 from eckart.adapter.combine import Combined
 from eckart.adapter.resize import Resized
@@ -74,7 +75,7 @@ def print_recut(done: Resized | Combined) -> None:
     spread = f"rank {ranks[0]}" if ranks[0] == ranks[-1] else f"ranks {ranks[0]} to {ranks[-1]}"
     before = sum(source["parameters"] for source in said["of"])
     out.print(
-        f"{done.path}: {len(ranks)} modules, {spread}, {said['parameters']:,} parameters "
+        f"{done.path}: {counted(ranks, 'module')}, {spread}, {said['parameters']:,} parameters "
         f"(of {before:,}), {said['dtype']}\nerror {said['error']:.3g} of the update",
         markup=False,
     )
