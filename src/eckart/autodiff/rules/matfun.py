@@ -82,5 +82,8 @@ def matrix_function(fun: Callable[..., Any], entire: bool = True) -> Primitive:
     return Primitive(name, mapped, jvp, batch=True)
 
 
-expm, sinm, cosm = (matrix_function(f) for f in (sl.expm, sl.sinm, sl.cosm))
-sqrtm, logm = (matrix_function(f, entire=False) for f in (sl.sqrtm, sl.logm))
+expm = matrix_function(sl.expm)
+sinm = matrix_function(sl.sinm)
+cosm = matrix_function(sl.cosm)
+sqrtm = matrix_function(sl.sqrtm, entire=False)
+logm = matrix_function(sl.logm, entire=False)
