@@ -9,7 +9,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eckart.adapter import Adapter, Module, combine, load_adapter
@@ -77,9 +77,7 @@ def best(updates, rank):
     return float(np.sqrt(sum((t**2).sum() for t in tails)))
 
 
-quick = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+quick = settings(max_examples=60, derandomize=True)
 
 
 @quick

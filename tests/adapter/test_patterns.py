@@ -2,7 +2,7 @@
 
 import re
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from eckart.adapter.formats.patterns import rank_pattern, target_modules
@@ -26,7 +26,6 @@ NAMES = st.one_of(
 )
 
 
-@settings(deadline=None)  # a loaded machine is no failure
 @given(st.dictionaries(NAMES, st.integers(1, 4), min_size=1), st.integers(1, 5))
 @example({"m.h.1.q": 2, "m.h.11.q": 3, "m.h.0.q": 1}, 4)
 @example({"m_h.1.q": 2, "mxh.1.q": 3}, 1)
@@ -37,7 +36,6 @@ def test_every_module_gets_its_rank(ranks, default):
     assert sorted(pattern.values()) == sorted(set(ranks.values()) - {default})  # a key per rank
 
 
-@settings(deadline=None)  # a loaded machine is no failure
 @given(st.sets(NAMES, min_size=1), st.data())
 def test_just_the_adapted_modules_are_wrapped(existing, data):
     adapted = data.draw(st.sets(st.sampled_from(sorted(existing)), min_size=1))

@@ -1,14 +1,15 @@
 """The lists in docs/autodiff.md are those of the code."""
 
 import ast
-import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 
 import eckart.autodiff
-from eckart.autodiff.core import PRIMITIVES
-from eckart.autodiff.hooks import FUNCTIONS, UFUNCS
+from cli.terminal import ENVIRONMENT
+from eckart.autodiff.hooks import FUNCTIONS, UFUNCS, full_name
 
 ROOM = Path(eckart.autodiff.__file__).parent
 PAGE = Path(__file__).parents[2] / "docs" / "autodiff.md"
@@ -32,17 +33,12 @@ def made_by_the_code() -> str:
     lines.append("")
     lists = {
         "primitives": built_in(),
-        "functions of NumPy": {name_of(f) for f in FUNCTIONS if not isinstance(f, np.ufunc)},
+        "functions of NumPy": {full_name(f) for f in FUNCTIONS if not isinstance(f, np.ufunc)},
         "ufuncs of NumPy and SciPy": {u.__name__ for u in UFUNCS if isinstance(u, np.ufunc)},
     }
     for what, names in lists.items():
         lines += [f"{len(names)} {what}: " + ", ".join(f"`{n}`" for n in sorted(names)) + ".", ""]
     return "\n".join(lines[:-1])
-
-
-def name_of(function):
-    module = (getattr(function, "__module__", "") or "numpy").removeprefix("numpy").lstrip(".")
-    return f"{module}.{function.__name__}".lstrip(".")
 
 
 def lines_of_code(text: str) -> int:
@@ -57,13 +53,12 @@ def lines_of_code(text: str) -> int:
 
 
 def built_in() -> set[str]:
-    """Return the primitives of the library, not those that tests and examples make."""
-    source = "\n".join(p.read_text("utf-8") for p in ROOM.rglob("*.py"))
-    return {
-        name
-        for name, prim in PRIMITIVES.items()
-        if f'"{name}"' in source or re.search(rf"\b(np|sp)\.(a)?{re.escape(name)}\b", source)
-    } - {"bare", "double", "spherical_jn"}  # made by tests, and by sinc when it is first asked for
+    """Return the primitives of the library: those of a process in which no test or example made others."""
+    ask = "import eckart.autodiff.scipy; from eckart.autodiff.core import PRIMITIVES; print(*PRIMITIVES, sep='\\n')"
+    done = subprocess.run(
+        [sys.executable, "-c", ask], env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=True
+    )
+    return set(done.stdout.splitlines())
 
 
 def test_the_lists_are_those_of_the_code():

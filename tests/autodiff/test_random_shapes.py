@@ -7,7 +7,7 @@ from hypothesis.extra import numpy as hnp
 
 from eckart.autodiff import jvp, vjp, vmap
 
-QUICK = settings(max_examples=60, deadline=None, derandomize=True)
+QUICK = settings(max_examples=60, derandomize=True)
 
 
 def dual(f, *xs, seed=0):

@@ -74,7 +74,7 @@ ANY = {
 }  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(
     st.sampled_from([*SQUARE, *ANY]), st.integers(0, 10**6), st.booleans(), st.integers(1, 5), st.integers(1, 5),
     st.sampled_from([(), (2,), (2, 1)]),

@@ -71,7 +71,7 @@ def test_the_points_are_those_of_the_matrix(matrix):
     check(numbers(matrix), picture(matrix))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.lists(st.integers(-9, 9), min_size=2, max_size=2), min_size=1, max_size=2))
 def test_any_whole_numbers(rows):
     check(np.array(rows, float), picture(rows))

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from eckart import Spectrum
@@ -292,7 +292,6 @@ def test_all_values_known_is_enough_for_any_energy():
     assert not plan.short
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(50, 2000))
 def test_a_budget_beats_one_rank_for_all(seed, budget):
     random = np.random.default_rng(seed)

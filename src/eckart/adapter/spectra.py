@@ -13,8 +13,9 @@ from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.formats.write import Tell, in_order_of_arrival
 from eckart.adapter.targets import Target, Targets
 from eckart.adapter.updates import WeightedSum
-from eckart.checkpoint import Checkpoint, to_float
+from eckart.checkpoint import Checkpoint
 from eckart.linalg import Spectrum
+from eckart.store.delta import energy_of
 from eckart.store.summary import ENERGIES
 
 # Heuristics, on the part of the stored rank that 90 % of the energy takes. The product of two Gaussian
@@ -92,16 +93,16 @@ def summarise_adapter(
     -----
     Every singular value of scale B A, from the factors (QR, QR, an r x r SVD, in float64).
     """
-    weights: dict[str, float] = {}
+    places: dict[str, Target] = {}
     if base is not None:
         targets = Targets.find(adapter, base)
         targets.refuse_missing()
-        weights = {name: _norm(base, place) for name, place in targets.places.items()}
-        adapter = targets.adapter
+        adapter, places = targets.adapter, targets.places
     updates = WeightedSum([adapter])
 
     def row(name: str) -> ModuleSummary:
-        return _row(adapter.modules[name], updates.core(name).spectrum, weights.get(name))
+        weight = _norm(base, places[name]) if base is not None and name in places else None
+        return _row(adapter.modules[name], updates.core(name).spectrum, weight)
 
     rows: dict[str, ModuleSummary] = {}
     for found in in_order_of_arrival(row, list(adapter.modules), workers):
@@ -114,7 +115,6 @@ def summarise_adapter(
 
 def _row(module: Module, spectrum: Spectrum, weight: float | None) -> ModuleSummary:
     size = float(np.sqrt(spectrum.total))
-    zero = spectrum.total == 0
     return ModuleSummary(
         name=module.name,
         kind=module.kind,
@@ -123,19 +123,18 @@ def _row(module: Module, spectrum: Spectrum, weight: float | None) -> ModuleSumm
         size=size,
         relative=size / weight if weight else None,
         sigma_1=float(spectrum.values[0]) if len(spectrum) else 0.0,
-        first=0.0 if zero else spectrum.energy(1),
+        first=spectrum.energy(1) if spectrum.total else 0.0,
         stable_rank=spectrum.stable_rank,
         effective_rank=Spectrum(spectrum.values).effective_rank,
-        ranks={f"{e:.0%}": 0 if zero else spectrum.rank_at_energy(e) for e in ENERGIES},
-        knee=None if zero else spectrum.knee(),
+        ranks={f"{e:.0%}": spectrum.rank_at_energy(e) for e in ENERGIES},
+        knee=spectrum.knee(),
     )
 
 
 def _norm(base: Checkpoint, place: Target) -> float:
     """Return ||W||_F of the weight, or of one expert of it."""
     weight = base.map(place.tensor)
-    part = to_float(weight if place.expert is None else weight[place.expert])
-    return float(np.linalg.norm(part.astype(np.float64)))
+    return float(np.sqrt(energy_of(weight if place.expert is None else weight[place.expert])))
 
 
 def remarks(rows: Sequence[ModuleSummary]) -> list[str]:

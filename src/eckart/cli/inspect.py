@@ -22,6 +22,9 @@ from eckart.store.fill import fill
 from eckart.store.sources import Sources
 from eckart.store.summary import ENERGIES, LayerSummary, diagnose, summarise
 
+# The columns that give the rank of a share of the energy, of layers and of modules alike.
+RANKS = [f"r{e:.0%}".rstrip("%") for e in ENERGIES]
+
 
 def inspect(
     base: Annotated[
@@ -105,8 +108,7 @@ def inspect_adapter(
         return
     sizes = ["|BA|"] if base is None else ["|BA|", "|BA|/|W|"]
     console.print_table(
-        ["module", "shape", "rank", *sizes, "sigma_1", "first", "stable", "effective",
-         *(f"r{e:.0%}".rstrip("%") for e in ENERGIES), "knee"],
+        ["module", "shape", "rank", *sizes, "sigma_1", "first", "stable", "effective", *RANKS, "knee"],
         [
             [
                 r.name,
@@ -150,7 +152,7 @@ def print_layers(store: FactorStore, rows: list[LayerSummary]) -> None:
     ]
     console.print_table(
         ["layer", "shape", "|dW|/|W|", "sigma_1", "stable", "effective",
-         *(f"r{e:.0%}".rstrip("%") for e in ENERGIES), "knee", "above noise", "decay", "unchanged"],
+         *RANKS, "knee", "above noise", "decay", "unchanged"],
         cells,
     )  # fmt: skip
     total = sum(r.energy for r in store)

@@ -193,7 +193,7 @@ PART = st.from_regex(r"[A-Za-z0-9_]{1,8}", fullmatch=True)
 PATH = st.lists(PART, min_size=1, max_size=5).map(".".join).filter(lambda path: not path.isdecimal())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(PATH, min_size=1, max_size=4, unique_by=lambda name: name.replace(".", "_")), st.booleans())
 def test_any_name_comes_back(tmp_path_factory, names, in_unet):
     names = [f"unet.{name}" for name in names] if in_unet else names
