@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 import sympy
@@ -117,8 +118,11 @@ def decimal(value: Number, places: int = PLACES) -> Formula:
 
 
 def percent(share: Number) -> Formula:
-    """Return a share of 1 as a percentage."""
-    return Row((Num(f"{100 * float(share):.1f}".removesuffix(".0")), Mark("%")))
+    """Return a share of 1 as a percentage: to one decimal, or to as many as tell it from none and from all."""
+    value = Decimal(str(sympy.N(100 * share, DIGITS)))
+    # Decimals are right to 20 places: what is nearer to none or to all than that is none or all.
+    digits = next((d for d in range(1, 20) if Decimal(f"{value:.{d}f}") not in (0, 100)), 1)
+    return Row((Num(f"{value:.{digits}f}".removesuffix(".0")), Mark("%")))
 
 
 def is_long(value: Number, limit: int = LONG) -> bool:
