@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from applications.pictures import PICTURES
 from cli.terminal import ENVIRONMENT
@@ -57,6 +58,22 @@ def test_a_size_is_kept_and_used(size):
 def test_more_bytes_are_better():
     qualities = [compress(sample("hills", 96), size=size).psnr for size in (300, 1000, 4000)]
     assert qualities == sorted(qualities) and qualities[-1] > qualities[0] + 6
+
+
+def test_one_thread_whatever_there_are(monkeypatch):
+    """Products of 8 x 8: two threads took four times as long as one."""
+    from eckart.applications.images import codec
+
+    seen, decode = set(), codec._decode
+
+    def looked_at(*what):
+        seen.update(lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas")
+        return decode(*what)
+
+    monkeypatch.setattr(codec, "_decode", looked_at)
+    with threadpool_limits(2, user_api="blas"):
+        compress(PICTURES["still"], psnr=30)
+    assert seen == {1}
 
 
 @pytest.mark.parametrize("energy", [0.9, 0.99, 0.999])

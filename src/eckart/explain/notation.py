@@ -118,7 +118,7 @@ def decimal(value: Number, places: int = PLACES) -> Formula:
 
 
 def percent(share: Number) -> Formula:
-    """Return a share of 1 as a percentage: to one decimal, or to as many as tell it from none and from all."""
+    """Return a share of 1 as a percentage: to one decimal, or to as many as tell it from none and all."""
     value = Decimal(str(sympy.N(100 * share, DIGITS)))
     # Decimals are right to 20 places: what is nearer to none or to all than that is none or all.
     digits = next((d for d in range(1, 20) if Decimal(f"{value:.{d}f}") not in (0, 100)), 1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 
 from eckart.applications.images.blocks import PIXEL_FRACTION
 from eckart.applications.images.colour import NAMES, check_picture, to_picture
@@ -152,17 +153,25 @@ def compress(
     if len(given) > 1:
         raise UsageError(CALL, f"expected one of rank, energy, psnr, size, got {' and '.join(given)}")
     _check_goal(given)
-    source = Source(full)
+    with threadpool_limits(1, user_api="blas"):  # of products of 8 x 8, more threads make a longer affair
+        source = Source(full)
+        return _with_ssim(_encoded(source, shape, rank, energy, psnr, size), source)
+
+
+def _encoded(
+    source: Source, shape: tuple[int, ...], rank: int | None, energy: float | None, psnr: float | None,
+    size: int | None,
+) -> CompressedImage:  # fmt: skip
+    """Encode to the goal that was given, which has been checked."""
     if rank is not None:
-        return _with_ssim(_encode(source, shape, step_for_rank(source, int(rank)), int(rank)), source)
+        return _encode(source, shape, step_for_rank(source, int(rank)), int(rank))
     if size is not None:
-        return _with_ssim(_to_size(source, shape, int(size)), source)
+        return _to_size(source, shape, int(size))
     if energy is not None:
         goal = Quality(f"energy={energy:g}", source.psnr_at_energy(float(energy)), energy=float(energy))
-    else:
-        target = DEFAULT_PSNR if psnr is None else float(psnr)
-        goal = Quality(f"psnr={target:g}", target, psnr=target)
-    return _with_ssim(_to_quality(source, shape, goal), source)
+        return _to_quality(source, shape, goal)
+    target = DEFAULT_PSNR if psnr is None else float(psnr)
+    return _to_quality(source, shape, Quality(f"psnr={target:g}", target, psnr=target))
 
 
 def decompress(data: bytes, where: str = "decompress(data)") -> NDArray[Any]:
