@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from applications.pictures import PICTURES
 from cli.terminal import ENVIRONMENT
@@ -59,10 +60,72 @@ def test_more_bytes_are_better():
     assert qualities == sorted(qualities) and qualities[-1] > qualities[0] + 6
 
 
+def test_one_thread_whatever_there_are(monkeypatch):
+    """Products of 8 x 8: two threads took four times as long as one."""
+    from eckart.applications.images import codec
+
+    seen, decode = set(), codec._decode
+
+    def looked_at(*what):
+        seen.update(lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas")
+        return decode(*what)
+
+    monkeypatch.setattr(codec, "_decode", looked_at)
+    with threadpool_limits(2, user_api="blas"):
+        compress(PICTURES["still"], psnr=30)
+    assert seen == {1}
+
+
 @pytest.mark.parametrize("energy", [0.9, 0.99, 0.999])
 def test_an_energy_is_kept(energy):
     done = compress(sample("still", 64), energy=energy)
     assert energy <= done.energy < 1 - 0.85 * (1 - energy)  # 0.6 dB of what is left
+
+
+FAINT = (30000 + np.random.default_rng(0).integers(0, 3, (64, 64))).astype(np.uint16)
+SPARSE = np.full((1200, 1200), 100, np.uint8)
+SPARSE[::300, ::300] = 101
+
+
+@pytest.mark.parametrize("energy", [0.5, 0.9, 0.999, 1.0])
+@pytest.mark.parametrize("name", ["faint", "sparse", "one pixel of 16 bits", "noise"])
+def test_an_energy_beyond_100_decibels_is_kept(name, energy):
+    """Of a faint picture the energy is little: half of it may be an error that no eye has decibels for."""
+    pictures = {
+        "faint": FAINT, "sparse": SPARSE, "one pixel of 16 bits": np.array([[40001]], np.uint16),
+        "noise": PICTURES["noise"],
+    }  # fmt: skip
+    if name == "faint" and energy > 0.99:  # a level in 16 bits: 130 dB, and the finest step gives 128
+        with pytest.raises(UsageError, match=f"energy={energy:g}`: is out of reach"):
+            compress(pictures[name], energy=energy)
+        return
+    done = compress(pictures[name], energy=energy)
+    assert done.energy >= energy
+    assert energy < 1 or (done.decode() == pictures[name]).all()
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (40, 40, 3)])
+@pytest.mark.parametrize("goal", [85.0, 100.0])
+def test_16_bits_reach_what_8_bits_reach(shape, goal):
+    """The integer cosines are not quite orthogonal: the encoder undoes what the decoder will do."""
+    picture = np.random.default_rng(1).integers(0, 65536, shape).astype(np.uint16)
+    assert compress(picture, psnr=goal).psnr >= goal
+
+
+def test_an_energy_out_of_reach_is_called_so(monkeypatch):
+    from eckart.applications.images.search import Source
+
+    monkeypatch.setattr(Source, "finest", 4096)  # as if steps ended at four grey levels
+    with pytest.raises(UsageError, match=r"energy=1`: is out of reach: the finest step gives .*energy 0\.9"):
+        compress(PICTURES["noise"], energy=1.0)
+    with pytest.raises(UsageError, match=r"psnr=99`: is out of reach: the finest step gives \d+\.\d+ dB"):
+        compress(PICTURES["noise"], psnr=99)
+
+
+def test_either_order_of_bytes_and_a_rank_of_any_number():
+    picture = PICTURES["16 bits grey"]
+    assert compress(picture.astype(">u2"), psnr=50).bytes == compress(picture, psnr=50).bytes
+    assert compress(picture, rank=2.0).bytes == compress(picture, rank=np.int64(2)).bytes
 
 
 @pytest.mark.parametrize("rank", [1, 3, 10, 64, 1000])

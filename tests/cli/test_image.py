@@ -128,25 +128,27 @@ def test_a_rotation_that_is_a_tag(place):
     assert read_picture(save(place, "p.jpg", picture, exif=exif))[0].shape == (48, 40, 3)
 
 
-def sixteen_bit_colour() -> bytes:
-    """A PNG of 2 x 2 pixels, 16 bits a channel, which Pillow does not write."""
+def sixteen_bits(kind: int = 2, channels: int = 3) -> bytes:
+    """A PNG of 2 x 2 pixels, 16 bits a channel, which Pillow does not write; kind 2 is colour."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    rows = b"".join(b"\0" + bytes(12) for _ in range(2))
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0))
+    rows = b"".join(b"\0" + bytes(4 * channels) for _ in range(2))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 16, kind, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-def test_16_bits_of_colour_are_said_to_be_lost(place):
-    (place / "p.png").write_bytes(sixteen_bit_colour())
-    assert "16 bits a channel; Pillow reads 8" in run("image", place / "p.png").err
+@pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_16_bits_of_colour_are_said_to_be_lost(place, kind, channels):
+    (place / "p.png").write_bytes(sixteen_bits(kind, channels))
+    done = run("image", place / "p.png")
+    assert done.code == 0 and "16 bits a channel; Pillow reads 8" in done.err
 
 
 def bomb(side: int) -> bytes:
     """A PNG whose head says that it is huge."""
-    data = bytearray(sixteen_bit_colour())
+    data = bytearray(sixteen_bits())
     data[16:24] = struct.pack(">II", side, side)
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
     return bytes(data)
@@ -183,6 +185,28 @@ def test_bad_input(place, monkeypatch, data, more, words):
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("eckart: `") and done.err.count("\n") == 1 and words in done.err
     assert tree(place) == before
+
+
+@pytest.mark.parametrize("error", [RuntimeError("frame 0"), struct.error("short"), AttributeError("x")])
+def test_whatever_pillow_raises_is_one_line(place, monkeypatch, error):
+    """Its readers of some forty formats raise what they like on damaged files: AVIF's a RuntimeError."""
+
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(Image.Image, "load", fails)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fails)
+    done = run("image", place / "photo.png")
+    assert done.code == 2 and done.err.count("\n") == 1 and "photo.png`: is damaged" in done.err
+
+
+def test_no_program_is_run_to_read_a_picture(place):
+    """Pillow hands PostScript to Ghostscript, which runs it."""
+    (place / "p.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    )
+    done = run("image", place / "p.png")
+    assert done.code == 2 and "PostScript" in done.err and "PNG" in done.err
 
 
 @pytest.mark.parametrize(

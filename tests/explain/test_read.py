@@ -145,12 +145,14 @@ def test_files_that_are_no_matrix(tmp_path):
     (tmp_path / "text.csv").write_text("name,value\na,1\n")
     (tmp_path / "big.csv").write_text("1\n" * 100_000)
     (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "continent.csv").write_text("1,5;2,5\n3,0;4,5\n")  # decimal commas, or four columns?
     expected = {
         "object.npy": "no .npy file of plain numbers", "pickle.npy": "no .npy file of plain numbers",
         "line.npy": "expected a matrix, got an array of shape (3,)", "complex.npy": "expected real numbers",
         "large.npy": "600 x 600 is too large", "nan.npy": "column 2`: 'nan' is no number",
         "none.npy": "there is no number", "words.npy": "expected a number, got 'a'",
         "long.npy": "more than 6 digits", "empty.npy": "", "cut.npy": "", "text.csv": "got 'name'",
+        "continent.csv": "line 1 has both commas and semicolons",
         "big.csv": "a file of 200,000 bytes", "folder.csv": "cannot be read", "missing.csv": "No such file",
         "missing.npy": "No such file",
     }  # fmt: skip

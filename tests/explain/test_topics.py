@@ -126,6 +126,15 @@ def test_pseudo_inverses_of_whole_numbers(rows):
     assert done.results["pinv"] == sympy.Matrix(rows).pinv()
 
 
+def test_all_but_a_little_is_not_all():
+    """A first sigma that holds 99.96 % does not hold 100 %."""
+    text = render(explain("lowrank", "100 0; 0 2"))
+    assert "99.96%" in text and text.count("100%") == 1
+    text = render(explain("lowrank", "9999 0; 0 1"))
+    assert "99.999999%" in text and text.count("100%") == 1
+    assert "0.000001%" in render(explain("pca", "9999 0; -9999 0; 0 1; 0 -1"))
+
+
 def test_a_check_that_fails_is_shown_as_one():
     from eckart.explain.formula import Num
     from eckart.explain.steps import Check, Explanation, Step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 import sympy
@@ -14,6 +15,7 @@ from eckart.explain.formula import (
     Frac,
     Grid,
     Mark,
+    Norm,
     Num,
     Op,
     Paren,
@@ -105,7 +107,7 @@ def decimal(value: Number, places: int = PLACES) -> Formula:
     value = sympy.N(exact, DIGITS)
     size = abs(value)
     sign: tuple[Formula, ...] = (Mark("-"),) if value < 0 else ()
-    if exact.is_Integer or size < 1e-20:
+    if exact.is_Integer or (exact.is_Float and size < 1e-20):
         body: Formula = Num(str(abs(int(value))))
     elif size < 1e-3 or size >= 1e7:
         digits, power = f"{float(size):.{places}e}".split("e")
@@ -116,8 +118,11 @@ def decimal(value: Number, places: int = PLACES) -> Formula:
 
 
 def percent(share: Number) -> Formula:
-    """Return a share of 1 as a percentage."""
-    return Row((Num(f"{100 * float(share):.1f}".removesuffix(".0")), Mark("%")))
+    """Return a share of 1 as a percentage: to one decimal, or to as many as tell it from none and all."""
+    value = Decimal(str(sympy.N(100 * share, DIGITS)))
+    # Decimals are right to 20 places: what is nearer to none or to all than that is none or all.
+    digits = next((d for d in range(1, 20) if Decimal(f"{value:.{d}f}") not in (0, 100)), 1)
+    return Row((Num(f"{value:.{digits}f}".removesuffix(".0")), Mark("%")))
 
 
 def is_long(value: Number, limit: int = LONG) -> bool:
@@ -156,14 +161,57 @@ def unit(u: Unit) -> Formula:
 
 
 def chain(*parts: Any, relation: str = "=") -> Row:
-    """Return parts joined by =, or by the approximate sign before what is shown in decimals.
+    """Return parts joined by =, or by the approximate sign before and after what is shown in decimals.
 
     A part is a formula, a number, a matrix or a Unit. A number with a root in it brings its decimals.
     """
     items: list[Formula] = []
     for part in parts:
         for sign, formula in _written(part, relation):
-            items += [Op(sign), formula] if items else [formula]
+            rounded = is_rounded(formula) or bool(items and is_rounded(items[-1]))
+            items += [Op("≈" if rounded else sign), formula] if items else [formula]
+    return Row(tuple(items))
+
+
+def is_rounded(formula: Formula) -> bool:
+    """Whether a formula shows decimals: what is exact is shown in whole numbers, fractions and roots."""
+    match formula:
+        case Num(text):
+            return "." in text
+        case Row(items):
+            return Mark("%") not in items and any(map(is_rounded, items))  # who writes a share says how exact
+        case Frac(top, bottom):
+            return is_rounded(top) or is_rounded(bottom)
+        case Root(inner) | Power(inner) | Paren(inner) | Norm(inner):
+            return is_rounded(inner)
+        case Grid(rows):
+            return any(is_rounded(x) for row in rows for x in row)
+        case _:
+            return False
+
+
+def alone(M: Matrix) -> Formula:
+    """Return a matrix that stands for itself, after the approximate sign where it is in decimals."""
+    return Row((Op("≈"), grid(M))) if in_decimals(M) else grid(M)
+
+
+def polynomial(value: Number) -> Formula:
+    """Return a polynomial in lambda, after the approximate sign and in decimals where it is too long."""
+    if not is_long(value, LONGEST):
+        return number(value)
+    letter = sympy.Mul(*value.free_symbols)
+    items: list[Formula] = [Op("≈")]
+    for (power,), c in sympy.Poly(value, letter).terms():
+        negative = bool(sympy.N(c, DIGITS) < 0)
+        if len(items) > 1:
+            items.append(Op("-" if negative else "+"))
+        elif negative:
+            items.append(Mark("-"))
+        size = abs(c)
+        if size != 1 or not power:
+            items.append(decimal(sympy.N(size, DIGITS) if size >= 1 else size))
+        if power:
+            items.append(number(letter**power))
     return Row(tuple(items))
 
 

@@ -116,6 +116,11 @@ def _words(line: str) -> list[str]:
 def _csv(path: Path) -> list[list[str]]:
     text = _bytes(path).decode("utf-8-sig", errors="replace")
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    for number, line in enumerate(lines, 1):
+        if ";" in line and "," in line:
+            raise MatrixError(
+                path.name, f"line {number} has both commas and semicolons", "Write decimals with a point"
+            )
     return [_words(line.replace(";", ",").replace("\t", ",")) for line in lines]
 
 

@@ -67,14 +67,15 @@ class Blocks:
     Notes
     -----
     The first basis vector is the mean of a block; the others are the right singular vectors of the blocks
-    less their means, found from the Gram matrix (size^2 x size^2, however large the picture).
+    less their means, found from the Gram matrix (size^2 x size^2, however large the picture). The integer
+    cosines are orthonormal to 1e-4 only, which is levels in 16 bits: coordinates are taken by their inverse.
     Correlations below a threshold are taken for chance and set to zero (Bickel and Levina, 2008): this parts
     the basis into small groups, which are cheap to send. Threshold 0 is the SVD itself; threshold 2 leaves
     the cosines in the order of their energy.
     """
 
     def __init__(self, plane: Floats, size: int) -> None:
-        C = cosines(size) / COSINE_UNIT
+        C = np.linalg.inv(cosines(size) / COSINE_UNIT).T  # what the decoder's C^T X C undoes
         blocks = cut(plane, size)
         self.size, self.shape = size, plane.shape
         self.grid = (blocks.shape[0], blocks.shape[1])

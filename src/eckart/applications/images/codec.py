@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 
 from eckart.applications.images.blocks import PIXEL_FRACTION
 from eckart.applications.images.colour import NAMES, check_picture, to_picture
@@ -16,8 +17,8 @@ from eckart.applications.images.entropy import Decoder, Encoder
 from eckart.applications.images.factors import receive_factors
 from eckart.applications.images.file import Head, check_size, checksum, pack, unpack
 from eckart.applications.images.layers import BLOCKS, Layer, Session, receive_blocks
-from eckart.applications.images.quality import peak_of, psnr, ssim
-from eckart.applications.images.search import TRIES, Source, find_step, step_for_rank
+from eckart.applications.images.quality import psnr, ssim
+from eckart.applications.images.search import EXACTLY, TRIES, Source, find_step, step_for_rank
 from eckart.errors import ImageError, UsageError
 from eckart.linalg.goal import Goal, is_number
 
@@ -124,6 +125,7 @@ def compress(
     for until the goal is met on the decoded picture.
 
     Cost: three to six microseconds a pixel of colour on one core, more at higher quality; decoding, a tenth.
+    Memory: some 200 bytes a pixel of colour.
     The weak points: quality is counted in squared error, not by eye; flat graphics with sharp edges are
     better as PNG or WebP, which predict from pixel to pixel.
 
@@ -151,15 +153,25 @@ def compress(
     if len(given) > 1:
         raise UsageError(CALL, f"expected one of rank, energy, psnr, size, got {' and '.join(given)}")
     _check_goal(given)
-    source = Source(full)
+    with threadpool_limits(1, user_api="blas"):  # of products of 8 x 8, more threads make a longer affair
+        source = Source(full)
+        return _with_ssim(_encoded(source, shape, rank, energy, psnr, size), source)
+
+
+def _encoded(
+    source: Source, shape: tuple[int, ...], rank: int | None, energy: float | None, psnr: float | None,
+    size: int | None,
+) -> CompressedImage:  # fmt: skip
+    """Encode to the goal that was given, which has been checked."""
     if rank is not None:
-        return _with_ssim(_encode(source, shape, step_for_rank(source, rank), rank), source)
+        return _encode(source, shape, step_for_rank(source, int(rank)), int(rank))
     if size is not None:
-        return _with_ssim(_to_size(source, shape, int(size)), source)
-    target = DEFAULT_PSNR if psnr is None else float(psnr)
+        return _to_size(source, shape, int(size))
     if energy is not None:
-        target = source.psnr_at_energy(float(energy))
-    return _with_ssim(_to_psnr(source, shape, target), source)
+        goal = Quality(f"energy={energy:g}", source.psnr_at_energy(float(energy)), energy=float(energy))
+        return _to_quality(source, shape, goal)
+    target = DEFAULT_PSNR if psnr is None else float(psnr)
+    return _to_quality(source, shape, Quality(f"psnr={target:g}", target, psnr=target))
 
 
 def decompress(data: bytes, where: str = "decompress(data)") -> NDArray[Any]:
@@ -209,7 +221,7 @@ def _encode(source: Source, shape: tuple[int, ...], step: int, rank: int | None 
     decoded = _decode(head, payload)
     data = pack(replace(head, samples_crc=checksum(decoded)), payload)
     quality = psnr(picture, decoded)
-    error = picture.size * peak_of(picture) ** 2 / 10 ** (quality / 10)
+    error = float(((picture.astype(np.float64) - decoded) ** 2).sum())
     energy = 1 - error / source.energy if source.energy else float(error == 0)
     done = CompressedImage(data, shape, tuple(layers), quality, None, energy)
     vars(done)["_picture"] = decoded  # what `decode` would find out again
@@ -222,22 +234,37 @@ def _with_ssim(done: CompressedImage, source: Source) -> CompressedImage:
     return said
 
 
-def _to_psnr(source: Source, shape: tuple[int, ...], target: float) -> CompressedImage:
+@dataclass(frozen=True)
+class Quality:
+    """A quality that was asked for: what it is called, the decibels to look for it at, and when it is met."""
+
+    name: str
+    decibels: float
+    psnr: float = 0.0
+    energy: float = 0.0
+
+    def is_met(self, done: CompressedImage) -> bool:
+        """Whether an encoded picture has it, as it decodes."""
+        return (done.psnr or 0.0) >= self.psnr and (self.energy == 0.0 or (done.energy or 0.0) >= self.energy)
+
+
+def _to_quality(source: Source, shape: tuple[int, ...], goal: Quality) -> CompressedImage:
     tried: dict[int, CompressedImage] = {}
 
     def over(step: int) -> float:
         tried[step] = _encode(source, shape, step)
-        return min(tried[step].psnr or 0.0, 200.0) - target
+        return min(tried[step].psnr or 0.0, EXACTLY) - goal.decibels
 
-    _approach(lambda shift: find_step(source, psnr=target + shift), over, CLOSE_DB)
-    good = [step for step, done in tried.items() if (done.psnr or 0.0) >= target]
-    if not good and over(source.finest) >= 0:
-        good = [source.finest]
+    _approach(lambda shift: find_step(source, psnr=goal.decibels + shift), over, CLOSE_DB)
+    if not any(map(goal.is_met, tried.values())):
+        over(source.finest)
+    good = [step for step, done in tried.items() if goal.is_met(done)]
     if good:
         return tried[max(good)]
+    best = tried[source.finest]
     raise UsageError(
-        f"psnr={target:g}",
-        f"is out of reach: the finest step gives {tried[source.finest].psnr:.2f} dB",
+        goal.name,
+        f"is out of reach: the finest step gives {best.psnr:.2f} dB, energy {best.energy:.8g}",
         "Ask for less, or use PNG",
     )
 

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from eckart.applications.images.entropy import Floats, Ints
 from eckart.errors import UsageError
 
-# Y, Cb, Cr of JPEG (ITU-T T.871): brightness, and what blue and red have over it.
-FORWARD = np.array(
-    [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
-)  # fmt: skip
-# The way back in units of 2^-14, rounded.
+# Y, Cb, Cr of JPEG (ITU-T T.871), brightness and what blue and red have over it, back to R, G, B: in units of
+# 2^-14, rounded. The way there is the inverse of just that, so that nothing is lost between the two.
 RED_CR, GREEN_CB, GREEN_CR, BLUE_CB = 22970, 5638, 11700, 29032
 UNIT = 14
+BACK = np.array([[1 << UNIT, 0, RED_CR], [1 << UNIT, -GREEN_CB, -GREEN_CR], [1 << UNIT, BLUE_CB, 0]])
+FORWARD: Floats = np.asarray(np.linalg.inv(BACK / (1 << UNIT)), np.float64)
 
 NAMES = {1: ("grey",), 2: ("grey", "alpha"), 3: ("Y", "Cb", "Cr"), 4: ("Y", "Cb", "Cr", "alpha")}
 
@@ -24,6 +23,8 @@ NAMES = {1: ("grey",), 2: ("grey", "alpha"), 3: ("Y", "Cb", "Cr"), 4: ("Y", "Cb"
 def check_picture(picture: Any, call: str) -> NDArray[Any]:
     """Return a picture as (m, n, channels); refuse what is none."""
     array = np.asarray(picture)
+    if array.dtype.kind == "u":
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype not in (np.uint8, np.uint16):
         raise UsageError(
             call, f"expected pixels of uint8 or uint16, got {array.dtype}",

@@ -60,9 +60,7 @@ def compare(picture: NDArray[Any], done: CompressedImage, size: int | None = Non
     if wide:
         rivals.append(Rival("WebP", why_not="8 bits"))
     else:
-        rivals.append(
-            _best("WebP", picture, size, lambda p, q: encode_picture(p, "WEBP", quality=q, method=6))
-        )
+        rivals.append(_best("WebP", picture, size, _webp))
     plain, taken = float16_image(picture, size)
     if taken <= size:
         rivals.append(Rival("SVD, float16", taken, psnr(picture, plain), ssim(picture, plain)))

@@ -62,9 +62,11 @@ def read_picture(path: str | Path) -> tuple[NDArray[Any], list[str]]:
             )  # Pillow warns of sizes that are refused here, and of odd metadata
             with Image.open(io.BytesIO(data)) as opened:
                 check_size(opened.height, opened.width, where)
+                if opened.format == "EPS":  # Pillow would have Ghostscript run it
+                    raise ImageError(where, "is PostScript, a program and no picture", "Convert it to PNG")
                 if getattr(opened, "n_frames", 1) > 1:
                     notes.append(f"{where} has {opened.n_frames} frames; the first is taken")
-                if data[:8] == b"\x89PNG\r\n\x1a\n" and data[24:25] == b"\x10" and data[25] in (2, 6):
+                if data[:8] == b"\x89PNG\r\n\x1a\n" and data[24:25] == b"\x10" and data[25] in (2, 4, 6):
                     notes.append(f"{where} has 16 bits a channel; Pillow reads 8")
                 return _samples(_upright(opened), where, notes), notes
     except ImageError:
@@ -73,7 +75,9 @@ def read_picture(path: str | Path) -> tuple[NDArray[Any], list[str]]:
         raise ImageError(where, f"is over the limit of {MAX_PIXELS:,} pixels", "Scale it down") from None
     except Image.UnidentifiedImageError:
         raise ImageError(where, "is not a picture that Pillow can read", "Convert it to PNG") from None
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # its readers of some forty formats raise what they like on damaged files
         raise ImageError(where, f"is damaged ({error})", "Fetch it again") from None
 
 

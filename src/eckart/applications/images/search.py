@@ -21,6 +21,7 @@ from eckart.linalg import LowRank
 
 MIN_STEP = STEP_UNIT // 64
 TRIES = 6
+EXACTLY = 200.0  # decibels that stand for no error at all: one level in 2^26 samples is 174, of 16 bits
 NEAR_DB = 0.05  # a quality met this nearly by a sample is left to be measured on the whole
 NEAR_SIZE = 0.008  # octaves: so is a size
 ROUNDING = 1 / 12  # squared error of rounding to whole samples
@@ -109,7 +110,7 @@ class Source:
     def psnr_at_energy(self, energy: float) -> float:
         """Return the quality at which this share of the energy is kept."""
         left = (1 - energy) * self.energy / self.picture.size
-        return float(min(10 * np.log10(peak_of(self.picture) ** 2 / left), 100.0)) if left > 0 else 100.0
+        return float(10 * np.log10(peak_of(self.picture) ** 2 / left)) if left > 0 else EXACTLY
 
     def send(self, session: Session, step: int, rank: int | None = None) -> tuple[list[Layer], list[float]]:
         """Send every plane; return what the head says of each, and the squared errors they leave."""

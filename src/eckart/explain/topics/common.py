@@ -10,7 +10,18 @@ import sympy
 from eckart.explain.eigen import LAMBDA, Eigen
 from eckart.explain.exact import Matrix, Number, inverse, is_zero, tidy
 from eckart.explain.formula import Formula, Mark, Norm, Op, Paren, Power, Row, Sym
-from eckart.explain.notation import chain, decimal, grid, is_long, letter, number, percent, row
+from eckart.explain.notation import (
+    chain,
+    decimal,
+    grid,
+    is_long,
+    is_rounded,
+    letter,
+    number,
+    percent,
+    polynomial,
+    row,
+)
 from eckart.explain.steps import Check, Part, Show, Step, Table, Text, say
 from eckart.explain.work import Work
 
@@ -44,7 +55,13 @@ def polynomial_parts(found: Eigen, name: Formula, letters: str = "λ") -> Iterat
     inside = LAMBDA * sympy.eye(G.rows) - G
     yield Show(chain(row(Mark("det"), Paren(row(LAMBDA, IDENTITY, "-", name))), grid(inside, "||")))
     splits = len(found.factors) > 1 or found.factors[0][1] > 1
-    yield Show(chain(found.polynomial, *([product(found.factors)] if splits else [])))
+    expanded = polynomial(found.polynomial)
+    if is_rounded(expanded):
+        yield Show(expanded)
+        if splits:
+            yield Show(product(found.factors))
+    else:
+        yield Show(chain(expanded, *([product(found.factors)] if splits else [])))
     for factor, _ in found.factors:
         coefficients = sympy.Poly(factor, LAMBDA).all_coeffs()
         if len(coefficients) == 3 and found.exact:

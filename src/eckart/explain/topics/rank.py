@@ -5,7 +5,7 @@ from __future__ import annotations
 from eckart.explain.elimination import Elimination, Move, determinant, rank_factors, vanishing_minors
 from eckart.explain.exact import Matrix, same, tidied
 from eckart.explain.formula import Formula, Op, Row, Sym
-from eckart.explain.notation import chain, grid, letter, number
+from eckart.explain.notation import alone, chain, grid, in_decimals, letter, number
 from eckart.explain.steps import Check, Explanation, Part, Show, Step, say
 from eckart.explain.topics.common import WT, W, matrix_step, polynomial_parts
 from eckart.explain.work import Work, work_out
@@ -31,7 +31,7 @@ def _elimination(done: Elimination) -> Step:
         parts.append(say("elimination.already"))
     for stage in done.stages:
         parts += [Show(_operation(move)) for move in stage.moves]
-        parts.append(Show(grid(stage.after)))
+        parts.append(Show(alone(stage.after)))
     parts.append(say("elimination.count", r=done.rank))
     return Step("title.elimination", tuple(parts))
 
@@ -79,14 +79,14 @@ def _values(work: Work) -> Step:
 def _factors(matrix: Matrix, C: Matrix, F: Matrix) -> Step:
     m, n = matrix.shape
     r = C.cols
-    product = Row((grid(C), grid(F)))
+    product = [] if in_decimals(C) or in_decimals(F) else [Row((grid(C), grid(F)))]
     return Step(
         "title.factors",
         (
             say("factors"),
             Show(chain(Sym("C"), C)),
             Show(chain(Sym("F"), F)),
-            Check(chain(Row((Sym("C"), Sym("F"))), product, W), same(tidied(C * F), matrix), True),
+            Check(chain(Row((Sym("C"), Sym("F"))), *product, W), same(tidied(C * F), matrix), True),
             say("factors.count", stored=r * (m + n), dense=m * n),
         ),
     )

@@ -111,16 +111,18 @@ def _gram_schmidt(found: tuple[Matrix, ...], directions: tuple[Matrix, ...]) -> 
         yield say("right.orthogonal")
         return
     yield say("right.gramschmidt")
+    done = [found[0]]  # the y as they are shown
     for i in range(1, len(found)):
         rest, terms = found[i], [letter("x", i + 1)]
         written: list[Formula] = list(terms)
         for j in range(i):
-            y = directions[j]
+            y = done[j]
             share = tidy(dot(y, found[i]) * inverse(dot(y, y)))
             rest = tidied(rest - share * y)
             if share != 0:
                 written += _minus(share, letter("y", j + 1))
         parts = [letter("y", i + 1), Row(tuple(written))] if len(written) > 1 else [letter("y", i + 1)]
+        done.append(rest)
         scaled, factor = nice(rest)
         last = vector(rest) if factor == 1 else Row((number(factor), Op("·"), vector(scaled)))
         yield Show(chain(*parts, last))
@@ -169,7 +171,7 @@ def _assembled(work: Work) -> Step:
         say("assembled.check"),
         Check(chain(Row((UT, U)), IDENTITY), work.is_orthonormal(work.left), exact),
         Check(chain(Row((VT, V)), IDENTITY), work.is_orthonormal(work.right), exact),
-        Check(chain(Row((U, S, VT)), grid(work.W), W), work.is_whole(), exact),
+        Check(chain(Row((U, S, VT)), *([] if in_decimals(work.W) else [work.W]), W), work.is_whole(), exact),
     ]
     return Step("title.assembled", tuple(parts))
 
