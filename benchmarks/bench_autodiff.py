@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import multiprocessing
 import statistics
 import time
 import tracemalloc
@@ -47,17 +48,39 @@ def run(threads: int, *, quick: bool, say: Callable[[str], None]) -> list[Table]
 def _race(works: dict[str, Work], rounds: int) -> dict[str, list[float]]:
     """Return the seconds of each, run in turn, so that a busy machine is as busy for everyone.
 
-    Each is called once more just before it is timed, as training would: otherwise whoever comes after the
-    largest rival is timed on the caches that it has left cold.
+    Each runs in a process of its own, as its users would run it: none on memory that another keeps or gives
+    back. It is called once more just before it is timed, as training would, on caches that it has filled.
     """
+    forked = multiprocessing.get_context("fork")
+    lines: dict[str, Any] = {}
+    for name, work in works.items():
+        lines[name], far = forked.Pipe()
+        forked.Process(target=_serve, args=(work, far), daemon=True).start()
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
-        for name, work in works.items():
-            work()
-            began = time.perf_counter()
-            work()
-            times[name].append(time.perf_counter() - began)
+        for name, line in lines.items():
+            line.send(True)
+            times[name].append(line.recv())
+    for line in lines.values():
+        line.send(False)
     return times
+
+
+def _serve(work: Work, line: Any) -> None:
+    while line.recv():
+        work()
+        began = time.perf_counter()
+        work()
+        line.send(time.perf_counter() - began)
+
+
+def _apart(check: Work) -> None:
+    """Run a check in a process of its own, so that the races start from one that has done nothing yet."""
+    child = multiprocessing.get_context("fork").Process(target=check)
+    child.start()
+    child.join()
+    if child.exitcode:
+        raise RuntimeError("the contestants disagree, or one failed: see above")
 
 
 def _rows(table: Table, job: str, times: dict[str, list[float]], aims: dict[str, float], unit: float) -> None:
@@ -103,7 +126,7 @@ def _chains(length: int, rounds: int) -> Table:
             return f
 
         ours, theirs = grad(chain(np)), autograd.grad(chain(anp))
-        _agree(ours(x), theirs(x))
+        _apart(lambda ours=ours, theirs=theirs: _agree(ours(x), theirs(x)))
         works: dict[str, Work] = {
             "ours": lambda ours=ours: ours(x),
             "autograd": lambda theirs=theirs: theirs(x),
@@ -122,7 +145,9 @@ def _gradients(rounds: int) -> Table:
         "Gradients and a Jacobian, milliseconds",
         f"float64, one thread, each side in turn. Network: {LAYERS} layers of {WIDE}. "
         f"Transformer layer: {TOKENS} tokens, width {MODEL}, {HEADS} heads, with both norms and the GELU. "
-        "By hand: a forward and a backward pass in NumPy, as one would write them for this model alone.",
+        "By hand: a forward and a backward pass in NumPy, as one would write them for this model alone. "
+        "Each side in a process of its own: ours keeps freed memory (`keep_memory` in tape.py), the others "
+        "do not.",
     )
     random = np.random.default_rng(0)
     layers = [(random.standard_normal((WIDE, WIDE)) / 8, np.zeros(WIDE)) for _ in range(LAYERS)]
@@ -145,7 +170,7 @@ def _gradients(rounds: int) -> Table:
         return lambda x: xp.tanh(xp.matmul(matrix, xp.tanh(xp.matmul(matrix, x))))
 
     ours, theirs = jacobian(twice(np)), autograd.jacobian(twice(anp))
-    _agree(ours(x), theirs(x))
+    _apart(lambda: _agree(ours(x), theirs(x)))
     point = torch.from_numpy(x)
     works: dict[str, Work] = {
         "ours": lambda: ours(x),
@@ -160,10 +185,13 @@ def _gradients(rounds: int) -> Table:
 def _duel(f: Any, hand: Any, weights: list[np.ndarray], rounds: int) -> dict[str, list[float]]:
     """Race the gradient of ``f(xp)`` by us, autograd, hand and PyTorch; all must agree first."""
     ours, theirs = value_and_grad(f(np)), autograd.value_and_grad(f(anp))
-    mine = ours(weights)[1]
-    for a, b, c in zip(mine, theirs(weights)[1], hand(weights), strict=True):
-        _agree(a, b)
-        _agree(a, c)
+
+    def agree() -> None:
+        for a, b, c in zip(ours(weights)[1], theirs(weights)[1], hand(weights), strict=True):
+            _agree(a, b)
+            _agree(a, c)
+
+    _apart(agree)
     works: dict[str, Work] = {
         "ours": lambda: ours(weights),
         "autograd": lambda: theirs(weights),

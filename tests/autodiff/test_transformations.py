@@ -21,6 +21,7 @@ from eckart.autodiff import (
     vmap,
 )  # fmt: skip
 from eckart.autodiff.core import Primitive
+from eckart.autodiff.elementwise import Elementwise
 from eckart.autodiff.errors import ArgumentError
 from eckart.autodiff.scipy import logsumexp, softmax, svd
 
@@ -134,6 +135,18 @@ def test_linearize_is_applied_many_times():
     for _ in range(2):
         np.testing.assert_allclose(df(t), jvp(lambda x: np.cumsum(x**2) * x[0], (x,), (t,))[1])
     assert y.shape == (3,)
+
+
+def test_a_cotangent_is_written_over_only_by_its_last_reader():
+    """The walk multiplies in place; a row with the same parent twice reads its cotangent twice."""
+    twice = Elementwise("of two arguments", lambda a, b: a * a / 2 + b, lambda y, a, b: a, None)
+    x, ct = np.array([1.0, 2.0]), np.array([5.0, 7.0])
+    np.testing.assert_allclose(grad(lambda x: np.sum(3 * twice(x, x)))(x), 3 * x + 3)
+    np.testing.assert_allclose(grad(lambda x: np.sum(grad(lambda y: np.sum(y * y * y))(x) * x))(x), 9 * x**2)
+    _, pullback = vjp(lambda x: (x + 2 * x, x * x), x)
+    for _ in range(2):
+        np.testing.assert_array_equal(pullback((ct, ct))[0], 3 * ct + 2 * x * ct)
+    np.testing.assert_array_equal(ct, [5, 7])
 
 
 def test_a_pullback_is_called_many_times_also_after_an_error():

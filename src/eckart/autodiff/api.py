@@ -10,7 +10,7 @@ import numpy as np
 
 from .core import Array, Derive, Dual, Tracer, check_inexact, convert, dtype_of, shape_of, zeros
 from .errors import ArgumentError, at_line
-from .tape import Row, Tape, pull, push
+from .tape import Row, Tape, keep_memory, pull, push
 from .tree import flatten
 
 Function = Callable[..., Any]
@@ -76,6 +76,7 @@ class Linear:
     """The derivative of a function at a point, as a tape that can be walked both ways."""
 
     def __init__(self, f: Function, primals: Sequence[Any], where: str) -> None:
+        keep_memory()
         self.where, self.tape = where, Tape()
         self.level = Derive(self.tape)
         leaves, self.rebuild_in = flatten(tuple(primals))
