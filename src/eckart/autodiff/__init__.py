@@ -7,7 +7,8 @@ transformations), `vmap`, `checkpoint`; then `wengert`, `checks` and `identities
 
 from __future__ import annotations
 
-from . import rules as _rules  # noqa: F401  (fills the tables)
+from . import functions as _functions  # noqa: F401  (with the rules it fills the tables)
+from . import rules as _rules  # noqa: F401
 from .api import grad, hvp, jvp, linearize, value_and_grad, vjp
 from .checkpoint import checkpoint
 from .checks import check_grad, check_grads

@@ -157,6 +157,11 @@ def fit(t: Array, y: Array) -> Array:
     return convert(t, dtype_of(y))
 
 
+def total(left: Any, right: Any) -> Any:
+    """Return the sum of the terms that are there; None if neither is."""
+    return right if left is None else left if right is None else left + right
+
+
 def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     """Sum ``g`` over the axes along which an array of ``shape`` was broadcast to it."""
     wide = g.shape

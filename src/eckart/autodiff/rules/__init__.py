@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from .. import hooks
-from . import elementwise, indexing, products
+from . import (  # noqa: F401
+    combine,
+    complex,
+    determinant,
+    elementwise,
+    factor,
+    indexing,
+    matfun,
+    norms,
+    products,
+    reduce,
+    shape,
+)
 
-for name in ("arrange", "choose", "determinant", "factor", "fft", "matfun", "norms", "samples", "special"):
-    import_module(f"{__name__}.{name}")
 for file in (elementwise, products, indexing):
     file.install()  # the operators of traced arrays
 hooks.install()

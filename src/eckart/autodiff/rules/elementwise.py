@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
-import scipy.special as sp
 
 from ..core import PYTHON, Array, Tracer, concrete, dtype_of
 from ..elementwise import Elementwise
@@ -146,30 +144,6 @@ for flat in (np.sign, np.floor, np.ceil, np.rint, np.trunc, np.isfinite, np.isna
              np.spacing, np.heaviside, np.logical_and, np.logical_or, np.logical_not, np.logical_xor,
              np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert):  # fmt: skip
     enter(flat)
-
-# --- scipy.special: its ufuncs reach us by the same protocol ------------------------------------------
-
-
-@cache
-def polygamma(n: int) -> Elementwise:
-    """Return the n-th derivative of psi, whose derivative is the next one."""
-    return Elementwise(f"polygamma {n}", lambda x: sp.polygamma(n, x), lambda y, x: polygamma(n + 1)(x))
-
-
-ROOT_PI = float(np.sqrt(np.pi))
-enter(sp.expit, lambda y, x: y * (1 - y))
-enter(sp.logit, lambda y, x: 1 / (x * (1 - x)))
-enter(sp.log_expit, lambda y, x: sp.expit(-x))
-enter(sp.erf, lambda y, x: 2 / ROOT_PI * np.exp(-x * x))
-enter(sp.erfc, lambda y, x: -2 / ROOT_PI * np.exp(-x * x))
-enter(sp.erfinv, lambda y, x: ROOT_PI / 2 * np.exp(y * y))
-enter(sp.ndtr, lambda y, x: np.exp(-x * x / 2) / float(np.sqrt(2 * np.pi)))
-enter(sp.log_ndtr, lambda y, x: np.exp(-x * x / 2 - y) / float(np.sqrt(2 * np.pi)))
-enter(sp.gamma, lambda y, x: y * sp.psi(x))
-enter(sp.gammaln, lambda y, x: sp.psi(x))
-enter(sp.psi, lambda y, x: polygamma(1)(x))
-enter(sp.xlogy, lambda y, a, b: np.log(b), lambda y, a, b: a / b)
-enter(sp.entr, lambda y, x: -np.log(x) - 1)
 
 
 def install() -> None:

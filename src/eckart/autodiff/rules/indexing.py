@@ -12,19 +12,21 @@ from ..core import Array, Primitive, Tracer, concrete, dtype_of, shape_of
 from ..errors import ArgumentError, at_line
 from ..hooks import implements
 from ..vmap import repeated
-from .shape import moveaxis, ndim_of
+from .shape import ndim_of, norm_axes
+
+Index = tuple[Any, ...]  # whole numbers, slices, None, arrays of whole numbers; one for each axis
 
 
-def getitem_batch(args: Sequence[Array], batched: Any, index: tuple[Any, ...]) -> Array:
-    return np.moveaxis(getitem_p(args[0], index=(slice(None), *index)), batch_place(index), 0)
-
-
-def batch_place(index: tuple[Any, ...]) -> int:
+def batch_place(index: Index) -> int:
     """Return where a batch axis stands after indexing: NumPy puts the axes of arrays apart before it."""
     kinds = [isinstance(i, (np.ndarray, int, np.integer)) for i in index]
     first, count = kinds.index(True) if True in kinds else 0, sum(kinds)
     arrays = [i for i in index if isinstance(i, np.ndarray)]
     return max(a.ndim for a in arrays) if arrays and not all(kinds[first : first + count]) else 0
+
+
+def getitem_batch(args: Sequence[Array], batched: Any, index: Index) -> Array:
+    return np.moveaxis(getitem_p(args[0], index=(slice(None), *index)), batch_place(index), 0)
 
 
 getitem_p: Primitive = Primitive(
@@ -35,7 +37,7 @@ getitem_p: Primitive = Primitive(
 )
 
 
-def scatter(ct: np.ndarray, shape: tuple[int, ...], index: tuple[Any, ...]) -> Array:
+def scatter(ct: np.ndarray, shape: tuple[int, ...], index: Index) -> Array:
     """Return zeros of ``shape`` with ``ct`` added at ``index``; an entry indexed twice gets both."""
     if len(shape) == len(index) == 1 and isinstance(index[0], np.ndarray) and ct.dtype == float and shape[0]:
         return np.bincount(index[0].ravel() % shape[0], ct.ravel(), shape[0])  # much faster than add.at
@@ -47,21 +49,18 @@ def scatter(ct: np.ndarray, shape: tuple[int, ...], index: tuple[Any, ...]) -> A
     return out
 
 
+def scatter_batch(args: Sequence[Array], batched: Any, shape: tuple[int, ...], index: Index) -> Array:
+    g = np.moveaxis(args[0], 0, batch_place(index))
+    return scatter_p(g, shape=(shape_of(args[0])[0], *shape), index=(slice(None), *index))
+
+
 scatter_p: Primitive = Primitive(
     "scatter",
     scatter,
     transpose={0: lambda ct, g, shape, index: getitem_p(ct, index=index)},
     shape=lambda ct, shape, index: shape,
-    batch=None,
+    batch=scatter_batch,
 )
-
-
-def scatter_batch(args: Sequence[Array], batched: Any, shape: tuple[int, ...], index: Any) -> Array:
-    g = np.moveaxis(args[0], 0, batch_place(index))
-    return scatter_p(g, shape=(shape_of(args[0])[0], *shape), index=(slice(None), *index))
-
-
-scatter_p.batch = scatter_batch
 
 
 def getitem(x: Array, index: Any) -> Array:
@@ -84,23 +83,37 @@ def getitem(x: Array, index: Any) -> Array:
         used = sum(p is not None for p in parts) - 1
         parts[at : at + 1] = [slice(None)] * (ndim_of(x) - used)
     traced = [p for p in parts if isinstance(p, Tracer)]
-    if traced:  # under vmap: each example has its own index
+    if traced:
         return gather_p(x, *traced, index=tuple(HOLE if isinstance(p, Tracer) else p for p in parts))
     return getitem_p(x, index=tuple(parts))
 
 
+def along(axis: int, *index: Any) -> tuple[Any, ...]:
+    """Return the index that takes ``slice(*index)`` of one axis."""
+    return (*(slice(None),) * axis, slice(*index))
+
+
+def install() -> None:
+    """Make indexing of `Tracer` the function above."""
+    cls: Any = Tracer
+    cls.__getitem__ = getitem
+
+
+# --- under vmap: each example has its own index -----------------------------------------------------------
+
 HOLE = object()  # the place of an index that is an argument
 
 
-def filled(index: tuple[Any, ...], traced: Sequence[Any]) -> tuple[Any, ...]:
+def filled(index: Index, traced: Sequence[Any]) -> Index:
     rest = iter(traced)
-    return tuple(next(rest) if p is HOLE else p for p in index)
+    whole = (next(rest) if p is HOLE else p for p in index)
+    return tuple(np.asarray(p) if isinstance(p, np.generic) else p for p in whole)
 
 
-def gather_batch(prim: Any) -> Any:
+def each_its_own(prim: Any) -> Any:
     """Return the batch rule: the example's number is one more index; with slices, which would move, loop."""
 
-    def batch(args: Sequence[Array], batched: Sequence[bool], index: tuple[Any, ...], **shape: Any) -> Array:
+    def batch(args: Sequence[Array], batched: Sequence[bool], index: Index, **shape: Any) -> Array:
         x, *at = repeated(args, batched)
         size = shape_of(x)[0]
         if any(p is None or isinstance(p, slice) for p in index):
@@ -114,20 +127,21 @@ def gather_batch(prim: Any) -> Any:
 
 
 gather_p: Primitive = Primitive(
-    "gather", lambda x, *at, index: x[filled(index, at)],
+    "gather",
+    lambda x, *at, index: x[filled(index, at)],
     transpose={0: lambda ct, x, *at, index: spill_p(ct, *at, shape=x.shape, index=index)},
     shape=lambda x, *at, index: np.empty(shape_of(x), bool)[filled(index, [concrete(a) for a in at])].shape,
-    batch=gather_batch(lambda: gather_p),
-)  # fmt: skip
+    batch=each_its_own(lambda: gather_p),
+)
 spill_p: Primitive = Primitive(
     "spill",
-    lambda g, *at, shape, index: scatter(
-        g, shape, tuple(np.asarray(p) if isinstance(p, np.generic) else p for p in filled(index, at))
-    ),
+    lambda g, *at, shape, index: scatter(g, shape, filled(index, at)),
     transpose={0: lambda ct, g, *at, shape, index: gather_p(ct, *at, index=index)},
     shape=lambda g, *at, shape, index: shape,
-    batch=gather_batch(lambda: spill_p),
+    batch=each_its_own(lambda: spill_p),
 )
+
+# --- NumPy's functions ------------------------------------------------------------------------------------
 
 
 @implements(np.take)
@@ -139,55 +153,61 @@ def take(x: Array, indices: Any, axis: int | None = None, mode: str = "raise") -
     return getitem(x, (slice(None),) * axis + (at,))
 
 
-implements(np.compress)(lambda condition, x, axis=None: take(x, np.flatnonzero(condition), axis))
-implements(np.extract)(lambda condition, x: take(x, np.flatnonzero(condition)))
-
-
 @implements(np.take_along_axis)
 def take_along_axis(x: Array, indices: Any, axis: int | None = -1) -> Array:
-    x, indices = (np.ravel(x), np.ravel(indices)) if axis is None else (x, indices)
-    axis = normalize_axis_index(-1 if axis is None else axis, ndim_of(x))
+    x, indices, axis = (x, indices, axis) if axis is not None else (np.ravel(x), np.ravel(indices), 0)
     index: list[Any] = list(np.ogrid[tuple(slice(n) for n in shape_of(x))])
     index[axis] = indices
     return getitem(x, tuple(index))
 
 
-@implements(np.diagonal, np.linalg.diagonal)
-def diagonal(x: Array, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
-    x = moveaxis(x, (axis1, axis2), (-2, -1))
-    m, n = shape_of(x)[-2:]
-    count = np.arange(max(0, min(m + min(offset, 0), n - max(offset, 0))))
-    lead = (slice(None),) * (ndim_of(x) - 2)
-    return getitem(x, (*lead, count + max(-offset, 0), count + max(offset, 0)))
+def moved(*functions: Any, at: int = 0) -> None:
+    """Enter functions that only move entries: what they do to 0, 1, 2, ... says which entry goes where.
+
+    The array is argument number ``at``.
+    """
+
+    def enter(function: Any) -> None:
+        @implements(function)
+        def rule(*args: Any, **options: Any) -> Array:
+            x = args[at]
+            numbers = np.arange(x.size).reshape(shape_of(x))
+            return getitem(np.ravel(x), function(*args[:at], numbers, *args[at + 1 :], **options))
+
+    for function in functions:
+        enter(function)
+
+
+moved(np.roll, np.rot90, np.tile, np.repeat, np.resize, np.delete, np.flipud, np.fliplr, np.diagonal)
+moved(np.linalg.diagonal, np.fft.fftshift, np.fft.ifftshift, np.lib.stride_tricks.sliding_window_view)
+moved(np.compress, np.extract, at=1)  # behind a condition
 
 
 @implements(np.diag)
 def diag(x: Array, k: int = 0) -> Array:
     if ndim_of(x) == 2:
-        return diagonal(x, k)
-    n = shape_of(x)[0] + abs(k)
-    count = np.arange(shape_of(x)[0])
-    return scatter_p(x, shape=(n, n), index=(count + max(-k, 0), count + max(k, 0)))
+        return np.diagonal(x, k)
+    at, n = np.arange(shape_of(x)[0]), shape_of(x)[0] + abs(k)
+    return scatter_p(x, shape=(n, n), index=(at + max(-k, 0), at + max(k, 0)))
 
 
-implements(np.diagflat)(lambda x, k=0: diag(np.ravel(x), k))
+@implements(np.flip)
+def flip(x: Array, axis: Any = None) -> Array:
+    axes = norm_axes(axis, ndim_of(x))
+    return getitem(x, tuple(slice(None, None, -1 if i in axes else 1) for i in range(ndim_of(x))))
+
+
+implements(np.diagflat)(lambda x, k=0: np.diag(np.ravel(x), k))
 
 
 @implements(np.unique)
 def unique(x: Array, return_index: bool = False, return_inverse: bool = False, return_counts: bool = False,
            axis: int | None = None, **options: Any) -> Any:  # fmt: skip
-    if shape_of(concrete(x)) != shape_of(x):
-        raise ArgumentError(
-            "np.unique", f"under vmap the results may differ in length{at_line()}", "Write a loop"
-        )
+    values = concrete(x)
+    if values.shape != shape_of(x):
+        what = f"under vmap the results may differ in length{at_line()}"
+        raise ArgumentError("np.unique", what, "Write a loop")
     options |= {"return_inverse": return_inverse, "return_counts": return_counts, "axis": axis}
-    _, index, *rest = np.unique(concrete(x), return_index=True, **options)
-    values = take(x, index, axis)
-    out = (values, *([index] if return_index else []), *rest)
-    return values if len(out) == 1 else out
-
-
-def install() -> None:
-    """Make indexing of `Tracer` the function above."""
-    cls: Any = Tracer
-    cls.__getitem__ = getitem
+    _, index, *rest = np.unique(values, return_index=True, **options)
+    out = (np.take(x, index, axis), *([index] if return_index else []), *rest)
+    return out if len(out) > 1 else out[0]

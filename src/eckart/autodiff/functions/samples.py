@@ -1,17 +1,16 @@
-"""Arrays as samples: quantiles, covariances, difference quotients, correlations, polynomials."""
+"""Arrays as samples: quantiles, covariances, differences, interpolation."""
 
 from __future__ import annotations
 
-from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from ..core import Array, Tracer, dtype_of, shape_of
+from ..core import Array, dtype_of, shape_of
 from ..hooks import implements
-from .products import convolve
-from .reduce import frozen, plain
-from .shape import ndim_of, norm_axes
+from ..rules.indexing import take
+from ..rules.reduce import frozen
+from ..rules.shape import ndim_of, norm_axes
 
 
 @implements(np.quantile)
@@ -90,13 +89,6 @@ def slope_along(f: Array, axis: int, spacing: Any, edge_order: int) -> Array:
     return np.moveaxis(np.concatenate([first, inner, last], axis=-1, dtype=dtype_of(f)), -1, axis)
 
 
-@implements(np.correlate)
-def correlate(a: Array, v: Array, mode: str = "valid") -> Array:
-    if shape_of(v)[0] > shape_of(a)[0]:
-        return np.conj(np.flip(correlate(v, a, mode)))
-    return convolve(a, np.conj(np.flip(v)), mode)
-
-
 turns = frozen("turns", lambda x, discont, period: np.unwrap(x, discont, period=period) - x)
 
 
@@ -106,45 +98,13 @@ def unwrap(p: Array, discont: Any = None, axis: int = -1, *, period: float = 2 *
     return np.moveaxis(p + turns(p, discont=discont, period=period), -1, axis)
 
 
-implements(np.cumulative_sum)(lambda x, /, *, axis=0, dtype=None: np.cumsum(x, axis, dtype=dtype))
-implements(np.cumulative_prod)(lambda x, /, *, axis=0, dtype=None: np.cumprod(x, axis, dtype=dtype))
-
-# --- polynomials, the highest power first -------------------------------------------------------------------
-
-
-@implements(np.polyval)
-def polyval(p: Array, x: Array) -> Array:
-    p = p if isinstance(p, Tracer) else np.asarray(p)
-    return reduce(lambda y, c: y * x + c, p, np.zeros_like(x))  # Horner
+@implements(np.interp)
+def interp(x: Array, xp: Array, fp: Array) -> Array:
+    at = np.clip(np.searchsorted(xp, x, side="right"), 1, shape_of(xp)[0] - 1)
+    x0, x1, y0, y1 = (take(values, i) for values in (xp, fp) for i in (at - 1, at))
+    return y0 + np.clip((x - x0) / (x1 - x0), 0, 1) * (y1 - y0)
 
 
-@implements(np.vander)
-def vander(x: Array, N: int | None = None, increasing: bool = False) -> Array:
-    powers = np.arange(shape_of(x)[0] if N is None else N)
-    return np.expand_dims(x, -1) ** (powers if increasing else powers[::-1])
-
-
-@implements(np.polyfit)
-def polyfit(x: Array, y: Array, deg: int, rcond: Any = None, full: bool = False, w: Any = None) -> Array:
-    X, weight = vander(x, deg + 1), 1.0 if w is None else np.expand_dims(w, -1)
-    size = np.sqrt(np.sum((X * weight) ** 2, axis=0))
-    right = y if w is None else (y.T * w).T
-    return (np.linalg.lstsq(X * weight / size, right, rcond)[0].T / size).T
-
-
-@implements(np.roots)
-def roots(p: Array) -> Array:
-    """Return the eigenvalues of the companion matrix; zeros at the ends are taken off by their values."""
-    filled = np.flatnonzero(p)
-    zeros = shape_of(p)[0] - 1 - filled[-1]
-    p = p[filled[0] : filled[-1] + 1]
-    companion = np.concatenate([-(p[1:] / p[0])[None], np.eye(shape_of(p)[0] - 1, dtype=dtype_of(p))[:-1]])
-    return np.concatenate([np.linalg.eigvals(companion), np.zeros(zeros, dtype_of(p))])
-
-
-# --- what is decided by the values at hand, and has derivative 0 --------------------------------------------
-
-for function in (np.around, np.isreal, np.iscomplex, np.isposinf, np.isneginf, np.array_equiv, np.lexsort,
-                 np.nanargmax, np.nanargmin, np.diag_indices_from, np.tril_indices_from,
-                 np.triu_indices_from, np.common_type):  # fmt: skip
-    implements(function)(plain(function))
+@implements(np.partition)
+def partition(x: Array, kth: Any, axis: int = -1) -> Array:
+    return np.take_along_axis(x, np.argpartition(x, kth, axis=axis), axis)

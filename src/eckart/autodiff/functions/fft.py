@@ -10,8 +10,8 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from ..core import Array, Primitive, shape_of
 from ..hooks import implements
-from .indexing import getitem
-from .shape import ndim_of
+from ..rules.indexing import getitem
+from ..rules.shape import ndim_of
 
 
 def transform(x: np.ndarray, axis: int, inverse: bool, norm: Any) -> Array:

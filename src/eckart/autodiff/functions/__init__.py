@@ -1,0 +1,8 @@
+"""NumPy's and SciPy's other functions, by those of the rule book: to be looked up, nothing needs them.
+
+Importing it fills the tables of `hooks`.
+"""
+
+from __future__ import annotations
+
+from . import arrange, fft, polynomials, products, samples, special, sums  # noqa: F401

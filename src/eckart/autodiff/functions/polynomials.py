@@ -1,0 +1,61 @@
+"""Polynomials, the highest power first, and the convolution that multiplies them."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from ..core import Array, Tracer, dtype_of, shape_of
+from ..hooks import implements
+from ..rules.indexing import getitem
+
+
+@implements(np.convolve)
+def convolve(a: Array, v: Array, mode: str = "full") -> Array:
+    a, v = (a, v) if shape_of(a)[0] >= shape_of(v)[0] else (v, a)
+    n, m = shape_of(a)[0], shape_of(v)[0]
+    at = np.arange(n + m - 1)[:, None] - np.arange(m)[None, :] + m - 1  # (n + m - 1, m)
+    full = np.take(np.pad(a, m - 1), at, axis=0) @ v
+    start, stop = {"full": (0, n + m - 1), "same": ((m - 1) // 2, (m - 1) // 2 + n), "valid": (m - 1, n)}[
+        mode
+    ]
+    return getitem(full, slice(start, stop))
+
+
+@implements(np.correlate)
+def correlate(a: Array, v: Array, mode: str = "valid") -> Array:
+    if shape_of(v)[0] > shape_of(a)[0]:
+        return np.conj(np.flip(correlate(v, a, mode)))
+    return convolve(a, np.conj(np.flip(v)), mode)
+
+
+@implements(np.polyval)
+def polyval(p: Array, x: Array) -> Array:
+    p = p if isinstance(p, Tracer) else np.asarray(p)
+    return reduce(lambda y, c: y * x + c, p, np.zeros_like(x))  # Horner
+
+
+@implements(np.vander)
+def vander(x: Array, N: int | None = None, increasing: bool = False) -> Array:
+    powers = np.arange(shape_of(x)[0] if N is None else N)
+    return np.expand_dims(x, -1) ** (powers if increasing else powers[::-1])
+
+
+@implements(np.polyfit)
+def polyfit(x: Array, y: Array, deg: int, rcond: Any = None, full: bool = False, w: Any = None) -> Array:
+    X, weight = vander(x, deg + 1), 1.0 if w is None else np.expand_dims(w, -1)
+    size = np.sqrt(np.sum((X * weight) ** 2, axis=0))
+    right = y if w is None else (y.T * w).T
+    return (np.linalg.lstsq(X * weight / size, right, rcond)[0].T / size).T
+
+
+@implements(np.roots)
+def roots(p: Array) -> Array:
+    """Return the eigenvalues of the companion matrix; zeros at the ends are taken off by their values."""
+    filled = np.flatnonzero(p)
+    zeros = shape_of(p)[0] - 1 - filled[-1]
+    p = p[filled[0] : filled[-1] + 1]
+    companion = np.concatenate([-(p[1:] / p[0])[None], np.eye(shape_of(p)[0] - 1, dtype=dtype_of(p))[:-1]])
+    return np.concatenate([np.linalg.eigvals(companion), np.zeros(zeros, dtype_of(p))])

@@ -1,0 +1,76 @@
+"""More of sums: means with weights, running sums, integrals, sums and extremes that skip NaN."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..core import Array, dtype_of
+from ..hooks import implements
+from ..rules.shape import ndim_of
+
+implements(np.ptp)(lambda x, *args, **options: np.max(x, *args, **options) - np.min(x, *args, **options))
+implements(np.cumulative_sum)(lambda x, /, *, axis=0, dtype=None: np.cumsum(x, axis, dtype=dtype))
+implements(np.cumulative_prod)(lambda x, /, *, axis=0, dtype=None: np.cumprod(x, axis, dtype=dtype))
+
+
+@implements(np.average)
+def average(x: Array, axis: Any = None, weights: Any = None, *, keepdims: bool = False) -> Array:
+    if weights is None:
+        return np.mean(x, axis, keepdims=keepdims)
+    if isinstance(axis, int) and ndim_of(weights) == 1:
+        weights = np.reshape(weights, [-1 if i == axis % ndim_of(x) else 1 for i in range(ndim_of(x))])
+    weights = np.broadcast_to(weights, x.shape)
+    return np.sum(x * weights, axis=axis, keepdims=keepdims) / np.sum(weights, axis=axis, keepdims=keepdims)
+
+
+@implements(np.trapezoid)
+def trapezoid(y: Array, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Array:
+    y = np.moveaxis(y, axis, -1)
+    step = dx if x is None else np.diff(x) if ndim_of(x) == 1 else np.diff(np.moveaxis(x, axis, -1))
+    return np.sum((y[..., 1:] + y[..., :-1]) * step, axis=-1) / 2
+
+
+# --- NaN ------------------------------------------------------------------------------------------------
+
+
+@implements(np.nan_to_num)
+def nan_to_num(x: Array, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Array:
+    limits = np.finfo(dtype_of(x))
+    x = np.where(np.isnan(x), nan, x)
+    x = np.where(np.isposinf(x), limits.max if posinf is None else posinf, x)
+    return np.where(np.isneginf(x), limits.min if neginf is None else neginf, x)
+
+
+def without_nan(function: Any, fill: float) -> Any:
+    """Return `np.nansum` or its like from `np.sum` and what to put for NaN."""
+    return lambda x, *args, **options: function(np.where(np.isnan(x), fill, x), *args, **options)
+
+
+for nan_function, function, fill in (
+    (np.nansum, np.sum, 0.0), (np.nanprod, np.prod, 1.0), (np.nancumsum, np.cumsum, 0.0),
+    (np.nancumprod, np.cumprod, 1.0), (np.nanmax, np.max, -np.inf), (np.nanmin, np.min, np.inf),
+):  # fmt: skip
+    implements(nan_function)(without_nan(function, fill))
+
+
+def present(x: Array, axis: Any, keepdims: bool) -> Array:
+    return np.sum(np.where(np.isnan(x), 0.0, np.ones_like(x)), axis=axis, keepdims=keepdims)
+
+
+@implements(np.nanmean)
+def nanmean(x: Array, axis: Any = None, dtype: Any = None, *, keepdims: bool = False) -> Array:
+    return np.nansum(x, axis=axis, dtype=dtype, keepdims=keepdims) / present(x, axis, keepdims)
+
+
+@implements(np.nanvar)
+def nanvar(
+    x: Array, axis: Any = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False
+) -> Array:
+    apart = np.where(np.isnan(x), 0.0, x) - nanmean(x, axis, keepdims=True)
+    square = np.where(np.isnan(x), 0.0, np.real(apart * np.conj(apart)))
+    return np.sum(square, axis=axis, dtype=dtype, keepdims=keepdims) / (present(x, axis, keepdims) - ddof)
+
+
+implements(np.nanstd)(lambda x, *args, **options: np.sqrt(np.nanvar(x, *args, **options)))

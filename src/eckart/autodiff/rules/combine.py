@@ -1,0 +1,104 @@
+"""Several arrays made one: `where` chooses between them by a mask, `concatenate` joins them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
+
+from ..core import Array, Each, Primitive, Tracer, shape_of, total
+from ..hooks import implements
+from ..vmap import repeated
+from .indexing import along
+from .shape import ndim_of
+
+# --- choosing -------------------------------------------------------------------------------------------
+
+
+def where_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Any:
+    """Return each tangent where it is chosen: not by products, in which NaN * 0 could arise."""
+    _, ta, tb = tangents
+    chosen = None if ta is None else where_p(args[0], ta, 0.0)
+    return total(chosen, None if tb is None else where_p(args[0], 0.0, tb))
+
+
+where_p: Primitive = Primitive(
+    "where",
+    np.where,
+    where_jvp,
+    transpose={
+        1: lambda ct, mask, a, b: where_p(mask, ct, 0.0),
+        2: lambda ct, mask, a, b: where_p(mask, 0.0, ct),
+    },
+    shape=lambda mask, a, b: np.broadcast_shapes(shape_of(mask), shape_of(a), shape_of(b)),
+    batch=True,
+)
+
+
+@implements(np.where)
+def where(condition: Array, a: Any = None, b: Any = None) -> Any:
+    if a is None:
+        return np.nonzero(condition)
+    if isinstance(condition, Tracer) and condition.dtype.kind in "fc":
+        condition = np.not_equal(condition, np.zeros(()))  # type: ignore[call-overload]
+    return where_p(condition, a, b)
+
+
+@implements(np.select)
+def select(condlist: Sequence[Array], choicelist: Sequence[Array], default: Any = 0) -> Array:
+    for condition, choice in zip(condlist[::-1], choicelist[::-1], strict=True):
+        default = np.where(condition, choice, default)
+    return default
+
+
+@implements(np.clip)
+def clip(x: Array, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Array:
+    low, high = (min if a_min is None else a_min), (max if a_max is None else a_max)
+    x = x if low is None else np.maximum(x, low)
+    return x if high is None else np.minimum(x, high)
+
+
+def lower(x: Array, k: int) -> Array:
+    """Return the mask of the triangle on and below the k-th diagonal."""
+    return np.tri(*shape_of(x)[-2:], k, dtype=bool)  # type: ignore[call-overload]
+
+
+implements(np.tril)(lambda x, k=0: where_p(lower(x, k), x, 0.0))
+implements(np.triu)(lambda x, k=0: where_p(lower(x, k - 1), 0.0, x))
+
+# --- joining --------------------------------------------------------------------------------------------
+
+
+def concatenate_back(i: int) -> Any:
+    def back(ct: Array, *arrays: Any, axis: int) -> Array:
+        start = sum(a.shape[axis] for a in arrays[:i])
+        return ct[along(axis, start, start + arrays[i].shape[axis])]
+
+    return back
+
+
+concatenate_p: Primitive = Primitive(
+    "concatenate",
+    lambda *arrays, axis: np.concatenate(arrays, axis),
+    transpose=Each(concatenate_back),
+    joint=True,
+    batch=lambda args, batched, axis: concatenate_p(*repeated(args, batched), axis=axis + 1),
+)
+
+
+@implements(np.concatenate, np.concat)
+def concatenate(
+    arrays: Sequence[Array], axis: int | None = 0, dtype: Any = None, casting: Any = None
+) -> Array:
+    parts: list[Any] = [a if isinstance(a, Tracer) else np.asarray(a) for a in arrays]
+    if axis is None:
+        parts, axis = [np.ravel(a) for a in parts], 0
+    out = concatenate_p(*parts, axis=normalize_axis_index(axis, ndim_of(parts[0])))
+    return out if dtype is None else out.astype(dtype)
+
+
+@implements(np.stack)
+def stack(arrays: Sequence[Array], axis: int = 0, dtype: Any = None, casting: Any = None) -> Array:
+    return concatenate([np.expand_dims(a, axis) for a in arrays], axis, dtype)
