@@ -234,6 +234,9 @@ HOMOGENEOUS = {  # f(c x) = c^d f(x): the gradient at c x is c^(d - 1) times tha
     "cholesky": (lambda a: np.sum(G * la.cholesky(a)), 0.5, T @ T.T),
     "sqrtm": (lambda a: np.sum(G * asp.sqrtm(a)), 0.5, T @ T.T + np.eye(4)),
     "eigvals": (lambda a: np.sum(np.abs(la.eigvals(a))), 1, T),
+    "arctan2": (lambda a: np.sum(np.arctan2(a[0], a[1]) * [1, 2, 3, 4]), 0, W),
+    "hypot": (lambda a: np.sum(np.hypot(a[0], a[1]) * [1, 2, 3, 4]), 1, W),
+    "divide": (lambda a: np.sum(a[0] / a[1] * [1, 2, 3, 4]), 0, W),
 }  # fmt: skip
 
 

@@ -122,7 +122,15 @@ for ufunc in (np.maximum, np.minimum, np.fmax, np.fmin):
     enter(ufunc, chosen, lambda y, a, b: chosen(y, b, a))
 enter(np.logaddexp, lambda y, a, b: np.exp(a - y), lambda y, a, b: np.exp(b - y))
 enter(np.logaddexp2, lambda y, a, b: np.exp2(a - y), lambda y, a, b: np.exp2(b - y))
-enter(np.arctan2, lambda y, a, b: b / (a * a + b * b), lambda y, a, b: -a / (a * a + b * b))
+
+
+def across(a: Array, b: Array) -> Array:
+    """Return b / (a^2 + b^2) without the squares, which may leave the range of the dtype."""
+    size = np.hypot(a, b)
+    return b / size / size
+
+
+enter(np.arctan2, lambda y, a, b: across(a, b), lambda y, a, b: -across(b, a))
 enter(
     np.hypot,
     lambda y, a, b: a * zero_where(y == 0, np.reciprocal, y),
