@@ -5,4 +5,4 @@ Importing it fills the tables of `hooks`.
 
 from __future__ import annotations
 
-from . import arrange, fft, polynomials, products, samples, special, sums  # noqa: F401
+from . import arrange, fft, polynomials, products, refused, samples, special, sums  # noqa: F401

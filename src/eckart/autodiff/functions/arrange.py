@@ -1,4 +1,4 @@
-"""Arrays put together, taken apart, filled up: the kin of `stack` and `split`, `pad`, `diff`, `linspace`."""
+"""Arrays put together, taken apart, filled up, picked from: the kin of `stack` and `split`, `pad`, `diag`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..core import Array, dtype_of, shape_of, zeros
-from ..errors import MissingRuleError, at_line
+from ..core import Array, concrete, dtype_of, shape_of, zeros
+from ..errors import ArgumentError, MissingRuleError, at_line
 from ..hooks import implements
-from ..rules.combine import concatenate
+from ..rules.combine import concatenate, where_p
 from ..rules.indexing import along, getitem, scatter_p
 from ..rules.shape import ndim_of
 
@@ -99,3 +99,50 @@ def linspace(
     out = np.moveaxis(start + part * gap, 0, axis)
     out = out if dtype is None else out.astype(dtype)
     return (out, gap / max(num - endpoint, 1)) if retstep else out
+
+
+@implements(np.diag)
+def diag(x: Array, k: int = 0) -> Array:
+    if ndim_of(x) == 2:
+        return np.diagonal(x, k)
+    at, n = np.arange(shape_of(x)[0]), shape_of(x)[0] + abs(k)
+    return scatter_p(x, shape=(n, n), index=(at + max(-k, 0), at + max(k, 0)))
+
+
+implements(np.diagflat)(lambda x, k=0: np.diag(np.ravel(x), k))
+
+
+@implements(np.unique)
+def unique(x: Array, return_index: bool = False, return_inverse: bool = False, return_counts: bool = False,
+           axis: int | None = None, **options: Any) -> Any:  # fmt: skip
+    values = concrete(x)
+    if values.shape != shape_of(x):
+        what = f"under vmap the results may differ in length{at_line()}"
+        raise ArgumentError("np.unique", what, "Write a loop")
+    options |= {"return_inverse": return_inverse, "return_counts": return_counts, "axis": axis}
+    _, index, *rest = np.unique(values, return_index=True, **options)
+    out = (np.take(x, index, axis), *([index] if return_index else []), *rest)
+    return out if len(out) > 1 else out[0]
+
+
+@implements(np.select)
+def select(condlist: Sequence[Array], choicelist: Sequence[Array], default: Any = 0) -> Array:
+    for condition, choice in zip(condlist[::-1], choicelist[::-1], strict=True):
+        default = np.where(condition, choice, default)
+    return default
+
+
+@implements(np.clip)
+def clip(x: Array, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Array:
+    low, high = (min if a_min is None else a_min), (max if a_max is None else a_max)
+    x = x if low is None else np.maximum(x, low)
+    return x if high is None else np.minimum(x, high)
+
+
+def lower(x: Array, k: int) -> Array:
+    """Return the mask of the triangle on and below the k-th diagonal."""
+    return np.tri(*shape_of(x)[-2:], k, dtype=bool)  # type: ignore[call-overload]
+
+
+implements(np.tril)(lambda x, k=0: where_p(lower(x, k), x, 0.0))
+implements(np.triu)(lambda x, k=0: where_p(lower(x, k - 1), 0.0, x))

@@ -1,4 +1,8 @@
-"""More of sums: means with weights, running sums, integrals, sums and extremes that skip NaN."""
+"""Products, variances, means with weights, integrals, sums and extremes that skip NaN.
+
+A product is taken by halves and a running product by doubling, so that their derivatives are products of
+the other factors at any zero, to any order, and need no rule of their own.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,53 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, dtype_of
+from ..core import Array, dtype_of, shape_of
 from ..hooks import implements
-from ..rules.shape import ndim_of
+from ..rules.indexing import along
+from ..rules.reduce import count, reduced, running
+from ..rules.shape import ndim_of, norm_axes
 
 implements(np.ptp)(lambda x, *args, **options: np.max(x, *args, **options) - np.min(x, *args, **options))
 implements(np.cumulative_sum)(lambda x, /, *, axis=0, dtype=None: np.cumsum(x, axis, dtype=dtype))
 implements(np.cumulative_prod)(lambda x, /, *, axis=0, dtype=None: np.cumprod(x, axis, dtype=dtype))
+
+
+@implements(np.prod)
+def prod(x: Array, axis: Any = None, *, dtype: Any = None, keepdims: bool = False) -> Array:
+    x = x if dtype is None else x.astype(dtype)
+    axes, shape = norm_axes(axis, ndim_of(x)), shape_of(x)
+    final, n = reduced(x, axes, bool(keepdims)), count(x, axis)
+    if n == 0:
+        return np.ones(final, dtype_of(x))
+    rest = [i for i in range(len(shape)) if i not in axes]
+    x = np.reshape(np.transpose(x, (*axes, *rest)), (n, *[shape[i] for i in rest]))
+    while n > 1:
+        half = n // 2
+        x = np.concatenate([x[:half] * x[half : 2 * half], x[2 * half :]])
+        n = shape_of(x)[0]
+    return np.reshape(x, final)
+
+
+@implements(np.cumprod)
+def cumprod(x: Array, axis: int | None = None, *, dtype: Any = None) -> Array:
+    x, axis = running(x, axis, dtype)
+    n, step = shape_of(x)[axis], 1
+    while step < n:
+        pairs = x[along(axis, step, n)] * x[along(axis, n - step)]
+        x, step = np.concatenate([x[along(axis, step)], pairs], axis), 2 * step
+    return x
+
+
+@implements(np.var)
+def var(x: Array, axis: Any = None, *, dtype: Any = None, ddof: float = 0, keepdims: bool = False) -> Array:
+    centred = x - np.mean(x, axis, dtype=dtype, keepdims=True)
+    square, n = np.real(centred * np.conj(centred)), count(x, axis)
+    return np.sum(square, axis=axis, keepdims=keepdims) / (n - ddof if n > ddof else 0)
+
+
+@implements(np.std)
+def std(x: Array, axis: Any = None, **options: Any) -> Array:
+    return np.sqrt(var(x, axis, **options))
 
 
 @implements(np.average)

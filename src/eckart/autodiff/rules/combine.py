@@ -46,28 +46,6 @@ def where(condition: Array, a: Any = None, b: Any = None) -> Any:
     return where_p(condition, a, b)
 
 
-@implements(np.select)
-def select(condlist: Sequence[Array], choicelist: Sequence[Array], default: Any = 0) -> Array:
-    for condition, choice in zip(condlist[::-1], choicelist[::-1], strict=True):
-        default = np.where(condition, choice, default)
-    return default
-
-
-@implements(np.clip)
-def clip(x: Array, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Array:
-    low, high = (min if a_min is None else a_min), (max if a_max is None else a_max)
-    x = x if low is None else np.maximum(x, low)
-    return x if high is None else np.minimum(x, high)
-
-
-def lower(x: Array, k: int) -> Array:
-    """Return the mask of the triangle on and below the k-th diagonal."""
-    return np.tri(*shape_of(x)[-2:], k, dtype=bool)  # type: ignore[call-overload]
-
-
-implements(np.tril)(lambda x, k=0: where_p(lower(x, k), x, 0.0))
-implements(np.triu)(lambda x, k=0: where_p(lower(x, k - 1), 0.0, x))
-
 # --- joining --------------------------------------------------------------------------------------------
 
 

@@ -183,31 +183,7 @@ moved(np.linalg.diagonal, np.fft.fftshift, np.fft.ifftshift, np.lib.stride_trick
 moved(np.compress, np.extract, at=1)  # behind a condition
 
 
-@implements(np.diag)
-def diag(x: Array, k: int = 0) -> Array:
-    if ndim_of(x) == 2:
-        return np.diagonal(x, k)
-    at, n = np.arange(shape_of(x)[0]), shape_of(x)[0] + abs(k)
-    return scatter_p(x, shape=(n, n), index=(at + max(-k, 0), at + max(k, 0)))
-
-
 @implements(np.flip)
 def flip(x: Array, axis: Any = None) -> Array:
     axes = norm_axes(axis, ndim_of(x))
     return getitem(x, tuple(slice(None, None, -1 if i in axes else 1) for i in range(ndim_of(x))))
-
-
-implements(np.diagflat)(lambda x, k=0: np.diag(np.ravel(x), k))
-
-
-@implements(np.unique)
-def unique(x: Array, return_index: bool = False, return_inverse: bool = False, return_counts: bool = False,
-           axis: int | None = None, **options: Any) -> Any:  # fmt: skip
-    values = concrete(x)
-    if values.shape != shape_of(x):
-        what = f"under vmap the results may differ in length{at_line()}"
-        raise ArgumentError("np.unique", what, "Write a loop")
-    options |= {"return_inverse": return_inverse, "return_counts": return_counts, "axis": axis}
-    _, index, *rest = np.unique(values, return_index=True, **options)
-    out = (np.take(x, index, axis), *([index] if return_index else []), *rest)
-    return out if len(out) > 1 else out[0]

@@ -1,8 +1,6 @@
-"""Reductions: sums, means, products, extremes, orders.
+"""Reductions: sums, means, running sums, extremes, orders.
 
-A product is taken by halves and a running product by doubling, so that their derivatives are products of
-the other factors at any zero, to any order, and need no rule of their own. An extreme that is reached
-more than once shares its cotangent evenly among the places.
+An extreme that is reached more than once shares its cotangent evenly among the places.
 """
 
 from __future__ import annotations
@@ -14,9 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..core import Array, Primitive, concrete, dtype_of, shape_of
+from ..core import Array, Primitive, concrete, shape_of
 from ..hooks import implements
-from .indexing import along
 from .shape import ndim_of, norm_axes
 
 Axis = int | tuple[int, ...] | None
@@ -99,34 +96,6 @@ def mean(x: Array, axis: Axis = None, *, dtype: Any = None, keepdims: bool = Fal
     return sum(x, axis, dtype=dtype, keepdims=keepdims) / count(x, axis)
 
 
-@implements(np.var)
-def var(x: Array, axis: Axis = None, *, dtype: Any = None, ddof: float = 0, keepdims: bool = False) -> Array:
-    centred = x - mean(x, axis, dtype=dtype, keepdims=True)
-    square, n = np.real(centred * np.conj(centred)), count(x, axis)
-    return np.sum(square, axis=axis, keepdims=keepdims) / (n - ddof if n > ddof else 0)
-
-
-@implements(np.std)
-def std(x: Array, axis: Axis = None, **options: Any) -> Array:
-    return np.sqrt(var(x, axis, **options))
-
-
-@implements(np.prod)
-def prod(x: Array, axis: Axis = None, *, dtype: Any = None, keepdims: bool = False) -> Array:
-    x = x if dtype is None else x.astype(dtype)
-    axes, shape = norm_axes(axis, ndim_of(x)), shape_of(x)
-    final, n = reduced(x, axes, bool(keepdims)), count(x, axis)
-    if n == 0:
-        return np.ones(final, dtype_of(x))
-    rest = [i for i in range(len(shape)) if i not in axes]
-    x = np.reshape(np.transpose(x, (*axes, *rest)), (n, *[shape[i] for i in rest]))
-    while n > 1:
-        half = n // 2
-        x = np.concatenate([x[:half] * x[half : 2 * half], x[2 * half :]])
-        n = shape_of(x)[0]
-    return np.reshape(x, final)
-
-
 def running(x: Array, axis: int | None, dtype: Any) -> tuple[Array, int]:
     """Return the array and the axis that a running sum or product goes along."""
     x = x if dtype is None else x.astype(dtype)
@@ -137,16 +106,6 @@ def running(x: Array, axis: int | None, dtype: Any) -> tuple[Array, int]:
 def cumsum(x: Array, axis: int | None = None, *, dtype: Any = None) -> Array:
     x, axis = running(x, axis, dtype)
     return cumsum_p(x, axes=(axis,))
-
-
-@implements(np.cumprod)
-def cumprod(x: Array, axis: int | None = None, *, dtype: Any = None) -> Array:
-    x, axis = running(x, axis, dtype)
-    n, step = shape_of(x)[axis], 1
-    while step < n:
-        pairs = x[along(axis, step, n)] * x[along(axis, n - step)]
-        x, step = np.concatenate([x[along(axis, step)], pairs], axis), 2 * step
-    return x
 
 
 # --- orders -----------------------------------------------------------------------------------------------
