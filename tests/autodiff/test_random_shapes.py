@@ -98,3 +98,48 @@ def test_einsum(terms, data):
     ct = rng.standard_normal(np.shape(y))
     right = sum(np.sum(c * t) for c, t in zip(vjp(f, *xs)[1](ct), ts, strict=True))
     np.testing.assert_allclose(np.sum(ct * dy), right, atol=1e-9 * max(1, abs(right)))
+
+
+MOVING = {  # of an array, one of its axes, another, and a whole number: all of them only move entries
+    "reshape": lambda x, i, j, n: np.reshape(x, (-1, x.shape[i])),
+    "ravel": lambda x, i, j, n: x.ravel(),
+    "transpose": lambda x, i, j, n: np.transpose(x, np.roll(range(x.ndim), n)),
+    "swapaxes": lambda x, i, j, n: x.swapaxes(i, -1 - j),
+    "moveaxis": lambda x, i, j, n: np.moveaxis(x, i, j),
+    "moveaxis of two": lambda x, i, j, n: np.moveaxis(x, (i, j), (j, i)) if i != j else x,
+    "rollaxis": lambda x, i, j, n: np.rollaxis(x, i, j),
+    "expand_dims": lambda x, i, j, n: np.expand_dims(x, (i, -1 - j)) if i + j <= x.ndim else np.expand_dims(x, i),
+    "squeeze": lambda x, i, j, n: np.squeeze(x),
+    "atleast_3d": lambda x, i, j, n: np.atleast_3d(x),
+    "flip": lambda x, i, j, n: np.flip(x, (i, j)) if i != j else np.flip(x),
+    "roll": lambda x, i, j, n: np.roll(x, (n, 1), (i, j)),
+    "repeat": lambda x, i, j, n: np.repeat(x, n, axis=i),
+    "tile": lambda x, i, j, n: np.tile(x, (n, 2)),
+    "delete": lambda x, i, j, n: np.delete(x, 0, i),
+    "diagonal": lambda x, i, j, n: np.diagonal(x, n - 1, i, j) if i != j else x,
+    "stack": lambda x, i, j, n: np.stack([x, 0 * x, x], i),
+    "concatenate": lambda x, i, j, n: np.concatenate([x] * (n + 1), -1 - i),
+    "vstack": lambda x, i, j, n: np.vstack([x, x]),
+    "hstack": lambda x, i, j, n: np.hstack([x, x]),
+    "dstack": lambda x, i, j, n: np.dstack([x, x]),
+    "split": lambda x, i, j, n: np.array_split(x, n + 1, i)[n],
+    "pad": lambda x, i, j, n: np.pad(x, n),
+    "pad, wrap": lambda x, i, j, n: np.pad(x, n, "wrap"),
+    "compress": lambda x, i, j, n: np.compress([True], x, axis=i),
+    "fftshift": lambda x, i, j, n: np.fft.fftshift(x, i),
+    "take": lambda x, i, j, n: np.take(x, [0, -1, 0], axis=i),
+    "sort by keys": lambda x, i, j, n: np.take_along_axis(x, np.zeros((1,) * x.ndim, int), i),
+}  # fmt: skip
+
+
+@QUICK
+@given(hnp.array_shapes(min_dims=1, max_dims=4, max_side=3), st.data())
+def test_what_moves_entries_moves_tangents_alike(shape, data):
+    i, j = (data.draw(st.integers(0, len(shape) - 1)) for _ in range(2))
+    n, batch = data.draw(st.integers(0, 2)), np.stack([filled(shape, k) for k in range(2)])
+    for name, function in MOVING.items():
+        f = lambda x, function=function: function(x, i, j, n)  # noqa: E731
+        x, t = batch
+        np.testing.assert_array_equal(jvp(f, (x,), (t,))[1], f(t), err_msg=name)
+        np.testing.assert_array_equal(vmap(f)(batch), np.stack([f(x), f(t)]), err_msg=name)
+        dual(f, x)
