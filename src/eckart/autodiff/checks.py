@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .api import grad, jvp, vjp
+from .api import grad, jvp, select, vjp
 from .core import Array, check_inexact, dtype_of, shape_of
 from .errors import ArgumentError, CheckError, TieError
 from .tree import flatten
@@ -220,7 +220,7 @@ def culprit(f: Callable[..., Any], xs: list[Any], tol: float) -> str:
     bound = 10 * tol
     text = "; each primitive by itself agrees with differences: a kink is near, or f is not a function"
     for call in level.calls:
-        _, values, alone = call.live()
+        alone, values = select(call.prim, call.args, call.params, call.live)
         ts = [direction(rng, v) for v in values]
         try:
             outs, dots = jvp(alone, values, ts)
@@ -233,8 +233,7 @@ def culprit(f: Callable[..., Any], xs: list[Any], tol: float) -> str:
                     1.0, largest(found.value)
                 )
                 if error > bound:
-                    line = level.lines[call.outs[i]]
-                    bound, text = error, f"; the rule of `{call.prim.name}` is at fault, at {line.where}"
+                    bound, text = error, f"; the rule of `{call.prim.name}` is at fault, at {call.where}"
         except (TieError, np.linalg.LinAlgError):
             continue
     return text
