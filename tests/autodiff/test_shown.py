@@ -87,9 +87,16 @@ def test_a_wrong_rule_is_found_and_named(modes):
         check_grads(uses_wrong_sin, np.array([1.0, 2.0, 3.0]), modes=modes)
 
 
-def test_a_wrong_transpose_is_found_without_a_step():
-    with pytest.raises(CheckError, match="forward and reverse disagree"):
+def test_a_wrong_transpose_is_found_without_a_step_and_named():
+    with pytest.raises(
+        CheckError, match=r"forward and reverse disagree.*`double` is at fault, at test_shown"
+    ):
         check_grads(lambda x: double(x) * x, np.array([1.0, 2.0]))
+
+
+def test_comparisons_and_integers_on_the_way_to_a_wrong_rule_are_no_obstacle():
+    with pytest.raises(CheckError, match="`wrong sin` is at fault"):
+        check_grads(lambda x: np.where(x > 0, wrong_sin(x), x[np.argmax(x)]), np.array([1.0, 2.0, -1.0]))
 
 
 def test_right_rules_pass():
@@ -136,6 +143,8 @@ def test_a_gradient_by_hand():
         check_grad(lambda x: x @ A @ x, lambda x: 2 * A @ x, x)
     with pytest.raises(CheckError, match="shape"):
         check_grad(lambda x: x @ A @ x, lambda x: A, x)
+    column = x[:, None]
+    assert check_grad(lambda x: x.T @ A @ x, lambda x: (A + A.T) @ x, column) < 1e-10  # the result is 1 x 1
 
 
 @pytest.mark.parametrize("row", identities(), ids=lambda row: row.name)

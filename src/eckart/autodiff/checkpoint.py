@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from itertools import accumulate
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from .api import Linear, jvp
+from .api import Linear, jvp, select
 from .core import Array, Primitive, Tracer, convert, dtype_of, shape_of, zeros
 from .tape import Row
 from .tree import flatten
@@ -74,29 +73,20 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(f)
     def replayed(*args: Any, **options: Any) -> Any:
         leaves, rebuild = flatten((args, options))
-        at = [i for i, x in enumerate(leaves) if isinstance(x, Tracer)]
         outline: list[Any] = []
 
-        def call(*some: Array) -> Array:
-            full = list(leaves)
-            for i, x in zip(at, some, strict=True):
-                full[i] = x
-            inner, named = rebuild(full)
+        def in_one_vector(*leaves: Any) -> Array:
+            inner, named = rebuild(list(leaves))
             outs, rebuild_out = flatten(f(*inner, **named))
-            outline[:] = [rebuild_out, [(shape_of(y), dtype_of(y)) for y in outs]]
-            return outs[0] if len(outs) == 1 else np.concatenate([np.ravel(y) for y in outs])
+            outline[:] = rebuild_out, [(shape_of(y), dtype_of(y)) for y in outs]
+            return np.concatenate([np.ravel(y) for y in outs])
 
-        out = checkpoint_p(*[leaves[i] for i in at], call=call)
+        at = [i for i, x in enumerate(leaves) if isinstance(x, Tracer)]
+        call, traced = select(in_one_vector, leaves, {}, at)
+        vector = checkpoint_p(*traced, call=call)
         rebuild_out, looks = outline
-        if len(looks) == 1:
-            return rebuild_out([out])
-        ends = list(accumulate(prod(shape) for shape, _ in looks))
-        parts = [out[end - prod(shape) : end] for end, (shape, _) in zip(ends, looks, strict=True)]
-        return rebuild_out(
-            [
-                convert(np.reshape(part, shape), dtype)
-                for part, (shape, dtype) in zip(parts, looks, strict=True)
-            ]
-        )
+        parts = np.split(vector, np.cumsum([prod(shape) for shape, _ in looks])[:-1])
+        outs = zip(parts, looks, strict=True)
+        return rebuild_out([convert(np.reshape(part, shape), dtype) for part, (shape, dtype) in outs])
 
     return replayed

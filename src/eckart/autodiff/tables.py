@@ -39,7 +39,7 @@ class Line:
 class Wengert:
     """A Wengert list. ``str`` prints the textbook's table; `markdown`, `html` and `graphviz` draw it.
 
-    ``totals`` has the flops and peak bytes of ``"function"``, ``"forward"`` (`jvp`) and ``"reverse"`` (`vjp`).
+    ``totals`` has flops and peak bytes of ``"function"``, ``"forward"`` (`jvp`) and ``"reverse"`` (`vjp`).
     """
 
     lines: list[Line]
