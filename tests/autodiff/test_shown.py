@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import eckart
-from eckart.autodiff import check_grad, check_grads, grad, identities, jvp, trace
-from eckart.autodiff.core import Primitive
+from eckart.autodiff import check_grad, check_grads, costs, grad, identities, jvp, trace
+from eckart.autodiff.checks import ANALYTIC
+from eckart.autodiff.core import PRIMITIVES, Primitive
 from eckart.autodiff.elementwise import Elementwise
 from eckart.autodiff.errors import CheckError
 from eckart.autodiff.identities import BOUND, symmetric, verify
@@ -64,6 +65,10 @@ def test_flops_and_bytes():
 
     totals = trace(long)(np.ones(1000)).totals
     assert totals["function"]["bytes"] <= 3 * 8000 + 8 and totals["reverse"]["bytes"] >= 30 * 8000
+
+
+def test_costs_and_the_complex_step_name_primitives_that_there_are():
+    assert {*costs.FREE, *costs.PRODUCTS, *costs.OF_A_MATRIX, *ANALYTIC} <= set(PRIMITIVES)
 
 
 def test_traces_of_many_results_and_constants():

@@ -1,7 +1,8 @@
 """What a primitive costs: floating-point operations by the formulas of the textbooks.
 
 Golub & Van Loan, "Matrix Computations", 4th ed.: LU 2n^3/3, Cholesky n^3/3, inverse 2n^3, thin QR with Q
-4mn^2 - 4n^3/3, thin SVD with vectors 6mn^2 + 20n^3 (table 8.6.1), symmetric eigenvectors 9n^3 (section 8.3).
+4mn^2 - 4n^3/3, thin SVD with vectors 6mn^2 + 20n^3 (table 8.6.1), symmetric eigenvectors 9n^3 (section 8.3),
+eigenvalues and vectors of any matrix, and functions of it by Schur's form, 25n^3 (section 7.5).
 An elementwise function counts as one operation for each element, moving numbers as none.
 """
 
@@ -17,7 +18,7 @@ Shape = tuple[int, ...]
 
 FREE = frozenset({
     "reshape", "transpose", "broadcast_to", "concatenate", "getitem", "scatter", "gather", "spill",
-    "where", "astype", "real", "imag", "conj", "take_along_axis", "spread_along_axis", "stop_gradient",
+    "where", "astype", "real", "imag", "conj", "stop_gradient",
 })  # fmt: skip
 
 
@@ -34,7 +35,8 @@ PRODUCTS: dict[str, Callable[[Sequence[Shape], Shape, dict[str, Any]], float]] =
     "scipy.linalg.solve_triangular": lambda args, out, params: out[-2] * prod(out),
     "fft.fft": lambda args, out, params: 5 * prod(out) * log2(max(out[params["axis"]], 2)),
 }
-svd: Callable[[int, int], float] = lambda m, n: 6 * m * n**2 + 20 * n**3  # noqa: E731
+SCHUR = tuple(f"scipy.linalg.{name}" for name in ("expm", "sinm", "cosm", "sqrtm", "logm"))
+SVD = ("linalg.svd", "linalg.pinv", "svdfun", "svdfun slope", "nuclear norm")
 OF_A_MATRIX: dict[str, Callable[[int, int], float]] = {  # m >= n
     "linalg.inv": lambda m, n: 2 * n**3,
     "linalg.det": lambda m, n: 2 * n**3 / 3,
@@ -44,10 +46,9 @@ OF_A_MATRIX: dict[str, Callable[[int, int], float]] = {  # m >= n
     "linalg.eigh": lambda m, n: 9 * n**3,
     "eigfun": lambda m, n: 11 * n**3,
     "eigfun slope": lambda m, n: 17 * n**3,
-    "linalg.eig": lambda m, n: 25 * n**3,
-    **dict.fromkeys(
-        ("linalg.svd", "linalg.pinv", "cofactors", "svdfun", "svdfun slope", "nuclear norm"), svd
-    ),
+    **dict.fromkeys(("linalg.eig", *SCHUR), lambda m, n: 25 * n**3),
+    "matrix function slope": lambda m, n: 25 * (2 * n) ** 3,
+    **dict.fromkeys(SVD, lambda m, n: 6 * m * n**2 + 20 * n**3),
 }
 
 

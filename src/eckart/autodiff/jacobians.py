@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from .api import Linear, grad, jvp, select
+from .api import Function, Linear, grad, jvp, select
 from .core import Array, Tracer, dtype_of, shape_of
 from .errors import ArgumentError
 from .vmap import vmap
@@ -28,7 +27,7 @@ def single(x: Any) -> Array:
     raise ArgumentError("jacobian", what, "Put them into one array by np.concatenate")
 
 
-def jacobian(f: Callable[..., Any], argnums: int = 0, mode: str = "auto") -> Callable[..., Any]:
+def jacobian(f: Function, argnums: int = 0, mode: str = "auto") -> Function:
     """Return the Jacobian of ``f`` with respect to one array.
 
     Parameters
@@ -74,7 +73,7 @@ def jacobian(f: Callable[..., Any], argnums: int = 0, mode: str = "auto") -> Cal
     return matrix
 
 
-def hessian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
+def hessian(f: Function, argnums: int = 0) -> Function:
     """Return the Hessian of a scalar function with respect to one array: forward over reverse.
 
     Returns

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .api import jvp, vjp
+from .api import Function, jvp, select, vjp
 from .core import Array, Level, Primitive, Tracer, bind, check_inexact, dtype_of, shape_of, zeros
 from .costs import flops
 from .errors import user_line
@@ -22,12 +22,11 @@ from .tree import flatten
 
 
 class Call(NamedTuple):
-    """One call of a primitive, and the positions of the arguments in which it can be differentiated."""
+    """One call of a primitive, as a function of the arguments that can be differentiated, and these."""
 
     prim: Primitive
-    args: list[Any]
-    params: dict[str, Any]
-    live: list[int]
+    f: Function
+    xs: Sequence[Any]
     where: str
 
 
@@ -61,10 +60,10 @@ class Recording(Level):
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
         numbers = [a.line if self.holds(a) else None for a in args]
         values = [a.value if self.holds(a) else a for a in args]
-        out, where = bind(prim, values, params), user_line()[0]
         live = [i for i, a in enumerate(args) if self.holds(a) and a.dtype.kind in "fc"]
-        self.calls.append(Call(prim, values, params, live, where))
+        out, where = bind(prim, values, params), user_line()[0]
         cost = flops(prim, values, out, params)
+        self.calls.append(Call(prim, *select(prim, values, params, live), where))
         if type(out) is not tuple:
             return self.note(Line(prim.name, numbers, out, flops=cost, where=where))
         return tuple(
@@ -73,9 +72,7 @@ class Recording(Level):
         )
 
 
-def record(
-    f: Callable[..., Any], args: Sequence[Any], shifts: Sequence[Any] = ()
-) -> tuple[Recording, list[int]]:
+def record(f: Function, args: Sequence[Any], shifts: Sequence[Any] = ()) -> tuple[Recording, list[int]]:
     """Return the lines of ``f(*args)``, and the numbers of those that are its results."""
     level = Recording(shifts)
     leaves, rebuild = flatten(tuple(args))
@@ -83,7 +80,7 @@ def record(
     return level, [y.line for y in outs if level.holds(y)]
 
 
-def trace(f: Callable[..., Any], tangent: Sequence[Any] | None = None) -> Callable[..., Wengert]:
+def trace(f: Function, tangent: Sequence[Any] | None = None) -> Callable[..., Wengert]:
     """Return a function that runs ``f`` and returns its Wengert list.
 
     Parameters
@@ -147,7 +144,7 @@ def trace(f: Callable[..., Any], tangent: Sequence[Any] | None = None) -> Callab
     return traced
 
 
-def pulled(f: Callable[..., Any], xs: Sequence[Any]) -> tuple[Any, Any]:
+def pulled(f: Function, xs: Sequence[Any]) -> tuple[Any, Any]:
     """Return ``f(*xs)`` and what its pullback makes of ones."""
     value, pullback = vjp(f, *xs)
     outs, rebuild = flatten(value)
