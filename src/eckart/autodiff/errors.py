@@ -13,8 +13,7 @@ from __future__ import annotations
 import linecache
 import sys
 from itertools import takewhile
-from os.path import dirname
-from pathlib import Path
+from os.path import basename, dirname
 from traceback import walk_stack
 
 import numpy as np
@@ -65,7 +64,7 @@ def user_line() -> tuple[str, str]:
     for frame, number in walk_stack(sys._getframe()):
         file = frame.f_code.co_filename
         if not is_ours(file):
-            return f"{Path(file).name}:{number}", linecache.getline(file, number).strip()
+            return f"{basename(file)}:{number}", linecache.getline(file, number).strip()
     return "", ""
 
 

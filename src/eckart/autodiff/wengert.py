@@ -86,10 +86,10 @@ def trace(f: Function, tangent: Sequence[Any] | None = None) -> Callable[..., We
     Parameters
     ----------
     f : callable
-        Of arrays; its results are seeded with adjoints of ones.
+        Of arrays; its results are seeded with adjoints of ones. It is run five times, and has to do the same
+        each time.
     tangent : sequence, optional
-        The direction of the tangents, one for each argument; by default ones for the first and zeros for the
-        others, which gives the derivative by the first.
+        The direction of the tangents, one for each argument; by default ones for the first, zeros for others.
 
     Returns
     -------

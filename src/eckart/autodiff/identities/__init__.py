@@ -93,11 +93,7 @@ def pinv_gradient(X: Any, M: Any) -> Any:
 
 
 def identities() -> list[Identity]:
-    """Return the table of formulas.
-
-    Returns
-    -------
-    list of Identity
+    """Return the table of formulas, a list of `Identity`.
 
     Examples
     --------
