@@ -77,6 +77,14 @@ def test_traces_of_many_results_and_constants():
     assert "const" in str(tape)
 
 
+def test_integers_on_the_way_of_a_trace():
+    """A number made of an integer that was traced has a tangent and an adjoint as others, both 0."""
+    tape = trace(lambda x: np.interp(x, [0.0, 1.0, 3.0], [0.0, 2.0, 4.0]))(np.array([0.5, 2.0]))
+    assert tape.lines[-1].primal.tolist() == [1.0, 3.0]
+    assert tape.lines[0].adjoint.tolist() == tape.lines[-1].tangent.tolist() == [2.0, 1.0]
+    assert "-0 " not in str(trace(lambda x: np.sum(0.0 * -x))(1.0))
+
+
 wrong_sin = Elementwise("wrong sin", np.sin, lambda y, x: 1.001 * np.cos(x))
 double = Primitive("double", lambda x: 2 * x, transpose={0: lambda ct, x: 2.1 * ct})
 

@@ -19,7 +19,8 @@ from traceback import walk_stack
 import numpy as np
 import scipy
 
-HERE, NUMPY, SCIPY = dirname(__file__), dirname(np.__file__), dirname(scipy.__file__)
+SCIPY = dirname(scipy.__file__)
+OURS = (dirname(__file__), dirname(np.__file__), SCIPY)  # what is in none of them is the user's
 
 
 class AutodiffError(Exception):
@@ -54,16 +55,11 @@ class CheckError(AutodiffError, AssertionError):
     """A derivative disagrees with the function. For example a sign that was lost by hand."""
 
 
-def is_ours(file: str) -> bool:
-    """Return whether code is of this room, of NumPy or of SciPy."""
-    return file.startswith((HERE, NUMPY, SCIPY))
-
-
 def user_line() -> tuple[str, str]:
     """Return the place ``"file.py:12"`` and the text of the user's line that is running now."""
     for frame, number in walk_stack(sys._getframe()):
         file = frame.f_code.co_filename
-        if not is_ours(file):
+        if not file.startswith(OURS):
             return f"{basename(file)}:{number}", linecache.getline(file, number).strip()
     return "", ""
 
@@ -71,7 +67,7 @@ def user_line() -> tuple[str, str]:
 def in_scipy() -> bool:
     """Return whether SciPy stands between here and the user's line."""
     files = (frame.f_code.co_filename for frame, _ in walk_stack(sys._getframe()))
-    return any(file.startswith(SCIPY) for file in takewhile(is_ours, files))
+    return any(file.startswith(SCIPY) for file in takewhile(lambda file: file.startswith(OURS), files))
 
 
 def at_line() -> str:

@@ -108,4 +108,4 @@ def number(x: Any) -> str:
     value = a.item()
     if isinstance(value, (complex, bool)):
         return f"{value:.5g}"
-    return f"{round(value, 4) + 0.0:.8g}" if abs(value) > 1e-3 else f"{value:.4g}"
+    return f"{round(value, 4):.8g}" if abs(value) > 1e-3 else f"{value + 0.0:.4g}"  # 0 for -0
