@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import eckart
-from eckart.autodiff import check_grad, check_grads, grad, identities, jvp, trace
-from eckart.autodiff.core import Primitive
+from eckart.autodiff import check_grad, check_grads, costs, grad, identities, jvp, trace
+from eckart.autodiff.checks import ANALYTIC
+from eckart.autodiff.core import PRIMITIVES, Primitive
 from eckart.autodiff.elementwise import Elementwise
 from eckart.autodiff.errors import CheckError
 from eckart.autodiff.identities import BOUND, symmetric, verify
@@ -66,10 +67,22 @@ def test_flops_and_bytes():
     assert totals["function"]["bytes"] <= 3 * 8000 + 8 and totals["reverse"]["bytes"] >= 30 * 8000
 
 
+def test_costs_and_the_complex_step_name_primitives_that_there_are():
+    assert {*costs.FREE, *costs.PRODUCTS, *costs.OF_A_MATRIX, *ANALYTIC} <= set(PRIMITIVES)
+
+
 def test_traces_of_many_results_and_constants():
     tape = trace(lambda x: (np.linalg.qr(x), np.where(x > 0, x, 0.0), np.argmax(x)))(np.eye(2) + 1)
     assert {"linalg.qr[0]", "linalg.qr[1]", "where", "argmax", "greater"} <= {line.op for line in tape.lines}
     assert "const" in str(tape)
+
+
+def test_integers_on_the_way_of_a_trace():
+    """A number made of an integer that was traced has a tangent and an adjoint as others, both 0."""
+    tape = trace(lambda x: np.interp(x, [0.0, 1.0, 3.0], [0.0, 2.0, 4.0]))(np.array([0.5, 2.0]))
+    assert tape.lines[-1].primal.tolist() == [1.0, 3.0]
+    assert tape.lines[0].adjoint.tolist() == tape.lines[-1].tangent.tolist() == [2.0, 1.0]
+    assert "-0 " not in str(trace(lambda x: np.sum(0.0 * -x))(1.0))
 
 
 wrong_sin = Elementwise("wrong sin", np.sin, lambda y, x: 1.001 * np.cos(x))
@@ -87,9 +100,16 @@ def test_a_wrong_rule_is_found_and_named(modes):
         check_grads(uses_wrong_sin, np.array([1.0, 2.0, 3.0]), modes=modes)
 
 
-def test_a_wrong_transpose_is_found_without_a_step():
-    with pytest.raises(CheckError, match="forward and reverse disagree"):
+def test_a_wrong_transpose_is_found_without_a_step_and_named():
+    with pytest.raises(
+        CheckError, match=r"forward and reverse disagree.*`double` is at fault, at test_shown"
+    ):
         check_grads(lambda x: double(x) * x, np.array([1.0, 2.0]))
+
+
+def test_comparisons_and_integers_on_the_way_to_a_wrong_rule_are_no_obstacle():
+    with pytest.raises(CheckError, match="`wrong sin` is at fault"):
+        check_grads(lambda x: np.where(x > 0, wrong_sin(x), x[np.argmax(x)]), np.array([1.0, 2.0, -1.0]))
 
 
 def test_right_rules_pass():
@@ -136,6 +156,8 @@ def test_a_gradient_by_hand():
         check_grad(lambda x: x @ A @ x, lambda x: 2 * A @ x, x)
     with pytest.raises(CheckError, match="shape"):
         check_grad(lambda x: x @ A @ x, lambda x: A, x)
+    column = x[:, None]
+    assert check_grad(lambda x: x.T @ A @ x, lambda x: (A + A.T) @ x, column) < 1e-10  # the result is 1 x 1
 
 
 @pytest.mark.parametrize("row", identities(), ids=lambda row: row.name)

@@ -2,54 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import wraps
-from itertools import accumulate
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from .api import Linear, jvp
+from .api import Function, Linear, jvp, select
 from .core import Array, Primitive, Tracer, convert, dtype_of, shape_of, zeros
 from .tape import Row
 from .tree import flatten
 from .vmap import vmap
 
 
-class Replay:
-    """The operation of a tape's row that holds a function's arguments and computes it anew when needed."""
+class Replayed(Primitive):
+    """The call of a function, of which a tape's row holds the arguments; it is computed anew when needed."""
 
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self.call = call
+    def jvp(self, out: Array, args: Sequence[Array], tangents: Sequence[Any], params: dict[str, Any]) -> Any:
+        row = next((t for t in tangents if type(t) is Row), None)
+        if row is None:
+            return self.apply(args, tangents, params)
+        return row.level.add(self, tangents, args, params, shape_of(out), dtype_of(out))
+
+    def apply(self, args: Sequence[Array], tangents: Sequence[Any], params: dict[str, Any]) -> Any:
+        ts = [zeros(a) if t is None else t for a, t in zip(args, tangents, strict=True)]
+        return jvp(params["call"], args, ts)[1]
 
     def pull(self, row: Row, ct: Array) -> None:
-        cts = Linear(self.call, row.known, "checkpoint").pull([ct], free=True)
+        cts = Linear(row.params["call"], row.known, "checkpoint").pull([ct], free=True)
         for p, g in zip(row.parents, cts, strict=True):
             if p is not None:
                 p.give(g, type(g) is np.ndarray)
 
-    def apply(self, args: Sequence[Array], tangents: Sequence[Any], params: Any) -> Any:
-        ts = [zeros(a) if t is None else t for a, t in zip(args, tangents, strict=True)]
-        return jvp(self.call, args, ts)[1]
 
-
-def rule(out: Array, args: Sequence[Array], tangents: Sequence[Any], call: Callable[..., Any]) -> Any:
-    row = next((t for t in tangents if type(t) is Row), None)
-    if row is None:
-        return Replay(call).apply(args, tangents, {})
-    return row.level.add(Replay(call), tangents, args, {}, shape_of(out), dtype_of(out))
-
-
-checkpoint_p: Primitive = Primitive(
+replayed_p = Replayed(
     "checkpoint",
     lambda *args, call: call(*args),
-    rule,
     batch=lambda args, batched, call: vmap(call, tuple(0 if b else None for b in batched))(*args),
 )
 
 
-def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
+def checkpoint(f: Function) -> Function:
     """Return ``f`` such that reverse mode keeps only its arguments, and computes the rest again.
 
     Parameters
@@ -74,29 +68,20 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(f)
     def replayed(*args: Any, **options: Any) -> Any:
         leaves, rebuild = flatten((args, options))
-        at = [i for i, x in enumerate(leaves) if isinstance(x, Tracer)]
         outline: list[Any] = []
 
-        def call(*some: Array) -> Array:
-            full = list(leaves)
-            for i, x in zip(at, some, strict=True):
-                full[i] = x
-            inner, named = rebuild(full)
+        def in_one_vector(*leaves: Any) -> Array:
+            inner, named = rebuild(list(leaves))
             outs, rebuild_out = flatten(f(*inner, **named))
-            outline[:] = [rebuild_out, [(shape_of(y), dtype_of(y)) for y in outs]]
-            return outs[0] if len(outs) == 1 else np.concatenate([np.ravel(y) for y in outs])
+            outline[:] = rebuild_out, [(shape_of(y), dtype_of(y)) for y in outs]
+            return np.concatenate([np.ravel(y) for y in outs])
 
-        out = checkpoint_p(*[leaves[i] for i in at], call=call)
+        at = [i for i, x in enumerate(leaves) if isinstance(x, Tracer)]
+        call, traced = select(in_one_vector, leaves, {}, at)
+        vector = replayed_p(*traced, call=call)
         rebuild_out, looks = outline
-        if len(looks) == 1:
-            return rebuild_out([out])
-        ends = list(accumulate(prod(shape) for shape, _ in looks))
-        parts = [out[end - prod(shape) : end] for end, (shape, _) in zip(ends, looks, strict=True)]
-        return rebuild_out(
-            [
-                convert(np.reshape(part, shape), dtype)
-                for part, (shape, dtype) in zip(parts, looks, strict=True)
-            ]
-        )
+        parts = np.split(vector, np.cumsum([prod(shape) for shape, _ in looks])[:-1])
+        outs = zip(parts, looks, strict=True)
+        return rebuild_out([convert(np.reshape(part, shape), dtype) for part, (shape, dtype) in outs])
 
     return replayed

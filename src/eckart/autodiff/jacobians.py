@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from .api import Linear, grad, jvp, select
+from .api import Function, Linear, grad, jvp, select
 from .core import Array, Tracer, dtype_of, shape_of
 from .errors import ArgumentError
 from .vmap import vmap
@@ -15,22 +15,19 @@ from .vmap import vmap
 
 def basis(x: Array) -> Array:
     """Return the unit arrays of the shape of ``x``: (n, *shape)."""
-    n = int(np.prod(shape_of(x), dtype=int))
-    return np.eye(n, dtype=dtype_of(x)).reshape(n, *shape_of(x))
+    shape = shape_of(x)
+    return np.eye(prod(shape), dtype=dtype_of(x)).reshape(prod(shape), *shape)
 
 
-def single(where: str, x: Any) -> Array:
+def single(x: Any) -> Array:
     """Return ``x`` if it is one array."""
     if isinstance(x, (Tracer, np.ndarray, np.generic, float, complex, int)):
         return x
-    raise ArgumentError(
-        where,
-        f"one array was expected, a {type(x).__name__} was found",
-        "Put them into one array by np.concatenate",
-    )
+    what = f"one array was expected, a {type(x).__name__} was found"
+    raise ArgumentError("jacobian", what, "Put them into one array by np.concatenate")
 
 
-def jacobian(f: Callable[..., Any], argnums: int = 0, mode: str = "auto") -> Callable[..., Any]:
+def jacobian(f: Function, argnums: int = 0, mode: str = "auto") -> Function:
     """Return the Jacobian of ``f`` with respect to one array.
 
     Parameters
@@ -64,29 +61,19 @@ def jacobian(f: Callable[..., Any], argnums: int = 0, mode: str = "auto") -> Cal
 
     def matrix(*args: Any, **options: Any) -> Any:
         inner, (x,) = select(f, args, options, argnums)
-        single("jacobian", x)
-        way = mode
-        if mode == "auto":
-            n, m = (int(np.prod(shape_of(a), dtype=int)) for a in (x, single("jacobian", inner(x))))
-            way = "fwd" if n <= m else "rev"
-        if way == "fwd":
+        n = prod(shape_of(single(x)))
+        if mode == "fwd" or (mode == "auto" and n <= prod(shape_of(single(inner(x))))):
             columns = vmap(lambda t: jvp(inner, (x,), (t,))[1])(basis(x))  # (n, *out)
-            return by_columns(columns, x)
+            return np.reshape(np.moveaxis(columns, 0, -1), (*shape_of(columns)[1:], *shape_of(x)))
         linear = Linear(inner, (x,), "jacobian")
-        y = single("jacobian", linear.value)
+        y = single(linear.value)
         rows = vmap(lambda ct: linear.transpose(ct)[0])(basis(y))  # (m, *in)
         return np.reshape(rows, (*shape_of(y), *shape_of(x)))
 
     return matrix
 
 
-def by_columns(columns: Array, x: Array) -> Array:
-    """Return derivatives along the unit arrays, (n, *out), as a Jacobian (*out, *in)."""
-    moved = np.moveaxis(columns, 0, -1)
-    return np.reshape(moved, (*shape_of(columns)[1:], *shape_of(x)))
-
-
-def hessian(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
+def hessian(f: Function, argnums: int = 0) -> Function:
     """Return the Hessian of a scalar function with respect to one array: forward over reverse.
 
     Returns

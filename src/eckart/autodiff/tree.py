@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from operator import itemgetter
+from types import NoneType
 from typing import Any
 
 import numpy as np
+
+LEAF = {np.ndarray, np.float64, np.float32, float, complex}  # known at a glance; anything else is looked at
 
 
 def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
@@ -18,18 +22,10 @@ def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     ([1.0, 2.0, 3.0], {'b': 10.0, 'a': (20.0, [30.0])})
     """
     if type(tree) in LEAF or not isinstance(tree, (tuple, list, dict, NoneType)):
-        return [tree], first  # one array: by far the most common tree
+        return [tree], itemgetter(0)  # one array: by far the most common tree
     leaves: list[Any] = []
     collect(tree, leaves)
     return leaves, lambda new: build(tree, iter(new))
-
-
-NoneType = type(None)
-LEAF = {np.ndarray, np.float64, np.float32, float, complex}  # known at a glance; anything else is looked at
-
-
-def first(leaves: list[Any]) -> Any:
-    return leaves[0]
 
 
 def collect(tree: Any, leaves: list[Any]) -> None:

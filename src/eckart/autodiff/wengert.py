@@ -1,86 +1,33 @@
 """`trace`: a computation as a Wengert list, with its tangents, adjoints, costs and source lines, as data.
 
-(R. E. Wengert, Communications of the ACM 7, 1964.) The list is recorded by one more level of tracers. The
-derivatives of its lines come from the same rule book, one line at a time; what they cost is found by
-tracing `jvp` and `vjp` of the function themselves, which are NumPy programs too.
+(R. E. Wengert, Communications of the ACM 7, 1964.) The list is recorded by one more level of tracers. Its
+tangents are those of the function that returns all its lines, its adjoints the gradient in a zero that is
+added to each line. What they cost is found by tracing `jvp` and `vjp`, which are NumPy programs too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import wraps
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import tables
-from .api import jvp, vjp
-from .core import Array, Level, Primitive, Tracer, bind, check_inexact, dtype_of, shape_of
+from .api import Function, jvp, select, vjp
+from .core import Array, Level, Primitive, Tracer, bind, check_inexact, dtype_of, shape_of, zeros
 from .costs import flops
-from .errors import user_frame
+from .errors import user_line
+from .tables import Line, Wengert
 from .tree import flatten
 
 
-@dataclass
-class Line:
-    """One line of a Wengert list: v = op(args).
-
-    Parameters
-    ----------
-    op : str
-        ``"input"`` or the name of the primitive; ``"linalg.svd[1]"`` for its second result.
-    args : list
-        Numbers of the lines that are its arguments, None for a constant.
-    primal, tangent, adjoint : array or None
-        The value; its derivative along the direction of the trace; the derivative of the result by it.
-    flops : int
-        Operations of the call; 0 in all but the first result of a call.
-    where : str
-        ``"file.py:12"`` in the user's code.
-    """
-
-    op: str
-    args: list[int | None]
-    primal: Any
-    tangent: Any = None
-    adjoint: Any = None
-    flops: int = 0
-    where: str = ""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return shape_of(self.primal)
-
-    @property
-    def bytes(self) -> int:
-        return int(np.prod(self.shape, dtype=int)) * dtype_of(self.primal).itemsize
-
-
-@dataclass
-class Call:
-    """One call of a primitive: it makes as many lines as it has results."""
+class Call(NamedTuple):
+    """One call of a primitive, as a function of the arguments that can be differentiated, and these."""
 
     prim: Primitive
-    values: list[Any]
-    params: dict[str, Any]
-    args: list[int | None]
-    outs: list[int]
-
-    def live(self) -> tuple[list[int], list[Any], Callable[..., Any]]:
-        """Return the lines it can be differentiated in, their values, and the call as their function."""
-        at = {
-            i: a for i, a in enumerate(self.args) if a is not None and dtype_of(self.values[i]).kind in "fc"
-        }
-
-        def alone(*some: Any) -> Any:
-            full = list(self.values)
-            for i, a in zip(at, some, strict=True):
-                full[i] = a
-            return self.prim(*full, **self.params)
-
-        return list(at.values()), [self.values[i] for i in at], alone
+    f: Function
+    xs: Sequence[Any]
+    where: str
 
 
 class Noted(Tracer):
@@ -93,76 +40,56 @@ class Noted(Tracer):
 
 
 class Recording(Level):
-    """The level of one trace."""
+    """The level of one trace; the arrays of ``shifts`` are added to its lines, where there is one."""
 
-    __slots__ = ("calls", "lines")
+    __slots__ = ("calls", "lines", "shifts")
 
-    def __init__(self) -> None:
+    def __init__(self, shifts: Sequence[Any]) -> None:
         super().__init__()
         self.lines: list[Line] = []
         self.calls: list[Call] = []
+        self.shifts = shifts
 
     def note(self, line: Line) -> Noted:
+        shift = self.shifts[len(self.lines)] if self.shifts else None
+        if shift is not None:
+            line.primal = line.primal + shift
         self.lines.append(line)
         return Noted(self, line.primal, len(self.lines) - 1)
 
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
         numbers = [a.line if self.holds(a) else None for a in args]
         values = [a.value if self.holds(a) else a for a in args]
-        out = bind(prim, values, params)
-        frame = user_frame()
-        where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame else ""
-        many = type(out) is tuple
-        results = [
-            self.note(Line(f"{prim.name}[{i}]" if many else prim.name, numbers, y, where=where))
-            for i, y in enumerate(out if many else (out,))
-        ]
-        self.lines[results[0].line].flops = flops(prim, values, out, params)
-        self.calls.append(Call(prim, values, params, numbers, [y.line for y in results]))
-        return tuple(results) if many else results[0]
+        live = [i for i, a in enumerate(args) if self.holds(a) and a.dtype.kind in "fc"]
+        out, where = bind(prim, values, params), user_line()[0]
+        cost = flops(prim, values, out, params)
+        self.calls.append(Call(prim, *select(prim, values, params, live), where))
+        if type(out) is not tuple:
+            return self.note(Line(prim.name, numbers, out, flops=cost, where=where))
+        return tuple(
+            self.note(Line(f"{prim.name}[{i}]", numbers, y, flops=0 if i else cost, where=where))
+            for i, y in enumerate(out)
+        )
 
 
-def record(f: Callable[..., Any], args: Sequence[Any]) -> tuple[Recording, list[int]]:
+def record(f: Function, args: Sequence[Any], shifts: Sequence[Any] = ()) -> tuple[Recording, list[int]]:
     """Return the lines of ``f(*args)``, and the numbers of those that are its results."""
-    level = Recording()
+    level = Recording(shifts)
     leaves, rebuild = flatten(tuple(args))
     outs, _ = level.run(f, rebuild([level.note(Line("input", [], x)) for x in leaves]))
     return level, [y.line for y in outs if level.holds(y)]
 
 
-@dataclass
-class Wengert:
-    """A Wengert list. ``str`` prints the textbook's table; `markdown`, `html` and `graphviz` draw it.
-
-    Parameters
-    ----------
-    lines : list of Line
-    outputs : list of int
-        The numbers of the lines that are results.
-    totals : dict
-        For ``"function"``, ``"forward"`` (`jvp`) and ``"reverse"`` (`vjp`): flops and peak bytes, each array
-        counted from the line that makes it to the last that uses it.
-    """
-
-    lines: list[Line]
-    outputs: list[int]
-    totals: dict[str, dict[str, int]]
-
-    __str__ = tables.text
-    markdown, html, graphviz = tables.markdown, tables.html, tables.graphviz
-    _repr_html_ = tables.html
-
-
-def trace(f: Callable[..., Any], tangent: Sequence[Any] | None = None) -> Callable[..., Wengert]:
+def trace(f: Function, tangent: Sequence[Any] | None = None) -> Callable[..., Wengert]:
     """Return a function that runs ``f`` and returns its Wengert list.
 
     Parameters
     ----------
     f : callable
-        Of arrays; its results are seeded with adjoints of ones.
+        Of arrays; its results are seeded with adjoints of ones. It is run five times, and has to do the same
+        each time.
     tangent : sequence, optional
-        The direction of the tangents, one for each argument. By default ones for the first argument and
-        zeros for the others, which gives the derivative by the first.
+        The direction of the tangents, one for each argument; by default ones for the first, zeros for others.
 
     Returns
     -------
@@ -186,75 +113,52 @@ def trace(f: Callable[..., Any], tangent: Sequence[Any] | None = None) -> Callab
     def traced(*args: Any, **options: Any) -> Wengert:
         leaves, rebuild = flatten(args)
         leaves = [check_inexact("trace", x) for x in leaves]
+        first = [float(i == 0) for i in range(len(leaves))]
+        seeds = first if tangent is None else flatten(tuple(tangent))[0]
+        ts = rebuild([np.full(shape_of(x), t, dtype_of(x)) for t, x in zip(seeds, leaves, strict=True)])
         args = rebuild(leaves)
-        ts = (
-            flatten(tuple(tangent))[0] if tangent is not None else [float(i == 0) for i in range(len(leaves))]
-        )
-        ts = [
-            np.broadcast_to(np.asarray(t, dtype_of(x)), shape_of(x)) for t, x in zip(ts, leaves, strict=True)
-        ]
 
         def function(*xs: Any) -> Any:
             return f(*xs, **options)
 
+        def primals(*xs: Any) -> list[Any]:
+            return [line.primal for line in record(function, xs)[0].lines]
+
+        def results(*shifts: Any) -> list[Any]:
+            level, outputs = record(function, args, shifts)
+            return [level.lines[i].primal for i in outputs]
+
         level, outputs = record(function, args)
-        sweep_forward(level, ts)
-        sweep_back(level, outputs)
-        programs: dict[str, Callable[..., Any]] = {
-            "function": function,
-            "forward": lambda *xs: jvp(function, xs, rebuild(ts)),
-            "reverse": lambda *xs: pulled(function, xs),
+        shifts = [zeros(y.primal) if dtype_of(y.primal).kind in "fc" else None for y in level.lines]
+        _, tangents = jvp(primals, args, ts)
+        _, adjoints = pulled(results, shifts)
+        for line, t, g in zip(level.lines, tangents, adjoints, strict=True):
+            line.tangent, line.adjoint = t, zeros(line.primal) if g is None else g
+        totals = {
+            "function": cost(level, outputs),
+            "forward": cost(*record(lambda *xs: jvp(function, xs, ts), args)),
+            "reverse": cost(*record(lambda *xs: pulled(function, xs), args)),
         }
-        totals = {name: cost(*record(program, args)) for name, program in programs.items()}
         return Wengert(level.lines, outputs, totals)
 
     return traced
 
 
-def pulled(f: Callable[..., Any], xs: Sequence[Any]) -> Any:
+def pulled(f: Function, xs: Sequence[Any]) -> tuple[Any, Any]:
+    """Return ``f(*xs)`` and what its pullback makes of ones."""
     value, pullback = vjp(f, *xs)
     outs, rebuild = flatten(value)
     return value, pullback(rebuild([np.ones(shape_of(y), dtype_of(y)) for y in outs]))
 
 
-def sweep_forward(level: Recording, ts: Sequence[Array]) -> None:
-    """Fill in the tangents, one call after the other."""
-    for line, t in zip(level.lines, ts, strict=False):
-        line.tangent = t
-    for call in level.calls:
-        at, values, alone = call.live()
-        if at:
-            _, dots = jvp(alone, values, [level.lines[a].tangent for a in at])
-            for out, dot in zip(call.outs, dots if type(dots) is tuple else (dots,), strict=True):
-                level.lines[out].tangent = dot
-
-
-def sweep_back(level: Recording, outputs: Sequence[int]) -> None:
-    """Fill in the adjoints, one call after the other, from the last."""
-    for line in level.lines:
-        line.adjoint = np.zeros(line.shape, dtype_of(line.primal))
-    for out in outputs:
-        level.lines[out].adjoint = level.lines[out].adjoint + 1
-    for call in reversed(level.calls):
-        at, values, alone = call.live()
-        cts = [level.lines[out].adjoint for out in call.outs]
-        if not at or cts[0].dtype.kind not in "fc" or not any(np.any(ct) for ct in cts):
-            continue
-        value, pullback = vjp(alone, *values)
-        for a, g in zip(at, pullback(tuple(cts) if type(value) is tuple else cts[0]), strict=True):
-            level.lines[a].adjoint = level.lines[a].adjoint + g
-
-
 def cost(level: Recording, outputs: Sequence[int]) -> dict[str, int]:
     """Return total flops and the peak of bytes alive; all but inputs and results die at their last use."""
-    end = {i: i for i in range(len(level.lines))}
-    end |= {a: i for i, line in enumerate(level.lines) for a in line.args if a is not None}
-    kept = {i for i, line in enumerate(level.lines) if line.op == "input"} | set(outputs)
-    alive = peak = 0
-    for i, line in enumerate(level.lines):
-        alive += line.bytes
-        peak = max(peak, alive)
-        alive -= sum(
-            level.lines[a].bytes for a in {i, *line.args} if a is not None and end[a] == i and a not in kept
-        )
-    return {"flops": sum(line.flops for line in level.lines), "bytes": peak}
+    lines = level.lines
+    n, size = len(lines), np.array([line.bytes for line in lines], dtype=int)
+    last = np.arange(n)
+    for i, line in enumerate(lines):
+        last[[a for a in line.args if a is not None]] = i
+    last[[i for i, line in enumerate(lines) if line.op == "input" or i in outputs]] = n
+    dead = np.bincount(last + 1, size, n + 2)[:n]  # what died before each line
+    peak = np.max(np.cumsum(size) - np.cumsum(dead), initial=0)
+    return {"flops": sum(line.flops for line in lines), "bytes": int(peak)}
