@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 import eckart
-from eckart.autodiff import check_grad, check_grads, costs, grad, identities, jvp, trace
-from eckart.autodiff.checks import ANALYTIC
+from eckart.autodiff import check_grad, check_grads, grad, identities, jvp, trace
 from eckart.autodiff.core import PRIMITIVES, Primitive
 from eckart.autodiff.elementwise import Elementwise
 from eckart.autodiff.errors import CheckError
 from eckart.autodiff.identities import BOUND, symmetric, verify
 from eckart.autodiff.identities.__main__ import main
+from eckart.autodiff.inspection import costs
+from eckart.autodiff.inspection.checks import ANALYTIC
 
 
 def textbook(x1, x2):

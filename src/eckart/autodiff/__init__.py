@@ -11,13 +11,13 @@ from . import functions as _functions  # noqa: F401  (with the rules it fills th
 from . import rules as _rules  # noqa: F401
 from .api import grad, hvp, jvp, linearize, value_and_grad, vjp
 from .checkpoint import checkpoint
-from .checks import check_grad, check_grads
 from .identities import identities
+from .inspection.checks import check_grad, check_grads
+from .inspection.wengert import trace
 from .jacobians import hessian, jacobian
 from .rules.reduce import stop_gradient
 from .rules.spectral_functions import eigfun, low_rank, nuclear_norm, polar, soft_threshold, svdfun
 from .vmap import vmap
-from .wengert import trace
 
 __all__ = [
     "check_grad",

@@ -20,7 +20,7 @@ from numpy.linalg import det, eigh, inv, norm, pinv, slogdet, svd
 from scipy.linalg import solve_sylvester
 from scipy.special import expit
 
-from ..checks import differences
+from ..inspection.checks import differences
 from ..jacobians import basis, jacobian
 from ..rules.spectral_functions import nuclear_norm
 from ..scipy import expm, logsumexp, softmax, sqrtm

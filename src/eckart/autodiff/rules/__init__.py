@@ -17,6 +17,5 @@ from . import (  # noqa: F401
     shape,
 )
 
-for file in (elementwise, products, indexing):
-    file.install()  # the operators of traced arrays
+elementwise.install()  # the operators of traced arrays
 hooks.install()

@@ -10,43 +10,46 @@ from ..core import Array, Primitive, convert, dtype_of, zeros
 from ..hooks import UFUNCS, implements
 from .elementwise import magnitude
 
-astype_p: Primitive = Primitive(
-    "astype", lambda x, dtype: convert(x, dtype), transpose={0: lambda ct, x, dtype: ct},
-    batch=True,
-)  # fmt: skip
-discrete_p: Primitive = Primitive(  # to integers or booleans, which have no derivative
-    "discrete", lambda x, dtype: np.asarray(x).astype(dtype), jvp=lambda *args, **params: None, batch=True
-)
-real_p: Primitive = Primitive("real", np.real, transpose={0: lambda ct, x: ct}, batch=True)
-imag_p: Primitive = Primitive("imag", np.imag, transpose={0: lambda ct, x: ct * -1j}, batch=True)
-conj_p: Primitive = Primitive("conj", np.conj, transpose={0: lambda ct, x: conj_p(ct)}, batch=True)
-complex_abs_p: Primitive = Primitive(
-    "absolute", np.abs, jvp=lambda y, args, tangents: np.real(np.conj(np.sign(args[0])) * tangents[0]),
-    batch=True,
-)  # fmt: skip
-complex_sign_p: Primitive = Primitive(
-    "complex sign",
-    np.sign,
-    jvp=lambda y, args, tangents: 1j * np.imag(np.conj(y) * tangents[0]) * y / np.abs(args[0]),
-    batch=True,
-)
-
 
 def is_complex(x: Array) -> bool:
     return dtype_of(x).kind == "c"
 
 
+def abs_jvp(y: Array, args: Any, tangents: Any) -> Array:
+    return np.real(np.conj(np.sign(args[0])) * tangents[0])
+
+
+def sign_jvp(y: Array, args: Any, tangents: Any) -> Array:
+    return 1j * np.imag(np.conj(y) * tangents[0]) * y / np.abs(args[0])
+
+
+real_p: Primitive = Primitive("real", np.real, transpose={0: lambda ct, x: ct}, batch=True)
+imag_p: Primitive = Primitive("imag", np.imag, transpose={0: lambda ct, x: ct * -1j}, batch=True)
+conj_p: Primitive = Primitive("conj", np.conj, transpose={0: lambda ct, x: conj_p(ct)}, batch=True)
+abs_p: Primitive = Primitive("absolute", np.abs, abs_jvp, batch=True)
+sign_p: Primitive = Primitive("complex sign", np.sign, sign_jvp, batch=True)
 real_sign = UFUNCS[np.sign]
-UFUNCS[np.absolute] = lambda x: complex_abs_p(x) if is_complex(x) else magnitude(x)
-UFUNCS[np.sign] = lambda x: complex_sign_p(x) if is_complex(x) else real_sign(x)
+
+UFUNCS[np.absolute] = lambda x: abs_p(x) if is_complex(x) else magnitude(x)
+UFUNCS[np.sign] = lambda x: sign_p(x) if is_complex(x) else real_sign(x)
 UFUNCS[np.conjugate] = implements(np.conjugate)(lambda x: conj_p(x) if is_complex(x) else x)
 implements(np.real)(lambda x: real_p(x) if is_complex(x) else x)
 implements(np.imag)(lambda x: imag_p(x) if is_complex(x) else zeros(x))
+implements(np.iscomplexobj)(is_complex)
+implements(np.isrealobj)(lambda x: not is_complex(x))
 
 
 @implements(np.angle)
 def angle(z: Array, deg: bool = False) -> Array:
     return np.arctan2(np.imag(z), np.real(z)) * (180 / np.pi if deg else 1.0)
+
+
+# --- dtypes ---------------------------------------------------------------------------------------------
+
+astype_p: Primitive = Primitive("astype", convert, transpose={0: lambda ct, x, dtype: ct}, batch=True)
+discrete_p: Primitive = Primitive(  # to integers or booleans, which have no derivative
+    "discrete", lambda x, dtype: np.asarray(x).astype(dtype), lambda *args, **params: None, batch=True
+)
 
 
 @implements(np.astype)
@@ -55,7 +58,3 @@ def astype(x: Array, dtype: Any, *args: Any, **options: Any) -> Array:
     if dtype.kind not in "fc":
         return discrete_p(x, dtype=dtype)
     return x if dtype == x.dtype else astype_p(x, dtype=dtype)
-
-
-implements(np.iscomplexobj)(is_complex)
-implements(np.isrealobj)(lambda x: not is_complex(x))

@@ -44,14 +44,12 @@ def quotient(a: Array, b: Array) -> Array:
 
 # --- arithmetic -------------------------------------------------------------------------------------
 
-add = enter(np.add, None, None, fun=operator.add, linear_in=(0, 1))
-subtract = enter(np.subtract, None, lambda y, a, b: -1, fun=operator.sub, linear_in=(0, 1))
-multiply = enter(np.multiply, lambda y, a, b: b, lambda y, a, b: a, fun=operator.mul, linear_in=(0, 1))
-divide = enter(
-    np.divide, lambda y, a, b: inverse(b), lambda y, a, b: y * -inverse(b), fun=quotient, linear_in=(0,)
-)
-negative = enter(np.negative, lambda y, x: -1, fun=operator.neg, linear_in=(0,))
-positive = enter(np.positive, None, fun=operator.pos, linear_in=(0,))
+enter(np.add, None, None, fun=operator.add, linear_in=(0, 1))
+enter(np.subtract, None, lambda y, a, b: -1, fun=operator.sub, linear_in=(0, 1))
+enter(np.multiply, lambda y, a, b: b, lambda y, a, b: a, fun=operator.mul, linear_in=(0, 1))
+enter(np.divide, lambda y, a, b: inverse(b), lambda y, a, b: y * -inverse(b), fun=quotient, linear_in=(0,))
+enter(np.negative, lambda y, x: -1, fun=operator.neg, linear_in=(0,))
+enter(np.positive, None, fun=operator.pos, linear_in=(0,))
 
 
 def power_base(y: Array, x: Array, n: Array) -> Array:
@@ -69,7 +67,7 @@ def power_exponent(y: Array, x: Array, n: Array) -> Array:
     return y * zero_where(x <= 0, np.log, x)
 
 
-power = enter(np.power, power_base, power_exponent, fun=operator.pow)
+enter(np.power, power_base, power_exponent, fun=operator.pow)
 enter(np.float_power, power_base, power_exponent)
 
 
@@ -93,21 +91,21 @@ enter(np.tanh, lambda y, x: one_less_square(y))
 enter(np.arcsinh, lambda y, x: 1 / np.sqrt(x * x + 1))
 enter(np.arccosh, lambda y, x: 1 / np.sqrt(x * x - 1))
 enter(np.arctanh, lambda y, x: 1 / (1 - x * x))
-exp = enter(np.exp, lambda y, x: y)
+enter(np.exp, lambda y, x: y)
 enter(np.exp2, lambda y, x: y * float(np.log(2)))
 enter(np.expm1, lambda y, x: y + 1)
-log = enter(np.log, lambda y, x: 1 / x)
+enter(np.log, lambda y, x: 1 / x)
 enter(np.log2, lambda y, x: float(1 / np.log(2)) / x)
 enter(np.log10, lambda y, x: float(1 / np.log(10)) / x)
 enter(np.log1p, lambda y, x: 1 / (1 + x))
-sqrt = enter(np.sqrt, lambda y, x: zero_where(y == 0, lambda y: 0.5 / y, y))
+enter(np.sqrt, lambda y, x: zero_where(y == 0, lambda y: 0.5 / y, y))
 enter(np.cbrt, lambda y, x: zero_where(y == 0, lambda y: 1 / (3 * y * y), y))
 enter(np.square, lambda y, x: 2 * x)
 enter(np.reciprocal, lambda y, x: -y * y)
 enter(np.deg2rad, lambda y, x: float(np.pi / 180))
 enter(np.rad2deg, lambda y, x: float(180 / np.pi))
 UFUNCS[np.radians], UFUNCS[np.degrees] = UFUNCS[np.deg2rad], UFUNCS[np.rad2deg]
-magnitude = enter(np.fabs, lambda y, x: np.sign(x))  # of real numbers; `absolute` is in rules/shape.py
+magnitude = enter(np.fabs, lambda y, x: np.sign(x))  # of real numbers; `absolute` is in rules/complex.py
 
 # --- two arguments ----------------------------------------------------------------------------------
 
@@ -143,32 +141,33 @@ enter(np.ldexp, lambda y, a, b: np.exp2(b), lambda y, a, b: y * float(np.log(2))
 
 # --- derivative zero --------------------------------------------------------------------------------
 
-greater, less = enter(np.greater), enter(np.less)
-greater_equal, less_equal = enter(np.greater_equal), enter(np.less_equal)
-equal, not_equal = enter(np.equal), enter(np.not_equal)
-floor_divide, remainder = enter(np.floor_divide), UFUNCS[np.remainder]
-UFUNCS[np.divmod] = lambda a, b: (floor_divide(a, b), remainder(a, b))
-for flat in (np.sign, np.floor, np.ceil, np.rint, np.trunc, np.isfinite, np.isnan, np.isinf, np.signbit,
+for flat in (np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal, np.floor_divide,
+             np.sign, np.floor, np.ceil, np.rint, np.trunc, np.isfinite, np.isnan, np.isinf, np.signbit,
              np.spacing, np.heaviside, np.logical_and, np.logical_or, np.logical_not, np.logical_xor,
              np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert):  # fmt: skip
     enter(flat)
+UFUNCS[np.divmod] = lambda a, b: (UFUNCS[np.floor_divide](a, b), UFUNCS[np.remainder](a, b))
+
+# --- operators ------------------------------------------------------------------------------------------
+
+OF_TWO = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.divide, "pow": np.power,
+    "mod": np.remainder, "floordiv": np.floor_divide, "divmod": np.divmod, "matmul": np.matmul,
+    "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
+}  # fmt: skip
+OTHERS = {
+    "gt": np.greater, "lt": np.less, "ge": np.greater_equal, "le": np.less_equal, "eq": np.equal,
+    "ne": np.not_equal, "neg": np.negative, "pos": np.positive, "abs": np.absolute, "invert": np.invert,
+}  # fmt: skip
 
 
 def install() -> None:
     """Make the operators of `Tracer` the primitives themselves, with nothing in between."""
-    cls: Any = Tracer
 
-    def swap(op: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
+    def turned(op: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
         return lambda self, other: op(other, self)
 
-    for name, op in (("add", add), ("sub", subtract), ("mul", multiply), ("truediv", divide),
-                     ("pow", power), ("mod", remainder), ("floordiv", floor_divide),
-                     ("divmod", UFUNCS[np.divmod]), ("and", UFUNCS[np.bitwise_and]),
-                     ("or", UFUNCS[np.bitwise_or]), ("xor", UFUNCS[np.bitwise_xor])):  # fmt: skip
-        setattr(cls, f"__{name}__", op)
-        setattr(cls, f"__r{name}__", swap(op))
-    for name, op in (("gt", greater), ("lt", less), ("ge", greater_equal), ("le", less_equal),
-                     ("eq", equal), ("ne", not_equal), ("neg", negative), ("pos", positive)):  # fmt: skip
-        setattr(cls, f"__{name}__", op)
-    cls.__abs__ = lambda self: UFUNCS[np.absolute](self)
-    cls.__invert__ = lambda self: UFUNCS[np.invert](self)
+    for name, ufunc in (OF_TWO | OTHERS).items():
+        setattr(Tracer, f"__{name}__", UFUNCS[ufunc])
+    for name, ufunc in OF_TWO.items():
+        setattr(Tracer, f"__r{name}__", turned(UFUNCS[ufunc]))

@@ -88,15 +88,13 @@ def getitem(x: Array, index: Any) -> Array:
     return getitem_p(x, index=tuple(parts))
 
 
+traced_array: Any = Tracer
+traced_array.__getitem__ = getitem
+
+
 def along(axis: int, *index: Any) -> tuple[Any, ...]:
     """Return the index that takes ``slice(*index)`` of one axis."""
     return (*(slice(None),) * axis, slice(*index))
-
-
-def install() -> None:
-    """Make indexing of `Tracer` the function above."""
-    cls: Any = Tracer
-    cls.__getitem__ = getitem
 
 
 # --- under vmap: each example has its own index -----------------------------------------------------------

@@ -183,10 +183,3 @@ def dot(a: Array, b: Array) -> Array:
     if ndim_of(a) == 0 or ndim_of(b) == 0:
         return np.multiply(a, b)
     return matmul(a, b) if ndim_of(b) <= 2 else np.tensordot(a, b, ((-1,), (-2,)))
-
-
-def install() -> None:
-    """Make the operator @ of `Tracer` the product above."""
-    cls: Any = Tracer
-    cls.__matmul__ = matmul
-    cls.__rmatmul__ = lambda self, other: matmul(other, self)

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .api import Function, grad, jvp, vjp
-from .core import Array, check_inexact, convert, dtype_of, shape_of
-from .errors import ArgumentError, CheckError, TieError
-from .jacobians import basis
-from .tree import flatten
+from ..api import Function, grad, jvp, vjp
+from ..core import Array, check_inexact, convert, dtype_of, shape_of
+from ..errors import ArgumentError, CheckError, TieError
+from ..jacobians import basis
+from ..tree import flatten
 from .wengert import record
 
 STEPS, NARROW_STEPS = (1e-2, 1e-3, 1e-4, 1e-5), (3e-1, 1e-1, 3e-2, 1e-2)  # of the size of the argument

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from math import log2, prod
 from typing import Any
 
-from .core import Array, Primitive, shape_of
+from ..core import Array, Primitive, shape_of
 
 Shape = tuple[int, ...]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .core import dtype_of, shape_of
+from ..core import dtype_of, shape_of
 
 COLUMNS = ("v", "op", "args", "shape", "primal", "tangent", "adjoint", "flops", "bytes", "line")
 

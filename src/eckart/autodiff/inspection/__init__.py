@@ -1,0 +1,1 @@
+"""Derivatives seen and checked: the Wengert list, its costs and drawings, the checks of derivatives."""
