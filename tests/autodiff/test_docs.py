@@ -3,9 +3,11 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import eckart.autodiff
 from cli.terminal import ENVIRONMENT
@@ -15,22 +17,44 @@ ROOM = Path(eckart.autodiff.__file__).parent
 PAGE = Path(__file__).parents[2] / "docs" / "autodiff.md"
 
 
+PARTS = {  # of the room, in the order in which to read them
+    "the engine": "*.py",
+    "the rule book": "rules/*.py",
+    "linear algebra": "linalg/*.py",
+    "functions to be looked up": "functions/*.py",
+    "seen and checked": "inspection/*.py",
+    "formulas of matrix calculus": "identities/*.py",
+}
+EVENING = 2600  # lines of engine and rule book, which are all that has to be read to carry it on
+
+
+def measured() -> dict[str, dict[str, tuple[int, int]]]:
+    """Return lines, and lines of code, of each file of each part."""
+    return {
+        part: {
+            path.relative_to(ROOM).as_posix(): (len(text.splitlines()), lines_of_code(text))
+            for path in sorted(ROOM.glob(pattern))
+            for text in [path.read_text("utf-8")]
+        }
+        for part, pattern in PARTS.items()
+    }
+
+
+def total(rows: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    lines, code = zip(*rows, strict=True)
+    return sum(lines), sum(code)
+
+
 def made_by_the_code() -> str:
     """Return the lists of files and primitives; paste it into the page when this test fails."""
-    files = {p.relative_to(ROOM).as_posix(): p.read_text("utf-8") for p in sorted(ROOM.rglob("*.py"))}
-    rows = {name: (len(text.splitlines()), lines_of_code(text)) for name, text in files.items()}
-    rows["**all**"] = tuple(sum(column) for column in zip(*rows.values(), strict=True))
-    rows["without rules and identities"] = tuple(
-        sum(column)
-        for column in zip(
-            *[row for name, row in rows.items() if name in files and "/" not in name], strict=True
-        )
-    )
+    parts = measured()
     lines = ["| file | lines | of code |", "|---|---|---|"]
-    lines += [
-        f"| {f'`{name}`' if name in files else name} | {n} | {code} |" for name, (n, code) in rows.items()
-    ]
-    lines.append("")
+    for part, files in parts.items():
+        n, code = total(files.values())
+        lines.append(f"| **{part}** | **{n}** | **{code}** |")
+        lines += [f"| `{name}` | {n} | {code} |" for name, (n, code) in files.items()]
+    n, code = total(row for files in parts.values() for row in files.values())
+    lines += [f"| **all** | **{n}** | **{code}** |", ""]
     lists = {
         "primitives": built_in(),
         "functions of NumPy": {full_name(f) for f in FUNCTIONS if not isinstance(f, np.ufunc)},
@@ -65,3 +89,36 @@ def test_the_lists_are_those_of_the_code():
     page = PAGE.read_text("utf-8")
     given = page.split("<!-- made by tests/autodiff/test_docs.py -->\n")[1].split("\n<!-- end -->")[0]
     assert given == made_by_the_code()
+
+
+def test_the_parts_are_the_whole():
+    files = {path.relative_to(ROOM).as_posix() for path in ROOM.rglob("*.py")}
+    assert files == {name for part in measured().values() for name in part}
+
+
+def test_engine_and_rule_book_are_read_in_an_evening():
+    parts = measured()
+    assert total([*parts["the engine"].values(), *parts["the rule book"].values()])[0] <= EVENING
+
+
+UNDER = {  # what each part may import of the others
+    "": set(),
+    "rules": set(),
+    "linalg": {"rules"},
+    "functions": {"rules"},
+    "inspection": set(),
+    "identities": {"inspection", "linalg"},
+}
+
+
+@pytest.mark.parametrize("path", sorted(ROOM.rglob("*.py")), ids=lambda p: p.relative_to(ROOM).as_posix())
+def test_a_part_can_be_read_without_those_above_it(path):
+    """The engine imports no rule, the rules no linear algebra, and nothing the functions that are looked up."""
+    part = "" if path.parent == ROOM else path.relative_to(ROOM).parts[0]
+    if path.name in ("__init__.py", "scipy.py") and not part:
+        return  # the public names
+    depth = len(path.relative_to(ROOM).parts)
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level == depth:
+            there = (node.module or "").split(".")[0]
+            assert there not in UNDER or not there or there in UNDER[part] | {part}, f"line {node.lineno}"
