@@ -16,29 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, Primitive, concrete, dtype_of, shape_of
-from ..errors import ArgumentError, MissingRuleError, TieError, at_line
+from ..core import Array, concrete, dtype_of, shape_of
+from ..errors import MissingRuleError, TieError, at_line
 from ..hooks import implements
+from . import gaps
 from .complex import is_complex
-from .gaps import (
-    as_row,
-    diagonal,
-    doubt,
-    mixing_p,
-    over,
-    rates,
-    reciprocal,
-    tied_fun,
-    values_p,
-    vanishing,
-    vanishing_fun,
-    vectors_p,
-)
+from .gaps import as_row, diagonal
+from .linalg import adjoint, named, symmetric
 from .products import swap
-from .spectral import adjoint, symmetric
-
-JITTER = 1e-7  # of the largest value: the move away from a tie
-
 
 # --- QR -----------------------------------------------------------------------------------------------------
 
@@ -48,11 +33,8 @@ def qr_jvp(out: Any, args: Sequence[Array], tangents: Sequence[Any]) -> tuple[Ar
     Q, R = out
     size = np.abs(diagonal(concrete(R)))
     if size.size and np.any(size.min(-1) <= np.finfo(size.dtype).eps * size.shape[-1] * size.max(-1)):
-        raise TieError(
-            "np.linalg.qr",
-            f"the first {size.shape[-1]} columns are dependent to rounding{at_line()}: no derivative",
-            "Use pinv, or the svd",
-        )
+        what = f"the first {size.shape[-1]} columns are dependent to rounding{at_line()}: no derivative"
+        raise TieError("np.linalg.qr", what, "Use pinv, or the svd")
     W = tangents[0] @ np.linalg.inv(R)
     C = adjoint(Q) @ W
     below = np.tril(C, -1)
@@ -62,8 +44,7 @@ def qr_jvp(out: Any, args: Sequence[Array], tangents: Sequence[Any]) -> tuple[Ar
     return W - Q @ (C - turn), (C - turn) @ R
 
 
-qr_p: Primitive = Primitive("linalg.qr", lambda a: tuple(np.linalg.qr(a)), qr_jvp, batch=True)
-QRResult: Any = type(np.linalg.qr(np.eye(1)))
+thin_qr = named(np.linalg.qr, qr_jvp)
 
 
 @implements(np.linalg.qr)
@@ -77,75 +58,42 @@ def qr(a: Array, mode: str = "reduced") -> Any:
             "Q are any basis",
             'Use mode="reduced"',
         )
-    Q, R = qr_p(a[..., : min(m, n)])
+    out = thin_qr(a[..., : min(m, n)])
     if n > m:
-        R = np.concatenate([R, adjoint(Q) @ a[..., m:]], axis=-1)
-    return R if mode == "r" else QRResult(Q, R)
+        out = out._replace(R=np.concatenate([out.R, adjoint(out.Q) @ a[..., m:]], axis=-1))
+    return out.R if mode == "r" else out
 
 
 # --- eigh ---------------------------------------------------------------------------------------------------
 
 
-def apart(a: np.ndarray, s: np.ndarray, ties: str, hermitian: bool) -> Array | None:
-    """Return the matrices with close values moved a little, always in the same way; None without any."""
-    row = as_row(s)
-    close = tied_fun(row, JITTER / 10).any((-2, -1))
-    if not hermitian:
-        close |= vanishing_fun(row).any((-2, -1))
-    if ties == "error" or not close.any():
-        return None
-    noise = np.random.default_rng(20).standard_normal(a.shape[-2:])
-    noise = symmetric(noise) if hermitian else noise
-    size = np.abs(s).max(-1, initial=0)
-    move = JITTER * np.where(close, np.where(size == 0, 1, size), 0)
-    return (a + move[..., None, None] * noise).astype(a.dtype)
-
-
-def eigh_fun(a: np.ndarray, lower: bool, ties: str) -> tuple[Array, Array]:
-    w, V = np.linalg.eigh(a, "L" if lower else "U")
-    moved = apart(a, w, ties, True)
-    return (w, V) if moved is None else eigh_fun(moved, lower, "error")
-
-
 def eigh_jvp(
-    out: Any, args: Sequence[Array], tangents: Sequence[Any], lower: bool, ties: str
+    out: Any, args: Sequence[Array], tangents: Sequence[Any], UPLO: str, ties: str
 ) -> tuple[Array, Array]:
     w, V = out
     row = as_row(w)
-    M = mixing_p(adjoint(V) @ symmetric(tangents[0]) @ V, row)
-    dw = values_p(np.real(diagonal(M)), w, ties=ties, singular=False)
-    return dw, vectors_p(V @ (M * rates(row)), V, row, ties=ties, real=False)
+    M = gaps.mixing(adjoint(V) @ symmetric(tangents[0]) @ V, row)
+    dw = gaps.values(np.real(diagonal(M)), w, ties=ties)
+    return dw, gaps.vectors(V @ (M * gaps.rates(row)), V, row, ties=ties)
 
 
-eigh_p: Primitive = Primitive("linalg.eigh", eigh_fun, eigh_jvp, batch=True)
-eigh_p.doubt = doubt
-EighResult: Any = type(np.linalg.eigh(np.eye(1)))
+eigh_of = named(
+    np.linalg.eigh,
+    eigh_jvp,
+    lambda a, UPLO, ties: gaps.apart(lambda a: np.linalg.eigh(a, UPLO), a, ties),
+    gaps.doubt,
+)
 
 
 @implements(np.linalg.eigh)
 def eigh(a: Array, UPLO: str = "L", ties: str = "error") -> Any:
     """`numpy.linalg.eigh`; ``ties="jitter"`` decomposes a + 1e-7 |a| N where eigenvalues are equal."""
-    return EighResult(*eigh_p(a, lower=UPLO.upper() == "L", ties=known_policy(ties)))
+    return eigh_of(a, UPLO=UPLO, ties=ties)
 
 
-@implements(np.linalg.eigvalsh)
-def eigvalsh(a: Array, UPLO: str = "L", ties: str = "error") -> Array:
-    return eigh_p(a, lower=UPLO.upper() == "L", ties=known_policy(ties))[0]
-
-
-def known_policy(ties: str) -> str:
-    if ties not in ("error", "jitter"):
-        raise ArgumentError("ties", f"{ties!r} is not a policy", 'Write "error" or "jitter"')
-    return ties
-
+implements(np.linalg.eigvalsh)(lambda a, UPLO="L": eigh(a, UPLO)[0])
 
 # --- SVD ----------------------------------------------------------------------------------------------------
-
-
-def svd_fun(a: np.ndarray, full: bool, ties: str) -> tuple[Array, Array, Array]:
-    U, s, Vh = np.linalg.svd(a, full_matrices=full)
-    moved = apart(a, s, ties, False)
-    return (U, s, Vh) if moved is None else svd_fun(moved, full, "error")
 
 
 def svd_jvp(
@@ -161,13 +109,13 @@ def svd_jvp(
     U, V_all = U_all[..., :k], adjoint(Vh_all)
     m, V = shape_of(U)[-2], V_all[..., :k]
     K = adjoint(U) @ t @ V
-    KH, null = adjoint(K), vanishing(row)
-    even = mixing_p((K + KH) / 2, row)
-    ds = values_p(np.real(diagonal(even)), s, ties=ties, singular=True)
-    Q = (K - KH) / 2 * reciprocal(row + swap(row), np.logical_and(null, swap(null)))
+    KH, null = adjoint(K), gaps.vanishing(row)
+    even = gaps.mixing((K + KH) / 2, row)
+    ds = np.where(null[..., 0, :], 0, gaps.values(np.real(diagonal(even)), s, ties=ties))
+    Q = (K - KH) / 2 * gaps.reciprocal(row + swap(row), np.logical_and(null, swap(null)))
     W = np.concatenate([U, V], axis=-2)
-    turn = W @ (even * rates(row)) + np.concatenate([U, -V], axis=-2) @ Q
-    turn = vectors_p(turn, W, row, ties=ties, real=False)
+    turn = W @ (even * gaps.rates(row)) + np.concatenate([U, -V], axis=-2) @ Q
+    turn = gaps.vectors(turn, W, row, ties=ties)
     dU = outside(turn[..., :m, :], U_all, row, lambda: t @ V - U @ K)
     dV = outside(turn[..., m:, :], V_all, row, lambda: adjoint(t) @ U - V @ KH)
     return dU, ds, adjoint(dV)
@@ -178,18 +126,21 @@ def outside(turn: Array, U_all: Array, row: Array, rest: Callable[[], Array]) ->
     (m, n), k = shape_of(U_all)[-2:], shape_of(row)[-1]
     if m == k:
         return turn
-    leaving = over(rest(), row)
+    leaving = gaps.over(rest(), row)
     if n == k:
         return turn + leaving
     U, extra = U_all[..., :k], U_all[..., k:]
     any_basis = np.zeros((*shape_of(U_all)[:-2], 1, n - k), dtype_of(row))  # as if all were equal
-    pushed = vectors_p(-U @ (adjoint(leaving) @ extra), extra, any_basis, ties="jitter", real=False)
+    pushed = gaps.vectors(-U @ (adjoint(leaving) @ extra), extra, any_basis, ties="jitter")
     return np.concatenate([turn + leaving, pushed], axis=-1)
 
 
-svd_p: Primitive = Primitive("linalg.svd", svd_fun, svd_jvp, batch=True)
-svd_p.doubt = doubt
-SVDResult: Any = type(np.linalg.svd(np.eye(1)))
+svd_of = named(
+    np.linalg.svd,
+    svd_jvp,
+    lambda a, full, ties: gaps.apart(lambda a: np.linalg.svd(a, full), a, ties),
+    gaps.doubt,
+)
 
 
 @implements(np.linalg.svd)
@@ -201,13 +152,12 @@ def svd(
     ties: str = "error",
 ) -> Any:
     """`numpy.linalg.svd`; ``ties="jitter"`` decomposes a + 1e-7 |a| N where singular values are equal."""
-    full = full_matrices and compute_uv and shape_of(a)[-2] != shape_of(a)[-1]
-    out = svd_p(a, full=full, ties=known_policy(ties))
-    return SVDResult(*out) if compute_uv else out[1]
+    m, n = shape_of(a)[-2:]
+    out = svd_of(a, full=full_matrices and compute_uv and m != n, ties=ties)
+    return out if compute_uv else out.S
 
 
 implements(np.linalg.svdvals)(lambda a: svd(a, compute_uv=False))
-
 
 # --- eig ----------------------------------------------------------------------------------------------------
 
@@ -218,9 +168,9 @@ def eig_jvp(out: Any, args: Sequence[Array], tangents: Sequence[Any]) -> tuple[A
     row, eye = as_row(w), np.eye(shape_of(w)[-1], dtype=bool)
     refuse_defective(concrete(row), concrete(V))
     M = np.linalg.solve(V, tangents[0] @ V)
-    dV = V @ (M * reciprocal(row - swap(row), eye))
+    dV = V @ (M * gaps.reciprocal(row - swap(row), eye))
     dV = dV - V * np.sum(np.real(dV * np.conj(V)), axis=-2, keepdims=True)
-    return diagonal(M), vectors_p(dV, V, row, ties="error", real=not is_complex(args[0]))
+    return diagonal(M), gaps.vectors(dV, V, row, ties="error", real=not is_complex(args[0]))
 
 
 def refuse_defective(row: np.ndarray, V: np.ndarray) -> None:
@@ -228,7 +178,7 @@ def refuse_defective(row: np.ndarray, V: np.ndarray) -> None:
 
     The relative error of the derivatives is about eps cond(V)^2.
     """
-    what = "eigenvalues are equal" if tied_fun(row, 1e-13).any() else ""
+    what = "eigenvalues are equal" if gaps.tied_fun(row, 1e-13).any() else ""
     if not what and V.size and np.max(np.linalg.cond(V)) > 0.1 / np.sqrt(np.finfo(V.dtype).eps):
         what = "the eigenvectors are dependent to rounding"
     if what:
@@ -239,7 +189,6 @@ def refuse_defective(row: np.ndarray, V: np.ndarray) -> None:
         )
 
 
-eig_p: Primitive = Primitive("linalg.eig", lambda a: tuple(np.linalg.eig(a)), eig_jvp, batch=True)
-EigResult: Any = type(np.linalg.eig(np.eye(1)))
-implements(np.linalg.eig)(lambda a: EigResult(*eig_p(a)))
-implements(np.linalg.eigvals)(lambda a: eig_p(a)[0])
+eig_of = named(np.linalg.eig, eig_jvp)
+implements(np.linalg.eig)(eig_of)
+implements(np.linalg.eigvals)(lambda a: eig_of(a)[0])

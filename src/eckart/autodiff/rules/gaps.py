@@ -3,24 +3,23 @@
 At equal values single vectors have none. There the rules multiply by 0 instead of dividing, and what this
 would hide is caught by identities on the way that look at what passes (`watch`). Forward they see the
 tangent, and make NaN of what has no derivative along it; that may only meet what is cut off afterwards: where
-NaN reaches the result, `jvp` raises the error that ``doubt`` has made. In reverse they see the cotangent, and
+NaN reaches the result, `jvp` raises the error that `doubt` has made. In reverse they see the cotangent, and
 refuse one that asks for a derivative that does not exist. A row is the values as (..., 1, k), to broadcast.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..core import Array, Primitive, concrete, shape_of
-from ..errors import TieError, at_line
+from ..errors import ArgumentError, TieError, at_line
 from ..vmap import repeated
 from .products import swap
 from .reduce import frozen
-
-NEAR = 1e-6  # of the largest value: gaps in which a jittered decomposition is watched
 
 
 def diagonal(a: Array) -> Array:
@@ -57,57 +56,97 @@ def rates(row: Array) -> Array:
     return reciprocal(row - swap(row), np.logical_or(tied(row), np.eye(shape_of(row)[-1], dtype=bool)))
 
 
+def jitter(dtype: Any) -> float:
+    """Return the move away from a tie, as a part of the largest value: well above rounding."""
+    return max(1e-7, float(np.sqrt(np.finfo(dtype).eps)))
+
+
+def apart(decompose: Callable[[Any], Any], a: np.ndarray, ties: str) -> tuple[Array, ...]:
+    """Return the factors; with "jitter", of a matrix moved a little, always alike, where values are close."""
+    if ties not in ("error", "jitter"):
+        raise ArgumentError("ties", f"{ties!r} is not a policy", 'Write "error" or "jitter"')
+    out = tuple(decompose(a))
+    s, step = out[-2], jitter(a.dtype)  # the values of (w, V), or of (U, s, Vh)
+    close = tied_fun(as_row(s), step / 10).any((-2, -1))
+    noise = np.random.default_rng(20).standard_normal(a.shape[-2:])
+    if len(out) == 2:
+        noise = (noise + noise.T) / 2
+    else:
+        close |= vanishing_fun(as_row(s)).any((-2, -1))
+    if ties == "error" or not close.any():
+        return out
+    size = np.abs(s).max(-1, initial=0)
+    move = step * np.where(close, np.where(size == 0, 1, size), 0)
+    return tuple(decompose((a + move[..., None, None] * noise).astype(a.dtype)))
+
+
+def over(X: Array, row: Array) -> Array:
+    """Return the columns of X divided by the values; where a value is 0 only 0 has a quotient."""
+    return past(X / np.where(vanishing(row), 1.0, row), row)
+
+
 # --- identities that look at what passes ------------------------------------------------------------------
 
 
-def watch(name: str, forward: Callable[..., Any] | None, backward: Callable[..., Any] | None) -> Primitive:
+def watch(name: str, forward: Any = None, backward: Any = None) -> Callable[..., Any]:
     """Return the identity in its first argument, with a look at tangents and one at cotangents as they pass.
 
     The tangent of a cotangent is not looked at: where the cotangent may pass, so may its tangent.
     """
 
-    def passing(
-        name: str, look: Callable[..., Any] | None, rule: Callable[..., Any], other: Any
-    ) -> Primitive:
-        prim: Primitive = Primitive(
-            name, look or (lambda t, *known, **params: t), rule,
-            transpose={0: lambda ct, x, *known, **params: other()(ct, *known, **params)},
-            shape=lambda t, *known, **params: shape_of(t),
-            batch=lambda args, batched, **params: prim(*repeated(args, batched), **params),
-        )  # fmt: skip
-        return prim
+    def pass_by(t: Array, *known: Array, reverse: bool, **params: Any) -> Array:
+        look = backward if reverse else forward
+        return t if look is None else look(t, *known, **params)
 
-    def again(y: Array, args: Sequence[Array], tangents: Sequence[Any], **params: Any) -> Any:
-        return None if tangents[0] is None else there(tangents[0], *args[1:], **params)
+    def jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], reverse: bool, **params: Any) -> Any:
+        t = tangents[0]
+        return t if reverse or t is None else prim(t, *args[1:], reverse=False, **params)
 
-    def unseen(y: Array, args: Sequence[Array], tangents: Sequence[Any], **params: Any) -> Any:
-        return tangents[0]
+    def back(ct: Array, x: Array, *known: Array, reverse: bool, **params: Any) -> Array:
+        return prim(ct, *known, reverse=not reverse, **params)
 
-    there: Primitive = passing(name, forward, again, lambda: back)
-    back: Primitive = passing(f"{name}, in reverse", backward, unseen, lambda: there)
-    return there
+    prim: Primitive = Primitive(
+        name, pass_by, jvp, transpose={0: back}, shape=lambda t, *known, **params: shape_of(t),
+        batch=lambda args, batched, **params: prim(*repeated(args, batched), **params),
+    )  # fmt: skip
+    return partial(prim, reverse=False)
 
 
-def mixing_forward(X: np.ndarray, row: np.ndarray) -> Array:
+def look_at_mixing(X: np.ndarray, row: np.ndarray) -> Array:
     """Mark the pairs of a tie that a tangent mixes, and both values: they have no derivative along it."""
     size, eps = np.abs(X), np.finfo(row.dtype).eps
     pairs = tied_fun(row) & (size > 64 * eps * size.max((-2, -1), keepdims=True, initial=0))
     return np.where(pairs | (np.eye(row.shape[-1], dtype=bool) & pairs.any(-1, keepdims=True)), np.nan, X)
 
 
-def vectors_backward(c: np.ndarray, W: np.ndarray, row: np.ndarray, ties: str, real: bool) -> Array:
+def look_at_values(c: np.ndarray, s: np.ndarray, ties: str) -> Array:
+    """Refuse different cotangents for equal values: the largest of two equal ones has no derivative."""
+    pairs = tied_fun(as_row(s))
+    if ties == "error" and pairs.any():
+        uneven = np.abs(c[..., None] - as_row(c)) > 1e-6 * np.abs(c).max(initial=0)
+        if (pairs & uneven).any():
+            raise TieError(
+                "np.linalg.svdvals or eigvalsh",
+                f"{describe(as_row(s), pairs)}, and the function treats them differently{at_line()}: no "
+                "derivative",
+                "Use a symmetric function of them, such as their sum",
+            )
+    return c
+
+
+def look_at_vectors(c: np.ndarray, W: np.ndarray, row: np.ndarray, ties: str, real: bool = False) -> Array:
     """Refuse a cotangent that asks for one vector of a tie, or depends on the choice of basis.
 
     It does not where W^T c is Hermitian among the vectors that may be turned into each other: on the diagonal
     for complex vectors, whose phase is free (``real``: of a real matrix, only those of complex eigenvalues).
     """
-    pairs = tied_fun(row, None if ties == "error" else NEAR)
+    pairs = tied_fun(row, None if ties == "error" else 10 * jitter(row.dtype))
     used = (c != 0).any(-2, keepdims=True)
     if ties == "error" and (pairs & (used | swap(used))).any():
-        what = f"{describe(row, pairs)}, and the function uses their vectors"
         raise TieError(
             "np.linalg.svd or eigh",
-            f"{what}, which have no derivative{at_line()}",
+            f"{describe(row, pairs)}, and the function uses their vectors, which have no "
+            f"derivative{at_line()}",
             "If the function is the same for every basis (a projection, a polar factor, a norm), call "
             'low_rank, polar, svdfun, eigfun, or eckart.autodiff.scipy.svd(A, ties="jitter")',
         )
@@ -127,11 +166,11 @@ def vectors_backward(c: np.ndarray, W: np.ndarray, row: np.ndarray, ties: str, r
     return c
 
 
-def over_forward(X: np.ndarray, row: np.ndarray) -> Array:
+def mark_past(X: np.ndarray, row: np.ndarray) -> Array:
     return np.where(vanishing_fun(row) & (X != 0), np.nan, X)
 
 
-def over_backward(c: np.ndarray, row: np.ndarray) -> Array:
+def look_past(c: np.ndarray, row: np.ndarray) -> Array:
     if (vanishing_fun(row) & (c != 0)).any():
         raise TieError(
             "np.linalg.svd",
@@ -141,35 +180,10 @@ def over_backward(c: np.ndarray, row: np.ndarray) -> Array:
     return c
 
 
-def values_forward(t: np.ndarray, s: np.ndarray, ties: str, singular: bool) -> Array:
-    return np.where(vanishing_fun(as_row(s))[..., 0, :], 0, t) if singular else t
-
-
-def values_backward(c: np.ndarray, s: np.ndarray, ties: str, singular: bool) -> Array:
-    """Refuse different cotangents for equal values: the largest of two equal ones has no derivative."""
-    c = values_forward(c, s, ties, singular)  # at 0 a singular value has derivative 0
-    pairs = tied_fun(as_row(s))
-    if ties == "error" and pairs.any():
-        uneven = np.abs(c[..., None] - as_row(c)) > 1e-6 * np.abs(c).max(initial=0)
-        if (pairs & uneven).any():
-            what = f"{describe(as_row(s), pairs)}, and the function treats them differently"
-            raise TieError(
-                "np.linalg.svdvals or eigvalsh",
-                f"{what}: no derivative{at_line()}",
-                "Use a symmetric function of them, such as their sum",
-            )
-    return c
-
-
-mixing_p = watch("mixing", mixing_forward, None)
-vectors_p = watch("vectors", None, vectors_backward)
-values_p = watch("values", values_forward, values_backward)
-past_p = watch("past the values", over_forward, over_backward)
-
-
-def over(X: Array, row: Array) -> Array:
-    """Return the columns of X divided by the values; where a value is 0 only 0 has a quotient."""
-    return past_p(X / np.where(vanishing(row), 1.0, row), row)
+mixing = watch("mixing", forward=look_at_mixing)
+values = watch("values", backward=look_at_values)
+vectors = watch("vectors", backward=look_at_vectors)
+past = watch("past the values", mark_past, look_past)
 
 
 def describe(row: np.ndarray, pairs: np.ndarray) -> str:
@@ -182,7 +196,7 @@ def doubt(out: Any, dot: Any) -> TieError | None:
     """Return the error to raise if a derivative that forward mode does not have is used after all."""
     if not any(np.isnan(concrete(t)).any() for t in dot):
         return None
-    row = concrete(as_row(out[0] if len(out) == 2 else out[1]))  # of (w, V), or of (U, s, Vh)
+    row = concrete(as_row(out[-2]))
     pairs = tied_fun(row)
     what = describe(row, pairs) if pairs.any() else "a singular value is 0"
     return TieError(

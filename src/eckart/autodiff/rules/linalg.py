@@ -1,16 +1,17 @@
-"""Inverses, Cholesky, products. Matrices are the last two axes; stacks work as in NumPy.
+"""Inverses, linear systems, Cholesky, products. Matrices are the last two axes; stacks work as in NumPy.
 
 References
 ----------
 M. B. Giles, "An extended collection of matrix derivative results for forward and reverse mode AD",
-Oxford NA-08/01, 2008: inverse (2.2.3). G. H. Golub & V. Pereyra, SIAM J. Numer.
-Anal. 10, 1973, eq. 4.12: pseudo-inverse. I. Murray, arXiv:1602.07527, eq. 8: Cholesky.
+Oxford NA-08/01, 2008: inverse (2.2.3). G. H. Golub & V. Pereyra, SIAM J. Numer. Anal. 10, 1973, eq. 4.12:
+pseudo-inverse. I. Murray, arXiv:1602.07527, eq. 8: Cholesky.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,19 +19,37 @@ import numpy as np
 from ..core import Array, Primitive, concrete, dtype_of, shape_of
 from ..errors import TieError, at_line
 from ..hooks import implements
+from .complex import is_complex
 from .gaps import watch
 from .products import matmul, matmul_shape, swap
 from .reduce import frozen
 from .shape import ndim_of
-from .spectral import adjoint, symmetric
+
+
+def adjoint(a: Array) -> Array:
+    """Return the conjugate transpose."""
+    return np.conj(swap(a)) if is_complex(a) else swap(a)
+
+
+def symmetric(t: Array) -> Array:
+    """Return (t + t^H)/2: functions of symmetric matrices are differentiated along symmetric directions."""
+    return (t + adjoint(t)) / 2
+
+
+def named(
+    function: Any, jvp: Callable[..., Any], fun: Callable[..., Any] | None = None, doubt: Any = None
+) -> Callable[..., Any]:
+    """Return a function of NumPy that has several results, with its JVP; the results have NumPy's names."""
+    result: Any = type(function(np.eye(1)))
+    prim = Primitive(f"linalg.{function.__name__}", fun or (lambda a: tuple(function(a))), jvp, batch=True)
+    prim.doubt = doubt
+    return lambda a, **params: result(*prim(a, **params))
+
 
 # --- inverse and solve --------------------------------------------------------------------------------
 
 inv_p: Primitive = Primitive(
-    "linalg.inv",
-    np.linalg.inv,
-    lambda y, args, tangents: -(y @ tangents[0] @ y),
-    batch=True,
+    "linalg.inv", np.linalg.inv, lambda y, args, tangents: -(y @ tangents[0] @ y), batch=True
 )
 implements(np.linalg.inv)(inv_p)
 
@@ -48,9 +67,10 @@ solve_p: Primitive = Primitive(  # of matrices; a vector on the right is made a 
 
 @implements(np.linalg.solve)
 def solve(a: Array, b: Array) -> Array:
-    if ndim_of(b) == 1:
-        return solve_p(a, np.expand_dims(b, -1))[..., 0]
-    return solve_p(a, b)
+    return solve_p(a, np.expand_dims(b, -1))[..., 0] if ndim_of(b) == 1 else solve_p(a, b)
+
+
+# --- pseudo-inverse and least squares -------------------------------------------------------------------
 
 
 @implements(np.linalg.pinv)
@@ -94,7 +114,7 @@ def same_rank(t: np.ndarray, a: np.ndarray, p: np.ndarray) -> Array:
     return t
 
 
-same_rank_p = watch("same rank", same_rank, None)
+same_rank_p = watch("same rank", forward=same_rank)
 pinv_p: Primitive = Primitive("linalg.pinv", lambda a, rcond: np.linalg.pinv(a, rcond), pinv_jvp, batch=True)
 
 
@@ -103,10 +123,9 @@ def lstsq(a: Array, b: Array, rcond: Any = None) -> tuple[Array, Array, Any, Arr
     """Return `np.linalg.lstsq` by the pseudo-inverse: 2-norm least, differentiable at any fixed rank."""
     m, n = shape_of(a)
     eps = float(np.finfo(dtype_of(a)).eps) * max(m, n) if rcond is None else float(rcond)
-    x = pinv(a, eps) @ b
-    s = np.linalg.svdvals(a)
+    x, s = pinv(a, eps) @ b, np.linalg.svdvals(a)
     values = concrete(s)
-    rank = int(np.sum(values > eps * values.max(-1, initial=0)[..., None], axis=-1).min())
+    rank = int((values > eps * values[..., :1]).sum(-1).min())
     gap = b - a @ x
     square = np.sum(np.real(gap * np.conj(gap)), axis=0, keepdims=ndim_of(b) == 1)
     return x, square if rank == n and m > n else np.empty(0), rank, s
@@ -139,16 +158,18 @@ def matrix_power(a: Array, n: int) -> Array:
         return matrix_power(np.linalg.inv(a), -n)
     if n == 0:
         return np.broadcast_to(np.eye(shape_of(a)[-1], dtype=dtype_of(a)), shape_of(a))
-    half = matrix_power(a, n // 2) if n > 1 else None
-    return a if half is None else half @ half @ a if n % 2 else half @ half
+    if n == 1:
+        return a
+    half = matrix_power(a, n // 2)
+    return half @ half @ a if n % 2 else half @ half
 
 
 @implements(np.linalg.multi_dot)
 def multi_dot(arrays: Sequence[Array]) -> Array:
     """Return the product in the cheapest order (dynamic programming over the sizes)."""
-    first, last = arrays[0], arrays[-1]  # a vector is a row at the beginning, a column at the end
-    size = [1 if ndim_of(first) == 1 else shape_of(first)[0], *[shape_of(a)[0] for a in arrays[1:]]]
-    size.append(1 if ndim_of(last) == 1 else shape_of(last)[1])
+    size = [1 if ndim_of(arrays[0]) == 1 else shape_of(arrays[0])[0]]  # a vector in front is a row
+    size += [shape_of(a)[-1] for a in arrays[:-1]]
+    size.append(1 if ndim_of(arrays[-1]) == 1 else shape_of(arrays[-1])[1])  # at the end, a column
 
     @cache
     def best(i: int, j: int) -> tuple[int, int]:
@@ -158,7 +179,7 @@ def multi_dot(arrays: Sequence[Array]) -> Array:
 
     def product(i: int, j: int) -> Array:
         k = best(i, j)[1]
-        return arrays[i] if j == i + 1 else product(i, k) @ product(k, j)
+        return arrays[i] if k == i else product(i, k) @ product(k, j)
 
     return product(0, len(arrays))
 
@@ -166,7 +187,7 @@ def multi_dot(arrays: Sequence[Array]) -> Array:
 @implements(np.linalg.tensorinv)
 def tensorinv(a: Array, ind: int = 2) -> Array:
     shape = shape_of(a)
-    n = int(np.prod(shape[ind:], dtype=int))
+    n = prod(shape[ind:])
     return np.reshape(np.linalg.inv(np.reshape(a, (n, n))), (*shape[ind:], *shape[:ind]))
 
 
@@ -174,22 +195,10 @@ def tensorinv(a: Array, ind: int = 2) -> Array:
 def tensorsolve(a: Array, b: Array, axes: Any = None) -> Array:
     if axes is not None:
         a = np.moveaxis(a, axes, range(ndim_of(a) - len(axes), ndim_of(a)))
-    shape, n = shape_of(a)[ndim_of(b) :], int(np.prod(shape_of(b), dtype=int))
+    shape, n = shape_of(a)[ndim_of(b) :], prod(shape_of(b))
     return np.reshape(solve(np.reshape(a, (n, n)), np.ravel(b)), shape)
 
 
 implements(np.linalg.matmul)(matmul)
 implements(np.linalg.cross)(lambda a, b, /, *, axis=-1: np.cross(a, b, axis=axis))
-
-
-@implements(np.linalg.vecdot)
-def vecdot(a: Array, b: Array, /, *, axis: int = -1) -> Array:
-    return np.sum(np.conj(a) * b, axis=axis)
-
-
-@implements(np.linalg.cond)
-def cond(a: Array, p: Any = None) -> Array:
-    if p in (None, 2, -2):
-        s = np.linalg.svdvals(a)
-        return s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
-    return np.linalg.norm(a, p, (-2, -1)) * np.linalg.norm(np.linalg.inv(a), p, (-2, -1))
+implements(np.linalg.vecdot)(lambda a, b, /, *, axis=-1: np.sum(np.conj(a) * b, axis=axis))

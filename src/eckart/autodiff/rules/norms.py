@@ -11,51 +11,47 @@ from ..errors import ArgumentError, at_line
 from ..hooks import implements
 from .complex import is_complex
 from .reduce import stop_gradient
-from .shape import ndim_of
+from .shape import ndim_of, norm_axes
 from .spectral_functions import nuclear_norm
 
 
 @implements(np.linalg.norm)
 def norm(x: Array, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Array:
-    """Return `np.linalg.norm`; at 0 the derivative is taken to be 0, the least subgradient."""
-    if axis is None and ord is None:
-        out = vector_norm(np.ravel(x), None, 0, False)
-        return np.reshape(out, (1,) * ndim_of(x)) if keepdims else out
-    axes = tuple(range(ndim_of(x))) if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
-    if len(axes) == 1:
-        return vector_norm(x, ord, axes[0], keepdims)
+    axes = norm_axes(axis, ndim_of(x))
+    if len(axes) == 1 or (axis is None and ord is None):
+        return vector_norm(x, axis=axes, keepdims=keepdims, ord=2 if ord is None else ord)
     if len(axes) != 2:
-        raise ArgumentError(
-            "np.linalg.norm", f"one or two axes have norms, {len(axes)} were given{at_line()}"
-        )
-    out = matrix_norm(np.moveaxis(x, axes, (-2, -1)), ord)
-    return np.expand_dims(out, tuple(a % ndim_of(x) for a in axes)) if keepdims else out
+        what = f"one or two axes have norms, {len(axes)} were given{at_line()}"
+        raise ArgumentError("np.linalg.norm", what)
+    out = matrix_norm_of(np.moveaxis(x, axes, (-2, -1)), "fro" if ord is None else ord)
+    return np.expand_dims(out, axes) if keepdims else out
 
 
-def vector_norm(x: Array, ord: Any, axis: Any, keepdims: bool) -> Array:
-    if ord is None or ord == 2:
+@implements(np.linalg.vector_norm)
+def vector_norm(x: Array, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Array:
+    if ord == 2:
         square = x * x if not is_complex(x) else np.real(x * np.conj(x))
         return np.sqrt(np.sum(square, axis=axis, keepdims=keepdims))
     size = np.abs(x)
+    extreme: Any = np.max if ord > 0 else np.min
     if abs(ord) == np.inf:
-        return (np.max if ord > 0 else np.min)(size, axis=axis, keepdims=keepdims)
+        return extreme(size, axis=axis, keepdims=keepdims)
     if ord == 0:
-        return np.sum(np.where(x != 0, np.ones_like(size), np.zeros_like(size)), axis=axis, keepdims=keepdims)
+        return np.sum((x != 0).astype(size.dtype), axis=axis, keepdims=keepdims)
     if ord == 1:
         return np.sum(size, axis=axis, keepdims=keepdims)
-    unit = (np.max if ord > 0 else np.min)(stop_gradient(size), axis=axis, keepdims=True)
+    unit = extreme(stop_gradient(size), axis=axis, keepdims=True)
     zero = unit == 0  # then so is the norm
     unit = np.where(np.isfinite(unit), unit, 1.0)
-    share = np.where(
-        zero, 1.0, size / np.where(zero, 1.0, unit)
-    )  # so that powers neither over- nor underflow
+    share = np.where(zero, 1.0, size / np.where(zero, 1.0, unit))  # powers of it neither over- nor underflow
     out = unit * np.sum(share**ord, axis=axis, keepdims=True) ** (1.0 / ord)
     return out if keepdims else np.squeeze(out, axis)
 
 
-def matrix_norm(x: Array, ord: Any) -> Array:
-    if ord is None or ord == "fro":
-        return vector_norm(x, 2, (-2, -1), False)
+def matrix_norm_of(x: Array, ord: Any) -> Array:
+    """Return the norm of the matrices in the last two axes."""
+    if ord == "fro":
+        return vector_norm(x, axis=(-2, -1))
     if ord == "nuc":
         return nuclear_norm(x)
     if ord in (2, -2):
@@ -66,14 +62,14 @@ def matrix_norm(x: Array, ord: Any) -> Array:
     return (np.max if ord > 0 else np.min)(sums, axis=-1)
 
 
-@implements(np.linalg.vector_norm)
-def array_vector_norm(x: Array, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Array:
-    if axis is None:
-        out = vector_norm(np.ravel(x), ord, 0, False)
-        return np.reshape(out, (1,) * ndim_of(x)) if keepdims else out
-    return vector_norm(x, ord, axis, keepdims)
-
-
 @implements(np.linalg.matrix_norm)
-def array_matrix_norm(x: Array, /, *, keepdims: bool = False, ord: Any = "fro") -> Array:
+def matrix_norm(x: Array, /, *, keepdims: bool = False, ord: Any = "fro") -> Array:
     return norm(x, ord, (-2, -1), keepdims)
+
+
+@implements(np.linalg.cond)
+def cond(a: Array, p: Any = None) -> Array:
+    if p in (None, 2, -2):
+        s = np.linalg.svdvals(a)
+        return s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
+    return norm(a, p, (-2, -1)) * norm(np.linalg.inv(a), p, (-2, -1))
