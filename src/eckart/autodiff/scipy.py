@@ -67,7 +67,7 @@ def matrix_function(fun: Callable[..., Any], entire: bool = True) -> Primitive:
     """Return the primitive of an analytic function of a matrix, of any or of regular ones only."""
     name = f"scipy.linalg.{fun.__name__}"
     check = None if entire else partial(refuse_singular, name)
-    return with_derivatives(name, partial(along_directions, fun=fun), swap, lead=1, check=check)
+    return with_derivatives(name, partial(along_directions, fun=fun), swap, check)
 
 
 expm, sinm, cosm = matrix_function(sl.expm), matrix_function(sl.sinm), matrix_function(sl.cosm)

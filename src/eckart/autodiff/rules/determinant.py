@@ -7,7 +7,6 @@ M. B. Giles, Oxford NA-08/01, 2008, section 2.2.4. D. K. Faddeev & I. S. Sominsk
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -67,7 +66,7 @@ def by_powers(a: Array) -> Array:
     return c * (-1) ** n
 
 
-def slogdet_jvp(out: Any, args: Sequence[Array], tangents: Sequence[Any]) -> tuple[Any, Array]:
+def slogdet_jvp(out: Any, args: Any, tangents: Any) -> tuple[Any, Array]:
     if np.any(np.isinf(concrete(out[1]))):
         where = f"the determinant is 0{at_line()}: no derivative"
         raise TieError("np.linalg.slogdet", where, "np.linalg.det has one there")

@@ -14,12 +14,12 @@ Scalar = Callable[..., Any]
 
 
 class Spectral(NamedTuple):
-    """A real function of numbers with its divided differences; ``cut`` is a parameter of it."""
+    """A real function of numbers with its divided differences, all elementwise."""
 
     name: str
-    f: Scalar  # (a, cut): f(a)
-    first: Scalar  # (a, b, cut): f[a, b]
-    second: Scalar  # (a, b, c, cut) with a <= b <= c: f[a, b, c]
+    f: Scalar
+    first: Scalar  # (a, b): f[a, b]
+    second: Scalar  # (a, b, c) with a <= b <= c: f[a, b, c]
 
 
 # --- smooth functions ---------------------------------------------------------------------------------------
@@ -44,7 +44,7 @@ def smooth(f: Scalar, df: Scalar, d2f: Scalar | None) -> Spectral:
         rounding = np.finfo(np.result_type(gap)).eps * (np.abs(fa) + np.abs(fb))
         return better(samples, list(INTERVAL.values()), 5, fa - fb, rounding, gap)
 
-    def second(a: Array, b: Array, c: Array, cut: Array) -> Array:
+    def second(a: Array, b: Array, c: Array) -> Array:
         if d2f is None:
             what = f"second derivatives need the second derivative of f{at_line()}"
             raise MissingRuleError("eigfun", what, "Give d2f")
@@ -54,7 +54,7 @@ def smooth(f: Scalar, df: Scalar, d2f: Scalar | None) -> Spectral:
         (up, error), (down, more) = slope(c, b), slope(b, a)
         return better(samples, weights, 4, up - down, error + more, c - a)[0]
 
-    return Spectral("smooth", lambda a, cut: f(a), lambda a, b, cut: slope(a, b)[0], second)
+    return Spectral("smooth", f, lambda a, b: slope(a, b)[0], second)
 
 
 def better(
@@ -79,23 +79,21 @@ def better(
 
 
 def shrink(name: str, slope: float, step: float) -> Spectral:
-    """Return f(a) = slope a + step sign(a) where abs(a) > cut, 0 elsewhere: differences by branch, exact."""
+    """Return f(a) = slope a + step sign(a) where abs(a) > 1, 0 elsewhere: differences by branch, exact."""
 
-    def branch(a: Array, cut: Array) -> Array:
-        return np.sign(a) * (np.abs(a) > cut)
+    def branch(a: Array) -> Array:
+        return np.sign(a) * (np.abs(a) > 1)
 
-    def f(a: Array, cut: Array) -> Array:
-        return (slope * np.abs(a) + step) * branch(a, cut)
+    def f(a: Array) -> Array:
+        return (slope * np.abs(a) + step) * branch(a)
 
-    def first(a: Array, b: Array, cut: Array) -> Array:
-        here, there = branch(a, cut), branch(b, cut)
-        same = here == there
-        return np.where(same, slope * np.abs(here), (f(a, cut) - f(b, cut)) / np.where(same, 1, a - b))
+    def first(a: Array, b: Array) -> Array:
+        same = branch(a) == branch(b)
+        return np.where(same, slope * np.abs(branch(a)), (f(a) - f(b)) / np.where(same, 1, a - b))
 
-    def second(a: Array, b: Array, c: Array, cut: Array) -> Array:
-        same = branch(a, cut) == branch(c, cut)  # then so is b, and there f is straight
-        rise = first(c, b, cut) - first(b, a, cut)
-        return np.where(same, 0.0, rise / np.where(same, 1, c - a))
+    def second(a: Array, b: Array, c: Array) -> Array:
+        same = branch(a) == branch(c)  # then so is b, and there f is straight
+        return np.where(same, 0.0, (first(c, b) - first(b, a)) / np.where(same, 1, c - a))
 
     return Spectral(name, f, first, second)
 

@@ -11,7 +11,8 @@ decomposition", 2018 (notes). M. B. Giles, NA-08/01, 2008, section 3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,17 +22,16 @@ from ..errors import MissingRuleError, TieError, at_line
 from ..hooks import implements
 from . import gaps
 from .complex import is_complex
-from .gaps import as_row, diagonal
 from .linalg import adjoint, named, symmetric
 from .products import swap
 
 # --- QR -----------------------------------------------------------------------------------------------------
 
 
-def qr_jvp(out: Any, args: Sequence[Array], tangents: Sequence[Any]) -> tuple[Array, Array]:
+def qr_jvp(out: Any, args: Any, tangents: Any) -> tuple[Array, Array]:
     """Townsend (2018): with C = Q^H t R^-1, the skew part of C turns Q, the rest goes to R."""
     Q, R = out
-    size = np.abs(diagonal(concrete(R)))
+    size = np.abs(np.linalg.diagonal(concrete(R)))
     if size.size and np.any(size.min(-1) <= np.finfo(size.dtype).eps * size.shape[-1] * size.max(-1)):
         what = f"the first {size.shape[-1]} columns are dependent to rounding{at_line()}: no derivative"
         raise TieError("np.linalg.qr", what, "Use pinv, or the svd")
@@ -67,22 +67,15 @@ def qr(a: Array, mode: str = "reduced") -> Any:
 # --- eigh ---------------------------------------------------------------------------------------------------
 
 
-def eigh_jvp(
-    out: Any, args: Sequence[Array], tangents: Sequence[Any], UPLO: str, ties: str
-) -> tuple[Array, Array]:
+def eigh_jvp(out: Any, args: Any, tangents: Any, UPLO: str, ties: str) -> tuple[Array, Array]:
     w, V = out
-    row = as_row(w)
+    row = w[..., None, :]
     M = gaps.mixing(adjoint(V) @ symmetric(tangents[0]) @ V, row)
-    dw = gaps.values(np.real(diagonal(M)), w, ties=ties)
+    dw = gaps.values(np.real(np.linalg.diagonal(M)), w, ties=ties)
     return dw, gaps.vectors(V @ (M * gaps.rates(row)), V, row, ties=ties)
 
 
-eigh_of = named(
-    np.linalg.eigh,
-    eigh_jvp,
-    lambda a, UPLO, ties: gaps.apart(lambda a: np.linalg.eigh(a, UPLO), a, ties),
-    gaps.doubt,
-)
+eigh_of = named(np.linalg.eigh, eigh_jvp, partial(gaps.apart, np.linalg.eigh), gaps.doubt)
 
 
 @implements(np.linalg.eigh)
@@ -96,22 +89,20 @@ implements(np.linalg.eigvalsh)(lambda a, UPLO="L": eigh(a, UPLO)[0])
 # --- SVD ----------------------------------------------------------------------------------------------------
 
 
-def svd_jvp(
-    out: Any, args: Sequence[Array], tangents: Sequence[Any], full: bool, ties: str
-) -> tuple[Any, Any, Any]:
+def svd_jvp(out: Any, args: Any, tangents: Any, full_matrices: bool, ties: str) -> tuple[Any, Any, Any]:
     """Townsend (2016), in sum and difference of the turns of U and V, of which one is singular at ties.
 
     K = U^H t V; the turns are P + Q and P - Q, P = (K + K^H) / 2 (s_j - s_i), Q = (K - K^H) / 2 (s_j + s_i).
     A singular value has derivative 0 at 0, as every norm.
     """
     (t,), (U_all, s, Vh_all) = tangents, out
-    k, row = shape_of(s)[-1], as_row(s)
+    k, row = shape_of(s)[-1], s[..., None, :]
     U, V_all = U_all[..., :k], adjoint(Vh_all)
     m, V = shape_of(U)[-2], V_all[..., :k]
     K = adjoint(U) @ t @ V
     KH, null = adjoint(K), gaps.vanishing(row)
     even = gaps.mixing((K + KH) / 2, row)
-    ds = np.where(null[..., 0, :], 0, gaps.values(np.real(diagonal(even)), s, ties=ties))
+    ds = np.where(null[..., 0, :], 0, gaps.values(np.real(np.linalg.diagonal(even)), s, ties=ties))
     Q = (K - KH) / 2 * gaps.reciprocal(row + swap(row), np.logical_and(null, swap(null)))
     W = np.concatenate([U, V], axis=-2)
     turn = W @ (even * gaps.rates(row)) + np.concatenate([U, -V], axis=-2) @ Q
@@ -135,12 +126,7 @@ def outside(turn: Array, U_all: Array, row: Array, rest: Callable[[], Array]) ->
     return np.concatenate([turn + leaving, pushed], axis=-1)
 
 
-svd_of = named(
-    np.linalg.svd,
-    svd_jvp,
-    lambda a, full, ties: gaps.apart(lambda a: np.linalg.svd(a, full), a, ties),
-    gaps.doubt,
-)
+svd_of = named(np.linalg.svd, svd_jvp, partial(gaps.apart, np.linalg.svd), gaps.doubt)
 
 
 @implements(np.linalg.svd)
@@ -153,7 +139,8 @@ def svd(
 ) -> Any:
     """`numpy.linalg.svd`; ``ties="jitter"`` decomposes a + 1e-7 |a| N where singular values are equal."""
     m, n = shape_of(a)[-2:]
-    out = svd_of(a, full=full_matrices and compute_uv and m != n, ties=ties)
+    full = full_matrices and compute_uv and m != n
+    out = svd_of(a, full_matrices=full, ties=ties)
     return out if compute_uv else out.S
 
 
@@ -162,15 +149,15 @@ implements(np.linalg.svdvals)(lambda a: svd(a, compute_uv=False))
 # --- eig ----------------------------------------------------------------------------------------------------
 
 
-def eig_jvp(out: Any, args: Sequence[Array], tangents: Sequence[Any]) -> tuple[Array, Array]:
+def eig_jvp(out: Any, args: Any, tangents: Any) -> tuple[Array, Array]:
     """Giles (2008), 3.1, with the columns kept at unit length as LAPACK returns them."""
     w, V = out
-    row, eye = as_row(w), np.eye(shape_of(w)[-1], dtype=bool)
+    row, eye = w[..., None, :], np.eye(shape_of(w)[-1], dtype=bool)
     refuse_defective(concrete(row), concrete(V))
     M = np.linalg.solve(V, tangents[0] @ V)
     dV = V @ (M * gaps.reciprocal(row - swap(row), eye))
     dV = dV - V * np.sum(np.real(dV * np.conj(V)), axis=-2, keepdims=True)
-    return diagonal(M), gaps.vectors(dV, V, row, ties="error", real=not is_complex(args[0]))
+    return np.linalg.diagonal(M), gaps.vectors(dV, V, row, ties="error", real=not is_complex(args[0]))
 
 
 def refuse_defective(row: np.ndarray, V: np.ndarray) -> None:
@@ -178,7 +165,7 @@ def refuse_defective(row: np.ndarray, V: np.ndarray) -> None:
 
     The relative error of the derivatives is about eps cond(V)^2.
     """
-    what = "eigenvalues are equal" if gaps.tied_fun(row, 1e-13).any() else ""
+    what = "eigenvalues are equal" if gaps.tied(row, near=1e-13).any() else ""
     if not what and V.size and np.max(np.linalg.cond(V)) > 0.1 / np.sqrt(np.finfo(V.dtype).eps):
         what = "the eigenvectors are dependent to rounding"
     if what:

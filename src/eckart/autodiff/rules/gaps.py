@@ -22,15 +22,8 @@ from .products import swap
 from .reduce import frozen
 
 
-def diagonal(a: Array) -> Array:
-    return np.diagonal(a, 0, -2, -1)
-
-
-def as_row(s: Array) -> Array:
-    return np.expand_dims(s, -2)
-
-
-def tied_fun(row: np.ndarray, near: float | None = None) -> Array:
+@partial(frozen, "tied")
+def tied(row: np.ndarray, near: float | None = None) -> Array:
     """Return which pairs of values are equal to rounding (or to ``near``), of their largest: (..., k, k)."""
     k = row.shape[-1]
     tol = 4 * max(k, 2) * np.finfo(row.dtype).eps if near is None else near
@@ -38,12 +31,10 @@ def tied_fun(row: np.ndarray, near: float | None = None) -> Array:
     return (np.abs(swap(row) - row) <= tol * scale) & ~np.eye(k, dtype=bool)
 
 
-def vanishing_fun(row: np.ndarray) -> Array:
+@partial(frozen, "vanishing")
+def vanishing(row: np.ndarray) -> Array:
     """Return which singular values are 0 to rounding."""
     return row <= 4 * max(row.shape[-1], 2) * np.finfo(row.dtype).eps * row.max(-1, keepdims=True, initial=0)
-
-
-tied, vanishing = frozen("tied", tied_fun), frozen("vanishing", vanishing_fun)
 
 
 def reciprocal(x: Array, skip: Array) -> Array:
@@ -61,23 +52,23 @@ def jitter(dtype: Any) -> float:
     return max(1e-7, float(np.sqrt(np.finfo(dtype).eps)))
 
 
-def apart(decompose: Callable[[Any], Any], a: np.ndarray, ties: str) -> tuple[Array, ...]:
+def apart(decompose: Callable[..., Any], a: np.ndarray, ties: str, **options: Any) -> tuple[Array, ...]:
     """Return the factors; with "jitter", of a matrix moved a little, always alike, where values are close."""
     if ties not in ("error", "jitter"):
         raise ArgumentError("ties", f"{ties!r} is not a policy", 'Write "error" or "jitter"')
-    out = tuple(decompose(a))
+    out = tuple(decompose(a, **options))
     s, step = out[-2], jitter(a.dtype)  # the values of (w, V), or of (U, s, Vh)
-    close = tied_fun(as_row(s), step / 10).any((-2, -1))
+    close = tied(s[..., None, :], near=step / 10).any((-2, -1))
     noise = np.random.default_rng(20).standard_normal(a.shape[-2:])
     if len(out) == 2:
         noise = (noise + noise.T) / 2
     else:
-        close |= vanishing_fun(as_row(s)).any((-2, -1))
+        close |= vanishing(s[..., None, :]).any((-2, -1))
     if ties == "error" or not close.any():
         return out
     size = np.abs(s).max(-1, initial=0)
     move = step * np.where(close, np.where(size == 0, 1, size), 0)
-    return tuple(decompose((a + move[..., None, None] * noise).astype(a.dtype)))
+    return tuple(decompose((a + move[..., None, None] * noise).astype(a.dtype), **options))
 
 
 def over(X: Array, row: Array) -> Array:
@@ -115,20 +106,20 @@ def watch(name: str, forward: Any = None, backward: Any = None) -> Callable[...,
 def look_at_mixing(X: np.ndarray, row: np.ndarray) -> Array:
     """Mark the pairs of a tie that a tangent mixes, and both values: they have no derivative along it."""
     size, eps = np.abs(X), np.finfo(row.dtype).eps
-    pairs = tied_fun(row) & (size > 64 * eps * size.max((-2, -1), keepdims=True, initial=0))
+    pairs = tied(row) & (size > 64 * eps * size.max((-2, -1), keepdims=True, initial=0))
     return np.where(pairs | (np.eye(row.shape[-1], dtype=bool) & pairs.any(-1, keepdims=True)), np.nan, X)
 
 
 def look_at_values(c: np.ndarray, s: np.ndarray, ties: str) -> Array:
     """Refuse different cotangents for equal values: the largest of two equal ones has no derivative."""
-    pairs = tied_fun(as_row(s))
+    pairs = tied(s[..., None, :])
     if ties == "error" and pairs.any():
-        uneven = np.abs(c[..., None] - as_row(c)) > 1e-6 * np.abs(c).max(initial=0)
+        uneven = np.abs(c[..., None] - c[..., None, :]) > 1e-6 * np.abs(c).max(initial=0)
         if (pairs & uneven).any():
             raise TieError(
                 "np.linalg.svdvals or eigvalsh",
-                f"{describe(as_row(s), pairs)}, and the function treats them differently{at_line()}: no "
-                "derivative",
+                f"{describe(s[..., None, :], pairs)}, and the function treats them differently{at_line()}: "
+                "no derivative",
                 "Use a symmetric function of them, such as their sum",
             )
     return c
@@ -140,7 +131,7 @@ def look_at_vectors(c: np.ndarray, W: np.ndarray, row: np.ndarray, ties: str, re
     It does not where W^T c is Hermitian among the vectors that may be turned into each other: on the diagonal
     for complex vectors, whose phase is free (``real``: of a real matrix, only those of complex eigenvalues).
     """
-    pairs = tied_fun(row, None if ties == "error" else 10 * jitter(row.dtype))
+    pairs = tied(row, near=None if ties == "error" else 10 * jitter(row.dtype))
     used = (c != 0).any(-2, keepdims=True)
     if ties == "error" and (pairs & (used | swap(used))).any():
         raise TieError(
@@ -166,12 +157,8 @@ def look_at_vectors(c: np.ndarray, W: np.ndarray, row: np.ndarray, ties: str, re
     return c
 
 
-def mark_past(X: np.ndarray, row: np.ndarray) -> Array:
-    return np.where(vanishing_fun(row) & (X != 0), np.nan, X)
-
-
 def look_past(c: np.ndarray, row: np.ndarray) -> Array:
-    if (vanishing_fun(row) & (c != 0)).any():
+    if (vanishing(row) & (c != 0)).any():
         raise TieError(
             "np.linalg.svd",
             f"a singular value is 0, and the function uses its vector, which has no derivative{at_line()}",
@@ -183,7 +170,7 @@ def look_past(c: np.ndarray, row: np.ndarray) -> Array:
 mixing = watch("mixing", forward=look_at_mixing)
 values = watch("values", backward=look_at_values)
 vectors = watch("vectors", backward=look_at_vectors)
-past = watch("past the values", mark_past, look_past)
+past = watch("past the values", lambda X, row: np.where(vanishing(row) & (X != 0), np.nan, X), look_past)
 
 
 def describe(row: np.ndarray, pairs: np.ndarray) -> str:
@@ -196,8 +183,8 @@ def doubt(out: Any, dot: Any) -> TieError | None:
     """Return the error to raise if a derivative that forward mode does not have is used after all."""
     if not any(np.isnan(concrete(t)).any() for t in dot):
         return None
-    row = concrete(as_row(out[-2]))
-    pairs = tied_fun(row)
+    row = concrete(out[-2][..., None, :])
+    pairs = tied(row)
     what = describe(row, pairs) if pairs.any() else "a singular value is 0"
     return TieError(
         "np.linalg.svd or eigh",

@@ -10,7 +10,7 @@ pseudo-inverse. I. Murray, arXiv:1602.07527, eq. 8: Cholesky.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from math import prod
 from typing import Any
 
@@ -48,10 +48,9 @@ def named(
 
 # --- inverse and solve --------------------------------------------------------------------------------
 
-inv_p: Primitive = Primitive(
-    "linalg.inv", np.linalg.inv, lambda y, args, tangents: -(y @ tangents[0] @ y), batch=True
+implements(np.linalg.inv)(
+    Primitive("linalg.inv", np.linalg.inv, lambda y, args, tangents: -(y @ tangents[0] @ y), batch=True)
 )
-implements(np.linalg.inv)(inv_p)
 
 
 def moved_right(x: Array, ta: Any, tb: Any) -> Array:
@@ -79,16 +78,14 @@ def pinv(a: Array, rcond: Any = None, hermitian: bool = False, *, rtol: Any = No
     return pinv_p(a / unit, rcond=rcond if rtol is None else rtol) / unit
 
 
-def power_of_two_fun(a: np.ndarray) -> Array:
+@partial(frozen, "power of two")
+def power_of_two(a: np.ndarray) -> Array:
     """Return the power of two next to the largest entry: divided by it, no product over- or underflows."""
     size = np.abs(a).max((-2, -1), keepdims=True, initial=0)
     return np.exp2(np.rint(np.log2(np.where((size == 0) | ~np.isfinite(size), 1, size)))).astype(size.dtype)
 
 
-power_of_two = frozen("power of two", power_of_two_fun)
-
-
-def pinv_jvp(p: Array, args: Sequence[Array], tangents: Sequence[Any], rcond: Any) -> Array:
+def pinv_jvp(p: Array, args: Any, tangents: Any, rcond: Any) -> Array:
     """Golub & Pereyra (1973), valid while the rank stays what it is."""
     a, t = args[0], same_rank_p(tangents[0], args[0], p)
     th, ph = adjoint(t), adjoint(p)
@@ -134,7 +131,7 @@ def lstsq(a: Array, b: Array, rcond: Any = None) -> tuple[Array, Array, Any, Arr
 # --- Cholesky -------------------------------------------------------------------------------------------
 
 
-def cholesky_jvp(L: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Array:
+def cholesky_jvp(L: Array, args: Any, tangents: Any) -> Array:
     """L Phi(L^-1 t L^-H), with Phi the lower triangle and half the diagonal: Murray (2016), eq. 8."""
     W = np.linalg.inv(L)
     n = shape_of(L)[-1]
@@ -200,5 +197,6 @@ def tensorsolve(a: Array, b: Array, axes: Any = None) -> Array:
 
 
 implements(np.linalg.matmul)(matmul)
+implements(np.linalg.diagonal)(lambda x, /, *, offset=0: np.diagonal(x, offset, -2, -1))
 implements(np.linalg.cross)(lambda a, b, /, *, axis=-1: np.cross(a, b, axis=axis))
 implements(np.linalg.vecdot)(lambda a, b, /, *, axis=-1: np.sum(np.conj(a) * b, axis=axis))

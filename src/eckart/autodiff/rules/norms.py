@@ -23,8 +23,22 @@ def norm(x: Array, ord: Any = None, axis: Any = None, keepdims: bool = False) ->
     if len(axes) != 2:
         what = f"one or two axes have norms, {len(axes)} were given{at_line()}"
         raise ArgumentError("np.linalg.norm", what)
-    out = matrix_norm_of(np.moveaxis(x, axes, (-2, -1)), "fro" if ord is None else ord)
+    x = np.moveaxis(x, axes, (-2, -1))
+    if ord in (None, "fro"):
+        out = vector_norm(x, axis=(-2, -1))
+    elif ord == "nuc":
+        out = nuclear_norm(x)
+    elif ord in (2, -2):
+        out = np.linalg.svdvals(x)[..., 0 if ord == 2 else -1]
+    elif ord in (1, -1, np.inf, -np.inf):
+        sums = np.sum(np.abs(x), axis=-2 if abs(ord) == 1 else -1)
+        out = (np.max if ord > 0 else np.min)(sums, axis=-1)
+    else:
+        raise ArgumentError("np.linalg.norm", f"{ord!r} is not the order of a matrix norm{at_line()}")
     return np.expand_dims(out, axes) if keepdims else out
+
+
+implements(np.linalg.matrix_norm)(lambda x, /, *, keepdims=False, ord="fro": norm(x, ord, (-2, -1), keepdims))
 
 
 @implements(np.linalg.vector_norm)
@@ -46,25 +60,6 @@ def vector_norm(x: Array, /, *, axis: Any = None, keepdims: bool = False, ord: A
     share = np.where(zero, 1.0, size / np.where(zero, 1.0, unit))  # powers of it neither over- nor underflow
     out = unit * np.sum(share**ord, axis=axis, keepdims=True) ** (1.0 / ord)
     return out if keepdims else np.squeeze(out, axis)
-
-
-def matrix_norm_of(x: Array, ord: Any) -> Array:
-    """Return the norm of the matrices in the last two axes."""
-    if ord == "fro":
-        return vector_norm(x, axis=(-2, -1))
-    if ord == "nuc":
-        return nuclear_norm(x)
-    if ord in (2, -2):
-        return np.linalg.svdvals(x)[..., 0 if ord == 2 else -1]
-    if ord not in (1, -1, np.inf, -np.inf):
-        raise ArgumentError("np.linalg.norm", f"{ord!r} is not the order of a matrix norm{at_line()}")
-    sums = np.sum(np.abs(x), axis=-2 if abs(ord) == 1 else -1)
-    return (np.max if ord > 0 else np.min)(sums, axis=-1)
-
-
-@implements(np.linalg.matrix_norm)
-def matrix_norm(x: Array, /, *, keepdims: bool = False, ord: Any = "fro") -> Array:
-    return norm(x, ord, (-2, -1), keepdims)
 
 
 @implements(np.linalg.cond)

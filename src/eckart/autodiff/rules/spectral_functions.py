@@ -6,13 +6,13 @@ has f[w_i, w_k, w_j] in the same place. For singular values, U diag(f(s)) V^H wi
 block of the same function of [[0, A], [A^H, 0]] (Noferini, SIAM J. Matrix Anal. 38, 2017): the symmetric
 part of U^H T V is multiplied by f[s_i, s_j], the skew part by f[s_i, -s_j], the rest of T by f[s_i, 0].
 
-No tangent of a single eigenvector is ever formed, which is what fails at ties in the usual rules. Values are
-rows (..., 1, n), and ``cut``, a parameter of the function, is (..., 1, 1), so that all of it takes stacks.
+No tangent of a single eigenvector is ever formed, which is what fails at ties in the usual rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,83 +27,72 @@ from .reduce import frozen, stop_gradient
 
 
 def with_derivatives(
-    name: str, fun: Callable[..., Any], mirror: Callable[..., Any], lead: int, check: Any = None
+    name: str, fun: Callable[..., Any], mirror: Callable[..., Any], check: Any = None
 ) -> Primitive:
-    """Return the primitive F(A, .., T, U, ..) of a function of a matrix and its derivatives along T, U, ...
+    """Return the primitive F(A, T, U, ..) of a function of a matrix and its derivatives along T, U, ...
 
     So F is its own derivative: in A it has one more direction, in a direction another one in its place. The
-    transpose in a direction is F of the mirrored matrix along the mirrored other directions.
-
-    Parameters
-    ----------
-    mirror : callable
-        The transpose, or the conjugate where F takes a matrix of any shape.
-    lead : int
-        The number of arguments before the directions.
-    check : callable, optional
-        Called with the plain matrix that is to be differentiated at.
+    transpose in a direction is F of the mirrored matrix (transposed, or conjugated where it need not be
+    square) along the mirrored other directions. ``check`` may refuse the matrix that it is derived at.
     """
 
-    def jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], **params: Any) -> Array:
-        terms = []
-        if tangents[0] is not None:
+    def jvp(y: Array, args: Any, tangents: Any, **params: Any) -> Array:
+        terms, t = [], tangents[0]
+        if t is not None:
             if check is not None:
                 check(concrete(args[0]))
-            t = tangents[0]
             if is_complex(y) and not is_complex(args[0]):  # as of the logarithm of a negative number
                 t = t.astype(dtype_of(y))
             terms.append(prim(*args, t, **params))
-        for i in range(lead, len(args)):
+        for i in range(1, len(args)):
             if tangents[i] is not None:
                 terms.append(prim(*args[:i], tangents[i], *args[i + 1 :], **params))
         return sum(terms[1:], terms[0])
 
     def back(i: int) -> Callable[..., Any]:
         def transposed(ct: Array, *args: Array, **params: Any) -> Array:
-            others = [mirror(t) for t in args[lead:i] + args[i + 1 :]]
-            return prim(mirror(args[0]), *args[1:lead], ct, *others, **params)
+            others = [a for j, a in enumerate(args) if j not in (0, i)]
+            return prim(mirror(args[0]), ct, *map(mirror, others), **params)
 
         return transposed
 
     prim: Primitive = Primitive(
-        name, fun, jvp, transpose={i: back(i) for i in range(lead, lead + 8)},  # of derivatives up to the 8th
-        shape=lambda *args, **params: np.broadcast_shapes(*map(shape_of, args)), batch=True,
+        name, fun, jvp, transpose={i: back(i) for i in range(1, 9)}, batch=True,  # to the 8th derivative
+        shape=lambda *args, **params: np.broadcast_shapes(*map(shape_of, args)),
     )  # fmt: skip
     return prim
 
 
-def of_eigenvalues(a: np.ndarray, cut: np.ndarray, *along: np.ndarray, fun: Spectral) -> Array:
+def of_eigenvalues(a: np.ndarray, *along: np.ndarray, fun: Spectral) -> Array:
     w, V = np.linalg.eigh(a)
-    w = w[..., None, :]
     if not along:
-        return (V * fun.f(w, cut)) @ adjoint(V)
+        return (V * fun.f(w)[..., None, :]) @ adjoint(V)
     T, *rest = (adjoint(V) @ t @ V for t in along)
     if not rest:
-        return V @ (fun.first(swap(w), w, cut) * T) @ adjoint(V)
+        return V @ (fun.first(w[..., :, None], w[..., None, :]) * T) @ adjoint(V)
     if len(rest) > 1:
         what = f"third derivatives are not known{at_line()}"
         raise MissingRuleError(f"spectral function {fun.name}", what, "Use np.linalg.eigh")
-    w, (U,) = w[..., 0, :], rest
+    (U,) = rest
     triples = np.broadcast_arrays(w[..., :, None, None], w[..., None, :, None], w[..., None, None, :])
-    D = fun.second(*np.sort(triples, axis=0), cut[..., None])  # f[w_i, w_k, w_j] at i, k, j
+    D = fun.second(*np.sort(triples, axis=0))  # f[w_i, w_k, w_j] at i, k, j
     inner = np.einsum("...ikj,...ik,...kj->...ij", D, T, U) + np.einsum("...ikj,...ik,...kj->...ij", D, U, T)
     return V @ inner @ adjoint(V)
 
 
-def of_singular_values(a: np.ndarray, cut: np.ndarray, *along: np.ndarray, fun: Spectral) -> Array:
+def of_singular_values(a: np.ndarray, *along: np.ndarray, fun: Spectral) -> Array:
     if len(along) > 1:
-        m = a.shape[-2]
-        return of_eigenvalues(dilation(a), cut, *map(dilation, along), fun=fun)[..., :m, m:]
+        return of_eigenvalues(dilation(a), *map(dilation, along), fun=fun)[..., : a.shape[-2], a.shape[-2] :]
     U, s, Vh = np.linalg.svd(a, full_matrices=False)
-    s = s[..., None, :]
+    row, column = s[..., None, :], s[..., :, None]
     if not along:
-        return (U * fun.f(s, cut)) @ Vh
+        return (U * fun.f(row)) @ Vh
     if fun in (KEEP, SIGN):
-        refuse_the_cut(fun.name, s, cut)
+        refuse_the_cut(fun.name, s)
     (t,) = along
     K, KH = adjoint(U) @ t @ adjoint(Vh), Vh @ adjoint(t) @ U
-    inner = fun.first(swap(s), s, cut) * (K + KH) / 2 + fun.first(swap(s), -s, cut) * (K - KH) / 2
-    rest = fun.first(s, np.zeros_like(cut), cut)
+    inner = fun.first(column, row) * (K + KH) / 2 + fun.first(column, -row) * (K - KH) / 2
+    rest = fun.first(row, np.zeros_like(row))
     left = (t @ adjoint(Vh) - U @ K) * rest  # what lies outside the column space
     right = (adjoint(t) @ U - adjoint(Vh) @ adjoint(K)) * rest
     return (U @ inner + left) @ Vh + U @ adjoint(right)
@@ -115,23 +104,19 @@ def dilation(a: np.ndarray) -> Array:
     return np.block([[np.zeros((*stack, m, m)), a], [adjoint(a), np.zeros((*stack, n, n))]])
 
 
-def refuse_the_cut(name: str, s: np.ndarray, cut: np.ndarray) -> None:
-    """Refuse a derivative where a singular value lies on the cut, and f jumps or bends."""
-    near = np.finfo(s.dtype).eps * max(s.shape[-1], 8) * s.max(-1, keepdims=True, initial=0)
-    if np.any(np.abs(s - cut) <= near):
+def refuse_the_cut(name: str, s: np.ndarray) -> None:
+    """Refuse a derivative where a singular value lies on the cut, at 1, where f jumps or bends."""
+    near = 2 * np.finfo(s.dtype).eps * max(s.shape[-1], 8) * s.max(-1, keepdims=True, initial=0)
+    if np.any(np.abs(s - 1) <= near):
         what = f"a singular value lies on the cut, or vanishes{at_line()}: no derivative"
         raise TieError(name, what, "Cut at another place")
 
 
-eigfun_p = with_derivatives("eigfun", of_eigenvalues, swap, lead=2)
-svdfun_p = with_derivatives("svdfun", of_singular_values, np.conj, lead=2)
+eigfun_p = with_derivatives("eigfun", of_eigenvalues, swap)
+svdfun_p = with_derivatives("svdfun", of_singular_values, np.conj)
 
 
 # --- as a user calls them ---------------------------------------------------------------------------------
-
-
-def no_cut(A: Array) -> Array:
-    return np.zeros((*shape_of(A)[:-2], 1, 1))
 
 
 def eigfun(A: Array, f: Scalar, df: Scalar, d2f: Scalar | None = None) -> Array:
@@ -155,7 +140,7 @@ def eigfun(A: Array, f: Scalar, df: Scalar, d2f: Scalar | None = None) -> Array:
     array([[1., 0.],
            [0., 2.]])
     """
-    return eigfun_p(symmetric(A), no_cut(A), fun=smooth(f, df, d2f))
+    return eigfun_p(symmetric(A), fun=smooth(f, df, d2f))
 
 
 def svdfun(A: Array, f: Scalar, df: Scalar, d2f: Scalar | None = None) -> Array:
@@ -173,7 +158,7 @@ def svdfun(A: Array, f: Scalar, df: Scalar, d2f: Scalar | None = None) -> Array:
     array([[1., 0.],
            [0., 8.]])
     """
-    return svdfun_p(A, no_cut(A), fun=smooth(f, df, d2f))
+    return svdfun_p(A, fun=smooth(f, df, d2f))
 
 
 def low_rank(A: Array, rank: int) -> Array:
@@ -201,19 +186,21 @@ def low_rank(A: Array, rank: int) -> Array:
     """
     if rank < 0:
         raise ArgumentError("low_rank", f"rank {rank} is negative{at_line()}")
+    if rank == 0:
+        return np.zeros_like(A)
     if rank >= min(shape_of(A)[-2:]):
         return A
     if not isinstance(A, Tracer):
         U, s, Vh = np.linalg.svd(A, full_matrices=False)
         return (U[..., :rank] * s[..., None, :rank]) @ Vh[..., :rank, :]
-    return svdfun_p(A, between(A, rank=rank), fun=KEEP)
+    cut = between(A, rank=rank)
+    return cut * svdfun_p(A / cut, fun=KEEP)
 
 
-def between_fun(a: np.ndarray, rank: int) -> Array:
+@partial(frozen, "cut at rank")
+def between(a: np.ndarray, rank: int) -> Array:
     """Return the middle between the last kept singular value and the first dropped one."""
     s = np.linalg.svd(a, compute_uv=False)[..., None, :]
-    if rank == 0:
-        return 2 * s[..., :1]
     kept, dropped = s[..., rank - 1 : rank], s[..., rank : rank + 1]
     if np.any(kept - dropped <= 8 * np.finfo(s.dtype).eps * s[..., :1]):
         what = (
@@ -221,9 +208,6 @@ def between_fun(a: np.ndarray, rank: int) -> Array:
         )
         raise TieError("low_rank", what, "Cut at another rank")
     return (kept + dropped) / 2
-
-
-between = frozen("cut at rank", between_fun)
 
 
 def polar(A: Array) -> Array:
@@ -235,16 +219,15 @@ def polar(A: Array) -> Array:
     array([[1., 0.],
            [0., 1.]])
     """
-    return svdfun_p(A, rounding(A), fun=SIGN)
+    return svdfun_p(A / rounding(A), fun=SIGN)
 
 
-def rounding_fun(a: np.ndarray) -> Array:
+@partial(frozen, "cut at zero")
+def rounding(a: np.ndarray) -> Array:
     """Return what a singular value of size zero may be by rounding."""
     s = np.linalg.svd(a, compute_uv=False)
-    return s.max(-1, initial=0)[..., None, None] * np.finfo(s.dtype).eps * max(s.shape[-1], 8)
-
-
-rounding = frozen("cut at zero", rounding_fun)
+    size = s.max(-1, initial=0)[..., None, None] * np.finfo(s.dtype).eps * max(s.shape[-1], 8)
+    return np.where(size == 0, 1, size)
 
 
 def soft_threshold(A: Array, threshold: Array) -> Array:
@@ -265,8 +248,8 @@ def soft_threshold(A: Array, threshold: Array) -> Array:
     >>> soft_threshold(np.diag([3.0, 2.0, 0.5]), 1.0).diagonal()
     array([2., 1., 0.])
     """
-    cut = no_cut(A) + stop_gradient(threshold)
-    return svdfun_p(A, cut, fun=KEEP) - threshold * svdfun_p(A, cut, fun=SIGN)
+    cut = np.maximum(stop_gradient(threshold), rounding(A))
+    return cut * svdfun_p(A / cut, fun=KEEP) - threshold * svdfun_p(A / cut, fun=SIGN)
 
 
 def nuclear_norm(A: Array) -> Array:
