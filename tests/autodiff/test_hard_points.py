@@ -182,6 +182,7 @@ NONE = {
     "sqrtm of a singular matrix": (lambda a: asp.sqrtm(a).sum(), np.diag([1.0, 0.0])),
     "logm of a singular matrix": (lambda a: np.real(asp.logm(a).sum()), np.diag([1.0, 0.0])),
     "polar of a singular matrix": (lambda a: polar(a).sum(), np.diag([1.0, 0.0])),
+    "polar of zero": (lambda a: polar(a).sum(), np.zeros((3, 2))),
 }  # fmt: skip
 
 

@@ -222,12 +222,20 @@ def polar(A: Array) -> Array:
     return svdfun_p(A / rounding(A), fun=SIGN)
 
 
-@partial(frozen, "cut at zero")
-def rounding(a: np.ndarray) -> Array:
-    """Return what a singular value of size zero may be by rounding."""
+def rounding_fun(a: np.ndarray) -> Array:
+    """Return what a singular value of size zero may be by rounding; 1 for a matrix of zeros."""
     s = np.linalg.svd(a, compute_uv=False)
     size = s.max(-1, initial=0)[..., None, None] * np.finfo(s.dtype).eps * max(s.shape[-1], 8)
     return np.where(size == 0, 1, size)
+
+
+def rounding_jvp(size: Array, args: Any, tangents: Any) -> None:
+    a = concrete(args[0])
+    if a.size and not a.any((-2, -1)).all():
+        raise TieError("polar", f"the matrix is 0{at_line()}: no derivative")
+
+
+rounding: Primitive = Primitive("cut at zero", rounding_fun, rounding_jvp, batch=True)
 
 
 def soft_threshold(A: Array, threshold: Array) -> Array:
@@ -248,7 +256,9 @@ def soft_threshold(A: Array, threshold: Array) -> Array:
     >>> soft_threshold(np.diag([3.0, 2.0, 0.5]), 1.0).diagonal()
     array([2., 1., 0.])
     """
-    cut = np.maximum(stop_gradient(threshold), rounding(A))
+    cut = stop_gradient(threshold)
+    if not np.all(concrete(cut) > 0):
+        cut = np.maximum(cut, rounding(A))
     return cut * svdfun_p(A / cut, fun=KEEP) - threshold * svdfun_p(A / cut, fun=SIGN)
 
 
