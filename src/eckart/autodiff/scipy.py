@@ -18,7 +18,7 @@ from .rules.factor import eigh, svd
 from .rules.linalg import adjoint, moved_right, power_of_two
 from .rules.products import matmul_shape, swap
 from .rules.reduce import stop_gradient
-from .rules.spectral_functions import with_derivatives
+from .rules.spectral import with_derivatives
 
 __all__ = ["cosm", "eigh", "expm", "log_softmax", "logm", "logsumexp", "sinm", "softmax", "solve_triangular",
            "sqrtm", "svd"]  # fmt: skip
@@ -58,9 +58,8 @@ def double(a: np.ndarray, t: np.ndarray) -> Array:
 def refuse_singular(name: str, a: np.ndarray) -> None:
     size = np.abs(np.linalg.eigvals(a))
     if size.size and np.any(size.min(-1) <= np.finfo(size.dtype).eps * size.max(-1)):
-        raise TieError(
-            name, f"an eigenvalue is 0 to rounding{at_line()}: no derivative", "Add to the diagonal"
-        )
+        what = f"an eigenvalue is 0 to rounding{at_line()}: no derivative"
+        raise TieError(name, what, "Add to the diagonal")
 
 
 def matrix_function(fun: Callable[..., Any], entire: bool = True) -> Primitive:

@@ -7,7 +7,7 @@ from importlib import import_module
 from .. import hooks
 from . import elementwise, indexing, products
 
-for name in ("arrange", "choose", "determinant", "factor", "fft", "norms", "samples", "special"):
+for name in ("arrange", "choose", "factor", "fft", "norms", "samples", "special"):
     import_module(f"{__name__}.{name}")
 for file in (elementwise, products, indexing):
     file.install()  # the operators of traced arrays

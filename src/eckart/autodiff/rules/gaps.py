@@ -9,7 +9,7 @@ refuse one that asks for a derivative that does not exist. A row is the values a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -57,6 +57,8 @@ def apart(decompose: Callable[..., Any], a: np.ndarray, ties: str, **options: An
     if ties not in ("error", "jitter"):
         raise ArgumentError("ties", f"{ties!r} is not a policy", 'Write "error" or "jitter"')
     out = tuple(decompose(a, **options))
+    if ties == "error":
+        return out
     s, step = out[-2], jitter(a.dtype)  # the values of (w, V), or of (U, s, Vh)
     close = tied(s[..., None, :], near=step / 10).any((-2, -1))
     noise = np.random.default_rng(20).standard_normal(a.shape[-2:])
@@ -64,32 +66,26 @@ def apart(decompose: Callable[..., Any], a: np.ndarray, ties: str, **options: An
         noise = (noise + noise.T) / 2
     else:
         close |= vanishing(s[..., None, :]).any((-2, -1))
-    if ties == "error" or not close.any():
-        return out
     size = np.abs(s).max(-1, initial=0)
     move = step * np.where(close, np.where(size == 0, 1, size), 0)
     return tuple(decompose((a + move[..., None, None] * noise).astype(a.dtype), **options))
 
 
-def over(X: Array, row: Array) -> Array:
-    """Return the columns of X divided by the values; where a value is 0 only 0 has a quotient."""
-    return past(X / np.where(vanishing(row), 1.0, row), row)
-
-
 # --- identities that look at what passes ------------------------------------------------------------------
 
 
-def watch(name: str, forward: Any = None, backward: Any = None) -> Callable[..., Any]:
+def watch(name: str, forward: Any, backward: Any = None) -> Callable[..., Any]:
     """Return the identity in its first argument, with a look at tangents and one at cotangents as they pass.
 
-    The tangent of a cotangent is not looked at: where the cotangent may pass, so may its tangent.
+    What a look returns passes on. The tangent of a cotangent is not looked at: where the cotangent may pass,
+    so may its tangent.
     """
 
     def pass_by(t: Array, *known: Array, reverse: bool, **params: Any) -> Array:
         look = backward if reverse else forward
         return t if look is None else look(t, *known, **params)
 
-    def jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], reverse: bool, **params: Any) -> Any:
+    def jvp(y: Array, args: Any, tangents: Any, reverse: bool, **params: Any) -> Any:
         t = tangents[0]
         return t if reverse or t is None else prim(t, *args[1:], reverse=False, **params)
 
@@ -103,29 +99,28 @@ def watch(name: str, forward: Any = None, backward: Any = None) -> Callable[...,
     return partial(prim, reverse=False)
 
 
-def look_at_mixing(X: np.ndarray, row: np.ndarray) -> Array:
+@partial(watch, "mixing")
+def mixing(X: np.ndarray, row: np.ndarray) -> Array:
     """Mark the pairs of a tie that a tangent mixes, and both values: they have no derivative along it."""
     size, eps = np.abs(X), np.finfo(row.dtype).eps
     pairs = tied(row) & (size > 64 * eps * size.max((-2, -1), keepdims=True, initial=0))
     return np.where(pairs | (np.eye(row.shape[-1], dtype=bool) & pairs.any(-1, keepdims=True)), np.nan, X)
 
 
-def look_at_values(c: np.ndarray, s: np.ndarray, ties: str) -> Array:
+@partial(watch, "values", None)
+def values(c: np.ndarray, s: np.ndarray, ties: str) -> Array:
     """Refuse different cotangents for equal values: the largest of two equal ones has no derivative."""
-    pairs = tied(s[..., None, :])
-    if ties == "error" and pairs.any():
-        uneven = np.abs(c[..., None] - c[..., None, :]) > 1e-6 * np.abs(c).max(initial=0)
-        if (pairs & uneven).any():
-            raise TieError(
-                "np.linalg.svdvals or eigvalsh",
-                f"{describe(s[..., None, :], pairs)}, and the function treats them differently{at_line()}: "
-                "no derivative",
-                "Use a symmetric function of them, such as their sum",
-            )
+    row = s[..., None, :]
+    uneven = tied(row) & (np.abs(c[..., None] - c[..., None, :]) > 1e-6 * np.abs(c).max(initial=0))
+    if ties == "error" and uneven.any():
+        what = f"{describe(row, uneven)}, and the function treats them differently{at_line()}: no derivative"
+        fix = "Use a symmetric function of them, such as their sum"
+        raise TieError("np.linalg.svdvals or eigvalsh", what, fix)
     return c
 
 
-def look_at_vectors(c: np.ndarray, W: np.ndarray, row: np.ndarray, ties: str, real: bool = False) -> Array:
+@partial(watch, "vectors", None)
+def vectors(c: np.ndarray, W: np.ndarray, row: np.ndarray, ties: str, real: bool = False) -> Array:
     """Refuse a cotangent that asks for one vector of a tie, or depends on the choice of basis.
 
     It does not where W^T c is Hermitian among the vectors that may be turned into each other: on the diagonal
@@ -134,13 +129,12 @@ def look_at_vectors(c: np.ndarray, W: np.ndarray, row: np.ndarray, ties: str, re
     pairs = tied(row, near=None if ties == "error" else 10 * jitter(row.dtype))
     used = (c != 0).any(-2, keepdims=True)
     if ties == "error" and (pairs & (used | swap(used))).any():
-        raise TieError(
-            "np.linalg.svd or eigh",
-            f"{describe(row, pairs)}, and the function uses their vectors, which have no "
-            f"derivative{at_line()}",
+        what = f"{describe(row, pairs)}, and the function uses their vectors{at_line()}: no derivative"
+        fix = (
             "If the function is the same for every basis (a projection, a polar factor, a norm), call "
-            'low_rank, polar, svdfun, eigfun, or eckart.autodiff.scipy.svd(A, ties="jitter")',
+            'low_rank, polar, svdfun, eigfun, or eckart.autodiff.scipy.svd(A, ties="jitter")'
         )
+        raise TieError("np.linalg.svd or eigh", what, fix)
     phases = np.eye(row.shape[-1], dtype=bool) & np.iscomplexobj(W) & (np.imag(row) != 0 if real else True)
     loose = phases if ties == "error" else phases | pairs
     if loose.any():
@@ -149,34 +143,27 @@ def look_at_vectors(c: np.ndarray, W: np.ndarray, row: np.ndarray, ties: str, re
             free = "the phase of a complex vector is free"
             if ties == "jitter" and pairs.any():
                 free = describe(row, pairs) if row.any() else "the extra vectors of a full svd are any basis"
-            raise TieError(
-                "np.linalg.svd, eigh or eig",
-                f"the function depends on the choice of basis where {free}; it has no derivative{at_line()}",
-                "Use functions of the space, not of single vectors, and take its factors from one call",
-            )
+            what = f"the function depends on the choice of basis where {free}{at_line()}: no derivative"
+            fix = "Use functions of the space, not of single vectors, and take its factors from one call"
+            raise TieError("np.linalg.svd, eigh or eig", what, fix)
     return c
 
 
-def look_past(c: np.ndarray, row: np.ndarray) -> Array:
+@partial(watch, "past the values", lambda X, row: np.where(vanishing(row) & (X != 0), np.nan, X))
+def past(c: np.ndarray, row: np.ndarray) -> Array:
+    """Refuse a cotangent that asks for the vector of a singular value 0; its tangent is no number."""
     if (vanishing(row) & (c != 0)).any():
-        raise TieError(
-            "np.linalg.svd",
-            f"a singular value is 0, and the function uses its vector, which has no derivative{at_line()}",
-            "Use the leading vectors only, or low_rank, polar, pinv",
-        )
+        what = f"a singular value is 0, and the function uses its vector{at_line()}: no derivative"
+        raise TieError("np.linalg.svd", what, "Use the leading vectors only, or low_rank, polar, pinv")
     return c
-
-
-mixing = watch("mixing", forward=look_at_mixing)
-values = watch("values", backward=look_at_values)
-vectors = watch("vectors", backward=look_at_vectors)
-past = watch("past the values", lambda X, row: np.where(vanishing(row) & (X != 0), np.nan, X), look_past)
 
 
 def describe(row: np.ndarray, pairs: np.ndarray) -> str:
+    if not pairs.any():
+        return "a singular value is 0"
     *stack, i, j = (int(k) for k in np.argwhere(pairs)[0])
-    values = np.broadcast_to(row, (*pairs.shape[:-2], *row.shape[-2:]))[tuple(stack)][0]
-    return f"values {i} and {j} are equal ({values[i]:.6g}, {values[j]:.6g})"
+    s = np.broadcast_to(row, (*pairs.shape[:-2], *row.shape[-2:]))[tuple(stack)][0]
+    return f"values {i} and {j} are equal ({s[i]:.6g}, {s[j]:.6g})"
 
 
 def doubt(out: Any, dot: Any) -> TieError | None:
@@ -184,11 +171,6 @@ def doubt(out: Any, dot: Any) -> TieError | None:
     if not any(np.isnan(concrete(t)).any() for t in dot):
         return None
     row = concrete(out[-2][..., None, :])
-    pairs = tied(row)
-    what = describe(row, pairs) if pairs.any() else "a singular value is 0"
-    return TieError(
-        "np.linalg.svd or eigh",
-        f"{what}, and the function uses one of them or its vector, which have no derivative along this "
-        f"tangent{at_line()}",
-        "Call grad for a symmetric function of them, low_rank, polar, svdfun or eigfun for one of the space",
-    )
+    what = f"{describe(row, tied(row))}, and the function uses one of them or its vector{at_line()}"
+    fix = "Call grad for a symmetric function of them, low_rank, polar, svdfun or eigfun for one of the space"
+    return TieError("np.linalg.svd or eigh", f"{what}: no derivative along this tangent", fix)

@@ -1,10 +1,11 @@
-"""Inverses, linear systems, Cholesky, products. Matrices are the last two axes; stacks work as in NumPy.
+"""Inverses, systems, determinants, Cholesky, products. Matrices are the last two axes; stacks as in NumPy.
 
 References
 ----------
 M. B. Giles, "An extended collection of matrix derivative results for forward and reverse mode AD",
-Oxford NA-08/01, 2008: inverse (2.2.3). G. H. Golub & V. Pereyra, SIAM J. Numer. Anal. 10, 1973, eq. 4.12:
-pseudo-inverse. I. Murray, arXiv:1602.07527, eq. 8: Cholesky.
+Oxford NA-08/01, 2008: inverse (2.2.3), determinant (2.2.4). G. H. Golub & V. Pereyra, SIAM J. Numer. Anal.
+10, 1973, eq. 4.12: pseudo-inverse. D. K. Faddeev & I. S. Sominsky, 1949: `by_powers`. I. Murray,
+arXiv:1602.07527, eq. 8: Cholesky.
 """
 
 from __future__ import annotations
@@ -87,31 +88,28 @@ def power_of_two(a: np.ndarray) -> Array:
 
 def pinv_jvp(p: Array, args: Any, tangents: Any, rcond: Any) -> Array:
     """Golub & Pereyra (1973), valid while the rank stays what it is."""
-    a, t = args[0], same_rank_p(tangents[0], args[0], p)
+    a, t = args[0], same_rank(tangents[0], args[0], p)
     th, ph = adjoint(t), adjoint(p)
     left = (p @ ph) @ (th - (th @ a) @ p)
     right = (th - (p @ a) @ th) @ ph @ p
     return left + right - p @ t @ p
 
 
+@partial(watch, "same rank")
 def same_rank(t: np.ndarray, a: np.ndarray, p: np.ndarray) -> Array:
     """Refuse a tangent along which the rank changes, and with it the pseudo-inverse jumps."""
-    rank = np.rint(np.real(np.einsum("...ij,...ji->...", p, a)))
-    low = rank < min(a.shape[-2:])
-    if low.any():
-        across = t - a @ (p @ t)
-        across = np.abs(across - (across @ p) @ a).max((-2, -1))
-        if np.any(low & (across > np.sqrt(np.finfo(a.dtype).eps) * np.abs(t).max((-2, -1)))):
-            raise TieError(
-                "np.linalg.pinv",
-                f"the rank is {int(rank.min())} of {min(a.shape[-2:])}, and changes along this tangent: no "
-                f"derivative{at_line()}",
-                "Keep the rank, as in pinv(B @ A) along B and A, or add a multiple of the identity and solve",
-            )
+    rank, full = np.rint(np.real(np.einsum("...ij,...ji->...", p, a))), min(a.shape[-2:])
+    if np.all(rank == full):
+        return t
+    across = t - a @ (p @ t)
+    across = np.abs(across - (across @ p) @ a).max((-2, -1))
+    if np.any((rank < full) & (across > np.sqrt(np.finfo(a.dtype).eps) * np.abs(t).max((-2, -1)))):
+        what = f"the rank is {int(rank.min())} of {full}, and changes along this tangent{at_line()}"
+        fix = "Keep the rank, as in pinv(B @ A) along B and A, or add a multiple of the identity and solve"
+        raise TieError("np.linalg.pinv", f"{what}: no derivative", fix)
     return t
 
 
-same_rank_p = watch("same rank", forward=same_rank)
 pinv_p: Primitive = Primitive("linalg.pinv", lambda a, rcond: np.linalg.pinv(a, rcond), pinv_jvp, batch=True)
 
 
@@ -128,6 +126,65 @@ def lstsq(a: Array, b: Array, rcond: Any = None) -> tuple[Array, Array, Any, Arr
     return x, square if rank == n and m > n else np.empty(0), rank, s
 
 
+# --- determinants ---------------------------------------------------------------------------------------
+
+
+def log_rate(a: Array, t: Array) -> Array:
+    """Return tr(a^-1 t), the derivative of log det: Giles (2008), 2.2.4."""
+    return np.sum(swap(np.linalg.inv(a)) * t, axis=(-2, -1))
+
+
+regular_p: Primitive = Primitive(
+    "linalg.det", np.linalg.det, lambda y, args, tangents: y * log_rate(args[0], tangents[0]), batch=True
+)
+bases = frozen("bases", lambda a: tuple(np.linalg.svd(a)[::2]))
+
+
+@implements(np.linalg.det)
+def det(a: Array) -> Array:
+    """Return the determinant, differentiable at any rank and to any order.
+
+    det(A) inv(A)^T fails where A is close to singular. There, in the bases of the SVD, which do not move, the
+    block of the large singular values is taken out. The determinant of its Schur complement is a polynomial.
+    """
+    s = np.linalg.svd(concrete(a), compute_uv=False)
+    if not s[..., :1].all():  # of some matrix every entry is 0
+        null = np.all(a == 0, axis=(-2, -1), keepdims=True)
+        regular = det(np.where(null, np.eye(shape_of(a)[-1], dtype=dtype_of(a)), a))
+        return np.where(null[..., 0, 0], by_powers(np.where(null, a, 0.0)), regular)
+    small = int((s <= np.finfo(s.dtype).eps ** (1 / 3) * s[..., :1]).sum(-1).max(initial=0))
+    if small == 0:
+        return regular_p(a)
+    U, Vh = bases(a)
+    B, r = adjoint(U) @ a @ adjoint(Vh), s.shape[-1] - small
+    head, right, below = B[..., :r, :r], B[..., :r, r:], B[..., r:, :r]
+    rest = B[..., r:, r:] - below @ solve_p(head, right)
+    last = by_powers(rest) if small < 5 else det(rest)
+    return regular_p(U) * regular_p(Vh) * regular_p(head) * last
+
+
+def by_powers(a: Array) -> Array:
+    """Return the determinant by Faddeev and LeVerrier: a polynomial, exact near 0, unstable elsewhere."""
+    n, eye = shape_of(a)[-1], np.eye(shape_of(a)[-1], dtype=dtype_of(a))
+    power, c = eye, 1.0
+    for k in range(1, n + 1):
+        product = a @ power
+        c = np.trace(product, 0, -2, -1) / -k
+        power = product + np.expand_dims(c, (-2, -1)) * eye
+    return c * (-1) ** n
+
+
+def slogdet_jvp(out: Any, args: Any, tangents: Any) -> tuple[Any, Array]:
+    if np.any(np.isinf(concrete(out[1]))):
+        what = f"the determinant is 0{at_line()}: no derivative"
+        raise TieError("np.linalg.slogdet", what, "np.linalg.det has one there")
+    rate = log_rate(args[0], tangents[0])
+    return (1j * np.imag(rate) * out[0] if is_complex(args[0]) else None), np.real(rate)
+
+
+implements(np.linalg.slogdet)(named(np.linalg.slogdet, slogdet_jvp))
+
+
 # --- Cholesky -------------------------------------------------------------------------------------------
 
 
@@ -139,11 +196,9 @@ def cholesky_jvp(L: Array, args: Any, tangents: Any) -> Array:
 
 
 cholesky_p: Primitive = Primitive("linalg.cholesky", np.linalg.cholesky, cholesky_jvp, batch=True)
-
-
-@implements(np.linalg.cholesky)
-def cholesky(a: Array, /, *, upper: bool = False) -> Array:
-    return adjoint(cholesky_p(adjoint(a))) if upper else cholesky_p(a)
+implements(np.linalg.cholesky)(
+    lambda a, /, *, upper=False: adjoint(cholesky_p(adjoint(a))) if upper else cholesky_p(a)
+)
 
 
 # --- powers and products ----------------------------------------------------------------------------------

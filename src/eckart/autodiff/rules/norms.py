@@ -21,8 +21,7 @@ def norm(x: Array, ord: Any = None, axis: Any = None, keepdims: bool = False) ->
     if len(axes) == 1 or (axis is None and ord is None):
         return vector_norm(x, axis=axes, keepdims=keepdims, ord=2 if ord is None else ord)
     if len(axes) != 2:
-        what = f"one or two axes have norms, {len(axes)} were given{at_line()}"
-        raise ArgumentError("np.linalg.norm", what)
+        raise ArgumentError("np.linalg.norm", f"one or two axes have norms, not {len(axes)}{at_line()}")
     x = np.moveaxis(x, axes, (-2, -1))
     if ord in (None, "fro"):
         out = vector_norm(x, axis=(-2, -1))
