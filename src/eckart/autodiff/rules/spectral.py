@@ -59,14 +59,14 @@ def smooth(f: Scalar, df: Scalar, d2f: Scalar | None) -> Spectral:
     def second(a: Array, b: Array, c: Array) -> Array:
         if d2f is None:
             what = f"second derivatives need the second derivative of f{at_line()}"
-            raise MissingRuleError("eigfun", what, "Give d2f")
+            raise MissingRuleError("eigfun or svdfun", what, "Give d2f")
         corners = [(a, b, c), (b, c, a), (c, a, b)]
         samples = [d2f(x + node * (y + z - 2 * x)) / 2 for node in TRIANGLE for x, y, z in corners]
         weights = [weight for weight in TRIANGLE.values() for _ in corners]
         (up, error), (down, more) = slope(c, b), slope(b, a)
         return better(samples, weights, 4, up - down, error + more, c - a)[0]
 
-    return Spectral("smooth", f, lambda a, b: slope(a, b)[0], second)
+    return Spectral("eigfun or svdfun", f, lambda a, b: slope(a, b)[0], second)
 
 
 def better(
@@ -158,7 +158,7 @@ def of_eigenvalues(a: np.ndarray, *along: np.ndarray, fun: Spectral) -> Array:
         return V @ (fun.first(w[..., :, None], w[..., None, :]) * T) @ adjoint(V)
     if len(rest) > 1:
         what = f"third derivatives are not known{at_line()}"
-        raise MissingRuleError(f"spectral function {fun.name}", what, "Use np.linalg.eigh")
+        raise MissingRuleError(fun.name, what, "Use np.linalg.eigh")
     (U,) = rest
     triples = np.broadcast_arrays(w[..., :, None, None], w[..., None, :, None], w[..., None, None, :])
     D = fun.second(*np.sort(triples, axis=0))  # f[w_i, w_k, w_j] at i, k, j
