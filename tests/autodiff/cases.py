@@ -328,6 +328,7 @@ def linalg() -> list[Case]:
         Case("matrix_power 0", lambda a: la.matrix_power(a, 0) + a, (STACK,)),
         Case("multi_dot", lambda a, b, c: la.multi_dot([a, b, c]), (V, W, M)),
         Case("multi_dot 4", lambda a, b, c, d: la.multi_dot([a, b, c, d]), (M, W, M, V)),
+        Case("linalg.diagonal stack", lambda a: la.diagonal(a, offset=1) ** 2, (T3,)),
         Case("tensorinv", lambda a: la.tensorinv(a, 1), (np.reshape(S, (4, 2, 2)),)),
         Case("cond", la.cond, (S,)),
         Case("cond 1", lambda a: la.cond(a, 1), (S,)),

@@ -103,6 +103,15 @@ def test_jitter_covers_near_ties(gap):
     close(got, W, 1e-6)
 
 
+def test_jitter_moves_single_precision_by_more_than_its_rounding():
+    """A function of the space with f' in it: 0 in the place of 1 / gap is not its derivative."""
+    A = np.diag([2.0, 2.0, 1.0, 0.5]).astype(np.float32)
+    exact = grad(lambda a: np.sum(G * eigfun(hermitian(a), np.exp, np.exp)))(A)
+    h = lambda a: (lambda w, v: np.sum(G * ((v * np.exp(w)) @ v.T)))(*asp.eigh(hermitian(a), ties="jitter"))  # noqa: E731
+    close(grad(h)(A), exact, 1e-2)
+    close(jvp(h, (A,), (A,))[1], np.sum(exact * A), 1e-2)
+
+
 # --- dependence on the choice of basis ----------------------------------------------------------------------
 
 OF_THE_BASIS = {
@@ -173,6 +182,7 @@ NONE = {
     "sqrtm of a singular matrix": (lambda a: asp.sqrtm(a).sum(), np.diag([1.0, 0.0])),
     "logm of a singular matrix": (lambda a: np.real(asp.logm(a).sum()), np.diag([1.0, 0.0])),
     "polar of a singular matrix": (lambda a: polar(a).sum(), np.diag([1.0, 0.0])),
+    "polar of zero": (lambda a: polar(a).sum(), np.zeros((3, 2))),
 }  # fmt: skip
 
 
@@ -210,6 +220,16 @@ def test_matrix_functions_of_defective_matrices():
     B = 2 * np.eye(4) + N
     close(jvp(lambda a: asp.sqrtm(a) @ asp.sqrtm(a), (B,), (t,))[1], t, 1e-12)
     close(jvp(lambda a: asp.expm(asp.logm(a)), (B,), (t,))[1], t, 1e-11)
+
+
+def test_the_complex_logarithm_of_a_real_matrix():
+    """Of one with a negative eigenvalue: the imaginary part has a derivative too."""
+    A = la.inv(G) @ np.diag([-1.0, 1.0, 2.0, 3.0]) @ G
+    for part in (np.real, np.imag):
+        f = lambda a, part=part: np.sum(T * part(asp.logm(a)))  # noqa: E731
+        along = jvp(f, (A,), (T,))[1]
+        assert along == pytest.approx((f(A + 1e-6 * T) - f(A - 1e-6 * T)) / 2e-6, rel=1e-6)
+        assert np.sum(grad(f)(A) * T) == pytest.approx(along)
 
 
 # --- extreme scales -----------------------------------------------------------------------------------------

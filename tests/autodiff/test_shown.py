@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import eckart
-from eckart.autodiff import check_grad, check_grads, grad, identities, jvp, trace
+from eckart.autodiff import check_grad, check_grads, eigfun, grad, identities, jvp, trace
+from eckart.autodiff import scipy as asp
 from eckart.autodiff.core import PRIMITIVES, Primitive
 from eckart.autodiff.elementwise import Elementwise
 from eckart.autodiff.errors import CheckError
@@ -68,8 +69,18 @@ def test_flops_and_bytes():
     assert totals["function"]["bytes"] <= 3 * 8000 + 8 and totals["reverse"]["bytes"] >= 30 * 8000
 
 
+def test_flops_of_functions_of_a_matrix_count_the_directions():
+    """f along a direction is f of a matrix of twice the size; of eigenvalues, three more products."""
+    S = np.eye(4) + np.full((4, 4), 0.1)
+    totals = trace(asp.expm)(S).totals
+    assert totals["function"]["flops"] == 25 * 4**3
+    assert totals["forward"]["flops"] == 25 * 4**3 + 25 * 8**3
+    totals = trace(lambda a: eigfun(a, np.exp, np.exp))(S).totals
+    assert totals["forward"]["flops"] - totals["function"]["flops"] == pytest.approx(17 * 4**3, rel=0.1)
+
+
 def test_costs_and_the_complex_step_name_primitives_that_there_are():
-    assert {*costs.FREE, *costs.PRODUCTS, *costs.OF_A_MATRIX, *ANALYTIC} <= set(PRIMITIVES)
+    assert {*costs.FREE, *costs.PRODUCTS, *costs.OF_A_MATRIX, *costs.ALONG, *ANALYTIC} <= set(PRIMITIVES)
 
 
 def test_traces_of_many_results_and_constants():

@@ -8,6 +8,7 @@ transformations), `vmap`, `checkpoint`; then `wengert`, `checks` and `identities
 from __future__ import annotations
 
 from . import functions as _functions  # noqa: F401  (with the rules it fills the tables)
+from . import linalg as _linalg  # noqa: F401
 from . import rules as _rules  # noqa: F401
 from .api import grad, hvp, jvp, linearize, value_and_grad, vjp
 from .checkpoint import checkpoint
@@ -15,8 +16,8 @@ from .identities import identities
 from .inspection.checks import check_grad, check_grads
 from .inspection.wengert import trace
 from .jacobians import hessian, jacobian
+from .linalg.spectral_functions import eigfun, low_rank, nuclear_norm, polar, soft_threshold, svdfun
 from .rules.reduce import stop_gradient
-from .rules.spectral_functions import eigfun, low_rank, nuclear_norm, polar, soft_threshold, svdfun
 from .vmap import vmap
 
 __all__ = [

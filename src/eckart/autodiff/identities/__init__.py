@@ -22,7 +22,7 @@ from scipy.special import expit
 
 from ..inspection.checks import differences
 from ..jacobians import basis, jacobian
-from ..rules.spectral_functions import nuclear_norm
+from ..linalg.spectral_functions import nuclear_norm
 from ..scipy import expm, logsumexp, softmax, sqrtm
 
 ROUNDING, BOUND = 1e-12, 1e-8  # on the errors of `Verified`

@@ -35,8 +35,7 @@ PRODUCTS: dict[str, Callable[[Sequence[Shape], Shape, dict[str, Any]], float]] =
     "scipy.linalg.solve_triangular": lambda args, out, params: out[-2] * prod(out),
     "fft.fft": lambda args, out, params: 5 * prod(out) * log2(max(out[params["axis"]], 2)),
 }
-SCHUR = tuple(f"scipy.linalg.{name}" for name in ("expm", "sinm", "cosm", "sqrtm", "logm"))
-SVD = ("linalg.svd", "linalg.pinv", "svdfun", "svdfun slope", "nuclear norm")
+SVD = ("linalg.svd", "linalg.pinv", "nuclear norm")
 OF_A_MATRIX: dict[str, Callable[[int, int], float]] = {  # m >= n
     "linalg.inv": lambda m, n: 2 * n**3,
     "linalg.det": lambda m, n: 2 * n**3 / 3,
@@ -44,11 +43,14 @@ OF_A_MATRIX: dict[str, Callable[[int, int], float]] = {  # m >= n
     "linalg.cholesky": lambda m, n: n**3 / 3,
     "linalg.qr": lambda m, n: 4 * m * n**2 - 4 * n**3 / 3,
     "linalg.eigh": lambda m, n: 9 * n**3,
-    "eigfun": lambda m, n: 11 * n**3,
-    "eigfun slope": lambda m, n: 17 * n**3,
-    **dict.fromkeys(("linalg.eig", *SCHUR), lambda m, n: 25 * n**3),
-    "matrix function slope": lambda m, n: 25 * (2 * n) ** 3,
+    "linalg.eig": lambda m, n: 25 * n**3,
     **dict.fromkeys(SVD, lambda m, n: 6 * m * n**2 + 20 * n**3),
+}
+SCHUR = tuple(f"scipy.linalg.{name}" for name in ("expm", "sinm", "cosm", "sqrtm", "logm"))
+ALONG: dict[str, Callable[[int, int, int], float]] = {  # of m >= n, along so many directions: see `spectral`
+    "eigfun": lambda m, n, along: (11 + 6 * along) * n**3,
+    "svdfun": lambda m, n, along: 6 * m * n**2 + 20 * n**3 if along < 2 else (11 + 6 * along) * (m + n) ** 3,
+    **dict.fromkeys(SCHUR, lambda m, n, along: 25 * (2**along * n) ** 3),
 }
 
 
@@ -59,7 +61,9 @@ def flops(prim: Primitive, args: Sequence[Array], out: Any, params: dict[str, An
         return 0
     if prim.name in PRODUCTS:
         return round(PRODUCTS[prim.name](shapes, result, params))
-    if prim.name in OF_A_MATRIX:
+    if prim.name in OF_A_MATRIX or prim.name in ALONG:
         *stack, m, n = shapes[0]
-        return round(prod(stack) * OF_A_MATRIX[prim.name](max(m, n), min(m, n)))
+        m, n = max(m, n), min(m, n)
+        each = ALONG[prim.name](m, n, len(args) - 1) if prim.name in ALONG else OF_A_MATRIX[prim.name](m, n)
+        return round(prod(stack) * each)
     return max(prod(shape) for shape in (*shapes, result))

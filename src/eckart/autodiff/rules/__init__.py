@@ -3,19 +3,7 @@
 from __future__ import annotations
 
 from .. import hooks
-from . import (  # noqa: F401
-    combine,
-    complex,
-    determinant,
-    elementwise,
-    factor,
-    indexing,
-    matfun,
-    norms,
-    products,
-    reduce,
-    shape,
-)
+from . import combine, complex, elementwise, indexing, products, reduce, shape  # noqa: F401
 
 elementwise.install()  # the operators of traced arrays
 hooks.install()

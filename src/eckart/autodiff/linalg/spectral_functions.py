@@ -2,45 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..core import Array, Primitive, Tracer, shape_of
+from ..core import Array, Primitive, Tracer, concrete, shape_of
 from ..errors import ArgumentError, TieError, at_line
-from .complex import is_complex
-from .divided import KEEP, SIGN, Scalar, smooth
-from .reduce import frozen, stop_gradient
-from .spectral import eig_value_p, svd_value_p
-
-
-def no_cut(a: Array) -> Array:
-    return np.zeros((*shape_of(a)[:-2], 1, 1))
-
-
-def between_fun(a: np.ndarray, rank: int) -> Array:
-    """Return the middle between the last kept singular value and the first dropped one."""
-    s = np.linalg.svd(a, compute_uv=False)[..., None, :]
-    if rank == 0:
-        return 2 * s[..., :1]
-    kept, dropped = s[..., rank - 1 : rank], s[..., rank : rank + 1]
-    if np.any(kept - dropped <= 8 * np.finfo(s.dtype).eps * s[..., :1]):
-        raise TieError(
-            "low_rank",
-            f"singular values {rank - 1} and {rank} are equal, and rank {rank} cuts between them{at_line()}",
-            "Cut at another rank",
-        )
-    return (kept + dropped) / 2
-
-
-def rounding_fun(a: np.ndarray) -> Array:
-    """Return what a singular value of size zero may be by rounding."""
-    s = np.linalg.svd(a, compute_uv=False)
-    return s.max(-1, initial=0)[..., None, None] * np.finfo(s.dtype).eps * max(s.shape[-1], 8)
-
-
-between, rounding = frozen("cut at rank", between_fun), frozen("cut at zero", rounding_fun)
+from ..rules.reduce import frozen, stop_gradient
+from .inverse import symmetric
+from .spectral import KEEP, SIGN, Scalar, eigfun_p, smooth, svdfun_p
 
 
 def eigfun(A: Array, f: Scalar, df: Scalar, d2f: Scalar | None = None) -> Array:
@@ -64,7 +35,7 @@ def eigfun(A: Array, f: Scalar, df: Scalar, d2f: Scalar | None = None) -> Array:
     array([[1., 0.],
            [0., 2.]])
     """
-    return eig_value_p(A, no_cut(A), fun=smooth(f, df, d2f))
+    return eigfun_p(symmetric(A), fun=smooth(f, df, d2f))
 
 
 def svdfun(A: Array, f: Scalar, df: Scalar, d2f: Scalar | None = None) -> Array:
@@ -74,7 +45,7 @@ def svdfun(A: Array, f: Scalar, df: Scalar, d2f: Scalar | None = None) -> Array:
     ----------
     A : array (..., m, n)
     f, df, d2f : callables
-        An odd real function of real numbers, elementwise, and its first two derivatives.
+        As in `eigfun`; f odd.
 
     Examples
     --------
@@ -82,7 +53,7 @@ def svdfun(A: Array, f: Scalar, df: Scalar, d2f: Scalar | None = None) -> Array:
     array([[1., 0.],
            [0., 8.]])
     """
-    return svd_value_p(A, no_cut(A), fun=smooth(f, df, d2f))
+    return svdfun_p(A, fun=smooth(f, df, d2f))
 
 
 def low_rank(A: Array, rank: int) -> Array:
@@ -110,12 +81,26 @@ def low_rank(A: Array, rank: int) -> Array:
     """
     if rank < 0:
         raise ArgumentError("low_rank", f"rank {rank} is negative{at_line()}")
+    if rank == 0:
+        return np.zeros_like(A)
     if rank >= min(shape_of(A)[-2:]):
         return A
     if not isinstance(A, Tracer):
         U, s, Vh = np.linalg.svd(A, full_matrices=False)
         return (U[..., :rank] * s[..., None, :rank]) @ Vh[..., :rank, :]
-    return svd_value_p(A, between(A, rank=rank), fun=KEEP)
+    cut = between(A, rank=rank)
+    return cut * svdfun_p(A / cut, fun=KEEP)
+
+
+@partial(frozen, "cut at rank")
+def between(a: np.ndarray, rank: int) -> Array:
+    """Return the middle between the last kept singular value and the first dropped one."""
+    s = np.linalg.svd(a, compute_uv=False)[..., None, :]
+    kept, dropped = s[..., rank - 1 : rank], s[..., rank : rank + 1]
+    if np.any(kept - dropped <= 8 * np.finfo(s.dtype).eps * s[..., :1]):
+        what = f"rank {rank} cuts between singular values {rank - 1} and {rank}, which are equal{at_line()}"
+        raise TieError("low_rank", what, "Cut at another rank")
+    return (kept + dropped) / 2
 
 
 def polar(A: Array) -> Array:
@@ -127,7 +112,23 @@ def polar(A: Array) -> Array:
     array([[1., 0.],
            [0., 1.]])
     """
-    return svd_value_p(A, rounding(A), fun=SIGN)
+    return svdfun_p(A / rounding(A), fun=SIGN)
+
+
+def rounding_fun(a: np.ndarray) -> Array:
+    """Return what a singular value of size zero may be by rounding; 1 for a matrix of zeros."""
+    s = np.linalg.svd(a, compute_uv=False)
+    size = s.max(-1, initial=0)[..., None, None] * np.finfo(s.dtype).eps * max(s.shape[-1], 8)
+    return np.where(size == 0, 1, size)
+
+
+def rounding_jvp(size: Array, args: Any, tangents: Any) -> None:
+    a = concrete(args[0])
+    if a.size and not a.any((-2, -1)).all():
+        raise TieError("polar", f"the matrix is 0{at_line()}: no derivative")
+
+
+rounding: Primitive = Primitive("cut at zero", rounding_fun, rounding_jvp, batch=True)
 
 
 def soft_threshold(A: Array, threshold: Array) -> Array:
@@ -148,8 +149,10 @@ def soft_threshold(A: Array, threshold: Array) -> Array:
     >>> soft_threshold(np.diag([3.0, 2.0, 0.5]), 1.0).diagonal()
     array([2., 1., 0.])
     """
-    cut = no_cut(A) + stop_gradient(threshold)
-    return svd_value_p(A, cut, fun=KEEP) - threshold * svd_value_p(A, cut, fun=SIGN)
+    cut = stop_gradient(threshold)
+    if not np.all(concrete(cut) > 0):
+        cut = np.maximum(cut, rounding(A))
+    return cut * svdfun_p(A / cut, fun=KEEP) - threshold * svdfun_p(A / cut, fun=SIGN)
 
 
 def nuclear_norm(A: Array) -> Array:
@@ -167,13 +170,8 @@ def nuclear_norm(A: Array) -> Array:
     return nuclear_p(A)
 
 
-def nuclear_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Array:
-    factor = polar(args[0])
-    product = tangents[0] * (np.conj(factor) if is_complex(factor) else factor)
-    return np.sum(np.real(product), axis=(-2, -1))
-
-
 nuclear_p: Primitive = Primitive(
-    "nuclear norm", lambda a: np.linalg.svd(a, compute_uv=False).sum(-1), nuclear_jvp,
+    "nuclear norm", lambda a: np.linalg.svd(a, compute_uv=False).sum(-1),
+    lambda y, args, tangents: np.sum(np.real(tangents[0] * np.conj(polar(args[0]))), axis=(-2, -1)),
     batch=True,
 )  # fmt: skip

@@ -1,0 +1,5 @@
+"""Linear algebra: `np.linalg` and functions of the spectrum; importing it fills the tables of `hooks`."""
+
+from __future__ import annotations
+
+from . import factor, inverse, norms, spectral_functions  # noqa: F401
