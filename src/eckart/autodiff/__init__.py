@@ -1,8 +1,9 @@
 """NumPy code differentiated forward and in reverse, to any order, and shown.
 
 In the order in which to read it: `core` (tracers, levels, primitives), `tape` (reverse mode), `elementwise`
-(the hot path), `hooks` (how NumPy hands over), `rules` (the derivatives), `api` and `jacobians` (the
-transformations), `vmap`, `checkpoint`; then `wengert`, `checks` and `identities`, which are built on these.
+(the hot path), `hooks` (how NumPy hands over), `rules` (the derivatives of functions of arrays), `api` and
+`jacobians` (the transformations), `vmap`, `checkpoint`. Then `linalg`, where the mathematics is; `functions`,
+to be looked up; `inspection` and `identities`, which are built on these.
 """
 
 from __future__ import annotations

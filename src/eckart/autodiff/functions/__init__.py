@@ -1,4 +1,4 @@
-"""NumPy's and SciPy's other functions, by those of the rule book: to be looked up, nothing needs them.
+"""NumPy's and SciPy's other functions, by those of the rule book: to be looked up, nothing imports them.
 
 Importing it fills the tables of `hooks`.
 """
