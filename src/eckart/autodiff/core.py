@@ -16,7 +16,7 @@ the rule records, to be transposed later.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -229,6 +229,9 @@ class Primitive:
         ``doubt(out, tangent)``: the error to raise if NaN from this tangent reaches the result of `jvp`.
     """
 
+    doubt: Callable[..., Exception | None] | None = None
+    partials: tuple[Any, ...] = ()  # of `Elementwise`
+
     def __init__(
         self,
         name: str,
@@ -243,8 +246,7 @@ class Primitive:
         self.transpose = {} if transpose is None else transpose
         self.shape, self.batch, self.joint = shape, batch, joint
         self.linear = jvp is None and transpose is not None
-        self.partials: tuple[Any, ...] = ()  # see `Elementwise`
-        self.doubt: Callable[..., Exception | None] | None = None
+        self.linear_in: Container[int] = self.transpose
         PRIMITIVES[name] = self
 
     def __call__(self, *args: Array, **params: Any) -> Any:
@@ -282,14 +284,6 @@ class Primitive:
             if p is not None:
                 g = self.transpose[i](ct, *row.known, **row.params)
                 p.give(g, type(g) is np.ndarray and g.base is None and g is not ct)
-
-    def coefficient(self, i: int, out: Any, args: Sequence[Array]) -> Any:
-        """Return the coefficient of the tangent of argument i of an elementwise function; None for 1."""
-        partial = self.partials[i]
-        return None if partial is None else partial(out, *args)
-
-    def is_linear_in(self, live: list[int]) -> bool:
-        return all(i in self.transpose for i in live) and (len(live) == 1 or self.joint)
 
 
 PRIMITIVES: dict[str, Primitive] = {}

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .core import Array, Level, Primitive, Tracer, convert, dtype_of, fit, shape_of, unbroadcast
+from .core import Array, Level, Primitive, Tracer, convert, dtype_of, fit, shape_of, unbroadcast, zeros
 from .errors import MissingRuleError, at_line
 
 
@@ -50,21 +50,6 @@ class Row(Tracer):
             self.ct, self.own = self.ct + g, True
 
 
-class Scale:
-    """The operation of the rows that elementwise functions record: the sum of c_i t_i; a c of None is 1."""
-
-    def apply(self, coefs: Sequence[Any], tangents: Sequence[Any], params: Any = None) -> Array:
-        total = None
-        for c, t in zip(coefs, tangents, strict=True):
-            if t is not None:
-                term = t if c is None else c * t
-                total = term if total is None else total + term
-        return total
-
-
-SCALE = Scale()
-
-
 class Tape(Level):
     """The level of the rows: a primitive applied to a row is recorded, if it is linear in it."""
 
@@ -87,31 +72,26 @@ class Tape(Level):
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Row:
         rows = [a if type(a) is Row else None for a in args]
         live = [i for i, r in enumerate(rows) if r is not None]
-        if not prim.is_linear_in(live):
-            raise MissingRuleError(
-                prim.name,
-                "a JVP rule applied it to a tangent, in which it is not linear (shapes "
-                f"{[shape_of(a) for a in args]}){at_line()}",
-                "Write the rule in the linear primitives that docs/autodiff.md lists",
-            )
-        dtype = np.result_type(*[dtype_of(a) if hasattr(a, "dtype") else a for a in args])
-        if prim.partials:
-            coefs = [prim.coefficient(i, None, args) for i in live]
-            shape = np.broadcast_shapes(*[shape_of(a) for a in args])
-            return self.add(SCALE, [rows[i] for i in live], coefs, None, shape, dtype)
-        if prim.shape is not None:
-            shape = prim.shape(*args, **params)
-        else:
-            out = prim.fun(*[stand_in(a) for a in args], **params)
-            shape, dtype = out.shape, out.dtype
-        return self.add(prim, rows, args, params, shape, dtype)
-
-
-def stand_in(a: Array) -> Array:
-    """Return zeros of the shape of a tracer, without memory; anything else as it is."""
-    if not isinstance(a, Tracer):
-        return a
-    return np.broadcast_to(np.zeros((), dtype_of(a)), shape_of(a))
+        if all(i in prim.linear_in for i in live) and (len(live) == 1 or prim.joint):
+            if prim.shape is not None:
+                shape = prim.shape(*args, **params)
+                dtype = np.result_type(*[getattr(a, "dtype", a) for a in args])
+            else:
+                out = prim.fun(*[zeros(a) if isinstance(a, Tracer) else a for a in args], **params)
+                shape, dtype = out.shape, out.dtype
+            row = Row(self, prim, rows, args, params, shape, dtype)
+            if not prim.partials:
+                self.rows.append(row)
+                return row
+            same: Row = prim.jvp(row, args, rows, params)  # a linear function is its own derivative
+            if not any(type(c) is Row for c in same.known):  # as they are for t * t
+                return same
+        raise MissingRuleError(
+            prim.name,
+            "a JVP rule applied it to a tangent, in which it is not linear (shapes "
+            f"{[shape_of(a) for a in args]}){at_line()}",
+            "Write the rule in the linear primitives that docs/autodiff.md lists",
+        )
 
 
 def pull(rows: list[Row], free: bool) -> None:
@@ -121,25 +101,9 @@ def pull(rows: list[Row], free: bool) -> None:
     """
     while rows:
         row = rows.pop()
-        ct, row.ct = row.ct, None
-        if ct is not None and row.op is not SCALE:
+        if row.ct is not None:
+            ct, row.ct = row.ct, None
             row.op.pull(row, ct)
-        elif ct is not None:
-            first, last = row.parents[0], row.parents[-1]
-            mine = row.own and (first is not last or len(row.parents) == 1)
-            for p, c in zip(row.parents, row.known):  # noqa: B905
-                if c is None:
-                    g, own = ct, mine and p is last
-                    mine = False  # a parent holds it now
-                elif mine and p is last and writable(ct, c):
-                    ct *= c
-                    g, own = ct, True
-                else:
-                    g, own = ct * c, True
-                if p.ct is None and g.dtype is p.dtype and g.shape == p.shape:  # what `give` does most often
-                    p.ct, p.own = g, own
-                else:
-                    p.give(g, own)
         if free:
             row.parents = row.known = None
 
@@ -153,11 +117,6 @@ def keep_memory() -> None:
     tells it to keep twice that (mallopt(3), "dynamic mmap threshold"). Elsewhere nothing happens.
     """
     np.empty(31 * 2**20, np.uint8)
-
-
-def writable(ct: Array, c: Array) -> bool:
-    """Return whether ``ct *= c`` is ``ct * c``, in the memory that is there."""
-    return type(ct) is np.ndarray and (type(c) is float or (type(c) is np.ndarray and c.dtype is ct.dtype))
 
 
 def push(rows: list[Row]) -> None:
