@@ -1,16 +1,14 @@
 """Tracers, levels and primitives: what happens when NumPy meets an array that is being differentiated.
 
-A *tracer* stands for an array. It belongs to a *level*, one per running transformation, and holds a
-value of the levels below: a plain array, or a tracer of an outer transformation. A *primitive* called
-on tracers is given to the innermost level among them (`bind`), which calls the same primitive on the
-values below and then adds what it is there for: a tangent, a batch axis, a line of a table. Levels are
-numbered as they are made, so an inner transformation never mistakes an outer one's tangent for its own
-(the "perturbation confusion" of Siskind & Pearlmutter, IFL 2005). The skeleton is that of JAX's
-"autodidax2".
+A *tracer* stands for an array. It belongs to a *level*, one for each running transformation, and holds a
+value of the levels below: a plain array, or a tracer of an outer transformation. A *primitive* called on
+tracers is given to the innermost level among them (`bind`), which calls it on the values below and adds
+what the level is there for: a tangent, a batch axis, a line of a table. Levels are numbered as they are
+made, so an inner transformation never mistakes an outer one's tangent for its own (the "perturbation
+confusion" of Siskind & Pearlmutter, IFL 2005). The skeleton is that of JAX's "autodidax2".
 
-There is one rule per primitive, its JVP, written in plain NumPy. What differs is the tangent it meets:
-in forward mode (`Derive`) an array, and the rule computes; in reverse mode (`tape`) a row of a tape, and
-the rule records, to be transposed later.
+There is one rule for a primitive, its JVP, in plain NumPy. What differs is the tangent it meets: in forward
+mode an array, and the rule computes; in reverse mode a row of a `tape`, and it records, to be transposed.
 """
 
 from __future__ import annotations
@@ -57,7 +55,6 @@ class Level:
         self.depth, self.over = next(clock), False
 
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
-        """Call ``prim`` on the values below this level and add what the level is there for."""
         raise NotImplementedError
 
     def run(self, f: Callable[..., Any], args: Sequence[Any]) -> tuple[list[Any], Callable[..., Any]]:
@@ -76,7 +73,6 @@ class Level:
         return leaves, rebuild
 
     def holds(self, y: Any) -> bool:
-        """Return whether ``y`` is a tracer of this level."""
         return type(y) in TRACERS and y.level is self
 
 
@@ -108,7 +104,6 @@ PLAIN = {np.ndarray, np.float64, np.float32, np.int64, np.complex128, *PYTHON}  
 
 
 def shape_of(x: Array) -> tuple[int, ...]:
-    """Return the shape; () for a Python number."""
     if type(x) in PYTHON:
         return ()
     try:
@@ -118,7 +113,6 @@ def shape_of(x: Array) -> tuple[int, ...]:
 
 
 def dtype_of(x: Array) -> np.dtype[Any]:
-    """Return the dtype; the default one for a Python number."""
     if type(x) in PYTHON:
         return PYTHON[type(x)]
     try:
@@ -177,22 +171,17 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
 def check_inexact(where: str, x: Array) -> Array:
     """Return ``x`` if it can carry a tangent; refuse integers, strings, objects and subclasses of arrays."""
     kind = type(x)
-    if kind is np.ndarray and x.dtype.kind in "fc":
-        return x
     if kind in TRACERS or isinstance(x, (float, complex)):
         return x
     if isinstance(x, np.ndarray) and kind is not np.ndarray:
-        raise ArgumentError(
-            where, f"a {kind.__name__} is not a plain array{at_line()}", "Write np.asarray(x)"
-        )
-    if not isinstance(x, (np.ndarray, np.generic)):
+        what, fix = f"a {kind.__name__} is not a plain array", "Write np.asarray(x)"
+        raise ArgumentError(where, f"{what}{at_line()}", fix)
+    if not isinstance(x, np.generic):
         x = np.asarray(x)
     if x.dtype.kind not in "fc":
-        raise ArgumentError(
-            where,
-            f"an argument of dtype {x.dtype} has no derivative (shape {x.shape}){at_line()}",
-            "Write float(x)" if kind is int else "Write x.astype(float)",
-        )
+        what = f"an argument of dtype {x.dtype} has no derivative (shape {x.shape})"
+        fix = "Write float(x)" if kind is int else "Write x.astype(float)"
+        raise ArgumentError(where, f"{what}{at_line()}", fix)
     return x
 
 
@@ -268,15 +257,15 @@ class Primitive:
         )
 
     def apply(self, args: Sequence[Array], tangents: Sequence[Any], params: dict[str, Any]) -> Any:
-        """Apply a linear primitive to tangents: f(t1, t2) or f(t1, b) + f(a, t2)."""
+        """Apply a linear primitive to tangents: f(t1, t2) if it is joint, else f(t1, b) + f(a, t2)."""
         if self.joint:
-            return self(
-                *[zeros(a) if t is None else t for a, t in zip(args, tangents, strict=True)], **params
-            )
-        terms = [
-            self(*args[:i], t, *args[i + 1 :], **params) for i, t in enumerate(tangents) if t is not None
-        ]
-        return sum(terms[1:], terms[0])
+            ts = [zeros(a) if t is None else t for a, t in zip(args, tangents, strict=True)]
+            return self(*ts, **params)
+        out = None
+        for i, t in enumerate(tangents):
+            if t is not None:
+                out = total(out, self(*args[:i], t, *args[i + 1 :], **params))
+        return out
 
     def pull(self, row: Any, ct: Array) -> None:
         """Give each parent of a row of the tape its share of the cotangent ``ct``."""
@@ -329,35 +318,33 @@ class Derive(Level):
         self.doubt: Exception | None = None
 
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
-        values, tangents, rest, tape, live, plain = [], [], [], self.tape, 0, True
+        values, tangents, rest, live = [], [], [], 0
         for a in args:
             t = None
             if type(a) is Dual and a.level is self:
                 a, t = a.value, a.tangent
                 live += 1
-            if type(a) not in PLAIN:
-                if type(a) in TRACERS:
-                    plain = False
-                else:
-                    a = np.asarray(a)
+            if type(a) not in PLAIN and type(a) not in TRACERS:
+                a = np.asarray(a)
             values.append(a)
             tangents.append(t)
             rest.append(a if t is None else t)
-        out = prim.fun(*values, **params) if plain else bind(prim, values, params)
+        out = bind(prim, values, params)
         if type(out) is Dual and out.level is self:  # only a function given by the user can do this
             raise ArgumentError(
                 prim.name, f"the function uses a traced array that is not among its arguments{at_line()}",
                 "Pass it as an argument",
             )  # fmt: skip
-        if tape is not None and prim.linear:
-            known = values if live > 1 else rest  # the transpose in an argument asks for the others
-            if prim.joint:
-                known = [tape.leaf(a) if t is None else t for a, t in zip(values, tangents, strict=True)]
-            return Dual(self, out, tape.add(prim, tangents, known, params, shape_of(out), dtype_of(out)))
+        if self.tape is not None and prim.linear:
+            known = (
+                rest if live == 1 or prim.joint else values
+            )  # the transpose in one argument asks for others
+            row = self.tape.add(prim, tangents, known, params, shape_of(out), dtype_of(out))
+            return Dual(self, out, row)
         dot = prim.jvp(out, values, tangents, params)
         if dot is None:
             return out
-        if prim.doubt is not None and tape is None:
+        if prim.doubt is not None and self.tape is None:
             self.doubt = self.doubt or prim.doubt(out, dot)
         if type(out) is tuple:
             return tuple(self.pair(y, t) for y, t in zip(out, dot, strict=True))
@@ -366,8 +353,3 @@ class Derive(Level):
     def pair(self, y: Array, t: Any) -> Any:
         """Return ``y`` with the tangent ``t``."""
         return y if t is None else Dual(self, y, fit(t, y) if self.tape is None else t)
-
-    def confirm(self, dots: Sequence[Array]) -> None:
-        """Raise what forward mode was in doubt about, if the result is NaN."""
-        if self.doubt is not None and any(np.isnan(concrete(t)).any() for t in dots):
-            raise self.doubt

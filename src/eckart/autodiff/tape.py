@@ -49,6 +49,15 @@ class Row(Tracer):
         else:
             self.ct, self.own = self.ct + g, True
 
+    def taken(self) -> Array:
+        """Return the cotangent, zeros if there is none, in memory that is nobody else's."""
+        ct = self.ct
+        if ct is None:
+            ct = zeros(self)
+        elif type(ct) is np.ndarray and not self.own:
+            ct = ct.copy()
+        return ct if ct.shape else ct[()]  # a NumPy scalar
+
 
 class Tape(Level):
     """The level of the rows: a primitive applied to a row is recorded, if it is linear in it."""
@@ -119,8 +128,10 @@ def keep_memory() -> None:
     np.empty(31 * 2**20, np.uint8)
 
 
-def push(rows: list[Row]) -> None:
-    """Walk a tape forwards from the tangents left in the leaves; each row's ``ct`` is its tangent."""
+def push(rows: list[Row], leaves: list[Row], ts: Sequence[Array]) -> None:
+    """Walk a tape forwards from the tangents of its leaves; each row's ``ct`` is its tangent."""
+    for leaf, t in zip(leaves, ts, strict=True):
+        leaf.ct = t
     for row in rows:
         tangents = [None if p is None else p.ct for p in row.parents]
         if any(t is not None for t in tangents):

@@ -30,9 +30,8 @@ class Batch(Tracer):
         return shape_of(self.value)[1:]
 
     def __bool__(self) -> bool:
-        raise TracerError(
-            "bool", f"under vmap a condition has one value per example{at_line()}", "Write np.where(c, a, b)"
-        )
+        what = f"under vmap a condition has one value per example{at_line()}"
+        raise TracerError("bool", what, "Write np.where(c, a, b)")
 
 
 class Batching(Level):
@@ -55,20 +54,14 @@ class Batching(Level):
             out = self.loop(prim, values, batched, params)
         return tuple(Batch(self, y) for y in out) if type(out) is tuple else Batch(self, out)
 
-    def whole(self, y: Array) -> Array:
-        """Return the batch of an output; one that does not depend on the batch is repeated."""
-        return y.value if self.holds(y) else np.broadcast_to(y, (self.size, *shape_of(y)))
-
     def loop(self, prim: Primitive, values: list[Array], batched: list[bool], params: dict[str, Any]) -> Any:
         if not self.size:
-            raise ArgumentError(
-                "vmap",
-                f"{prim.name} has no batch rule, and of an empty batch the shape of its result is unknown",
-            )
-        outs = [
-            bind(prim, [v[i] if b else v for v, b in zip(values, batched, strict=True)], params)
-            for i in range(self.size)
-        ]
+            what = "has no batch rule, and of an empty batch the shape of its result is unknown"
+            raise ArgumentError("vmap", f"{prim.name} {what}")
+        outs = []
+        for i in range(self.size):
+            example = [v[i] if b else v for v, b in zip(values, batched, strict=True)]
+            outs.append(bind(prim, example, params))
         if type(outs[0]) is tuple:
             return tuple(np.stack(parts) for parts in zip(*outs, strict=True))
         return np.stack(outs)
@@ -135,30 +128,23 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Callable
         try:
             sizes = {shape[axis] for shape, axis in zip(shapes, each, strict=True) if axis is not None}
         except IndexError:
-            raise ArgumentError(
-                "vmap",
-                f"axes {each} of arrays of shape {shapes}",
-                "Give in_axes=None for what has no such axis",
-            ) from None
+            what = f"axes {each} of arrays of shape {shapes}"
+            raise ArgumentError("vmap", what, "Give in_axes=None for what has no such axis") from None
         if len(sizes) != 1:
-            raise ArgumentError(
-                "vmap",
-                f"the mapped axes have lengths {sorted(sizes)}",
-                "Give them one length, or in_axes=None",
-            )
-        level = Batching(sizes.pop())
+            what = f"the mapped axes have lengths {sorted(sizes)}"
+            raise ArgumentError("vmap", what, "Give them one length, or in_axes=None")
+        size = sizes.pop()
+        level = Batching(size)
 
-        def batch(x: Any, axis: int | None) -> Array:
-            if axis is None:
-                return x
-            whole: Any = x if isinstance(x, Tracer) else np.asarray(x)
-            return Batch(level, np.moveaxis(whole, axis, 0))
+        def batch(x: Any, axis: int | None) -> Any:
+            return x if axis is None else Batch(level, np.moveaxis(x, axis, 0))
 
         inner = [
             rebuild([batch(x, axis) for x in leaves])
             for (leaves, rebuild), axis in zip(trees, axes, strict=True)
         ]
         outs, rebuild = level.run(lambda *xs: f(*xs, **options), inner)
-        return rebuild([np.moveaxis(level.whole(y), 0, out_axes) for y in outs])
+        wholes = [y.value if level.holds(y) else np.broadcast_to(y, (size, *shape_of(y))) for y in outs]
+        return rebuild([np.moveaxis(y, 0, out_axes) for y in wholes])
 
     return mapped
