@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import wraps
 from typing import Any
 
 import numpy as np
 
 from .core import Array, Derive, Dual, Tracer, check_inexact, concrete, convert, dtype_of, shape_of, zeros
+from .core import Function as Function
 from .errors import ArgumentError, at_line
-from .tape import Tape, keep_memory, pull, push
+from .tape import Row, Tape, keep_memory, pull, push
 from .tree import flatten
-
-Function = Callable[..., Any]
 
 
 def matched(where: str, what: str, tree: Any, leaves: Sequence[Array]) -> list[Array]:
@@ -82,7 +81,7 @@ class Linear:
         self.where, self.tape = where, Tape()
         leaves, self.rebuild_in = flatten(tuple(primals))
         self.xs = [check_inexact(where, x) for x in leaves]
-        self.leaves = [self.tape.leaf(x) for x in self.xs]
+        self.leaves = [Row(self.tape, None, (), (), None, shape_of(x), dtype_of(x)) for x in self.xs]
         found = derive(Derive(self.tape), f, self.xs, self.leaves, self.rebuild_in)
         self.values, self.rows, self.rebuild_out = found
         self.value = self.rebuild_out(self.values)
@@ -101,20 +100,18 @@ class Linear:
     def transpose(self, cotangent: Any) -> Any:
         """Return the cotangents of the inputs, as a tuple."""
         cts = matched(self.where, "cotangent", cotangent, self.values)
-        try:
-            return self.pull(cts, free=False)
-        finally:
-            self.clear()
+        self.clear()
+        return self.pull(cts, free=False)
 
     def apply(self, *tangents: Any) -> Any:
         """Return the tangent of the result for tangents of the inputs."""
         ts = matched(self.where, "tangent", tangents, self.xs)
-        try:
-            push(self.tape.rows, self.leaves, ts)
-            results = zip(self.values, self.rows, strict=True)
-            return self.rebuild_out([zeros(y) if r is None or r.ct is None else r.ct for y, r in results])
-        finally:
-            self.clear()
+        self.clear()
+        push(self.tape.rows, self.leaves, ts)
+        results = zip(self.values, self.rows, strict=True)
+        dots = [zeros(y) if r is None or r.ct is None else r.ct for y, r in results]
+        self.clear()
+        return self.rebuild_out(dots)
 
     def clear(self) -> None:
         """Take away what a walk has left in the rows, also one that an error ended."""
@@ -161,21 +158,15 @@ def linearize(f: Function, *primals: Any) -> tuple[Any, Function]:
     return linear.value, linear.apply
 
 
-def select(
-    f: Function, args: Sequence[Any], options: dict[str, Any], argnums: Any
-) -> tuple[Function, Sequence[Any]]:
+def select(f: Function, args: Sequence[Any], options: dict[str, Any], argnums: Any) -> tuple[Function, Any]:
     """Return ``f`` as a function of the chosen arguments alone, and those arguments."""
     n = len(args)
     if argnums == 0 and n == 1 and not options:
         return f, args  # most calls
     chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    named = {i % n for i in chosen if -n <= i < n}
-    if len(named) < len(chosen):
-        raise ArgumentError(
-            "argnums",
-            f"{argnums} of a call with {len(args)} arguments by position",
-            "Number each of them once",
-        )
+    if len({i % n for i in chosen if -n <= i < n}) < len(chosen):
+        what = f"{argnums} of a call with {n} arguments by position"
+        raise ArgumentError("argnums", what, "Number each of them once")
 
     def inner(*some: Any) -> Any:
         full = list(args)
@@ -228,12 +219,9 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool 
         value = linear.value
         looks = [(dtype_of(y), shape_of(y)) for y in flatten(value[0] if has_aux else value)[0]]
         if len(looks) != 1 or looks[0][1] != () or looks[0][0].kind not in "fiub":
-            found = ", ".join(f"{dtype} of shape {shape}" for dtype, shape in looks)
-            raise ArgumentError(
-                "grad",
-                f"the function must return one real number, not {found or None}{at_line()}",
-                "Take np.sum or np.real of it, or call jacobian",
-            )
+            found = ", ".join(f"{dtype} of shape {shape}" for dtype, shape in looks) or None
+            what = f"the function must return one real number, not {found}{at_line()}"
+            raise ArgumentError("grad", what, "Take np.sum or np.real of it, or call jacobian")
         gradient = linear.pull([looks[0][0].type(1)], free=True)
         return value, gradient[0] if isinstance(argnums, int) else gradient
 

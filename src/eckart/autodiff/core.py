@@ -23,6 +23,7 @@ from .errors import ArgumentError, MissingRuleError, TracerError, at_line
 from .tree import flatten
 
 Array = Any  # a NumPy array, a NumPy scalar, a Python float or complex, or a Tracer
+Function = Callable[..., Any]
 TRACERS: set[type] = set()
 clock = itertools.count(1)
 
@@ -57,7 +58,7 @@ class Level:
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
         raise NotImplementedError
 
-    def run(self, f: Callable[..., Any], args: Sequence[Any]) -> tuple[list[Any], Callable[..., Any]]:
+    def run(self, f: Function, args: Sequence[Any]) -> tuple[list[Any], Function]:
         """Call ``f`` on tracers of this level and return the leaves of its result; then it is over."""
         try:
             leaves, rebuild = flatten(f(*args))
@@ -77,11 +78,9 @@ class Level:
 
 
 def escaped() -> TracerError:
-    return TracerError(
-        "traced array",
-        f"it is used after the transformation that made it has returned{at_line()}",
-        "Return it from the function, with has_aux=True if it is not the result",
-    )
+    what = f"it is used after the transformation that made it has returned{at_line()}"
+    fix = "Return it from the function, with has_aux=True if it is not the result"
+    return TracerError("traced array", what, fix)
 
 
 def bind(prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
@@ -211,23 +210,18 @@ class Primitive:
     joint : bool
         Linear in all arguments together, as `concatenate` (f(t1, t2)), not in each alone, as `matmul`
         (f(t1, b) + f(a, t2)).
-
-    Attributes
-    ----------
-    doubt : callable, optional
-        ``doubt(out, tangent)``: the error to raise if NaN from this tangent reaches the result of `jvp`.
     """
 
-    doubt: Callable[..., Exception | None] | None = None
+    doubt: Function | None = None  # of (out, tangent): what to raise if NaN in it reaches the result of `jvp`
     partials: tuple[Any, ...] = ()  # of `Elementwise`
 
     def __init__(
         self,
         name: str,
-        fun: Callable[..., Any],
-        jvp: Callable[..., Any] | None = None,
-        transpose: dict[int, Callable[..., Any]] | None = None,
-        shape: Callable[..., tuple[int, ...]] | None = None,
+        fun: Function,
+        jvp: Function | None = None,
+        transpose: dict[int, Function] | None = None,
+        shape: Function | None = None,
         batch: Any = None,
         joint: bool = False,
     ) -> None:
@@ -241,20 +235,14 @@ class Primitive:
     def __call__(self, *args: Array, **params: Any) -> Any:
         return bind(self, args, params)
 
-    def __repr__(self) -> str:
-        return f"<primitive {self.name}>"
-
     def jvp(self, out: Any, args: Sequence[Array], tangents: Sequence[Any], params: dict[str, Any]) -> Any:
         """Return the tangent of ``out``, or None where it does not depend on the traced arguments."""
         if self.rule is not None:
             return self.rule(out, args, tangents, **params)
         if self.linear:
             return self.apply(args, tangents, params)
-        raise MissingRuleError(
-            self.name,
-            f"no derivative is known (arguments of shape {[shape_of(a) for a in args]}){at_line()}",
-            "Write it in functions that have one, see docs/autodiff.md",
-        )
+        what = f"no derivative is known (arguments of shape {[shape_of(a) for a in args]}){at_line()}"
+        raise MissingRuleError(self.name, what, "Write it in functions that have one, see docs/autodiff.md")
 
     def apply(self, args: Sequence[Array], tangents: Sequence[Any], params: dict[str, Any]) -> Any:
         """Apply a linear primitive to tangents: f(t1, t2) if it is joint, else f(t1, b) + f(a, t2)."""
@@ -281,11 +269,11 @@ PRIMITIVES: dict[str, Primitive] = {}
 class Each(dict[int, Any]):
     """The transposes of a function of any number of arguments: ``make(i)`` for argument i."""
 
-    def __init__(self, make: Callable[[int], Any]) -> None:
+    def __init__(self, make: Function) -> None:
         self.make = make
 
     def __missing__(self, i: int) -> Any:
-        return self.setdefault(i, self.make(i))
+        return self.make(i)
 
     def __contains__(self, i: object) -> bool:
         return True
@@ -304,18 +292,14 @@ class Dual(Tracer):
 
 
 class Derive(Level):
-    """The level of `jvp` and `vjp`: every result carries the tangent that the primitive's rule gives.
-
-    ``tape`` is where reverse mode records; None in forward mode. ``doubt`` is the error to raise if the
-    result of forward mode is NaN.
-    """
+    """The level of `jvp` and `vjp`: every result carries the tangent that the primitive's rule gives."""
 
     __slots__ = ("doubt", "tape")
 
     def __init__(self, tape: Any = None) -> None:
         super().__init__()
-        self.tape = tape
-        self.doubt: Exception | None = None
+        self.tape = tape  # where reverse mode records; None in forward mode
+        self.doubt: Exception | None = None  # the error to raise if the result of forward mode is NaN
 
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
         values, tangents, rest, live = [], [], [], 0
@@ -331,10 +315,8 @@ class Derive(Level):
             rest.append(a if t is None else t)
         out = bind(prim, values, params)
         if type(out) is Dual and out.level is self:  # only a function given by the user can do this
-            raise ArgumentError(
-                prim.name, f"the function uses a traced array that is not among its arguments{at_line()}",
-                "Pass it as an argument",
-            )  # fmt: skip
+            what = f"the function uses a traced array that is not among its arguments{at_line()}"
+            raise ArgumentError(prim.name, what, "Pass it as an argument")
         if self.tape is not None and prim.linear:
             known = (
                 rest if live == 1 or prim.joint else values
@@ -351,5 +333,4 @@ class Derive(Level):
         return self.pair(out, dot)
 
     def pair(self, y: Array, t: Any) -> Any:
-        """Return ``y`` with the tangent ``t``."""
         return y if t is None else Dual(self, y, fit(t, y) if self.tape is None else t)

@@ -6,12 +6,12 @@ running, one or two arguments. Anything else goes the general way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from .core import PLAIN, PYTHON, Array, Dual, Primitive, bind, fit, shape_of, total
+from .core import PLAIN, PYTHON, Array, Dual, Function, Primitive, bind, fit, shape_of, total
 from .tape import Row
 
 
@@ -32,15 +32,12 @@ class Elementwise(Primitive):
     """
 
     def __init__(
-        self,
-        name: str,
-        fun: Callable[..., Any],
-        *partials: Callable[..., Any] | None,
-        linear_in: tuple[int, ...] = (),
+        self, name: str, fun: Function, *partials: Function | None, linear_in: tuple[int, ...] = ()
     ) -> None:
-        super().__init__(name, fun, shape=broadcast, batch=True, joint=True)
+        super().__init__(name, fun, batch=True, joint=True)
         self.partials, self.linear_in = partials, linear_in
-        self.op: Callable[..., Any] = lambda *args: bind(self, args, {})
+        self.shape = lambda *args: np.broadcast_shapes(*map(shape_of, args))
+        self.op: Function = lambda *args: bind(self, args, {})
         if partials:
             self.op = (unary if len(partials) == 1 else binary)(self)
 
@@ -92,16 +89,7 @@ def writable(ct: Array, c: Any) -> bool:
     return type(ct) is np.ndarray and (type(c) is float or (type(c) is np.ndarray and c.dtype is ct.dtype))
 
 
-def kept_by(c: Any, ct: np.ndarray) -> bool:
-    """Return whether ``ct * c`` has the dtype of ``ct``, in whose memory it can be."""
-    return type(c) is float or (type(c) is np.ndarray and c.dtype is ct.dtype)
-
-
-def broadcast(*args: Array) -> tuple[int, ...]:
-    return np.broadcast_shapes(*map(shape_of, args))
-
-
-def unary(prim: Elementwise) -> Callable[..., Any]:
+def unary(prim: Elementwise) -> Function:
     """Return the short way to call a function of one argument."""
     fun, tangent, (partial,) = prim.fun, prim.tangent, prim.partials
 
@@ -115,7 +103,7 @@ def unary(prim: Elementwise) -> Callable[..., Any]:
     return op
 
 
-def binary(prim: Elementwise) -> Callable[..., Any]:
+def binary(prim: Elementwise) -> Function:
     """Return the short way to call a function of two arguments."""
     fun, tangent, (left, right) = prim.fun, prim.tangent, prim.partials
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from .core import Tracer
+from .core import Function, Tracer
 from .errors import MissingRuleError, TracerError, at_line, in_scipy, user_line
 
-UFUNCS: dict[Any, Callable[..., Any]] = {}
-FUNCTIONS: dict[Any, Callable[..., Any]] = {}
+UFUNCS: dict[Any, Function] = {}
+FUNCTIONS: dict[Any, Function] = {}
 REDUCTIONS: dict[tuple[Any, str], Any] = {
     (np.add, "reduce"): np.sum, (np.multiply, "reduce"): np.prod,
     (np.maximum, "reduce"): np.max, (np.minimum, "reduce"): np.min,
@@ -28,10 +28,10 @@ REDUCTIONS: dict[tuple[Any, str], Any] = {
 NEAREST: dict[str, str] = {}  # what to write instead of a function without a rule
 
 
-def implements(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def implements(*functions: Any) -> Callable[[Function], Function]:
     """Enter a function in the table of what tracers do when NumPy is called with them."""
 
-    def enter(rule: Callable[..., Any]) -> Callable[..., Any]:
+    def enter(rule: Function) -> Function:
         for function in functions:
             FUNCTIONS[function] = rule
         return rule
@@ -103,11 +103,9 @@ def missing(name: str, args: Sequence[Any], options: dict[str, Any]) -> MissingR
         if isinstance(x, Tracer)
     ]
     near, library = NEAREST.get(name, ""), "np" if "." in name or hasattr(np, name) else "scipy.special"
-    return MissingRuleError(
-        f"{library}.{name}",
-        f"no derivative rule; {traced[0] if traced else 'an argument'} is traced{at_line()}",
-        f"Write {near}" if near else "docs/autodiff.md lists the functions with one and shows how to add one",
-    )
+    what = f"no derivative rule; {traced[0] if traced else 'an argument'} is traced{at_line()}"
+    listed = "docs/autodiff.md lists the functions with one and shows how to add one"
+    return MissingRuleError(f"{library}.{name}", what, f"Write {near}" if near else listed)
 
 
 # --- what a tracer has, and what it refuses ---------------------------------------------------------
@@ -136,7 +134,7 @@ REASONS = (  # what the user's line looks like, what is wrong with it, and what 
 )  # fmt: skip
 
 
-def refuse(name: str) -> Callable[..., Any]:
+def refuse(name: str) -> Function:
     """Return a method that says where a tracer leaked out, and what to write there."""
 
     def method(self: Tracer, *args: Any, **options: Any) -> Any:
@@ -157,7 +155,7 @@ def absent(name: str) -> property:
     return property(get)
 
 
-def method_of(function: Any) -> Callable[..., Any]:
+def method_of(function: Any) -> Function:
     """Return the array method that calls ``function`` on the array: ``x.sum`` for `np.sum`."""
     return lambda self, *args, **options: array_function(self, function, (), (self, *args), options)
 
@@ -186,10 +184,8 @@ def install() -> None:
     cls.ndim = property(lambda self: len(self.shape))
     cls.size = property(lambda self: prod(self.shape))
     cls.nbytes = property(lambda self: self.size * self.dtype.itemsize)
-    cls.T = property(lambda self: FUNCTIONS[np.transpose](self))
-    cls.mT = property(lambda self: FUNCTIONS[np.swapaxes](self, -1, -2))
-    cls.real = property(lambda self: FUNCTIONS[np.real](self))
-    cls.imag = property(lambda self: FUNCTIONS[np.imag](self))
+    cls.T, cls.mT = property(method_of(np.transpose)), property(method_of(np.matrix_transpose))
+    cls.real, cls.imag = property(method_of(np.real)), property(method_of(np.imag))
     for name in set(dir(np.ndarray)) - set(dir(cls)):
         if not name.startswith("_"):
             setattr(cls, name, absent(name))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .core import Array, Level, Primitive, Tracer, convert, dtype_of, fit, shape_of, unbroadcast, zeros
+from .core import Array, Level, Primitive, Tracer, convert, fit, shape_of, unbroadcast, zeros
 from .errors import MissingRuleError, at_line
 
 
@@ -68,10 +68,6 @@ class Tape(Level):
         super().__init__()
         self.rows: list[Row] = []
 
-    def leaf(self, x: Array) -> Row:
-        """Return a row that stands for the tangent of an input."""
-        return Row(self, None, (), (), None, shape_of(x), dtype_of(x))
-
     def add(self, op: Any, parents: Any, known: Any, params: Any, shape: Any, dtype: Any) -> Row:
         """Append a row."""
         row = Row(self, op, parents, known, params, shape, dtype)
@@ -95,11 +91,10 @@ class Tape(Level):
             same: Row = prim.jvp(row, args, rows, params)  # a linear function is its own derivative
             if not any(type(c) is Row for c in same.known):  # as they are for t * t
                 return same
+        shapes = [shape_of(a) for a in args]
+        what = f"a JVP rule applied it to a tangent, in which it is not linear (shapes {shapes}){at_line()}"
         raise MissingRuleError(
-            prim.name,
-            "a JVP rule applied it to a tangent, in which it is not linear (shapes "
-            f"{[shape_of(a) for a in args]}){at_line()}",
-            "Write the rule in the linear primitives that docs/autodiff.md lists",
+            prim.name, what, "Write it in the linear primitives that docs/autodiff.md lists"
         )
 
 
@@ -119,11 +114,10 @@ def pull(rows: list[Row], free: bool) -> None:
 
 @cache
 def keep_memory() -> None:
-    """Let freed memory stay with this process, so that the next gradient finds it: a third of its time else.
+    """Let freed memory stay with this process: to fetch it again, page by page, takes a third of the time.
 
-    A gradient gives back as much as it takes, and the GNU C library hands what is free at the top of the
-    heap to the system, to be fetched again page by page. A freed block of nearly 32 MiB, never touched,
-    tells it to keep twice that (mallopt(3), "dynamic mmap threshold"). Elsewhere nothing happens.
+    A freed block of nearly 32 MiB, never touched, tells the GNU C library to keep up to twice that
+    (mallopt(3), "dynamic mmap threshold"). Elsewhere nothing happens.
     """
     np.empty(31 * 2**20, np.uint8)
 

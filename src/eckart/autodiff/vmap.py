@@ -6,13 +6,13 @@ batch; one without is called in a loop over the examples, which is correct and s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import wraps
 from typing import Any
 
 import numpy as np
 
-from .core import Array, Level, Primitive, Tracer, bind, shape_of
+from .core import Array, Function, Level, Primitive, Tracer, bind, shape_of
 from .errors import ArgumentError, TracerError, at_line
 from .tree import flatten
 
@@ -87,7 +87,7 @@ def repeated(values: Sequence[Array], batched: Sequence[bool]) -> list[Array]:
     ]
 
 
-def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Callable[..., Any]:
+def vmap(f: Function, in_axes: Any = 0, out_axes: int = 0) -> Function:
     """Return ``f`` mapped over an axis of its arguments, computed on the whole batch at once.
 
     Parameters
@@ -122,26 +122,21 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Callable
         axes = in_axes if isinstance(in_axes, (tuple, list)) else (in_axes,) * len(args)
         if len(axes) != len(args):
             raise ArgumentError("vmap", f"in_axes names {len(axes)} arguments, {len(args)} were given")
-        trees = [flatten(a) for a in args]
-        each = [axis for (leaves, _), axis in zip(trees, axes, strict=True) for _ in leaves]
-        shapes = [shape_of(x) for leaves, _ in trees for x in leaves]
+        trees = [(*flatten(a), axis) for a, axis in zip(args, axes, strict=True)]
+        pairs = [(shape_of(x), axis) for leaves, _, axis in trees for x in leaves if axis is not None]
         try:
-            sizes = {shape[axis] for shape, axis in zip(shapes, each, strict=True) if axis is not None}
+            sizes = {shape[axis] for shape, axis in pairs}
         except IndexError:
-            what = f"axes {each} of arrays of shape {shapes}"
+            what = ", ".join(f"axis {axis} of an array of shape {shape}" for shape, axis in pairs)
             raise ArgumentError("vmap", what, "Give in_axes=None for what has no such axis") from None
         if len(sizes) != 1:
             what = f"the mapped axes have lengths {sorted(sizes)}"
             raise ArgumentError("vmap", what, "Give them one length, or in_axes=None")
         size = sizes.pop()
         level = Batching(size)
-
-        def batch(x: Any, axis: int | None) -> Any:
-            return x if axis is None else Batch(level, np.moveaxis(x, axis, 0))
-
         inner = [
-            rebuild([batch(x, axis) for x in leaves])
-            for (leaves, rebuild), axis in zip(trees, axes, strict=True)
+            rebuild([x if axis is None else Batch(level, np.moveaxis(x, axis, 0)) for x in leaves])
+            for leaves, rebuild, axis in trees
         ]
         outs, rebuild = level.run(lambda *xs: f(*xs, **options), inner)
         wholes = [y.value if level.holds(y) else np.broadcast_to(y, (size, *shape_of(y))) for y in outs]
