@@ -11,7 +11,7 @@ import numpy as np
 from .core import Array, Derive, Dual, Tracer, check_inexact, concrete, convert, dtype_of, shape_of, zeros
 from .core import Function as Function
 from .errors import ArgumentError, at_line
-from .tape import Row, Tape, keep_memory, pull, push
+from .tape import Row, Tape, keep_memory
 from .tree import flatten
 
 
@@ -44,10 +44,8 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     ----------
     f : callable
         Written in NumPy; arguments and results are arrays or nested tuples, lists and dicts of them.
-    primals : sequence
-        The arguments.
-    tangents : sequence
-        The direction: the same structure, shapes and dtypes.
+    primals, tangents : sequence
+        The arguments and the direction, of the same structure, shapes and dtypes.
 
     Returns
     -------
@@ -90,11 +88,11 @@ class Linear:
         self.tape.rows.clear()  # rows and tape refer to each other: do not wait for the collector
 
     def pull(self, cts: Sequence[Array], free: bool) -> Any:
-        """Return the cotangents of the inputs from those of the first results; ``free`` as in `tape.pull`."""
+        """Return the cotangents of the inputs from those of the first results; ``free`` as in `Tape`."""
         for row, ct in zip(self.rows, cts, strict=False):
             if row is not None:
                 row.give(ct, False)
-        pull(self.tape.rows if free else list(self.tape.rows), free)
+        self.tape.pull(free)
         return self.rebuild_in([leaf.taken() for leaf in self.leaves])
 
     def transpose(self, cotangent: Any) -> Any:
@@ -107,7 +105,9 @@ class Linear:
         """Return the tangent of the result for tangents of the inputs."""
         ts = matched(self.where, "tangent", tangents, self.xs)
         self.clear()
-        push(self.tape.rows, self.leaves, ts)
+        for leaf, t in zip(self.leaves, ts, strict=True):
+            leaf.ct = t
+        self.tape.push()
         results = zip(self.values, self.rows, strict=True)
         dots = [zeros(y) if r is None or r.ct is None else r.ct for y, r in results]
         self.clear()
@@ -263,7 +263,7 @@ def hvp(f: Function, x: Any, v: Any) -> Any:
     Parameters
     ----------
     f : callable
-        A scalar function of ``x``.
+        Returns one real number.
     x, v : array or tree of arrays
         The point and the vector.
 

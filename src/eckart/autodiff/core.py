@@ -157,11 +157,8 @@ def total(left: Any, right: Any) -> Any:
 
 def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     """Sum ``g`` over the axes along which an array of ``shape`` was broadcast to it."""
-    wide = g.shape
-    extra = len(wide) - len(shape)
-    axes = tuple(range(extra))
-    if wide[extra:] != shape:
-        axes += tuple(extra + i for i, n in enumerate(shape) if n == 1 and wide[extra + i] != 1)
+    extra = len(g.shape) - len(shape)
+    axes = tuple(i for i, n in enumerate(g.shape) if i < extra or n != shape[i - extra])
     if axes:
         g = np.add.reduce(g, axes) if type(g) is np.ndarray else np.sum(g, axis=axes)
     return g if g.shape == shape else np.reshape(g, shape)

@@ -110,11 +110,6 @@ def missing(name: str, args: Sequence[Any], options: dict[str, Any]) -> MissingR
 
 # --- what a tracer has, and what it refuses ---------------------------------------------------------
 
-METHODS = (
-    "sum", "mean", "prod", "max", "min", "std", "var", "cumsum", "cumprod", "trace", "dot", "ravel",
-    "reshape", "transpose", "squeeze", "swapaxes", "diagonal", "repeat", "take", "clip", "round",
-    "argsort", "argmax", "argmin", "all", "any", "conj", "copy", "nonzero", "astype", "searchsorted",
-)  # fmt: skip
 LEAKS = (
     "__array__", "__float__", "__int__", "__index__", "__complex__", "__round__", "__reduce__", "item",
     "tolist",
@@ -176,16 +171,16 @@ def install() -> None:
     cls.__repr__ = lambda self: f"{type(self).__name__}({getattr(self, 'value', '')!r})"
     cls.__format__ = lambda self, spec: format(self.value, spec) if spec else repr(self)
     cls.__copy__ = cls.__deepcopy__ = lambda self, *memo: self
-    for name in METHODS:
-        setattr(cls, name, method_of(getattr(np, name)))
     for name in (*LEAKS, *CHANGES):
         setattr(cls, name, refuse(name))
-    cls.conjugate, cls.flatten = cls.conj, cls.ravel
+    cls.flatten = method_of(np.ravel)
     cls.ndim = property(lambda self: len(self.shape))
     cls.size = property(lambda self: prod(self.shape))
     cls.nbytes = property(lambda self: self.size * self.dtype.itemsize)
     cls.T, cls.mT = property(method_of(np.transpose)), property(method_of(np.matrix_transpose))
     cls.real, cls.imag = property(method_of(np.real)), property(method_of(np.imag))
+    cls.compress = absent("compress")  # the function takes the array second
     for name in set(dir(np.ndarray)) - set(dir(cls)):
-        if not name.startswith("_"):
-            setattr(cls, name, absent(name))
+        if not name.startswith("_"):  # a method is the function by the same name, if there is one
+            function = getattr(np, name, None)
+            setattr(cls, name, method_of(function) if function else absent(name))

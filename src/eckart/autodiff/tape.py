@@ -97,19 +97,26 @@ class Tape(Level):
             prim.name, what, "Write it in the linear primitives that docs/autodiff.md lists"
         )
 
+    def pull(self, free: bool) -> None:
+        """Walk backwards from the cotangents that were given to rows; those without one are skipped.
 
-def pull(rows: list[Row], free: bool) -> None:
-    """Walk a tape backwards, and take its rows off the list; those without a cotangent are skipped.
+        With ``free``, each row lets go of what it holds, so that an array is dropped after its last use.
+        """
+        rows = self.rows if free else list(self.rows)
+        while rows:
+            row = rows.pop()
+            if row.ct is not None:
+                ct, row.ct = row.ct, None
+                row.op.pull(row, ct)
+            if free:
+                row.parents = row.known = None
 
-    With ``free``, each row lets go of what it holds, so that an array is dropped after its last use.
-    """
-    while rows:
-        row = rows.pop()
-        if row.ct is not None:
-            ct, row.ct = row.ct, None
-            row.op.pull(row, ct)
-        if free:
-            row.parents = row.known = None
+    def push(self) -> None:
+        """Walk forwards from the tangents that were left in the leaves; each row's ``ct`` is its tangent."""
+        for row in self.rows:
+            tangents = [None if p is None else p.ct for p in row.parents]
+            if any(t is not None for t in tangents):
+                row.ct = fit(row.op.apply(row.known, tangents, row.params), row)
 
 
 @cache
@@ -120,13 +127,3 @@ def keep_memory() -> None:
     (mallopt(3), "dynamic mmap threshold"). Elsewhere nothing happens.
     """
     np.empty(31 * 2**20, np.uint8)
-
-
-def push(rows: list[Row], leaves: list[Row], ts: Sequence[Array]) -> None:
-    """Walk a tape forwards from the tangents of its leaves; each row's ``ct`` is its tangent."""
-    for leaf, t in zip(leaves, ts, strict=True):
-        leaf.ct = t
-    for row in rows:
-        tangents = [None if p is None else p.ct for p in row.parents]
-        if any(t is not None for t in tangents):
-            row.ct = fit(row.op.apply(row.known, tangents, row.params), row)
