@@ -50,8 +50,6 @@ class Tracer:
 class Level:
     """One running transformation."""
 
-    __slots__ = ("depth", "over")
-
     def __init__(self) -> None:
         self.depth, self.over = next(clock), False
 
@@ -290,8 +288,6 @@ class Dual(Tracer):
 
 class Derive(Level):
     """The level of `jvp` and `vjp`: every result carries the tangent that the primitive's rule gives."""
-
-    __slots__ = ("doubt", "tape")
 
     def __init__(self, tape: Any = None) -> None:
         super().__init__()

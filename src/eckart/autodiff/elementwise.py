@@ -71,22 +71,18 @@ class Elementwise(Primitive):
         return out
 
     def pull(self, row: Row, ct: Array) -> None:
-        parents, last = row.parents, row.parents[-1]
-        mine = row.own and (len(parents) == 1 or parents[0] is not last)  # its last reader may write into it
+        parents = row.parents
+        first, last = parents[0], parents[-1]  # the last reader of ct may write into it
+        mine = row.own and type(ct) is np.ndarray and (first is not last or len(parents) == 1)
         for p, c in zip(parents, row.known):  # noqa: B905
             if c is None:
                 p.give(ct, mine and p is last)
                 mine = False  # a parent holds it now
-            elif mine and p is last and writable(ct, c):
+            elif mine and p is last and (type(c) is float or (type(c) is np.ndarray and c.dtype is ct.dtype)):
                 ct *= c
                 p.give(ct, True)
             else:
                 p.give(ct * c, True)
-
-
-def writable(ct: Array, c: Any) -> bool:
-    """Return whether ``ct *= c`` is ``ct * c``, in the memory that is there."""
-    return type(ct) is np.ndarray and (type(c) is float or (type(c) is np.ndarray and c.dtype is ct.dtype))
 
 
 def unary(prim: Elementwise) -> Function:

@@ -163,7 +163,7 @@ def length(self: Tracer) -> int:
 
 
 def install() -> None:
-    """Give `Tracer` its methods; called once, when the tables are full."""
+    """Give `Tracer` its methods, all but indexing and the operators, which the rules bring."""
     cls: Any = Tracer
     cls.__array_ufunc__, cls.__array_function__ = array_ufunc, array_function
     cls.__len__, cls.__iter__ = length, lambda self: (self[i] for i in range(len(self)))

@@ -62,8 +62,6 @@ class Row(Tracer):
 class Tape(Level):
     """The level of the rows: a primitive applied to a row is recorded, if it is linear in it."""
 
-    __slots__ = ("rows",)
-
     def __init__(self) -> None:
         super().__init__()
         self.rows: list[Row] = []

@@ -37,12 +37,6 @@ class Batch(Tracer):
 class Batching(Level):
     """The level of one `vmap`."""
 
-    __slots__ = ("size",)
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
         batched = [self.holds(a) for a in args]
         values = [a.value if b else a for a, b in zip(args, batched, strict=True)]
@@ -51,20 +45,8 @@ class Batching(Level):
         elif prim.batch is not None:
             out = prim.batch(values, batched, **params)
         else:
-            out = self.loop(prim, values, batched, params)
+            out = one_by_one(prim, values, batched, params)
         return tuple(Batch(self, y) for y in out) if type(out) is tuple else Batch(self, out)
-
-    def loop(self, prim: Primitive, values: list[Array], batched: list[bool], params: dict[str, Any]) -> Any:
-        if not self.size:
-            what = "has no batch rule, and of an empty batch the shape of its result is unknown"
-            raise ArgumentError("vmap", f"{prim.name} {what}")
-        outs = []
-        for i in range(self.size):
-            example = [v[i] if b else v for v, b in zip(values, batched, strict=True)]
-            outs.append(bind(prim, example, params))
-        if type(outs[0]) is tuple:
-            return tuple(np.stack(parts) for parts in zip(*outs, strict=True))
-        return np.stack(outs)
 
 
 def align(values: Sequence[Array], batched: Sequence[bool]) -> list[Array]:
@@ -79,12 +61,28 @@ def align(values: Sequence[Array], batched: Sequence[bool]) -> list[Array]:
     return out
 
 
+def size_of(values: Sequence[Array], batched: Sequence[bool]) -> int:
+    return next(shape_of(v)[0] for v, b in zip(values, batched, strict=True) if b)
+
+
 def repeated(values: Sequence[Array], batched: Sequence[bool]) -> list[Array]:
     """Give every array the batch axis: what has none is repeated."""
-    size = next(shape_of(v)[0] for v, b in zip(values, batched, strict=True) if b)
-    return [
-        v if b else np.broadcast_to(v, (size, *shape_of(v))) for v, b in zip(values, batched, strict=True)
-    ]
+    size, pairs = size_of(values, batched), zip(values, batched, strict=True)
+    return [v if b else np.broadcast_to(v, (size, *shape_of(v))) for v, b in pairs]
+
+
+def one_by_one(prim: Primitive, values: list[Array], batched: list[bool], params: dict[str, Any]) -> Any:
+    """Call a primitive without a batch rule on each example."""
+    outs = []
+    for i in range(size_of(values, batched)):
+        example = [v[i] if b else v for v, b in zip(values, batched, strict=True)]
+        outs.append(bind(prim, example, params))
+    if not outs:
+        what = "has no batch rule, and of an empty batch the shape of its result is unknown"
+        raise ArgumentError("vmap", f"{prim.name} {what}")
+    if type(outs[0]) is tuple:
+        return tuple(np.stack(parts) for parts in zip(*outs, strict=True))
+    return np.stack(outs)
 
 
 def vmap(f: Function, in_axes: Any = 0, out_axes: int = 0) -> Function:
@@ -132,8 +130,7 @@ def vmap(f: Function, in_axes: Any = 0, out_axes: int = 0) -> Function:
         if len(sizes) != 1:
             what = f"the mapped axes have lengths {sorted(sizes)}"
             raise ArgumentError("vmap", what, "Give them one length, or in_axes=None")
-        size = sizes.pop()
-        level = Batching(size)
+        size, level = sizes.pop(), Batching()
         inner = [
             rebuild([x if axis is None else Batch(level, np.moveaxis(x, axis, 0)) for x in leaves])
             for leaves, rebuild, axis in trees
