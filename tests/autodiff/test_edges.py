@@ -171,6 +171,7 @@ def test_a_traced_array_does_not_outlive_its_function(make):
         lambda: old + 1,
         lambda: grad(lambda x: np.sum(x * old))(X),
         lambda: jvp(lambda x: old, (X,), (X,)),
+        lambda: grad(lambda x: (np.sum(x), {"kept": old}), has_aux=True)(X),
         lambda: vmap(lambda x: old)(X),
     ):
         with pytest.raises(TracerError, match="has returned"):

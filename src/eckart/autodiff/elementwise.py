@@ -53,14 +53,14 @@ class Elementwise(Primitive):
 
     def tangent(self, y: Array, tangents: Sequence[Any], coefs: Sequence[Any]) -> Any:
         """Return the tangent of the result ``y``, computed or recorded."""
-        if type(tangents[0]) is not Row:
+        first = tangents[0]
+        if type(first) is not Row:
             return fit(self.apply(coefs, tangents), y)
-        tape = tangents[0].level
         if type(y) in PYTHON:
-            row = Row(tape, self, tangents, coefs, None, (), PYTHON[type(y)])
+            row = Row(first.level, self, tangents, coefs, None, (), PYTHON[type(y)])
         else:
-            row = Row(tape, self, tangents, coefs, None, y.shape, y.dtype)
-        tape.rows.append(row)
+            row = Row(first.level, self, tangents, coefs, None, y.shape, y.dtype)
+        first.level.rows.append(row)
         return row
 
     def apply(self, coefs: Sequence[Any], tangents: Sequence[Any], params: Any = None) -> Any:
@@ -71,9 +71,8 @@ class Elementwise(Primitive):
         return out
 
     def pull(self, row: Row, ct: Array) -> None:
-        parents = row.parents
-        first, last = parents[0], parents[-1]  # the last reader of ct may write into it
-        mine = row.own and type(ct) is np.ndarray and (first is not last or len(parents) == 1)
+        parents, last = row.parents, row.parents[-1]  # the last reader of ct may write into it
+        mine = row.own and type(ct) is np.ndarray and (len(parents) == 1 or parents[0] is not last)
         for p, c in zip(parents, row.known):  # noqa: B905
             if c is None:
                 p.give(ct, mine and p is last)

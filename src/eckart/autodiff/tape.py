@@ -103,8 +103,9 @@ class Tape(Level):
         rows = self.rows if free else list(self.rows)
         while rows:
             row = rows.pop()
-            if row.ct is not None:
-                ct, row.ct = row.ct, None
+            ct = row.ct
+            if ct is not None:
+                row.ct = None
                 row.op.pull(row, ct)
             if free:
                 row.parents = row.known = None
