@@ -311,9 +311,7 @@ class Derive(Level):
             what = f"the function uses a traced array that is not among its arguments{at_line()}"
             raise ArgumentError(prim.name, what, "Pass it as an argument")
         if self.tape is not None and prim.linear:
-            known = (
-                rest if live == 1 or prim.joint else values
-            )  # the transpose in one argument asks for others
+            known = rest if live == 1 or prim.joint else values  # transposes ask for the other arguments
             row = self.tape.add(prim, tangents, known, params, shape_of(out), dtype_of(out))
             return Dual(self, out, row)
         dot = prim.jvp(out, values, tangents, params)

@@ -91,9 +91,7 @@ class Tape(Level):
                 return same
         shapes = [shape_of(a) for a in args]
         what = f"a JVP rule applied it to a tangent, in which it is not linear (shapes {shapes}){at_line()}"
-        raise MissingRuleError(
-            prim.name, what, "Write it in the linear primitives that docs/autodiff.md lists"
-        )
+        raise MissingRuleError(prim.name, what, "Write it in the linear operations of docs/autodiff.md")
 
     def pull(self, free: bool) -> None:
         """Walk backwards from the cotangents that were given to rows; those without one are skipped.
