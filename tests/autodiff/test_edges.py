@@ -171,6 +171,7 @@ def test_a_traced_array_does_not_outlive_its_function(make):
         lambda: old + 1,
         lambda: grad(lambda x: np.sum(x * old))(X),
         lambda: jvp(lambda x: old, (X,), (X,)),
+        lambda: grad(lambda x: (np.sum(x), {"kept": old}), has_aux=True)(X),
         lambda: vmap(lambda x: old)(X),
     ):
         with pytest.raises(TracerError, match="has returned"):
@@ -260,7 +261,15 @@ def test_vmap_says_which_axis_is_missing():
         vmap(np.multiply)(X, 3.0)
     with pytest.raises(ArgumentError, match="empty batch"):
         vmap(Primitive("no batch rule", np.copy))(np.zeros((0, 2)))
+    with pytest.raises(ArgumentError, match="names 1 arguments, 2 were given"):
+        vmap(np.multiply, (0,))(X, X)
     assert vmap(np.sin)(np.zeros((0, 2))).shape == (0, 2)
+
+
+def test_a_primitive_without_a_batch_rule_is_mapped_by_a_loop():
+    both = Primitive("in two ways", lambda x, y: (x + y, np.sum(x)))
+    total, sums = vmap(lambda x: both(x, NARROW))(np.stack([NARROW, 2 * NARROW]))
+    assert total.tolist() == [[2, 4], [3, 6]] and sums.tolist() == [3, 6] and total.dtype == np.float32
 
 
 def test_conditions_are_decided_in_a_trace_and_in_checks():

@@ -103,6 +103,13 @@ def test_a_primitive_without_a_rule_says_so():
             go()
 
 
+def test_a_rule_that_is_not_linear_in_its_tangent_is_refused():
+    for name, square in (("t * t", lambda t: t * t), ("t @ t", lambda t: t @ t), ("sin t", np.sin)):
+        bent = Primitive(name, lambda x: x, lambda y, args, ts, square=square: square(ts[0]))
+        with pytest.raises(MissingRuleError, match="not linear"):
+            grad(lambda x, bent=bent: np.sum(bent(x)))(X)
+
+
 @pytest.mark.parametrize(
     "x, cast",
     [(np.arange(3), "astype"), (3, r"float\(x\)"), (np.array([True]), "astype"), ("text", "astype")],

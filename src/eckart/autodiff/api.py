@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import wraps
 from typing import Any
 
 import numpy as np
 
-from .core import Array, Derive, Dual, Tracer, check_inexact, convert, dtype_of, shape_of, zeros
+from .core import Array, Derive, Dual, Tracer, check_inexact, concrete, convert, dtype_of, shape_of, zeros
+from .core import Function as Function
 from .errors import ArgumentError, at_line
-from .tape import Row, Tape, keep_memory, pull, push
+from .tape import Row, Tape, keep_memory
 from .tree import flatten
-
-Function = Callable[..., Any]
-
-
-def check_like(where: str, what: str, t: Array, x: Array) -> Array:
-    """Return a tangent or cotangent in the dtype of its primal; refuse another shape."""
-    t, dtype = t if isinstance(t, Tracer) else np.asarray(t), dtype_of(x)
-    if shape_of(t) != shape_of(x):
-        raise ArgumentError(where, f"a {what} of shape {shape_of(t)} was given for a value of {shape_of(x)}")
-    if t.dtype.kind == "c" and dtype.kind != "c":
-        raise ArgumentError(where, f"a complex {what} was given for a value of dtype {dtype}")
-    return convert(t, dtype)
 
 
 def matched(where: str, what: str, tree: Any, leaves: Sequence[Array]) -> list[Array]:
-    """Return the leaves of a tree of tangents, one for each of ``leaves``."""
-    ts, _ = flatten(tree)
+    """Return the leaves of a tree of tangents or cotangents, one for each of ``leaves`` and in its dtype."""
+    ts: list[Any] = [t if isinstance(t, Tracer) else np.asarray(t) for t in flatten(tree)[0]]
     if len(ts) != len(leaves):
         raise ArgumentError(where, f"{len(ts)} {what}s were given for {len(leaves)} arrays")
-    return [check_like(where, what, t, x) for t, x in zip(ts, leaves, strict=True)]
+    for t, x in zip(ts, leaves, strict=True):
+        if t.shape != shape_of(x):
+            raise ArgumentError(where, f"a {what} of shape {t.shape} was given for a value of {shape_of(x)}")
+        if t.dtype.kind == "c" and dtype_of(x).kind != "c":
+            raise ArgumentError(where, f"a complex {what} was given for a value of dtype {dtype_of(x)}")
+    return [convert(t, dtype_of(x)) for t, x in zip(ts, leaves, strict=True)]
+
+
+def derive(
+    level: Derive, f: Function, xs: Sequence[Array], ts: Sequence[Any], rebuild: Function
+) -> tuple[list[Any], list[Any], Function]:
+    """Return the results of ``f``, their tangents (None where it is zero), and how to rebuild the tree."""
+    outs, rebuild_out = level.run(f, rebuild([Dual(level, x, t) for x, t in zip(xs, ts, strict=True)]))
+    values = [y.value if level.holds(y) else y for y in outs]
+    return values, [y.tangent if level.holds(y) else None for y in outs], rebuild_out
 
 
 def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
@@ -41,10 +44,8 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     ----------
     f : callable
         Written in NumPy; arguments and results are arrays or nested tuples, lists and dicts of them.
-    primals : sequence
-        The arguments.
-    tangents : sequence
-        The direction: the same structure, shapes and dtypes.
+    primals, tangents : sequence
+        The arguments and the direction, of the same structure, shapes and dtypes.
 
     Returns
     -------
@@ -61,14 +62,12 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     (9.0, np.float64(6.0))
     """
     leaves, rebuild = flatten(tuple(primals))
-    leaves = [check_inexact("jvp", x) for x in leaves]
-    ts = matched("jvp", "tangent", tuple(tangents), leaves)
+    xs = [check_inexact("jvp", x) for x in leaves]
     level = Derive()
-    duals = [Dual(level, x, t) for x, t in zip(leaves, ts, strict=True)]
-    outs, rebuild_out = level.run(f, rebuild(duals))
-    values = [y.value if level.holds(y) else y for y in outs]
-    dots = [y.tangent if level.holds(y) else zeros(y) for y in outs]
-    level.confirm(dots)
+    values, dots, rebuild_out = derive(level, f, xs, matched("jvp", "tangent", tuple(tangents), xs), rebuild)
+    dots = [zeros(y) if t is None else t for y, t in zip(values, dots, strict=True)]
+    if level.doubt is not None and any(np.isnan(concrete(t)).any() for t in dots):
+        raise level.doubt
     return rebuild_out(values), rebuild_out(dots)
 
 
@@ -78,27 +77,23 @@ class Linear:
     def __init__(self, f: Function, primals: Sequence[Any], where: str) -> None:
         keep_memory()
         self.where, self.tape = where, Tape()
-        self.level = Derive(self.tape)
         leaves, self.rebuild_in = flatten(tuple(primals))
-        self.inputs = [check_inexact(where, x) for x in leaves]
-        self.leaves = [self.tape.leaf(x) for x in self.inputs]
-        duals = [Dual(self.level, x, r) for x, r in zip(self.inputs, self.leaves, strict=True)]
-        outs, self.rebuild_out = self.level.run(f, self.rebuild_in(duals))
-        pairs = [(y.value, y.tangent) if self.level.holds(y) else (y, None) for y in outs]
-        self.values: list[Any] = [value for value, _ in pairs]
-        self.rows: list[Row | None] = [row for _, row in pairs]
+        self.xs = [check_inexact(where, x) for x in leaves]
+        self.leaves = [Row(self.tape, None, (), (), None, shape_of(x), dtype_of(x)) for x in self.xs]
+        found = derive(Derive(self.tape), f, self.xs, self.leaves, self.rebuild_in)
+        self.values, self.rows, self.rebuild_out = found
         self.value = self.rebuild_out(self.values)
 
     def __del__(self) -> None:
         self.tape.rows.clear()  # rows and tape refer to each other: do not wait for the collector
 
     def pull(self, cts: Sequence[Array], free: bool) -> Any:
-        """Return the cotangents of the inputs from those of the results; ``free`` as in `tape.pull`."""
-        for row, ct in zip(self.rows, cts, strict=True):
+        """Return the cotangents of the inputs from those of the first results; ``free`` as in `Tape`."""
+        for row, ct in zip(self.rows, cts, strict=False):
             if row is not None:
                 row.give(ct, False)
-        pull(self.tape.rows if free else list(self.tape.rows), free)
-        return self.rebuild_in([received(x, r) for x, r in zip(self.inputs, self.leaves, strict=True)])
+        self.tape.pull(free)
+        return self.rebuild_in([leaf.taken() for leaf in self.leaves])
 
     def transpose(self, cotangent: Any) -> Any:
         """Return the cotangents of the inputs, as a tuple."""
@@ -108,11 +103,11 @@ class Linear:
 
     def apply(self, *tangents: Any) -> Any:
         """Return the tangent of the result for tangents of the inputs."""
-        ts = matched(self.where, "tangent", tangents, self.inputs)
+        ts = matched(self.where, "tangent", tangents, self.xs)
         self.clear()
-        for row, t in zip(self.leaves, ts, strict=True):
-            row.ct = t
-        push(self.tape.rows)
+        for leaf, t in zip(self.leaves, ts, strict=True):
+            leaf.ct = t
+        self.tape.push()
         results = zip(self.values, self.rows, strict=True)
         dots = [zeros(y) if r is None or r.ct is None else r.ct for y, r in results]
         self.clear()
@@ -122,16 +117,6 @@ class Linear:
         """Take away what a walk has left in the rows, also one that an error ended."""
         for row in (*self.leaves, *self.tape.rows):
             row.ct = None
-
-
-def received(x: Array, leaf: Row) -> Array:
-    """Return the cotangent of an input, in memory that is nobody else's."""
-    ct = leaf.ct
-    if ct is None:
-        ct = zeros(x)
-    elif type(ct) is np.ndarray and not leaf.own:
-        ct = ct.copy()
-    return ct if ct.shape else ct[()]  # a NumPy scalar
 
 
 def vjp(f: Function, *primals: Any) -> tuple[Any, Function]:
@@ -173,21 +158,15 @@ def linearize(f: Function, *primals: Any) -> tuple[Any, Function]:
     return linear.value, linear.apply
 
 
-def select(
-    f: Function, args: Sequence[Any], options: dict[str, Any], argnums: Any
-) -> tuple[Function, Sequence[Any]]:
+def select(f: Function, args: Sequence[Any], options: dict[str, Any], argnums: Any) -> tuple[Function, Any]:
     """Return ``f`` as a function of the chosen arguments alone, and those arguments."""
     n = len(args)
     if argnums == 0 and n == 1 and not options:
         return f, args  # most calls
     chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    named = {i % n for i in chosen if -n <= i < n}
-    if len(named) < len(chosen):
-        raise ArgumentError(
-            "argnums",
-            f"{argnums} of a call with {len(args)} arguments by position",
-            "Number each of them once",
-        )
+    if len({i % n for i in chosen if -n <= i < n}) < len(chosen):
+        what = f"{argnums} of a call with {n} arguments by position"
+        raise ArgumentError("argnums", what, "Number each of them once")
 
     def inner(*some: Any) -> Any:
         full = list(args)
@@ -231,27 +210,19 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool 
     @wraps(f)
     def differentiated(*args: Any, **options: Any) -> Any:
         inner, some = select(f, args, options, argnums)
-        aux: list[Any] = []
 
-        def scalar(*xs: Any) -> Any:
-            y, extra = inner(*xs)
-            aux.append(extra)
-            return y
+        def pair(*xs: Any) -> tuple[Any, Any]:
+            y, aux = inner(*xs)
+            return y, aux
 
-        linear = Linear(scalar if has_aux else inner, some, "grad")
-        looks = [(dtype_of(y), shape_of(y)) for y in linear.values]
-        if len(looks) != 1 or looks[0][1] != () or looks[0][0].kind not in "fiub":
-            found = ", ".join(f"{dtype} of shape {shape}" for dtype, shape in looks)
-            raise ArgumentError(
-                "grad",
-                f"the function must return one real number, not {found or None}{at_line()}",
-                "Take np.sum or np.real of it, or call jacobian",
-            )
-        gradient = linear.pull([looks[0][0].type(1)], free=True)
+        linear = Linear(pair if has_aux else inner, some, "grad")
         value = linear.value
-        if has_aux:
-            extra, rebuild = flatten(aux[0])
-            value = value, rebuild([e.value if linear.level.holds(e) else e for e in extra])
+        looks = [(dtype_of(y), shape_of(y)) for y in flatten(value[0] if has_aux else value)[0]]
+        if len(looks) != 1 or looks[0][1] != () or looks[0][0].kind not in "fiub":
+            found = ", ".join(f"{dtype} of shape {shape}" for dtype, shape in looks) or None
+            what = f"the function must return one real number, not {found}{at_line()}"
+            raise ArgumentError("grad", what, "Take np.sum or np.real of it, or call jacobian")
+        gradient = linear.pull([looks[0][0].type(1)], free=True)
         return value, gradient[0] if isinstance(argnums, int) else gradient
 
     return differentiated
@@ -292,7 +263,7 @@ def hvp(f: Function, x: Any, v: Any) -> Any:
     Parameters
     ----------
     f : callable
-        A scalar function of ``x``.
+        Returns one real number.
     x, v : array or tree of arrays
         The point and the vector.
 

@@ -1,22 +1,20 @@
 """Tracers, levels and primitives: what happens when NumPy meets an array that is being differentiated.
 
-A *tracer* stands for an array. It belongs to a *level*, one per running transformation, and holds a
-value of the levels below: a plain array, or a tracer of an outer transformation. A *primitive* called
-on tracers is given to the innermost level among them (`bind`), which calls the same primitive on the
-values below and then adds what it is there for: a tangent, a batch axis, a line of a table. Levels are
-numbered as they are made, so an inner transformation never mistakes an outer one's tangent for its own
-(the "perturbation confusion" of Siskind & Pearlmutter, IFL 2005). The skeleton is that of JAX's
-"autodidax2".
+A *tracer* stands for an array. It belongs to a *level*, one for each running transformation, and holds a
+value of the levels below: a plain array, or a tracer of an outer transformation. A *primitive* called on
+tracers is given to the innermost level among them (`bind`), which calls it on the values below and adds
+what the level is there for: a tangent, a batch axis, a line of a table. Levels are numbered as they are
+made, so an inner transformation never mistakes an outer one's tangent for its own (the "perturbation
+confusion" of Siskind & Pearlmutter, IFL 2005). The skeleton is that of JAX's "autodidax2".
 
-There is one rule per primitive, its JVP, written in plain NumPy. What differs is the tangent it meets:
-in forward mode (`Derive`) an array, and the rule computes; in reverse mode (`tape`) a row of a tape, and
-the rule records, to be transposed later.
+There is one rule for a primitive, its JVP, in plain NumPy. What differs is the tangent it meets: in forward
+mode an array, and the rule computes; in reverse mode a row of a `tape`, and it records, to be transposed.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,7 @@ from .errors import ArgumentError, MissingRuleError, TracerError, at_line
 from .tree import flatten
 
 Array = Any  # a NumPy array, a NumPy scalar, a Python float or complex, or a Tracer
+Function = Callable[..., Any]
 TRACERS: set[type] = set()
 clock = itertools.count(1)
 
@@ -51,16 +50,13 @@ class Tracer:
 class Level:
     """One running transformation."""
 
-    __slots__ = ("depth", "over")
-
     def __init__(self) -> None:
         self.depth, self.over = next(clock), False
 
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
-        """Call ``prim`` on the values below this level and add what the level is there for."""
         raise NotImplementedError
 
-    def run(self, f: Callable[..., Any], args: Sequence[Any]) -> tuple[list[Any], Callable[..., Any]]:
+    def run(self, f: Function, args: Sequence[Any]) -> tuple[list[Any], Function]:
         """Call ``f`` on tracers of this level and return the leaves of its result; then it is over."""
         try:
             leaves, rebuild = flatten(f(*args))
@@ -76,16 +72,13 @@ class Level:
         return leaves, rebuild
 
     def holds(self, y: Any) -> bool:
-        """Return whether ``y`` is a tracer of this level."""
         return type(y) in TRACERS and y.level is self
 
 
 def escaped() -> TracerError:
-    return TracerError(
-        "traced array",
-        f"it is used after the transformation that made it has returned{at_line()}",
-        "Return it from the function, with has_aux=True if it is not the result",
-    )
+    what = f"it is used after the transformation that made it has returned{at_line()}"
+    fix = "Return it from the function, with has_aux=True if it is not the result"
+    return TracerError("traced array", what, fix)
 
 
 def bind(prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
@@ -108,7 +101,6 @@ PLAIN = {np.ndarray, np.float64, np.float32, np.int64, np.complex128, *PYTHON}  
 
 
 def shape_of(x: Array) -> tuple[int, ...]:
-    """Return the shape; () for a Python number."""
     if type(x) in PYTHON:
         return ()
     try:
@@ -118,7 +110,6 @@ def shape_of(x: Array) -> tuple[int, ...]:
 
 
 def dtype_of(x: Array) -> np.dtype[Any]:
-    """Return the dtype; the default one for a Python number."""
     if type(x) in PYTHON:
         return PYTHON[type(x)]
     try:
@@ -164,11 +155,8 @@ def total(left: Any, right: Any) -> Any:
 
 def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     """Sum ``g`` over the axes along which an array of ``shape`` was broadcast to it."""
-    wide = g.shape
-    extra = len(wide) - len(shape)
-    axes = tuple(range(extra))
-    if wide[extra:] != shape:
-        axes += tuple(extra + i for i, n in enumerate(shape) if n == 1 and wide[extra + i] != 1)
+    extra = len(g.shape) - len(shape)
+    axes = tuple(i for i, n in enumerate(g.shape) if i < extra or n != shape[i - extra])
     if axes:
         g = np.add.reduce(g, axes) if type(g) is np.ndarray else np.sum(g, axis=axes)
     return g if g.shape == shape else np.reshape(g, shape)
@@ -177,22 +165,17 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
 def check_inexact(where: str, x: Array) -> Array:
     """Return ``x`` if it can carry a tangent; refuse integers, strings, objects and subclasses of arrays."""
     kind = type(x)
-    if kind is np.ndarray and x.dtype.kind in "fc":
-        return x
     if kind in TRACERS or isinstance(x, (float, complex)):
         return x
     if isinstance(x, np.ndarray) and kind is not np.ndarray:
-        raise ArgumentError(
-            where, f"a {kind.__name__} is not a plain array{at_line()}", "Write np.asarray(x)"
-        )
-    if not isinstance(x, (np.ndarray, np.generic)):
+        what, fix = f"a {kind.__name__} is not a plain array", "Write np.asarray(x)"
+        raise ArgumentError(where, f"{what}{at_line()}", fix)
+    if not isinstance(x, np.generic):
         x = np.asarray(x)
     if x.dtype.kind not in "fc":
-        raise ArgumentError(
-            where,
-            f"an argument of dtype {x.dtype} has no derivative (shape {x.shape}){at_line()}",
-            "Write float(x)" if kind is int else "Write x.astype(float)",
-        )
+        what = f"an argument of dtype {x.dtype} has no derivative (shape {x.shape})"
+        fix = "Write float(x)" if kind is int else "Write x.astype(float)"
+        raise ArgumentError(where, f"{what}{at_line()}", fix)
     return x
 
 
@@ -222,20 +205,18 @@ class Primitive:
     joint : bool
         Linear in all arguments together, as `concatenate` (f(t1, t2)), not in each alone, as `matmul`
         (f(t1, b) + f(a, t2)).
-
-    Attributes
-    ----------
-    doubt : callable, optional
-        ``doubt(out, tangent)``: the error to raise if NaN from this tangent reaches the result of `jvp`.
     """
+
+    doubt: Function | None = None  # of (out, tangent): what to raise if NaN in it reaches the result of `jvp`
+    partials: tuple[Any, ...] = ()  # of `Elementwise`
 
     def __init__(
         self,
         name: str,
-        fun: Callable[..., Any],
-        jvp: Callable[..., Any] | None = None,
-        transpose: dict[int, Callable[..., Any]] | None = None,
-        shape: Callable[..., tuple[int, ...]] | None = None,
+        fun: Function,
+        jvp: Function | None = None,
+        transpose: dict[int, Function] | None = None,
+        shape: Function | None = None,
         batch: Any = None,
         joint: bool = False,
     ) -> None:
@@ -243,15 +224,11 @@ class Primitive:
         self.transpose = {} if transpose is None else transpose
         self.shape, self.batch, self.joint = shape, batch, joint
         self.linear = jvp is None and transpose is not None
-        self.partials: tuple[Any, ...] = ()  # see `Elementwise`
-        self.doubt: Callable[..., Exception | None] | None = None
+        self.linear_in: Container[int] = self.transpose
         PRIMITIVES[name] = self
 
     def __call__(self, *args: Array, **params: Any) -> Any:
         return bind(self, args, params)
-
-    def __repr__(self) -> str:
-        return f"<primitive {self.name}>"
 
     def jvp(self, out: Any, args: Sequence[Array], tangents: Sequence[Any], params: dict[str, Any]) -> Any:
         """Return the tangent of ``out``, or None where it does not depend on the traced arguments."""
@@ -259,22 +236,19 @@ class Primitive:
             return self.rule(out, args, tangents, **params)
         if self.linear:
             return self.apply(args, tangents, params)
-        raise MissingRuleError(
-            self.name,
-            f"no derivative is known (arguments of shape {[shape_of(a) for a in args]}){at_line()}",
-            "Write it in functions that have one, see docs/autodiff.md",
-        )
+        what = f"no derivative is known (arguments of shape {[shape_of(a) for a in args]}){at_line()}"
+        raise MissingRuleError(self.name, what, "Write it in functions that have one, see docs/autodiff.md")
 
     def apply(self, args: Sequence[Array], tangents: Sequence[Any], params: dict[str, Any]) -> Any:
-        """Apply a linear primitive to tangents: f(t1, t2) or f(t1, b) + f(a, t2)."""
+        """Apply a linear primitive to tangents: f(t1, t2) if it is joint, else f(t1, b) + f(a, t2)."""
         if self.joint:
-            return self(
-                *[zeros(a) if t is None else t for a, t in zip(args, tangents, strict=True)], **params
-            )
-        terms = [
-            self(*args[:i], t, *args[i + 1 :], **params) for i, t in enumerate(tangents) if t is not None
-        ]
-        return sum(terms[1:], terms[0])
+            ts = [zeros(a) if t is None else t for a, t in zip(args, tangents, strict=True)]
+            return self(*ts, **params)
+        out = None
+        for i, t in enumerate(tangents):
+            if t is not None:
+                out = total(out, self(*args[:i], t, *args[i + 1 :], **params))
+        return out
 
     def pull(self, row: Any, ct: Array) -> None:
         """Give each parent of a row of the tape its share of the cotangent ``ct``."""
@@ -283,14 +257,6 @@ class Primitive:
                 g = self.transpose[i](ct, *row.known, **row.params)
                 p.give(g, type(g) is np.ndarray and g.base is None and g is not ct)
 
-    def coefficient(self, i: int, out: Any, args: Sequence[Array]) -> Any:
-        """Return the coefficient of the tangent of argument i of an elementwise function; None for 1."""
-        partial = self.partials[i]
-        return None if partial is None else partial(out, *args)
-
-    def is_linear_in(self, live: list[int]) -> bool:
-        return all(i in self.transpose for i in live) and (len(live) == 1 or self.joint)
-
 
 PRIMITIVES: dict[str, Primitive] = {}
 
@@ -298,11 +264,11 @@ PRIMITIVES: dict[str, Primitive] = {}
 class Each(dict[int, Any]):
     """The transposes of a function of any number of arguments: ``make(i)`` for argument i."""
 
-    def __init__(self, make: Callable[[int], Any]) -> None:
+    def __init__(self, make: Function) -> None:
         self.make = make
 
     def __missing__(self, i: int) -> Any:
-        return self.setdefault(i, self.make(i))
+        return self.make(i)
 
     def __contains__(self, i: object) -> bool:
         return True
@@ -321,59 +287,41 @@ class Dual(Tracer):
 
 
 class Derive(Level):
-    """The level of `jvp` and `vjp`: every result carries the tangent that the primitive's rule gives.
-
-    ``tape`` is where reverse mode records; None in forward mode. ``doubt`` is the error to raise if the
-    result of forward mode is NaN.
-    """
-
-    __slots__ = ("doubt", "tape")
+    """The level of `jvp` and `vjp`: every result carries the tangent that the primitive's rule gives."""
 
     def __init__(self, tape: Any = None) -> None:
         super().__init__()
-        self.tape = tape
-        self.doubt: Exception | None = None
+        self.tape = tape  # where reverse mode records; None in forward mode
+        self.doubt: Exception | None = None  # the error to raise if the result of forward mode is NaN
 
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
-        values, tangents, rest, tape, live, plain = [], [], [], self.tape, 0, True
+        values, tangents, rest, live = [], [], [], 0
         for a in args:
             t = None
             if type(a) is Dual and a.level is self:
                 a, t = a.value, a.tangent
                 live += 1
-            if type(a) not in PLAIN:
-                if type(a) in TRACERS:
-                    plain = False
-                else:
-                    a = np.asarray(a)
+            if type(a) not in PLAIN and type(a) not in TRACERS:
+                a = np.asarray(a)
             values.append(a)
             tangents.append(t)
             rest.append(a if t is None else t)
-        out = prim.fun(*values, **params) if plain else bind(prim, values, params)
+        out = bind(prim, values, params)
         if type(out) is Dual and out.level is self:  # only a function given by the user can do this
-            raise ArgumentError(
-                prim.name, f"the function uses a traced array that is not among its arguments{at_line()}",
-                "Pass it as an argument",
-            )  # fmt: skip
-        if tape is not None and prim.linear:
-            known = values if live > 1 else rest  # the transpose in an argument asks for the others
-            if prim.joint:
-                known = [tape.leaf(a) if t is None else t for a, t in zip(values, tangents, strict=True)]
-            return Dual(self, out, tape.add(prim, tangents, known, params, shape_of(out), dtype_of(out)))
+            what = f"the function uses a traced array that is not among its arguments{at_line()}"
+            raise ArgumentError(prim.name, what, "Pass it as an argument")
+        if self.tape is not None and prim.linear:
+            known = rest if live == 1 or prim.joint else values  # transposes ask for the other arguments
+            row = self.tape.add(prim, tangents, known, params, shape_of(out), dtype_of(out))
+            return Dual(self, out, row)
         dot = prim.jvp(out, values, tangents, params)
         if dot is None:
             return out
-        if prim.doubt is not None and tape is None:
+        if prim.doubt is not None and self.tape is None:
             self.doubt = self.doubt or prim.doubt(out, dot)
         if type(out) is tuple:
             return tuple(self.pair(y, t) for y, t in zip(out, dot, strict=True))
         return self.pair(out, dot)
 
     def pair(self, y: Array, t: Any) -> Any:
-        """Return ``y`` with the tangent ``t``."""
         return y if t is None else Dual(self, y, fit(t, y) if self.tape is None else t)
-
-    def confirm(self, dots: Sequence[Array]) -> None:
-        """Raise what forward mode was in doubt about, if the result is NaN."""
-        if self.doubt is not None and any(np.isnan(concrete(t)).any() for t in dots):
-            raise self.doubt

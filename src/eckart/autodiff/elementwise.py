@@ -1,20 +1,24 @@
 """Elementwise functions: one coefficient for each argument. They are the hot path, and written to be short.
 
-What `bind` and `Derive.process` do in general is done here at once for the usual case: one level, one or two
-arguments. Anything else goes the general way.
+What `bind` and `Derive.process` do in general is done here at once for the usual case: one level that is
+running, one or two arguments. Anything else goes the general way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from .core import PLAIN, PYTHON, Array, Dual, Primitive, bind, dtype_of, escaped, fit, shape_of
-from .tape import SCALE, Row
+import numpy as np
+
+from .core import PLAIN, PYTHON, Array, Dual, Function, Primitive, bind, fit, shape_of, total
+from .tape import Row
 
 
 class Elementwise(Primitive):
     """A ufunc of one or two arguments with one partial derivative for each.
+
+    Its tangent is the sum of c_i t_i; a row of the tape keeps the coefficients, of which None is 1.
 
     Parameters
     ----------
@@ -28,15 +32,14 @@ class Elementwise(Primitive):
     """
 
     def __init__(
-        self,
-        name: str,
-        fun: Callable[..., Any],
-        *partials: Callable[..., Any] | None,
-        linear_in: tuple[int, ...] = (),
+        self, name: str, fun: Function, *partials: Function | None, linear_in: tuple[int, ...] = ()
     ) -> None:
-        super().__init__(name, fun, batch=True)
+        super().__init__(name, fun, batch=True, joint=True)
         self.partials, self.linear_in = partials, linear_in
-        self.op = (binary if len(partials) == 2 else unary if len(partials) == 1 else flat)(self)
+        self.shape = lambda *args: np.broadcast_shapes(*map(shape_of, args))
+        self.op: Function = lambda *args: bind(self, args, {})
+        if partials:
+            self.op = (unary if len(partials) == 1 else binary)(self)
 
     def __call__(self, *args: Array, **params: Any) -> Any:
         return self.op(*args)
@@ -45,72 +48,78 @@ class Elementwise(Primitive):
         if not self.partials:
             return None
         live = [i for i, t in enumerate(tangents) if t is not None]
-        coefs = [self.coefficient(i, out, args) for i in live]
-        tangents = [tangents[i] for i in live]
-        if type(tangents[0]) is Row:
-            return tangents[0].level.add(SCALE, tangents, coefs, None, shape_of(out), dtype_of(out))
-        return SCALE.apply(coefs, tangents)
+        partials = [self.partials[i] for i in live]
+        return self.tangent(out, [tangents[i] for i in live], [p and p(out, *args) for p in partials])
 
-    def is_linear_in(self, live: list[int]) -> bool:
-        return set(live) <= set(self.linear_in)
+    def tangent(self, y: Array, tangents: Sequence[Any], coefs: Sequence[Any]) -> Any:
+        """Return the tangent of the result ``y``, computed or recorded."""
+        first = tangents[0]
+        if type(first) is not Row:
+            return fit(self.apply(coefs, tangents), y)
+        if type(y) in PYTHON:
+            row = Row(first.level, self, tangents, coefs, None, (), PYTHON[type(y)])
+        else:
+            row = Row(first.level, self, tangents, coefs, None, y.shape, y.dtype)
+        first.level.rows.append(row)
+        return row
+
+    def apply(self, coefs: Sequence[Any], tangents: Sequence[Any], params: Any = None) -> Any:
+        out = None
+        for c, t in zip(coefs, tangents, strict=True):
+            if t is not None:
+                out = total(out, t if c is None else c * t)
+        return out
+
+    def pull(self, row: Row, ct: Array) -> None:
+        parents, last = row.parents, row.parents[-1]  # the last reader of ct may write into it
+        mine = row.own and type(ct) is np.ndarray and (len(parents) == 1 or parents[0] is not last)
+        for p, c in zip(parents, row.known):  # noqa: B905
+            if c is None:
+                p.give(ct, mine and p is last)
+                mine = False  # a parent holds it now
+            elif mine and p is last and (type(c) is float or (type(c) is np.ndarray and c.dtype is ct.dtype)):
+                ct *= c
+                p.give(ct, True)
+            else:
+                p.give(ct * c, True)
 
 
-def paired(level: Any, y: Array, tangents: tuple[Any, ...], coefs: tuple[Any, ...]) -> Dual:
-    """Return ``y`` with the tangent "sum of c_i t_i", recorded or computed."""
-    if level.over:
-        raise escaped()
-    if type(tangents[0]) is not Row:
-        return Dual(level, y, fit(SCALE.apply(coefs, tangents), y))
-    tape = tangents[0].level
-    if type(y) in PYTHON:
-        row = Row(tape, SCALE, tangents, coefs, None, (), PYTHON[type(y)])
-    else:
-        row = Row(tape, SCALE, tangents, coefs, None, y.shape, y.dtype)
-    tape.rows.append(row)
-    return Dual(level, y, row)
-
-
-def unary(prim: Elementwise) -> Callable[..., Any]:
+def unary(prim: Elementwise) -> Function:
     """Return the short way to call a function of one argument."""
-    fun, (partial,) = prim.fun, prim.partials
+    fun, tangent, (partial,) = prim.fun, prim.tangent, prim.partials
 
     def op(x: Array) -> Any:
-        if type(x) is not Dual:
+        if type(x) is not Dual or x.level.over:
             return bind(prim, (x,), {})
         value = x.value
         y = fun(value)
-        return paired(x.level, y, (x.tangent,), (partial and partial(y, value),))
+        return Dual(x.level, y, tangent(y, (x.tangent,), (partial and partial(y, value),)))
 
     return op
 
 
-def binary(prim: Elementwise) -> Callable[..., Any]:
+def binary(prim: Elementwise) -> Function:
     """Return the short way to call a function of two arguments."""
-    fun, (left, right) = prim.fun, prim.partials
+    fun, tangent, (left, right) = prim.fun, prim.tangent, prim.partials
 
     def op(a: Array, b: Array) -> Any:
         if type(a) is Dual:
-            level, x = a.level, a.value
+            level, x, t = a.level, a.value, a.tangent
             if type(b) is Dual:
-                if b.level is level:
-                    z, t, u = b.value, a.tangent, b.tangent
+                if b.level is level and not level.over:
+                    z, u = b.value, b.tangent
                     y = fun(x, z)
                     c, d = left and left(y, x, z), right and right(y, x, z)
                     if t is u and c is not None and d is not None:  # x * x
-                        return paired(level, y, (t,), (c + d,))
-                    return paired(level, y, (t, u), (c, d))
-            elif type(b) in PLAIN:
+                        return Dual(level, y, tangent(y, (t,), (c + d,)))
+                    return Dual(level, y, tangent(y, (t, u), (c, d)))
+            elif type(b) in PLAIN and not level.over:
                 y = fun(x, b)
-                return paired(level, y, (a.tangent,), (left and left(y, x, b),))
-        elif type(b) is Dual and type(a) in PLAIN:
+                return Dual(level, y, tangent(y, (t,), (left and left(y, x, b),)))
+        elif type(b) is Dual and type(a) in PLAIN and not b.level.over:
             z = b.value
             y = fun(a, z)
-            return paired(b.level, y, (b.tangent,), (right and right(y, a, z),))
+            return Dual(b.level, y, tangent(y, (b.tangent,), (right and right(y, a, z),)))
         return bind(prim, (a, b), {})
 
     return op
-
-
-def flat(prim: Elementwise) -> Callable[..., Any]:
-    """Return the way to call a function whose derivative is zero: comparisons, floor, sign."""
-    return lambda *args: bind(prim, args, {})

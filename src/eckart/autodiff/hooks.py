@@ -8,28 +8,30 @@ with the line of the user's code and what to write there instead.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from inspect import signature
+from collections.abc import Callable, Sequence
+from inspect import BoundArguments, signature
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from .core import Tracer, dtype_of, shape_of
+from .core import Function, Tracer
 from .errors import MissingRuleError, TracerError, at_line, in_scipy, user_line
 
-UFUNCS: dict[Any, Callable[..., Any]] = {}
-FUNCTIONS: dict[Any, Callable[..., Any]] = {}
-REDUCTIONS: dict[str, dict[Any, Any]] = {
-    "reduce": {np.add: np.sum, np.multiply: np.prod, np.maximum: np.max, np.minimum: np.min},
-    "accumulate": {np.add: np.cumsum, np.multiply: np.cumprod},
-}
+UFUNCS: dict[Any, Function] = {}
+FUNCTIONS: dict[Any, Function] = {}
+REDUCTIONS: dict[tuple[Any, str], Any] = {
+    (np.add, "reduce"): np.sum, (np.multiply, "reduce"): np.prod,
+    (np.maximum, "reduce"): np.max, (np.minimum, "reduce"): np.min,
+    (np.add, "accumulate"): np.cumsum, (np.multiply, "accumulate"): np.cumprod,
+}  # fmt: skip
 NEAREST: dict[str, str] = {}  # what to write instead of a function without a rule
 
 
-def implements(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def implements(*functions: Any) -> Callable[[Function], Function]:
     """Enter a function in the table of what tracers do when NumPy is called with them."""
 
-    def enter(rule: Callable[..., Any]) -> Callable[..., Any]:
+    def enter(rule: Function) -> Function:
         for function in functions:
             FUNCTIONS[function] = rule
         return rule
@@ -41,21 +43,14 @@ def array_ufunc(self: Tracer, ufunc: Any, method: str, *args: Any, **options: An
     if not options and method == "__call__":
         op = UFUNCS.get(ufunc)
         if op is None:
-            raise missing(ufunc.__name__, args)
+            raise missing(ufunc.__name__, args, options)
         return op(*args)
     name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
-    if options.pop("out", None) is not None or method == "at":
-        raise TracerError(
-            name,
-            f"a traced array cannot be written into, with out= or an operator like +={at_line()}",
-            "Write y = y + x, which makes a new array",
-        )
-    if method in REDUCTIONS and ufunc in REDUCTIONS[method]:
-        options.setdefault("axis", 0)
-        return array_function(self, REDUCTIONS[method][ufunc], (), args, options)
-    if method != "__call__" or options:
-        raise unknown(name, f"{next(iter(options))}=" if method == "__call__" else "this method")
-    return array_ufunc(self, ufunc, method, *args)
+    if "out" in options or method == "at":
+        raise written(name)
+    if (ufunc, method) in REDUCTIONS:
+        return array_function(self, REDUCTIONS[ufunc, method], (), args, {"axis": 0, **options})
+    raise unknown(name, f"{next(iter(options))}=" if method == "__call__" else "this method")
 
 
 def array_function(self: Tracer, function: Any, types: Any, args: Any, options: Any) -> Any:
@@ -63,22 +58,25 @@ def array_function(self: Tracer, function: Any, types: Any, args: Any, options: 
     if rule is None:
         raise missing(full_name(function), args, options)
     if options and options.pop("out", None) is not None:
-        raise TracerError(
-            f"np.{function.__name__}", f"out= cannot take a traced array{at_line()}", "Drop out="
-        )
+        raise written(f"np.{full_name(function)}")
     try:
         return rule(*args, **options)
-    except TypeError as error:
-        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+    except TypeError:
+        if bound(rule, args, options):
             raise  # it is not this call that does not fit the rule
-    try:  # an argument may have been given by the name that NumPy has for it
-        bound = signature(function).bind(*args, **options)
-        return rule(*bound.args, **bound.kwargs)
-    except TypeError as error:
-        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
-            raise
+    call = bound(function, args, options)  # an argument may have been given by the name that NumPy has for it
+    if call and bound(rule, call.args, call.kwargs):
+        return rule(*call.args, **call.kwargs)
     strange = [f"{k}=" for k in options if k not in signature(rule).parameters]
     raise unknown(f"np.{full_name(function)}", " ".join(strange) or "a call with so many arguments")
+
+
+def bound(function: Any, args: Sequence[Any], options: dict[str, Any]) -> BoundArguments | None:
+    """Return the arguments by the parameters of ``function``; None if they do not fit."""
+    try:
+        return signature(function).bind(*args, **options)
+    except (TypeError, ValueError):  # ValueError: NumPy does not say what the parameters are
+        return None
 
 
 def full_name(function: Any) -> str:
@@ -87,65 +85,57 @@ def full_name(function: Any) -> str:
     return f"{module.removeprefix('numpy').lstrip('.')}.{function.__name__}".lstrip(".")
 
 
+def written(name: str) -> TracerError:
+    what = f"a traced array cannot be written into, with out= or an operator like +={at_line()}"
+    return TracerError(name, what, "Drop out=; write y = y + x, which makes a new array")
+
+
 def unknown(name: str, what: str) -> MissingRuleError:
-    return MissingRuleError(
-        name,
-        f"{what} has no derivative rule{at_line()}",
-        "Leave it out, or write it in other functions: broadcasting, np.where or astype",
-    )
+    fix = "Leave it out, or write it in other functions: broadcasting, np.where or astype"
+    return MissingRuleError(name, f"{what} has no derivative rule{at_line()}", fix)
 
 
-def missing(name: str, args: Any, options: dict[str, Any] | None = None) -> MissingRuleError:
-    places = [*enumerate(args), *(options or {}).items()]
+def missing(name: str, args: Sequence[Any], options: dict[str, Any]) -> MissingRuleError:
     traced = [
-        f"argument {place}, of shape {shape_of(x)},"
-        for place, a in places
+        f"argument {place}, of shape {x.shape},"
+        for place, a in (*enumerate(args), *options.items())
         for x in (a if isinstance(a, (list, tuple)) else [a])
         if isinstance(x, Tracer)
     ]
     near, library = NEAREST.get(name, ""), "np" if "." in name or hasattr(np, name) else "scipy.special"
-    return MissingRuleError(
-        f"{library}.{name}",
-        f"no derivative rule; {traced[0] if traced else 'an argument'} is traced{at_line()}",
-        f"Write {near}" if near else "docs/autodiff.md lists the functions with one and shows how to add one",
-    )
+    what = f"no derivative rule; {traced[0] if traced else 'an argument'} is traced{at_line()}"
+    listed = "docs/autodiff.md lists the functions with one and shows how to add one"
+    return MissingRuleError(f"{library}.{name}", what, f"Write {near}" if near else listed)
 
 
 # --- what a tracer has, and what it refuses ---------------------------------------------------------
 
-METHODS = (
-    "sum", "mean", "prod", "max", "min", "std", "var", "cumsum", "cumprod", "trace", "dot", "ravel",
-    "reshape", "transpose", "squeeze", "swapaxes", "diagonal", "repeat", "take", "clip", "round",
-    "argsort", "argmax", "argmin", "all", "any", "conj", "copy", "nonzero", "astype", "searchsorted",
-)  # fmt: skip
 LEAKS = (
     "__array__", "__float__", "__int__", "__index__", "__complex__", "__round__", "__reduce__", "item",
     "tolist",
 )  # fmt: skip
 CHANGES = ("__setitem__", "fill", "put", "partition", "resize", "sort")
+REASONS = (  # what the user's line looks like, what is wrong with it, and what to write there
+    (r"\]\s*[-+*/@]?=[^=]", "a traced array cannot be assigned into, or into a plain array",
+     "Write np.where, np.stack, np.concatenate or np.sort, which make a new array"),
+    (r"np\.(as|asany)?array\(\s*[\[(]", "traced numbers cannot be gathered by np.array",
+     "Write np.stack([a, b])"),
+    (r"np\.full\(", "np.full cannot take a traced number", "Write np.broadcast_to(x, shape)"),
+    ("^in SciPy", "SciPy cannot take a traced array",
+     "Write the function of eckart.autodiff.scipy, np.linalg or np.fft"),
+    (r"math\.", "a traced array cannot go to the math module", "Use the function of NumPy"),
+    ("", "{name} would drop the derivative of a traced array",
+     "Leave it out: traced arrays work as they are; to index, use plain integers"),
+)  # fmt: skip
 
 
-def refuse(name: str) -> Callable[..., Any]:
+def refuse(name: str) -> Function:
     """Return a method that says where a tracer leaked out, and what to write there."""
 
     def method(self: Tracer, *args: Any, **options: Any) -> Any:
-        _, text = user_line()
-        if name in CHANGES or re.search(r"\]\s*[-+*/@]?=[^=]", text):
-            what, fix = "a traced array cannot be assigned into, or into a plain array", (
-                "Write np.where, np.stack, np.concatenate or np.sort, which make a new array")  # fmt: skip
-        elif re.search(r"np\.(as|asany)?array\(\s*[\[(]", text):
-            what, fix = "traced numbers cannot be gathered by np.array", "Write np.stack([a, b])"
-        elif "np.full(" in text:
-            what, fix = "np.full cannot take a traced number", "Write np.broadcast_to(x, shape)"
-        elif in_scipy():
-            what, fix = "SciPy cannot take a traced array", (
-                "Write the function of eckart.autodiff.scipy, np.linalg or np.fft")  # fmt: skip
-        elif "math." in text:
-            what, fix = "a traced array cannot go to the math module", "Use the function of NumPy"
-        else:
-            what, fix = f"{name} would drop the derivative of a traced array", (
-                "Leave it out: traced arrays work as they are; to index, use plain integers")  # fmt: skip
-        raise TracerError(name, f"{what}{at_line()}", fix)
+        text = "x[i] = y" if name in CHANGES else ("in SciPy: " if in_scipy() else "") + user_line()[1]
+        what, fix = next(reason for pattern, *reason in REASONS if re.search(pattern, text))
+        raise TracerError(name, what.format(name=name) + at_line(), fix)
 
     return method
 
@@ -154,54 +144,43 @@ def absent(name: str) -> property:
     """Return an attribute of NumPy's arrays that tracers do not have, to say so."""
 
     def get(self: Tracer) -> Any:
-        raise AttributeError(
-            f"`x.{name}`: a traced array does not have it{at_line()}. Use a function of NumPy"
-        )
+        what = f"`x.{name}`: a traced array does not have it{at_line()}"
+        raise AttributeError(f"{what}. Use a function of NumPy")
 
     return property(get)
 
 
-def rows_of(self: Tracer) -> Any:
-    if not shape_of(self):
-        raise TracerError("iter", f"a 0-d array cannot be iterated over{at_line()}", "Index or reshape it")
-    return (self[i] for i in range(shape_of(self)[0]))  # type: ignore[index]
-
-
-def length(self: Tracer) -> int:
-    if not shape_of(self):
-        raise TracerError("len", f"a 0-d array has no length{at_line()}", "Use x.size")
-    return shape_of(self)[0]
-
-
-def describe(self: Tracer) -> str:
-    return f"{type(self).__name__}({getattr(self, 'value', '')!r})"
-
-
-def method_of(function: Any) -> Callable[..., Any]:
+def method_of(function: Any) -> Function:
     """Return the array method that calls ``function`` on the array: ``x.sum`` for `np.sum`."""
     return lambda self, *args, **options: array_function(self, function, (), (self, *args), options)
 
 
+def length(self: Tracer) -> int:
+    if not self.shape:
+        what = f"a 0-d array has no length and cannot be iterated over{at_line()}"
+        raise TracerError("len", what, "Use x.size, or index or reshape it")
+    return self.shape[0]
+
+
 def install() -> None:
-    """Give `Tracer` its methods; called once, when the tables are full."""
+    """Give `Tracer` its methods, all but indexing and the operators, which the rules bring."""
     cls: Any = Tracer
     cls.__array_ufunc__, cls.__array_function__ = array_ufunc, array_function
-    cls.__iter__, cls.__len__, cls.__repr__ = rows_of, length, describe
+    cls.__len__, cls.__iter__ = length, lambda self: (self[i] for i in range(len(self)))
     cls.__bool__, cls.__hash__ = lambda self: bool(self.value), object.__hash__
+    cls.__repr__ = lambda self: f"{type(self).__name__}({getattr(self, 'value', '')!r})"
     cls.__format__ = lambda self, spec: format(self.value, spec) if spec else repr(self)
     cls.__copy__ = cls.__deepcopy__ = lambda self, *memo: self
-    for name in METHODS:
-        setattr(cls, name, method_of(getattr(np, name)))
     for name in (*LEAKS, *CHANGES):
         setattr(cls, name, refuse(name))
-    cls.conjugate, cls.flatten = cls.conj, cls.ravel
-    cls.ndim = property(lambda self: len(shape_of(self)))
-    cls.size = property(lambda self: int(np.prod(shape_of(self), dtype=int)))
-    cls.nbytes = property(lambda self: self.size * dtype_of(self).itemsize)
-    cls.T = property(lambda self: FUNCTIONS[np.transpose](self))
-    cls.mT = property(lambda self: FUNCTIONS[np.swapaxes](self, -1, -2))
-    cls.real = property(lambda self: FUNCTIONS[np.real](self))
-    cls.imag = property(lambda self: FUNCTIONS[np.imag](self))
+    cls.flatten = method_of(np.ravel)
+    cls.ndim = property(lambda self: len(self.shape))
+    cls.size = property(lambda self: prod(self.shape))
+    cls.nbytes = property(lambda self: self.size * self.dtype.itemsize)
+    cls.T, cls.mT = property(method_of(np.transpose)), property(method_of(np.matrix_transpose))
+    cls.real, cls.imag = property(method_of(np.real)), property(method_of(np.imag))
+    cls.compress = absent("compress")  # the function takes the array second
     for name in set(dir(np.ndarray)) - set(dir(cls)):
-        if not name.startswith("_"):
-            setattr(cls, name, absent(name))
+        if not name.startswith("_"):  # a method is the function by the same name, if there is one
+            function = getattr(np, name, None)
+            setattr(cls, name, method_of(function) if function else absent(name))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .core import Array, Level, Primitive, Tracer, convert, dtype_of, fit, shape_of, unbroadcast
+from .core import Array, Level, Primitive, Tracer, convert, fit, shape_of, unbroadcast, zeros
 from .errors import MissingRuleError, at_line
 
 
@@ -49,34 +49,22 @@ class Row(Tracer):
         else:
             self.ct, self.own = self.ct + g, True
 
-
-class Scale:
-    """The operation of the rows that elementwise functions record: the sum of c_i t_i; a c of None is 1."""
-
-    def apply(self, coefs: Sequence[Any], tangents: Sequence[Any], params: Any = None) -> Array:
-        total = None
-        for c, t in zip(coefs, tangents, strict=True):
-            if t is not None:
-                term = t if c is None else c * t
-                total = term if total is None else total + term
-        return total
-
-
-SCALE = Scale()
+    def taken(self) -> Array:
+        """Return the cotangent, zeros if there is none, in memory that is nobody else's."""
+        ct = self.ct
+        if ct is None:
+            ct = zeros(self)
+        elif type(ct) is np.ndarray and not self.own:
+            ct = ct.copy()
+        return ct if ct.shape else ct[()]  # a NumPy scalar
 
 
 class Tape(Level):
     """The level of the rows: a primitive applied to a row is recorded, if it is linear in it."""
 
-    __slots__ = ("rows",)
-
     def __init__(self) -> None:
         super().__init__()
         self.rows: list[Row] = []
-
-    def leaf(self, x: Array) -> Row:
-        """Return a row that stands for the tangent of an input."""
-        return Row(self, None, (), (), None, shape_of(x), dtype_of(x))
 
     def add(self, op: Any, parents: Any, known: Any, params: Any, shape: Any, dtype: Any) -> Row:
         """Append a row."""
@@ -87,82 +75,52 @@ class Tape(Level):
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Row:
         rows = [a if type(a) is Row else None for a in args]
         live = [i for i, r in enumerate(rows) if r is not None]
-        if not prim.is_linear_in(live):
-            raise MissingRuleError(
-                prim.name,
-                "a JVP rule applied it to a tangent, in which it is not linear (shapes "
-                f"{[shape_of(a) for a in args]}){at_line()}",
-                "Write the rule in the linear primitives that docs/autodiff.md lists",
-            )
-        dtype = np.result_type(*[dtype_of(a) if hasattr(a, "dtype") else a for a in args])
-        if prim.partials:
-            coefs = [prim.coefficient(i, None, args) for i in live]
-            shape = np.broadcast_shapes(*[shape_of(a) for a in args])
-            return self.add(SCALE, [rows[i] for i in live], coefs, None, shape, dtype)
-        if prim.shape is not None:
-            shape = prim.shape(*args, **params)
-        else:
-            out = prim.fun(*[stand_in(a) for a in args], **params)
-            shape, dtype = out.shape, out.dtype
-        return self.add(prim, rows, args, params, shape, dtype)
+        if all(i in prim.linear_in for i in live) and (len(live) == 1 or prim.joint):
+            if prim.shape is not None:
+                shape = prim.shape(*args, **params)
+                dtype = np.result_type(*[getattr(a, "dtype", a) for a in args])
+            else:
+                out = prim.fun(*[zeros(a) if isinstance(a, Tracer) else a for a in args], **params)
+                shape, dtype = out.shape, out.dtype
+            row = Row(self, prim, rows, args, params, shape, dtype)
+            if not prim.partials:
+                self.rows.append(row)
+                return row
+            same: Row = prim.jvp(row, args, rows, params)  # a linear function is its own derivative
+            if not any(type(c) is Row for c in same.known):  # as they are for t * t
+                return same
+        shapes = [shape_of(a) for a in args]
+        what = f"a JVP rule applied it to a tangent, in which it is not linear (shapes {shapes}){at_line()}"
+        raise MissingRuleError(prim.name, what, "Write it in the linear operations of docs/autodiff.md")
 
+    def pull(self, free: bool) -> None:
+        """Walk backwards from the cotangents that were given to rows; those without one are skipped.
 
-def stand_in(a: Array) -> Array:
-    """Return zeros of the shape of a tracer, without memory; anything else as it is."""
-    if not isinstance(a, Tracer):
-        return a
-    return np.broadcast_to(np.zeros((), dtype_of(a)), shape_of(a))
+        With ``free``, each row lets go of what it holds, so that an array is dropped after its last use.
+        """
+        rows = self.rows if free else list(self.rows)
+        while rows:
+            row = rows.pop()
+            ct = row.ct
+            if ct is not None:
+                row.ct = None
+                row.op.pull(row, ct)
+            if free:
+                row.parents = row.known = None
 
-
-def pull(rows: list[Row], free: bool) -> None:
-    """Walk a tape backwards, and take its rows off the list; those without a cotangent are skipped.
-
-    With ``free``, each row lets go of what it holds, so that an array is dropped after its last use.
-    """
-    while rows:
-        row = rows.pop()
-        ct, row.ct = row.ct, None
-        if ct is not None and row.op is not SCALE:
-            row.op.pull(row, ct)
-        elif ct is not None:
-            first, last = row.parents[0], row.parents[-1]
-            mine = row.own and (first is not last or len(row.parents) == 1)
-            for p, c in zip(row.parents, row.known):  # noqa: B905
-                if c is None:
-                    g, own = ct, mine and p is last
-                    mine = False  # a parent holds it now
-                elif mine and p is last and writable(ct, c):
-                    ct *= c
-                    g, own = ct, True
-                else:
-                    g, own = ct * c, True
-                if p.ct is None and g.dtype is p.dtype and g.shape == p.shape:  # what `give` does most often
-                    p.ct, p.own = g, own
-                else:
-                    p.give(g, own)
-        if free:
-            row.parents = row.known = None
+    def push(self) -> None:
+        """Walk forwards from the tangents that were left in the leaves; each row's ``ct`` is its tangent."""
+        for row in self.rows:
+            tangents = [None if p is None else p.ct for p in row.parents]
+            if any(t is not None for t in tangents):
+                row.ct = fit(row.op.apply(row.known, tangents, row.params), row)
 
 
 @cache
 def keep_memory() -> None:
-    """Let freed memory stay with this process, so that the next gradient finds it: a third of its time else.
+    """Let freed memory stay with this process: to fetch it again, page by page, takes a third of the time.
 
-    A gradient gives back as much as it takes, and the GNU C library hands what is free at the top of the
-    heap to the system, to be fetched again page by page. A freed block of nearly 32 MiB, never touched,
-    tells it to keep twice that (mallopt(3), "dynamic mmap threshold"). Elsewhere nothing happens.
+    A freed block of nearly 32 MiB, never touched, tells the GNU C library to keep up to twice that
+    (mallopt(3), "dynamic mmap threshold"). Elsewhere nothing happens.
     """
     np.empty(31 * 2**20, np.uint8)
-
-
-def writable(ct: Array, c: Array) -> bool:
-    """Return whether ``ct *= c`` is ``ct * c``, in the memory that is there."""
-    return type(ct) is np.ndarray and (type(c) is float or (type(c) is np.ndarray and c.dtype is ct.dtype))
-
-
-def push(rows: list[Row]) -> None:
-    """Walk a tape forwards from the tangents left in the leaves; each row's ``ct`` is its tangent."""
-    for row in rows:
-        tangents = [None if p is None else p.ct for p in row.parents]
-        if any(t is not None for t in tangents):
-            row.ct = fit(row.op.apply(row.known, tangents, row.params), row)

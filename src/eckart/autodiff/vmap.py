@@ -6,13 +6,13 @@ batch; one without is called in a loop over the examples, which is correct and s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import wraps
 from typing import Any
 
 import numpy as np
 
-from .core import Array, Level, Primitive, Tracer, bind, shape_of
+from .core import Array, Function, Level, Primitive, Tracer, bind, shape_of
 from .errors import ArgumentError, TracerError, at_line
 from .tree import flatten
 
@@ -30,19 +30,12 @@ class Batch(Tracer):
         return shape_of(self.value)[1:]
 
     def __bool__(self) -> bool:
-        raise TracerError(
-            "bool", f"under vmap a condition has one value per example{at_line()}", "Write np.where(c, a, b)"
-        )
+        what = f"under vmap a condition has one value per example{at_line()}"
+        raise TracerError("bool", what, "Write np.where(c, a, b)")
 
 
 class Batching(Level):
     """The level of one `vmap`."""
-
-    __slots__ = ("size",)
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
 
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
         batched = [self.holds(a) for a in args]
@@ -52,26 +45,8 @@ class Batching(Level):
         elif prim.batch is not None:
             out = prim.batch(values, batched, **params)
         else:
-            out = self.loop(prim, values, batched, params)
+            out = one_by_one(prim, values, batched, params)
         return tuple(Batch(self, y) for y in out) if type(out) is tuple else Batch(self, out)
-
-    def whole(self, y: Array) -> Array:
-        """Return the batch of an output; one that does not depend on the batch is repeated."""
-        return y.value if self.holds(y) else np.broadcast_to(y, (self.size, *shape_of(y)))
-
-    def loop(self, prim: Primitive, values: list[Array], batched: list[bool], params: dict[str, Any]) -> Any:
-        if not self.size:
-            raise ArgumentError(
-                "vmap",
-                f"{prim.name} has no batch rule, and of an empty batch the shape of its result is unknown",
-            )
-        outs = [
-            bind(prim, [v[i] if b else v for v, b in zip(values, batched, strict=True)], params)
-            for i in range(self.size)
-        ]
-        if type(outs[0]) is tuple:
-            return tuple(np.stack(parts) for parts in zip(*outs, strict=True))
-        return np.stack(outs)
 
 
 def align(values: Sequence[Array], batched: Sequence[bool]) -> list[Array]:
@@ -86,15 +61,31 @@ def align(values: Sequence[Array], batched: Sequence[bool]) -> list[Array]:
     return out
 
 
+def size_of(values: Sequence[Array], batched: Sequence[bool]) -> int:
+    return next(shape_of(v)[0] for v, b in zip(values, batched, strict=True) if b)
+
+
 def repeated(values: Sequence[Array], batched: Sequence[bool]) -> list[Array]:
     """Give every array the batch axis: what has none is repeated."""
-    size = next(shape_of(v)[0] for v, b in zip(values, batched, strict=True) if b)
-    return [
-        v if b else np.broadcast_to(v, (size, *shape_of(v))) for v, b in zip(values, batched, strict=True)
-    ]
+    size, pairs = size_of(values, batched), zip(values, batched, strict=True)
+    return [v if b else np.broadcast_to(v, (size, *shape_of(v))) for v, b in pairs]
 
 
-def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Callable[..., Any]:
+def one_by_one(prim: Primitive, values: list[Array], batched: list[bool], params: dict[str, Any]) -> Any:
+    """Call a primitive without a batch rule on each example."""
+    outs = []
+    for i in range(size_of(values, batched)):
+        example = [v[i] if b else v for v, b in zip(values, batched, strict=True)]
+        outs.append(bind(prim, example, params))
+    if not outs:
+        what = "has no batch rule, and of an empty batch the shape of its result is unknown"
+        raise ArgumentError("vmap", f"{prim.name} {what}")
+    if type(outs[0]) is tuple:
+        return tuple(np.stack(parts) for parts in zip(*outs, strict=True))
+    return np.stack(outs)
+
+
+def vmap(f: Function, in_axes: Any = 0, out_axes: int = 0) -> Function:
     """Return ``f`` mapped over an axis of its arguments, computed on the whole batch at once.
 
     Parameters
@@ -129,36 +120,23 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: int = 0) -> Callable
         axes = in_axes if isinstance(in_axes, (tuple, list)) else (in_axes,) * len(args)
         if len(axes) != len(args):
             raise ArgumentError("vmap", f"in_axes names {len(axes)} arguments, {len(args)} were given")
-        trees = [flatten(a) for a in args]
-        each = [axis for (leaves, _), axis in zip(trees, axes, strict=True) for _ in leaves]
-        shapes = [shape_of(x) for leaves, _ in trees for x in leaves]
+        trees = [(*flatten(a), axis) for a, axis in zip(args, axes, strict=True)]
+        pairs = [(shape_of(x), axis) for leaves, _, axis in trees for x in leaves if axis is not None]
         try:
-            sizes = {shape[axis] for shape, axis in zip(shapes, each, strict=True) if axis is not None}
+            sizes = {shape[axis] for shape, axis in pairs}
         except IndexError:
-            raise ArgumentError(
-                "vmap",
-                f"axes {each} of arrays of shape {shapes}",
-                "Give in_axes=None for what has no such axis",
-            ) from None
+            what = ", ".join(f"axis {axis} of an array of shape {shape}" for shape, axis in pairs)
+            raise ArgumentError("vmap", what, "Give in_axes=None for what has no such axis") from None
         if len(sizes) != 1:
-            raise ArgumentError(
-                "vmap",
-                f"the mapped axes have lengths {sorted(sizes)}",
-                "Give them one length, or in_axes=None",
-            )
-        level = Batching(sizes.pop())
-
-        def batch(x: Any, axis: int | None) -> Array:
-            if axis is None:
-                return x
-            whole: Any = x if isinstance(x, Tracer) else np.asarray(x)
-            return Batch(level, np.moveaxis(whole, axis, 0))
-
+            what = f"the mapped axes have lengths {sorted(sizes)}"
+            raise ArgumentError("vmap", what, "Give them one length, or in_axes=None")
+        size, level = sizes.pop(), Batching()
         inner = [
-            rebuild([batch(x, axis) for x in leaves])
-            for (leaves, rebuild), axis in zip(trees, axes, strict=True)
+            rebuild([x if axis is None else Batch(level, np.moveaxis(x, axis, 0)) for x in leaves])
+            for leaves, rebuild, axis in trees
         ]
         outs, rebuild = level.run(lambda *xs: f(*xs, **options), inner)
-        return rebuild([np.moveaxis(level.whole(y), 0, out_axes) for y in outs])
+        wholes = [y.value if level.holds(y) else np.broadcast_to(y, (size, *shape_of(y))) for y in outs]
+        return rebuild([np.moveaxis(y, 0, out_axes) for y in wholes])
 
     return mapped
