@@ -46,6 +46,8 @@ SAME = {
     "empty stack": (lambda x: np.matmul(np.reshape(x[:0], (2, 3, 0)), np.zeros((0, 4))), X),
     "empty tensordot": (lambda x: np.tensordot(np.reshape(x[:0], (2, 0)), np.zeros((0, 3)), 1), X),
     "round": (lambda x: np.round(x * 1.3, 1), X),
+    "reshape by name": (lambda x: np.reshape(x, shape=(1, 2)), X),
+    "axes without brackets": (lambda x: np.reshape(x, (1, 2, 1)).transpose(1, 0, 2), X),
     "in integers": (lambda x: x.astype(int) * x, X + 0.5),
 }
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..core import Array, Primitive, shape_of
+from ..core import Array, Primitive, dtype_of, shape_of
 from ..hooks import implements
-from ..rules.indexing import getitem
+from ..rules.indexing import section
 from ..rules.shape import ndim_of
 
 
@@ -35,7 +35,7 @@ def fitted(x: Array, n: int | None, axis: int) -> Array:
     if n is None or n == have:
         return x
     if n < have:
-        return getitem(x, (slice(None),) * axis + (slice(n),))
+        return section(x, axis, n)
     return np.pad(x, [(0, n - have if i == axis else 0) for i in range(ndim_of(x))])
 
 
@@ -52,26 +52,19 @@ fft, ifft = implements(np.fft.fft)(one_axis(False)), implements(np.fft.ifft)(one
 
 @implements(np.fft.rfft)
 def rfft(a: Array, n: int | None = None, axis: int = -1, norm: str | None = None) -> Array:
-    axis = normalize_axis_index(axis, ndim_of(a))
     full = fft(a, n, axis, norm)
-    return getitem(full, (slice(None),) * axis + (slice(shape_of(full)[axis] // 2 + 1),))
+    return section(full, axis, shape_of(full)[axis] // 2 + 1)
 
 
 @implements(np.fft.irfft)
 def irfft(a: Array, n: int | None = None, axis: int = -1, norm: str | None = None) -> Array:
-    """Return the real inverse: the half is completed to a Hermitian whole, whose transform is real."""
-    axis = normalize_axis_index(axis, ndim_of(a))
-    n = 2 * (shape_of(a)[axis] - 1) if n is None else n
-    half = fitted(a, n // 2 + 1, axis)
-    lead = (slice(None),) * axis
-    rest = getitem(half, (*lead, np.arange((n - 1) // 2, 0, -1)))
-    ends = np.zeros(n // 2 + 1, bool)
-    ends[0] = True
-    ends[-1] |= n % 2 == 0
-    real_ends = np.where(
-        np.reshape(ends, [-1 if i == axis else 1 for i in range(ndim_of(a))]), np.real(half), half
-    )
-    return np.real(ifft(np.concatenate([real_ends, np.conj(rest)], axis), n, axis, norm))
+    """Return the real inverse: every entry of the half stands for itself and for its conjugate."""
+    a = np.moveaxis(a, axis, -1)
+    n = 2 * (shape_of(a)[-1] - 1) if n is None else n
+    weight = np.full(n // 2 + 1, 2, dtype_of(a))
+    weight[[0, -1] if n % 2 == 0 else 0] = 1  # these are their own conjugates
+    half = fitted(a, n // 2 + 1, ndim_of(a) - 1)
+    return np.moveaxis(np.real(ifft(half * weight, n, -1, norm)), -1, axis)
 
 
 SWAPPED = {None: "forward", "backward": "forward", "forward": "backward", "ortho": "ortho"}

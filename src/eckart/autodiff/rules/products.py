@@ -55,18 +55,13 @@ def matmul_shape(a: Array, b: Array) -> tuple[int, ...]:
 
 def matmul_batch(args: Sequence[Array], batched: Sequence[bool]) -> Array:
     a, b = args
-    A, B = batched
-    m, n = ndim_of(a) - A, ndim_of(b) - B  # of one example
-    if n == 1 and B and not A and m == 2:
-        return matmul_p(b, swap(a))  # (batch, n) (n, m)
-    if A and not B and n == 2:
-        return matmul_p(a, b)
+    m, n = ndim_of(a) - batched[0], ndim_of(b) - batched[1]  # of one example
+    if m == 2 and n == 1 and not batched[0]:
+        return matmul_p(b, swap(a))  # one product of matrices: (batch, k) (k, m)
     a = np.expand_dims(a, -2) if m == 1 else a
     b = np.expand_dims(b, -1) if n == 1 else b
     out = matmul_p(*align((a, b), batched))
-    if n == 1:
-        out = out[..., 0]
-    return out[..., 0, :] if m == 1 and n > 1 else out[..., 0] if m == 1 else out
+    return np.squeeze(out, (-2,) * (m == 1) + (-1,) * (n == 1))
 
 
 def matmul_fun(a: np.ndarray, b: np.ndarray) -> Array:
@@ -141,22 +136,20 @@ def einsum(spec: Any, *arrays: Array, optimize: Any = None, **options: Any) -> A
     """Return `np.einsum`: the spec is made explicit, diagonals and lone sums are taken first."""
     if not isinstance(spec, str):
         raise ArgumentError("np.einsum", f"the subscripts must be a string{at_line()}", "Write 'ij,jk->ik'")
-    spec = spec.replace(" ", "")
-    ins, arrow, out = spec.partition("->")
-    terms = ins.split(",")
     arrays = tuple(a if isinstance(a, Tracer) else np.asarray(a) for a in arrays)
-    unused = [c for c in string.ascii_letters if c not in spec]
-    wide = max([ndim_of(a) - len(t) + 3 for t, a in zip(terms, arrays, strict=True) if "..." in t], default=0)
-    dots = "".join(unused[:wide])
-    terms = [
-        t.replace("...", dots[wide - (ndim_of(a) - len(t) + 3) :]) for t, a in zip(terms, arrays, strict=True)
-    ]
+    unused = "".join(c for c in string.ascii_letters if c not in spec)
+
+    def named(term: str, a: Array) -> str:
+        """Return the term with a letter for each axis that the dots stand for, the same from the end."""
+        wide = ndim_of(a) - len(term.replace("...", ""))
+        return term.replace("...", unused[len(unused) - wide :])
+
+    ins, arrow, out = spec.replace(" ", "").partition("->")
+    terms = [named(t, a) for t, a in zip(ins.split(","), arrays, strict=True)]
     letters = "".join(terms)
     if not arrow:
-        out = "..." * bool(dots) + "".join(
-            sorted(c for c in set(letters) - set(dots) if letters.count(c) == 1)
-        )
-    out = out.replace("...", dots)
+        out = "..." + "".join(c for c in sorted(set(letters)) if letters.count(c) == 1 and c in spec)
+    out = out.replace("...", "".join(c for c in unused if c in letters))
     done = [alone(a, t, i, terms, out) for i, (t, a) in enumerate(zip(terms, arrays, strict=True))]
     return einsum_p(*[a for a, _ in done], spec=",".join(t for _, t in done) + "->" + out)
 
