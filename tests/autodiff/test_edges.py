@@ -237,6 +237,13 @@ def test_masks_under_vmap_and_trace():
     np.testing.assert_array_equal(trace(f)(x).lines[-1].primal, f(x))
 
 
+def test_a_rule_may_order_tangents_by_what_vmap_maps():
+    ordered = Primitive("ordered", np.sort, lambda y, args, tangents: tangents[0][np.argsort(args[0])])
+    x = np.array([[3.0, 1.0, 2.0], [1.0, 3.0, 2.0]])
+    gradient = grad(lambda x: np.sum(ordered(x) * np.arange(3.0)))
+    np.testing.assert_array_equal(vmap(gradient)(x), [gradient(x[0]), gradient(x[1])])
+
+
 def test_options_go_through():
     assert vmap(lambda x, s=1.0: x * s)(X, s=3.0).tolist() == [3, 6]
     assert jacobian(lambda x, s=1.0: x * s)(X, s=3.0).tolist() == [[3, 0], [0, 3]]

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import string
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from ..core import Array
+from ..core import Array, shape_of
 from ..hooks import implements
-from ..rules.products import einsum
+from ..rules.products import matmul
 from ..rules.shape import ndim_of
 
 
 @implements(np.tensordot, np.linalg.tensordot)
 def tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
-    m, n = ndim_of(a), ndim_of(b)
-    left, right = (range(m - axes, m), range(axes)) if isinstance(axes, int) else axes
-    of_a, of_b = list(string.ascii_lowercase[:m]), list(string.ascii_uppercase[:n])
-    for i, j in zip(np.atleast_1d(left), np.atleast_1d(right), strict=True):
-        of_b[j] = of_a[i]  # the same letter: summed over
-    out = [letter for letter in of_a + of_b if (letter in of_a) != (letter in of_b)]
-    return einsum(f"{''.join(of_a)},{''.join(of_b)}->{''.join(out)}", a, b)
+    left, right = (range(-axes, 0), range(axes)) if isinstance(axes, int) else map(np.atleast_1d, axes)
+    k = len(left)
+    a = np.moveaxis(a, tuple(left), range(-k, 0))  # (*rows, *summed)
+    b = np.moveaxis(b, tuple(right), range(k))  # (*summed, *columns)
+    rows, summed, columns = shape_of(a)[: ndim_of(a) - k], shape_of(b)[:k], shape_of(b)[k:]
+    flat_a = np.reshape(a, (prod(rows), prod(summed)))
+    flat_b = np.reshape(b, (prod(summed), prod(columns)))
+    return np.reshape(matmul(flat_a, flat_b), rows + columns)
 
 
 implements(np.inner)(lambda a, b: a * b if 0 in (ndim_of(a), ndim_of(b)) else tensordot(a, b, (-1, -1)))

@@ -101,21 +101,18 @@ UFUNCS[np.vecmat] = lambda a, b: np.matmul(np.expand_dims(np.conj(a), -2), b)[..
 def einsum_back(i: int) -> Any:
     def back(ct: Array, *arrays: Array, spec: str) -> Array:
         ins, out = spec.split("->")
-        terms = ins.split(",")
-        others = [a for j, a in enumerate(arrays) if j != i]
-        rest = [t for j, t in enumerate(terms) if j != i]
-        return einsum_p(ct, *others, spec=f"{','.join([out, *rest])}->{terms[i]}")
+        terms, operands = ins.split(","), list(arrays)
+        wanted, terms[i], operands[i] = terms[i], out, ct
+        return einsum_p(*operands, spec=f"{','.join(terms)}->{wanted}")
 
     return back
 
 
 def einsum_shape(*arrays: Array, spec: str) -> tuple[int, ...]:
     ins, out = spec.split("->")
-    size: dict[str, int] = {}
-    for term, a in zip(ins.split(","), arrays, strict=True):
-        for c, n in zip(term, shape_of(a), strict=True):
-            size[c] = max(size.get(c, n), n) if n != 0 else 0
-    return tuple(size[c] for c in out)
+    letters, shapes = ins.replace(",", ""), [n for a in arrays for n in shape_of(a)]
+    size = {c: n for c, n in zip(letters, shapes, strict=True) if n != 1}  # a length of 1 is broadcast
+    return tuple(size.get(c, 1) for c in out)
 
 
 def einsum_batch(args: Sequence[Array], batched: Sequence[bool], spec: str) -> Array:
