@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,25 +12,25 @@ from ..core import Array, concrete, dtype_of, shape_of, zeros
 from ..errors import ArgumentError, MissingRuleError, at_line
 from ..hooks import implements
 from ..rules.combine import concatenate, where_p
-from ..rules.indexing import getitem, scatter_p, section
+from ..rules.indexing import moved, scatter_p, section
 from ..rules.reduce import kept
 from ..rules.shape import ask, ndim_of, norm_axes
 
 
-def joined(function: Any, prepare: Callable[[Array], Array], axis: int) -> None:
-    """Enter a function that makes of each array what ``prepare`` does, and joins them."""
-
-    def rule(arrays: Sequence[Array], *, dtype: Any = None) -> Array:
-        parts = [prepare(a) for a in arrays]
-        return concatenate(parts, min(axis, ndim_of(parts[0]) - 1), dtype=dtype)
-
-    implements(function)(rule)
+def joined(prepare: Any, axis: int, arrays: Sequence[Array], *, dtype: Any = None) -> Array:
+    """Make of each array what ``prepare`` does, and join them."""
+    parts = [prepare(a) for a in arrays]
+    return concatenate(parts, min(axis, ndim_of(parts[0]) - 1), dtype=dtype)
 
 
-joined(np.vstack, np.atleast_2d, 0)
-joined(np.hstack, np.atleast_1d, 1)
-joined(np.dstack, np.atleast_3d, 2)
-joined(np.column_stack, lambda a: a if ndim_of(a) > 1 else np.reshape(a, (-1, 1)), 1)
+def as_column(x: Array) -> Array:
+    return x if ndim_of(x) > 1 else np.reshape(x, (-1, 1))
+
+
+implements(np.vstack)(partial(joined, np.atleast_2d, 0))
+implements(np.hstack)(partial(joined, np.atleast_1d, 1))
+implements(np.dstack)(partial(joined, np.atleast_3d, 2))
+implements(np.column_stack)(partial(joined, as_column, 1))
 implements(np.append)(lambda x, values, axis=None: concatenate([x, values], axis))
 
 
@@ -69,7 +70,7 @@ def pad(x: Array, pad_width: Any, mode: Any = "constant", **options: Any) -> Arr
             f"mode={mode!r} {options or ''} has no derivative rule (shape {shape_of(x)}){at_line()}",
             "Write np.concatenate, or another mode",
         )
-    return getitem(np.ravel(x), np.pad(np.arange(x.size).reshape(shape_of(x)), pad_width, mode, **options))
+    return moved(np.pad, x, pad_width, mode, **options)
 
 
 @implements(np.diff)

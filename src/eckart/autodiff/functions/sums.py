@@ -6,6 +6,7 @@ the other factors at any zero, to any order, and need no rule of their own.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -84,16 +85,16 @@ def nan_to_num(x: Array, copy: bool = True, nan: Any = 0.0, posinf: Any = None, 
     return np.where(np.isneginf(x), limits.min if neginf is None else neginf, x)
 
 
-def without_nan(function: Any, fill: float) -> Any:
+def without_nan(function: Any, fill: float, x: Array, *args: Any, **options: Any) -> Array:
     """Return `np.nansum` or its like from `np.sum` and what to put for NaN."""
-    return lambda x, *args, **options: function(np.where(np.isnan(x), fill, x), *args, **options)
+    return function(np.where(np.isnan(x), fill, x), *args, **options)
 
 
 for nan_function, function, fill in (
     (np.nansum, np.sum, 0.0), (np.nanprod, np.prod, 1.0), (np.nancumsum, np.cumsum, 0.0),
     (np.nancumprod, np.cumprod, 1.0), (np.nanmax, np.max, -np.inf), (np.nanmin, np.min, np.inf),
 ):  # fmt: skip
-    implements(nan_function)(without_nan(function, fill))
+    implements(nan_function)(partial(without_nan, function, fill))
 
 
 def present(x: Array, axis: Any, keepdims: bool) -> Array:
