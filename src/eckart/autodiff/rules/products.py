@@ -30,9 +30,7 @@ def matmul_left(ct: Array, a: Any, b: Array) -> Array:
     """Return ct b^T, the transpose of a -> a b, for every mix of vectors, matrices and stacks."""
     if len(b.shape) == 1:
         return np.expand_dims(ct, -1) * b if len(a.shape) > 1 else ct * b
-    if len(a.shape) == 1:
-        return b @ ct if len(b.shape) == 2 else (b @ np.expand_dims(ct, -1))[..., 0]
-    return ct @ b.swapaxes(-1, -2)
+    return np.matvec(b, ct) if len(a.shape) == 1 else ct @ swap(b)
 
 
 def matmul_right(ct: Array, a: Array, b: Any) -> Array:
@@ -41,10 +39,8 @@ def matmul_right(ct: Array, a: Array, b: Any) -> Array:
     if m == 1:
         return ct * a if n == 1 else np.expand_dims(a, -1) * np.expand_dims(ct, -2)
     if n == 1:
-        return ct @ a if m == 2 else (swap(a) @ np.expand_dims(ct, -1))[..., 0]
-    if m > 2 and n == 2:
-        return rows_of(a).T @ rows_of(ct)
-    return a.swapaxes(-1, -2) @ ct
+        return np.matvec(swap(a), ct)
+    return rows_of(a).T @ rows_of(ct) if m > 2 and n == 2 else swap(a) @ ct
 
 
 def matmul_shape(a: Array, b: Array) -> tuple[int, ...]:
@@ -91,7 +87,7 @@ def matmul(a: Array, b: Array) -> Array:
 
 UFUNCS[np.matmul] = matmul
 UFUNCS[np.vecdot] = lambda a, b: np.sum(np.conj(a) * b, axis=-1)
-UFUNCS[np.matvec] = lambda a, b: np.matmul(a, np.expand_dims(b, -1))[..., 0]
+UFUNCS[np.matvec] = lambda a, b: matmul(a, b) if ndim_of(b) == 1 else matmul(a, np.expand_dims(b, -1))[..., 0]
 UFUNCS[np.vecmat] = lambda a, b: np.matmul(np.expand_dims(np.conj(a), -2), b)[..., 0, :]
 
 
