@@ -46,6 +46,8 @@ SAME = {
     "empty stack": (lambda x: np.matmul(np.reshape(x[:0], (2, 3, 0)), np.zeros((0, 4))), X),
     "empty tensordot": (lambda x: np.tensordot(np.reshape(x[:0], (2, 0)), np.zeros((0, 3)), 1), X),
     "round": (lambda x: np.round(x * 1.3, 1), X),
+    "reshape by name": (lambda x: np.reshape(x, shape=(1, 2)), X),
+    "axes without brackets": (lambda x: np.reshape(x, (1, 2, 1)).transpose(1, 0, 2), X),
     "in integers": (lambda x: x.astype(int) * x, X + 0.5),
 }
 
@@ -234,6 +236,13 @@ def test_masks_under_vmap_and_trace():
     x = np.array([-7.0, -1.0, 2.0, 4.0, 9.0])
     np.testing.assert_array_equal(vmap(f)(x), f(x))
     np.testing.assert_array_equal(trace(f)(x).lines[-1].primal, f(x))
+
+
+def test_a_rule_may_order_tangents_by_what_vmap_maps():
+    ordered = Primitive("ordered", np.sort, lambda y, args, tangents: tangents[0][np.argsort(args[0])])
+    x = np.array([[3.0, 1.0, 2.0], [1.0, 3.0, 2.0]])
+    gradient = grad(lambda x: np.sum(ordered(x) * np.arange(3.0)))
+    np.testing.assert_array_equal(vmap(gradient)(x), [gradient(x[0]), gradient(x[1])])
 
 
 def test_options_go_through():

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_index
 
 from ..core import Array, concrete, dtype_of, shape_of, zeros
 from ..errors import ArgumentError, MissingRuleError, at_line
 from ..hooks import implements
 from ..rules.combine import concatenate, where_p
-from ..rules.indexing import along, getitem, scatter_p
-from ..rules.shape import ndim_of
+from ..rules.indexing import moved, scatter_p, section
+from ..rules.reduce import kept
+from ..rules.shape import ask, ndim_of, norm_axes
 
 
-def joined(function: Any, prepare: Callable[[Array], Array], axis: int) -> None:
-    """Enter a function that makes of each array what ``prepare`` does, and joins them."""
-
-    def rule(arrays: Sequence[Array], dtype: Any = None, casting: Any = None) -> Array:
-        parts = [prepare(a) for a in arrays]
-        return concatenate(parts, min(axis, ndim_of(parts[0]) - 1), dtype)
-
-    implements(function)(rule)
+def joined(prepare: Any, axis: int, arrays: Sequence[Array], *, dtype: Any = None) -> Array:
+    """Make of each array what ``prepare`` does, and join them."""
+    parts = [prepare(a) for a in arrays]
+    return concatenate(parts, min(axis, ndim_of(parts[0]) - 1), dtype=dtype)
 
 
-joined(np.vstack, np.atleast_2d, 0)
-joined(np.hstack, np.atleast_1d, 1)
-joined(np.dstack, np.atleast_3d, 2)
-joined(np.column_stack, lambda a: a if ndim_of(a) > 1 else np.reshape(a, (-1, 1)), 1)
+def as_column(x: Array) -> Array:
+    return x if ndim_of(x) > 1 else np.reshape(x, (-1, 1))
+
+
+implements(np.vstack)(partial(joined, np.atleast_2d, 0))
+implements(np.hstack)(partial(joined, np.atleast_1d, 1))
+implements(np.dstack)(partial(joined, np.atleast_3d, 2))
+implements(np.column_stack)(partial(joined, as_column, 1))
 implements(np.append)(lambda x, values, axis=None: concatenate([x, values], axis))
 
 
@@ -42,20 +43,14 @@ def block(arrays: Any) -> Array:
     return concatenate([block(row) for row in arrays], -2)
 
 
-def cut(function: Any) -> None:
-    """Enter `np.split` or its like: what it does to 0, 1, 2, ... says where to cut."""
-
-    def rule(x: Array, indices_or_sections: Any, axis: int = 0) -> list[Array]:
-        axis = normalize_axis_index(axis, ndim_of(x))
-        runs = function(np.arange(shape_of(x)[axis]), indices_or_sections)
-        ends = np.cumsum([len(run) for run in runs])
-        return [getitem(x, along(axis, e - len(r), e)) for e, r in zip(ends, runs, strict=True)]
-
-    implements(function)(rule)
+def cut(function: Any, x: Array, indices_or_sections: Any, axis: int = 0) -> list[Array]:
+    """Return the parts that ``function`` makes of ``x``: what it does to 0, 1, 2, ... says where to cut."""
+    runs = function(np.arange(shape_of(x)[axis]), indices_or_sections)
+    ends = np.cumsum([len(run) for run in runs])
+    return [section(x, axis, end - len(run), end) for end, run in zip(ends, runs, strict=True)]
 
 
-cut(np.split)
-cut(np.array_split)
+ask(cut, np.split, np.array_split)
 implements(np.vsplit)(lambda x, parts: np.split(x, parts, 0))
 implements(np.hsplit)(lambda x, parts: np.split(x, parts, 0 if ndim_of(x) == 1 else 1))
 implements(np.dsplit)(lambda x, parts: np.split(x, parts, 2))
@@ -75,29 +70,30 @@ def pad(x: Array, pad_width: Any, mode: Any = "constant", **options: Any) -> Arr
             f"mode={mode!r} {options or ''} has no derivative rule (shape {shape_of(x)}){at_line()}",
             "Write np.concatenate, or another mode",
         )
-    return getitem(np.ravel(x), np.pad(np.arange(x.size).reshape(shape_of(x)), pad_width, mode, **options))
+    return moved(np.pad, x, pad_width, mode, **options)
 
 
 @implements(np.diff)
 def diff(x: Array, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Array:
-    axis = normalize_axis_index(axis, ndim_of(x))
-    one = [1 if i == axis else k for i, k in enumerate(shape_of(x))]
-    ends = [e if e is None or ndim_of(e) else np.broadcast_to(e, one) for e in (prepend, append)]
-    x = concatenate([part for part in (ends[0], x, ends[1]) if part is not None], axis)
+    one = kept(x, norm_axes(axis, ndim_of(x)))  # a number at an end is repeated along the other axes
+    parts = [
+        part if ndim_of(part) else np.broadcast_to(part, one)
+        for part in (prepend, x, append)
+        if part is not None
+    ]
+    x = concatenate(parts, axis)
     for _ in range(n):
-        x = getitem(x, along(axis, 1, None)) - getitem(x, along(axis, -1))
+        x = section(x, axis, 1, None) - section(x, axis, -1)
     return x
 
 
 @implements(np.linspace)
 def linspace(
-    start: Array, stop: Array, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None,
-    axis: int = 0,
-) -> Any:  # fmt: skip
+    start: Array, stop: Array, num: int = 50, endpoint: bool = True, retstep: bool = False, *, axis: int = 0
+) -> Any:
     gap = stop - start
     part = np.linspace(0.0, 1.0, num, endpoint, dtype=dtype_of(gap)).reshape(-1, *[1] * ndim_of(gap))
     out = np.moveaxis(start + part * gap, 0, axis)
-    out = out if dtype is None else out.astype(dtype)
     return (out, gap / max(num - endpoint, 1)) if retstep else out
 
 
@@ -113,14 +109,12 @@ implements(np.diagflat)(lambda x, k=0: np.diag(np.ravel(x), k))
 
 
 @implements(np.unique)
-def unique(x: Array, return_index: bool = False, return_inverse: bool = False, return_counts: bool = False,
-           axis: int | None = None, **options: Any) -> Any:  # fmt: skip
+def unique(x: Array, return_index: bool = False, *, axis: int | None = None, **options: Any) -> Any:
     values = concrete(x)
     if values.shape != shape_of(x):
         what = f"under vmap the results may differ in length{at_line()}"
         raise ArgumentError("np.unique", what, "Write a loop")
-    options |= {"return_inverse": return_inverse, "return_counts": return_counts, "axis": axis}
-    _, index, *rest = np.unique(values, return_index=True, **options)
+    _, index, *rest = np.unique(values, return_index=True, axis=axis, **options)
     out = (np.take(x, index, axis), *([index] if return_index else []), *rest)
     return out if len(out) > 1 else out[0]
 
@@ -139,10 +133,9 @@ def clip(x: Array, a_min: Any = None, a_max: Any = None, *, min: Any = None, max
     return x if high is None else np.minimum(x, high)
 
 
-def lower(x: Array, k: int) -> Array:
-    """Return the mask of the triangle on and below the k-th diagonal."""
-    return np.tri(*shape_of(x)[-2:], k, dtype=bool)  # type: ignore[call-overload]
+def masked(function: Any, x: Array, k: int = 0) -> Array:
+    """Return `np.tril` or `np.triu`: what it leaves of a matrix of True is what stays."""
+    return where_p(function(np.ones(shape_of(x)[-2:], bool), k), x, 0.0)
 
 
-implements(np.tril)(lambda x, k=0: where_p(lower(x, k), x, 0.0))
-implements(np.triu)(lambda x, k=0: where_p(lower(x, k - 1), 0.0, x))
+ask(masked, np.tril, np.triu)

@@ -10,42 +10,37 @@ from ..core import Array, dtype_of, shape_of
 from ..hooks import implements
 from ..rules.indexing import take
 from ..rules.reduce import frozen
-from ..rules.shape import ndim_of, norm_axes
+from ..rules.shape import in_front, ndim_of, norm_axes
 
 
 @implements(np.quantile)
-def quantile(
-    x: Array, q: Any, axis: Any = None, out: None = None, overwrite_input: bool = False,
-    method: str = "linear", keepdims: bool = False,
-) -> Array:  # fmt: skip
+def quantile(x: Array, q: Any, axis: Any = None, *, method: str = "linear", keepdims: bool = False) -> Array:
     """Return `np.quantile`: that of the places 0 ... n - 1 says which sorted values it lies between."""
     q = q if isinstance(q, (int, float)) else np.asarray(q)  # a Python number widens no dtype
-    axes = norm_axes(axis, ndim_of(x))
-    kept = [i for i in range(ndim_of(x)) if i not in axes]
-    n = int(np.prod([shape_of(x)[a] for a in axes], dtype=int))
-    rows = np.reshape(np.transpose(x, (*axes, *kept)), (n, *[shape_of(x)[i] for i in kept]))
-    ordered = np.sort(rows, axis=0)
+    ordered = np.sort(in_front(x, axis), axis=0)
+    n, *rest = shape_of(ordered)
     place = np.quantile(np.arange(n), q, method=method)  # type: ignore[call-overload]
     low = np.floor(place).astype(int)
-    part = np.reshape(place - low, (*np.shape(q), *[1] * len(kept))).astype(np.result_type(dtype_of(x), q))
+    part = np.reshape(place - low, (*np.shape(q), *[1] * len(rest))).astype(np.result_type(dtype_of(x), q))
     below, above = (np.take(ordered, i, axis=0) for i in (low, np.minimum(low + 1, n - 1)))
     value = below + part * (above - below)
     value = np.where(np.isnan(ordered[-1]), np.nan, value)  # NaN is sorted to the end
+    axes = norm_axes(axis, ndim_of(x))
     return np.expand_dims(value, tuple(np.ndim(q) + a for a in axes)) if keepdims else value
 
 
 @implements(np.percentile)
-def percentile(x: Array, q: Any, *args: Any, **options: Any) -> Array:
-    return quantile(x, q / 100 if isinstance(q, (int, float)) else np.divide(q, 100), *args, **options)
+def percentile(x: Array, q: Any, axis: Any = None, **options: Any) -> Array:
+    return quantile(x, q / 100 if isinstance(q, (int, float)) else np.divide(q, 100), axis, **options)
 
 
-implements(np.median)(lambda x, axis=None, *args, **options: quantile(x, 0.5, axis, *args, **options))
+implements(np.median)(lambda x, axis=None, *, keepdims=False: quantile(x, 0.5, axis, keepdims=keepdims))
 
 
 @implements(np.cov)
 def cov(
     m: Array, y: Any = None, rowvar: bool = True, bias: bool = False, ddof: Any = None, fweights: Any = None,
-    aweights: Any = None, *, dtype: Any = None,
+    aweights: Any = None,
 ) -> Array:  # fmt: skip
     rows = [np.atleast_2d(x) for x in (m, y) if x is not None]
     X = np.concatenate([x if rowvar or shape_of(x)[0] == 1 else x.T for x in rows])
@@ -59,7 +54,7 @@ def cov(
 
 
 @implements(np.corrcoef)
-def corrcoef(x: Array, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -> Array:
+def corrcoef(x: Array, y: Any = None, rowvar: bool = True) -> Array:
     C = cov(x, y, rowvar)
     if ndim_of(C) == 0:
         return C / C

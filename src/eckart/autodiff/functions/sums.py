@@ -6,15 +6,16 @@ the other factors at any zero, to any order, and need no rule of their own.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..core import Array, dtype_of, shape_of
 from ..hooks import implements
-from ..rules.indexing import along
+from ..rules.indexing import section
 from ..rules.reduce import count, reduced, running
-from ..rules.shape import ndim_of, norm_axes
+from ..rules.shape import in_front, ndim_of, norm_axes
 
 implements(np.ptp)(lambda x, *args, **options: np.max(x, *args, **options) - np.min(x, *args, **options))
 implements(np.cumulative_sum)(lambda x, /, *, axis=0, dtype=None: np.cumsum(x, axis, dtype=dtype))
@@ -24,16 +25,13 @@ implements(np.cumulative_prod)(lambda x, /, *, axis=0, dtype=None: np.cumprod(x,
 @implements(np.prod)
 def prod(x: Array, axis: Any = None, *, dtype: Any = None, keepdims: bool = False) -> Array:
     x = x if dtype is None else x.astype(dtype)
-    axes, shape = norm_axes(axis, ndim_of(x)), shape_of(x)
-    final, n = reduced(x, axes, bool(keepdims)), count(x, axis)
-    if n == 0:
+    final = reduced(x, norm_axes(axis, ndim_of(x)), keepdims)
+    if count(x, axis) == 0:
         return np.ones(final, dtype_of(x))
-    rest = [i for i in range(len(shape)) if i not in axes]
-    x = np.reshape(np.transpose(x, (*axes, *rest)), (n, *[shape[i] for i in rest]))
-    while n > 1:
-        half = n // 2
+    x = in_front(x, axis)
+    while len(x) > 1:
+        half = len(x) // 2
         x = np.concatenate([x[:half] * x[half : 2 * half], x[2 * half :]])
-        n = shape_of(x)[0]
     return np.reshape(x, final)
 
 
@@ -42,8 +40,8 @@ def cumprod(x: Array, axis: int | None = None, *, dtype: Any = None) -> Array:
     x, axis = running(x, axis, dtype)
     n, step = shape_of(x)[axis], 1
     while step < n:
-        pairs = x[along(axis, step, n)] * x[along(axis, n - step)]
-        x, step = np.concatenate([x[along(axis, step)], pairs], axis), 2 * step
+        pairs = section(x, axis, step, n) * section(x, axis, n - step)
+        x, step = np.concatenate([section(x, axis, step), pairs], axis), 2 * step
     return x
 
 
@@ -87,34 +85,35 @@ def nan_to_num(x: Array, copy: bool = True, nan: Any = 0.0, posinf: Any = None, 
     return np.where(np.isneginf(x), limits.min if neginf is None else neginf, x)
 
 
-def without_nan(function: Any, fill: float) -> Any:
+def without_nan(function: Any, fill: float, x: Array, *args: Any, **options: Any) -> Array:
     """Return `np.nansum` or its like from `np.sum` and what to put for NaN."""
-    return lambda x, *args, **options: function(np.where(np.isnan(x), fill, x), *args, **options)
+    return function(np.where(np.isnan(x), fill, x), *args, **options)
 
 
 for nan_function, function, fill in (
     (np.nansum, np.sum, 0.0), (np.nanprod, np.prod, 1.0), (np.nancumsum, np.cumsum, 0.0),
     (np.nancumprod, np.cumprod, 1.0), (np.nanmax, np.max, -np.inf), (np.nanmin, np.min, np.inf),
 ):  # fmt: skip
-    implements(nan_function)(without_nan(function, fill))
+    implements(nan_function)(partial(without_nan, function, fill))
 
 
 def present(x: Array, axis: Any, keepdims: bool) -> Array:
-    return np.sum(np.where(np.isnan(x), 0.0, np.ones_like(x)), axis=axis, keepdims=keepdims)
+    """Return how many numbers there are, as reals of the precision of ``x``."""
+    return np.sum(~np.isnan(x), axis=axis, dtype=np.finfo(dtype_of(x)).dtype, keepdims=keepdims)
 
 
 @implements(np.nanmean)
-def nanmean(x: Array, axis: Any = None, dtype: Any = None, *, keepdims: bool = False) -> Array:
+def nanmean(x: Array, axis: Any = None, *, dtype: Any = None, keepdims: bool = False) -> Array:
     return np.nansum(x, axis=axis, dtype=dtype, keepdims=keepdims) / present(x, axis, keepdims)
 
 
 @implements(np.nanvar)
 def nanvar(
-    x: Array, axis: Any = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False
+    x: Array, axis: Any = None, *, dtype: Any = None, ddof: float = 0, keepdims: bool = False
 ) -> Array:
-    apart = np.where(np.isnan(x), 0.0, x) - nanmean(x, axis, keepdims=True)
-    square = np.where(np.isnan(x), 0.0, np.real(apart * np.conj(apart)))
-    return np.sum(square, axis=axis, dtype=dtype, keepdims=keepdims) / (present(x, axis, keepdims) - ddof)
+    full = np.where(np.isnan(x), nanmean(x, axis, keepdims=True), x)  # the mean adds nothing to the squares
+    square = var(full, axis, dtype=dtype, keepdims=keepdims) * count(x, axis)
+    return square / (present(x, axis, keepdims) - ddof)
 
 
 implements(np.nanstd)(lambda x, *args, **options: np.sqrt(np.nanvar(x, *args, **options)))

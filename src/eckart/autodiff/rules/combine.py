@@ -11,7 +11,7 @@ from numpy.lib.array_utils import normalize_axis_index
 from ..core import Array, Each, Primitive, Tracer, shape_of, total
 from ..hooks import implements
 from ..vmap import repeated
-from .indexing import along
+from .indexing import section
 from .shape import ndim_of
 
 # --- choosing -------------------------------------------------------------------------------------------
@@ -52,7 +52,7 @@ def where(condition: Array, a: Any = None, b: Any = None) -> Any:
 def concatenate_back(i: int) -> Any:
     def back(ct: Array, *arrays: Any, axis: int) -> Array:
         start = sum(a.shape[axis] for a in arrays[:i])
-        return ct[along(axis, start, start + arrays[i].shape[axis])]
+        return section(ct, axis, start, start + arrays[i].shape[axis])
 
     return back
 
@@ -67,9 +67,7 @@ concatenate_p: Primitive = Primitive(
 
 
 @implements(np.concatenate, np.concat)
-def concatenate(
-    arrays: Sequence[Array], axis: int | None = 0, dtype: Any = None, casting: Any = None
-) -> Array:
+def concatenate(arrays: Sequence[Array], axis: int | None = 0, *, dtype: Any = None) -> Array:
     parts: list[Any] = [a if isinstance(a, Tracer) else np.asarray(a) for a in arrays]
     if axis is None:
         parts, axis = [np.ravel(a) for a in parts], 0
@@ -78,5 +76,5 @@ def concatenate(
 
 
 @implements(np.stack)
-def stack(arrays: Sequence[Array], axis: int = 0, dtype: Any = None, casting: Any = None) -> Array:
-    return concatenate([np.expand_dims(a, axis) for a in arrays], axis, dtype)
+def stack(arrays: Sequence[Array], axis: int = 0, *, dtype: Any = None) -> Array:
+    return concatenate([np.expand_dims(a, axis) for a in arrays], axis, dtype=dtype)

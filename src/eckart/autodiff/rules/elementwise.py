@@ -128,12 +128,12 @@ def across(a: Array, b: Array) -> Array:
     return b / size / size
 
 
+def one_over(y: Array) -> Array:
+    return zero_where(y == 0, np.reciprocal, y)
+
+
 enter(np.arctan2, lambda y, a, b: across(a, b), lambda y, a, b: -across(b, a))
-enter(
-    np.hypot,
-    lambda y, a, b: a * zero_where(y == 0, np.reciprocal, y),
-    lambda y, a, b: b * zero_where(y == 0, np.reciprocal, y),
-)
+enter(np.hypot, lambda y, a, b: a * one_over(y), lambda y, a, b: b * one_over(y))
 enter(np.remainder, None, lambda y, a, b: -np.floor_divide(a, b))
 enter(np.fmod, None, lambda y, a, b: -np.trunc(a / b))
 enter(np.copysign, lambda y, a, b: np.sign(a) * np.sign(y), lambda y, a, b: 0.0)

@@ -1,4 +1,4 @@
-"""Indexing: everything that picks entries by number, and its transposes, which add at those places."""
+"""Indexing: everything that picks entries by number, and its transpose, which adds at those places."""
 
 from __future__ import annotations
 
@@ -8,33 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..core import Array, Primitive, Tracer, concrete, dtype_of, shape_of
+from ..core import Array, Primitive, Tracer, dtype_of, shape_of
 from ..errors import ArgumentError, at_line
 from ..hooks import implements
-from ..vmap import repeated
-from .shape import ndim_of, norm_axes
+from ..vmap import align, repeated
+from .shape import ask, ndim_of, norm_axes
 
-Index = tuple[Any, ...]  # whole numbers, slices, None, arrays of whole numbers; one for each axis
-
-
-def batch_place(index: Index) -> int:
-    """Return where a batch axis stands after indexing: NumPy puts the axes of arrays apart before it."""
-    kinds = [isinstance(i, (np.ndarray, int, np.integer)) for i in index]
-    first, count = kinds.index(True) if True in kinds else 0, sum(kinds)
-    arrays = [i for i in index if isinstance(i, np.ndarray)]
-    return max(a.ndim for a in arrays) if arrays and not all(kinds[first : first + count]) else 0
+Index = tuple[Any, ...]  # whole numbers, slices, None, arrays of whole numbers, holes; one for each axis
+HOLE = object()  # the place of an index that is traced, and so an argument: under vmap, each example's own
 
 
-def getitem_batch(args: Sequence[Array], batched: Any, index: Index) -> Array:
-    return np.moveaxis(getitem_p(args[0], index=(slice(None), *index)), batch_place(index), 0)
-
-
-getitem_p: Primitive = Primitive(
-    "getitem",
-    lambda x, index: x[index],
-    transpose={0: lambda ct, x, index: scatter_p(ct, shape=x.shape, index=index)},
-    batch=getitem_batch,
-)
+def filled(index: Index, at: Sequence[Any]) -> Index:
+    """Return the index with the arguments in its holes."""
+    rest = iter(at)
+    return tuple(next(rest) if p is HOLE else p for p in index) if at else index
 
 
 def scatter(ct: np.ndarray, shape: tuple[int, ...], index: Index) -> Array:
@@ -49,18 +36,60 @@ def scatter(ct: np.ndarray, shape: tuple[int, ...], index: Index) -> Array:
     return out
 
 
-def scatter_batch(args: Sequence[Array], batched: Any, shape: tuple[int, ...], index: Index) -> Array:
-    g = np.moveaxis(args[0], 0, batch_place(index))
-    return scatter_p(g, shape=(shape_of(args[0])[0], *shape), index=(slice(None), *index))
+def batch_place(index: Index) -> int:
+    """Return where a batch axis stands after indexing: NumPy puts the axes of arrays apart before it."""
+    kinds = [isinstance(i, (np.ndarray, int, np.integer)) for i in index]
+    first, count = kinds.index(True) if True in kinds else 0, sum(kinds)
+    arrays = [i for i in index if isinstance(i, np.ndarray)]
+    return max(a.ndim for a in arrays) if arrays and not all(kinds[first : first + count]) else 0
 
 
-scatter_p: Primitive = Primitive(
-    "scatter",
-    scatter,
-    transpose={0: lambda ct, g, shape, index: getitem_p(ct, index=index)},
-    shape=lambda ct, shape, index: shape,
-    batch=scatter_batch,
-)
+def each_its_own(
+    prim: Primitive, args: Sequence[Array], batched: Sequence[bool], index: Index, **shape: Any
+) -> Array:
+    """Return the batch: the example's number is one more index; with slices, which would move, by a loop."""
+    x, *at = repeated(args, batched)
+    size = shape_of(x)[0]
+    if any(p is None or isinstance(p, slice) for p in index):
+        return np.stack([prim(x[i], *[a[i] for a in at], index=index, **shape) for i in range(size)])
+    parts = align(filled(index, at), [p is HOLE for p in index])
+    number = np.arange(size).reshape(-1, *[1] * (max(map(ndim_of, parts)) - 1))
+    whole = (number, *[HOLE] * len(parts))
+    return prim(x, *parts, index=whole, **{name: (size, *n) for name, n in shape.items()})
+
+
+def opposites(pick: str, add: str) -> tuple[Primitive, Primitive]:
+    """Return ``x[index]`` and what adds at these places, each the transpose of the other."""
+
+    def pick_batch(args: Sequence[Array], batched: Sequence[bool], index: Index) -> Array:
+        if len(args) > 1:
+            return each_its_own(picks, args, batched, index)
+        return np.moveaxis(picks(args[0], index=(slice(None), *index)), batch_place(index), 0)
+
+    def add_batch(args: Sequence[Array], batched: Sequence[bool], shape: Any, index: Index) -> Array:
+        if len(args) > 1:
+            return each_its_own(adds, args, batched, index, shape=shape)
+        g = np.moveaxis(args[0], 0, batch_place(index))
+        return adds(g, shape=(shape_of(args[0])[0], *shape), index=(slice(None), *index))
+
+    picks = Primitive(
+        pick,
+        lambda x, *at, index: x[filled(index, at)],
+        transpose={0: lambda ct, x, *at, index: adds(ct, *at, shape=x.shape, index=index)},
+        batch=pick_batch,
+    )
+    adds = Primitive(
+        add,
+        lambda g, *at, shape, index: scatter(g, shape, filled(index, at)),
+        transpose={0: lambda ct, g, *at, shape, index: picks(ct, *at, index=index)},
+        shape=lambda g, *at, shape, index: shape,
+        batch=add_batch,
+    )
+    return picks, adds
+
+
+getitem_p, scatter_p = opposites("getitem", "scatter")
+gather_p, spill_p = opposites("gather", "spill")  # those with indices among the arguments
 
 
 def getitem(x: Array, index: Any) -> Array:
@@ -91,55 +120,17 @@ def getitem(x: Array, index: Any) -> Array:
 traced_array: Any = Tracer
 traced_array.__getitem__ = getitem
 
-
-def along(axis: int, *index: Any) -> tuple[Any, ...]:
-    """Return the index that takes ``slice(*index)`` of one axis."""
-    return (*(slice(None),) * axis, slice(*index))
-
-
-# --- under vmap: each example has its own index -----------------------------------------------------------
-
-HOLE = object()  # the place of an index that is an argument
-
-
-def filled(index: Index, traced: Sequence[Any]) -> Index:
-    rest = iter(traced)
-    whole = (next(rest) if p is HOLE else p for p in index)
-    return tuple(np.asarray(p) if isinstance(p, np.generic) else p for p in whole)
-
-
-def each_its_own(prim: Any) -> Any:
-    """Return the batch rule: the example's number is one more index; with slices, which would move, loop."""
-
-    def batch(args: Sequence[Array], batched: Sequence[bool], index: Index, **shape: Any) -> Array:
-        x, *at = repeated(args, batched)
-        size = shape_of(x)[0]
-        if any(p is None or isinstance(p, slice) for p in index):
-            return np.stack([prim()(x[i], *[p[i] for p in at], index=index, **shape) for i in range(size)])
-        rank = max([ndim_of(p) for p in at] + [np.ndim(p) + 1 for p in index if p is not HOLE])
-        at = [np.reshape(p, (size, *[1] * (rank - ndim_of(p)), *shape_of(p)[1:])) for p in at]
-        examples = np.arange(size).reshape(-1, *[1] * (rank - 1))
-        return prim()(x, *at, index=(examples, *index), **{k: (size, *n) for k, n in shape.items()})
-
-    return batch
-
-
-gather_p: Primitive = Primitive(
-    "gather",
-    lambda x, *at, index: x[filled(index, at)],
-    transpose={0: lambda ct, x, *at, index: spill_p(ct, *at, shape=x.shape, index=index)},
-    shape=lambda x, *at, index: np.empty(shape_of(x), bool)[filled(index, [concrete(a) for a in at])].shape,
-    batch=each_its_own(lambda: gather_p),
-)
-spill_p: Primitive = Primitive(
-    "spill",
-    lambda g, *at, shape, index: scatter(g, shape, filled(index, at)),
-    transpose={0: lambda ct, g, *at, shape, index: gather_p(ct, *at, index=index)},
-    shape=lambda g, *at, shape, index: shape,
-    batch=each_its_own(lambda: spill_p),
-)
-
 # --- NumPy's functions ------------------------------------------------------------------------------------
+
+
+def at_axis(axis: int, part: Any) -> tuple[Any, ...]:
+    """Return the index that takes ``part`` of one axis."""
+    return (*(slice(None),) * axis, part)
+
+
+def section(x: Array, axis: int, *bounds: int | None) -> Array:
+    """Return ``slice(*bounds)`` of one axis."""
+    return getitem(x, at_axis(normalize_axis_index(axis, ndim_of(x)), slice(*bounds)))
 
 
 @implements(np.take)
@@ -148,7 +139,7 @@ def take(x: Array, indices: Any, axis: int | None = None, mode: str = "raise") -
     x, axis = (np.ravel(x), 0) if axis is None else (x, normalize_axis_index(axis, ndim_of(x)))
     n = shape_of(x)[axis]
     at = at % n if mode == "wrap" else np.clip(at, 0, n - 1) if mode == "clip" else at
-    return getitem(x, (slice(None),) * axis + (at,))
+    return getitem(x, at_axis(axis, at))
 
 
 @implements(np.take_along_axis)
@@ -159,29 +150,21 @@ def take_along_axis(x: Array, indices: Any, axis: int | None = -1) -> Array:
     return getitem(x, tuple(index))
 
 
-def moved(*functions: Any, at: int = 0) -> None:
-    """Enter functions that only move entries: what they do to 0, 1, 2, ... says which entry goes where.
-
-    The array is argument number ``at``.
-    """
-
-    def enter(function: Any) -> None:
-        @implements(function)
-        def rule(*args: Any, **options: Any) -> Array:
-            x = args[at]
-            numbers = np.arange(x.size).reshape(shape_of(x))
-            return getitem(np.ravel(x), function(*args[:at], numbers, *args[at + 1 :], **options))
-
-    for function in functions:
-        enter(function)
-
-
-moved(np.roll, np.rot90, np.tile, np.repeat, np.resize, np.delete, np.flipud, np.fliplr, np.diagonal)
-moved(np.linalg.diagonal, np.fft.fftshift, np.fft.ifftshift, np.lib.stride_tricks.sliding_window_view)
-moved(np.compress, np.extract, at=1)  # behind a condition
+implements(np.compress)(lambda condition, x, axis=None: take(x, np.flatnonzero(condition), axis))
+implements(np.extract)(lambda condition, x: take(x, np.flatnonzero(condition)))
 
 
 @implements(np.flip)
 def flip(x: Array, axis: Any = None) -> Array:
     axes = norm_axes(axis, ndim_of(x))
     return getitem(x, tuple(slice(None, None, -1 if i in axes else 1) for i in range(ndim_of(x))))
+
+
+def moved(function: Any, x: Array, *args: Any, **options: Any) -> Array:
+    """Return what ``function``, which only moves entries, does to ``x``: as it does to 0, 1, 2, ..."""
+    numbers = np.arange(x.size).reshape(shape_of(x))
+    return getitem(np.ravel(x), function(numbers, *args, **options))
+
+
+ask(moved, np.roll, np.rot90, np.tile, np.repeat, np.resize, np.delete, np.flipud, np.fliplr, np.diagonal)
+ask(moved, np.linalg.diagonal, np.fft.fftshift, np.fft.ifftshift, np.lib.stride_tricks.sliding_window_view)

@@ -30,9 +30,7 @@ def matmul_left(ct: Array, a: Any, b: Array) -> Array:
     """Return ct b^T, the transpose of a -> a b, for every mix of vectors, matrices and stacks."""
     if len(b.shape) == 1:
         return np.expand_dims(ct, -1) * b if len(a.shape) > 1 else ct * b
-    if len(a.shape) == 1:
-        return b @ ct if len(b.shape) == 2 else (b @ np.expand_dims(ct, -1))[..., 0]
-    return ct @ b.swapaxes(-1, -2)
+    return np.matvec(b, ct) if len(a.shape) == 1 else ct @ swap(b)
 
 
 def matmul_right(ct: Array, a: Array, b: Any) -> Array:
@@ -41,10 +39,8 @@ def matmul_right(ct: Array, a: Array, b: Any) -> Array:
     if m == 1:
         return ct * a if n == 1 else np.expand_dims(a, -1) * np.expand_dims(ct, -2)
     if n == 1:
-        return ct @ a if m == 2 else (swap(a) @ np.expand_dims(ct, -1))[..., 0]
-    if m > 2 and n == 2:
-        return rows_of(a).T @ rows_of(ct)
-    return a.swapaxes(-1, -2) @ ct
+        return np.matvec(swap(a), ct)
+    return rows_of(a).T @ rows_of(ct) if m > 2 and n == 2 else swap(a) @ ct
 
 
 def matmul_shape(a: Array, b: Array) -> tuple[int, ...]:
@@ -55,18 +51,13 @@ def matmul_shape(a: Array, b: Array) -> tuple[int, ...]:
 
 def matmul_batch(args: Sequence[Array], batched: Sequence[bool]) -> Array:
     a, b = args
-    A, B = batched
-    m, n = ndim_of(a) - A, ndim_of(b) - B  # of one example
-    if n == 1 and B and not A and m == 2:
-        return matmul_p(b, swap(a))  # (batch, n) (n, m)
-    if A and not B and n == 2:
-        return matmul_p(a, b)
+    m, n = ndim_of(a) - batched[0], ndim_of(b) - batched[1]  # of one example
+    if m == 2 and n == 1 and not batched[0]:
+        return matmul_p(b, swap(a))  # one product of matrices: (batch, k) (k, m)
     a = np.expand_dims(a, -2) if m == 1 else a
     b = np.expand_dims(b, -1) if n == 1 else b
     out = matmul_p(*align((a, b), batched))
-    if n == 1:
-        out = out[..., 0]
-    return out[..., 0, :] if m == 1 and n > 1 else out[..., 0] if m == 1 else out
+    return np.squeeze(out, (-2,) * (m == 1) + (-1,) * (n == 1))
 
 
 def matmul_fun(a: np.ndarray, b: np.ndarray) -> Array:
@@ -96,7 +87,7 @@ def matmul(a: Array, b: Array) -> Array:
 
 UFUNCS[np.matmul] = matmul
 UFUNCS[np.vecdot] = lambda a, b: np.sum(np.conj(a) * b, axis=-1)
-UFUNCS[np.matvec] = lambda a, b: np.matmul(a, np.expand_dims(b, -1))[..., 0]
+UFUNCS[np.matvec] = lambda a, b: matmul(a, b) if ndim_of(b) == 1 else matmul(a, np.expand_dims(b, -1))[..., 0]
 UFUNCS[np.vecmat] = lambda a, b: np.matmul(np.expand_dims(np.conj(a), -2), b)[..., 0, :]
 
 
@@ -106,21 +97,18 @@ UFUNCS[np.vecmat] = lambda a, b: np.matmul(np.expand_dims(np.conj(a), -2), b)[..
 def einsum_back(i: int) -> Any:
     def back(ct: Array, *arrays: Array, spec: str) -> Array:
         ins, out = spec.split("->")
-        terms = ins.split(",")
-        others = [a for j, a in enumerate(arrays) if j != i]
-        rest = [t for j, t in enumerate(terms) if j != i]
-        return einsum_p(ct, *others, spec=f"{','.join([out, *rest])}->{terms[i]}")
+        terms, operands = ins.split(","), list(arrays)
+        wanted, terms[i], operands[i] = terms[i], out, ct
+        return einsum_p(*operands, spec=f"{','.join(terms)}->{wanted}")
 
     return back
 
 
 def einsum_shape(*arrays: Array, spec: str) -> tuple[int, ...]:
     ins, out = spec.split("->")
-    size: dict[str, int] = {}
-    for term, a in zip(ins.split(","), arrays, strict=True):
-        for c, n in zip(term, shape_of(a), strict=True):
-            size[c] = max(size.get(c, n), n) if n != 0 else 0
-    return tuple(size[c] for c in out)
+    letters, shapes = ins.replace(",", ""), [n for a in arrays for n in shape_of(a)]
+    size = {c: n for c, n in zip(letters, shapes, strict=True) if n != 1}  # a length of 1 is broadcast
+    return tuple(size.get(c, 1) for c in out)
 
 
 def einsum_batch(args: Sequence[Array], batched: Sequence[bool], spec: str) -> Array:
@@ -141,22 +129,20 @@ def einsum(spec: Any, *arrays: Array, optimize: Any = None, **options: Any) -> A
     """Return `np.einsum`: the spec is made explicit, diagonals and lone sums are taken first."""
     if not isinstance(spec, str):
         raise ArgumentError("np.einsum", f"the subscripts must be a string{at_line()}", "Write 'ij,jk->ik'")
-    spec = spec.replace(" ", "")
-    ins, arrow, out = spec.partition("->")
-    terms = ins.split(",")
     arrays = tuple(a if isinstance(a, Tracer) else np.asarray(a) for a in arrays)
-    unused = [c for c in string.ascii_letters if c not in spec]
-    wide = max([ndim_of(a) - len(t) + 3 for t, a in zip(terms, arrays, strict=True) if "..." in t], default=0)
-    dots = "".join(unused[:wide])
-    terms = [
-        t.replace("...", dots[wide - (ndim_of(a) - len(t) + 3) :]) for t, a in zip(terms, arrays, strict=True)
-    ]
+    unused = "".join(c for c in string.ascii_letters if c not in spec)
+
+    def named(term: str, a: Array) -> str:
+        """Return the term with a letter for each axis that the dots stand for, the same from the end."""
+        wide = ndim_of(a) - len(term.replace("...", ""))
+        return term.replace("...", unused[len(unused) - wide :])
+
+    ins, arrow, out = spec.replace(" ", "").partition("->")
+    terms = [named(t, a) for t, a in zip(ins.split(","), arrays, strict=True)]
     letters = "".join(terms)
     if not arrow:
-        out = "..." * bool(dots) + "".join(
-            sorted(c for c in set(letters) - set(dots) if letters.count(c) == 1)
-        )
-    out = out.replace("...", dots)
+        out = "..." + "".join(c for c in sorted(set(letters)) if letters.count(c) == 1 and c in spec)
+    out = out.replace("...", "".join(c for c in unused if c in letters))
     done = [alone(a, t, i, terms, out) for i, (t, a) in enumerate(zip(terms, arrays, strict=True))]
     return einsum_p(*[a for a, _ in done], spec=",".join(t for _, t in done) + "->" + out)
 

@@ -19,9 +19,14 @@ from .shape import ndim_of, norm_axes
 Axis = int | tuple[int, ...] | None
 
 
-def shifted(prim: Callable[[], Primitive]) -> Callable[..., Array]:
-    """Return the batch rule of a function with ``axes=``: behind the batch axis."""
-    return lambda args, batched, axes, **params: prim()(args[0], axes=tuple(a + 1 for a in axes), **params)
+def along_axes(name: str, fun: Callable[..., Any], jvp: Any = None, **rules: Any) -> Primitive:
+    """Return a primitive with a parameter ``axes``, which are counted from behind a batch axis."""
+
+    def batch(args: Sequence[Array], batched: Any, axes: tuple[int, ...], **params: Any) -> Array:
+        return prim(args[0], axes=tuple(a + 1 for a in axes), **params)
+
+    prim = Primitive(name, fun, jvp, batch=batch, **rules)
+    return prim
 
 
 def kept(x: Array, axes: tuple[int, ...]) -> tuple[int, ...]:
@@ -33,62 +38,38 @@ def reduced(x: Array, axes: tuple[int, ...], keepdims: bool) -> tuple[int, ...]:
     return kept(x, axes) if keepdims else tuple(n for i, n in enumerate(shape_of(x)) if i not in axes)
 
 
+def count(x: Array, axis: Axis) -> int:
+    """Return how many numbers are taken together along the axes."""
+    return math.prod(shape_of(x)[a] for a in norm_axes(axis, ndim_of(x)))
+
+
+# --- sums -------------------------------------------------------------------------------------------------
+# Options can be given by name only: by position `out` stands among them.
+
+
 def sum_back(ct: Array, x: Any, axes: tuple[int, ...], keepdims: bool) -> Array:
     if type(ct) in (np.ndarray, np.float64) and ct.size == 1:
         return np.full(x.shape, ct, ct.dtype)  # faster than a view, and so is what comes after
     return np.broadcast_to(ct if keepdims else np.reshape(ct, kept(x, axes)), x.shape)
 
 
-sum_p: Primitive = Primitive(
-    "sum", lambda x, axes, keepdims: np.add.reduce(x, axes, keepdims=keepdims),
-    transpose={0: sum_back}, shape=reduced, batch=shifted(lambda: sum_p),
-)  # fmt: skip
-cumsum_p: Primitive = Primitive(
-    "cumsum", lambda x, axes: np.cumsum(x, axes[0]),
+sum_p = along_axes(
+    "sum",
+    lambda x, axes, keepdims: np.add.reduce(x, axes, keepdims=keepdims),
+    transpose={0: sum_back},
+    shape=reduced,
+)
+cumsum_p: Primitive = along_axes(
+    "cumsum",
+    lambda x, axes: np.cumsum(x, axes[0]),
     transpose={0: lambda ct, x, axes: np.flip(cumsum_p(np.flip(ct, axes), axes=axes), axes)},
-    batch=shifted(lambda: cumsum_p),
-)  # fmt: skip
-
-
-def extreme_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], axes: Any, keepdims: bool) -> Array:
-    best = args[0] == (y if keepdims else np.reshape(y, kept(args[0], axes)))
-    count = np.sum(best, axis=axes, keepdims=True)
-    if (concrete(count) != 1).any():
-        best = best / count
-    return np.sum(best * tangents[0], axis=axes, keepdims=keepdims)
-
-
-max_p: Primitive = Primitive(
-    "max", lambda x, axes, keepdims: np.max(x, axes, keepdims=keepdims), extreme_jvp,
-    batch=shifted(lambda: max_p),
-)  # fmt: skip
-min_p: Primitive = Primitive(
-    "min", lambda x, axes, keepdims: np.min(x, axes, keepdims=keepdims), extreme_jvp,
-    batch=shifted(lambda: min_p),
-)  # fmt: skip
-
-# NumPy's functions. Options can be given by name only: by position `out` stands among them.
+)
 
 
 @implements(np.sum)
 def sum(x: Array, axis: Axis = None, *, dtype: Any = None, keepdims: bool = False) -> Array:
     x = x if dtype is None else x.astype(dtype)
     return sum_p(x, axes=norm_axes(axis, ndim_of(x)), keepdims=bool(keepdims))
-
-
-@implements(np.max, np.amax)
-def max(x: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
-    return max_p(x, axes=norm_axes(axis, ndim_of(x)), keepdims=bool(keepdims))
-
-
-@implements(np.min, np.amin)
-def min(x: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
-    return min_p(x, axes=norm_axes(axis, ndim_of(x)), keepdims=bool(keepdims))
-
-
-def count(x: Array, axis: Axis) -> int:
-    shape = shape_of(x)
-    return math.prod(shape[a] for a in norm_axes(axis, len(shape)))
 
 
 @implements(np.mean)
@@ -108,7 +89,33 @@ def cumsum(x: Array, axis: int | None = None, *, dtype: Any = None) -> Array:
     return cumsum_p(x, axes=(axis,))
 
 
-# --- orders -----------------------------------------------------------------------------------------------
+# --- extremes and orders ----------------------------------------------------------------------------------
+
+
+def extreme_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], axes: Any, keepdims: bool) -> Array:
+    best = args[0] == (y if keepdims else np.reshape(y, kept(args[0], axes)))
+    count = np.sum(best, axis=axes, keepdims=True)
+    if (concrete(count) != 1).any():
+        best = best / count
+    return np.sum(best * tangents[0], axis=axes, keepdims=keepdims)
+
+
+def extreme(function: Any) -> Callable[..., Array]:
+    """Return the rule of `np.max` or `np.min`."""
+    prim = along_axes(
+        function.__name__,
+        lambda x, axes, keepdims: function(x, axes, keepdims=keepdims),
+        extreme_jvp,
+    )
+
+    def rule(x: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
+        return prim(x, axes=norm_axes(axis, ndim_of(x)), keepdims=bool(keepdims))
+
+    return rule
+
+
+implements(np.max, np.amax)(extreme(np.max))
+implements(np.min, np.amin)(extreme(np.min))
 
 
 def frozen(name: str, fun: Any) -> Primitive:

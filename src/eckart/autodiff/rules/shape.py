@@ -1,10 +1,14 @@
 """Functions that change the shape of an array and no number in it: three linear primitives.
 
-What becomes of the shape, or of the order of the axes, NumPy is asked: it is called on an empty array.
+What a function of NumPy makes of the shape, or of the order of the axes, NumPy itself is asked: the function
+is called on an empty array.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -56,46 +60,45 @@ def norm_axes(axis: Any, ndim: int) -> tuple[int, ...]:
 # --- the shape, and the order of the axes ---------------------------------------------------------------
 
 
+def ask(rule: Callable[..., Any], *functions: Any) -> None:
+    """Enter functions that share a rule: it is given the function first, to be called on something plain."""
+    for function in functions:
+        implements(function)(partial(rule, function))
+
+
 def reshape(x: Array, shape: tuple[int, ...]) -> Array:
     """Return ``x`` in a shape that is given in full."""
     return x if shape_of(x) == shape else reshape_p(x, shape=shape)
 
 
-def reshaped(*functions: Any, call: Any = None) -> None:
-    """Enter functions that keep the order of the entries; ``call`` is what NumPy is asked with."""
-
-    def enter(function: Any) -> None:
-        @implements(function)
-        def rule(x: Array, *args: Any, order: str = "C", **options: Any) -> Array:
-            if order not in ("C", "K", "A"):
-                what = f"only order='C' is known{at_line()}"
-                raise TracerError(f"np.{function.__name__}", what, "Transpose before and after")
-            return reshape(x, (call or function)(np.empty(shape_of(x), bool), *args, **options).shape)
-
-    for function in functions:
-        enter(function)
+def reshaped(function: Any, x: Array, *args: Any, order: str = "C", **options: Any) -> Array:
+    """Return ``x`` in the shape that ``function``, which keeps the order of the entries, gives it."""
+    if order not in ("C", "K", "A"):
+        what = f"only order='C' is known{at_line()}"
+        raise TracerError(f"np.{function.__name__}", what, "Transpose before and after")
+    return reshape(x, function(np.empty(shape_of(x), bool), *args, **options).shape)
 
 
-def reordered(*functions: Any, call: Any = None) -> None:
-    """Enter functions that change the order of the axes: axis i is known by its length, i + 1."""
-
-    def enter(function: Any) -> None:
-        @implements(function)
-        def rule(x: Array, *args: Any, **options: Any) -> Array:
-            axes = tuple(range(ndim_of(x)))
-            moved = (call or function)(np.empty([i + 1 for i in axes], bool), *args, **options)
-            order = tuple(n - 1 for n in moved.shape)
-            return x if order == axes else transpose_p(x, axes=order)
-
-    for function in functions:
-        enter(function)
+def reordered(function: Any, x: Array, *args: Any, **options: Any) -> Array:
+    """Return ``x`` with its axes in the order of ``function``: axis i is known by its length, i + 1."""
+    axes = tuple(range(ndim_of(x)))
+    order = tuple(n - 1 for n in function(np.empty([i + 1 for i in axes], bool), *args, **options).shape)
+    return x if order == axes else transpose_p(x, axes=order)
 
 
-reshaped(np.reshape, call=np.ndarray.reshape)
-reshaped(np.ravel, np.expand_dims, np.squeeze, np.atleast_1d, np.atleast_2d, np.atleast_3d)
-reordered(np.transpose, call=np.ndarray.transpose)
-reordered(np.permute_dims, np.swapaxes, np.moveaxis, np.rollaxis, np.matrix_transpose)
-reordered(np.linalg.matrix_transpose)
+ask(reshaped, np.ravel, np.expand_dims, np.squeeze, np.atleast_1d, np.atleast_2d, np.atleast_3d)
+ask(reordered, np.swapaxes, np.moveaxis, np.rollaxis, np.matrix_transpose, np.linalg.matrix_transpose)
+# these two are methods as well, which take a shape or an order without brackets
+implements(np.reshape)(lambda x, *shape, order="C": reshaped(np.ndarray.reshape, x, *shape, order=order))
+implements(np.transpose, np.permute_dims)(lambda x, *axes: reordered(np.ndarray.transpose, x, *axes))
+
+
+def in_front(x: Array, axis: Any) -> Array:
+    """Return ``x`` with the axes as one, the first."""
+    axes = norm_axes(axis, ndim_of(x))
+    x = np.moveaxis(x, axes, range(len(axes)))
+    return reshape(x, (prod(shape_of(x)[: len(axes)]), *shape_of(x)[len(axes) :]))
+
 
 # --- to more entries ------------------------------------------------------------------------------------
 
