@@ -25,7 +25,7 @@ PARTS = {  # of the room, in the order in which to read them
     "seen and checked": "inspection/*.py",
     "formulas of matrix calculus": "identities/*.py",
 }
-EVENING = 2600  # lines of engine and rule book, which are all that has to be read to carry it on
+EVENING = 2500  # lines of engine and rule book, which are all that has to be read to carry it on
 
 
 def measured() -> dict[str, dict[str, tuple[int, int]]]:

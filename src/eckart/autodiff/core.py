@@ -156,7 +156,9 @@ def total(left: Any, right: Any) -> Any:
 def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     """Sum ``g`` over the axes along which an array of ``shape`` was broadcast to it."""
     extra = len(g.shape) - len(shape)
-    axes = tuple(i for i, n in enumerate(g.shape) if i < extra or n != shape[i - extra])
+    axes = tuple(range(extra))
+    if g.shape[extra:] != shape:
+        axes += tuple(i for i, n in enumerate(g.shape) if i >= extra and n != shape[i - extra])
     if axes:
         g = np.add.reduce(g, axes) if type(g) is np.ndarray else np.sum(g, axis=axes)
     return g if g.shape == shape else np.reshape(g, shape)
@@ -165,7 +167,7 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
 def check_inexact(where: str, x: Array) -> Array:
     """Return ``x`` if it can carry a tangent; refuse integers, strings, objects and subclasses of arrays."""
     kind = type(x)
-    if kind in TRACERS or isinstance(x, (float, complex)):
+    if kind in TRACERS or isinstance(x, (float, complex)) or (kind is np.ndarray and x.dtype.kind in "fc"):
         return x
     if isinstance(x, np.ndarray) and kind is not np.ndarray:
         what, fix = f"a {kind.__name__} is not a plain array", "Write np.asarray(x)"

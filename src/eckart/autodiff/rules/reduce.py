@@ -49,7 +49,9 @@ def count(x: Array, axis: Axis) -> int:
 
 def sum_back(ct: Array, x: Any, axes: tuple[int, ...], keepdims: bool) -> Array:
     if type(ct) in (np.ndarray, np.float64) and ct.size == 1:
-        return np.full(x.shape, ct, ct.dtype)  # faster than a view, and so is what comes after
+        out = np.empty(x.shape, ct.dtype)
+        out[...] = ct  # faster than a view, and so is what comes after
+        return out
     return np.broadcast_to(ct if keepdims else np.reshape(ct, kept(x, axes)), x.shape)
 
 
