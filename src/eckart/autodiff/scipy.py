@@ -69,8 +69,11 @@ def matrix_function(fun: Callable[..., Any], entire: bool = True) -> Primitive:
     return with_derivatives(name, partial(along_directions, fun=fun), swap, check)
 
 
-expm, sinm, cosm = matrix_function(sl.expm), matrix_function(sl.sinm), matrix_function(sl.cosm)
-sqrtm, logm = matrix_function(sl.sqrtm, entire=False), matrix_function(sl.logm, entire=False)
+expm = matrix_function(sl.expm)
+sinm = matrix_function(sl.sinm)
+cosm = matrix_function(sl.cosm)
+sqrtm = matrix_function(sl.sqrtm, entire=False)
+logm = matrix_function(sl.logm, entire=False)
 
 
 # --- triangular systems ----------------------------------------------------------------------------------
