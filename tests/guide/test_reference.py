@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import re
 import runpy
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -97,6 +98,28 @@ def test_each_says_what_it_is(path: str) -> None:
     found = resolve(path)
     if callable(found) or isinstance(found, ModuleType):
         assert inspect.getdoc(found)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_each_has_a_statement_of_its_own(path: str) -> None:
+    """The reference is made from the source unrun: it does not see the names of ``a, b = f(), g()``."""
+    module, _, name = path.rpartition(".")
+    try:
+        owner = resolve(module)
+    except AttributeError:
+        owner = None
+    if not isinstance(owner, ModuleType) or not owner.__file__:
+        return
+    said = set()
+    for node in ast.parse(Path(owner.__file__).read_text("utf-8")).body:
+        match node:
+            case ast.FunctionDef() | ast.ClassDef():
+                said.add(node.name)
+            case ast.Assign(targets=[ast.Name(id=one)]) | ast.AnnAssign(target=ast.Name(id=one)):
+                said.add(one)
+            case ast.Import() | ast.ImportFrom():
+                said |= {alias.asname or alias.name for alias in node.names}
+    assert name in said or (hasattr(owner, "__path__") and importlib.util.find_spec(path))
 
 
 def test_the_page_of_commands_is_current() -> None:
