@@ -20,6 +20,7 @@ from tables import Cell, Table, ratio
 from threadpoolctl import threadpool_limits
 
 from eckart.autodiff import checkpoint, grad, jacobian, value_and_grad
+from eckart.autodiff.tape import keep_memory
 
 Work = Callable[[], object]
 WIDE, LAYERS, BATCHES = 64, 3, (64, 512)  # the network; the target is for the first batch
@@ -46,18 +47,18 @@ def run(threads: int, *, quick: bool, say: Callable[[str], None]) -> list[Table]
     return tables
 
 
-def _race(works: dict[str, Work], rounds: int) -> dict[str, list[float]]:
+def _race(works: dict[str, Work], rounds: int, *, kept: bool = False) -> dict[str, list[float]]:
     """Return the seconds of each, run in turn, so that a busy machine is as busy for everyone.
 
     Each runs in a process of its own, as its users would run it: none on memory that another keeps or gives
     back. It is called for a while before it is timed, as training would: on caches that it has filled, and a
-    core that is awake.
+    core that is awake. With ``kept`` all keep their freed memory, as ours does after its first gradient.
     """
     forked = multiprocessing.get_context("fork")
     lines: dict[str, Any] = {}
     for name, work in works.items():
         lines[name], far = forked.Pipe()
-        forked.Process(target=_serve, args=(work, far), daemon=True).start()
+        forked.Process(target=_serve, args=(work, far, kept), daemon=True).start()
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, line in lines.items():
@@ -68,7 +69,9 @@ def _race(works: dict[str, Work], rounds: int) -> dict[str, list[float]]:
     return times
 
 
-def _serve(work: Work, line: Any) -> None:
+def _serve(work: Work, line: Any, kept: bool) -> None:
+    if kept:
+        keep_memory()
     while line.recv():
         began = time.perf_counter()
         while time.perf_counter() - began < WARM:
@@ -163,8 +166,9 @@ def _gradients(rounds: int) -> Table:
         _rows(table, f"network {WIDE} x {WIDE}, batch {batch}", times, aims if batch == WIDE else {}, 1e3)
     layer, hand = _transformer(random)
     aims = {"autograd": targets.AUTODIFF_TRANSFORMER, "by hand": 1 / targets.AUTODIFF_BY_HAND}
-    times = _duel(layer, hand, _transformer_weights(random), max(rounds // 4, 2))
-    _rows(table, "Transformer layer", times, aims, 1e3)
+    for job, kept in (("Transformer layer", False), ("the same, all keeping memory", True)):
+        times = _duel(layer, hand, _transformer_weights(random), max(rounds // 4, 2), kept=kept)
+        _rows(table, job, times, {} if kept else aims, 1e3)
 
     n = 200
     A, x = random.standard_normal((n, n)), random.standard_normal(n)
@@ -186,7 +190,9 @@ def _gradients(rounds: int) -> Table:
     return table
 
 
-def _duel(f: Any, hand: Any, weights: list[np.ndarray], rounds: int) -> dict[str, list[float]]:
+def _duel(
+    f: Any, hand: Any, weights: list[np.ndarray], rounds: int, *, kept: bool = False
+) -> dict[str, list[float]]:
     """Race the gradient of ``f(xp)`` by us, autograd, hand and PyTorch; all must agree first."""
     ours, theirs = value_and_grad(f(np)), autograd.value_and_grad(f(anp))
 
@@ -202,7 +208,7 @@ def _duel(f: Any, hand: Any, weights: list[np.ndarray], rounds: int) -> dict[str
         "by hand": lambda: hand(weights),
         "PyTorch": lambda: _torch_gradient(f(torch), *weights),
     }
-    return _race(works, rounds)
+    return _race(works, rounds, kept=kept)
 
 
 def _network(random: np.random.Generator, batch: int) -> tuple[Any, Any]:

@@ -58,7 +58,7 @@ def main() -> None:
         sections.append(("Checkpoints, whole processes", tables))
     if "autodiff" in args.only:
         tables = bench_autodiff.run(args.threads, quick=args.quick, say=say)
-        sections.append(("Derivatives, in one process on one thread", tables))
+        sections.append(("Derivatives, on one thread", tables))
     if "recommend" in args.only:
         tables = bench_recommend.run(args.threads, quick=args.quick, say=say)
         sections.append(("Recommender, in one process", tables))
