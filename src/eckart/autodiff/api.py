@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .core import Array, Derive, Dual, Tracer, check_inexact, concrete, convert, dtype_of, shape_of, zeros
-from .core import Function as Function
+from .core import Array, Derive, Function, Tracer, check_inexact, concrete, convert, dtype_of, shape_of, zeros
 from .errors import ArgumentError, at_line
 from .tape import Row, Tape, keep_memory
 from .tree import flatten
@@ -26,15 +25,6 @@ def matched(where: str, what: str, tree: Any, leaves: Sequence[Array]) -> list[A
         if t.dtype.kind == "c" and dtype_of(x).kind != "c":
             raise ArgumentError(where, f"a complex {what} was given for a value of dtype {dtype_of(x)}")
     return [convert(t, dtype_of(x)) for t, x in zip(ts, leaves, strict=True)]
-
-
-def derive(
-    level: Derive, f: Function, xs: Sequence[Array], ts: Sequence[Any], rebuild: Function
-) -> tuple[list[Any], list[Any], Function]:
-    """Return the results of ``f``, their tangents (None where it is zero), and how to rebuild the tree."""
-    outs, rebuild_out = level.run(f, rebuild([Dual(level, x, t) for x, t in zip(xs, ts, strict=True)]))
-    values = [y.value if level.holds(y) else y for y in outs]
-    return values, [y.tangent if level.holds(y) else None for y in outs], rebuild_out
 
 
 def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
@@ -64,7 +54,8 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     leaves, rebuild = flatten(tuple(primals))
     xs = [check_inexact("jvp", x) for x in leaves]
     level = Derive()
-    values, dots, rebuild_out = derive(level, f, xs, matched("jvp", "tangent", tuple(tangents), xs), rebuild)
+    ts = matched("jvp", "tangent", tuple(tangents), xs)
+    values, dots, rebuild_out = level.differentiate(f, xs, ts, rebuild)
     dots = [zeros(y) if t is None else t for y, t in zip(values, dots, strict=True)]
     if level.doubt is not None and any(np.isnan(concrete(t)).any() for t in dots):
         raise level.doubt
@@ -77,10 +68,10 @@ class Linear:
     def __init__(self, f: Function, primals: Sequence[Any], where: str) -> None:
         keep_memory()
         self.where, self.tape = where, Tape()
-        leaves, self.rebuild_in = flatten(tuple(primals))
-        self.xs = [check_inexact(where, x) for x in leaves]
+        xs, self.rebuild_in = flatten(tuple(primals))
+        self.xs = [check_inexact(where, x) for x in xs]
         self.leaves = [Row(self.tape, None, (), (), None, shape_of(x), dtype_of(x)) for x in self.xs]
-        found = derive(Derive(self.tape), f, self.xs, self.leaves, self.rebuild_in)
+        found = Derive(self.tape).differentiate(f, self.xs, self.leaves, self.rebuild_in)
         self.values, self.rows, self.rebuild_out = found
         self.value = self.rebuild_out(self.values)
 

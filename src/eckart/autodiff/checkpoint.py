@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .api import Function, Linear, jvp, select
-from .core import Array, Primitive, Tracer, convert, dtype_of, shape_of, zeros
+from .api import Linear, jvp, select
+from .core import Array, Function, Primitive, Tracer, convert, dtype_of, shape_of, zeros
 from .tape import Row
 from .tree import flatten
 from .vmap import vmap

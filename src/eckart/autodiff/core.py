@@ -109,6 +109,10 @@ def shape_of(x: Array) -> tuple[int, ...]:
         return np.shape(x)
 
 
+def ndim_of(x: Array) -> int:
+    return len(shape_of(x))
+
+
 def dtype_of(x: Array) -> np.dtype[Any]:
     if type(x) in PYTHON:
         return PYTHON[type(x)]
@@ -324,6 +328,14 @@ class Derive(Level):
         if type(out) is tuple:
             return tuple(self.pair(y, t) for y, t in zip(out, dot, strict=True))
         return self.pair(out, dot)
+
+    def differentiate(
+        self, f: Function, xs: Sequence[Array], ts: Sequence[Any], rebuild: Function
+    ) -> tuple[list[Any], list[Any], Function]:
+        """Return the results of ``f``, their tangents (None where zero), and how to rebuild the tree."""
+        outs, rebuild_out = self.run(f, rebuild([Dual(self, x, t) for x, t in zip(xs, ts, strict=True)]))
+        values = [y.value if self.holds(y) else y for y in outs]
+        return values, [y.tangent if self.holds(y) else None for y in outs], rebuild_out
 
     def pair(self, y: Array, t: Any) -> Any:
         return y if t is None else Dual(self, y, fit(t, y) if self.tape is None else t)

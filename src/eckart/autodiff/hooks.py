@@ -1,14 +1,15 @@
 """How NumPy hands its calls over: the two protocols of NEP 13 and NEP 18, and what a tracer refuses.
 
 Ufuncs arrive at `__array_ufunc__`, all other functions at `__array_function__`; each is looked up in a
-table that the files in `rules` fill with `@implements`. What cannot be differentiated is refused here
-with the line of the user's code and what to write there instead.
+table that rules, linalg and functions fill with `implements` (elementwise ufuncs with `enter`). What cannot
+be differentiated is refused here with the line of the user's code and what to write there instead.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from inspect import BoundArguments, signature
 from math import prod
 from typing import Any
@@ -25,18 +26,26 @@ REDUCTIONS: dict[tuple[Any, str], Any] = {
     (np.maximum, "reduce"): np.max, (np.minimum, "reduce"): np.min,
     (np.add, "accumulate"): np.cumsum, (np.multiply, "accumulate"): np.cumprod,
 }  # fmt: skip
-NEAREST: dict[str, str] = {}  # what to write instead of a function without a rule
+NEAREST: dict[str, str] = {}  # what to write instead of a function without a rule: functions/refused.py
 
 
 def implements(*functions: Any) -> Callable[[Function], Function]:
-    """Enter a function in the table of what tracers do when NumPy is called with them."""
+    """Enter what tracers do when NumPy is called with them: a decorator of a rule or a primitive."""
 
     def enter(rule: Function) -> Function:
         for function in functions:
-            FUNCTIONS[function] = rule
+            FUNCTIONS[function] = rule  # a ufunc too: it may be called as a method, as x.conj() is
+            if isinstance(function, np.ufunc):
+                UFUNCS[function] = rule
         return rule
 
     return enter
+
+
+def implement_by(rule: Function, *functions: Any) -> None:
+    """Enter functions that share a rule: it is given the function first, to be called on something plain."""
+    for function in functions:
+        implements(function)(partial(rule, function))
 
 
 def array_ufunc(self: Tracer, ufunc: Any, method: str, *args: Any, **options: Any) -> Any:

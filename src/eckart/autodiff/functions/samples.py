@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, dtype_of, shape_of
+from ..core import Array, dtype_of, ndim_of, shape_of
 from ..hooks import implements
+from ..rules.elementwise import frozen
 from ..rules.indexing import take
-from ..rules.reduce import frozen
-from ..rules.shape import in_front, ndim_of, norm_axes
+from ..rules.shape import in_front, norm_axes
 
 
 @implements(np.quantile)

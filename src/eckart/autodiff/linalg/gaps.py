@@ -17,8 +17,8 @@ import numpy as np
 
 from ..core import Array, Primitive, concrete, shape_of
 from ..errors import ArgumentError, TieError, at_line
+from ..rules.elementwise import frozen
 from ..rules.products import swap
-from ..rules.reduce import frozen
 from ..vmap import repeated
 
 

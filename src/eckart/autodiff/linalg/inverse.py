@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, Primitive, concrete, dtype_of, shape_of
+from ..core import Array, Primitive, concrete, dtype_of, ndim_of, shape_of
 from ..errors import TieError, at_line
 from ..hooks import implements
 from ..rules.complex import is_complex
+from ..rules.elementwise import frozen
 from ..rules.products import matmul, matmul_shape, swap
-from ..rules.reduce import frozen
-from ..rules.shape import ndim_of
 from .gaps import watch
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array
+from ..core import Array, ndim_of
 from ..errors import ArgumentError, at_line
 from ..hooks import implements
 from ..rules.complex import is_complex
-from ..rules.reduce import stop_gradient
-from ..rules.shape import ndim_of, norm_axes
+from ..rules.elementwise import stop_gradient
+from ..rules.shape import norm_axes
 from .spectral_functions import nuclear_norm
 
 

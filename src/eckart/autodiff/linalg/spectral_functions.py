@@ -9,7 +9,7 @@ import numpy as np
 
 from ..core import Array, Primitive, Tracer, concrete, shape_of
 from ..errors import ArgumentError, TieError, at_line
-from ..rules.reduce import frozen, stop_gradient
+from ..rules.elementwise import frozen, stop_gradient
 from .inverse import symmetric
 from .spectral import KEEP, SIGN, Scalar, eigfun_p, smooth, svdfun_p
 

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..core import Array, Each, Primitive, Tracer, shape_of, total
+from ..core import Array, Each, Primitive, Tracer, ndim_of, shape_of, total
 from ..hooks import implements
 from ..vmap import repeated
 from .indexing import section
-from .shape import ndim_of
 
 # --- choosing -------------------------------------------------------------------------------------------
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..core import PYTHON, Array, Tracer, concrete, dtype_of
+from ..core import PYTHON, Array, Primitive, Tracer, concrete, dtype_of
 from ..elementwise import Elementwise
-from ..hooks import UFUNCS
+from ..hooks import UFUNCS, implements
 
 
 def enter(
@@ -141,12 +141,20 @@ enter(np.ldexp, lambda y, a, b: np.exp2(b), lambda y, a, b: y * float(np.log(2))
 
 # --- derivative zero --------------------------------------------------------------------------------
 
+
+def frozen(name: str, fun: Any, batch: Any = True) -> Primitive:
+    """Return a primitive of derivative zero; ``batch`` as in `Primitive`, True where it takes stacks."""
+    return Primitive(name, fun, lambda *args, **params: None, batch=batch)
+
+
+stop_gradient = frozen("stop_gradient", lambda x: x)
+
 for flat in (np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal, np.floor_divide,
              np.sign, np.floor, np.ceil, np.rint, np.trunc, np.isfinite, np.isnan, np.isinf, np.signbit,
              np.spacing, np.heaviside, np.logical_and, np.logical_or, np.logical_not, np.logical_xor,
              np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert):  # fmt: skip
     enter(flat)
-UFUNCS[np.divmod] = lambda a, b: (UFUNCS[np.floor_divide](a, b), UFUNCS[np.remainder](a, b))
+implements(np.divmod)(lambda a, b: (a // b, a % b))
 
 # --- operators ------------------------------------------------------------------------------------------
 

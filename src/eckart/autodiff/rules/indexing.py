@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..core import Array, Primitive, Tracer, dtype_of, shape_of
+from ..core import Array, Primitive, Tracer, dtype_of, ndim_of, shape_of
 from ..errors import ArgumentError, at_line
-from ..hooks import implements
+from ..hooks import implement_by, implements
 from ..vmap import align, repeated
-from .shape import ask, ndim_of, norm_axes
+from .shape import norm_axes
 
 Index = tuple[Any, ...]  # whole numbers, slices, None, arrays of whole numbers, holes; one for each axis
 HOLE = object()  # the place of an index that is traced, and so an argument: under vmap, each example's own
@@ -166,5 +166,6 @@ def moved(function: Any, x: Array, *args: Any, **options: Any) -> Array:
     return getitem(np.ravel(x), function(numbers, *args, **options))
 
 
-ask(moved, np.roll, np.rot90, np.tile, np.repeat, np.resize, np.delete, np.flipud, np.fliplr, np.diagonal)
-ask(moved, np.linalg.diagonal, np.fft.fftshift, np.fft.ifftshift, np.lib.stride_tricks.sliding_window_view)
+implement_by(moved, np.roll, np.rot90, np.tile, np.repeat, np.resize, np.delete, np.flipud, np.fliplr)
+implement_by(moved, np.diagonal, np.linalg.diagonal, np.fft.fftshift, np.fft.ifftshift)
+implement_by(moved, np.lib.stride_tricks.sliding_window_view)

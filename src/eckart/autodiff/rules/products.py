@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, Dual, Each, Primitive, Tracer, shape_of
+from ..core import Array, Dual, Each, Primitive, Tracer, ndim_of, shape_of
 from ..errors import ArgumentError, at_line
-from ..hooks import UFUNCS, implements
+from ..hooks import implements
 from ..vmap import align
-from .shape import ndim_of
 
 
 def swap(a: Array) -> Array:
@@ -71,6 +70,7 @@ matmul_p: Primitive = Primitive(
 )
 
 
+@implements(np.matmul)
 def matmul(a: Array, b: Array) -> Array:
     """Return `np.matmul`; in reverse mode arrays go the short way, as in `elementwise`."""
     A, B = type(a) is Dual, type(b) is Dual
@@ -85,10 +85,9 @@ def matmul(a: Array, b: Array) -> Array:
     return Dual(level, y, tape.add(matmul_p, (t, u), known, {}, y.shape, y.dtype))
 
 
-UFUNCS[np.matmul] = matmul
-UFUNCS[np.vecdot] = lambda a, b: np.sum(np.conj(a) * b, axis=-1)
-UFUNCS[np.matvec] = lambda a, b: matmul(a, b) if ndim_of(b) == 1 else matmul(a, np.expand_dims(b, -1))[..., 0]
-UFUNCS[np.vecmat] = lambda a, b: np.matmul(np.expand_dims(np.conj(a), -2), b)[..., 0, :]
+implements(np.vecdot)(lambda a, b: np.sum(np.conj(a) * b, axis=-1))
+implements(np.matvec)(lambda a, b: a @ b if ndim_of(b) == 1 else (a @ np.expand_dims(b, -1))[..., 0])
+implements(np.vecmat)(lambda a, b: (np.expand_dims(np.conj(a), -2) @ b)[..., 0, :])
 
 
 # --- einsum -------------------------------------------------------------------------------------------

@@ -6,17 +6,15 @@ is called on an empty array.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..core import Array, Primitive, convert, dtype_of, shape_of, unbroadcast, zeros
+from ..core import Array, Primitive, convert, dtype_of, ndim_of, shape_of, unbroadcast, zeros
 from ..errors import TracerError, at_line
-from ..hooks import implements
+from ..hooks import implement_by, implements
 
 reshape_p: Primitive = Primitive(
     "reshape",
@@ -44,10 +42,6 @@ def broadcast_batch(x: Array, shape: tuple[int, ...]) -> Array:
     return broadcast_p(x, shape=(size, *shape))
 
 
-def ndim_of(x: Array) -> int:
-    return len(shape_of(x))
-
-
 def norm_axes(axis: Any, ndim: int) -> tuple[int, ...]:
     """Return the axes as non-negative numbers; None is all of them."""
     if axis is None:
@@ -58,12 +52,6 @@ def norm_axes(axis: Any, ndim: int) -> tuple[int, ...]:
 
 
 # --- the shape, and the order of the axes ---------------------------------------------------------------
-
-
-def ask(rule: Callable[..., Any], *functions: Any) -> None:
-    """Enter functions that share a rule: it is given the function first, to be called on something plain."""
-    for function in functions:
-        implements(function)(partial(rule, function))
 
 
 def reshape(x: Array, shape: tuple[int, ...]) -> Array:
@@ -86,8 +74,9 @@ def reordered(function: Any, x: Array, *args: Any, **options: Any) -> Array:
     return x if order == axes else transpose_p(x, axes=order)
 
 
-ask(reshaped, np.ravel, np.expand_dims, np.squeeze, np.atleast_1d, np.atleast_2d, np.atleast_3d)
-ask(reordered, np.swapaxes, np.moveaxis, np.rollaxis, np.matrix_transpose, np.linalg.matrix_transpose)
+implement_by(reshaped, np.ravel, np.expand_dims, np.squeeze, np.atleast_1d, np.atleast_2d, np.atleast_3d)
+implement_by(reordered, np.swapaxes, np.moveaxis, np.rollaxis)
+implement_by(reordered, np.matrix_transpose, np.linalg.matrix_transpose)
 # these two are methods as well, which take a shape or an order without brackets
 implements(np.reshape)(lambda x, *shape, order="C": reshaped(np.ndarray.reshape, x, *shape, order=order))
 implements(np.transpose, np.permute_dims)(lambda x, *axes: reordered(np.ndarray.transpose, x, *axes))
