@@ -84,7 +84,7 @@ class Linear:
             if row is not None:
                 row.give(ct, False)
         self.tape.pull(free)
-        return self.rebuild_in([leaf.taken() for leaf in self.leaves])
+        return self.rebuild_in([leaf.cotangent() for leaf in self.leaves])
 
     def transpose(self, cotangent: Any) -> Any:
         """Return the cotangents of the inputs, as a tuple."""
