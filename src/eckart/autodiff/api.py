@@ -208,12 +208,12 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool 
 
         linear = Linear(pair if has_aux else inner, some, "grad")
         value = linear.value
-        looks = [(dtype_of(y), shape_of(y)) for y in flatten(value[0] if has_aux else value)[0]]
-        if len(looks) != 1 or looks[0][1] != () or looks[0][0].kind not in "fiub":
-            found = ", ".join(f"{dtype} of shape {shape}" for dtype, shape in looks) or None
+        ys = flatten(value[0] if has_aux else value)[0]
+        if len(ys) != 1 or shape_of(ys[0]) != () or dtype_of(ys[0]).kind not in "fiub":
+            found = ", ".join(f"{dtype_of(y)} of shape {shape_of(y)}" for y in ys) or None
             what = f"the function must return one real number, not {found}{at_line()}"
             raise ArgumentError("grad", what, "Take np.sum or np.real of it, or call jacobian")
-        gradient = linear.pull([looks[0][0].type(1)], free=True)
+        gradient = linear.pull([dtype_of(ys[0]).type(1)], free=True)
         return value, gradient[0] if isinstance(argnums, int) else gradient
 
     return differentiated

@@ -68,7 +68,7 @@ def checkpoint(f: Function) -> Function:
     @wraps(f)
     def replayed(*args: Any, **options: Any) -> Any:
         leaves, rebuild = flatten((args, options))
-        outline: list[Any] = []
+        outline: list[Any] = []  # how to take the vector apart: found as it is made
 
         def in_one_vector(*leaves: Any) -> Array:
             inner, named = rebuild(list(leaves))

@@ -39,6 +39,7 @@ class Elementwise(Primitive):
         self.shape = lambda *args, **params: np.broadcast_shapes(*map(shape_of, args))
         short = {1: unary, 2: binary}.get(len(partials))
         self.op: Function = short(self) if short else lambda *args: bind(self, args, {})
+        self.op.__qualname__ = name  # for Python to name if it is called with other arguments
 
     def __call__(self, *args: Array, **params: Any) -> Any:
         return bind(self, args, params) if params else self.op(*args)

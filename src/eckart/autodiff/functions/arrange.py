@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, concrete, dtype_of, ndim_of, shape_of, zeros
+from ..core import Array, concrete, convert, dtype_of, ndim_of, shape_of, zeros
 from ..errors import ArgumentError, MissingRuleError, at_line
 from ..hooks import implement_by, implements
 from ..rules.combine import concatenate, where_p
@@ -71,6 +71,17 @@ def pad(x: Array, pad_width: Any, mode: Any = "constant", **options: Any) -> Arr
             "Write np.concatenate, or another mode",
         )
     return moved(np.pad, x, pad_width, mode, **options)
+
+
+@implements(np.broadcast_arrays)
+def broadcast_arrays(*arrays: Array) -> tuple[Array, ...]:
+    shape = np.broadcast_shapes(*map(shape_of, arrays))
+    return tuple(np.broadcast_to(a, shape) for a in arrays)
+
+
+@implements(np.full_like)
+def full_like(x: Array, fill_value: Array, dtype: Any = None) -> Array:
+    return np.broadcast_to(convert(fill_value, dtype or dtype_of(x)), shape_of(x))
 
 
 @implements(np.diff)

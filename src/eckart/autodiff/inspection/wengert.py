@@ -42,8 +42,6 @@ class Noted(Tracer):
 class Recording(Level):
     """The level of one trace; the arrays of ``shifts`` are added to its lines, where there is one."""
 
-    __slots__ = ("calls", "lines", "shifts")
-
     def __init__(self, shifts: Sequence[Any]) -> None:
         super().__init__()
         self.lines: list[Line] = []

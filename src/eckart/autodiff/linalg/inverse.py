@@ -36,10 +36,13 @@ def symmetric(t: Array) -> Array:
     return (t + adjoint(t)) / 2
 
 
-def named(
+def several_results(
     function: Any, jvp: Callable[..., Any], fun: Callable[..., Any] | None = None, doubt: Any = None
 ) -> Callable[..., Any]:
-    """Return a function of NumPy that has several results, with its JVP; the results have NumPy's names."""
+    """Return a function of NumPy that has several results, with its JVP; the results have NumPy's names.
+
+    ``fun`` computes them, where that takes more than the function; ``doubt`` as in `gaps`.
+    """
     result: Any = type(function(np.eye(1)))
     prim = Primitive(f"linalg.{function.__name__}", fun or (lambda a: tuple(function(a))), jvp, batch=True)
     prim.doubt = doubt
@@ -181,7 +184,7 @@ def slogdet_jvp(out: Any, args: Any, tangents: Any) -> tuple[Any, Array]:
     return (1j * np.imag(rate) * out[0] if is_complex(args[0]) else None), np.real(rate)
 
 
-implements(np.linalg.slogdet)(named(np.linalg.slogdet, slogdet_jvp))
+implements(np.linalg.slogdet)(several_results(np.linalg.slogdet, slogdet_jvp))
 
 
 # --- Cholesky -------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..core import Array, Each, Primitive, Tracer, ndim_of, shape_of, total
+from ..core import Array, Each, Primitive, Tracer, dtype_of, ndim_of, shape_of, total
 from ..hooks import implements
 from ..vmap import repeated
 from .indexing import section
@@ -40,8 +40,8 @@ where_p: Primitive = Primitive(
 def where(condition: Array, a: Any = None, b: Any = None) -> Any:
     if a is None:
         return np.nonzero(condition)
-    if isinstance(condition, Tracer) and condition.dtype.kind in "fc":
-        condition = np.not_equal(condition, np.zeros(()))  # type: ignore[call-overload]
+    if dtype_of(condition).kind in "fc":
+        condition = np.not_equal(condition, 0)  # a mask, which has no tangent
     return where_p(condition, a, b)
 
 

@@ -20,7 +20,10 @@ from ..hooks import UFUNCS, implements
 def enter(
     ufunc: Any, *partials: Callable[..., Any] | None, fun: Any = None, linear_in: tuple[int, ...] = ()
 ) -> Any:
-    """Make a primitive of a ufunc and enter it in the table."""
+    """Make a primitive of a ufunc and enter it; ``fun`` computes it, where that is not the ufunc.
+
+    Operators do: numbers of Python stay such, and are much faster than NumPy's.
+    """
     prim = Elementwise(ufunc.__name__, fun or ufunc, *partials, linear_in=linear_in)
     UFUNCS[ufunc] = prim.op
     return prim.op
@@ -36,6 +39,10 @@ def zero_where(condition: Array, otherwise: Callable[[Array], Array], x: Array) 
 def inverse(b: Array) -> Array:
     """Return 1/b; of a Python zero what NumPy has for it."""
     return 1 / b if type(b) not in PYTHON or b else np.inf
+
+
+def inverse_or_0(y: Array) -> Array:
+    return zero_where(y == 0, np.reciprocal, y)
 
 
 def quotient(a: Array, b: Array) -> Array:
@@ -128,12 +135,8 @@ def across(a: Array, b: Array) -> Array:
     return b / size / size
 
 
-def one_over(y: Array) -> Array:
-    return zero_where(y == 0, np.reciprocal, y)
-
-
 enter(np.arctan2, lambda y, a, b: across(a, b), lambda y, a, b: -across(b, a))
-enter(np.hypot, lambda y, a, b: a * one_over(y), lambda y, a, b: b * one_over(y))
+enter(np.hypot, lambda y, a, b: a * inverse_or_0(y), lambda y, a, b: b * inverse_or_0(y))
 enter(np.remainder, None, lambda y, a, b: -np.floor_divide(a, b))
 enter(np.fmod, None, lambda y, a, b: -np.trunc(a / b))
 enter(np.copysign, lambda y, a, b: np.sign(a) * np.sign(y), lambda y, a, b: 0.0)

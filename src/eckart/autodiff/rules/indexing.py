@@ -38,16 +38,19 @@ def scatter(ct: np.ndarray, shape: tuple[int, ...], index: Index) -> Array:
 
 def batch_place(index: Index) -> int:
     """Return where a batch axis stands after indexing: NumPy puts the axes of arrays apart before it."""
-    kinds = [isinstance(i, (np.ndarray, int, np.integer)) for i in index]
-    first, count = kinds.index(True) if True in kinds else 0, sum(kinds)
-    arrays = [i for i in index if isinstance(i, np.ndarray)]
-    return max(a.ndim for a in arrays) if arrays and not all(kinds[first : first + count]) else 0
+    places = [k for k, i in enumerate(index) if isinstance(i, (np.ndarray, int, np.integer))]
+    ranks = [i.ndim for i in index if isinstance(i, np.ndarray)]
+    apart = bool(places) and places[-1] - places[0] >= len(places)
+    return max(ranks) if ranks and apart else 0
 
 
 def each_its_own(
     prim: Primitive, args: Sequence[Array], batched: Sequence[bool], index: Index, **shape: Any
 ) -> Array:
-    """Return the batch: the example's number is one more index; with slices, which would move, by a loop."""
+    """Return the batch: the example's number is one more index; with slices, which would move, by a loop.
+
+    ``shape`` is that of the result, given to what adds.
+    """
     x, *at = repeated(args, batched)
     size = shape_of(x)[0]
     if any(p is None or isinstance(p, slice) for p in index):

@@ -20,7 +20,7 @@ def swap(a: Array) -> Array:
 
 
 def rows_of(a: Array) -> Array:
-    """Return a stack of matrices as one: all their rows."""
+    """Return a stack of matrices as one matrix of all their rows."""
     shape = shape_of(a)
     return np.reshape(a, (prod(shape[:-1]), shape[-1]))
 
@@ -73,15 +73,15 @@ matmul_p: Primitive = Primitive(
 @implements(np.matmul)
 def matmul(a: Array, b: Array) -> Array:
     """Return `np.matmul`; in reverse mode arrays go the short way, as in `elementwise`."""
-    A, B = type(a) is Dual, type(b) is Dual
-    x, t = (a.value, a.tangent) if A else (a, None)
-    z, u = (b.value, b.tangent) if B else (b, None)
-    level: Any = a.level if A else b.level if B else None
-    tape = None if level is None or level.over or (A and B and b.level is not level) else level.tape
+    left, right = type(a) is Dual, type(b) is Dual  # which of them are differentiated
+    x, t = (a.value, a.tangent) if left else (a, None)
+    z, u = (b.value, b.tangent) if right else (b, None)
+    level: Any = a.level if left else b.level if right else None
+    tape = None if level is None or level.over or (left and right and b.level is not level) else level.tape
     if tape is None or type(x) is not np.ndarray or type(z) is not np.ndarray:
         return matmul_p(a, b)
     y = matmul_fun(x, z)
-    known = (x if B else t, z if A else u)  # the transpose in an argument asks for the other
+    known = (x if right else t, z if left else u)  # the transpose in an argument asks for the other
     return Dual(level, y, tape.add(matmul_p, (t, u), known, {}, y.shape, y.dtype))
 
 

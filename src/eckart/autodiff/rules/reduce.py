@@ -45,7 +45,7 @@ def count(x: Array, axis: Axis) -> int:
 
 
 # --- sums -------------------------------------------------------------------------------------------------
-# Options can be given by name only: by position `out` stands among them.
+# Options come by name only: by position, NumPy has `out` among them.
 
 
 def sum_back(ct: Array, x: Any, axes: tuple[int, ...], keepdims: bool) -> Array:

@@ -6,13 +6,12 @@ is called on an empty array.
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..core import Array, Primitive, convert, dtype_of, ndim_of, shape_of, unbroadcast, zeros
+from ..core import Array, Primitive, ndim_of, shape_of, unbroadcast, zeros
 from ..errors import TracerError, at_line
 from ..hooks import implement_by, implements
 
@@ -82,13 +81,6 @@ implements(np.reshape)(lambda x, *shape, order="C": reshaped(np.ndarray.reshape,
 implements(np.transpose, np.permute_dims)(lambda x, *axes: reordered(np.ndarray.transpose, x, *axes))
 
 
-def in_front(x: Array, axis: Any) -> Array:
-    """Return ``x`` with the axes as one, the first."""
-    axes = norm_axes(axis, ndim_of(x))
-    x = np.moveaxis(x, axes, range(len(axes)))
-    return reshape(x, (prod(shape_of(x)[: len(axes)]), *shape_of(x)[len(axes) :]))
-
-
 # --- to more entries ------------------------------------------------------------------------------------
 
 
@@ -96,17 +88,6 @@ def in_front(x: Array, axis: Any) -> Array:
 def broadcast_to(x: Array, shape: Any, subok: bool = False) -> Array:
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     return x if shape_of(x) == shape else broadcast_p(x, shape=shape)
-
-
-@implements(np.broadcast_arrays)
-def broadcast_arrays(*arrays: Array) -> tuple[Array, ...]:
-    shape = np.broadcast_shapes(*map(shape_of, arrays))
-    return tuple(np.broadcast_to(a, shape) for a in arrays)
-
-
-@implements(np.full_like)
-def full_like(x: Array, fill_value: Array, dtype: Any = None) -> Array:
-    return np.broadcast_to(convert(fill_value, dtype or dtype_of(x)), shape_of(x))
 
 
 # --- what an array looks like ---------------------------------------------------------------------------
