@@ -17,13 +17,16 @@ from .tree import flatten
 def matched(where: str, what: str, tree: Any, leaves: Sequence[Array]) -> list[Array]:
     """Return the leaves of a tree of tangents or cotangents, one for each of ``leaves`` and in its dtype."""
     ts: list[Any] = [t if isinstance(t, Tracer) else np.asarray(t) for t in flatten(tree)[0]]
+    fix = f"Give one {what} for each {'argument' if what == 'tangent' else 'result'}, of its shape"
     if len(ts) != len(leaves):
-        raise ArgumentError(where, f"{len(ts)} {what}s were given for {len(leaves)} arrays")
+        raise ArgumentError(where, f"{len(ts)} {what}s were given for {len(leaves)} arrays", fix)
     for t, x in zip(ts, leaves, strict=True):
         if t.shape != shape_of(x):
-            raise ArgumentError(where, f"a {what} of shape {t.shape} was given for a value of {shape_of(x)}")
+            found = f"a {what} of shape {t.shape} was given for a value of shape {shape_of(x)}"
+            raise ArgumentError(where, found, fix)
         if t.dtype.kind == "c" and dtype_of(x).kind != "c":
-            raise ArgumentError(where, f"a complex {what} was given for a value of dtype {dtype_of(x)}")
+            found = f"a complex {what} was given for a value of dtype {dtype_of(x)}"
+            raise ArgumentError(where, found, f"Write np.real({what})")
     return [convert(t, dtype_of(x)) for t, x in zip(ts, leaves, strict=True)]
 
 
@@ -156,8 +159,8 @@ def select(f: Function, args: Sequence[Any], options: dict[str, Any], argnums: A
         return f, args  # most calls
     chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     if len({i % n for i in chosen if -n <= i < n}) < len(chosen):
-        what = f"{argnums} of a call with {n} arguments by position"
-        raise ArgumentError("argnums", what, "Number each of them once")
+        what = f"{argnums} is not a choice among the {n} arguments by position, each once"
+        raise ArgumentError("argnums", what, "Count from 0, and give by position what is differentiated")
 
     def inner(*some: Any) -> Any:
         full = list(args)

@@ -244,7 +244,8 @@ class Primitive:
         if self.linear:
             return self.apply(args, tangents, params)
         what = f"no derivative is known (arguments of shape {[shape_of(a) for a in args]}){at_line()}"
-        raise MissingRuleError(self.name, what, "Write it in functions that have one, see docs/autodiff.md")
+        fix = "Write it in functions that have one, or give it a jvp (docs/autodiff.md, Add a primitive)"
+        raise MissingRuleError(self.name, what, fix)
 
     def apply(self, args: Sequence[Array], tangents: Sequence[Any], params: dict[str, Any]) -> Any:
         """Apply a linear primitive to tangents: f(t1, t2) if it is joint, else f(t1, b) + f(a, t2)."""

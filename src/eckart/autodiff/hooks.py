@@ -141,10 +141,12 @@ REASONS = (  # what the user's line looks like, what is wrong with it, and what 
 def refuse(name: str) -> Function:
     """Return a method that says where a tracer leaked out, and what to write there."""
 
+    call = "np.asarray" if name == "__array__" else name.strip("_")  # what the user wrote
+
     def method(self: Tracer, *args: Any, **options: Any) -> Any:
         text = "x[i] = y" if name in CHANGES else ("in SciPy: " if in_scipy() else "") + user_line()[1]
         what, fix = next(reason for pattern, *reason in REASONS if re.search(pattern, text))
-        raise TracerError(name, what.format(name=name) + at_line(), fix)
+        raise TracerError(call, what.format(name=call) + at_line(), fix)
 
     return method
 

@@ -179,7 +179,7 @@ def by_powers(a: Array) -> Array:
 def slogdet_jvp(out: Any, args: Any, tangents: Any) -> tuple[Any, Array]:
     if np.any(np.isinf(concrete(out[1]))):
         what = f"the determinant is 0{at_line()}: no derivative"
-        raise TieError("np.linalg.slogdet", what, "np.linalg.det has one there")
+        raise TieError("np.linalg.slogdet", what, "Call np.linalg.det, which has one there")
     rate = log_rate(args[0], tangents[0])
     return (1j * np.imag(rate) * out[0] if is_complex(args[0]) else None), np.real(rate)
 

@@ -62,7 +62,7 @@ def reshaped(function: Any, x: Array, *args: Any, order: str = "C", **options: A
     """Return ``x`` in the shape that ``function``, which keeps the order of the entries, gives it."""
     if order not in ("C", "K", "A"):
         what = f"only order='C' is known{at_line()}"
-        raise TracerError(f"np.{function.__name__}", what, "Transpose before and after")
+        raise TracerError(f"np.{function.__name__}", what, "Write np.reshape(x.T, shape[::-1]).T")
     return reshape(x, function(np.empty(shape_of(x), bool), *args, **options).shape)
 
 
