@@ -124,7 +124,7 @@ einsum_p: Primitive = Primitive(
 
 
 @implements(np.einsum)
-def einsum(spec: Any, *arrays: Array, optimize: Any = None, **options: Any) -> Array:
+def einsum(spec: Any, *arrays: Array, optimize: Any = None) -> Array:
     """Return `np.einsum`: the spec is made explicit, diagonals and lone sums are taken first."""
     if not isinstance(spec, str):
         raise ArgumentError("np.einsum", f"the subscripts must be a string{at_line()}", "Write 'ij,jk->ik'")

@@ -81,9 +81,6 @@ implements(np.reshape)(lambda x, *shape, order="C": reshaped(np.ndarray.reshape,
 implements(np.transpose, np.permute_dims)(lambda x, *axes: reordered(np.ndarray.transpose, x, *axes))
 
 
-# --- to more entries ------------------------------------------------------------------------------------
-
-
 @implements(np.broadcast_to)
 def broadcast_to(x: Array, shape: Any, subok: bool = False) -> Array:
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
