@@ -73,6 +73,7 @@ class Linear:
         self.where, self.tape = where, Tape()
         xs, self.rebuild_in = flatten(tuple(primals))
         self.xs = [check_inexact(where, x) for x in xs]
+        # rows: of the arguments, `leaves`, which no primitive has made; of the results, or None, `rows`
         self.leaves = [Row(self.tape, None, (), (), None, shape_of(x), dtype_of(x)) for x in self.xs]
         found = Derive(self.tape).differentiate(f, self.xs, self.leaves, self.rebuild_in)
         self.values, self.rows, self.rebuild_out = found

@@ -269,7 +269,7 @@ class Primitive:
 PRIMITIVES: dict[str, Primitive] = {}
 
 
-class Each(dict[int, Any]):
+class Transposes(dict[int, Any]):
     """The transposes of a function of any number of arguments: ``make(i)`` for argument i."""
 
     def __init__(self, make: Function) -> None:
@@ -315,7 +315,7 @@ class Derive(Level):
             tangents.append(t)
             light.append(a if t is None else t)  # a row has the shape and dtype of the array, not the array
         out = bind(prim, values, params)
-        if type(out) is Dual and out.level is self:  # only a function given by the user can do this
+        if type(out) is Dual and out.level is self:  # a user's function, as `checkpoint` has, can do this
             what = f"the function uses a traced array that is not among its arguments{at_line()}"
             raise ArgumentError(prim.name, what, "Pass it as an argument")
         if self.tape is not None and prim.linear:

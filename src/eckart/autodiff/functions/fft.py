@@ -65,7 +65,10 @@ implements(np.fft.ihfft)(lambda a, n=None, axis=-1, norm=None: np.conj(rfft(a, n
 def several(
     one: Any, last: Any, default: Any, a: Array, s: Any = None, axes: Any = None, norm: Any = None
 ) -> Array:
-    """Return the transform over several axes, ``last`` over the last one; `rfft` is done first of all."""
+    """Return the transform over several axes, or over ``default``: ``one``, over the last ``last``.
+
+    `rfft`, which takes real numbers, is done first of all.
+    """
     axes = default if axes is None else axes
     if axes is None:
         axes = range(ndim_of(a) - (ndim_of(a) if s is None else len(s)), ndim_of(a))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..core import Array, Each, Primitive, Tracer, dtype_of, ndim_of, shape_of, total
+from ..core import Array, Primitive, Tracer, Transposes, dtype_of, ndim_of, shape_of, total
 from ..hooks import implements
 from ..vmap import repeated
 from .indexing import section
@@ -59,7 +59,7 @@ def concatenate_back(i: int) -> Any:
 concatenate_p: Primitive = Primitive(
     "concatenate",
     lambda *arrays, axis: np.concatenate(arrays, axis),
-    transpose=Each(concatenate_back),
+    transpose=Transposes(concatenate_back),
     joint=True,
     batch=lambda args, batched, axis: concatenate_p(*repeated(args, batched), axis=axis + 1),
 )

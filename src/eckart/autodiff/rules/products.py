@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, Dual, Each, Primitive, Tracer, ndim_of, shape_of
+from ..core import Array, Dual, Primitive, Tracer, Transposes, ndim_of, shape_of
 from ..errors import ArgumentError, at_line
 from ..hooks import implements
 from ..vmap import align
@@ -119,7 +119,7 @@ def einsum_batch(args: Sequence[Array], batched: Sequence[bool], spec: str) -> A
 
 einsum_p: Primitive = Primitive(
     "einsum", lambda *arrays, spec: np.einsum(spec, *arrays, optimize=len(arrays) > 1),
-    transpose=Each(einsum_back), shape=einsum_shape, batch=einsum_batch,
+    transpose=Transposes(einsum_back), shape=einsum_shape, batch=einsum_batch,
 )  # fmt: skip
 
 

@@ -106,9 +106,7 @@ def extreme_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], axes: 
 def extreme(function: Any) -> Callable[..., Array]:
     """Return the rule of `np.max` or `np.min`."""
     prim = along_axes(
-        function.__name__,
-        lambda x, axes, keepdims: function(x, axes, keepdims=keepdims),
-        extreme_jvp,
+        function.__name__, lambda x, axes, keepdims: function(x, axes, keepdims=keepdims), extreme_jvp
     )
 
     def rule(x: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
