@@ -230,8 +230,8 @@ class Primitive:
         self.name, self.fun, self.jvp_rule = name, fun, jvp
         self.transpose = {} if transpose is None else transpose
         self.shape, self.batch, self.joint = shape, batch, joint
-        self.linear = jvp is None and transpose is not None
-        self.linear_in: Container[int] = self.transpose
+        self.linear = jvp is None and transpose is not None  # it is its own derivative
+        self.linear_in: Container[int] = self.transpose  # where rules may apply it to tangents
         PRIMITIVES[name] = self
 
     def __call__(self, *args: Array, **params: Any) -> Any:

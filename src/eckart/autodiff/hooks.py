@@ -30,7 +30,7 @@ NEAREST: dict[str, str] = {}  # what to write instead of a function without a ru
 
 
 def implements(*functions: Any) -> Callable[[Function], Function]:
-    """Enter what tracers do when NumPy is called with them: a decorator of a rule or a primitive."""
+    """Return a decorator: where these functions of NumPy meet a traced array, what it decorates is called."""
 
     def enter(rule: Function) -> Function:
         for function in functions:
