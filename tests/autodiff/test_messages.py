@@ -127,6 +127,9 @@ def test_arguments_are_checked():
         grad(lambda x: x[0] * 1j)(X)
     with pytest.raises(ArgumentError, match="Give one tangent for each argument"):
         jvp(np.sin, (X,), (np.ones(3),))
+    for x in (X, 2.0):
+        with pytest.raises(ArgumentError, match=r"Write jvp\(f, \(x,\), \(t,\)\)"):
+            jvp(np.sin, x, x)
     with pytest.raises(ArgumentError, match="2 tangents"):
         jvp(np.sin, (X,), (X, X))
     with pytest.raises(ArgumentError, match="Give one cotangent for each result"):

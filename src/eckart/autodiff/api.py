@@ -54,6 +54,8 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     >>> jvp(lambda x: x**2, (3.0,), (1.0,))
     (9.0, np.float64(6.0))
     """
+    if isinstance(primals, (np.ndarray, Tracer, float, complex)):
+        raise ArgumentError("jvp", "the arguments are not in a tuple", "Write jvp(f, (x,), (t,))")
     leaves, rebuild = flatten(tuple(primals))
     xs = [check_inexact("jvp", x) for x in leaves]
     level = Derive()

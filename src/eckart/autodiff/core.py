@@ -25,6 +25,7 @@ from .tree import flatten
 Array = Any  # a NumPy array, a NumPy scalar, a Python float or complex, or a Tracer
 Function = Callable[..., Any]
 TRACERS: set[type] = set()
+PRIMITIVES: dict[str, Primitive] = {}
 clock = itertools.count(1)
 
 
@@ -264,9 +265,6 @@ class Primitive:
             if p is not None:
                 g = self.transpose[i](ct, *row.known, **row.params)
                 p.give(g, own=type(g) is np.ndarray and g.base is None and g is not ct)
-
-
-PRIMITIVES: dict[str, Primitive] = {}
 
 
 class Transposes(dict[int, Any]):

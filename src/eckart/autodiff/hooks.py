@@ -52,22 +52,22 @@ def array_ufunc(self: Tracer, ufunc: Any, method: str, *args: Any, **options: An
     if not options and method == "__call__":
         op = UFUNCS.get(ufunc)
         if op is None:
-            raise missing(ufunc.__name__, args, options)
+            raise missing_rule(ufunc.__name__, args, options)
         return op(*args)
     name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
     if "out" in options or method == "at":
-        raise written(name)
+        raise writes_into(name)
     if (ufunc, method) in REDUCTIONS:
         return array_function(self, REDUCTIONS[ufunc, method], (), args, {"axis": 0, **options})
-    raise unknown(name, f"{next(iter(options))}=" if method == "__call__" else "this method")
+    raise unknown_option(name, f"{next(iter(options))}=" if method == "__call__" else "this method")
 
 
 def array_function(self: Tracer, function: Any, types: Any, args: Any, options: Any) -> Any:
     rule = FUNCTIONS.get(function)
     if rule is None:
-        raise missing(full_name(function), args, options)
+        raise missing_rule(full_name(function), args, options)
     if options and options.pop("out", None) is not None:
-        raise written(f"np.{full_name(function)}")
+        raise writes_into(f"np.{full_name(function)}")
     try:
         return rule(*args, **options)
     except TypeError:
@@ -77,7 +77,7 @@ def array_function(self: Tracer, function: Any, types: Any, args: Any, options: 
     if call and bound(rule, call.args, call.kwargs):
         return rule(*call.args, **call.kwargs)
     strange = [f"{k}=" for k in options if k not in signature(rule).parameters]
-    raise unknown(f"np.{full_name(function)}", " ".join(strange) or "a call with so many arguments")
+    raise unknown_option(f"np.{full_name(function)}", " ".join(strange) or "a call with so many arguments")
 
 
 def bound(function: Any, args: Sequence[Any], options: dict[str, Any]) -> BoundArguments | None:
@@ -94,17 +94,17 @@ def full_name(function: Any) -> str:
     return f"{module.removeprefix('numpy').lstrip('.')}.{function.__name__}".lstrip(".")
 
 
-def written(name: str) -> TracerError:
+def writes_into(name: str) -> TracerError:
     what = f"a traced array cannot be written into, with out= or an operator like +={at_line()}"
     return TracerError(name, what, "Drop out=; write y = y + x, which makes a new array")
 
 
-def unknown(name: str, what: str) -> MissingRuleError:
+def unknown_option(name: str, what: str) -> MissingRuleError:
     fix = "Leave it out, or write it in other functions: broadcasting, np.where or astype"
     return MissingRuleError(name, f"{what} has no derivative rule{at_line()}", fix)
 
 
-def missing(name: str, args: Sequence[Any], options: dict[str, Any]) -> MissingRuleError:
+def missing_rule(name: str, args: Sequence[Any], options: dict[str, Any]) -> MissingRuleError:
     traced = [
         f"argument {place}, of shape {x.shape},"
         for place, a in (*enumerate(args), *options.items())
