@@ -200,7 +200,7 @@ def test_methods_that_change_an_array_are_refused():
     for name in ("sort", "fill", "partition", "put", "resize"):
         with pytest.raises(TracerError, match=r"np\.sort"):
             grad(lambda x, name=name: getattr(x, name)(0))(X)
-    with pytest.raises(TracerError, match="__round__"):
+    with pytest.raises(TracerError, match="`round`"):
         grad(lambda x: round(x[0]))(X)
     with pytest.raises(TracerError, match=r"np\.broadcast_to"):
         grad(lambda x: np.sum(np.full(3, x[0])))(X)

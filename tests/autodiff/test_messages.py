@@ -45,11 +45,11 @@ def adds_into(x):
 
 
 LEAKS = {
-    "float": (lambda x: float(x[0]), "drop the derivative"),
+    "float": (lambda x: float(x[0]), "^`float`.*drop the derivative"),
     "int": (lambda x: int(x[0]), "drop the derivative"),
     "item": (lambda x: x[0].item(), "drop the derivative"),
     "tolist": (lambda x: x.tolist(), "drop the derivative"),
-    "asarray": (lambda x: np.asarray(x).sum(), "drop the derivative"),
+    "asarray": (lambda x: np.asarray(x).sum(), "^`np.asarray`.*drop the derivative"),
     "index": (lambda x: [1, 2][x[0]], "to index, use plain integers"),
     "math": (lambda x: math.sin(x[0]), "Use the function of NumPy"),
     "array": (lambda x: np.array([x[0], x[1]]).sum(), "np.stack"),
@@ -64,7 +64,7 @@ LEAKS = {
     "out of a function": (lambda x: np.sum(x, out=np.zeros(())), "Drop out="),
     "length": (lambda x: len(x[0]), "no length"),
     "iterate": (lambda x: [y for y in x[0]], "cannot be iterated"),
-    "order": (lambda x: np.reshape(x, (2, 1), order="F").sum(), "order='C'"),
+    "order": (lambda x: np.reshape(x, (2, 1), order="F").sum(), r"np\.reshape\(x\.T"),
 }
 
 
@@ -125,11 +125,14 @@ def test_arguments_are_checked():
         grad(lambda x: x * 2)(X)
     with pytest.raises(ArgumentError, match=r"np\.real"):
         grad(lambda x: x[0] * 1j)(X)
-    with pytest.raises(ArgumentError, match="shape"):
+    with pytest.raises(ArgumentError, match="Give one tangent for each argument"):
         jvp(np.sin, (X,), (np.ones(3),))
+    for x in (X, 2.0):
+        with pytest.raises(ArgumentError, match=r"Write jvp\(f, \(x,\), \(t,\)\)"):
+            jvp(np.sin, x, x)
     with pytest.raises(ArgumentError, match="2 tangents"):
         jvp(np.sin, (X,), (X, X))
-    with pytest.raises(ArgumentError, match="shape"):
+    with pytest.raises(ArgumentError, match="Give one cotangent for each result"):
         vjp(np.sin, X)[1](np.ones(3))
     with pytest.raises(ArgumentError, match="mode"):
         jacobian(np.sin, mode="forward")
@@ -185,7 +188,7 @@ def test_forward_mode_goes_along_a_tangent_that_keeps_the_vectors_of_a_tie_apart
 
 def test_forward_mode_refuses_the_vector_of_a_singular_value_0_and_not_the_others():
     A = np.diag([3.0, 2.0, 0.0])[:, :2] @ np.diag([1.0, 0.0])  # 3 x 2, values 3 and 0
-    with pytest.raises(TieError, match="a singular value is 0"):
+    with pytest.raises(TieError, match="a singular value is 0, and the function uses its vector"):
         jvp(lambda a: np.linalg.svd(a)[0][:, 1], (A,), (G[:, :2],))
     t = jvp(lambda a: np.linalg.svd(a)[0][:, 0], (A,), (G[:, :2],))[1]
     np.testing.assert_allclose(t, [0, G[1, 0] / 3, G[2, 0] / 3], atol=1e-12)
@@ -225,7 +228,7 @@ def test_jitter_finds_functions_that_depend_on_the_basis():
 def test_cutting_through_a_tie_is_refused():
     with pytest.raises(TieError, match="cut"):
         grad(lambda a: np.sum(G * low_rank(a, 1)))(TIED)
-    with pytest.raises(TieError):
+    with pytest.raises(TieError, match="full rank"):
         grad(lambda a: np.sum(polar(a) * G))(np.diag([1.0, 0.0, 0.0]))
     with pytest.raises(ArgumentError, match="negative"):
         low_rank(TIED, -1)

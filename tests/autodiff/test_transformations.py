@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from eckart.autodiff import (
+    check_grads,
     checkpoint,
     eigfun,
     grad,
@@ -135,6 +136,21 @@ def test_linearize_is_applied_many_times():
     for _ in range(2):
         np.testing.assert_allclose(df(t), jvp(lambda x: np.cumsum(x**2) * x[0], (x,), (t,))[1])
     assert y.shape == (3,)
+
+
+def test_an_elementwise_function_of_three_arguments_and_a_parameter():
+    between = Elementwise(
+        "between", lambda a, b, t, scale=1.0: scale * (a + t * (b - a)),
+        lambda y, a, b, t, scale=1.0: scale * (1 - t), lambda y, a, b, t, scale=1.0: scale * t,
+        lambda y, a, b, t, scale=1.0: scale * (b - a),
+    )  # fmt: skip
+    x = np.array([0.3, 2.0])
+    for scale in (1.0, 3.0):
+        f = lambda x, scale=scale: between(x, 5.0, x * x, scale=scale)  # noqa: E731
+        check_grads(f, x)
+        np.testing.assert_allclose(f(x), scale * (x + x * x * (5 - x)))
+        np.testing.assert_allclose(jacobian(f)(x), np.diag(scale * (1 + 10 * x - 3 * x * x)))
+        np.testing.assert_allclose(vmap(f)(np.stack([x, 2 * x])), [f(x), f(2 * x)])
 
 
 def test_a_cotangent_is_written_over_only_by_its_last_reader():

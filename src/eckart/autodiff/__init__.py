@@ -18,7 +18,7 @@ from .inspection.checks import check_grad, check_grads
 from .inspection.wengert import trace
 from .jacobians import hessian, jacobian
 from .linalg.spectral_functions import eigfun, low_rank, nuclear_norm, polar, soft_threshold, svdfun
-from .rules.reduce import stop_gradient
+from .rules.elementwise import stop_gradient
 from .vmap import vmap
 
 __all__ = [

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .core import Array, Derive, Dual, Tracer, check_inexact, concrete, convert, dtype_of, shape_of, zeros
-from .core import Function as Function
+from .core import Array, Derive, Function, Tracer, check_inexact, concrete, convert, dtype_of, shape_of, zeros
 from .errors import ArgumentError, at_line
 from .tape import Row, Tape, keep_memory
 from .tree import flatten
@@ -18,23 +17,17 @@ from .tree import flatten
 def matched(where: str, what: str, tree: Any, leaves: Sequence[Array]) -> list[Array]:
     """Return the leaves of a tree of tangents or cotangents, one for each of ``leaves`` and in its dtype."""
     ts: list[Any] = [t if isinstance(t, Tracer) else np.asarray(t) for t in flatten(tree)[0]]
+    fix = f"Give one {what} for each {'argument' if what == 'tangent' else 'result'}, of its shape"
     if len(ts) != len(leaves):
-        raise ArgumentError(where, f"{len(ts)} {what}s were given for {len(leaves)} arrays")
+        raise ArgumentError(where, f"{len(ts)} {what}s were given for {len(leaves)} arrays", fix)
     for t, x in zip(ts, leaves, strict=True):
         if t.shape != shape_of(x):
-            raise ArgumentError(where, f"a {what} of shape {t.shape} was given for a value of {shape_of(x)}")
+            found = f"a {what} of shape {t.shape} was given for a value of shape {shape_of(x)}"
+            raise ArgumentError(where, found, fix)
         if t.dtype.kind == "c" and dtype_of(x).kind != "c":
-            raise ArgumentError(where, f"a complex {what} was given for a value of dtype {dtype_of(x)}")
+            found = f"a complex {what} was given for a value of dtype {dtype_of(x)}"
+            raise ArgumentError(where, found, f"Write np.real({what})")
     return [convert(t, dtype_of(x)) for t, x in zip(ts, leaves, strict=True)]
-
-
-def derive(
-    level: Derive, f: Function, xs: Sequence[Array], ts: Sequence[Any], rebuild: Function
-) -> tuple[list[Any], list[Any], Function]:
-    """Return the results of ``f``, their tangents (None where it is zero), and how to rebuild the tree."""
-    outs, rebuild_out = level.run(f, rebuild([Dual(level, x, t) for x, t in zip(xs, ts, strict=True)]))
-    values = [y.value if level.holds(y) else y for y in outs]
-    return values, [y.tangent if level.holds(y) else None for y in outs], rebuild_out
 
 
 def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
@@ -61,10 +54,13 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     >>> jvp(lambda x: x**2, (3.0,), (1.0,))
     (9.0, np.float64(6.0))
     """
+    if isinstance(primals, (np.ndarray, Tracer, float, complex)):
+        raise ArgumentError("jvp", "the arguments are not in a tuple", "Write jvp(f, (x,), (t,))")
     leaves, rebuild = flatten(tuple(primals))
     xs = [check_inexact("jvp", x) for x in leaves]
     level = Derive()
-    values, dots, rebuild_out = derive(level, f, xs, matched("jvp", "tangent", tuple(tangents), xs), rebuild)
+    ts = matched("jvp", "tangent", tuple(tangents), xs)
+    values, dots, rebuild_out = level.differentiate(f, xs, ts, rebuild)
     dots = [zeros(y) if t is None else t for y, t in zip(values, dots, strict=True)]
     if level.doubt is not None and any(np.isnan(concrete(t)).any() for t in dots):
         raise level.doubt
@@ -77,10 +73,11 @@ class Linear:
     def __init__(self, f: Function, primals: Sequence[Any], where: str) -> None:
         keep_memory()
         self.where, self.tape = where, Tape()
-        leaves, self.rebuild_in = flatten(tuple(primals))
-        self.xs = [check_inexact(where, x) for x in leaves]
+        xs, self.rebuild_in = flatten(tuple(primals))
+        self.xs = [check_inexact(where, x) for x in xs]
+        # rows: of the arguments, `leaves`, which no primitive has made; of the results, or None, `rows`
         self.leaves = [Row(self.tape, None, (), (), None, shape_of(x), dtype_of(x)) for x in self.xs]
-        found = derive(Derive(self.tape), f, self.xs, self.leaves, self.rebuild_in)
+        found = Derive(self.tape).differentiate(f, self.xs, self.leaves, self.rebuild_in)
         self.values, self.rows, self.rebuild_out = found
         self.value = self.rebuild_out(self.values)
 
@@ -93,7 +90,7 @@ class Linear:
             if row is not None:
                 row.give(ct, False)
         self.tape.pull(free)
-        return self.rebuild_in([leaf.taken() for leaf in self.leaves])
+        return self.rebuild_in([leaf.cotangent() for leaf in self.leaves])
 
     def transpose(self, cotangent: Any) -> Any:
         """Return the cotangents of the inputs, as a tuple."""
@@ -165,8 +162,8 @@ def select(f: Function, args: Sequence[Any], options: dict[str, Any], argnums: A
         return f, args  # most calls
     chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     if len({i % n for i in chosen if -n <= i < n}) < len(chosen):
-        what = f"{argnums} of a call with {n} arguments by position"
-        raise ArgumentError("argnums", what, "Number each of them once")
+        what = f"{argnums} is not a choice among the {n} arguments by position, each once"
+        raise ArgumentError("argnums", what, "Count from 0, and give by position what is differentiated")
 
     def inner(*some: Any) -> Any:
         full = list(args)
@@ -217,12 +214,12 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool 
 
         linear = Linear(pair if has_aux else inner, some, "grad")
         value = linear.value
-        looks = [(dtype_of(y), shape_of(y)) for y in flatten(value[0] if has_aux else value)[0]]
-        if len(looks) != 1 or looks[0][1] != () or looks[0][0].kind not in "fiub":
-            found = ", ".join(f"{dtype} of shape {shape}" for dtype, shape in looks) or None
+        ys = flatten(value[0] if has_aux else value)[0]
+        if len(ys) != 1 or shape_of(ys[0]) != () or dtype_of(ys[0]).kind not in "fiub":
+            found = ", ".join(f"{dtype_of(y)} of shape {shape_of(y)}" for y in ys) or None
             what = f"the function must return one real number, not {found}{at_line()}"
             raise ArgumentError("grad", what, "Take np.sum or np.real of it, or call jacobian")
-        gradient = linear.pull([looks[0][0].type(1)], free=True)
+        gradient = linear.pull([dtype_of(ys[0]).type(1)], free=True)
         return value, gradient[0] if isinstance(argnums, int) else gradient
 
     return differentiated

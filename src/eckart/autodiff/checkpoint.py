@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .api import Function, Linear, jvp, select
-from .core import Array, Primitive, Tracer, convert, dtype_of, shape_of, zeros
+from .api import Linear, jvp, select
+from .core import Array, Function, Primitive, Tracer, convert, dtype_of, shape_of, zeros
 from .tape import Row
 from .tree import flatten
 from .vmap import vmap
@@ -68,7 +68,7 @@ def checkpoint(f: Function) -> Function:
     @wraps(f)
     def replayed(*args: Any, **options: Any) -> Any:
         leaves, rebuild = flatten((args, options))
-        outline: list[Any] = []
+        outline: list[Any] = []  # how to take the vector apart: found as it is made
 
         def in_one_vector(*leaves: Any) -> Array:
             inner, named = rebuild(list(leaves))

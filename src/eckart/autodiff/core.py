@@ -25,6 +25,7 @@ from .tree import flatten
 Array = Any  # a NumPy array, a NumPy scalar, a Python float or complex, or a Tracer
 Function = Callable[..., Any]
 TRACERS: set[type] = set()
+PRIMITIVES: dict[str, Primitive] = {}
 clock = itertools.count(1)
 
 
@@ -51,9 +52,10 @@ class Level:
     """One running transformation."""
 
     def __init__(self) -> None:
-        self.depth, self.over = next(clock), False
+        self.depth, self.over = next(clock), False  # the innermost is the deepest; over: it has returned
 
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
+        """Return what the primitive gives at this level, from what `bind` gives below it."""
         raise NotImplementedError
 
     def run(self, f: Function, args: Sequence[Any]) -> tuple[list[Any], Function]:
@@ -107,6 +109,10 @@ def shape_of(x: Array) -> tuple[int, ...]:
         return x.shape  # type: ignore[no-any-return]
     except AttributeError:
         return np.shape(x)
+
+
+def ndim_of(x: Array) -> int:
+    return len(shape_of(x))
 
 
 def dtype_of(x: Array) -> np.dtype[Any]:
@@ -195,10 +201,10 @@ class Primitive:
         The computation on plain arrays.
     jvp : callable, optional
         ``jvp(out, args, tangents, **params)`` returns the tangent of ``out`` (a tuple if ``out`` is one).
-        An absent tangent is None, in both directions. Absent for linear primitives: the function itself.
+        An argument without a tangent has None for it, a result likewise. A linear primitive needs no JVP.
     transpose : dict, optional
-        Argument number -> ``t(ct, *args, **params)``: the transpose in that argument. The argument's own
-        place holds something with its shape and dtype.
+        Argument number -> ``back(ct, *args, **params)``: the transpose in that argument, applied to the
+        cotangent ``ct``. Of the argument itself it sees shape and dtype only: its array is not kept.
     shape : callable, optional
         ``shape(*args, **params)``: the shape of the result, where calling ``fun`` on zeros would not do.
     batch : callable or True, optional
@@ -209,7 +215,7 @@ class Primitive:
         (f(t1, b) + f(a, t2)).
     """
 
-    doubt: Function | None = None  # of (out, tangent): what to raise if NaN in it reaches the result of `jvp`
+    doubt: Function | None = None  # (out, tangent): what to raise if NaN in it reaches the result of `jvp`
     partials: tuple[Any, ...] = ()  # of `Elementwise`
 
     def __init__(
@@ -222,11 +228,11 @@ class Primitive:
         batch: Any = None,
         joint: bool = False,
     ) -> None:
-        self.name, self.fun, self.rule = name, fun, jvp
+        self.name, self.fun, self.jvp_rule = name, fun, jvp
         self.transpose = {} if transpose is None else transpose
         self.shape, self.batch, self.joint = shape, batch, joint
-        self.linear = jvp is None and transpose is not None
-        self.linear_in: Container[int] = self.transpose
+        self.linear = jvp is None and transpose is not None  # it is its own derivative
+        self.linear_in: Container[int] = self.transpose  # where rules may apply it to tangents
         PRIMITIVES[name] = self
 
     def __call__(self, *args: Array, **params: Any) -> Any:
@@ -234,12 +240,13 @@ class Primitive:
 
     def jvp(self, out: Any, args: Sequence[Array], tangents: Sequence[Any], params: dict[str, Any]) -> Any:
         """Return the tangent of ``out``, or None where it does not depend on the traced arguments."""
-        if self.rule is not None:
-            return self.rule(out, args, tangents, **params)
+        if self.jvp_rule is not None:
+            return self.jvp_rule(out, args, tangents, **params)
         if self.linear:
             return self.apply(args, tangents, params)
         what = f"no derivative is known (arguments of shape {[shape_of(a) for a in args]}){at_line()}"
-        raise MissingRuleError(self.name, what, "Write it in functions that have one, see docs/autodiff.md")
+        fix = "Write it in functions that have one, or give it a jvp (docs/autodiff.md, Add a primitive)"
+        raise MissingRuleError(self.name, what, fix)
 
     def apply(self, args: Sequence[Array], tangents: Sequence[Any], params: dict[str, Any]) -> Any:
         """Apply a linear primitive to tangents: f(t1, t2) if it is joint, else f(t1, b) + f(a, t2)."""
@@ -253,17 +260,14 @@ class Primitive:
         return out
 
     def pull(self, row: Any, ct: Array) -> None:
-        """Give each parent of a row of the tape its share of the cotangent ``ct``."""
+        """Give each parent of a row of the tape (`tape.Row`) its share of the row's cotangent."""
         for i, p in enumerate(row.parents):
             if p is not None:
                 g = self.transpose[i](ct, *row.known, **row.params)
-                p.give(g, type(g) is np.ndarray and g.base is None and g is not ct)
+                p.give(g, own=type(g) is np.ndarray and g.base is None and g is not ct)
 
 
-PRIMITIVES: dict[str, Primitive] = {}
-
-
-class Each(dict[int, Any]):
+class Transposes(dict[int, Any]):
     """The transposes of a function of any number of arguments: ``make(i)`` for argument i."""
 
     def __init__(self, make: Function) -> None:
@@ -297,7 +301,7 @@ class Derive(Level):
         self.doubt: Exception | None = None  # the error to raise if the result of forward mode is NaN
 
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
-        values, tangents, rest, live = [], [], [], 0
+        values, tangents, light, live = [], [], [], 0
         for a in args:
             t = None
             if type(a) is Dual and a.level is self:
@@ -307,13 +311,13 @@ class Derive(Level):
                 a = np.asarray(a)
             values.append(a)
             tangents.append(t)
-            rest.append(a if t is None else t)
+            light.append(a if t is None else t)  # a row has the shape and dtype of the array, not the array
         out = bind(prim, values, params)
-        if type(out) is Dual and out.level is self:  # only a function given by the user can do this
+        if type(out) is Dual and out.level is self:  # a user's function, as `checkpoint` has, can do this
             what = f"the function uses a traced array that is not among its arguments{at_line()}"
             raise ArgumentError(prim.name, what, "Pass it as an argument")
         if self.tape is not None and prim.linear:
-            known = rest if live == 1 or prim.joint else values  # transposes ask for the other arguments
+            known = light if live == 1 or prim.joint else values  # all that the transposes will ask for
             row = self.tape.add(prim, tangents, known, params, shape_of(out), dtype_of(out))
             return Dual(self, out, row)
         dot = prim.jvp(out, values, tangents, params)
@@ -324,6 +328,14 @@ class Derive(Level):
         if type(out) is tuple:
             return tuple(self.pair(y, t) for y, t in zip(out, dot, strict=True))
         return self.pair(out, dot)
+
+    def differentiate(
+        self, f: Function, xs: Sequence[Array], ts: Sequence[Any], rebuild: Function
+    ) -> tuple[list[Any], list[Any], Function]:
+        """Return the results of ``f``, their tangents (None where zero), and how to rebuild the tree."""
+        outs, rebuild_out = self.run(f, rebuild([Dual(self, x, t) for x, t in zip(xs, ts, strict=True)]))
+        values = [y.value if self.holds(y) else y for y in outs]
+        return values, [y.tangent if self.holds(y) else None for y in outs], rebuild_out
 
     def pair(self, y: Array, t: Any) -> Any:
         return y if t is None else Dual(self, y, fit(t, y) if self.tape is None else t)

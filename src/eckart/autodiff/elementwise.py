@@ -16,17 +16,17 @@ from .tape import Row
 
 
 class Elementwise(Primitive):
-    """A ufunc of one or two arguments with one partial derivative for each.
+    """A function that acts entry by entry, with one partial derivative for each argument.
 
-    Its tangent is the sum of c_i t_i; a row of the tape keeps the coefficients, of which None is 1.
+    Its tangent is the sum of c_i t_i; a row of the tape keeps the coefficients c_i, of which None is 1.
 
     Parameters
     ----------
     name, fun
         As in `Primitive`.
     partials : callables
-        ``partial(y, x)`` or ``partial(y, a, b)``: the coefficient of that argument's tangent; None
-        for 1. Without partials the derivative is zero everywhere.
+        ``partial(y, x)``, ``partial(y, a, b)``, ..: from result and arguments, the coefficient of that
+        argument's tangent; None for 1. Without partials the derivative is zero everywhere.
     linear_in : tuple of int
         The arguments in which it is linear, so that it can be applied to tangents.
     """
@@ -36,27 +36,29 @@ class Elementwise(Primitive):
     ) -> None:
         super().__init__(name, fun, batch=True, joint=True)
         self.partials, self.linear_in = partials, linear_in
-        self.shape = lambda *args: np.broadcast_shapes(*map(shape_of, args))
-        self.op: Function = lambda *args: bind(self, args, {})
-        if partials:
-            self.op = (unary if len(partials) == 1 else binary)(self)
+        self.shape = lambda *args, **params: np.broadcast_shapes(*map(shape_of, args))
+        short = {1: unary, 2: binary}.get(len(partials))
+        self.op: Function = short(self) if short else lambda *args: bind(self, args, {})
+        self.op.__qualname__ = name  # for Python to name if it is called with other arguments
 
     def __call__(self, *args: Array, **params: Any) -> Any:
-        return self.op(*args)
+        return bind(self, args, params) if params else self.op(*args)
 
     def jvp(self, out: Any, args: Sequence[Array], tangents: Sequence[Any], params: dict[str, Any]) -> Any:
         if not self.partials:
             return None
         live = [i for i, t in enumerate(tangents) if t is not None]
         partials = [self.partials[i] for i in live]
-        return self.tangent(out, [tangents[i] for i in live], [p and p(out, *args) for p in partials])
+        return self.tangent(
+            out, [tangents[i] for i in live], [p and p(out, *args, **params) for p in partials]
+        )
 
     def tangent(self, y: Array, tangents: Sequence[Any], coefs: Sequence[Any]) -> Any:
         """Return the tangent of the result ``y``, computed or recorded."""
         first = tangents[0]
         if type(first) is not Row:
             return fit(self.apply(coefs, tangents), y)
-        if type(y) in PYTHON:
+        if type(y) in PYTHON:  # here and below as `Tape.add`, without its call
             row = Row(first.level, self, tangents, coefs, None, (), PYTHON[type(y)])
         else:
             row = Row(first.level, self, tangents, coefs, None, y.shape, y.dtype)
@@ -71,7 +73,7 @@ class Elementwise(Primitive):
         return out
 
     def pull(self, row: Row, ct: Array) -> None:
-        parents, last = row.parents, row.parents[-1]  # the last reader of ct may write into it
+        parents, last = row.parents, row.parents[-1]  # the last reader of ct may write into it, if it is mine
         mine = row.own and type(ct) is np.ndarray and (len(parents) == 1 or parents[0] is not last)
         for p, c in zip(parents, row.known):  # noqa: B905
             if c is None:

@@ -1,14 +1,15 @@
 """How NumPy hands its calls over: the two protocols of NEP 13 and NEP 18, and what a tracer refuses.
 
 Ufuncs arrive at `__array_ufunc__`, all other functions at `__array_function__`; each is looked up in a
-table that the files in `rules` fill with `@implements`. What cannot be differentiated is refused here
-with the line of the user's code and what to write there instead.
+table that rules, linalg and functions fill with `implements` (elementwise ufuncs with `enter`). What cannot
+be differentiated is refused here with the line of the user's code and what to write there instead.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from inspect import BoundArguments, signature
 from math import prod
 from typing import Any
@@ -25,40 +26,48 @@ REDUCTIONS: dict[tuple[Any, str], Any] = {
     (np.maximum, "reduce"): np.max, (np.minimum, "reduce"): np.min,
     (np.add, "accumulate"): np.cumsum, (np.multiply, "accumulate"): np.cumprod,
 }  # fmt: skip
-NEAREST: dict[str, str] = {}  # what to write instead of a function without a rule
+NEAREST: dict[str, str] = {}  # what to write instead of a function without a rule: functions/refused.py
 
 
 def implements(*functions: Any) -> Callable[[Function], Function]:
-    """Enter a function in the table of what tracers do when NumPy is called with them."""
+    """Return a decorator: where these functions of NumPy meet a traced array, what it decorates is called."""
 
     def enter(rule: Function) -> Function:
         for function in functions:
-            FUNCTIONS[function] = rule
+            FUNCTIONS[function] = rule  # a ufunc too: it may be called as a method, as x.conj() is
+            if isinstance(function, np.ufunc):
+                UFUNCS[function] = rule
         return rule
 
     return enter
+
+
+def implement_by(rule: Function, *functions: Any) -> None:
+    """Enter functions that share a rule: it is given the function first, to be called on something plain."""
+    for function in functions:
+        implements(function)(partial(rule, function))
 
 
 def array_ufunc(self: Tracer, ufunc: Any, method: str, *args: Any, **options: Any) -> Any:
     if not options and method == "__call__":
         op = UFUNCS.get(ufunc)
         if op is None:
-            raise missing(ufunc.__name__, args, options)
+            raise missing_rule(ufunc.__name__, args, options)
         return op(*args)
     name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
     if "out" in options or method == "at":
-        raise written(name)
+        raise writes_into(name)
     if (ufunc, method) in REDUCTIONS:
         return array_function(self, REDUCTIONS[ufunc, method], (), args, {"axis": 0, **options})
-    raise unknown(name, f"{next(iter(options))}=" if method == "__call__" else "this method")
+    raise unknown_option(name, f"{next(iter(options))}=" if method == "__call__" else "this method")
 
 
 def array_function(self: Tracer, function: Any, types: Any, args: Any, options: Any) -> Any:
     rule = FUNCTIONS.get(function)
     if rule is None:
-        raise missing(full_name(function), args, options)
+        raise missing_rule(full_name(function), args, options)
     if options and options.pop("out", None) is not None:
-        raise written(f"np.{full_name(function)}")
+        raise writes_into(f"np.{full_name(function)}")
     try:
         return rule(*args, **options)
     except TypeError:
@@ -68,7 +77,7 @@ def array_function(self: Tracer, function: Any, types: Any, args: Any, options: 
     if call and bound(rule, call.args, call.kwargs):
         return rule(*call.args, **call.kwargs)
     strange = [f"{k}=" for k in options if k not in signature(rule).parameters]
-    raise unknown(f"np.{full_name(function)}", " ".join(strange) or "a call with so many arguments")
+    raise unknown_option(f"np.{full_name(function)}", " ".join(strange) or "a call with so many arguments")
 
 
 def bound(function: Any, args: Sequence[Any], options: dict[str, Any]) -> BoundArguments | None:
@@ -85,17 +94,17 @@ def full_name(function: Any) -> str:
     return f"{module.removeprefix('numpy').lstrip('.')}.{function.__name__}".lstrip(".")
 
 
-def written(name: str) -> TracerError:
+def writes_into(name: str) -> TracerError:
     what = f"a traced array cannot be written into, with out= or an operator like +={at_line()}"
     return TracerError(name, what, "Drop out=; write y = y + x, which makes a new array")
 
 
-def unknown(name: str, what: str) -> MissingRuleError:
+def unknown_option(name: str, what: str) -> MissingRuleError:
     fix = "Leave it out, or write it in other functions: broadcasting, np.where or astype"
     return MissingRuleError(name, f"{what} has no derivative rule{at_line()}", fix)
 
 
-def missing(name: str, args: Sequence[Any], options: dict[str, Any]) -> MissingRuleError:
+def missing_rule(name: str, args: Sequence[Any], options: dict[str, Any]) -> MissingRuleError:
     traced = [
         f"argument {place}, of shape {x.shape},"
         for place, a in (*enumerate(args), *options.items())
@@ -132,10 +141,12 @@ REASONS = (  # what the user's line looks like, what is wrong with it, and what 
 def refuse(name: str) -> Function:
     """Return a method that says where a tracer leaked out, and what to write there."""
 
+    call = "np.asarray" if name == "__array__" else name.strip("_")  # what the user wrote
+
     def method(self: Tracer, *args: Any, **options: Any) -> Any:
         text = "x[i] = y" if name in CHANGES else ("in SciPy: " if in_scipy() else "") + user_line()[1]
         what, fix = next(reason for pattern, *reason in REASONS if re.search(pattern, text))
-        raise TracerError(name, what.format(name=name) + at_line(), fix)
+        raise TracerError(call, what.format(name=call) + at_line(), fix)
 
     return method
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .api import Function, Linear, grad, jvp, select
-from .core import Array, Tracer, dtype_of, shape_of
+from .api import Linear, grad, jvp, select
+from .core import Array, Function, Tracer, dtype_of, shape_of
 from .errors import ArgumentError
 from .vmap import vmap
 

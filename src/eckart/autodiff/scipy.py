@@ -17,8 +17,8 @@ from .errors import TieError, at_line
 from .linalg.factor import eigh, svd
 from .linalg.inverse import adjoint, moved_right, power_of_two
 from .linalg.spectral import with_derivatives
+from .rules.elementwise import stop_gradient
 from .rules.products import matmul_shape, swap
-from .rules.reduce import stop_gradient
 
 __all__ = ["cosm", "eigh", "expm", "log_softmax", "logm", "logsumexp", "sinm", "softmax", "solve_triangular",
            "sqrtm", "svd"]  # fmt: skip

@@ -20,23 +20,25 @@ from .errors import MissingRuleError, at_line
 
 
 class Row(Tracer):
-    """One row of a tape: an operation, its parents, and the arrays it was recorded with.
+    """One row of a tape: a primitive applied to its parents, the tangents, and what it is linear with.
 
-    ``ct`` is where the walk over the tape leaves the cotangent (or, forwards, the tangent); ``own`` says
-    that nobody else holds that array, so that it may be written into.
+    ``parents`` are rows, or None for an argument without a tangent. ``known`` and ``params`` are what the
+    primitive's `pull` and `apply` need besides: the arguments, or of `Elementwise` the coefficients. A walk
+    over the tape leaves in ``ct`` the cotangent (or, forwards, the tangent); ``own`` says that nobody else
+    holds that array, so that it may be written into.
     """
 
-    __slots__ = ("ct", "dtype", "known", "op", "own", "params", "parents", "shape")
+    __slots__ = ("ct", "dtype", "known", "own", "params", "parents", "prim", "shape")
 
     def __init__(
-        self, level: Any, op: Any, parents: Any, known: Any, params: Any, shape: Any, dtype: Any
+        self, level: Any, prim: Any, parents: Any, known: Any, params: Any, shape: Any, dtype: Any
     ) -> None:
-        self.level, self.op, self.parents = level, op, parents
+        self.level, self.prim, self.parents = level, prim, parents
         self.known, self.params, self.ct = known, params, None
         self.shape, self.dtype = shape, dtype  # type: ignore[misc]
 
     def give(self, g: Array, own: bool) -> None:
-        """Add a cotangent: summed over the axes that were broadcast, in the row's dtype."""
+        """Add to the cotangent: ``g``, summed over the axes that were broadcast, in the row's dtype."""
         if g.shape != self.shape:
             g = unbroadcast(g, self.shape)
             own = own or (type(g) is np.ndarray and g.base is None)
@@ -49,7 +51,7 @@ class Row(Tracer):
         else:
             self.ct, self.own = self.ct + g, True
 
-    def taken(self) -> Array:
+    def cotangent(self) -> Array:
         """Return the cotangent, zeros if there is none, in memory that is nobody else's."""
         ct = self.ct
         if ct is None:
@@ -66,9 +68,9 @@ class Tape(Level):
         super().__init__()
         self.rows: list[Row] = []
 
-    def add(self, op: Any, parents: Any, known: Any, params: Any, shape: Any, dtype: Any) -> Row:
+    def add(self, prim: Any, parents: Any, known: Any, params: Any, shape: Any, dtype: Any) -> Row:
         """Append a row."""
-        row = Row(self, op, parents, known, params, shape, dtype)
+        row = Row(self, prim, parents, known, params, shape, dtype)
         self.rows.append(row)
         return row
 
@@ -86,9 +88,11 @@ class Tape(Level):
             if not prim.partials:
                 self.rows.append(row)
                 return row
-            same: Row = prim.jvp(row, args, rows, params)  # a linear function is its own derivative
-            if not any(type(c) is Row for c in same.known):  # as they are for t * t
-                return same
+            # Elementwise rows have coefficients: those of its derivative, which is itself. The row stands for
+            # its result, of which no more than shape and dtype are used. Those of t * t are tangents again.
+            recorded: Row = prim.jvp(row, args, rows, params)
+            if not any(type(c) is Row for c in recorded.known):
+                return recorded
         shapes = [shape_of(a) for a in args]
         what = f"a JVP rule applied it to a tangent, in which it is not linear (shapes {shapes}){at_line()}"
         raise MissingRuleError(prim.name, what, "Write it in the linear operations of docs/autodiff.md")
@@ -104,7 +108,7 @@ class Tape(Level):
             ct = row.ct
             if ct is not None:
                 row.ct = None
-                row.op.pull(row, ct)
+                row.prim.pull(row, ct)
             if free:
                 row.parents = row.known = None
 
@@ -113,7 +117,7 @@ class Tape(Level):
         for row in self.rows:
             tangents = [None if p is None else p.ct for p in row.parents]
             if any(t is not None for t in tangents):
-                row.ct = fit(row.op.apply(row.known, tangents, row.params), row)
+                row.ct = fit(row.prim.apply(row.known, tangents, row.params), row)
 
 
 @cache

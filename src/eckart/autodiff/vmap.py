@@ -79,7 +79,7 @@ def one_by_one(prim: Primitive, values: list[Array], batched: list[bool], params
         outs.append(bind(prim, example, params))
     if not outs:
         what = "has no batch rule, and of an empty batch the shape of its result is unknown"
-        raise ArgumentError("vmap", f"{prim.name} {what}")
+        raise ArgumentError("vmap", f"{prim.name} {what}", "Treat an empty batch apart")
     if type(outs[0]) is tuple:
         return tuple(np.stack(parts) for parts in zip(*outs, strict=True))
     return np.stack(outs)
@@ -119,7 +119,8 @@ def vmap(f: Function, in_axes: Any = 0, out_axes: int = 0) -> Function:
     def mapped(*args: Any, **options: Any) -> Any:
         axes = in_axes if isinstance(in_axes, (tuple, list)) else (in_axes,) * len(args)
         if len(axes) != len(args):
-            raise ArgumentError("vmap", f"in_axes names {len(axes)} arguments, {len(args)} were given")
+            what = f"in_axes names {len(axes)} arguments, {len(args)} were given"
+            raise ArgumentError("vmap", what, "Give one for each, None for what is the same for all")
         trees = [(*flatten(a), axis) for a, axis in zip(args, axes, strict=True)]
         pairs = [(shape_of(x), axis) for leaves, _, axis in trees for x in leaves if axis is not None]
         try:

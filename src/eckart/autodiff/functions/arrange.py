@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, concrete, dtype_of, shape_of, zeros
+from ..core import Array, concrete, convert, dtype_of, ndim_of, shape_of, zeros
 from ..errors import ArgumentError, MissingRuleError, at_line
-from ..hooks import implements
+from ..hooks import implement_by, implements
 from ..rules.combine import concatenate, where_p
 from ..rules.indexing import moved, scatter_p, section
 from ..rules.reduce import kept
-from ..rules.shape import ask, ndim_of, norm_axes
+from ..rules.shape import norm_axes
 
 
 def joined(prepare: Any, axis: int, arrays: Sequence[Array], *, dtype: Any = None) -> Array:
@@ -50,7 +50,7 @@ def cut(function: Any, x: Array, indices_or_sections: Any, axis: int = 0) -> lis
     return [section(x, axis, end - len(run), end) for end, run in zip(ends, runs, strict=True)]
 
 
-ask(cut, np.split, np.array_split)
+implement_by(cut, np.split, np.array_split)
 implements(np.vsplit)(lambda x, parts: np.split(x, parts, 0))
 implements(np.hsplit)(lambda x, parts: np.split(x, parts, 0 if ndim_of(x) == 1 else 1))
 implements(np.dsplit)(lambda x, parts: np.split(x, parts, 2))
@@ -71,6 +71,17 @@ def pad(x: Array, pad_width: Any, mode: Any = "constant", **options: Any) -> Arr
             "Write np.concatenate, or another mode",
         )
     return moved(np.pad, x, pad_width, mode, **options)
+
+
+@implements(np.broadcast_arrays)
+def broadcast_arrays(*arrays: Array) -> tuple[Array, ...]:
+    shape = np.broadcast_shapes(*map(shape_of, arrays))
+    return tuple(np.broadcast_to(a, shape) for a in arrays)
+
+
+@implements(np.full_like)
+def full_like(x: Array, fill_value: Array, dtype: Any = None) -> Array:
+    return np.broadcast_to(convert(fill_value, dtype or dtype_of(x)), shape_of(x))
 
 
 @implements(np.diff)
@@ -138,4 +149,4 @@ def masked(function: Any, x: Array, k: int = 0) -> Array:
     return where_p(function(np.ones(shape_of(x)[-2:], bool), k), x, 0.0)
 
 
-ask(masked, np.tril, np.triu)
+implement_by(masked, np.tril, np.triu)

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..core import Array, Primitive, dtype_of, shape_of
-from ..hooks import implements
+from ..core import Array, Primitive, dtype_of, ndim_of, shape_of
+from ..hooks import implement_by, implements
 from ..rules.indexing import section
-from ..rules.shape import ask, ndim_of
 
 fft_p: Primitive = Primitive(
     "fft.fft",
@@ -37,7 +36,7 @@ def one_axis(function: Any, a: Array, n: int | None = None, axis: int = -1, norm
     return fft_p(fitted(a, n, axis), axis=axis, function=function, norm=norm)
 
 
-ask(one_axis, np.fft.fft, np.fft.ifft)
+implement_by(one_axis, np.fft.fft, np.fft.ifft)
 fft, ifft = partial(one_axis, np.fft.fft), partial(one_axis, np.fft.ifft)
 
 
@@ -66,7 +65,10 @@ implements(np.fft.ihfft)(lambda a, n=None, axis=-1, norm=None: np.conj(rfft(a, n
 def several(
     one: Any, last: Any, default: Any, a: Array, s: Any = None, axes: Any = None, norm: Any = None
 ) -> Array:
-    """Return the transform over several axes, ``last`` over the last one; `rfft` is done first of all."""
+    """Return the transform over several axes, or over ``default``: ``one``, over the last ``last``.
+
+    `rfft`, which takes real numbers, is done first of all.
+    """
     axes = default if axes is None else axes
     if axes is None:
         axes = range(ndim_of(a) - (ndim_of(a) if s is None else len(s)), ndim_of(a))

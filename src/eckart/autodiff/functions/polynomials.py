@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..core import Array, Tracer, dtype_of, shape_of
+from ..errors import MissingRuleError, at_line
 from ..hooks import implements
 
 
@@ -41,6 +42,9 @@ def vander(x: Array, N: int | None = None, increasing: bool = False) -> Array:
 
 @implements(np.polyfit)
 def polyfit(x: Array, y: Array, deg: int, rcond: Any = None, full: bool = False, w: Any = None) -> Array:
+    if full:
+        what, fix = f"full=True has no derivative rule{at_line()}", "Call np.linalg.lstsq of np.vander"
+        raise MissingRuleError("np.polyfit", what, fix)
     X, weight = vander(x, deg + 1), 1.0 if w is None else np.expand_dims(w, -1)
     size = np.sqrt(np.sum((X * weight) ** 2, axis=0))
     right = y if w is None else (y.T * w).T

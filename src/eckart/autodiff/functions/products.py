@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, shape_of
+from ..core import Array, ndim_of, shape_of
 from ..hooks import implements
 from ..rules.products import matmul
-from ..rules.shape import ndim_of
 
 
 @implements(np.tensordot, np.linalg.tensordot)

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, dtype_of, shape_of
+from ..core import Array, dtype_of, ndim_of, shape_of
 from ..hooks import implements
+from ..rules.elementwise import frozen
 from ..rules.indexing import take
-from ..rules.reduce import frozen
-from ..rules.shape import in_front, ndim_of, norm_axes
+from ..rules.shape import norm_axes
+from .sums import in_front
 
 
 @implements(np.quantile)

@@ -15,7 +15,7 @@ import scipy.special as sp
 from ..core import Array, Tracer, convert, dtype_of
 from ..elementwise import Elementwise
 from ..errors import MissingRuleError, at_line
-from ..hooks import UFUNCS, implements
+from ..hooks import implements
 from ..rules.elementwise import enter
 
 ROOT_PI, ROOT_2PI = float(np.sqrt(np.pi)), float(np.sqrt(2 * np.pi))
@@ -115,4 +115,4 @@ def spherical(n: int) -> Any:
 
 
 implements(np.sinc)(lambda x: spherical(0)(np.pi * x))
-UFUNCS[np.modf] = lambda x: (x - np.trunc(x), np.trunc(x))
+implements(np.modf)(lambda x: (x - np.trunc(x), np.trunc(x)))

@@ -11,15 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, dtype_of, shape_of
+from ..core import Array, dtype_of, ndim_of, shape_of
 from ..hooks import implements
 from ..rules.indexing import section
 from ..rules.reduce import count, reduced, running
-from ..rules.shape import in_front, ndim_of, norm_axes
+from ..rules.shape import norm_axes
 
 implements(np.ptp)(lambda x, *args, **options: np.max(x, *args, **options) - np.min(x, *args, **options))
 implements(np.cumulative_sum)(lambda x, /, *, axis=0, dtype=None: np.cumsum(x, axis, dtype=dtype))
 implements(np.cumulative_prod)(lambda x, /, *, axis=0, dtype=None: np.cumprod(x, axis, dtype=dtype))
+
+
+def in_front(x: Array, axis: Any) -> Array:
+    """Return ``x`` with the axes as one, the first."""
+    axes, n = norm_axes(axis, ndim_of(x)), count(x, axis)
+    x = np.moveaxis(x, axes, range(len(axes)))
+    return np.reshape(x, (n, *shape_of(x)[len(axes) :]))
 
 
 @implements(np.prod)

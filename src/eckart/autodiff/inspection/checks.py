@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..api import Function, grad, jvp, vjp
-from ..core import Array, check_inexact, convert, dtype_of, shape_of
+from ..api import grad, jvp, vjp
+from ..core import Array, Function, check_inexact, convert, dtype_of, shape_of
 from ..errors import ArgumentError, CheckError, TieError
 from ..jacobians import basis
 from ..tree import flatten

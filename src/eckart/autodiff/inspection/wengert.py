@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..api import Function, jvp, select, vjp
-from ..core import Array, Level, Primitive, Tracer, bind, check_inexact, dtype_of, shape_of, zeros
+from ..api import jvp, select, vjp
+from ..core import Array, Function, Level, Primitive, Tracer, bind, check_inexact, dtype_of, shape_of, zeros
 from ..errors import user_line
 from ..tree import flatten
 from .costs import flops
@@ -41,8 +41,6 @@ class Noted(Tracer):
 
 class Recording(Level):
     """The level of one trace; the arrays of ``shifts`` are added to its lines, where there is one."""
-
-    __slots__ = ("calls", "lines", "shifts")
 
     def __init__(self, shifts: Sequence[Any]) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ from ..hooks import implements
 from ..rules.complex import is_complex
 from ..rules.products import swap
 from . import gaps
-from .inverse import adjoint, named, symmetric
+from .inverse import adjoint, several_results, symmetric
 
 # --- QR -----------------------------------------------------------------------------------------------------
 
@@ -44,7 +44,7 @@ def qr_jvp(out: Any, args: Any, tangents: Any) -> tuple[Array, Array]:
     return W - Q @ (C - turn), (C - turn) @ R
 
 
-thin_qr = named(np.linalg.qr, qr_jvp)
+thin_qr = several_results(np.linalg.qr, qr_jvp)
 
 
 @implements(np.linalg.qr)
@@ -73,7 +73,7 @@ def eigh_jvp(out: Any, args: Any, tangents: Any, UPLO: str, ties: str) -> tuple[
     return dw, gaps.vectors(V @ (M * gaps.rates(row)), V, row, ties=ties)
 
 
-eigh_of = named(np.linalg.eigh, eigh_jvp, partial(gaps.apart, np.linalg.eigh), gaps.doubt)
+eigh_of = several_results(np.linalg.eigh, eigh_jvp, partial(gaps.apart, np.linalg.eigh), gaps.doubt)
 
 
 @implements(np.linalg.eigh)
@@ -124,7 +124,7 @@ def outside(turn: Array, U_all: Array, row: Array, rest: Callable[[], Array]) ->
     return np.concatenate([turn + leaving, pushed], axis=-1)
 
 
-svd_of = named(np.linalg.svd, svd_jvp, partial(gaps.apart, np.linalg.svd), gaps.doubt)
+svd_of = several_results(np.linalg.svd, svd_jvp, partial(gaps.apart, np.linalg.svd), gaps.doubt)
 
 
 @implements(np.linalg.svd)
@@ -167,5 +167,5 @@ def refuse_defective(row: np.ndarray, V: np.ndarray) -> None:
         raise TieError("np.linalg.eig", f"{what}{at_line()}: no derivative", fix)
 
 
-eig = implements(np.linalg.eig)(named(np.linalg.eig, eig_jvp))
+eig = implements(np.linalg.eig)(several_results(np.linalg.eig, eig_jvp))
 implements(np.linalg.eigvals)(lambda a: eig(a)[0])

@@ -17,8 +17,8 @@ import numpy as np
 
 from ..core import Array, Primitive, concrete, shape_of
 from ..errors import ArgumentError, TieError, at_line
+from ..rules.elementwise import frozen
 from ..rules.products import swap
-from ..rules.reduce import frozen
 from ..vmap import repeated
 
 
@@ -171,6 +171,9 @@ def doubt(out: Any, dot: Any) -> TieError | None:
     if not any(np.isnan(concrete(t)).any() for t in dot):
         return None
     row = concrete(out[-2][..., None, :])
-    what = f"{describe(row, tied(row))}, and the function uses one of them or its vector{at_line()}"
+    pairs = tied(row)
+    used = "one of them or its vector" if pairs.any() else "its vector"
+    what = f"{describe(row, pairs)}, and the function uses {used}{at_line()}"
     fix = "Call grad for a symmetric function of them, low_rank, polar, svdfun or eigfun for one of the space"
+    fix = fix if pairs.any() else "Use the leading vectors only, or low_rank, polar, pinv"
     return TieError("np.linalg.svd or eigh", f"{what}: no derivative along this tangent", fix)

@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, Primitive, concrete, dtype_of, shape_of
+from ..core import Array, Primitive, concrete, dtype_of, ndim_of, shape_of
 from ..errors import TieError, at_line
 from ..hooks import implements
 from ..rules.complex import is_complex
+from ..rules.elementwise import frozen
 from ..rules.products import matmul, matmul_shape, swap
-from ..rules.reduce import frozen
-from ..rules.shape import ndim_of
 from .gaps import watch
 
 
@@ -37,10 +36,13 @@ def symmetric(t: Array) -> Array:
     return (t + adjoint(t)) / 2
 
 
-def named(
+def several_results(
     function: Any, jvp: Callable[..., Any], fun: Callable[..., Any] | None = None, doubt: Any = None
 ) -> Callable[..., Any]:
-    """Return a function of NumPy that has several results, with its JVP; the results have NumPy's names."""
+    """Return a function of NumPy that has several results, with its JVP; the results have NumPy's names.
+
+    ``fun`` computes them, where that takes more than the function; ``doubt`` as in `gaps`.
+    """
     result: Any = type(function(np.eye(1)))
     prim = Primitive(f"linalg.{function.__name__}", fun or (lambda a: tuple(function(a))), jvp, batch=True)
     prim.doubt = doubt
@@ -177,12 +179,12 @@ def by_powers(a: Array) -> Array:
 def slogdet_jvp(out: Any, args: Any, tangents: Any) -> tuple[Any, Array]:
     if np.any(np.isinf(concrete(out[1]))):
         what = f"the determinant is 0{at_line()}: no derivative"
-        raise TieError("np.linalg.slogdet", what, "np.linalg.det has one there")
+        raise TieError("np.linalg.slogdet", what, "Call np.linalg.det, which has one there")
     rate = log_rate(args[0], tangents[0])
     return (1j * np.imag(rate) * out[0] if is_complex(args[0]) else None), np.real(rate)
 
 
-implements(np.linalg.slogdet)(named(np.linalg.slogdet, slogdet_jvp))
+implements(np.linalg.slogdet)(several_results(np.linalg.slogdet, slogdet_jvp))
 
 
 # --- Cholesky -------------------------------------------------------------------------------------------

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array
+from ..core import Array, ndim_of
 from ..errors import ArgumentError, at_line
 from ..hooks import implements
 from ..rules.complex import is_complex
-from ..rules.reduce import stop_gradient
-from ..rules.shape import ndim_of, norm_axes
+from ..rules.elementwise import stop_gradient
+from ..rules.shape import norm_axes
 from .spectral_functions import nuclear_norm
 
 
@@ -21,7 +21,8 @@ def norm(x: Array, ord: Any = None, axis: Any = None, keepdims: bool = False) ->
     if len(axes) == 1 or (axis is None and ord is None):
         return vector_norm(x, axis=axes, keepdims=keepdims, ord=2 if ord is None else ord)
     if len(axes) != 2:
-        raise ArgumentError("np.linalg.norm", f"one or two axes have norms, not {len(axes)}{at_line()}")
+        what = f"one or two axes have norms, not {len(axes)}{at_line()}"
+        raise ArgumentError("np.linalg.norm", what, "Give axis=, or leave ord away")
     x = np.moveaxis(x, axes, (-2, -1))
     if ord in (None, "fro"):
         out = vector_norm(x, axis=(-2, -1))
@@ -33,7 +34,8 @@ def norm(x: Array, ord: Any = None, axis: Any = None, keepdims: bool = False) ->
         sums = np.sum(np.abs(x), axis=-2 if abs(ord) == 1 else -1)
         out = (np.max if ord > 0 else np.min)(sums, axis=-1)
     else:
-        raise ArgumentError("np.linalg.norm", f"{ord!r} is not the order of a matrix norm{at_line()}")
+        what = f"{ord!r} is not the order of a matrix norm{at_line()}"
+        raise ArgumentError("np.linalg.norm", what, 'Write "fro", "nuc", 1, 2, np.inf or their negatives')
     return np.expand_dims(out, axes) if keepdims else out
 
 

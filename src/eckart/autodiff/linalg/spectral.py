@@ -107,7 +107,8 @@ def shrink(name: str, slope: float, step: float) -> Spectral:
     return Spectral(name, f, first, second)
 
 
-KEEP, SIGN = shrink("low_rank", 1.0, 0.0), shrink("polar", 0.0, 1.0)
+KEEP = shrink("low_rank or soft_threshold", 1.0, 0.0)
+SIGN = shrink("polar or soft_threshold", 0.0, 1.0)
 
 
 # --- primitives ---------------------------------------------------------------------------------------------
@@ -175,8 +176,8 @@ def of_singular_values(a: np.ndarray, *along: np.ndarray, fun: Spectral) -> Arra
         return (U * fun.f(row)) @ Vh
     near = 2 * np.finfo(s.dtype).eps * max(s.shape[-1], 8) * s.max(-1, keepdims=True, initial=0)
     if fun in (KEEP, SIGN) and np.any(np.abs(s - 1) <= near):
-        what = f"a singular value lies on the cut, or vanishes{at_line()}: no derivative"
-        raise TieError(fun.name, what, "Cut at another place")
+        what = f"a singular value lies on the cut, or is 0{at_line()}: no derivative"
+        raise TieError(fun.name, what, "Cut at another place; give polar a matrix of full rank")
     (t,) = along
     K, KH = adjoint(U) @ t @ adjoint(Vh), Vh @ adjoint(t) @ U
     inner = fun.first(column, row) * (K + KH) / 2 + fun.first(column, -row) * (K - KH) / 2

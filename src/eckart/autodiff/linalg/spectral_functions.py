@@ -9,7 +9,7 @@ import numpy as np
 
 from ..core import Array, Primitive, Tracer, concrete, shape_of
 from ..errors import ArgumentError, TieError, at_line
-from ..rules.reduce import frozen, stop_gradient
+from ..rules.elementwise import frozen, stop_gradient
 from .inverse import symmetric
 from .spectral import KEEP, SIGN, Scalar, eigfun_p, smooth, svdfun_p
 
@@ -80,7 +80,7 @@ def low_rank(A: Array, rank: int) -> Array:
     array([3., 2., 0.])
     """
     if rank < 0:
-        raise ArgumentError("low_rank", f"rank {rank} is negative{at_line()}")
+        raise ArgumentError("low_rank", f"rank {rank} is negative{at_line()}", "Give 0 or more")
     if rank == 0:
         return np.zeros_like(A)
     if rank >= min(shape_of(A)[-2:]):
@@ -125,7 +125,7 @@ def rounding_fun(a: np.ndarray) -> Array:
 def rounding_jvp(size: Array, args: Any, tangents: Any) -> None:
     a = concrete(args[0])
     if a.size and not a.any((-2, -1)).all():
-        raise TieError("polar", f"the matrix is 0{at_line()}: no derivative")
+        raise TieError("polar", f"the matrix is 0{at_line()}: no derivative", "Give one of full rank")
 
 
 rounding: Primitive = Primitive("cut at zero", rounding_fun, rounding_jvp, batch=True)

@@ -1,4 +1,7 @@
-"""The rule book: importing it fills the tables of `hooks`."""
+"""The rule book: importing it fills the tables of `hooks`.
+
+A name that ends in _p is a primitive's; in _jvp, _back, _shape or _batch that of one of its rules.
+"""
 
 from __future__ import annotations
 

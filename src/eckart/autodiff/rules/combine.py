@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..core import Array, Each, Primitive, Tracer, shape_of, total
+from ..core import Array, Primitive, Tracer, Transposes, dtype_of, ndim_of, shape_of, total
 from ..hooks import implements
 from ..vmap import repeated
 from .indexing import section
-from .shape import ndim_of
 
 # --- choosing -------------------------------------------------------------------------------------------
 
@@ -41,8 +40,8 @@ where_p: Primitive = Primitive(
 def where(condition: Array, a: Any = None, b: Any = None) -> Any:
     if a is None:
         return np.nonzero(condition)
-    if isinstance(condition, Tracer) and condition.dtype.kind in "fc":
-        condition = np.not_equal(condition, np.zeros(()))  # type: ignore[call-overload]
+    if dtype_of(condition).kind in "fc":
+        condition = np.not_equal(condition, 0)  # a mask, which has no tangent
     return where_p(condition, a, b)
 
 
@@ -60,7 +59,7 @@ def concatenate_back(i: int) -> Any:
 concatenate_p: Primitive = Primitive(
     "concatenate",
     lambda *arrays, axis: np.concatenate(arrays, axis),
-    transpose=Each(concatenate_back),
+    transpose=Transposes(concatenate_back),
     joint=True,
     batch=lambda args, batched, axis: concatenate_p(*repeated(args, batched), axis=axis + 1),
 )

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..core import Array, Primitive, convert, dtype_of, zeros
 from ..hooks import UFUNCS, implements
-from .elementwise import magnitude
+from .elementwise import frozen, magnitude
 
 
 def is_complex(x: Array) -> bool:
@@ -30,9 +30,9 @@ abs_p: Primitive = Primitive("absolute", np.abs, abs_jvp, batch=True)
 sign_p: Primitive = Primitive("complex sign", np.sign, sign_jvp, batch=True)
 real_sign = UFUNCS[np.sign]
 
-UFUNCS[np.absolute] = lambda x: abs_p(x) if is_complex(x) else magnitude(x)
-UFUNCS[np.sign] = lambda x: sign_p(x) if is_complex(x) else real_sign(x)
-UFUNCS[np.conjugate] = implements(np.conjugate)(lambda x: conj_p(x) if is_complex(x) else x)
+implements(np.absolute)(lambda x: abs_p(x) if is_complex(x) else magnitude(x))
+implements(np.sign)(lambda x: sign_p(x) if is_complex(x) else real_sign(x))
+implements(np.conjugate)(lambda x: conj_p(x) if is_complex(x) else x)
 implements(np.real)(lambda x: real_p(x) if is_complex(x) else x)
 implements(np.imag)(lambda x: imag_p(x) if is_complex(x) else zeros(x))
 implements(np.iscomplexobj)(is_complex)
@@ -47,9 +47,7 @@ def angle(z: Array, deg: bool = False) -> Array:
 # --- dtypes ---------------------------------------------------------------------------------------------
 
 astype_p: Primitive = Primitive("astype", convert, transpose={0: lambda ct, x, dtype: ct}, batch=True)
-discrete_p: Primitive = Primitive(  # to integers or booleans, which have no derivative
-    "discrete", lambda x, dtype: np.asarray(x).astype(dtype), lambda *args, **params: None, batch=True
-)
+discrete_p = frozen("discrete", lambda x, dtype: np.asarray(x).astype(dtype))  # to integers or booleans
 
 
 @implements(np.astype)

@@ -12,15 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from ..core import PYTHON, Array, Tracer, concrete, dtype_of
+from ..core import PYTHON, Array, Primitive, Tracer, concrete, dtype_of
 from ..elementwise import Elementwise
-from ..hooks import UFUNCS
+from ..hooks import UFUNCS, implements
 
 
 def enter(
     ufunc: Any, *partials: Callable[..., Any] | None, fun: Any = None, linear_in: tuple[int, ...] = ()
 ) -> Any:
-    """Make a primitive of a ufunc and enter it in the table."""
+    """Make a primitive of a ufunc and enter it; ``fun`` computes it, where that is not the ufunc.
+
+    Operators do: numbers of Python stay such, and are much faster than NumPy's.
+    """
     prim = Elementwise(ufunc.__name__, fun or ufunc, *partials, linear_in=linear_in)
     UFUNCS[ufunc] = prim.op
     return prim.op
@@ -36,6 +39,10 @@ def zero_where(condition: Array, otherwise: Callable[[Array], Array], x: Array) 
 def inverse(b: Array) -> Array:
     """Return 1/b; of a Python zero what NumPy has for it."""
     return 1 / b if type(b) not in PYTHON or b else np.inf
+
+
+def inverse_or_0(y: Array) -> Array:
+    return zero_where(y == 0, np.reciprocal, y)
 
 
 def quotient(a: Array, b: Array) -> Array:
@@ -128,12 +135,8 @@ def across(a: Array, b: Array) -> Array:
     return b / size / size
 
 
-def one_over(y: Array) -> Array:
-    return zero_where(y == 0, np.reciprocal, y)
-
-
 enter(np.arctan2, lambda y, a, b: across(a, b), lambda y, a, b: -across(b, a))
-enter(np.hypot, lambda y, a, b: a * one_over(y), lambda y, a, b: b * one_over(y))
+enter(np.hypot, lambda y, a, b: a * inverse_or_0(y), lambda y, a, b: b * inverse_or_0(y))
 enter(np.remainder, None, lambda y, a, b: -np.floor_divide(a, b))
 enter(np.fmod, None, lambda y, a, b: -np.trunc(a / b))
 enter(np.copysign, lambda y, a, b: np.sign(a) * np.sign(y), lambda y, a, b: 0.0)
@@ -141,12 +144,20 @@ enter(np.ldexp, lambda y, a, b: np.exp2(b), lambda y, a, b: y * float(np.log(2))
 
 # --- derivative zero --------------------------------------------------------------------------------
 
+
+def frozen(name: str, fun: Any, batch: Any = True) -> Primitive:
+    """Return a primitive of derivative zero; ``batch`` as in `Primitive`, True where it takes stacks."""
+    return Primitive(name, fun, lambda *args, **params: None, batch=batch)
+
+
+stop_gradient = frozen("stop_gradient", lambda x: x)
+
 for flat in (np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal, np.floor_divide,
              np.sign, np.floor, np.ceil, np.rint, np.trunc, np.isfinite, np.isnan, np.isinf, np.signbit,
              np.spacing, np.heaviside, np.logical_and, np.logical_or, np.logical_not, np.logical_xor,
              np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert):  # fmt: skip
     enter(flat)
-UFUNCS[np.divmod] = lambda a, b: (UFUNCS[np.floor_divide](a, b), UFUNCS[np.remainder](a, b))
+implements(np.divmod)(lambda a, b: (a // b, a % b))
 
 # --- operators ------------------------------------------------------------------------------------------
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..core import Array, Primitive, Tracer, dtype_of, shape_of
+from ..core import Array, Primitive, Tracer, dtype_of, ndim_of, shape_of
 from ..errors import ArgumentError, at_line
-from ..hooks import implements
+from ..hooks import implement_by, implements
 from ..vmap import align, repeated
-from .shape import ask, ndim_of, norm_axes
+from .shape import norm_axes
 
 Index = tuple[Any, ...]  # whole numbers, slices, None, arrays of whole numbers, holes; one for each axis
 HOLE = object()  # the place of an index that is traced, and so an argument: under vmap, each example's own
@@ -38,16 +38,19 @@ def scatter(ct: np.ndarray, shape: tuple[int, ...], index: Index) -> Array:
 
 def batch_place(index: Index) -> int:
     """Return where a batch axis stands after indexing: NumPy puts the axes of arrays apart before it."""
-    kinds = [isinstance(i, (np.ndarray, int, np.integer)) for i in index]
-    first, count = kinds.index(True) if True in kinds else 0, sum(kinds)
-    arrays = [i for i in index if isinstance(i, np.ndarray)]
-    return max(a.ndim for a in arrays) if arrays and not all(kinds[first : first + count]) else 0
+    places = [k for k, i in enumerate(index) if isinstance(i, (np.ndarray, int, np.integer))]
+    ranks = [i.ndim for i in index if isinstance(i, np.ndarray)]
+    apart = bool(places) and places[-1] - places[0] >= len(places)
+    return max(ranks) if ranks and apart else 0
 
 
 def each_its_own(
     prim: Primitive, args: Sequence[Array], batched: Sequence[bool], index: Index, **shape: Any
 ) -> Array:
-    """Return the batch: the example's number is one more index; with slices, which would move, by a loop."""
+    """Return the batch: the example's number is one more index; with slices, which would move, by a loop.
+
+    ``shape`` is that of the result, given to what adds.
+    """
     x, *at = repeated(args, batched)
     size = shape_of(x)[0]
     if any(p is None or isinstance(p, slice) for p in index):
@@ -166,5 +169,6 @@ def moved(function: Any, x: Array, *args: Any, **options: Any) -> Array:
     return getitem(np.ravel(x), function(numbers, *args, **options))
 
 
-ask(moved, np.roll, np.rot90, np.tile, np.repeat, np.resize, np.delete, np.flipud, np.fliplr, np.diagonal)
-ask(moved, np.linalg.diagonal, np.fft.fftshift, np.fft.ifftshift, np.lib.stride_tricks.sliding_window_view)
+implement_by(moved, np.roll, np.rot90, np.tile, np.repeat, np.resize, np.delete, np.flipud, np.fliplr)
+implement_by(moved, np.diagonal, np.linalg.diagonal, np.fft.fftshift, np.fft.ifftshift)
+implement_by(moved, np.lib.stride_tricks.sliding_window_view)

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Array, Dual, Each, Primitive, Tracer, shape_of
+from ..core import Array, Dual, Primitive, Tracer, Transposes, ndim_of, shape_of
 from ..errors import ArgumentError, at_line
-from ..hooks import UFUNCS, implements
+from ..hooks import implements
 from ..vmap import align
-from .shape import ndim_of
 
 
 def swap(a: Array) -> Array:
@@ -21,7 +20,7 @@ def swap(a: Array) -> Array:
 
 
 def rows_of(a: Array) -> Array:
-    """Return a stack of matrices as one: all their rows."""
+    """Return a stack of matrices as one matrix of all their rows."""
     shape = shape_of(a)
     return np.reshape(a, (prod(shape[:-1]), shape[-1]))
 
@@ -71,24 +70,24 @@ matmul_p: Primitive = Primitive(
 )
 
 
+@implements(np.matmul)
 def matmul(a: Array, b: Array) -> Array:
     """Return `np.matmul`; in reverse mode arrays go the short way, as in `elementwise`."""
-    A, B = type(a) is Dual, type(b) is Dual
-    x, t = (a.value, a.tangent) if A else (a, None)
-    z, u = (b.value, b.tangent) if B else (b, None)
-    level: Any = a.level if A else b.level if B else None
-    tape = None if level is None or level.over or (A and B and b.level is not level) else level.tape
+    left, right = type(a) is Dual, type(b) is Dual  # which of them are differentiated
+    x, t = (a.value, a.tangent) if left else (a, None)
+    z, u = (b.value, b.tangent) if right else (b, None)
+    level: Any = a.level if left else b.level if right else None
+    tape = None if level is None or level.over or (left and right and b.level is not level) else level.tape
     if tape is None or type(x) is not np.ndarray or type(z) is not np.ndarray:
         return matmul_p(a, b)
     y = matmul_fun(x, z)
-    known = (x if B else t, z if A else u)  # the transpose in an argument asks for the other
+    known = (x if right else t, z if left else u)  # the transpose in an argument asks for the other
     return Dual(level, y, tape.add(matmul_p, (t, u), known, {}, y.shape, y.dtype))
 
 
-UFUNCS[np.matmul] = matmul
-UFUNCS[np.vecdot] = lambda a, b: np.sum(np.conj(a) * b, axis=-1)
-UFUNCS[np.matvec] = lambda a, b: matmul(a, b) if ndim_of(b) == 1 else matmul(a, np.expand_dims(b, -1))[..., 0]
-UFUNCS[np.vecmat] = lambda a, b: np.matmul(np.expand_dims(np.conj(a), -2), b)[..., 0, :]
+implements(np.vecdot)(lambda a, b: np.sum(np.conj(a) * b, axis=-1))
+implements(np.matvec)(lambda a, b: a @ b if ndim_of(b) == 1 else (a @ np.expand_dims(b, -1))[..., 0])
+implements(np.vecmat)(lambda a, b: (np.expand_dims(np.conj(a), -2) @ b)[..., 0, :])
 
 
 # --- einsum -------------------------------------------------------------------------------------------
@@ -120,12 +119,12 @@ def einsum_batch(args: Sequence[Array], batched: Sequence[bool], spec: str) -> A
 
 einsum_p: Primitive = Primitive(
     "einsum", lambda *arrays, spec: np.einsum(spec, *arrays, optimize=len(arrays) > 1),
-    transpose=Each(einsum_back), shape=einsum_shape, batch=einsum_batch,
+    transpose=Transposes(einsum_back), shape=einsum_shape, batch=einsum_batch,
 )  # fmt: skip
 
 
 @implements(np.einsum)
-def einsum(spec: Any, *arrays: Array, optimize: Any = None, **options: Any) -> Array:
+def einsum(spec: Any, *arrays: Array, optimize: Any = None) -> Array:
     """Return `np.einsum`: the spec is made explicit, diagonals and lone sums are taken first."""
     if not isinstance(spec, str):
         raise ArgumentError("np.einsum", f"the subscripts must be a string{at_line()}", "Write 'ij,jk->ik'")

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..core import Array, Primitive, concrete, shape_of
+from ..core import Array, Primitive, concrete, ndim_of, shape_of
 from ..hooks import implements
-from .shape import ndim_of, norm_axes
+from .elementwise import frozen
+from .shape import norm_axes
 
 Axis = int | tuple[int, ...] | None
 
@@ -44,7 +45,7 @@ def count(x: Array, axis: Axis) -> int:
 
 
 # --- sums -------------------------------------------------------------------------------------------------
-# Options can be given by name only: by position `out` stands among them.
+# Options come by name only: by position, NumPy has `out` among them.
 
 
 def sum_back(ct: Array, x: Any, axes: tuple[int, ...], keepdims: bool) -> Array:
@@ -96,18 +97,16 @@ def cumsum(x: Array, axis: int | None = None, *, dtype: Any = None) -> Array:
 
 def extreme_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], axes: Any, keepdims: bool) -> Array:
     best = args[0] == (y if keepdims else np.reshape(y, kept(args[0], axes)))
-    count = np.sum(best, axis=axes, keepdims=True)
-    if (concrete(count) != 1).any():
-        best = best / count
+    ties = np.sum(best, axis=axes, keepdims=True)
+    if (concrete(ties) != 1).any():
+        best = best / ties
     return np.sum(best * tangents[0], axis=axes, keepdims=keepdims)
 
 
 def extreme(function: Any) -> Callable[..., Array]:
     """Return the rule of `np.max` or `np.min`."""
     prim = along_axes(
-        function.__name__,
-        lambda x, axes, keepdims: function(x, axes, keepdims=keepdims),
-        extreme_jvp,
+        function.__name__, lambda x, axes, keepdims: function(x, axes, keepdims=keepdims), extreme_jvp
     )
 
     def rule(x: Array, axis: Axis = None, *, keepdims: bool = False) -> Array:
@@ -120,22 +119,14 @@ implements(np.max, np.amax)(extreme(np.max))
 implements(np.min, np.amin)(extreme(np.min))
 
 
-def frozen(name: str, fun: Any) -> Primitive:
-    """Return a primitive of derivative zero of one array, which takes stacks."""
-    return Primitive(name, fun, lambda *args, **params: None, batch=True)
-
-
-stop_gradient = frozen("stop_gradient", lambda x: x)
-
-
 for function in (  # what they decide is decided by the values at hand: derivative zero
     np.argmax, np.argmin, np.argsort, np.argpartition, np.nanargmax, np.nanargmin, np.lexsort,
     np.searchsorted, np.digitize, np.nonzero, np.argwhere, np.flatnonzero, np.count_nonzero, np.all, np.any,
     np.isclose, np.allclose, np.array_equal, np.array_equiv, np.isin, np.isreal, np.iscomplex, np.isposinf,
-    np.isneginf, np.isrealobj, np.round, np.around, np.floor_divide, np.linalg.matrix_rank, np.common_type,
+    np.isneginf, np.isrealobj, np.round, np.around, np.linalg.matrix_rank, np.common_type,
     np.diag_indices_from, np.tril_indices_from, np.triu_indices_from, np.array_repr, np.array_str,
 ):  # fmt: skip
-    implements(function)(Primitive(function.__name__, function, lambda *args, **options: None))
+    implements(function)(frozen(function.__name__, function, batch=None))
 
 
 @implements(np.sort)

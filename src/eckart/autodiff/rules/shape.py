@@ -6,17 +6,14 @@ is called on an empty array.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..core import Array, Primitive, convert, dtype_of, shape_of, unbroadcast, zeros
+from ..core import Array, Primitive, ndim_of, shape_of, unbroadcast, zeros
 from ..errors import TracerError, at_line
-from ..hooks import implements
+from ..hooks import implement_by, implements
 
 reshape_p: Primitive = Primitive(
     "reshape",
@@ -44,10 +41,6 @@ def broadcast_batch(x: Array, shape: tuple[int, ...]) -> Array:
     return broadcast_p(x, shape=(size, *shape))
 
 
-def ndim_of(x: Array) -> int:
-    return len(shape_of(x))
-
-
 def norm_axes(axis: Any, ndim: int) -> tuple[int, ...]:
     """Return the axes as non-negative numbers; None is all of them."""
     if axis is None:
@@ -60,12 +53,6 @@ def norm_axes(axis: Any, ndim: int) -> tuple[int, ...]:
 # --- the shape, and the order of the axes ---------------------------------------------------------------
 
 
-def ask(rule: Callable[..., Any], *functions: Any) -> None:
-    """Enter functions that share a rule: it is given the function first, to be called on something plain."""
-    for function in functions:
-        implements(function)(partial(rule, function))
-
-
 def reshape(x: Array, shape: tuple[int, ...]) -> Array:
     """Return ``x`` in a shape that is given in full."""
     return x if shape_of(x) == shape else reshape_p(x, shape=shape)
@@ -75,7 +62,7 @@ def reshaped(function: Any, x: Array, *args: Any, order: str = "C", **options: A
     """Return ``x`` in the shape that ``function``, which keeps the order of the entries, gives it."""
     if order not in ("C", "K", "A"):
         what = f"only order='C' is known{at_line()}"
-        raise TracerError(f"np.{function.__name__}", what, "Transpose before and after")
+        raise TracerError(f"np.{function.__name__}", what, "Write np.reshape(x.T, shape[::-1]).T")
     return reshape(x, function(np.empty(shape_of(x), bool), *args, **options).shape)
 
 
@@ -86,38 +73,18 @@ def reordered(function: Any, x: Array, *args: Any, **options: Any) -> Array:
     return x if order == axes else transpose_p(x, axes=order)
 
 
-ask(reshaped, np.ravel, np.expand_dims, np.squeeze, np.atleast_1d, np.atleast_2d, np.atleast_3d)
-ask(reordered, np.swapaxes, np.moveaxis, np.rollaxis, np.matrix_transpose, np.linalg.matrix_transpose)
+implement_by(reshaped, np.ravel, np.expand_dims, np.squeeze, np.atleast_1d, np.atleast_2d, np.atleast_3d)
+implement_by(reordered, np.swapaxes, np.moveaxis, np.rollaxis)
+implement_by(reordered, np.matrix_transpose, np.linalg.matrix_transpose)
 # these two are methods as well, which take a shape or an order without brackets
 implements(np.reshape)(lambda x, *shape, order="C": reshaped(np.ndarray.reshape, x, *shape, order=order))
 implements(np.transpose, np.permute_dims)(lambda x, *axes: reordered(np.ndarray.transpose, x, *axes))
-
-
-def in_front(x: Array, axis: Any) -> Array:
-    """Return ``x`` with the axes as one, the first."""
-    axes = norm_axes(axis, ndim_of(x))
-    x = np.moveaxis(x, axes, range(len(axes)))
-    return reshape(x, (prod(shape_of(x)[: len(axes)]), *shape_of(x)[len(axes) :]))
-
-
-# --- to more entries ------------------------------------------------------------------------------------
 
 
 @implements(np.broadcast_to)
 def broadcast_to(x: Array, shape: Any, subok: bool = False) -> Array:
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     return x if shape_of(x) == shape else broadcast_p(x, shape=shape)
-
-
-@implements(np.broadcast_arrays)
-def broadcast_arrays(*arrays: Array) -> tuple[Array, ...]:
-    shape = np.broadcast_shapes(*map(shape_of, arrays))
-    return tuple(np.broadcast_to(a, shape) for a in arrays)
-
-
-@implements(np.full_like)
-def full_like(x: Array, fill_value: Array, dtype: Any = None) -> Array:
-    return np.broadcast_to(convert(fill_value, dtype or dtype_of(x)), shape_of(x))
 
 
 # --- what an array looks like ---------------------------------------------------------------------------
