@@ -28,6 +28,15 @@ def matched(where: str, what: str, tree: Any, leaves: Sequence[Array]) -> list[A
     return [convert(t, dtype_of(x)) for t, x in zip(ts, leaves, strict=True)]
 
 
+def apart(dots: Sequence[Array], others: Sequence[Array]) -> list[Array]:
+    """Return the tangents in memory that is not that of another one or of ``others``."""
+    out: list[Array] = []
+    for t in dots:
+        shared = type(t) is np.ndarray and (t.base is not None or any(t is u for u in (*others, *out)))
+        out.append(t.copy() if shared else t)
+    return out
+
+
 def derive(
     level: Derive, f: Function, xs: Sequence[Array], ts: Sequence[Any], rebuild: Function
 ) -> tuple[list[Any], list[Any], Function]:
@@ -59,13 +68,14 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     Examples
     --------
     >>> jvp(lambda x: x**2, (3.0,), (1.0,))
-    (9.0, np.float64(6.0))
+    (np.float64(9.0), np.float64(6.0))
     """
     leaves, rebuild = flatten(tuple(primals))
     xs = [check_inexact("jvp", x) for x in leaves]
     level = Derive()
-    values, dots, rebuild_out = derive(level, f, xs, matched("jvp", "tangent", tuple(tangents), xs), rebuild)
-    dots = [zeros(y) if t is None else t for y, t in zip(values, dots, strict=True)]
+    ts = matched("jvp", "tangent", tuple(tangents), xs)
+    values, dots, rebuild_out = derive(level, f, xs, ts, rebuild)
+    dots = apart([zeros(y) if t is None else t for y, t in zip(values, dots, strict=True)], ts)
     if level.doubt is not None and any(np.isnan(concrete(t)).any() for t in dots):
         raise level.doubt
     return rebuild_out(values), rebuild_out(dots)
@@ -111,7 +121,7 @@ class Linear:
         results = zip(self.values, self.rows, strict=True)
         dots = [zeros(y) if r is None or r.ct is None else r.ct for y, r in results]
         self.clear()
-        return self.rebuild_out(dots)
+        return self.rebuild_out(apart(dots, ts))
 
     def clear(self) -> None:
         """Take away what a walk has left in the rows, also one that an error ended."""
@@ -152,7 +162,7 @@ def linearize(f: Function, *primals: Any) -> tuple[Any, Function]:
     --------
     >>> value, df = linearize(lambda x: x**3, 2.0)
     >>> value, df(1.0), df(10.0)
-    (8.0, np.float64(12.0), np.float64(120.0))
+    (np.float64(8.0), np.float64(12.0), np.float64(120.0))
     """
     linear = Linear(f, primals, "linearize")
     return linear.value, linear.apply

@@ -54,8 +54,8 @@ class Row(Tracer):
         ct = self.ct
         if ct is None:
             ct = zeros(self)
-        elif type(ct) is np.ndarray and not self.own:
-            ct = ct.copy()
+        elif not self.own:
+            ct = +ct  # a new array, also under `vmap`
         return ct if ct.shape else ct[()]  # a NumPy scalar
 
 

@@ -92,9 +92,19 @@ def without_nan(function: Any, fill: float, x: Array, *args: Any, **options: Any
 
 for nan_function, function, fill in (
     (np.nansum, np.sum, 0.0), (np.nanprod, np.prod, 1.0), (np.nancumsum, np.cumsum, 0.0),
-    (np.nancumprod, np.cumprod, 1.0), (np.nanmax, np.max, -np.inf), (np.nanmin, np.min, np.inf),
+    (np.nancumprod, np.cumprod, 1.0),
 ):  # fmt: skip
     implements(nan_function)(partial(without_nan, function, fill))
+
+
+def nan_extreme(function: Any, fill: float, x: Array, axis: Any = None, *, keepdims: bool = False) -> Array:
+    """Return `np.nanmax` or `np.nanmin`: NaN where there is nothing else."""
+    nothing = np.all(np.isnan(x), axis=axis, keepdims=keepdims)
+    return np.where(nothing, np.nan, without_nan(function, fill, x, axis, keepdims=keepdims))
+
+
+implements(np.nanmax)(partial(nan_extreme, np.max, -np.inf))
+implements(np.nanmin)(partial(nan_extreme, np.min, np.inf))
 
 
 def present(x: Array, axis: Any, keepdims: bool) -> Array:

@@ -73,7 +73,7 @@ def reshape(x: Array, shape: tuple[int, ...]) -> Array:
 
 def reshaped(function: Any, x: Array, *args: Any, order: str = "C", **options: Any) -> Array:
     """Return ``x`` in the shape that ``function``, which keeps the order of the entries, gives it."""
-    if order not in ("C", "K", "A"):
+    if order != "C":
         what = f"only order='C' is known{at_line()}"
         raise TracerError(f"np.{function.__name__}", what, "Transpose before and after")
     return reshape(x, function(np.empty(shape_of(x), bool), *args, **options).shape)
@@ -86,7 +86,8 @@ def reordered(function: Any, x: Array, *args: Any, **options: Any) -> Array:
     return x if order == axes else transpose_p(x, axes=order)
 
 
-ask(reshaped, np.ravel, np.expand_dims, np.squeeze, np.atleast_1d, np.atleast_2d, np.atleast_3d)
+implements(np.ravel)(lambda x, order="C": reshaped(np.ravel, x, order=order))
+ask(reshaped, np.expand_dims, np.squeeze, np.atleast_1d, np.atleast_2d, np.atleast_3d)
 ask(reordered, np.swapaxes, np.moveaxis, np.rollaxis, np.matrix_transpose, np.linalg.matrix_transpose)
 # these two are methods as well, which take a shape or an order without brackets
 implements(np.reshape)(lambda x, *shape, order="C": reshaped(np.ndarray.reshape, x, *shape, order=order))
