@@ -61,6 +61,7 @@ SAME = {
     "fftn of whole axes": (lambda x: np.fft.fftn(x, s=(-1, 3), axes=(0, 1)), np.eye(2, 4)),
     "irfftn of a whole axis": (lambda x: np.fft.irfftn(x, s=(2, -1), axes=(0, 1)), np.eye(2, 4)),
     "dots between arrays": (lambda x: x[:, [[0], [1]], ..., [[0, 1]]], np.arange(24.0).reshape(4, 2, 3)),
+    "a number as an array": (lambda x: np.negative(x)[None] * x[()], 2.0),
     "an empty list": (lambda x: x[[]], X),
 }
 
@@ -68,7 +69,7 @@ SAME = {
 @pytest.mark.parametrize("name", SAME)
 def test_the_value_is_that_of_numpy(name):
     f, x = SAME[name]
-    want = f(x)
+    want = f(np.asarray(x))
     for got in (vjp(f, x)[0], jvp(f, (x,), (x,))[0], vmap(f)(np.stack([x, x]))[1]):
         np.testing.assert_array_equal(got, want)
         assert got.dtype == want.dtype
@@ -363,6 +364,16 @@ def test_functions_that_numpy_does_not_know_are_nested():
     )
 
 
+def test_a_tangent_has_the_shape_of_its_value():
+    """Also where one branch of `where` is wider than the one that depends on x."""
+    wide, f = np.ones((2, 2)), lambda x: np.reshape(np.where(x > 0, x, wide), (4,))
+    for x, want in ((0.5, np.ones(4)), (-0.5, np.zeros(4))):
+        np.testing.assert_array_equal(linearize(f, x)[1](1.0), want)
+        np.testing.assert_array_equal(linearize(lambda x: np.where(x > 0, x, wide), x)[1](1.0).ravel(), want)
+        for mode in ("fwd", "rev"):
+            np.testing.assert_array_equal(jacobian(f, mode=mode)(x), want)
+
+
 def test_empty_jacobians():
     assert jacobian(lambda x: np.linalg.inv(np.reshape(x, (0, 0))))(np.zeros(0)).shape == (0, 0, 0)
     assert hessian(lambda x: np.sum(x**2))(np.zeros(0)).shape == (0, 0)
@@ -394,6 +405,7 @@ def test_mapped_and_second_derivatives_are_written_into_without_harm():
         [*vmap(vjp(lambda a, b: a + b, x[0], x[0])[1])(w), w],
         [*jvp(grad(plus, (0, 1)), (square, square), (square, square))[1], square],
         [*linearize(lambda x: (x, x, x[::-1]), x)[1](w), w],
+        vmap(grad(lambda a, b: np.real(np.sum((a + b) * (1 + 2j))), (0, 1)))(x, x),
         [hessian(np.sum)(x[0]), jacobian(lambda x: w[0])(x[0])],
     ):
         for i, one in enumerate(results):

@@ -326,4 +326,4 @@ class Derive(Level):
         return self.pair(out, dot)
 
     def pair(self, y: Array, t: Any) -> Any:
-        return y if t is None else Dual(self, y, fit(t, y) if self.tape is None else t)
+        return y if t is None else Dual(self, y, fit(t, y))

@@ -41,7 +41,8 @@ class Row(Tracer):
             g = unbroadcast(g, self.shape)
             own = own or (type(g) is np.ndarray and g.base is None)
         if g.dtype is not self.dtype and g.dtype != self.dtype:
-            g, own = convert(g, self.dtype), True
+            g = convert(g, self.dtype)  # a copy, but of a tracer perhaps the real part of another's
+            own = type(g) is np.ndarray
         if self.ct is None:
             self.ct, self.own = g, own
         elif self.own and type(g) is np.ndarray:

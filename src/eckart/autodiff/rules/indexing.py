@@ -75,7 +75,7 @@ def opposites(pick: str, add: str) -> tuple[Primitive, Primitive]:
 
     picks = Primitive(
         pick,
-        lambda x, *at, index: x[filled(index, at)],
+        lambda x, *at, index: np.asarray(x)[filled(index, at)],
         transpose={0: lambda ct, x, *at, index: adds(ct, *at, shape=x.shape, index=index)},
         batch=pick_batch,
     )
