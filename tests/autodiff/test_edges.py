@@ -61,6 +61,8 @@ SAME = {
     "fftn of whole axes": (lambda x: np.fft.fftn(x, s=(-1, 3), axes=(0, 1)), np.eye(2, 4)),
     "irfftn of a whole axis": (lambda x: np.fft.irfftn(x, s=(2, -1), axes=(0, 1)), np.eye(2, 4)),
     "dots between arrays": (lambda x: x[:, [[0], [1]], ..., [[0, 1]]], np.arange(24.0).reshape(4, 2, 3)),
+    "products of small integers": (lambda x: np.prod(np.astype(x * 100, np.int8)), X),
+    "running products of masks": (lambda x: np.cumprod(x > 0), X),
     "a number as an array": (lambda x: np.negative(x)[None] * x[()], 2.0),
     "an empty list": (lambda x: x[[]], X),
 }

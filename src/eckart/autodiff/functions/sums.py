@@ -22,9 +22,14 @@ implements(np.cumulative_sum)(lambda x, /, *, axis=0, dtype=None: np.cumsum(x, a
 implements(np.cumulative_prod)(lambda x, /, *, axis=0, dtype=None: np.cumprod(x, axis, dtype=dtype))
 
 
+def widened(x: Array, dtype: Any) -> Array:
+    """Return ``x`` in the dtype in which NumPy multiplies: integers and booleans, mapped, are widened."""
+    return x.astype(np.prod(np.empty(0, dtype_of(x))).dtype if dtype is None else dtype)
+
+
 @implements(np.prod)
 def prod(x: Array, axis: Any = None, *, dtype: Any = None, keepdims: bool = False) -> Array:
-    x = x if dtype is None else x.astype(dtype)
+    x = widened(x, dtype)
     final = reduced(x, norm_axes(axis, ndim_of(x)), keepdims)
     if count(x, axis) == 0:
         return np.ones(final, dtype_of(x))
@@ -37,7 +42,7 @@ def prod(x: Array, axis: Any = None, *, dtype: Any = None, keepdims: bool = Fals
 
 @implements(np.cumprod)
 def cumprod(x: Array, axis: int | None = None, *, dtype: Any = None) -> Array:
-    x, axis = running(x, axis, dtype)
+    x, axis = running(widened(x, dtype), axis, None)
     n, step = shape_of(x)[axis], 1
     while step < n:
         pairs = section(x, axis, step, n) * section(x, axis, n - step)
