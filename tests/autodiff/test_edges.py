@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+import scipy.special as sp
 
 from eckart.autodiff import (
     check_grads,
@@ -49,13 +50,28 @@ SAME = {
     "reshape by name": (lambda x: np.reshape(x, shape=(1, 2)), X),
     "axes without brackets": (lambda x: np.reshape(x, (1, 2, 1)).transpose(1, 0, 2), X),
     "in integers": (lambda x: x.astype(int) * x, X + 0.5),
+    "median beside inf": (np.median, np.array([1.0, 2.0, np.inf])),
+    "quantile that picks": (lambda x: np.quantile(x, np.array([0.1, 0.9]), method="nearest"), NARROW),
+    "interp at one point": (lambda x: np.interp(x, [1.0], [2.0]), X),
+    "diff of order 0": (lambda x: np.diff(x, 0, prepend=1.0), X),
+    "block of vectors": (lambda x: np.block([x, x]), X),
+    "block of blocks": (lambda x: np.block([[[x, x], [x, x]]] * 2), np.ones((2, 1, 2))),
+    "split back and forth": (lambda x: np.concatenate(np.split(x, [2, 1])), NAN),
+    "take by booleans": (lambda x: np.take(x, np.array([True, False])), X),
+    "fftn of whole axes": (lambda x: np.fft.fftn(x, s=(-1, 3), axes=(0, 1)), np.eye(2, 4)),
+    "irfftn of a whole axis": (lambda x: np.fft.irfftn(x, s=(2, -1), axes=(0, 1)), np.eye(2, 4)),
+    "dots between arrays": (lambda x: x[:, [[0], [1]], ..., [[0, 1]]], np.arange(24.0).reshape(4, 2, 3)),
+    "products of small integers": (lambda x: np.prod(np.astype(x * 100, np.int8)), X),
+    "running products of masks": (lambda x: np.cumprod(x > 0), X),
+    "a number as an array": (lambda x: np.negative(x)[None] * x[()], 2.0),
+    "an empty list": (lambda x: x[[]], X),
 }
 
 
 @pytest.mark.parametrize("name", SAME)
 def test_the_value_is_that_of_numpy(name):
     f, x = SAME[name]
-    want = f(x)
+    want = f(np.asarray(x))
     for got in (vjp(f, x)[0], jvp(f, (x,), (x,))[0], vmap(f)(np.stack([x, x]))[1]):
         np.testing.assert_array_equal(got, want)
         assert got.dtype == want.dtype
@@ -69,6 +85,50 @@ def test_the_side_that_is_a_number_wins():
         assert grad(lambda x, f=f: np.sum(f(x, NARROW)))(NARROW).tolist() == [0.5, 0.5]
     g = grad(lambda x: np.sum(np.max(x, axis=1)))(np.array([[1, 2, 2], [3, 1, 2]], np.float32))
     assert g.tolist() == [[0, 0.5, 0.5], [1, 0, 0]] and g.dtype == np.float32
+
+
+def test_the_extreme_of_nothing_but_nan_is_nan():
+    x = np.array([[1.0, np.nan], [2.0, np.nan]])
+    for f, want in ((np.nanmax, 2.0), (np.nanmin, 1.0)):
+        np.testing.assert_array_equal(vjp(lambda x, f=f: f(x, axis=0), x)[0], [want, np.nan])
+        np.testing.assert_array_equal(vjp(lambda x, f=f: f(x, 0, keepdims=True), x)[0], [[want, np.nan]])
+        np.testing.assert_array_equal(grad(f)(x), (x == want).astype(float))
+
+
+def test_indices_of_every_kind_of_sequence():
+    """A tuple or a range inside an index is an array: an entry that is named twice gets both."""
+    for index in (((0, 0), (1, 1)), (range(2), (1, 1)), ([0, 0], (1, 1)), ((0, 0),)):
+        want = np.zeros((2, 3))
+        np.add.at(want, tuple(map(list, index)), 1.0)
+        np.testing.assert_array_equal(grad(lambda x, i=index: np.sum(x[i]))(np.ones((2, 3))), want)
+    many = np.arange(210.0).reshape(5, 2, 7, 3)
+    np.testing.assert_array_equal(vmap(lambda x: x[(0, 0), :, (1, 1)])(many)[3], many[3][[0, 0], :, [1, 1]])
+    for dtype in (np.uint8, np.int8, np.uint64):
+        g = grad(lambda x, dtype=dtype: np.sum(x[np.array([7, 7], dtype)]))(np.ones(300))
+        assert g[7] == np.sum(g) == 2
+
+
+def test_other_orders_of_memory_are_refused():
+    x = np.asfortranarray([[1.0, 2.0], [3.0, 4.0]])
+    for order in "FAK":
+        for f in (lambda x, o=order: np.ravel(x, o), lambda x, o=order: x.flatten(o),
+                  lambda x, o=order: np.ravel(x, order=o)):  # fmt: skip
+            with pytest.raises(TracerError, match="order='C'"):
+                grad(lambda x, f=f: np.sum(f(x)))(x)
+
+
+def test_python_numbers_are_raised_to_powers_as_in_numpy():
+    with np.errstate(all="ignore"):
+        for x, n in ((0.0, -1.0), (-1.0, 0.5), (1e200, 2), (1e200, 3.0)):
+            value, g = value_and_grad(lambda x, n=n: np.power(x, n))(x)
+            np.testing.assert_equal(value, np.power(x, n))
+            np.testing.assert_allclose(g, n * np.power(x, n - 1.0))
+        np.testing.assert_equal(vjp(lambda x: np.power(2.0, x), 5000.0)[0], np.inf)
+
+
+def test_powers_in_an_array_are_flat_at_0():
+    for n in (0.5, np.float64(0.5), np.array(0.5), np.full(2, 0.5)):
+        assert grad(lambda x, n=n: np.sum(x**n))(np.array([0.0, 4.0])).tolist() == [0, 0.25]
 
 
 # --- what is not traced ---------------------------------------------------------------------------------
@@ -287,6 +347,35 @@ def test_conditions_are_decided_in_a_trace_and_in_checks():
     check_grads(f, 2.0)
 
 
+def test_jacobians_of_real_arrays_into_complex_ones():
+    """By both modes: in reverse, a cotangent alone gives the real part."""
+    f = lambda x: np.exp(1j * x[:2]) * x[2]  # noqa: E731
+    x = np.array([0.3, 0.7, 2.0])
+    want = np.stack([(f(x + 1e-6 * t) - f(x - 1e-6 * t)) / 2e-6 for t in np.eye(3)], axis=-1)
+    for mode in ("fwd", "rev", "auto"):
+        np.testing.assert_allclose(jacobian(f, mode=mode)(x), want, atol=1e-9)
+
+
+def test_functions_that_numpy_does_not_know_are_nested():
+    """SciPy's `polygamma` is no ufunc: it is called on plain arrays at every depth."""
+    x = np.array([1.5, 2.5])
+    third = lambda x: sp.polygamma(2, x)  # noqa: E731
+    np.testing.assert_allclose(vmap(grad(grad(grad(sp.gammaln))))(x), third(x))
+    np.testing.assert_allclose(
+        vmap(lambda x: grad(grad(lambda y: sp.gammaln(y * 1.0)))(x))(x), sp.polygamma(1, x)
+    )
+
+
+def test_a_tangent_has_the_shape_of_its_value():
+    """Also where one branch of `where` is wider than the one that depends on x."""
+    wide, f = np.ones((2, 2)), lambda x: np.reshape(np.where(x > 0, x, wide), (4,))
+    for x, want in ((0.5, np.ones(4)), (-0.5, np.zeros(4))):
+        np.testing.assert_array_equal(linearize(f, x)[1](1.0), want)
+        np.testing.assert_array_equal(linearize(lambda x: np.where(x > 0, x, wide), x)[1](1.0).ravel(), want)
+        for mode in ("fwd", "rev"):
+            np.testing.assert_array_equal(jacobian(f, mode=mode)(x), want)
+
+
 def test_empty_jacobians():
     assert jacobian(lambda x: np.linalg.inv(np.reshape(x, (0, 0))))(np.zeros(0)).shape == (0, 0, 0)
     assert hessian(lambda x: np.sum(x**2))(np.zeros(0)).shape == (0, 0)
@@ -306,6 +395,23 @@ def test_gradients_are_written_into_without_harm():
         assert one.flags.writeable and not any(np.shares_memory(one, other) for other in arrays[:i])
     for f in (lambda x: np.sum(np.sum(x, axis=0)), lambda x: np.sum(x.T[0]), lambda x: np.dot(x[0], w)):
         assert grad(f)(np.ones((3, 2))).flags.writeable
+
+
+def test_mapped_and_second_derivatives_are_written_into_without_harm():
+    x, w = np.ones((2, 3)), np.ones((2, 3))
+    plus = lambda a, b: np.sum((a + b.T) ** 2)  # noqa: E731
+    square = np.ones((3, 3))
+    for results in (
+        vmap(grad(lambda a, b: np.sum(a + b), (0, 1)))(x, x),
+        [vmap(grad(np.sum))(x), vmap(grad(lambda x: 3.0))(x)],
+        [*vmap(vjp(lambda a, b: a + b, x[0], x[0])[1])(w), w],
+        [*jvp(grad(plus, (0, 1)), (square, square), (square, square))[1], square],
+        [*linearize(lambda x: (x, x, x[::-1]), x)[1](w), w],
+        vmap(grad(lambda a, b: np.real(np.sum((a + b) * (1 + 2j))), (0, 1)))(x, x),
+        [hessian(np.sum)(x[0]), jacobian(lambda x: w[0])(x[0])],
+    ):
+        for i, one in enumerate(results):
+            assert one.flags.writeable and not any(np.shares_memory(one, other) for other in results[:i])
 
 
 def test_a_cotangent_that_is_shared_is_not_added_into():

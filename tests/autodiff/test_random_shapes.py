@@ -89,7 +89,8 @@ def test_einsum(terms, data):
     out = "".join(data.draw(st.permutations(letters)))[: data.draw(st.integers(0, len(letters)))]
     size = dict(zip("abcd", (2, 3, 1, 4), strict=True))
     spec = ",".join(terms) + "->" + out
-    xs = [filled([size[c] for c in t], i) for i, t in enumerate(terms)]
+    thin = data.draw(st.sampled_from([{}, *range(len(terms))]))  # the term of which an axis may have length 1
+    xs = [filled([1 if i == thin and c == t[0] else size[c] for c in t], i) for i, t in enumerate(terms)]
     rng = np.random.default_rng(3)
     ts = [rng.standard_normal(x.shape) for x in xs]
     f = lambda *a: np.einsum(spec, *a)  # noqa: E731

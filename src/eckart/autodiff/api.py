@@ -30,6 +30,15 @@ def matched(where: str, what: str, tree: Any, leaves: Sequence[Array]) -> list[A
     return [convert(t, dtype_of(x)) for t, x in zip(ts, leaves, strict=True)]
 
 
+def apart(dots: Sequence[Array], others: Sequence[Array]) -> list[Array]:
+    """Return the tangents in memory that is not that of another one or of ``others``."""
+    out: list[Array] = []
+    for t in dots:
+        shared = type(t) is np.ndarray and (t.base is not None or any(t is u for u in (*others, *out)))
+        out.append(t.copy() if shared else t)
+    return out
+
+
 def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     """Return ``f(*primals)`` and its derivative along ``tangents`` (forward mode).
 
@@ -52,7 +61,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     Examples
     --------
     >>> jvp(lambda x: x**2, (3.0,), (1.0,))
-    (9.0, np.float64(6.0))
+    (np.float64(9.0), np.float64(6.0))
     """
     if isinstance(primals, (np.ndarray, Tracer, float, complex)):
         raise ArgumentError("jvp", "the arguments are not in a tuple", "Write jvp(f, (x,), (t,))")
@@ -61,7 +70,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
     level = Derive()
     ts = matched("jvp", "tangent", tuple(tangents), xs)
     values, dots, rebuild_out = level.differentiate(f, xs, ts, rebuild)
-    dots = [zeros(y) if t is None else t for y, t in zip(values, dots, strict=True)]
+    dots = apart([zeros(y) if t is None else t for y, t in zip(values, dots, strict=True)], ts)
     if level.doubt is not None and any(np.isnan(concrete(t)).any() for t in dots):
         raise level.doubt
     return rebuild_out(values), rebuild_out(dots)
@@ -108,7 +117,7 @@ class Linear:
         results = zip(self.values, self.rows, strict=True)
         dots = [zeros(y) if r is None or r.ct is None else r.ct for y, r in results]
         self.clear()
-        return self.rebuild_out(dots)
+        return self.rebuild_out(apart(dots, ts))
 
     def clear(self) -> None:
         """Take away what a walk has left in the rows, also one that an error ended."""
@@ -149,7 +158,7 @@ def linearize(f: Function, *primals: Any) -> tuple[Any, Function]:
     --------
     >>> value, df = linearize(lambda x: x**3, 2.0)
     >>> value, df(1.0), df(10.0)
-    (8.0, np.float64(12.0), np.float64(120.0))
+    (np.float64(8.0), np.float64(12.0), np.float64(120.0))
     """
     linear = Linear(f, primals, "linearize")
     return linear.value, linear.apply

@@ -338,4 +338,4 @@ class Derive(Level):
         return values, [y.tangent if self.holds(y) else None for y in outs], rebuild_out
 
     def pair(self, y: Array, t: Any) -> Any:
-        return y if t is None else Dual(self, y, fit(t, y) if self.tape is None else t)
+        return y if t is None else Dual(self, y, fit(t, y))

@@ -94,7 +94,7 @@ def unary(prim: Elementwise) -> Function:
         if type(x) is not Dual or x.level.over:
             return bind(prim, (x,), {})
         value = x.value
-        y = fun(value)
+        y = fun(value) if type(value) in PLAIN else op(value)
         return Dual(x.level, y, tangent(y, (x.tangent,), (partial and partial(y, value),)))
 
     return op
@@ -110,17 +110,17 @@ def binary(prim: Elementwise) -> Function:
             if type(b) is Dual:
                 if b.level is level and not level.over:
                     z, u = b.value, b.tangent
-                    y = fun(x, z)
+                    y = fun(x, z) if type(x) in PLAIN and type(z) in PLAIN else op(x, z)
                     c, d = left and left(y, x, z), right and right(y, x, z)
                     if t is u and c is not None and d is not None:  # x * x
                         return Dual(level, y, tangent(y, (t,), (c + d,)))
                     return Dual(level, y, tangent(y, (t, u), (c, d)))
             elif type(b) in PLAIN and not level.over:
-                y = fun(x, b)
+                y = fun(x, b) if type(x) in PLAIN else op(x, b)
                 return Dual(level, y, tangent(y, (t,), (left and left(y, x, b),)))
         elif type(b) is Dual and type(a) in PLAIN and not b.level.over:
             z = b.value
-            y = fun(a, z)
+            y = fun(a, z) if type(z) in PLAIN else op(a, z)
             return Dual(b.level, y, tangent(y, (b.tangent,), (right and right(y, a, z),)))
         return bind(prim, (a, b), {})
 

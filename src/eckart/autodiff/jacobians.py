@@ -68,6 +68,8 @@ def jacobian(f: Function, argnums: int = 0, mode: str = "auto") -> Function:
         linear = Linear(inner, (x,), "jacobian")
         y = single(linear.value)
         rows = vmap(lambda ct: linear.transpose(ct)[0])(basis(y))  # (m, *in)
+        if dtype_of(y).kind == "c" and dtype_of(x).kind != "c":  # so far the real part: Re(i J) is -Im(J)
+            rows = rows - 1j * vmap(lambda ct: linear.transpose(1j * ct)[0])(basis(y))
         return np.reshape(rows, (*shape_of(y), *shape_of(x)))
 
     return matrix

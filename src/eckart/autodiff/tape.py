@@ -43,7 +43,8 @@ class Row(Tracer):
             g = unbroadcast(g, self.shape)
             own = own or (type(g) is np.ndarray and g.base is None)
         if g.dtype is not self.dtype and g.dtype != self.dtype:
-            g, own = convert(g, self.dtype), True
+            g = convert(g, self.dtype)  # a copy, but of a tracer perhaps the real part of another's
+            own = type(g) is np.ndarray
         if self.ct is None:
             self.ct, self.own = g, own
         elif self.own and type(g) is np.ndarray:
@@ -56,8 +57,8 @@ class Row(Tracer):
         ct = self.ct
         if ct is None:
             ct = zeros(self)
-        elif type(ct) is np.ndarray and not self.own:
-            ct = ct.copy()
+        elif not self.own:
+            ct = +ct  # a new array, also under `vmap`
         return ct if ct.shape else ct[()]  # a NumPy scalar
 
 

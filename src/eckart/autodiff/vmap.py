@@ -137,7 +137,7 @@ def vmap(f: Function, in_axes: Any = 0, out_axes: int = 0) -> Function:
             for leaves, rebuild, axis in trees
         ]
         outs, rebuild = level.run(lambda *xs: f(*xs, **options), inner)
-        wholes = [y.value if level.holds(y) else np.broadcast_to(y, (size, *shape_of(y))) for y in outs]
-        return rebuild([np.moveaxis(y, 0, out_axes) for y in wholes])
+        ys = [y.value if level.holds(y) else np.broadcast_to(y, (size, *shape_of(y))).copy() for y in outs]
+        return rebuild([np.moveaxis(y, 0, out_axes) for y in ys])
 
     return mapped

@@ -15,6 +15,7 @@ from ..rules.combine import concatenate, where_p
 from ..rules.indexing import moved, scatter_p, section
 from ..rules.reduce import kept
 from ..rules.shape import norm_axes
+from ..tree import flatten
 
 
 def joined(prepare: Any, axis: int, arrays: Sequence[Array], *, dtype: Any = None) -> Array:
@@ -36,18 +37,24 @@ implements(np.append)(lambda x, values, axis=None: concatenate([x, values], axis
 
 @implements(np.block)
 def block(arrays: Any) -> Array:
-    if not isinstance(arrays, list):
-        return arrays
-    if not isinstance(arrays[0], list):
-        return concatenate([np.atleast_2d(a) for a in arrays], -1)
-    return concatenate([block(row) for row in arrays], -2)
+    """Return `np.block`: inner lists are joined along the last axis, those around along the one before."""
+
+    def depth(part: Any) -> int:
+        return 1 + depth(part[0]) if isinstance(part, list) else 0
+
+    def join(part: Any, axis: int) -> Array:
+        if isinstance(part, list):
+            return concatenate([join(inner, axis + 1) for inner in part], axis)
+        return np.reshape(part, (*[1] * (ndim - ndim_of(part)), *shape_of(part)))
+
+    ndim = max(depth(arrays), *map(ndim_of, flatten(arrays)[0]))
+    return join(arrays, -depth(arrays))
 
 
 def cut(function: Any, x: Array, indices_or_sections: Any, axis: int = 0) -> list[Array]:
     """Return the parts that ``function`` makes of ``x``: what it does to 0, 1, 2, ... says where to cut."""
     runs = function(np.arange(shape_of(x)[axis]), indices_or_sections)
-    ends = np.cumsum([len(run) for run in runs])
-    return [section(x, axis, end - len(run), end) for end, run in zip(ends, runs, strict=True)]
+    return [section(x, axis, *((run[0], run[-1] + 1) if run.size else (0, 0))) for run in runs]
 
 
 implement_by(cut, np.split, np.array_split)
@@ -86,6 +93,8 @@ def full_like(x: Array, fill_value: Array, dtype: Any = None) -> Array:
 
 @implements(np.diff)
 def diff(x: Array, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Array:
+    if n == 0:
+        return x
     one = kept(x, norm_axes(axis, ndim_of(x)))  # a number at an end is repeated along the other axes
     parts = [
         part if ndim_of(part) else np.broadcast_to(part, one)

@@ -72,7 +72,8 @@ def several(
     axes = default if axes is None else axes
     if axes is None:
         axes = range(ndim_of(a) - (ndim_of(a) if s is None else len(s)), ndim_of(a))
-    steps = list(zip(axes, [None] * len(axes) if s is None else s, strict=True))
+    sizes = [None] * len(axes) if s is None else s
+    steps = [(i, shape_of(a)[i] if n == -1 else n) for i, n in zip(axes, sizes, strict=True)]
     for axis, n in steps[::-1] if last is rfft else steps:
         a = (last if (axis, n) == steps[-1] else one)(a, n, axis, norm)
     return a

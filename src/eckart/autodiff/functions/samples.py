@@ -22,8 +22,10 @@ def quantile(x: Array, q: Any, axis: Any = None, *, method: str = "linear", keep
     n, *rest = shape_of(ordered)
     place = np.quantile(np.arange(n), q, method=method)  # type: ignore[call-overload]
     low = np.floor(place).astype(int)
-    part = np.reshape(place - low, (*np.shape(q), *[1] * len(rest))).astype(np.result_type(dtype_of(x), q))
-    below, above = (np.take(ordered, i, axis=0) for i in (low, np.minimum(low + 1, n - 1)))
+    dtype = np.result_type(dtype_of(x), q) if place.dtype.kind == "f" else dtype_of(x)
+    part = np.reshape(place - low, (*np.shape(q), *[1] * len(rest))).astype(dtype)
+    high = np.ceil(place).astype(int)  # low itself if that is the place: the next value may be infinite
+    below, above = (np.take(ordered, i, axis=0) for i in (low, high))
     value = below + part * (above - below)
     value = np.where(np.isnan(ordered[-1]), np.nan, value)  # NaN is sorted to the end
     axes = norm_axes(axis, ndim_of(x))
@@ -98,7 +100,8 @@ def unwrap(p: Array, discont: Any = None, axis: int = -1, *, period: float = 2 *
 def interp(x: Array, xp: Array, fp: Array) -> Array:
     at = np.clip(np.searchsorted(xp, x, side="right"), 1, shape_of(xp)[0] - 1)
     x0, x1, y0, y1 = (take(values, i) for values in (xp, fp) for i in (at - 1, at))
-    return y0 + np.clip((x - x0) / (x1 - x0), 0, 1) * (y1 - y0)
+    step = np.where(x1 == x0, 1, x1 - x0)  # of a single point
+    return y0 + np.clip((x - x0) / step, 0, 1) * (y1 - y0)
 
 
 @implements(np.partition)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import scipy.special as sp
 
-from ..core import Array, Tracer, convert, dtype_of
+from ..core import Array, convert, dtype_of
 from ..elementwise import Elementwise
 from ..errors import MissingRuleError, at_line
 from ..hooks import implements
@@ -103,8 +103,6 @@ def spherical(n: int) -> Any:
     """Return the spherical Bessel function j_n, exact at 0 to every order as sin(x)/x is not."""
 
     def spherical_jn(x: Array) -> Array:
-        if isinstance(x, Tracer):
-            return spherical(n)(x)
         parity = np.sign(x) ** n  # SciPy 1.14 has j_n of positive numbers only
         return convert(parity * sp.spherical_jn(n, np.abs(x)), dtype_of(x))
 

@@ -29,9 +29,14 @@ def in_front(x: Array, axis: Any) -> Array:
     return np.reshape(x, (n, *shape_of(x)[len(axes) :]))
 
 
+def widened(x: Array, dtype: Any) -> Array:
+    """Return ``x`` in the dtype in which NumPy multiplies: integers and booleans, mapped, are widened."""
+    return x.astype(np.prod(np.empty(0, dtype_of(x))).dtype if dtype is None else dtype)
+
+
 @implements(np.prod)
 def prod(x: Array, axis: Any = None, *, dtype: Any = None, keepdims: bool = False) -> Array:
-    x = x if dtype is None else x.astype(dtype)
+    x = widened(x, dtype)
     final = reduced(x, norm_axes(axis, ndim_of(x)), keepdims)
     if count(x, axis) == 0:
         return np.ones(final, dtype_of(x))
@@ -44,7 +49,7 @@ def prod(x: Array, axis: Any = None, *, dtype: Any = None, keepdims: bool = Fals
 
 @implements(np.cumprod)
 def cumprod(x: Array, axis: int | None = None, *, dtype: Any = None) -> Array:
-    x, axis = running(x, axis, dtype)
+    x, axis = running(widened(x, dtype), axis, None)
     n, step = shape_of(x)[axis], 1
     while step < n:
         pairs = section(x, axis, step, n) * section(x, axis, n - step)
@@ -99,9 +104,19 @@ def without_nan(function: Any, fill: float, x: Array, *args: Any, **options: Any
 
 for nan_function, function, fill in (
     (np.nansum, np.sum, 0.0), (np.nanprod, np.prod, 1.0), (np.nancumsum, np.cumsum, 0.0),
-    (np.nancumprod, np.cumprod, 1.0), (np.nanmax, np.max, -np.inf), (np.nanmin, np.min, np.inf),
+    (np.nancumprod, np.cumprod, 1.0),
 ):  # fmt: skip
     implements(nan_function)(partial(without_nan, function, fill))
+
+
+def nan_extreme(function: Any, fill: float, x: Array, axis: Any = None, *, keepdims: bool = False) -> Array:
+    """Return `np.nanmax` or `np.nanmin`: NaN where there is nothing else."""
+    nothing = np.all(np.isnan(x), axis=axis, keepdims=keepdims)
+    return np.where(nothing, np.nan, without_nan(function, fill, x, axis, keepdims=keepdims))
+
+
+implements(np.nanmax)(partial(nan_extreme, np.max, -np.inf))
+implements(np.nanmin)(partial(nan_extreme, np.min, np.inf))
 
 
 def present(x: Array, axis: Any, keepdims: bool) -> Array:

@@ -59,12 +59,15 @@ enter(np.negative, lambda y, x: -1, fun=operator.neg, linear_in=(0,))
 enter(np.positive, None, fun=operator.pos, linear_in=(0,))
 
 
+def power(x: Array, n: Array) -> Array:
+    return np.power(x, n) if type(x) in PYTHON and type(n) in PYTHON else x**n  # Python refuses 0.0**-1
+
+
 def power_base(y: Array, x: Array, n: Array) -> Array:
-    if isinstance(n, (int, float)):
-        if n == 2:
-            return 2 * x
-        return n * x ** (n - 1) if n >= 1 or n < 0 else zero_where(x == 0, lambda x: n * x ** (n - 1), x)
-    return n * x ** np.where(n == 0, 1, n - 1)
+    if isinstance(n, (int, float)) and (n >= 1 or n < 0):
+        return 2 * x if n == 2 else n * power(x, n - 1)
+    root = np.abs(n - 0.5) < 0.5  # 0 < n < 1: infinitely steep at 0
+    return zero_where(root & (x == 0), lambda x: n * x ** np.where(n == 0, 1, n - 1), x)
 
 
 def power_exponent(y: Array, x: Array, n: Array) -> Array:
@@ -74,7 +77,7 @@ def power_exponent(y: Array, x: Array, n: Array) -> Array:
     return y * zero_where(x <= 0, np.log, x)
 
 
-enter(np.power, power_base, power_exponent, fun=operator.pow)
+enter(np.power, power_base, power_exponent, fun=power)
 enter(np.float_power, power_base, power_exponent)
 
 

@@ -14,7 +14,7 @@ from ..hooks import implement_by, implements
 from ..vmap import align, repeated
 from .shape import norm_axes
 
-Index = tuple[Any, ...]  # whole numbers, slices, None, arrays of whole numbers, holes; one for each axis
+Index = tuple[Any, ...]  # whole numbers, slices, None, Ellipsis, arrays of whole numbers, holes
 HOLE = object()  # the place of an index that is traced, and so an argument: under vmap, each example's own
 
 
@@ -27,7 +27,8 @@ def filled(index: Index, at: Sequence[Any]) -> Index:
 def scatter(ct: np.ndarray, shape: tuple[int, ...], index: Index) -> Array:
     """Return zeros of ``shape`` with ``ct`` added at ``index``; an entry indexed twice gets both."""
     if len(shape) == len(index) == 1 and isinstance(index[0], np.ndarray) and ct.dtype == float and shape[0]:
-        return np.bincount(index[0].ravel() % shape[0], ct.ravel(), shape[0])  # much faster than add.at
+        at = np.asarray(index[0], int).ravel() % shape[0]
+        return np.bincount(at, ct.ravel(), shape[0])  # much faster than add.at
     out = np.zeros(shape, dtype_of(ct))
     if any(isinstance(i, np.ndarray) for i in index):
         np.add.at(out, index, ct)
@@ -53,7 +54,7 @@ def each_its_own(
     """
     x, *at = repeated(args, batched)
     size = shape_of(x)[0]
-    if any(p is None or isinstance(p, slice) for p in index):
+    if any(p is None or p is Ellipsis or isinstance(p, slice) for p in index):
         return np.stack([prim(x[i], *[a[i] for a in at], index=index, **shape) for i in range(size)])
     parts = align(filled(index, at), [p is HOLE for p in index])
     number = np.arange(size).reshape(-1, *[1] * (max(map(ndim_of, parts)) - 1))
@@ -77,7 +78,7 @@ def opposites(pick: str, add: str) -> tuple[Primitive, Primitive]:
 
     picks = Primitive(
         pick,
-        lambda x, *at, index: x[filled(index, at)],
+        lambda x, *at, index: np.asarray(x)[filled(index, at)],
         transpose={0: lambda ct, x, *at, index: adds(ct, *at, shape=x.shape, index=index)},
         batch=pick_batch,
     )
@@ -99,7 +100,7 @@ def getitem(x: Array, index: Any) -> Array:
     """Return ``x[index]``, with every kind of index that NumPy has, made explicit."""
     parts: list[Any] = []
     for part in index if type(index) is tuple else (index,):
-        part = np.asarray(part) if isinstance(part, (list, np.ndarray)) else part
+        part = np.asarray(part, None if part else int) if isinstance(part, (list, tuple, range)) else part
         if isinstance(part, np.ndarray) and part.dtype == bool:
             parts.extend(np.nonzero(part))  # a mask of k axes is k arrays of integers
         elif isinstance(part, Tracer) and part.dtype.kind not in "iu":
@@ -110,10 +111,6 @@ def getitem(x: Array, index: Any) -> Array:
             )
         else:
             parts.append(part)
-    if any(p is Ellipsis for p in parts):
-        at = next(i for i, p in enumerate(parts) if p is Ellipsis)
-        used = sum(p is not None for p in parts) - 1
-        parts[at : at + 1] = [slice(None)] * (ndim_of(x) - used)
     traced = [p for p in parts if isinstance(p, Tracer)]
     if traced:
         return gather_p(x, *traced, index=tuple(HOLE if isinstance(p, Tracer) else p for p in parts))
@@ -138,7 +135,7 @@ def section(x: Array, axis: int, *bounds: int | None) -> Array:
 
 @implements(np.take)
 def take(x: Array, indices: Any, axis: int | None = None, mode: str = "raise") -> Array:
-    at: Any = indices if isinstance(indices, Tracer) else np.asarray(indices)
+    at: Any = indices if isinstance(indices, Tracer) else np.asarray(indices) * 1  # no mask
     x, axis = (np.ravel(x), 0) if axis is None else (x, normalize_axis_index(axis, ndim_of(x)))
     n = shape_of(x)[axis]
     at = at % n if mode == "wrap" else np.clip(at, 0, n - 1) if mode == "clip" else at

@@ -105,9 +105,8 @@ def einsum_back(i: int) -> Any:
 
 def einsum_shape(*arrays: Array, spec: str) -> tuple[int, ...]:
     ins, out = spec.split("->")
-    letters, shapes = ins.replace(",", ""), [n for a in arrays for n in shape_of(a)]
-    size = {c: n for c, n in zip(letters, shapes, strict=True) if n != 1}  # a length of 1 is broadcast
-    return tuple(size.get(c, 1) for c in out)
+    size = dict(zip(ins.replace(",", ""), [n for a in arrays for n in shape_of(a)], strict=True))
+    return tuple(size[c] for c in out)
 
 
 def einsum_batch(args: Sequence[Array], batched: Sequence[bool], spec: str) -> Array:
@@ -142,7 +141,13 @@ def einsum(spec: Any, *arrays: Array, optimize: Any = None) -> Array:
     if not arrow:
         out = "..." + "".join(c for c in sorted(set(letters)) if letters.count(c) == 1 and c in spec)
     out = out.replace("...", "".join(c for c in unused if c in letters))
-    done = [alone(a, t, i, terms, out) for i, (t, a) in enumerate(zip(terms, arrays, strict=True))]
+    pairs = [pair for t, a in zip(terms, arrays, strict=True) for pair in zip(t, shape_of(a), strict=True)]
+    size, wide = dict(sorted(pairs, key=lambda pair: pair[1] != 1)), []
+    for i, (t, a) in enumerate(zip(terms, arrays, strict=True)):  # a length of 1 is broadcast: drop the axis
+        ones = tuple(k for k, c in enumerate(t) if shape_of(a)[k] != size[c])
+        wide.append(np.squeeze(a, ones) if ones else a)
+        terms[i] = "".join(c for k, c in enumerate(t) if k not in ones)
+    done = [alone(a, t, i, terms, out) for i, (t, a) in enumerate(zip(terms, wide, strict=True))]
     return einsum_p(*[a for a, _ in done], spec=",".join(t for _, t in done) + "->" + out)
 
 

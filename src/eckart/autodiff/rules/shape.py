@@ -60,7 +60,7 @@ def reshape(x: Array, shape: tuple[int, ...]) -> Array:
 
 def reshaped(function: Any, x: Array, *args: Any, order: str = "C", **options: Any) -> Array:
     """Return ``x`` in the shape that ``function``, which keeps the order of the entries, gives it."""
-    if order not in ("C", "K", "A"):
+    if order != "C":
         what = f"only order='C' is known{at_line()}"
         raise TracerError(f"np.{function.__name__}", what, "Write np.reshape(x.T, shape[::-1]).T")
     return reshape(x, function(np.empty(shape_of(x), bool), *args, **options).shape)
@@ -73,7 +73,8 @@ def reordered(function: Any, x: Array, *args: Any, **options: Any) -> Array:
     return x if order == axes else transpose_p(x, axes=order)
 
 
-implement_by(reshaped, np.ravel, np.expand_dims, np.squeeze, np.atleast_1d, np.atleast_2d, np.atleast_3d)
+implements(np.ravel)(lambda x, order="C": reshaped(np.ravel, x, order=order))
+implement_by(reshaped, np.expand_dims, np.squeeze, np.atleast_1d, np.atleast_2d, np.atleast_3d)
 implement_by(reordered, np.swapaxes, np.moveaxis, np.rollaxis)
 implement_by(reordered, np.matrix_transpose, np.linalg.matrix_transpose)
 # these two are methods as well, which take a shape or an order without brackets
