@@ -498,3 +498,19 @@ def test_generators_and_iterators():
     assert grad(lambda x: sum(a * b for a, b in zip(reversed(x), x, strict=True)))(X).tolist() == [4, 2]
     assert grad(lambda x: max(*x, key=lambda y: y))(X).tolist() == [0, 1]
     assert grad(lambda x: x[0] if x[0] in [1.0] else x[1])(X).tolist() == [1, 0]
+
+
+def test_a_mask_that_does_not_fit_is_refused_as_by_numpy():
+    for index in (np.array([True, False]), (slice(None), np.ones(2, bool))):
+        with pytest.raises(IndexError, match="boolean"):
+            grad(lambda x, index=index: np.sum(x[index]))(np.ones((3, 4)))
+
+
+def test_jacobians_can_be_written_into():
+    """Also those whose columns are one number in many places."""
+    for found in (
+        hessian(lambda x: np.sum(x) ** 2)(np.ones(3)),
+        jacobian(lambda x: np.broadcast_to(x, (2, 3)))(np.ones(3)),
+        vmap(lambda x: np.broadcast_to(x, (2,)))(np.ones(3)),
+    ):
+        found += 1.0

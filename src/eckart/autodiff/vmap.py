@@ -137,7 +137,8 @@ def vmap(f: Function, in_axes: Any = 0, out_axes: int = 0) -> Function:
             for leaves, rebuild, axis in trees
         ]
         outs, rebuild = level.run(lambda *xs: f(*xs, **options), inner)
-        ys = [y.value if level.holds(y) else np.broadcast_to(y, (size, *shape_of(y))).copy() for y in outs]
+        ys = [y.value if level.holds(y) else np.broadcast_to(y, (size, *shape_of(y))) for y in outs]
+        ys = [y.copy() if type(y) is np.ndarray and not y.flags.writeable else y for y in ys]
         return rebuild([np.moveaxis(y, 0, out_axes) for y in ys])
 
     return mapped

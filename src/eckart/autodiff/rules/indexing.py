@@ -99,21 +99,22 @@ gather_p, spill_p = opposites("gather", "spill")  # those with indices among the
 def getitem(x: Array, index: Any) -> Array:
     """Return ``x[index]``, with every kind of index that NumPy has, made explicit."""
     parts: list[Any] = []
+    masked = False
     for part in index if type(index) is tuple else (index,):
         part = np.asarray(part, None if part else int) if isinstance(part, (list, tuple, range)) else part
         if isinstance(part, np.ndarray) and part.dtype == bool:
+            masked = True
             parts.extend(np.nonzero(part))  # a mask of k axes is k arrays of integers
         elif isinstance(part, Tracer) and part.dtype.kind not in "iu":
-            raise ArgumentError(
-                "getitem",
-                f"an array of dtype {part.dtype} that is traced cannot be an index{at_line()}",
-                "Use np.where, or np.argsort, which returns integers",
-            )
+            what = f"an array of dtype {part.dtype} that is traced cannot be an index{at_line()}"
+            raise ArgumentError("getitem", what, "Use np.where, or np.argsort, which returns integers")
         else:
             parts.append(part)
     traced = [p for p in parts if isinstance(p, Tracer)]
     if traced:
         return gather_p(x, *traced, index=tuple(HOLE if isinstance(p, Tracer) else p for p in parts))
+    if masked:
+        np.empty(shape_of(x), bool)[index]  # NumPy refuses a mask that does not fit
     return getitem_p(x, index=tuple(parts))
 
 
