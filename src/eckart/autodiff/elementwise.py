@@ -7,6 +7,7 @@ running, one or two arguments. Anything else goes the general way.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import BuiltinFunctionType
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,8 @@ class Elementwise(Primitive):
         super().__init__(name, fun, batch=True, joint=True)
         self.partials, self.linear_in = partials, linear_in
         self.shape = lambda *args, **params: np.broadcast_shapes(*map(shape_of, args))
+        native = isinstance(fun, (np.ufunc, BuiltinFunctionType))  # it finds tracers below by itself
+        self.below: Function = fun if native else lambda *args: bind(self, args, {})
         short = {1: unary, 2: binary}.get(len(partials))
         self.op: Function = short(self) if short else lambda *args: bind(self, args, {})
         self.op.__qualname__ = name  # for Python to name if it is called with other arguments
@@ -48,10 +51,8 @@ class Elementwise(Primitive):
         if not self.partials:
             return None
         live = [i for i, t in enumerate(tangents) if t is not None]
-        partials = [self.partials[i] for i in live]
-        return self.tangent(
-            out, [tangents[i] for i in live], [p and p(out, *args, **params) for p in partials]
-        )
+        coefs = [p and p(out, *args, **params) for p in (self.partials[i] for i in live)]
+        return self.tangent(out, [tangents[i] for i in live], coefs)
 
     def tangent(self, y: Array, tangents: Sequence[Any], coefs: Sequence[Any]) -> Any:
         """Return the tangent of the result ``y``, computed or recorded."""
@@ -88,13 +89,13 @@ class Elementwise(Primitive):
 
 def unary(prim: Elementwise) -> Function:
     """Return the short way to call a function of one argument."""
-    fun, tangent, (partial,) = prim.fun, prim.tangent, prim.partials
+    fun, tangent, (partial,) = prim.below, prim.tangent, prim.partials
 
     def op(x: Array) -> Any:
         if type(x) is not Dual or x.level.over:
             return bind(prim, (x,), {})
         value = x.value
-        y = fun(value) if type(value) in PLAIN else op(value)
+        y = fun(value)
         return Dual(x.level, y, tangent(y, (x.tangent,), (partial and partial(y, value),)))
 
     return op
@@ -102,7 +103,7 @@ def unary(prim: Elementwise) -> Function:
 
 def binary(prim: Elementwise) -> Function:
     """Return the short way to call a function of two arguments."""
-    fun, tangent, (left, right) = prim.fun, prim.tangent, prim.partials
+    fun, tangent, (left, right) = prim.below, prim.tangent, prim.partials
 
     def op(a: Array, b: Array) -> Any:
         if type(a) is Dual:
@@ -110,17 +111,17 @@ def binary(prim: Elementwise) -> Function:
             if type(b) is Dual:
                 if b.level is level and not level.over:
                     z, u = b.value, b.tangent
-                    y = fun(x, z) if type(x) in PLAIN and type(z) in PLAIN else op(x, z)
+                    y = fun(x, z)
                     c, d = left and left(y, x, z), right and right(y, x, z)
                     if t is u and c is not None and d is not None:  # x * x
                         return Dual(level, y, tangent(y, (t,), (c + d,)))
                     return Dual(level, y, tangent(y, (t, u), (c, d)))
             elif type(b) in PLAIN and not level.over:
-                y = fun(x, b) if type(x) in PLAIN else op(x, b)
+                y = fun(x, b)
                 return Dual(level, y, tangent(y, (t,), (left and left(y, x, b),)))
         elif type(b) is Dual and type(a) in PLAIN and not b.level.over:
             z = b.value
-            y = fun(a, z) if type(z) in PLAIN else op(a, z)
+            y = fun(a, z)
             return Dual(b.level, y, tangent(y, (b.tangent,), (right and right(y, a, z),)))
         return bind(prim, (a, b), {})
 
