@@ -22,25 +22,7 @@ from .rules.elementwise import stop_gradient
 from .vmap import vmap
 
 __all__ = [
-    "check_grad",
-    "check_grads",
-    "checkpoint",
-    "eigfun",
-    "grad",
-    "hessian",
-    "hvp",
-    "identities",
-    "jacobian",
-    "jvp",
-    "linearize",
-    "low_rank",
-    "nuclear_norm",
-    "polar",
-    "soft_threshold",
-    "stop_gradient",
-    "svdfun",
-    "trace",
-    "value_and_grad",
-    "vjp",
-    "vmap",
-]
+    "check_grad", "check_grads", "checkpoint", "eigfun", "grad", "hessian", "hvp", "identities",
+    "jacobian", "jvp", "linearize", "low_rank", "nuclear_norm", "polar", "soft_threshold",
+    "stop_gradient", "svdfun", "trace", "value_and_grad", "vjp", "vmap",
+]  # fmt: skip

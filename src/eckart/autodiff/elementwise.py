@@ -74,8 +74,16 @@ class Elementwise(Primitive):
         return out
 
     def pull(self, row: Row, ct: Array) -> None:
-        parents, last = row.parents, row.parents[-1]  # the last reader of ct may write into it, if it is mine
-        mine = row.own and type(ct) is np.ndarray and (len(parents) == 1 or parents[0] is not last)
+        parents, last = row.parents, row.parents[-1]
+        mine = row.own and type(ct) is np.ndarray  # then its last reader may write into it
+        if len(parents) == 1:  # as below, at once
+            (c,) = row.known
+            if mine and type(c) is np.ndarray and c.dtype is ct.dtype:
+                ct *= c
+                last.give(ct, True)
+                return
+        elif parents[0] is last:
+            mine = False
         for p, c in zip(parents, row.known):  # noqa: B905
             if c is None:
                 p.give(ct, mine and p is last)
