@@ -80,7 +80,7 @@ def test_flops_of_functions_of_a_matrix_count_the_directions():
 
 
 def test_costs_and_the_complex_step_name_primitives_that_there_are():
-    assert {*costs.FREE, *costs.PRODUCTS, *costs.OF_A_MATRIX, *costs.ALONG, *ANALYTIC} <= set(PRIMITIVES)
+    assert {*costs.FREE, *costs.PRODUCTS, *costs.OF_A_MATRIX, *ANALYTIC} <= set(PRIMITIVES)
 
 
 def test_traces_of_many_results_and_constants():

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from ..core import Array, Primitive, dtype_of, ndim_of, shape_of
-from ..hooks import implement_by, implements
+from ..hooks import implements
 from ..rules.indexing import section
 
 fft_p: Primitive = Primitive(
@@ -36,8 +36,8 @@ def one_axis(function: Any, a: Array, n: int | None = None, axis: int = -1, norm
     return fft_p(fitted(a, n, axis), axis=axis, function=function, norm=norm)
 
 
-implement_by(one_axis, np.fft.fft, np.fft.ifft)
-fft, ifft = partial(one_axis, np.fft.fft), partial(one_axis, np.fft.ifft)
+fft = implements(np.fft.fft)(partial(one_axis, np.fft.fft))
+ifft = implements(np.fft.ifft)(partial(one_axis, np.fft.ifft))
 
 
 @implements(np.fft.rfft)

@@ -35,22 +35,20 @@ PRODUCTS: dict[str, Callable[[Sequence[Shape], Shape, dict[str, Any]], float]] =
     "scipy.linalg.solve_triangular": lambda args, out, params: out[-2] * prod(out),
     "fft.fft": lambda args, out, params: 5 * prod(out) * log2(max(out[params["axis"]], 2)),
 }
-SVD = ("linalg.svd", "linalg.pinv", "nuclear norm")
-OF_A_MATRIX: dict[str, Callable[[int, int], float]] = {  # m >= n
-    "linalg.inv": lambda m, n: 2 * n**3,
-    "linalg.det": lambda m, n: 2 * n**3 / 3,
-    "linalg.slogdet": lambda m, n: 2 * n**3 / 3,
-    "linalg.cholesky": lambda m, n: n**3 / 3,
-    "linalg.qr": lambda m, n: 4 * m * n**2 - 4 * n**3 / 3,
-    "linalg.eigh": lambda m, n: 9 * n**3,
-    "linalg.eig": lambda m, n: 25 * n**3,
-    **dict.fromkeys(SVD, lambda m, n: 6 * m * n**2 + 20 * n**3),
-}
 SCHUR = tuple(f"scipy.linalg.{name}" for name in ("expm", "sinm", "cosm", "sqrtm", "logm"))
-ALONG: dict[str, Callable[[int, int, int], float]] = {  # of m >= n, along so many directions: see `spectral`
-    "eigfun": lambda m, n, along: (11 + 6 * along) * n**3,
-    "svdfun": lambda m, n, along: 6 * m * n**2 + 20 * n**3 if along < 2 else (11 + 6 * along) * (m + n) ** 3,
-    **dict.fromkeys(SCHUR, lambda m, n, along: 25 * (2**along * n) ** 3),
+SVD = ("linalg.svd", "linalg.pinv", "nuclear norm")
+OF_A_MATRIX: dict[str, Callable[[int, int, int], float]] = {  # m >= n, along k directions: see `spectral`
+    "linalg.inv": lambda m, n, k: 2 * n**3,
+    "linalg.det": lambda m, n, k: 2 * n**3 / 3,
+    "linalg.slogdet": lambda m, n, k: 2 * n**3 / 3,
+    "linalg.cholesky": lambda m, n, k: n**3 / 3,
+    "linalg.qr": lambda m, n, k: 4 * m * n**2 - 4 * n**3 / 3,
+    "linalg.eigh": lambda m, n, k: 9 * n**3,
+    "linalg.eig": lambda m, n, k: 25 * n**3,
+    **dict.fromkeys(SVD, lambda m, n, k: 6 * m * n**2 + 20 * n**3),
+    "eigfun": lambda m, n, k: (11 + 6 * k) * n**3,
+    "svdfun": lambda m, n, k: 6 * m * n**2 + 20 * n**3 if k < 2 else (11 + 6 * k) * (m + n) ** 3,
+    **dict.fromkeys(SCHUR, lambda m, n, k: 25 * (2**k * n) ** 3),
 }
 
 
@@ -61,9 +59,7 @@ def flops(prim: Primitive, args: Sequence[Array], out: Any, params: dict[str, An
         return 0
     if prim.name in PRODUCTS:
         return round(PRODUCTS[prim.name](shapes, result, params))
-    if prim.name in OF_A_MATRIX or prim.name in ALONG:
+    if prim.name in OF_A_MATRIX:
         *stack, m, n = shapes[0]
-        m, n = max(m, n), min(m, n)
-        each = ALONG[prim.name](m, n, len(args) - 1) if prim.name in ALONG else OF_A_MATRIX[prim.name](m, n)
-        return round(prod(stack) * each)
+        return round(prod(stack) * OF_A_MATRIX[prim.name](max(m, n), min(m, n), len(args) - 1))
     return max(prod(shape) for shape in (*shapes, result))
