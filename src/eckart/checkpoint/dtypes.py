@@ -40,6 +40,9 @@ UNREAD_BITS: dict[str, int] = {
 }
 """Bits per number of the formats that safetensors defines and Eckart does not read."""
 
+ADAPTER_DTYPES = ("F32", "F16", "BF16", "F64")
+"""The dtypes that adapter factors can be written in."""
+
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
