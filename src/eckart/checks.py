@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TypeGuard
 
 import numpy as np
 
 from eckart.errors import UsageError
+
+LARGEST = sys.float_info.max
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -25,9 +28,11 @@ def is_number(value: object) -> TypeGuard[float]:
     >>> is_number(2), is_number(0.5), is_number(float("nan")), is_number(True), is_number("2")
     (True, True, False, False, False)
     """
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+    if isinstance(value, (bool, np.bool_)):
         return False
-    return bool(abs(value) <= np.finfo(np.float64).max)  # false for NaN; integers may be of any size
+    if isinstance(value, (int, np.integer)):
+        return abs(int(value)) <= LARGEST
+    return isinstance(value, (float, np.floating)) and bool(np.isfinite(value))
 
 
 def is_whole_number(value: object, least: int = 0, most: int | None = None) -> TypeGuard[int]:
