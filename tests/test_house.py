@@ -10,6 +10,8 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "eckart"
 FLOORS = [
     "errors",
+    "arrays",
+    "checks",
     "version",
     "autodiff",
     "linalg",

@@ -9,7 +9,8 @@ import numpy as np
 
 from eckart.adapter.adapter import Adapter, Array, Module
 from eckart.adapter.formats.write import in_order_of_arrival
-from eckart.linalg.routes.tall import Floats, Tall
+from eckart.arrays import Floats
+from eckart.linalg.routes.tall import Tall
 from eckart.linalg.routes.triangle import inverse_root
 
 
