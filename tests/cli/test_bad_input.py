@@ -206,7 +206,7 @@ RULES: list[Row] = [
     ("rank -1", rule("--rank", -1), "`rank=-1`"),
     ("rank 2.5", rule("--rank", 2.5), "--rank"),
     ("energy 0", rule("--energy", 0), "`energy=0.0`"),
-    ("energy 1.5", rule("--energy", 1.5), "Write 0.9 for 90 %"),
+    ("energy 1.5", rule("--energy", 1.5), "Use 0.9 for 90 %"),
     ("energy nan", rule("--energy", "nan"), "finite"),
     ("energy inf", rule("--energy", "inf"), "finite"),
     ("error 1.5", rule("--error", 1.5), "`error=1.5`"),

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.updates import check_weights, common_modules, describe, summed_bias
+from eckart.checks import is_number
 from eckart.errors import UsageError
 from eckart.linalg import Spectrum, spectrum, svd
-from eckart.linalg.goal import is_number
 
 Floats = NDArray[np.float64]
 Method = Literal["ties", "dare"]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from eckart.linalg.backend import Floats, row_blocks
+from eckart.arrays import Array, Floats
+from eckart.linalg.backend import row_blocks
 
 
-def centre(X: NDArray[Any]) -> tuple[Floats, Floats, NDArray[Any]]:
+def centre(X: Array) -> tuple[Floats, Floats, Array]:
     """Return a mean in two parts (d,), float64, and X (n, d) less both, in X's dtype.
 
     Notes
@@ -36,7 +35,7 @@ def centre(X: NDArray[Any]) -> tuple[Floats, Floats, NDArray[Any]]:
     return origin, offset, rest
 
 
-def less(X: NDArray[Any], mean: Floats) -> NDArray[Any]:
+def less(X: Array, mean: Floats) -> Array:
     """Return X (n, d) - mean in X's dtype, subtracted in float64, some rows at a time."""
     rest = np.empty_like(X)
     for rows in row_blocks(*X.shape):
@@ -86,7 +85,7 @@ class CentredBlock:
     R: Floats
 
     @classmethod
-    def of(cls, X: NDArray[Any]) -> CentredBlock:
+    def of(cls, X: Array) -> CentredBlock:
         """Reduce a block of rows (n, d), finite and not empty."""
         origin, offset, rest = centre(X.astype(np.float64, copy=False))
         return cls(len(X), origin, offset, _triangle(rest))

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from eckart.arrays import Array
+from eckart.checks import is_whole_number
 from eckart.errors import MatrixError, UsageError
 from eckart.linalg.backend import NUMPY, check_energy
 from eckart.linalg.decompose import svd
-from eckart.linalg.kronecker import kron_matvec
+from eckart.linalg.kronecker.products import kron_matvec
 from eckart.linalg.stack import Numbers, as_stack
 
 
@@ -27,8 +29,8 @@ class KroneckerSum:
         Relative Frobenius error against the matrix it came from.
     """
 
-    A: NDArray[Any]
-    B: NDArray[Any]
+    A: Array
+    B: Array
     error: float = 0.0
 
     @property
@@ -46,7 +48,7 @@ class KroneckerSum:
         """Numbers stored."""
         return int(self.A.size + self.B.size)
 
-    def dense(self) -> NDArray[Any]:
+    def dense(self) -> Array:
         """Return the matrix itself."""
         m, n = self.shape
         return np.asarray(np.einsum("rij,rkl->ikjl", self.A, self.B, optimize=True).reshape(m, n))
@@ -114,7 +116,7 @@ def nearest_kronecker(
     return KroneckerSum(left.T.reshape(-1, m1, n1), right.reshape(-1, m2, n2), f.error)
 
 
-def rearranged(M: ArrayLike, shape: tuple[int, int]) -> NDArray[Any]:
+def rearranged(M: ArrayLike, shape: tuple[int, int]) -> Array:
     """Return the matrix (m_1 n_1, m_2 n_2) whose rows are the blocks of M.
 
     Parameters
@@ -142,8 +144,7 @@ def _divided(whole: tuple[int, ...], shape: Any) -> tuple[int, int, int, int]:
     """Return m_1, n_1, m_2 and n_2, checked."""
     fits = len(whole) == 2 and isinstance(shape, (tuple, list)) and len(shape) == 2
     if not fits or not all(
-        isinstance(part, (int, np.integer)) and part > 0 and of and of % part == 0
-        for part, of in zip(shape, whole, strict=True)
+        is_whole_number(part, 1) and of and of % part == 0 for part, of in zip(shape, whole, strict=True)
     ):
         sizes = " and ".join(map(str, whole))
         raise UsageError(f"nearest_kronecker(shape={shape})", f"expected divisors of {sizes}, the shape of M")

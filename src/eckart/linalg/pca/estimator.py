@@ -12,8 +12,8 @@ import sys
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from eckart.arrays import Array
 from eckart.errors import DataError, NotFittedError, UsageError
 from eckart.linalg.backend import SMALL_FLOATS, is_torch, ops_for
 
@@ -67,7 +67,7 @@ class Estimator:
                 f"{name}.{method}", f"this {name} has not seen data yet", "Call fit first"
             )
 
-    def _samples(self, X: Any, method: str, first: bool, least: int = 1) -> NDArray[Any]:
+    def _samples(self, X: Any, method: str, first: bool, least: int = 1) -> Array:
         """Return a table (n, d) in float32 or float64, checked; ``first`` learns its width and names."""
         call = f"{type(self).__name__}.{method}(X)"
         names = _column_names(X)
@@ -88,7 +88,7 @@ class Estimator:
         return table
 
 
-def as_samples(X: Any, call: str, least: int = 1) -> NDArray[Any]:
+def as_samples(X: Any, call: str, least: int = 1) -> Array:
     """Return a table (n, d) of at least ``least`` samples in float32 or float64, itself if it is one."""
     if is_torch(X):
         X = ops_for(X).host(X.float() if X.is_floating_point() and X.itemsize < 4 else X)
@@ -134,7 +134,7 @@ def as_samples(X: Any, call: str, least: int = 1) -> NDArray[Any]:
     return table
 
 
-def _column_names(X: Any) -> NDArray[Any] | None:
+def _column_names(X: Any) -> Array | None:
     """Return the names of a data frame's columns, where they are all strings."""
     columns = getattr(X, "columns", None)
     if columns is None or callable(columns):

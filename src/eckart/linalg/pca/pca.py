@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from eckart.arrays import Array, Floats
+from eckart.checks import is_whole_number
 from eckart.errors import DataError, UsageError
-from eckart.linalg.backend import Floats, check_energy, ops_for
-from eckart.linalg.blocks import CentredBlock, centre, less
+from eckart.linalg.backend import check_energy, ops_for
 from eckart.linalg.decompose import Method, factor_matrix
-from eckart.linalg.estimator import Estimator, as_samples
 from eckart.linalg.goal import Goal
 from eckart.linalg.lowrank import LowRank
+from eckart.linalg.pca.blocks import CentredBlock, centre, less
+from eckart.linalg.pca.estimator import Estimator, as_samples
+from eckart.linalg.pca.threshold import noise_rank
 from eckart.linalg.routes.krylov import seed_for
 from eckart.linalg.spectrum import Spectrum
-from eckart.linalg.threshold import noise_rank
 
 # Up to this many rows or columns every value is found exactly and "auto" does not search: the Gram
 # matrix of 1024 takes a tenth of a second.
@@ -88,11 +89,11 @@ class PCA(Estimator):
     (1, [[1.0, 0.0]], [0.8])
     """
 
-    components_: NDArray[Any]
-    explained_variance_: NDArray[Any]
-    explained_variance_ratio_: NDArray[Any]
-    singular_values_: NDArray[Any]
-    mean_: NDArray[Any]
+    components_: Array
+    explained_variance_: Array
+    explained_variance_ratio_: Array
+    singular_values_: Array
+    mean_: Array
     n_components_: int
     n_samples_: int
     noise_variance_: float
@@ -133,18 +134,18 @@ class PCA(Estimator):
         self._seen = seen
         return self
 
-    def fit_transform(self, X: Any, y: Any = None) -> NDArray[Any]:
+    def fit_transform(self, X: Any, y: Any = None) -> Array:
         """Return ``fit(X).transform(X)``."""
         return self.fit(X).transform(X)
 
-    def transform(self, X: Any) -> NDArray[Any]:
+    def transform(self, X: Any) -> Array:
         """Return the coordinates (n, k) of X (n, d) along the components."""
         self._check_fitted("transform")
         table = self._samples(X, "transform", first=False)
         scores = less(table, self.mean_) @ self.components_.T.astype(table.dtype)
         return np.asarray(scores / self._deviations(table.dtype) if self.whiten else scores)
 
-    def inverse_transform(self, X: Any) -> NDArray[Any]:
+    def inverse_transform(self, X: Any) -> Array:
         """Return the points (n, d) whose coordinates are X (n, k): the best approximation of rank k."""
         self._check_fitted("inverse_transform")
         call = "PCA.inverse_transform(X)"
@@ -188,7 +189,7 @@ class PCA(Estimator):
         """Return the mean log-likelihood of the rows of X, to compare numbers of components by."""
         return float(self.score_samples(X).mean())
 
-    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
+    def get_feature_names_out(self, input_features: Any = None) -> Array:
         """Return the names of the columns that `transform` gives: pca0, pca1, ..."""
         self._check_fitted("get_feature_names_out")
         return np.asarray([f"pca{i}" for i in range(self.n_components_)], dtype=object)
@@ -197,9 +198,7 @@ class PCA(Estimator):
     def _n_features_out(self) -> int:
         return self.n_components_
 
-    def _learn(
-        self, centred: NDArray[Any], table: NDArray[Any], mean: Floats, n: int, in_blocks: bool = False
-    ) -> Self:
+    def _learn(self, centred: Array, table: Array, mean: Floats, n: int, in_blocks: bool = False) -> Self:
         """Factor centred rows, or a matrix with the same right side, and keep what was learnt."""
         limit, dtype = min(n, centred.shape[1]), table.dtype
         total = ops_for(centred).energy(centred)
@@ -226,7 +225,7 @@ class PCA(Estimator):
         self.n_components_, self.n_samples_ = k, n
         return self
 
-    def _factored(self, centred: NDArray[Any], goal: Goal, total: float) -> LowRank:
+    def _factored(self, centred: Array, goal: Goal, total: float) -> LowRank:
         """Factor by the route that is asked for; refine a search once the number of components is known."""
         method: Method = self.method
         if method == "auto" and min(centred.shape) <= EXACT:
@@ -239,11 +238,11 @@ class PCA(Estimator):
             # The values found are lower bounds: with better ones the rank may be lower.
             goal, share = Goal("rank", found.rank), goal
             found = factor_matrix(centred, goal, total=total, method=method, seed=seed, slack=SLACK)
-            keep = share.rank(found.spectrum) if found.spectrum is not None else None
+            keep = found.spectrum.rank_for(share) if found.spectrum is not None else None
             return found.truncate(rank=keep) if keep else found
         return factor_matrix(centred, goal, total=total, method=method, seed=seed, slack=SLACK)
 
-    def _goal(self, centred: NDArray[Any], n: int, total: float, in_blocks: bool) -> Goal | None:
+    def _goal(self, centred: Array, n: int, total: float, in_blocks: bool) -> Goal | None:
         """Return what the factorisation is asked for; None for no component at all."""
         wish, limit = self.n_components, min(n, centred.shape[1])
         call = f"PCA(n_components={wish!r})"
@@ -266,17 +265,17 @@ class PCA(Estimator):
             return Goal("energy", float(wish))
         if in_blocks:
             limit = max(limit, centred.shape[1])  # more rows may come
-        if isinstance(wish, bool) or not isinstance(wish, (int, np.integer)) or not 0 <= wish <= limit:
+        if not is_whole_number(wish, 0, limit):
             raise UsageError(call, f"expected an int from 0 to min(n_samples, n_features) = {limit}")
         return Goal("rank", min(int(wish), min(centred.shape))) if wish else None
 
-    def _deviations(self, dtype: Any) -> NDArray[Any]:
+    def _deviations(self, dtype: Any) -> Array:
         """Return the standard deviations to whiten by; a zero becomes eps, as in scikit-learn."""
         deviations = np.sqrt(self.explained_variance_.astype(np.float64))
-        return np.maximum(deviations, np.finfo(self.components_.dtype).eps).astype(dtype)
+        return np.asarray(np.maximum(deviations, np.finfo(self.components_.dtype).eps), dtype)
 
 
-def _signed(Vh: NDArray[Any]) -> NDArray[Any]:
+def _signed(Vh: Array) -> Array:
     """Turn each row so that its entry of largest size is positive."""
     if not len(Vh):
         return Vh
@@ -284,7 +283,7 @@ def _signed(Vh: NDArray[Any]) -> NDArray[Any]:
     return np.where(largest < 0, -Vh, Vh)
 
 
-def _values(centred: NDArray[Any], total: float, size: int) -> Spectrum:
+def _values(centred: Array, total: float, size: int) -> Spectrum:
     """Return the singular values that centred data can have: one fewer than samples."""
     from eckart.linalg.decompose import all_values
 
@@ -292,7 +291,7 @@ def _values(centred: NDArray[Any], total: float, size: int) -> Spectrum:
     return Spectrum(np.concatenate([values, np.zeros(size - len(values))]))
 
 
-def _completed(s: Floats, V: NDArray[Any], rank: int) -> tuple[Floats, NDArray[Any]]:
+def _completed(s: Floats, V: Array, rank: int) -> tuple[Floats, Array]:
     """Add directions of no variance, orthonormal to the rest, up to ``rank`` of them."""
     more = rank - len(s)
     Q = np.linalg.qr(np.concatenate([V.T, np.eye(V.shape[1], dtype=V.dtype)], axis=1))[0]  # (d, d)

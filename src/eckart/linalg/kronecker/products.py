@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from eckart.arrays import Array
 from eckart.errors import MatrixError, UsageError
 from eckart.linalg.stack import (
     Numbers,
@@ -20,7 +21,7 @@ from eckart.linalg.stack import (
 )
 
 
-def vec(X: ArrayLike) -> NDArray[Any]:
+def vec(X: ArrayLike) -> Array:
     """Return the columns of X (m, n) under one another, (m n,). Equivalent to ``X.flatten("F")``.
 
     Examples
@@ -206,7 +207,7 @@ def _along_first(A: Numbers, X: Numbers, n: int, apply: Any) -> Numbers:
 
 def _checked(
     factors: Sequence[ArrayLike], x: ArrayLike, call: str, axis: int
-) -> tuple[list[Numbers], Numbers, np.dtype[Any]]:
+) -> tuple[list[Numbers], Numbers, np.dtype]:
     pairs = [as_stack(A, call) for A in factors]
     right, of_x = as_numbers(x, call)
     if not pairs:
