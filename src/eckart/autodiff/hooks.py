@@ -191,7 +191,7 @@ REASONS = (  # a pattern of the user's line, what is wrong with it, and what to 
     ),
     (
         "",
-        "{name} would drop the derivative of a traced array",
+        "this call would drop the derivative of a traced array",
         "Remove it, because traced arrays work in its place; to index, use plain integers",
     ),
 )
@@ -205,7 +205,7 @@ def refuse(name: str) -> Function:
     def method(self: Tracer, *args: Any, **options: Any) -> Any:
         text = "x[i] = y" if name in CHANGES else ("in SciPy: " if in_scipy() else "") + user_line()[1]
         what, fix = next(reason for pattern, *reason in REASONS if re.search(pattern, text))
-        raise TracerError(call, what.format(name=call) + at_line(), fix)
+        raise TracerError(call, what + at_line(), fix)
 
     return method
 
