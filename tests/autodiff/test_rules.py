@@ -12,8 +12,8 @@ Two kinds of tolerance, relative to the largest entry (or to 1 if that is smalle
 import numpy as np
 import pytest
 
-from autodiff.cases import CASES
 from eckart.autodiff import grad, jvp, vjp, vmap
+from support.autodiff_cases import CASES
 
 ROUNDING, DIFFERENCES = 1e-11, 1e-8
 EACH = pytest.mark.parametrize("case", CASES, ids=repr)

@@ -1,8 +1,17 @@
-"""Files in, tensors out: safetensors checkpoints, their pairing, and writing that is atomic."""
+"""Checkpoint files: reading safetensors, pairing two checkpoints, and writing files atomically."""
 
 from eckart.checkpoint.checkpoint import Checkpoint
-from eckart.checkpoint.dtypes import DTYPES, all_finite, is_float, mantissa_bits, name_of, to_float
-from eckart.checkpoint.folder import OutputFolder
+from eckart.checkpoint.dtypes import (
+    DTYPES,
+    all_finite,
+    dtype_name,
+    is_float,
+    mantissa_bits,
+    name_of,
+    parse_dtype,
+    to_float,
+)
+from eckart.checkpoint.folder import OutputFolder, refuse_overlap
 from eckart.checkpoint.header import Header, read_header
 from eckart.checkpoint.order import natural_sort
 from eckart.checkpoint.pair import Pair, PairEntry
@@ -18,11 +27,14 @@ __all__ = [
     "PairEntry",
     "TensorInfo",
     "all_finite",
+    "dtype_name",
     "is_float",
     "mantissa_bits",
     "name_of",
     "natural_sort",
+    "parse_dtype",
     "read_header",
+    "refuse_overlap",
     "stream_safetensors",
     "to_float",
     "write_json",
