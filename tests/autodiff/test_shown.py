@@ -139,7 +139,9 @@ def test_check_finds_an_error_of_second_order():
     bend = Elementwise(
         "wrong bend", np.exp, lambda y, x: np.exp(np.asarray(x.value if hasattr(x, "value") else x))
     )
-    with pytest.raises(CheckError, match=r"the gradient of f: entry \(1,\) .* is 0, but differences .* give 0\.68"):
+    with pytest.raises(
+        CheckError, match=r"the gradient of f: entry \(1,\) .* is 0, but differences .* give 0\.68"
+    ):
         check_grads(lambda x: bend(x), np.array([0.3, 0.5]))
 
 

@@ -127,8 +127,8 @@ def test_newton_agrees_with_scipy() -> None:
     page = names_of("newton.md", "def newton")
     assert page["rosenbrock"](np.array([0.3, -2.0])) == pytest.approx(scipy.optimize.rosen([0.3, -2.0]))
     point = np.array([0.3, -2.0])
-    np.testing.assert_allclose(page["slope_by_hand"](point), scipy.optimize.rosen_der(point), rtol=1e-13)
-    np.testing.assert_allclose(page["bend_by_hand"](point), scipy.optimize.rosen_hess(point), rtol=1e-13)
+    np.testing.assert_allclose(page["gradient_by_hand"](point), scipy.optimize.rosen_der(point), rtol=1e-13)
+    np.testing.assert_allclose(page["hessian_by_hand"](point), scipy.optimize.rosen_hess(point), rtol=1e-13)
     np.testing.assert_allclose(page["newton"](page["rosenbrock"], point, 8)[-1], [1.0, 1.0], atol=1e-12)
 
 
@@ -141,11 +141,11 @@ def test_warped_area_agrees_with_scipy() -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_fastest_curve_does_not_depend_on_the_start(seed: int) -> None:
-    page = names_of("functionals.md", "found[n], steps")
+    page = names_of("functionals.md", "curves[n], steps")
     start = np.sort(np.random.default_rng(seed).uniform(0.2, 3.0, 19))
     with np.errstate(invalid="ignore"):  # above the start the time is NaN, and the line search backtracks
         y, _ = page["least"](lambda y: page["time"](y, 20), start)
-    np.testing.assert_allclose(y, page["found"][20], atol=1e-8)
+    np.testing.assert_allclose(y, page["curves"][20], atol=1e-8)
 
 
 def test_cycloid_is_the_fastest_of_similar_curves() -> None:

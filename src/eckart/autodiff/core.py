@@ -278,7 +278,19 @@ class Primitive:
         return bind(self, args, params)
 
     def jvp(self, out: Any, args: Sequence[Array], tangents: Sequence[Any], params: dict[str, Any]) -> Any:
-        """Return the tangent of ``out``, or None where it does not depend on the traced arguments."""
+        """Return the tangent of ``out``, or None where it does not depend on the traced arguments.
+
+        Parameters
+        ----------
+        out : array or tuple of arrays
+            The result of the primitive.
+        args : sequence of array
+            Its arguments.
+        tangents : sequence
+            The tangent of each argument: an array, a row of the tape, or None.
+        params : dict
+            The keyword arguments of the primitive.
+        """
         if self.jvp_rule is not None:
             return self.jvp_rule(out, args, tangents, **params)
         if self.linear:
@@ -289,7 +301,17 @@ class Primitive:
         raise MissingRuleError(self.name, what, fix)
 
     def apply(self, args: Sequence[Array], tangents: Sequence[Any], params: dict[str, Any]) -> Any:
-        """Apply a linear primitive to tangents: f(t1, t2) if it is joint, otherwise f(t1, b) + f(a, t2)."""
+        """Apply a linear primitive to tangents: f(t1, t2) if it is joint, otherwise f(t1, b) + f(a, t2).
+
+        Parameters
+        ----------
+        args : sequence of array
+            The arguments of the primitive.
+        tangents : sequence
+            The tangent of each argument: an array, a row of the tape, or None.
+        params : dict
+            The keyword arguments of the primitive.
+        """
         if self.joint:
             ts = [zeros(a) if t is None else t for a, t in zip(args, tangents, strict=True)]
             return self(*ts, **params)
@@ -300,7 +322,15 @@ class Primitive:
         return out
 
     def pull(self, row: Any, ct: Array) -> None:
-        """Add to each parent of a row (`tape.Row`) its part of the row's cotangent ``ct``."""
+        """Add to each parent of a row its part of the row's cotangent.
+
+        Parameters
+        ----------
+        row : tape.Row
+            A row of this primitive.
+        ct : array
+            The cotangent of the row.
+        """
         for i, p in enumerate(row.parents):
             if p is not None:
                 g = self.transpose[i](ct, *row.known, **row.params)

@@ -59,7 +59,19 @@ class Elementwise(Primitive):
         return bind(self, args, params) if params else self.op(*args)
 
     def jvp(self, out: Any, args: Sequence[Array], tangents: Sequence[Any], params: dict[str, Any]) -> Any:
-        """Return the tangent of ``out``, or None if there are no partial derivatives."""
+        """Return the tangent of ``out``, or None if there are no partial derivatives.
+
+        Parameters
+        ----------
+        out : array
+            The result of the function.
+        args : sequence of array
+            Its arguments.
+        tangents : sequence
+            The tangent of each argument: an array, a row of the tape, or None.
+        params : dict
+            The keyword arguments of the function.
+        """
         if not self.partials:
             return None
         traced = [i for i, t in enumerate(tangents) if t is not None]
@@ -68,7 +80,17 @@ class Elementwise(Primitive):
         return self.tangent(out, [tangents[i] for i in traced], coefs)
 
     def tangent(self, y: Array, tangents: Sequence[Any], coefs: Sequence[Any]) -> Any:
-        """Return the tangent of the result ``y``: computed in forward mode, recorded in reverse mode."""
+        """Return the tangent of a result: computed in forward mode, recorded in reverse mode.
+
+        Parameters
+        ----------
+        y : array
+            The result, whose shape and dtype the tangent gets.
+        tangents : sequence of array or tape.Row
+            The tangents of the traced arguments.
+        coefs : sequence of array or None
+            The coefficient of each tangent; None stands for 1.
+        """
         first = tangents[0]
         if type(first) is not Row:
             return fit(self.apply(coefs, tangents), y)
@@ -80,7 +102,17 @@ class Elementwise(Primitive):
         return row
 
     def apply(self, coefs: Sequence[Any], tangents: Sequence[Any], params: Any = None) -> Any:
-        """Return the sum of c_i t_i over the arguments that have a tangent."""
+        """Return the sum of c_i t_i over the arguments that have a tangent.
+
+        Parameters
+        ----------
+        coefs : sequence of array or None
+            The coefficients c_i; None stands for 1.
+        tangents : sequence of array or None
+            The tangents t_i.
+        params : None
+            Not used; a row passes it to the `apply` of every primitive.
+        """
         out = None
         for c, t in zip(coefs, tangents, strict=True):
             if t is not None:
@@ -88,7 +120,15 @@ class Elementwise(Primitive):
         return out
 
     def pull(self, row: Row, ct: Array) -> None:
-        """Add c_i ct to the cotangent of parent i; ``ct`` is overwritten at its last use if possible."""
+        """Add c_i ct to the cotangent of parent i; the array is overwritten at its last use if possible.
+
+        Parameters
+        ----------
+        row : tape.Row
+            A row of this function, which holds the coefficients c_i.
+        ct : array
+            The cotangent of the row.
+        """
         parents, last = row.parents, row.parents[-1]
         mine = row.own and type(ct) is np.ndarray  # then the last use may overwrite it
         if len(parents) == 1:  # a short form of the loop below
