@@ -58,7 +58,7 @@ def test_a_plan_gives_the_same_factors_as_its_rule(pair, place):
     eckart.extract(*pair, place / "b", plan=read)
     found = [eckart.load_adapter(place / name) for name in ("a", "b")]
     assert {m.name: m.rank for m in found[0]} == {m.name: m.rank for m in found[1]}
-    errors = [{n: e["error"] for n, e in f.statement["modules"].items()} for f in found]
+    errors = [{n: e.error for n, e in f.statement.modules.items()} for f in found]
     # Another goal may take another route: Krylov promises 0.5 % more residual than the best at most.
     assert errors[1] == {n: pytest.approx(e, rel=5e-3) for n, e in errors[0].items()}
 
@@ -181,7 +181,7 @@ def test_the_dtype_is_that_of_the_tuned_checkpoint(tmp_path, place):
     for dtype, name in (("F16", "float16"), ("BF16", "bfloat16"), ("F32", "float32")):
         base = save(tmp_path / dtype / "b", weights(), "F32")
         done = eckart.extract(base, save(tmp_path / dtype / "t", tuned, dtype), place / dtype, rank=2)
-        assert {str(m.left.dtype) for m in done.adapter} == {name} and done.statement["dtype"] == name
+        assert {str(m.left.dtype) for m in done.adapter} == {name} and done.statement.dtype == name
 
 
 def test_a_plan_beyond_the_store_factors_again(pair, place):

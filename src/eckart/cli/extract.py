@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json as jsonlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from eckart.adapter.statement import STATEMENT
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import UsageError
 from eckart.extraction.extract import Extraction
 from eckart.extraction.extract import extract as extract_adapter
 from eckart.rank import RankPlan
+from eckart.text import count
 
 
 def extract(
@@ -83,12 +86,12 @@ def extract(
             dtype=dtype, embeddings=embeddings, modules_to_save=modules_to_save,
             consumers=consumers or "", experts=experts, base_name=base_name,
             overwrite=overwrite, workers=workers, device=device, progress=bar,
-            say=lambda words: console.say(words, quiet),
+            notify=lambda text: console.say(text, quiet),
         )  # fmt: skip
     for note in done.notes:
         console.say(f"note: {note}", quiet)
     if json:
-        console.print_json({"adapter": str(out), "notes": list(done.notes), **done.statement})
+        console.print_json({"adapter": str(out), "notes": list(done.notes), **done.statement.to_json()})
         return
     print_extraction(done)
     console.say(f"note: this is the update that turns {base} into {tuned}.", quiet)
@@ -106,28 +109,39 @@ def read_plan(path: Path) -> RankPlan:
 
 
 def print_extraction(done: Extraction) -> None:
-    """Print what was written, its error, and what it does not carry."""
-    said = done.statement
-    out = console.out()
-    ranks = sorted(m.rank for m in done.adapter)
-    spread = f"rank {ranks[0]}" if ranks and ranks[0] == ranks[-1] else "ranks "
-    if ranks and ranks[0] != ranks[-1]:
-        spread += f"{ranks[0]} to {ranks[-1]} (median {ranks[len(ranks) // 2]})"
+    """Print what was written, its error, and the changed tensors that it leaves out."""
+    stated, out = done.statement, console.out()
     out.print(
-        f"{done.path}: {len(done.adapter)} modules, {spread if ranks else 'no factors'}, "
-        f"{done.adapter.parameters:,} parameters, {said['dtype']}\n"
-        f"error {said['error']:.4f} of the adapted layers' update, "
-        f"{said['error_of_whole_change']:.4f} of the whole change",
+        f"{done.path}: {count(done.adapter.modules, 'module')}, {spread([m.rank for m in done.adapter])}, "
+        f"{count(done.adapter.parameters, 'parameter')}, {stated.dtype}\n"
+        f"error {stated.error:.4f} of the adapted layers' update, "
+        f"{stated.error_of_whole_change:.4f} of the whole change",
         markup=False,
     )
-    missing = said["not_carried"]
+    missing = stated.not_carried
     if missing:
-        total = sum(item["share"] for item in missing)
+        share = console.percent(sum(tensor.share for tensor in missing), 2)
         out.print(
-            f"not carried: {len(missing)} tensors, {console.percent(total, 2)} of the change's energy",
+            f"not carried: {count(missing, 'tensor')}, {share} of the change's energy",
             markup=False,
         )
-        rows = [[i["name"], console.percent(i["share"], 3), i["why"]] for i in missing[:5]]
+        rows = [[tensor.name, console.percent(tensor.share, 3), tensor.why] for tensor in missing[:5]]
         console.print_table(["tensor", "share", "why"], rows)
         if len(missing) > 5:
-            out.print(f"... and {len(missing) - 5} more in {done.path / 'eckart.json'}", markup=False)
+            out.print(f"... and {len(missing) - 5} more, listed in {done.path / STATEMENT}", markup=False)
+
+
+def spread(ranks: Sequence[int]) -> str:
+    """Return ranks in words.
+
+    Examples
+    --------
+    >>> spread([8, 2, 5]), spread([4, 4]), spread([])
+    ('ranks 2 to 8 (median 5)', 'rank 4', 'no factors')
+    """
+    ordered = sorted(ranks)
+    if not ordered:
+        return "no factors"
+    if ordered[0] == ordered[-1]:
+        return f"rank {ordered[0]}"
+    return f"ranks {ordered[0]} to {ordered[-1]} (median {ordered[len(ordered) // 2]})"

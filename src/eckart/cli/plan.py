@@ -13,6 +13,7 @@ from eckart.cli import options as opt
 from eckart.rank import RankPlan
 from eckart.store import FactorStore, decide
 from eckart.store.decide import adapter_dtype
+from eckart.store.options import PassOptions
 
 
 def plan(
@@ -46,8 +47,9 @@ def plan(
     rule = opt.rule_of(locals())
     with console.progress_bar(quiet, "factoring") as bar:
         opened, chosen = decide(
-            FactorStore.open(store), rule, embeddings=embeddings, workers=workers, device=device,
-            progress=bar, say=lambda words: console.say(words, quiet),
+            FactorStore.open(store), rule, embeddings=embeddings,
+            notify=lambda text: console.say(text, quiet),
+            options=PassOptions(workers, device=device, progress=bar),
         )  # fmt: skip
     if out is not None:
         write_json(out, chosen.to_json())
