@@ -101,7 +101,7 @@ def test_a_file_is_never_replaced(pair, place):
 @pytest.mark.parametrize("which", [0, 1])
 def test_the_checkpoints_themselves_are_never_replaced(which, pair, place):
     (pair[which] / "adapter_config.json").write_text("{}")  # so that only their being the input saves them
-    with pytest.raises(OutputError, match=f"is or holds the {('base', 'tuned')[which]}"):
+    with pytest.raises(OutputError, match=r"is or contains the input"):
         eckart.extract(*pair, pair[which], rank=3, overwrite=True)
     assert names(pair[which]) == {"adapter_config.json", "model.safetensors"}
     assert names(pair[which].parent) == {"base", "tuned"}
@@ -136,10 +136,10 @@ FAILURES = {
     "too small a budget": (UsageError, lambda p: {"budget": "10"}, "one component costs at least 93"),
     "no criterion": (UsageError, lambda p: {}, "expected one criterion"),
     "two criteria": (UsageError, lambda p: {"rank": 3, "energy": 0.5}, "expected one criterion"),
-    "rule and words": (UsageError, lambda p: {"rule": eckart.RankRule.of(rank=3), "energy": 0.5}, "got rule"),
+    "rule and words": (UsageError, lambda p: {"rule": eckart.RankRule.of(rank=3), "energy": 0.5}, "a rule and keywords: energy"),
     "dtype": (UsageError, lambda p: {"rank": 3, "dtype": "I8"}, "expected one of F32"),
     "all of rank 0": (AdapterError, lambda p: {"plan": nothing()}, "would be empty"),
-    "unknown tensor": (UsageError, lambda p: {"plan": unknown()}, "is not a tensor of these checkpoints"),
+    "unknown tensor": (UsageError, lambda p: {"plan": unknown()}, "have no matrix of this name"),
 }  # fmt: skip
 
 

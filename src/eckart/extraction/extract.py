@@ -17,12 +17,12 @@ from eckart.adapter.formats.peft.config import CONFIG
 from eckart.adapter.formats.peft.peft import PeftWriter, task_type
 from eckart.adapter.formats.write import write_into
 from eckart.adapter.statement import Statement
-from eckart.checkpoint import OutputFolder
+from eckart.checkpoint import OutputFolder, refuse_overlap
 from eckart.checkpoint.kinds import kind_of, module_of
 from eckart.errors import PairError, UsageError
 from eckart.extraction.arrange import Arranged, arrange
 from eckart.extraction.cut import cut
-from eckart.extraction.job import Job, check_consumers, check_dtype, check_paths, open_sources_of
+from eckart.extraction.job import Job, check_consumers, check_dtype, open_sources_of
 from eckart.extraction.leftovers import Leftover
 from eckart.linalg import Goal
 from eckart.parallel import OnProgress
@@ -198,7 +198,7 @@ def validate(
         raise UsageError("eckart.extract", "got both a plan and a rank rule", "Pass one of the two")
     asked = rule_from(rule, rule_options) if plan is None else None
     named, bounded = check_consumers(consumers, experts, modules_to_save, asked)
-    check_paths(Path(out), base, tuned, store)
+    refuse_overlap(out, [base, tuned, store])
     return Job(
         base=str(base),
         tuned=str(tuned),

@@ -11,7 +11,7 @@ import numpy as np
 
 from eckart.checkpoint import DTYPES
 from eckart.checkpoint.dtypes import ADAPTER_DTYPES
-from eckart.errors import OutputError, UsageError
+from eckart.errors import UsageError
 from eckart.rank import RankPlan, RankRule
 from eckart.serving.consumers import Consumer, consumers_named
 from eckart.serving.layout import Layout, Wish
@@ -99,15 +99,6 @@ def check_consumers(
     return consumers, None if rule is None else Layout(consumers).bounded(rule)
 
 
-def check_paths(out: Path, base: str | Path, tuned: str | Path, store: str | Path | None) -> None:
-    """Raise if the output is, or holds, an input."""
-    for role, path in (("base", base), ("tuned checkpoint", tuned), ("store", store)):
-        if path is not None and Path(path).resolve().is_relative_to(out.resolve()):
-            raise OutputError(
-                str(out), f"the output is, or holds, the {role} {path}", "Choose another output folder"
-            )
-
-
 def check_plan(plan: RankPlan, sources: PairSources) -> None:
     """Raise if a plan names a tensor that cannot get factors."""
     matrices = {source.name for source in sources.matrices(ALL_KINDS)}
@@ -141,4 +132,4 @@ def open_sources_of(job: Job) -> PairSources:
     return sources
 
 
-__all__ = ["Job", "check_consumers", "check_dtype", "check_paths", "open_sources_of"]
+__all__ = ["Job", "check_consumers", "check_dtype", "open_sources_of"]
