@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import eckart
+from eckart import RankRule
 from eckart.errors import AdapterError, CheckpointError, OutputError, UsageError
 from support.weights import SHAPES, save, save_pair, updates, weights
 
@@ -136,7 +137,7 @@ FAILURES = {
     "too small a budget": (UsageError, lambda p: {"budget": "10"}, "one component costs at least 93"),
     "no criterion": (UsageError, lambda p: {}, "expected one criterion"),
     "two criteria": (UsageError, lambda p: {"rank": 3, "energy": 0.5}, "expected one criterion"),
-    "rule and words": (UsageError, lambda p: {"rule": eckart.RankRule.of(rank=3), "energy": 0.5}, "a rule and keywords: energy"),
+    "rule and words": (UsageError, lambda p: {"rule": RankRule.of(rank=3), "energy": 0.5}, "keywords: energy"),
     "dtype": (UsageError, lambda p: {"rank": 3, "dtype": "I8"}, "expected one of F32"),
     "all of rank 0": (AdapterError, lambda p: {"plan": nothing()}, "would be empty"),
     "unknown tensor": (UsageError, lambda p: {"plan": unknown()}, "have no matrix of this name"),

@@ -22,7 +22,9 @@ from eckart.text import count
 def extract(
     base: opt.Base,
     tuned: opt.Tuned,
-    out: Annotated[Path, typer.Argument(help="Folder of the adapter to make.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the new adapter.", show_default=False)
+    ],
     rank: opt.Rank = None,
     energy: opt.Energy = None,
     error: opt.Error = None,
@@ -32,7 +34,7 @@ def extract(
     budget: opt.BudgetText = None,
     plan: Annotated[
         Path | None,
-        typer.Option("--plan", help="Ranks from a plan written by eckart plan --out.", show_default=False),
+        typer.Option("--plan", help="Take the ranks from a plan file (eckart plan -o).", show_default=False),
     ] = None,
     min_rank: opt.MinRank = 0,
     max_rank: opt.MaxRank = None,
@@ -42,27 +44,30 @@ def extract(
     exclude: opt.Exclude = None,
     store: Annotated[
         Path | None,
-        typer.Option("--store", help="Use this store, or make it and keep it.", show_default=False),
+        typer.Option("--store", help="Use this factor store, or create and keep it.", show_default=False),
     ] = None,
     dtype: Annotated[
         str | None,
         typer.Option("--dtype", help="F32, F16, BF16 or F64.", show_default="the tuned checkpoint's"),
     ] = None,
-    embeddings: Annotated[bool, typer.Option("--embeddings", help="Factor embedding tables too.")] = False,
+    embeddings: Annotated[bool, typer.Option("--embeddings", help="Also factor embedding tables.")] = False,
     modules_to_save: Annotated[
-        bool, typer.Option("--modules-to-save", help="Carry norms, biases and new rows whole.")
+        bool, typer.Option("--modules-to-save", help="Also save norms, biases and new rows, whole.")
     ] = False,
     consumers: opt.For = None,
     experts: Annotated[
         str | None,
         typer.Option(
             "--experts",
-            help="fused or split: how a mixture's experts are held.",
-            show_default="as PEFT needs",
+            help="Layout of a mixture of experts: fused or split.",
+            show_default="what PEFT needs",
         ),
     ] = None,
     base_name: Annotated[
-        str | None, typer.Option("--base-name", help="What the adapter calls its base.", show_default="BASE")
+        str | None,
+        typer.Option(
+            "--base-name", help="Name of the base model in the adapter's configuration.", show_default="BASE"
+        ),
     ] = None,
     workers: opt.Workers = None,
     device: opt.Device = "cpu",
@@ -70,15 +75,15 @@ def extract(
     quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
-    """Extract a LoRA adapter (PEFT format) and state its error, measured on what was written.
+    """Extract a LoRA adapter (PEFT format) from a fine-tune, and state its measured error.
 
-    Examples: **eckart extract base/ tuned/ adapter/ --budget 1%** ·
-    **eckart extract base/ tuned/ adapter/ --energy 0.9 --max-rank 128 --store store/**
+    Examples: **eckart extract base/ tuned/ -o adapter/ --budget 1%** ·
+    **eckart extract base/ tuned/ -o adapter/ --energy 0.9 --max-rank 128 --store store/**
     """
     words = locals()
     given = [f"--{c.replace('_', '-')}" for c, unset in opt.UNSET.items() if words[c] != unset]
     if plan is not None and given:
-        raise UsageError("eckart extract", f"expected a rule or --plan, got both: {', '.join(given)}")
+        raise UsageError("eckart extract", f"got --plan together with {', '.join(given)}", "Pass one of them")
     rule = opt.rule_of(words) if plan is None else None
     with console.progress_bar(quiet, "factoring") as bar:
         done = extract_adapter(
@@ -103,9 +108,11 @@ def read_plan(path: Path) -> RankPlan:
     try:
         return RankPlan.from_json(jsonlib.loads(path.read_text("utf-8")), str(path))
     except OSError as error:
-        raise UsageError(str(path), f"cannot be read ({error.strerror})") from None
+        raise UsageError(str(path), f"cannot read it ({error.strerror})") from None
     except (ValueError, RecursionError):
-        raise UsageError(str(path), "is not JSON", "Write one: eckart plan STORE --out plan.json") from None
+        raise UsageError(
+            str(path), "not a JSON file", "Write a plan: eckart plan STORE -o plan.json"
+        ) from None
 
 
 def print_extraction(done: Extraction) -> None:

@@ -180,7 +180,7 @@ def _known_records(
         raise StoreError(
             str(folder),
             what_changed(sources, described),
-            f"Name another folder, or fill this one anew: eckart factor BASE TUNED {folder} --overwrite",
+            f"Name another folder, or fill this one anew: eckart factor BASE TUNED -o {folder} --overwrite",
         )
     return records, stale
 
