@@ -137,7 +137,7 @@ FAILURES = {
     "too small a budget": (UsageError, lambda p: {"budget": "10"}, "one component costs at least 93"),
     "no criterion": (UsageError, lambda p: {}, "expected one criterion"),
     "two criteria": (UsageError, lambda p: {"rank": 3, "energy": 0.5}, "expected one criterion"),
-    "rule and words": (UsageError, lambda p: {"rule": RankRule.of(rank=3), "energy": 0.5}, "keywords: energy"),
+    "rule and words": (UsageError, lambda p: {"rule": RankRule.of(rank=3), "knee": True}, "keywords: knee"),
     "dtype": (UsageError, lambda p: {"rank": 3, "dtype": "I8"}, "expected one of F32"),
     "all of rank 0": (AdapterError, lambda p: {"plan": nothing()}, "would be empty"),
     "unknown tensor": (UsageError, lambda p: {"plan": unknown()}, "have no matrix of this name"),

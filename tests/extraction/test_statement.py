@@ -293,7 +293,7 @@ def test_a_base_of_another_size_is_refused_with_module_and_shapes(pair, made, tm
 def test_a_base_without_the_module_is_refused_with_its_name(pair, made, tmp_path):
     fewer = {k: v for k, v in weights().items() if "layers.1.up_proj" not in k}
     others = save_pair(tmp_path / "other", fewer, {})
-    with pytest.raises(AdapterError, match=r"layers\.1\.up_proj`: not a tensor of both checkpoints"):
+    with pytest.raises(AdapterError, match=r"layers\.1\.up_proj`: the two checkpoints do not both"):
         eckart.verify(*others, made)
 
 
