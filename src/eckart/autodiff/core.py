@@ -213,8 +213,8 @@ def check_inexact(where: str, x: Array) -> Array:
 class Primitive:
     """A function with its derivative: how to compute it, its JVP, its transpose and its batch rule.
 
-    Positional arguments can be differentiated and mapped. Keyword arguments are passed to every rule as they
-    are.
+    Positional arguments can be differentiated and mapped. Keyword arguments are passed unchanged to every
+    rule.
 
     Parameters
     ----------
