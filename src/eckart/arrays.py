@@ -18,3 +18,6 @@ Ints = NDArray[np.int64]
 
 # Masks.
 Bools = NDArray[np.bool_]
+
+# A NumPy dtype, or one of ml_dtypes' (bfloat16, float8).
+DType = np.dtype[Any]

@@ -9,6 +9,7 @@ from typing import Any
 
 from eckart.adapter.adapter import Adapter
 from eckart.adapter.formats import load_adapter
+from eckart.adapter.formats.peft.origin import joined_origin
 from eckart.adapter.formats.peft.whole import joined_config
 from eckart.adapter.statement import Statement
 from eckart.adapter.updates import Updates, WeightedSum, common_dense, common_rows
@@ -101,8 +102,10 @@ def combine_to(
     recut = _recut(
         loaded, weights, method, density, seed, rule, dtype, consumers, base, workers, progress, wishes
     )
-    recut.write(out, format, overwrite=overwrite, workers=workers, progress=half_of(progress, second=True))
-    notes = [note for a in loaded for note in a.notes] + recut.layout.notes
+    left_out = recut.write(
+        out, format, overwrite=overwrite, workers=workers, progress=half_of(progress, second=True)
+    )
+    notes = [*(note for a in loaded for note in a.notes), *left_out, *recut.layout.notes]
     return Combined(Path(out), recut, recut.statement(), overlaps(loaded, workers), tuple(notes))
 
 
@@ -152,6 +155,7 @@ def _recut(
     like = replace(
         laid_out[0], dense=common_dense(whole), rows=common_rows(whole), components=components, unknown={},
         config=joined_config([a.config for a in laid_out]),
+        origin=joined_origin(a.origin for a in laid_out),
     )  # fmt: skip
     return Recut(updates, rule_of(rule, wishes), dtype_of(dtype, first), like, layout, workers, progress)
 

@@ -54,11 +54,11 @@ def convert(
         raise UsageError(f"--to {to}", f"expected one of {', '.join(FORMATS)}")
     refuse_overlap(out, [loaded.path])
     kept = loaded.statement if to == loaded.format and experts is None else None
-    result = replace(loaded, statement=kept, notes=[])
+    result = replace(loaded, statement=kept)
     if experts is not None:
         result = replace(result, modules=_with_experts(result, experts, base))
-    save_adapter(result, out, to, overwrite=overwrite)
-    return Converted(Path(out), loaded.format, len(result), tuple(loaded.notes + result.notes))
+    left_out = save_adapter(result, out, to, overwrite=overwrite)
+    return Converted(Path(out), loaded.format, len(result), (*loaded.notes, *left_out))
 
 
 def _with_experts(adapter: Adapter, experts: str, base: str | Path | None) -> dict[str, Module]:

@@ -160,10 +160,10 @@ class Recut:
         """Return the adapter in memory."""
         made = {m.name: m for m in map_unordered(self.module, self.outlines)}
         modules = {name: made[name] for name in self.outlines}
-        return replace(self.target(), modules=modules, statement=self.statement(), files=[], path=None)
+        return replace(self.target(), modules=modules, statement=self.statement(), files=(), path=None)
 
-    def write(self, out: str | Path, format: str | None = None, **how: Any) -> None:
-        """Write the adapter, holding a few modules at a time."""
+    def write(self, out: str | Path, format: str | None = None, **how: Any) -> tuple[str, ...]:
+        """Write the adapter, holding a few modules at a time; return what the format leaves out, as notes."""
         target = self.target()
         chosen = format or self.layout.format or written_format(target)
         if self.layout.consumers and chosen not in self.layout.formats:
@@ -181,6 +181,7 @@ class Recut:
                 )  # fmt: skip
         writer = make_writer(target, chosen)
         write_adapter(out, writer, self.module, statement=self.statement, **how)
+        return writer.notes
 
 
 @dataclass(frozen=True)
@@ -238,8 +239,11 @@ def resize_to(
     loaded = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
     refuse_overlap(out, [loaded.path])
     recut = recut_one(loaded, rule, dtype, consumers, base, workers, progress, **wishes)
-    recut.write(out, format, overwrite=overwrite, workers=workers, progress=half_of(progress, second=True))
-    return Resized(Path(out), recut, recut.statement(), tuple(loaded.notes + recut.layout.notes))
+    left_out = recut.write(
+        out, format, overwrite=overwrite, workers=workers, progress=half_of(progress, second=True)
+    )
+    notes = (*loaded.notes, *left_out, *recut.layout.notes)
+    return Resized(Path(out), recut, recut.statement(), notes)
 
 
 def recut_one(

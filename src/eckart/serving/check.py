@@ -12,6 +12,7 @@ import numpy as np
 from eckart.adapter.adapter import Adapter, Module, by_parameter
 from eckart.adapter.experts import is_split
 from eckart.adapter.formats.peft.whole import is_copy_of_base
+from eckart.adapter.formats.single_file.diffusers import DiffusersOrigin
 from eckart.adapter.rounding import relative
 from eckart.checkpoint import Checkpoint
 from eckart.errors import UsageError
@@ -104,11 +105,18 @@ def computed_scales(adapter: Adapter, consumer: Consumer) -> dict[str, float]:
         config = adapter.config
         if consumer.order and m.name.rpartition(".")[2] != first and isinstance(config.get("r"), int):
             config = {**config, "r": consumer.padded(config["r"])}
-        scales[m.name] = computed_scale(m, consumer, config)
+        scales[m.name] = computed_scale(m, consumer, config, alpha_is_in_metadata(adapter))
     return scales
 
 
-def computed_scale(module: Module, consumer: Consumer, config: Mapping[str, Any]) -> float:
+def alpha_is_in_metadata(adapter: Adapter) -> bool:
+    """Whether a file of diffusers states its alphas in the metadata only."""
+    return isinstance(adapter.origin, DiffusersOrigin) and adapter.origin.alpha_in_metadata
+
+
+def computed_scale(
+    module: Module, consumer: Consumer, config: Mapping[str, Any], alpha_in_metadata: bool = False
+) -> float:
     """Return what a consumer multiplies the module's B A by.
 
     Parameters
@@ -117,13 +125,15 @@ def computed_scale(module: Module, consumer: Consumer, config: Mapping[str, Any]
     consumer : Consumer
     config : mapping
         The adapter's ``adapter_config.json``; empty for formats without one.
+    alpha_in_metadata : bool
+        Whether alphas are in the file's metadata only.
     """
     if consumer.scale == "module":
         if config.get("use_rslora") and not consumer.rslora:
             return module.scale / math.sqrt(module.rank)
         return module.scale
     if consumer.scale == "file":
-        unread = module.alpha is None or (config.get("alpha_in_metadata") and not consumer.metadata)
+        unread = module.alpha is None or (alpha_in_metadata and not consumer.metadata)
         return 1.0 if unread or module.alpha is None else module.alpha / module.rank
     alpha, rank = float(config.get("lora_alpha") or 0), int(config.get("r") or 1)
     rank = module.rank if consumer.scale == "tensor" else rank

@@ -1,13 +1,14 @@
-"""An adapter written module by module, whatever its format: all of it, or nothing."""
+"""Write an adapter module by module, in any format: all of it, or nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from eckart.adapter.adapter import Array, Module
+from eckart.adapter.adapter import Module
 from eckart.adapter.formats.writer import FilePlan, Writer
 from eckart.adapter.statement import Statement
+from eckart.arrays import Array
 from eckart.checkpoint import OutputFolder, stream_safetensors, write_json
 from eckart.errors import OutputError
 from eckart.parallel import OnProgress, Progress, map_unordered
@@ -23,7 +24,7 @@ def write_adapter(
     workers: int | None = None,
     progress: OnProgress | None = None,
 ) -> None:
-    """Write an adapter.
+    """Write an adapter whose modules are computed one at a time.
 
     Parameters
     ----------
@@ -32,38 +33,37 @@ def write_adapter(
     writer : Writer
         Knows the format and the outline of every module.
     produce : callable
-        Gives a module by its name, as outlined; called from several threads.
+        Returns a module by its name, as outlined; called from several threads.
     statement : callable
-        Asked at the end for what the adapter states about itself.
+        Called after all modules; returns what the adapter states about itself.
     overwrite : bool
-        Replace what is there.
+        Replace an adapter that exists at ``target``.
     workers : int, optional
         Modules in flight at once; one per core by default.
     progress : callable, optional
         Called with a `Progress` after each group of modules.
 
+    Raises
+    ------
+    OutputError
+        If ``target`` does not fit the format, exists already, or cannot be written.
+
     Notes
     -----
-    Holds a few modules at a time (the experts of one parameter together).
+    Holds a few modules at a time; the experts of one parameter are held together.
     """
     target = Path(target)
-    if writer.folder and target.suffix == ".safetensors":
+    if writer.is_folder and target.suffix == ".safetensors":
         raise OutputError(
-            str(target), "is the name of a file, and PEFT's format is a folder",
-            "Name a folder, or choose --format kohya or diffusers",
-        )  # fmt: skip
-    if writer.folder:
+            str(target),
+            "is a file name, but this format is a folder",
+            "Use a path without .safetensors, or choose a format of one file with --format",
+        )
+    if writer.is_folder:
         with OutputFolder(target, overwrite=overwrite, marker=writer.marker) as staging:
             write_into(staging, writer, produce, statement, workers, progress)
         return
-    if target.is_dir():
-        raise OutputError(str(target), "is a folder, expected a file name to write", "Name a file")
-    if target.suffix != ".safetensors":
-        raise OutputError(str(target), "expected a file name that ends in .safetensors", "Name a file")
-    if target.exists() and not overwrite:
-        raise OutputError(
-            str(target), "is there already", "Give another path, or allow it to be replaced (--overwrite)"
-        )
+    _check_file_name(target, overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     (plan,) = writer.files()
     _write_file(target, plan, writer, produce, workers, progress)
@@ -71,7 +71,7 @@ def write_adapter(
     if stated is not None:
         write_json(statement_beside(target), stated.to_json())
     else:
-        statement_beside(target).unlink(missing_ok=True)  # of the file that was there
+        statement_beside(target).unlink(missing_ok=True)  # it belonged to the file that was replaced
 
 
 def write_into(
@@ -82,7 +82,15 @@ def write_into(
     workers: int | None = None,
     progress: OnProgress | None = None,
 ) -> None:
-    """Write an adapter's files into a folder that is there; see `write_adapter`."""
+    """Write an adapter's files into an existing folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder to write into.
+    writer, produce, statement, workers, progress
+        See `write_adapter`.
+    """
     for plan in writer.files():
         (folder / plan.path).parent.mkdir(parents=True, exist_ok=True)
         _write_file(folder / plan.path, plan, writer, produce, workers, progress)
@@ -90,8 +98,30 @@ def write_into(
 
 
 def statement_beside(file: Path) -> Path:
-    """Return where an adapter of one file keeps its statement."""
+    """Return the path of the statement of an adapter that is one file.
+
+    Examples
+    --------
+    >>> statement_beside(Path("lora.safetensors")).name
+    'lora.eckart.json'
+    """
     return file.with_name(f"{file.stem}.eckart.json")
+
+
+def _check_file_name(target: Path, overwrite: bool) -> None:
+    """Raise if a path cannot become a ``.safetensors`` file."""
+    if target.is_dir():
+        raise OutputError(
+            str(target), "expected the name of a file to write, found a folder", "Use a path to a file in it"
+        )
+    if target.suffix != ".safetensors":
+        raise OutputError(
+            str(target), "expected a file name that ends in .safetensors", "Add .safetensors to the name"
+        )
+    if target.exists() and not overwrite:
+        raise OutputError(
+            str(target), "the file exists already", "Use another path, or replace the file with --overwrite"
+        )
 
 
 def _write_file(
@@ -102,6 +132,7 @@ def _write_file(
     workers: int | None,
     progress: OnProgress | None,
 ) -> None:
+    """Write one file of an adapter: header first, then the tensors as they are produced."""
     modules = writer.adapter.modules
     outline: dict[str, Array] = dict(plan.fixed)
     for group in plan.groups:

@@ -1,4 +1,4 @@
-"""The format of diffusers: its spellings by hand, and what diffusers itself makes of what is written."""
+"""The format of diffusers: its spellings by hand, and what diffusers itself computes from our files."""
 
 import json
 import math
@@ -41,7 +41,7 @@ def partner(key):
 
 
 @pytest.mark.parametrize("key", SPELLINGS)
-def test_spellings(key, tmp_path):
+def test_all_spellings_of_keys_are_read(key, tmp_path):
     tensors = {key: matrix(2, 5), partner(key): matrix(6, 2, seed=1)}
     read = load_adapter(file_of(tmp_path / "a.safetensors", tensors))
     name = SPELLINGS[key]
@@ -59,14 +59,14 @@ def test_spellings(key, tmp_path):
     ".to_q.lora_A.weight|.to_q.alpha", ".processor.to_q_lora.down.weight|.processor.to_q_lora.alpha",
     ".to_q.lora.down.weight|.to_q.alpha", ".to_q.lora.down.weight|.to_q.lora.down.weight.alpha",
 ])  # fmt: skip
-def test_an_alpha_beside_the_factors(ending, tmp_path):
+def test_an_alpha_next_to_the_factors_is_read(ending, tmp_path):
     key, alpha = (f"unet.{ATTN}{end}" for end in ending.split("|"))
     tensors = {key: matrix(2, 5), partner(key): matrix(6, 2), alpha: np.float16(6)}
     read = load_adapter(file_of(tmp_path / "a.safetensors", tensors))
     assert (read.modules[f"unet.{ATTN}.to_q"].scale, read.unknown) == (3.0, {})
 
 
-def test_scales_from_the_metadata(tmp_path):
+def test_scales_are_read_from_the_metadata(tmp_path):
     names = [f"unet.{ATTN}.to_q", f"unet.{ATTN}.to_k", f"text_encoder.{CLIP}.self_attn.q_proj"]
     tensors = peft_style(names[0], rank=4) | peft_style(names[1], rank=2) | peft_style(names[2], rank=4)
     entry = {
@@ -80,7 +80,7 @@ def test_scales_from_the_metadata(tmp_path):
     assert same(read, load_adapter(tmp_path / "b.safetensors"))
 
 
-def test_metadata_of_a_file_of_one_model(tmp_path):
+def test_metadata_of_a_file_with_one_model_is_read(tmp_path):
     entry = {"r": 2, "lora_alpha": 1}
     path = file_of(tmp_path / "a.safetensors", peft_style("conv_in"), lora_adapter_metadata=entry)
     read = load_adapter(path)
@@ -89,27 +89,27 @@ def test_metadata_of_a_file_of_one_model(tmp_path):
 
 BAD = {
     "another rank": (
-        {"unet.r": 3, "unet.lora_alpha": 3}, r"unet\.q`: has rank 2, and the file's metadata says 3"),
+        {"unet.r": 3, "unet.lora_alpha": 3}, r"unet\.q`: has rank 2, but the file's metadata states 3"),
     "alpha 0": ({"unet.r": 2, "unet.lora_alpha": 0}, r"unet\.q`: alpha is 0"),
     "alpha of text": ({"unet.r": 2, "unet.lora_alpha": "2"}, "alpha is '2'"),
     "DoRA": ({"unet.r": 2, "unet.use_dora": True}, "turns on DoRA"),
-    "no pattern": ({"unet.r": 2, "unet.rank_pattern": [1]}, "holds a pattern that is no table"),
-    "a bad pattern": ({"unet.r": 2, "unet.rank_pattern": {"(": 1}}, "holds a pattern that is no table"),
+    "a pattern that is a list": ({"unet.r": 2, "unet.rank_pattern": [1]}, "expected patterns that are objects"),
+    "an invalid expression": ({"unet.r": 2, "unet.rank_pattern": {"(": 1}}, "expected patterns that are objects"),
     "a list": ([], "expected a JSON object"),
-    "no JSON": ("{", "is not JSON"),
+    "invalid JSON": ("{", "is not valid JSON"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_metadata_that_contradicts(case, tmp_path):
-    entry, words = BAD[case]
+def test_invalid_metadata_is_refused(case, tmp_path):
+    entry, message = BAD[case]
     path = file_of(tmp_path / "a.safetensors", peft_style("unet.q"), lora_adapter_metadata=entry)
-    with pytest.raises(AdapterError, match=words):
+    with pytest.raises(AdapterError, match=message):
         load_adapter(path)
 
 
-def test_metadata_only_where_it_is_needed(tmp_path):
-    """And then for all components: diffusers gives one that is left out alpha 8 and rank 8."""
+def test_metadata_is_written_only_if_it_is_needed(tmp_path):
+    """It then covers all components: diffusers gives a component without fields alpha 8 and rank 8."""
     plain = adapter(module("unet.q"), module("text_encoder.q"), components=("unet", "text_encoder"))
     plain.save(tmp_path / "a.safetensors", "diffusers")
     header = read_header(tmp_path / "a.safetensors")
@@ -125,7 +125,7 @@ def test_metadata_only_where_it_is_needed(tmp_path):
     assert [entry[f"text_encoder.{f}"] for f in fields] == [3, 3.0, {}, {}]
 
 
-def test_the_names_of_comfyui_are_kept_with_an_alpha(tmp_path):
+def test_comfyui_names_are_kept_and_get_an_alpha(tmp_path):
     stem = "diffusion_model.blocks.0.self_attn.q"
     tensors = peft_style(stem) | {f"{stem}.alpha": np.float32(1)}
     read = load_adapter(file_of(tmp_path / "a.safetensors", tensors))
@@ -134,19 +134,19 @@ def test_the_names_of_comfyui_are_kept_with_an_alpha(tmp_path):
     assert same(read, load_adapter(tmp_path / "b.safetensors"))
 
 
-def test_names_that_diffusers_does_not_know_are_noted(tmp_path):
+def test_names_that_diffusers_cannot_read_are_noted(tmp_path):
     made = adapter(module("transformer.double_blocks.0.img_attn.qkv"), components=("transformer",))
-    made.save(tmp_path / "a.safetensors", "diffusers")
-    assert "reads in the format of kohya only" in made.notes[0]
+    (note,) = made.save(tmp_path / "a.safetensors", "diffusers")
+    assert "diffusers reads names such as transformer.double_blocks.0.img_attn.qkv in the kohya" in note
 
 
-def test_what_has_no_place(tmp_path):
+def test_updates_that_the_format_cannot_store_are_refused(tmp_path):
     for one in (module("experts.up[0]"), module("e").transposed("embedding")):
-        with pytest.raises(AdapterError, match="no place in the format of diffusers"):
+        with pytest.raises(AdapterError, match="which the diffusers format cannot store"):
             adapter(one).save(tmp_path / "a.safetensors", "diffusers")
 
 
-# What diffusers makes of it.
+# --- what diffusers computes ---
 
 
 def small_unet():
@@ -171,7 +171,7 @@ def small_text_encoder():
 
 
 def uniform(made):
-    """Return updates of one rank and scale: diffusers takes apart kohya's alphas only where they agree."""
+    """Return updates of one rank and scale: diffusers reads kohya's alphas correctly only if they agree."""
     return [
         module(m.name, m.shape[0], m.shape[1] // math.prod(m.window), scale=0.5, window=m.window)
         for m in made
@@ -179,7 +179,7 @@ def uniform(made):
 
 
 def updates_of(model, component, ends, prefix="", bias=False):
-    """Return a module for each layer whose name ends so; ranks and scales differ."""
+    """Return a module for each layer whose name has one of these endings; ranks and scales differ."""
     torch = pytest.importorskip("torch")
     made = []
     for name, layer in model.named_modules():
@@ -238,7 +238,7 @@ TEXT = ("q_proj", "v_proj", "out_proj", "fc1")
 
 
 @pytest.mark.parametrize("case", ["diffusers", "diffusers with biases", "kohya"])
-@pytest.mark.filterwarnings("ignore")  # of torch and PEFT, about themselves
+@pytest.mark.filterwarnings("ignore")  # torch and PEFT warn about their own code
 def test_diffusers_computes_what_the_file_says(case, tmp_path):
     pipelines = pytest.importorskip("diffusers.loaders.lora_pipeline")
     pytest.importorskip("peft")
@@ -271,7 +271,7 @@ def test_diffusers_computes_what_the_file_says(case, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_diffusers_writes_is_read(tmp_path):
+def test_files_written_by_diffusers_are_read(tmp_path):
     pytest.importorskip("diffusers")
     peft = pytest.importorskip("peft")
     torch = pytest.importorskip("torch")
