@@ -17,9 +17,7 @@ from safetensors.numpy import load_file, save_file
 from eckart.adapter import load_adapter
 from eckart.checkpoint import Checkpoint
 from eckart.errors import AdapterError, InputError, UsageError
-from eckart.operations.combine import combine_to
-from eckart.operations.compare import compare
-from eckart.operations.resize import resize_to
+from eckart.operations import combine, compare, resize
 from eckart.serving.check import Problem, Verdict, check_adapter
 from eckart.serving.consumers import CONSUMERS, consumers_named
 from support.consumers_emulated import (
@@ -352,7 +350,7 @@ def test_for_makes_it_right(consumer, make, lost, tmp_path):
     path = make(tmp_path / "a")
     meant = intended(path)
     out = out_for(tmp_path, consumer)
-    done = resize_to(path, out, rank=64, consumers=[consumer])
+    done = resize(path, out, rank=64, consumers=[consumer])
     made = computed(consumer, out)
     kept = {name: update for name, update in meant.items() if not re.search(lost, name)}
     assert error(kept, made) < EXACT
@@ -368,7 +366,7 @@ def test_for_makes_it_right(consumer, make, lost, tmp_path):
 
 def test_rank_520_is_cut_to_what_vllm_takes(tmp_path):
     path = of_rank_520(tmp_path / "a")
-    done = resize_to(path, tmp_path / "out", rank=999, consumers="vllm")
+    done = resize(path, tmp_path / "out", rank=999, consumers="vllm")
     made = computed("vllm", tmp_path / "out")
     (update,) = intended(path).values()
     sigma = np.linalg.svd(update, compute_uv=False)
@@ -382,7 +380,7 @@ def test_rank_520_is_cut_to_what_vllm_takes(tmp_path):
 @pytest.mark.parametrize("rank, padded", [(1, 8), (7, 8), (8, 8), (9, 16), (20, 32), (24, 32)])
 def test_tgi_gets_a_rank_that_it_computes_right(rank, padded, tmp_path):
     path = making(ranks=rank, lora_alpha=5)(tmp_path / "a")
-    resize_to(path, tmp_path / "out", rank=64, consumers="tgi")
+    resize(path, tmp_path / "out", rank=64, consumers="tgi")
     tensors = load_file(tmp_path / "out" / "adapter_model.safetensors")
     assert {len(A) for key, A in tensors.items() if "lora_A" in key} == {padded}
     assert error(intended(path), computed("tgi", tmp_path / "out")) < EXACT
@@ -390,7 +388,7 @@ def test_tgi_gets_a_rank_that_it_computes_right(rank, padded, tmp_path):
 
 def test_for_all_servers_at_once(tmp_path):
     path = making(ranks=VARIED, without="1.self_attn.k|0.mlp.up", **ALPHAS)(tmp_path / "a")
-    done = resize_to(path, tmp_path / "out", rank=64, consumers=",".join(LLM))
+    done = resize(path, tmp_path / "out", rank=64, consumers=",".join(LLM))
     for consumer in LLM:
         assert error(intended(path), computed(consumer, tmp_path / "out")) < EXACT, consumer
     report = check_adapter(load_adapter(tmp_path / "out"), LLM)
@@ -401,7 +399,7 @@ def test_for_all_servers_at_once(tmp_path):
 
 def test_for_both_image_programs_at_once(tmp_path):
     path = diffusers(tmp_path / "a", r=4, lora_alpha=10)
-    resize_to(path, tmp_path / "out.safetensors", rank=64, consumers=IMAGE)
+    resize(path, tmp_path / "out.safetensors", rank=64, consumers=IMAGE)
     for consumer in IMAGE:
         assert error(intended(path), computed(consumer, tmp_path / "out.safetensors")) < EXACT
 
@@ -435,7 +433,7 @@ def test_left_over_tensors_are_dropped_by_peft(tmp_path):
 def test_programs_without_a_common_format(names, tmp_path):
     path = making()(tmp_path / "a")
     with pytest.raises(UsageError, match=r"no format is read by all: .* reads peft"):
-        resize_to(path, tmp_path / "out", rank=4, consumers=names)
+        resize(path, tmp_path / "out", rank=4, consumers=names)
     assert not (tmp_path / "out").exists()
 
 
@@ -444,28 +442,28 @@ def test_a_program_that_is_not_known(names, tmp_path):
     with pytest.raises(UsageError, match=r"expected some of peft, vllm, .*comfyui"):
         consumers_named(names)
     with pytest.raises(UsageError, match="--for "):
-        resize_to(making()(tmp_path / "a"), tmp_path / "out", rank=4, consumers=names)
+        resize(making()(tmp_path / "a"), tmp_path / "out", rank=4, consumers=names)
     assert not (tmp_path / "out").exists()
 
 
 def test_peft_and_vllm_read_experts_in_two_ways(tmp_path):
     with pytest.raises(UsageError, match="experts fused and some by name"):
-        resize_to(fused_experts(tmp_path / "a"), tmp_path / "out", rank=4, consumers="peft,vllm")
+        resize(fused_experts(tmp_path / "a"), tmp_path / "out", rank=4, consumers="peft,vllm")
 
 
 def test_nothing_is_left_for_tgi(tmp_path):
     tensors = dict(TABLE)
     path = write(tmp_path / "a", tensors)
     with pytest.raises(AdapterError, match=r"leaves no module: model\.embed_tokens"):
-        resize_to(path, tmp_path / "out", rank=4, consumers="tgi")
+        resize(path, tmp_path / "out", rank=4, consumers="tgi")
 
 
 def test_a_missing_projection_without_any_like_it_needs_the_base(tmp_path):
     path = making(without="v_proj")(tmp_path / "a")
     with pytest.raises(AdapterError, match=r"its shape is not known. Give --base"):
-        resize_to(path, tmp_path / "out", rank=4, consumers="sglang")
+        resize(path, tmp_path / "out", rank=4, consumers="sglang")
     base = write_base(tmp_path / "base")
-    done = resize_to(path, tmp_path / "out", rank=4, consumers="sglang", base=base)
+    done = resize(path, tmp_path / "out", rank=4, consumers="sglang", base=base)
     assert done.statement["layout"]["modules_added"] == 2
     assert error(intended(path), computed("sglang", tmp_path / "out")) < EXACT
 
@@ -542,7 +540,7 @@ def tuned_update(tuned, name: str) -> np.ndarray:
 def test_combine_for(consumer, tmp_path):
     first = making(ranks=VARIED, **ALPHAS)(tmp_path / "a")
     second = making(ranks=3, without="o_proj|0.mlp.down", **RS)(tmp_path / "b")
-    done = combine_to([first, second], tmp_path / "out", [0.5, -2.0], consumers=consumer)
+    done = combine([first, second], tmp_path / "out", [0.5, -2.0], consumers=consumer)
     one, two = intended(first), intended(second)
     meant = {n: 0.5 * one[n] - 2.0 * two.get(n, np.zeros_like(one[n])) for n in one}
     made = computed(consumer, tmp_path / "out")
@@ -555,7 +553,7 @@ def test_combine_for(consumer, tmp_path):
 def test_combine_states_what_a_program_makes_it_leave_out(tmp_path):
     """The energy left out is that of the sum, not the sum of the two adapters' own."""
     first, second = making(more=TABLE)(tmp_path / "a"), making(more=TABLE)(tmp_path / "b")
-    done = combine_to([first, second], tmp_path / "out", [0.5, 0.25], consumers="tgi")
+    done = combine([first, second], tmp_path / "out", [0.5, 0.25], consumers="tgi")
     one = intended(first)
     meant = {n: 0.75 * update for n, update in one.items()}
     expected = error(meant, computed("tgi", tmp_path / "out"))
@@ -650,7 +648,7 @@ def test_check_needs_something_to_check_against(tmp_path):
 
 def test_against_is_what_numpy_measures_and_what_is_stated(tmp_path):
     path = making(ranks=VARIED, **ALPHAS)(tmp_path / "a")
-    resize_to(path, tmp_path / "small", rank=2)
+    resize(path, tmp_path / "small", rank=2)
     found = compare(load_adapter(tmp_path / "small"), load_adapter(path))
     meant, made = intended(path), intended(tmp_path / "small")
     assert found.error == pytest.approx(error(meant, made), rel=1e-9)
@@ -664,7 +662,7 @@ def test_against_is_what_numpy_measures_and_what_is_stated(tmp_path):
 
 def test_against_finds_a_statement_that_is_false(tmp_path):
     path = making(ranks=VARIED)(tmp_path / "a")
-    resize_to(path, tmp_path / "small", rank=2)
+    resize(path, tmp_path / "small", rank=2)
     statement = json.loads((tmp_path / "small/eckart.json").read_text())
     statement["error"] *= 0.99
     (tmp_path / "small/eckart.json").write_text(json.dumps(statement))
@@ -689,7 +687,7 @@ def test_against_counts_what_either_lacks(tmp_path):
 def test_against_what_it_was_made_of_in_spite_of_what_a_program_cannot_read(tmp_path):
     """What a layout left out is in the statement's error, and in the measured one."""
     path = making(more=TABLE)(tmp_path / "a")
-    resize_to(path, tmp_path / "out", rank=64, consumers="tgi")
+    resize(path, tmp_path / "out", rank=64, consumers="tgi")
     found = compare(load_adapter(tmp_path / "out"), load_adapter(path))
     assert found.error == pytest.approx(error(intended(path), intended(tmp_path / "out")), rel=1e-9)
     assert found.holds and found.error > 0.1

@@ -24,7 +24,7 @@ def as_matrix(array: NDArray[Any], rows: int | None) -> NDArray[Any]:
 
 def energy_of(array: NDArray[Any]) -> float:
     """Return the sum of squares of a tensor of any dtype, in float64."""
-    return float((to_float(array).astype(np.float64) ** 2).sum())
+    return float((to_float(array).astype(np.float64, copy=False) ** 2).sum())
 
 
 def name_non_finite(info: TensorInfo, rows: int | None = None) -> None:

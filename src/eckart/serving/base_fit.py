@@ -51,7 +51,7 @@ def base_problems(adapter: Adapter, base: Checkpoint) -> Iterator[Problem]:
         if not any(m.kind == "embedding" for m in adapter):
             yield Problem(
                 "wrong", name, "the base ties this weight to its embedding, which would change with it",
-                f"Save the base untied, or eckart resize {adapter.path} OUT --rank 999 --exclude {name}",
+                f"Save the base untied, or eckart resize {adapter.path} -o OUT --rank 999 --exclude {name}",
             )  # fmt: skip
     for name, array in adapter.dense.items():
         spelt = targets.tensor(name, base)

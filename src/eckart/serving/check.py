@@ -172,14 +172,14 @@ def _problems(
 ) -> Iterator[Problem]:
     title = consumer.title
     rank = max((m.rank for m in adapter), default=1)
-    again = f"eckart resize {adapter.path or 'ADAPTER'} OUT --rank {rank} --for {consumer.name}"
+    again = f"eckart resize {adapter.path or 'ADAPTER'} -o OUT --rank {rank} --for {consumer.name}"
     if adapter.format not in consumer.formats:
         to = consumer.formats[0]
         yield Problem(
             "refused",
             adapter.format,
             f"{title} does not read this format",
-            f"eckart convert {adapter.path} OUT --to {to}",
+            f"eckart convert {adapter.path} -o OUT --to {to}",
         )
         return
     yield from _whole_problems(adapter, consumer, again)
@@ -290,7 +290,7 @@ def _uneven_experts(adapter: Adapter) -> Iterator[Problem]:
                 "refused",
                 name,
                 "its experts have different ranks",
-                f"eckart resize {adapter.path} OUT --rank {stack[0].rank} --for peft",
+                f"eckart resize {adapter.path} -o OUT --rank {stack[0].rank} --for peft",
             )
 
 
@@ -300,7 +300,7 @@ def _scale_problems(adapter: Adapter, consumer: Consumer, again: str) -> Iterato
         yield Problem(
             "wrong", "alpha",
             f"{consumer.title} mixes up the alphas of a {adapter.format} file where they differ",
-            f"eckart convert {adapter.path} OUT --to {consumer.formats[0]}",
+            f"eckart convert {adapter.path} -o OUT --to {consumer.formats[0]}",
         )  # fmt: skip
     off: dict[str, float] = {}
     scales = computed_scales(adapter, consumer)
