@@ -218,7 +218,7 @@ RULES: list[Row] = [
     ("budget 120%", rule("--budget", "120%"), "`budget='120%'`"),
     ("budget too small", rule("--budget", "10"), "one component costs at least 50"),
     ("two rules", rule("--rank", 4, "--energy", 0.9), "got --rank and --energy"),
-    ("no rule", rule("--min-rank", 1), "expected one criterion, got none"),
+    ("no rule", rule("--min-rank", 1), "expected exactly one rule, got only --min-rank"),
     ("bad pattern", rule("--rank", 4, "--include", "("), "is not a regular expression"),
     ("nothing included", rule("--rank", 4, "--include", "xyz"), "leave none of 2 tensors"),
     ("all excluded", rule("--rank", 4, "--exclude", "."), "leave none of 2 tensors"),

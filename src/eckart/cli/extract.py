@@ -13,30 +13,19 @@ from eckart.cli import options as opt
 from eckart.errors import UsageError
 from eckart.extraction.extract import Extraction
 from eckart.extraction.extract import extract as extract_adapter
-from eckart.rank import RankPlan
+from eckart.rank import RankPlan, RankRule
 
 
+@opt.rank_options(alternative="plan")
 def extract(
     base: opt.Base,
     tuned: opt.Tuned,
     out: Annotated[Path, typer.Argument(help="Folder of the adapter to make.", show_default=False)],
-    rank: opt.Rank = None,
-    energy: opt.Energy = None,
-    error: opt.Error = None,
-    ratio: opt.Ratio = None,
-    knee: opt.Knee = False,
-    noise_floor: opt.NoiseFloor = False,
-    budget: opt.BudgetText = None,
+    rule: RankRule | None,
     plan: Annotated[
         Path | None,
         typer.Option("--plan", help="Ranks from a plan written by eckart plan --out.", show_default=False),
     ] = None,
-    min_rank: opt.MinRank = 0,
-    max_rank: opt.MaxRank = None,
-    multiple_of: opt.MultipleOf = 1,
-    uniform: opt.Uniform = False,
-    include: opt.Include = None,
-    exclude: opt.Exclude = None,
     store: Annotated[
         Path | None,
         typer.Option("--store", help="Use this store, or make it and keep it.", show_default=False),
@@ -72,11 +61,6 @@ def extract(
     Examples: **eckart extract base/ tuned/ adapter/ --budget 1%** ·
     **eckart extract base/ tuned/ adapter/ --energy 0.9 --max-rank 128 --store store/**
     """
-    words = locals()
-    given = [f"--{c.replace('_', '-')}" for c, unset in opt.UNSET.items() if words[c] != unset]
-    if plan is not None and given:
-        raise UsageError("eckart extract", f"expected a rule or --plan, got both: {', '.join(given)}")
-    rule = opt.rule_of(words) if plan is None else None
     with console.progress_bar(quiet, "factoring") as bar:
         done = extract_adapter(
             base, tuned, out, rule=rule, plan=read_plan(plan) if plan else None, store=store,

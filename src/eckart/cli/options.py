@@ -14,7 +14,7 @@ from eckart.errors import UsageError
 from eckart.rank.options import BOUNDS, RULES, RuleOptions, rule_from
 from eckart.rank.rule import RuleOption
 
-RULE = "Rank rule (give exactly one)"
+RULE = "Rank rule (give one)"
 BOUNDS_PANEL = "Bounds on the ranks"
 RUN = "Execution"
 
@@ -103,8 +103,8 @@ def rank_options(
     signature = inspect.signature(command, eval_str=True)
     rule_parameter = signature.parameters["rule"]
     is_optional = type(None) in get_args(rule_parameter.annotation)
-    added = [_option_parameter(rule_type.option, RULE) for rule_type in RULES]
-    added += [_option_parameter(option, BOUNDS_PANEL) for option in BOUNDS]
+    options = [*(rule_type.option for rule_type in RULES), *BOUNDS]
+    added = [_option_parameter(o, BOUNDS_PANEL if o in BOUNDS else RULE) for o in options]
     parameters: list[inspect.Parameter] = []
     for parameter in signature.parameters.values():
         here = added if parameter is rule_parameter else [parameter]
@@ -113,10 +113,10 @@ def rank_options(
 
     @wraps(command)
     def with_rule(**arguments: Any) -> None:
-        given = {p.name: arguments.pop(p.name) for p in added}
-        given = {keyword: value for keyword, value in given.items() if value not in (None, False)}
+        values = {option: arguments.pop(option.keyword) for option in options}
+        given = {option.keyword: value for option, value in values.items() if option.is_given(value)}
         if alternative is not None and arguments[alternative] is not None and given:
-            flags = ", ".join("--" + keyword.replace("_", "-") for keyword in given)
+            flags = ", ".join(option.flag for option in options if option.keyword in given)
             raise UsageError(f"eckart {name}", f"expected a rule or --{alternative}, got both: {flags}")
         is_omitted = not given and is_optional
         rule = None if is_omitted else rule_from(None, cast(RuleOptions, given))
@@ -136,7 +136,7 @@ def _option_parameter(option: RuleOption, panel: str) -> inspect.Parameter:
         help=option.help,
         metavar=option.metavar or None,
         rich_help_panel=panel,
-        show_default=False if option.default is None else str(option.default),
+        show_default=False,
     )
     annotation: Any = bool if is_switch else option.type | None
     return inspect.Parameter(

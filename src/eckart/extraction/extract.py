@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -34,7 +34,7 @@ from eckart.errors import AdapterError, OutputError, PairError, UsageError
 from eckart.extraction.leftovers import Leftover, carry_dense, leftovers
 from eckart.linalg import Goal
 from eckart.parallel import OnProgress
-from eckart.rank import RankPlan, RankRule
+from eckart.rank import RankPlan, RankRule, RuleOptions, rule_from
 from eckart.serving.consumers import Consumer, consumers_named
 from eckart.serving.layout import Layout, Wish, treatment
 from eckart.store import FactorStore, decide
@@ -81,7 +81,7 @@ def extract(
     device: str = "cpu",
     progress: OnProgress | None = None,
     say: Callable[[str], None] | None = None,
-    **wishes: Any,
+    **options: Unpack[RuleOptions],
 ) -> Extraction:
     """Extract a LoRA adapter from a fine-tune, and state its error.
 
@@ -92,8 +92,8 @@ def extract(
     out : path
         Folder of the adapter, made whole or not at all.
     rule : RankRule, optional
-        How ranks are chosen; or give the rule's words directly: ``energy=0.9``, ``budget="1%"``,
-        ``rank=16, max_rank=64`` (see `RankRule.of`).
+        How ranks are chosen. Or as keyword arguments: ``energy=0.9``, ``budget="1%"``,
+        ``rank=16, max_rank=64`` (see `RuleOptions`).
     plan : RankPlan, optional
         Ranks chosen before, in place of a rule.
     store : path, optional
@@ -129,11 +129,11 @@ def extract(
     Every factor pair is B = U sqrt(S), A = sqrt(S) Vh with alpha = r, so that the scale is 1 in
     every program that loads it. Errors are measured on the rounded factors.
     """
-    given = [name for name, there in (("rule", rule), ("plan", plan)) if there is not None] + list(wishes)
-    if (rule is not None or plan is not None) and len(given) > 1:
-        raise UsageError("eckart.extract", f"expected a plan, a rule or its words, got {', '.join(given)}")
-    if rule is None and plan is None:
-        rule = RankRule.of(**wishes)
+    if plan is None:
+        rule = rule_from(rule, options)
+    elif rule is not None or options:
+        given = ", ".join(["rule"] * (rule is not None) + list(options))
+        raise UsageError("eckart.extract", f"expected a rule or a plan, got both: plan and {given}")
     if dtype is not None and dtype not in ADAPTER_DTYPES:
         raise UsageError(f"dtype={dtype!r}", f"expected one of {', '.join(ADAPTER_DTYPES)}")
     named = consumers_named(consumers)

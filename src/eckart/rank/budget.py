@@ -318,9 +318,9 @@ def allocate(shares: Sequence[Share], parameters: int, multiple_of: int = 1) -> 
     Notes
     -----
     The problem is to minimise the energy left out, the sum of all tails, subject to
-    sum r (m + n) <= budget. It is separable and convex: each tensor's next component is worth no more than its
-    last. Taking components in the order of sigma^2 / (m + n) is therefore optimal up to the last component
-    that fits. What remains goes to the next best components that still fit.
+    sum r (m + n) <= budget. It is separable and convex, because each tensor's next component is worth no more
+    than its last. Taking components in the order of sigma^2 / (m + n) is therefore optimal up to the last
+    component that fits. What remains goes to the next best components that still fit.
 
     Examples
     --------

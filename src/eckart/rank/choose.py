@@ -57,7 +57,7 @@ def make_plan(
     if not selected:
         raise UsageError(
             "rank rule",
-            f"--include and --exclude select none of {count(candidates, 'tensor')}",
+            f"--include and --exclude leave none of {count(candidates, 'tensor')}",
             f"Choose patterns that match names such as {preview((c.name for c in candidates), 2)}",
         )
     decisions = rule.decide(selected, base_parameters, bytes_each)

@@ -14,9 +14,9 @@ RULES: tuple[type[RankRule], ...] = (Rank, Energy, Error, Ratio, Knee, NoiseFloo
 """Every rule, in the order of the help."""
 
 BOUNDS: tuple[RuleOption, ...] = (
-    RuleOption("min_rank", int, "Minimum rank.", metavar="N", default=0),
+    RuleOption("min_rank", int, "Minimum rank.", metavar="N"),
     RuleOption("max_rank", int, "Maximum rank.", metavar="N"),
-    RuleOption("multiple_of", int, "Round ranks up to a multiple of this number.", metavar="N", default=1),
+    RuleOption("multiple_of", int, "Round ranks up to a multiple of this number.", metavar="N"),
     RuleOption("uniform", bool, "Use one rank for all tensors."),
     RuleOption(
         "include",

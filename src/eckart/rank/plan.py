@@ -71,8 +71,8 @@ class RankPlan:
 
     Notes
     -----
-    The error of the whole is ``sqrt(1 - energy)``, relative to the Frobenius norm of all planned updates taken
-    as one vector.
+    The error of the whole is ``sqrt(1 - energy)``, relative to the Frobenius norm of all planned updates
+    taken as one vector.
     """
 
     ranks: dict[str, int]

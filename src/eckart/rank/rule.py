@@ -33,8 +33,6 @@ class RuleOption:
         Stands for the value in the help. Empty for a switch.
     example : str
         A value for error messages. Empty for a switch.
-    default : int, optional
-        The value that the help shows as the default.
     """
 
     keyword: str
@@ -42,7 +40,6 @@ class RuleOption:
     help: str
     metavar: str = ""
     example: str = ""
-    default: int | None = None
 
     @property
     def flag(self) -> str:
@@ -50,8 +47,8 @@ class RuleOption:
         return "--" + self.keyword.replace("_", "-")
 
     def is_given(self, value: object) -> bool:
-        """Return whether a value was passed: a switch that is on, or anything but None."""
-        return bool(value) if self.type is bool else value is not None
+        """Return whether a value was passed: a switch that is on, at least one pattern, or a value."""
+        return value is not None if self.type in (int, float, str) else bool(value)
 
 
 @dataclass(frozen=True)
@@ -89,8 +86,8 @@ class Decision:
 class RankRule(Bounds, ABC):
     """How ranks are chosen: the base class of all rules.
 
-    Every rule also accepts the keywords of `Bounds`: ``min_rank``, ``max_rank``, ``multiple_of``, ``uniform``,
-    ``include`` and ``exclude``.
+    Every rule also accepts the keywords of `Bounds`: ``min_rank``, ``max_rank``, ``multiple_of``,
+    ``uniform``, ``include`` and ``exclude``.
 
     Examples
     --------

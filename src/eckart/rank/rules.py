@@ -2,8 +2,9 @@
 
 To add a rule, make three edits:
 
-1. Write its class, a frozen dataclass derived from `RankRule`. It declares its ``option`` and answers ``target``
-   (the rule in words), ``goal`` (what a tensor must be factored to) and ``choose`` (the rank, and why).
+1. Write its class, a frozen dataclass derived from `RankRule`. It declares its ``option`` and defines
+   ``target`` (the rule in words), ``goal`` (what a tensor must be factored to) and ``choose`` (the rank, and
+   the reason).
 2. Enter the class in `eckart.rank.options.RULES`.
 3. Add its keyword to `eckart.rank.options.RuleOptions`.
 
@@ -97,7 +98,7 @@ class Energy(RankRule):
     option: ClassVar[RuleOption] = RuleOption(
         "energy",
         float,
-        "The smallest rank that keeps this share of the energy (the sum of squared singular values), e.g. 0.9.",
+        "Use the smallest rank that keeps this share of the energy (sum of sigma^2), e.g. 0.9.",
         metavar="SHARE",
         example="0.9",
     )
@@ -158,7 +159,7 @@ class Error(RankRule):
     option: ClassVar[RuleOption] = RuleOption(
         "error",
         float,
-        "The smallest rank with at most this relative Frobenius error, e.g. 0.05.",
+        "Use the smallest rank with at most this relative Frobenius error, e.g. 0.05.",
         metavar="ERROR",
         example="0.05",
     )
