@@ -117,7 +117,9 @@ def rank_options(
         given = {option.keyword: value for option, value in values.items() if option.is_given(value)}
         if alternative is not None and arguments[alternative] is not None and given:
             flags = ", ".join(option.flag for option in options if option.keyword in given)
-            raise UsageError(f"eckart {name}", f"expected a rule or --{alternative}, got both: {flags}")
+            raise UsageError(
+                f"eckart {name}", f"got --{alternative} together with {flags}", "Pass one of them"
+            )
         is_omitted = not given and is_optional
         rule = None if is_omitted else rule_from(None, cast(RuleOptions, given))
         command(rule=rule, **arguments)

@@ -93,7 +93,7 @@ def rule_from(rule: RankRule | None, options: RuleOptions) -> RankRule:
     if rule is not None:
         if given:
             names = ", ".join(option.keyword for option in given)
-            raise UsageError("rank rule", f"expected a rule or keywords, got both: {rule!r} and {names}")
+            raise UsageError("rank rule", f"got {rule!r} together with keywords: {names}", "Pass one of them")
         return rule
     chosen = [rule_type for rule_type in RULES if rule_type.option in given]
     bounds = {o.keyword: values[o.keyword] for o in given if o in BOUNDS}
