@@ -5,18 +5,17 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from numpy.typing import NDArray
-
+from eckart.arrays import Array
 from eckart.checkpoint.dtypes import to_float
 from eckart.checkpoint.header import Header, read_header
 from eckart.checkpoint.locate import Located, check_link, locate
 from eckart.checkpoint.mapping import map_tensor, prefetch_tensor
 from eckart.checkpoint.order import natural_sort
-from eckart.checkpoint.strictjson import JsonObject, clip, parse_object, read_bytes
+from eckart.checkpoint.strictjson import JsonObject, parse_object, read_bytes
 from eckart.checkpoint.tensorinfo import TensorInfo
 from eckart.errors import CheckpointError
+from eckart.text import clip
 
 
 @dataclass(frozen=True)
@@ -130,11 +129,11 @@ class Checkpoint:
             raise CheckpointError(f"{self.path}: {clip(name)}", "there is no such tensor", fix)
         return self.tensors[name]
 
-    def map(self, name: str) -> NDArray[Any]:
+    def map(self, name: str) -> Array:
         """Map a tensor into memory, read-only, in its stored dtype and shape. See `map_tensor`."""
         return map_tensor(self.info(name))
 
-    def read_float(self, name: str) -> NDArray[Any]:
+    def read_float(self, name: str) -> Array:
         """Return a tensor as float32, or as float64 if that is its stored dtype. See `to_float`."""
         return to_float(self.map(name))
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eckart.checkpoint.foreign import refuse_foreign
-from eckart.checkpoint.strictjson import DOWNLOAD_AGAIN, cannot_read, clip, parse_object
+from eckart.checkpoint.strictjson import DOWNLOAD_AGAIN, cannot_read, parse_object
 from eckart.checkpoint.tensorinfo import TensorInfo, parse_entry
 from eckart.errors import CheckpointError
+from eckart.text import clip, count
 
 MAX_HEADER = 100_000_000  # the limit of the safetensors library
 
@@ -141,11 +142,13 @@ def _check_coverage(path: Path, tensors: list[TensorInfo], data_start: int, size
         where = f"{path}: {clip(info.name)}"
         if info.start < end:
             raise CheckpointError(
-                where, f"its data overlaps that of {previous} by {end - info.start:,} bytes", DOWNLOAD_AGAIN
+                where,
+                f"its data overlaps that of {previous} by {count(end - info.start, 'byte')}",
+                DOWNLOAD_AGAIN,
             )
         if info.start > end:
             raise CheckpointError(
-                where, f"there is a gap of {info.start - end:,} bytes before its data", DOWNLOAD_AGAIN
+                where, f"there is a gap of {count(info.start - end, 'byte')} before its data", DOWNLOAD_AGAIN
             )
         end, previous = info.stop, clip(info.name)
     if end > size:

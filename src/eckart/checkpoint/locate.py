@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 
 from eckart.checkpoint.foreign import convert_command, is_pickle_name
-from eckart.checkpoint.strictjson import DOWNLOAD_AGAIN, cannot_read, clip, parse_object, read_bytes
+from eckart.checkpoint.strictjson import DOWNLOAD_AGAIN, cannot_read, parse_object, read_bytes
 from eckart.errors import CheckpointError
+from eckart.text import clip, count
 
 SINGLE = "model.safetensors"
 INDEX_SUFFIX = ".safetensors.index.json"
@@ -158,7 +159,7 @@ def _ambiguous(folder: Path, names: list[str], shards: list[str]) -> CheckpointE
     if shards:
         return CheckpointError(
             str(folder),
-            f"expected {SINGLE} or an index, found {len(shards)} files without an index: "
+            f"expected {SINGLE} or an index, found {count(shards, 'file')} without an index: "
             f"{clip(', '.join(shards))}",
             f"Download model{INDEX_SUFFIX} too, or pass the path of one file",
         )

@@ -6,18 +6,17 @@ import mmap
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from eckart.arrays import Array
 from eckart.checkpoint.dtypes import DTYPES, dtype_name
-from eckart.checkpoint.strictjson import clip
 from eckart.checkpoint.tensorinfo import TensorInfo
 from eckart.errors import CheckpointError
+from eckart.text import clip
 
 
-def map_tensor(info: TensorInfo) -> NDArray[Any]:
+def map_tensor(info: TensorInfo) -> Array:
     """Map a tensor into memory, read-only, in its stored dtype and shape.
 
     Parameters
@@ -119,7 +118,7 @@ class MappedFile:
                 str(path), f"the file cannot be mapped ({error})", "Check the path and its permissions"
             ) from error
 
-    def array(self, info: TensorInfo) -> NDArray[Any]:
+    def array(self, info: TensorInfo) -> Array:
         """Return a tensor as a read-only view, in its stored dtype and shape.
 
         Parameters

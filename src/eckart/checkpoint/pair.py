@@ -10,9 +10,9 @@ from eckart.checkpoint.dtypes import DTYPES, dtype_name, is_float
 from eckart.checkpoint.order import natural_sort
 from eckart.checkpoint.prefix import find_prefix
 from eckart.checkpoint.quantised import refuse_quantised
-from eckart.checkpoint.strictjson import clip
 from eckart.checkpoint.tensorinfo import TensorInfo
 from eckart.errors import PairError
+from eckart.text import clip, count
 
 VOCABULARY = ("embed", "wte", "lm_head")
 """Substrings that mark the name of a vocabulary matrix, which has one row per token."""
@@ -171,17 +171,13 @@ def _no_common_tensor(base: Checkpoint, tuned: Checkpoint) -> PairError:
     )
 
 
-def _examples(names: Sequence[str], count: int = EXAMPLES) -> str:
-    return ", ".join(clip(name) for name in names[:count]) or "no tensor"
+def _examples(names: Sequence[str], most: int = EXAMPLES) -> str:
+    return ", ".join(clip(name) for name in names[:most]) or "no tensor"
 
 
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - EXAMPLES
     return _examples(names) + (f" and {more} more" if more > 0 else "")
-
-
-def _count(tensors: Sequence[object]) -> str:
-    return "1 tensor" if len(tensors) == 1 else f"{len(tensors)} tensors"
 
 
 def _prefix_note(prefix: str, side: str) -> Iterable[str]:
@@ -191,7 +187,7 @@ def _prefix_note(prefix: str, side: str) -> Iterable[str]:
 
 def _missing_note(names: Sequence[str], side: str) -> Iterable[str]:
     if names:
-        yield f"Skipped {_count(names)} found only in the {side} checkpoint: {_listed(names)}."
+        yield f"Skipped {count(names, 'tensor')} found only in the {side} checkpoint: {_listed(names)}."
 
 
 def _grown_note(entry: PairEntry) -> str:
@@ -206,11 +202,12 @@ def _dtype_note(entries: Sequence[PairEntry]) -> Iterable[str]:
     if mixed:
         first = mixed[0]
         yield (
-            f"The dtypes of {_count(mixed)} differ between the checkpoints, for example {clip(first.name)}: "
+            f"The dtypes of {count(mixed, 'tensor')} differ between the checkpoints, "
+            f"for example {clip(first.name)}: "
             f"{dtype_name(first.base.dtype)} in base, {dtype_name(first.tuned.dtype)} in tuned."
         )
 
 
 def _skipped_note(skipped: Sequence[str]) -> Iterable[str]:
     if skipped:
-        yield f"Skipped {_count(skipped)} not in a floating-point dtype: {_listed(skipped)}."
+        yield f"Skipped {count(skipped, 'tensor')} not in a floating-point dtype: {_listed(skipped)}."

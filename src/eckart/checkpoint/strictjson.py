@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eckart.errors import CheckpointError
+from eckart.text import clip
 
 JsonObject = dict[str, Any]
 """A parsed JSON object. The values are Any because every reader checks the fields that it uses."""
@@ -75,12 +76,6 @@ def cannot_read(path: Path, error: OSError) -> CheckpointError:
     return CheckpointError(
         str(path), f"it cannot be read ({error.strerror or error})", "Check the path and the disk"
     )
-
-
-def clip(text: str) -> str:
-    """Shorten untrusted text to 120 characters, and escape the characters that control a terminal."""
-    shown = text if text.isprintable() else ascii(text)[1:-1]
-    return shown if len(shown) <= 120 else shown[:100] + "..." + shown[-17:]
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

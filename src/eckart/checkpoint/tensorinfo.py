@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eckart.checkpoint.dtypes import bits_of
-from eckart.checkpoint.strictjson import DOWNLOAD_AGAIN, clip, json_kind
+from eckart.checkpoint.strictjson import DOWNLOAD_AGAIN, json_kind
+from eckart.checks import is_whole_number
 from eckart.errors import CheckpointError
+from eckart.text import clip
 
 MAX_DIMS = 64  # NumPy's limit
 MAX_DIM = 2**63 - 1
@@ -103,11 +105,10 @@ def parse_entry(path: Path, name: str, entry: object, data_start: int) -> Tensor
 
 
 def _integers(where: str, key: str, value: object) -> tuple[int, ...]:
-    # type(n) is int rather than isinstance, because bool is a subclass of int.
     if (
         isinstance(value, list)
         and len(value) <= MAX_DIMS
-        and all(type(n) is int and 0 <= n <= MAX_DIM for n in value)
+        and all(is_whole_number(n, 0, MAX_DIM) for n in value)
     ):
         return tuple(value)
     raise CheckpointError(

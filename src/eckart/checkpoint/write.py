@@ -7,18 +7,18 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
+from eckart.arrays import Array
 from eckart.checkpoint.dtypes import name_of
 from eckart.errors import OutputError, UsageError
 
 
 def write_safetensors(
     path: str | Path,
-    tensors: Mapping[str, NDArray[Any]],
+    tensors: Mapping[str, Array],
     metadata: Mapping[str, str] | None = None,
     durable: bool = True,
 ) -> None:
@@ -58,10 +58,10 @@ def write_safetensors(
 @contextmanager
 def stream_safetensors(
     path: str | Path,
-    outline: Mapping[str, NDArray[Any]],
+    outline: Mapping[str, Array],
     metadata: Mapping[str, str] | None = None,
     durable: bool = True,
-) -> Iterator[Callable[[str, NDArray[Any]], None]]:
+) -> Iterator[Callable[[str, Array], None]]:
     """Write a safetensors file atomically, one tensor at a time, in any order and from any thread.
 
     Parameters
@@ -105,7 +105,7 @@ def stream_safetensors(
         descriptor = file.fileno()
         os.truncate(descriptor, data_start + end)
 
-        def put(name: str, array: NDArray[Any]) -> None:
+        def put(name: str, array: Array) -> None:
             if (
                 name not in missing
                 or array.shape != outline[name].shape
@@ -191,7 +191,7 @@ def _replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
             temporary.unlink()
 
 
-def _entry(path: str | Path, name: str, array: NDArray[Any], offsets: list[int]) -> dict[str, object]:
+def _entry(path: str | Path, name: str, array: Array, offsets: list[int]) -> dict[str, object]:
     where = f"{path}: {name}"
     if name == "__metadata__":
         raise UsageError(where, "the format reserves this name", "Rename the tensor")

@@ -19,8 +19,9 @@ from eckart.applications.images.file import Head, check_size, checksum, pack, un
 from eckart.applications.images.layers import BLOCKS, Layer, Session, receive_blocks
 from eckart.applications.images.quality import psnr, ssim
 from eckart.applications.images.search import EXACTLY, TRIES, Source, find_step, step_for_rank
+from eckart.checks import is_number
 from eckart.errors import ImageError, UsageError
-from eckart.linalg.goal import Goal, is_number
+from eckart.linalg import Goal
 
 CALL = "eckart.applications.images.compress"
 DEFAULT_PSNR = 38.0
