@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .PHONY: demo test check bench docs clean
 
 demo: $(VENV)/.core  ## the main job on the packaged pair
-	$(BIN)/eckart demo --out build/demo
+	$(BIN)/eckart demo -o build/demo
 
 test: $(VENV)/.test  ## all tests
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile

@@ -382,7 +382,7 @@ def test_a_damaged_statement_is_one_line(work, tmp_path, request, text):
 
 
 def test_the_demo(tmp_path):
-    done = start("demo", "--out", tmp_path / "adapters", "--quiet", cwd=tmp_path)
+    done = start("demo", "--output", tmp_path / "adapters", "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     marks = [

@@ -36,9 +36,7 @@ class Entries:
     shape: tuple[int, int]
 
     @classmethod
-    def of(
-        cls, rows: Array, columns: Array, values: Array, shape: tuple[int, int]
-    ) -> Entries:
+    def of(cls, rows: Array, columns: Array, values: Array, shape: tuple[int, int]) -> Entries:
         """Build entries from arrays in any order.
 
         Parameters

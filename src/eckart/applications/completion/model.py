@@ -66,9 +66,7 @@ class Completion:
         return np.asarray(self.mean + biases + products)
 
 
-def completion(
-    mean: float, scale: float, b: Array, c: Array, P: Array, Q: Array
-) -> Completion:
+def completion(mean: float, scale: float, b: Array, c: Array, P: Array, Q: Array) -> Completion:
     """Return the model of a matrix that was standardised before it was fitted.
 
     Parameters
