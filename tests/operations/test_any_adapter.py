@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eckart.adapter import Adapter, Module, combine, load_adapter
+from eckart.adapter import Adapter, Module, load_adapter
 from eckart.errors import AdapterError, OutputError
+from eckart.operations.combine import combine
 from eckart.operations.overlap import overlaps
 from eckart.operations.resize import resize_to
 from eckart.serving.check import check_adapter

@@ -200,7 +200,7 @@ def test_none_at_all():
 def test_the_result_is_never_one_of_the_adapters(tmp_path):
     one, two = three(tmp_path)[:2]
     before = tree(tmp_path)
-    with pytest.raises(OutputError, match="is or holds"):
+    with pytest.raises(OutputError, match="is or contains the input"):
         combine_to([one, two], two, overwrite=True)
     assert tree(tmp_path) == before
 

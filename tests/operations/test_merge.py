@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import eckart
-from eckart.adapter import load_adapter, merge
+from eckart.adapter import load_adapter
 from eckart.adapter.experts import split_experts
 from eckart.checkpoint import read_header, write_safetensors
 from eckart.errors import AdapterError, InputError, OutputError, UsageError
+from eckart.operations.merge import merge
 from eckart.operations.resize import resize_to
 from support.terminal import tree
 from support.tuned_models import bert, gpt2, llama, load_file, make_pair, tied_llama, torch, transformers

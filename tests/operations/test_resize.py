@@ -365,7 +365,7 @@ def test_the_adapter_is_never_its_own_result(overwrite, tmp_path):
     made_of_sigma(tmp_path / "in")
     before = tree(tmp_path)
     for out in (tmp_path / "in", tmp_path):
-        with pytest.raises(OutputError, match="is or holds the adapter"):
+        with pytest.raises(OutputError, match="is or contains the input"):
             resize_to(tmp_path / "in", out, rank=1, overwrite=overwrite)
     assert tree(tmp_path) == before
 

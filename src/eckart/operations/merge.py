@@ -22,6 +22,7 @@ from eckart.checkpoint import (
     TensorInfo,
     all_finite,
     is_float,
+    refuse_overlap,
     stream_safetensors,
     to_float,
     write_json,
@@ -31,7 +32,6 @@ from eckart.checkpoint.locate import INDEX_SUFFIX, check_link
 from eckart.checkpoint.quantised import refuse_quantised
 from eckart.errors import CheckpointError, OutputError
 from eckart.operations.merge_plan import MergePlan, Piece, plan_merge
-from eckart.operations.resize import refuse_same_place
 from eckart.parallel import OnProgress, Progress, map_unordered
 
 Array = NDArray[Any]
@@ -111,9 +111,7 @@ def merge(
     result = Merged(target, tuple(plan.by_tensor), tuple(plan.new), plan.size, {}, tuple(plan.notes))
     if dry_run:
         return result
-    refuse_same_place(out, loaded)
-    if model.folder.resolve().is_relative_to(target.resolve()):
-        raise OutputError(str(out), f"is or holds the base, {base}", "Name another folder for the model")
+    refuse_overlap(out, [model.folder, *(a.path for a in loaded)])
     with OutputFolder(target, overwrite=overwrite, marker=STATEMENT) as staging:
         job = _Job(plan)
         done, total = 0, len(model.tensors) + len(plan.new)

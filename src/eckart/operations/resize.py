@@ -13,9 +13,9 @@ from eckart.adapter.adapter import Adapter, Module, set_resize
 from eckart.adapter.formats import load_adapter, make_writer, write_adapter, written_format
 from eckart.adapter.statement import FORMAT, relative, rounded, rounded_factors, stored_error, versions
 from eckart.adapter.updates import Core, Floats, Updates, WeightedSum
-from eckart.checkpoint import DTYPES, Checkpoint
+from eckart.checkpoint import DTYPES, Checkpoint, refuse_overlap
 from eckart.checkpoint.dtypes import ADAPTER_DTYPES
-from eckart.errors import AdapterError, OutputError, UsageError
+from eckart.errors import AdapterError, UsageError
 from eckart.parallel import OnProgress, Progress, half_of, map_unordered, threads_each
 from eckart.rank import Candidate, RankPlan, RankRule, make_plan
 from eckart.serving.layout import Layout, Wish
@@ -240,7 +240,7 @@ def resize_to(
     factors, relative to the update that was there.
     """
     loaded = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
-    refuse_same_place(out, [loaded])
+    refuse_overlap(out, [loaded.path])
     recut = recut_one(loaded, rule, dtype, consumers, base, workers, progress, **wishes)
     recut.write(out, format, overwrite=overwrite, workers=workers, progress=half_of(progress, second=True))
     return Resized(Path(out), recut, recut.statement(), tuple(loaded.notes + recut.layout.notes))
@@ -287,13 +287,6 @@ def dtype_of(name: str | None, adapter: Adapter) -> np.dtype[Any]:
     if name not in ADAPTER_DTYPES:
         raise UsageError(f"dtype={name!r}", f"expected one of {', '.join(ADAPTER_DTYPES)}")
     return DTYPES[name]
-
-
-def refuse_same_place(out: str | Path, adapters: list[Adapter]) -> None:
-    """Raise if the output is or holds an adapter that is being read."""
-    for adapter in adapters:
-        if adapter.path is not None and adapter.path.resolve().is_relative_to(Path(out).resolve()):
-            raise OutputError(str(out), f"is or holds the adapter {adapter.path}", "Name another place")
 
 
 __all__ = ["Recut", "Resized", "recut_one", "resize_to"]
