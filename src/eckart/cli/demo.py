@@ -138,7 +138,7 @@ def _extract(store: FactorStore, budget: str, folder: Path) -> DemoAdapter:
         path=str(folder),
         parameters=extracted.adapter.parameters,
         ranks={module.name: module.rank for module in extracted.adapter},
-        stated_error=extracted.statement["error"],
+        stated_error=extracted.statement.error,
         measured_error=checked.error,
         holds=checked.holds,
     )
