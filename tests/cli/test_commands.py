@@ -386,10 +386,10 @@ def test_the_demo(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     marks = [
-        "The pair",
-        "What the update of each layer looks like",
-        "Adapters written, and their errors recomputed from the files",
-        "Loss on held-out Python, nats per byte",
+        "The pair of models",
+        "The update of each layer",
+        "Adapters, with their errors recomputed from the files",
+        "Loss on held-out Python code, in nats per byte",
     ]
     places = [done.stdout.index(mark) for mark in marks]
     assert places == sorted(places)

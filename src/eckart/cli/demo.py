@@ -35,7 +35,7 @@ class DemoAdapter:
     path: str
     parameters: int
     ranks: dict[str, int]
-    stated_error: float
+    stated_error: float | None
     measured_error: float
     holds: bool
 
@@ -62,8 +62,7 @@ def demo(
     """Extract adapters from a small real fine-tune, verify them and measure their loss.
 
     The base is a byte-level Llama with 1.3 million parameters, trained on English prose. The fine-tune is
-    the same model after further training on Python code. Both are part of the package, so nothing is
-    downloaded.
+    the same model after further training on Python code. Both are part of the package. Nothing is downloaded.
 
     Examples: **eckart demo** · **eckart demo --pair -o pair**, then **eckart inspect pair/base pair/tuned**
     """
@@ -177,7 +176,7 @@ def _print_adapters(adapters: list[DemoAdapter]) -> None:
                 adapter.budget,
                 f"{adapter.parameters:,}",
                 f"{min(adapter.ranks.values())}-{max(adapter.ranks.values())}",
-                f"{adapter.stated_error:.6f}",
+                None if adapter.stated_error is None else f"{adapter.stated_error:.6f}",
                 f"{adapter.measured_error:.6f}",
                 "yes" if adapter.holds else "NO",
             ]
