@@ -17,22 +17,29 @@ from eckart.operations import (
     merge,
     resize,
 )
-from eckart.rank import RankPlan, RankRule
+from eckart.rank import Budget, Energy, Error, Knee, NoiseFloor, Rank, RankPlan, RankRule, Ratio
 from eckart.store import FactorStore, factor, plan
 from eckart.version import __version__
 
 __all__ = [
     "Adapter",
+    "Budget",
     "Combined",
     "Comparison",
     "Converted",
     "EckartError",
+    "Energy",
+    "Error",
     "Extraction",
     "FactorStore",
+    "Knee",
     "LowRank",
     "Merged",
+    "NoiseFloor",
+    "Rank",
     "RankPlan",
     "RankRule",
+    "Ratio",
     "Resized",
     "Spectrum",
     "Verification",

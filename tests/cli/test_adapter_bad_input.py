@@ -189,7 +189,7 @@ UNREADABLE: dict[str, tuple[Making, str]] = {
     "pickle by name": (pickle_named("lora.bin"), "found a pickle"),
     "pickle .pt": (pickle_named("lora.pt"), "found a pickle"),
     "pickle as safetensors": (pickle_named("lora.safetensors"), "found a pickle"),
-    "GGUF": (lambda p: p.file("lora.gguf", b"GGUF" + bytes(64)), "found GGUF"),
+    "GGUF": (lambda p: p.file("lora.gguf", b"GGUF" + bytes(64)), "found a GGUF file"),
     "LFS": (lambda p: p.with_weights(b"version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"),
     "empty file": (lambda p: p.with_weights(b""), f"{WEIGHTS}`: the file is empty"),
     "truncated": (lambda p: p.with_weights((p / "a" / WEIGHTS).read_bytes()[:-7]), "truncated"),
@@ -337,7 +337,7 @@ LINES: dict[str, Row] = {
     "energy nan": (resize("--energy", "nan"), "finite"),
     "error 2": (resize("--error", 2), "`error=2.0`"),
     "two rules": (resize("--rank", 2, "--energy", 0.9), "got --rank and --energy"),
-    "no rule": (resize(), "expected one criterion, got none"),
+    "no rule": (resize(), "expected exactly one rule, got none"),
     "a share of the base": (resize("--budget", "1%"), "a share of the base needs the base"),
     "the noise floor": (resize("--noise-floor"), "computed from the two checkpoints"),
     "a budget too small": (resize("--budget", "3"), "one component costs at least"),
@@ -512,7 +512,7 @@ def test_a_deep_statement(place):
     (bad / "eckart.json").write_text("[" * 200_000)
     refused(run("resize", bad, "-o", place.out, "--rank", 2), "eckart.json`: is not JSON")
     (bad / "eckart.json").write_text('{"error": "none"}')
-    refused(run("check", bad, "--against", place / "a"), "is not a statement that eckart wrote")
+    refused(run("check", bad, "--against", place / "a"), "so this is not a statement that Eckart wrote")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")

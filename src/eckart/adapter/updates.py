@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from eckart.adapter.adapter import Adapter, Module, Rows
+from eckart.adapter.statement import SourceStatement
 from eckart.arrays import Array, Floats
 from eckart.checks import is_number
 from eckart.errors import AdapterError, UsageError
@@ -35,7 +36,7 @@ class Updates(Protocol[C]):
         """A module for every update: its shape, kind and window are those of the update, its rank is not."""
 
     @property
-    def sources(self) -> list[dict[str, Any]]:
+    def sources(self) -> tuple[SourceStatement, ...]:
         """The adapters that the updates come from, for the statement."""
 
     def core(self, name: str) -> C:
@@ -159,12 +160,12 @@ def check_weights(adapters: Sequence[object], weights: Sequence[float]) -> None:
         raise UsageError("--weights", "all weights are 0; the result would be empty")
 
 
-def describe(adapters: Sequence[Adapter], weights: Sequence[float]) -> list[dict[str, Any]]:
+def describe(adapters: Sequence[Adapter], weights: Sequence[float]) -> tuple[SourceStatement, ...]:
     """Return the adapters that a new one is made from, for its statement."""
-    return [
-        {"adapter": str(a.path or "in memory"), "weight": float(w), "parameters": a.parameters}
-        for a, w in zip(adapters, weights, strict=True)
-    ]
+    return tuple(
+        SourceStatement(str(adapter.path or "in memory"), float(weight), adapter.parameters)
+        for adapter, weight in zip(adapters, weights, strict=True)
+    )
 
 
 def common_dense(adapters: Sequence[Adapter]) -> dict[str, Array]:

@@ -21,6 +21,7 @@ from eckart.rank import RankRule
 DENSITY = 0.5
 
 
+@opt.rank_options
 def combine(
     adapters: Annotated[
         list[Path], typer.Argument(help="Two or more adapters of one base.", show_default=False)
@@ -34,6 +35,7 @@ def combine(
             show_default=False,
         ),
     ],
+    rule: RankRule | None,
     weights: opt.Weights = None,
     method: Annotated[
         str,
@@ -45,19 +47,6 @@ def combine(
         float, typer.Option("--density", help="Share of the entries that TIES and DARE keep.")
     ] = DENSITY,
     seed: Annotated[int, typer.Option("--seed", help="Random seed for DARE.")] = 0,
-    rank: opt.Rank = None,
-    energy: opt.Energy = None,
-    error: opt.Error = None,
-    ratio: opt.Ratio = None,
-    knee: opt.Knee = False,
-    noise_floor: opt.NoiseFloor = False,
-    budget: opt.BudgetText = None,
-    min_rank: opt.MinRank = 0,
-    max_rank: opt.MaxRank = None,
-    multiple_of: opt.MultipleOf = 1,
-    uniform: opt.Uniform = False,
-    include: opt.Include = None,
-    exclude: opt.Exclude = None,
     consumers: opt.For = None,
     base: opt.BaseOf = None,
     dtype: opt.Dtype = None,
@@ -75,9 +64,6 @@ def combine(
     Examples: **eckart combine a/ b/ --weights 0.7,0.3 -o both/** ·
     **eckart combine a/ b/ c/ -o one/ --rank 16 --for vllm**
     """
-    words = locals()
-    has_rule = any(words[option] != unset for option, unset in opt.UNSET.items())
-    rule: RankRule | None = opt.rule_of(words) if has_rule else None
     if method == "sum" and (density != DENSITY or seed):
         raise UsageError(
             "eckart combine",
@@ -108,7 +94,7 @@ def combine(
     if json:
         rows = [asdict(overlap) for overlap in shared]
         console.print_json(
-            {"adapter": str(out), "notes": list(result.notes), **result.statement, "overlaps": rows}
+            {"adapter": str(out), "notes": list(result.notes), **result.statement.to_json(), "overlaps": rows}
         )
         return
     print_new_adapter(result)

@@ -11,9 +11,11 @@ from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.operations.batch import resize_all
 from eckart.operations.cut import NewAdapter
+from eckart.rank import RankRule
 from eckart.text import count, listing
 
 
+@opt.rank_options
 def resize(
     adapter: Annotated[Path, typer.Argument(help="An adapter, or a folder of adapters.", show_default=False)],
     out: Annotated[
@@ -26,19 +28,7 @@ def resize(
             show_default=False,
         ),
     ],
-    rank: opt.Rank = None,
-    energy: opt.Energy = None,
-    error: opt.Error = None,
-    ratio: opt.Ratio = None,
-    knee: opt.Knee = False,
-    noise_floor: opt.NoiseFloor = False,
-    budget: opt.BudgetText = None,
-    min_rank: opt.MinRank = 0,
-    max_rank: opt.MaxRank = None,
-    multiple_of: opt.MultipleOf = 1,
-    uniform: opt.Uniform = False,
-    include: opt.Include = None,
-    exclude: opt.Exclude = None,
+    rule: RankRule,
     consumers: opt.For = None,
     base: opt.BaseOf = None,
     dtype: opt.Dtype = None,
@@ -56,7 +46,6 @@ def resize(
     Examples: **eckart resize adapter/ -o small/ --energy 0.99** ·
     **eckart resize adapter/ -o served/ --rank 16 --for vllm,llama.cpp**
     """
-    rule = opt.rule_of(locals())
     with console.progress_bar(quiet, "resizing") as bar:
         results = resize_all(
             adapter,
@@ -74,7 +63,7 @@ def resize(
         for note in result.notes:
             console.say(f"note: {note}", quiet)
     if json:
-        rows = [{"adapter": str(r.path), "notes": list(r.notes), **r.statement} for r in results]
+        rows = [{"adapter": str(r.path), "notes": list(r.notes), **r.statement.to_json()} for r in results]
         console.print_json(rows[0] if results[0].path == out else rows)
         return
     for result in results:
@@ -84,20 +73,20 @@ def resize(
 def print_new_adapter(result: NewAdapter) -> None:
     """Print an adapter that was written: its size, its error, and what consumers need."""
     statement, out = result.statement, console.out()
-    before = sum(source["parameters"] for source in statement["of"])
-    layout = statement["layout"]
-    modules = len(statement["modules"]) + (layout["modules_added"] if layout else 0)
+    before = sum(source.parameters for source in statement.sources)
+    layout = statement.layout
+    modules = len(statement.modules) + (layout.modules_added if layout else 0)
     out.print(
         f"{result.path}: {count(modules, 'module')}, {result.ranks}, "
-        f"{statement['parameters']:,} parameters (of {before:,}), {statement['dtype']}\n"
-        f"error {statement['error']:.3g} of the update",
+        f"{statement.parameters:,} parameters (of {before:,}), {statement.dtype}\n"
+        f"error {statement.error:.3g} of the update",
         markup=False,
     )
-    if statement["left_out"]:
-        out.print(f"left out: {listing(statement['left_out'], 'module')}", markup=False)
+    if statement.left_out:
+        out.print(f"left out: {listing(statement.left_out, 'module')}", markup=False)
     if layout:
-        padding = layout["bytes_of_zeros"]
+        padding = layout.bytes_of_zeros
         cost = f" ({console.size(padding)} of zero padding)" if padding else ""
-        out.print(f"arranged for {', '.join(layout['for'])}{cost}", markup=False)
-        for program, option in layout["options"].items():
+        out.print(f"arranged for {', '.join(layout.consumers)}{cost}", markup=False)
+        for program, option in layout.options.items():
             out.print(f"start {program} with {option}", markup=False)

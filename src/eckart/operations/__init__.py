@@ -4,7 +4,7 @@ from eckart.operations.batch import resize_all
 from eckart.operations.combine import Combined, combine
 from eckart.operations.compare import Comparison, compare
 from eckart.operations.convert import Converted, convert
-from eckart.operations.cut import RankRange
+from eckart.operations.cut import NewAdapter, RankRange
 from eckart.operations.inspect import AdapterSummary, ModuleSummary, inspect_adapter
 from eckart.operations.merge import Merged, merge
 from eckart.operations.merge_statement import MergeStatement, TensorChange
@@ -19,6 +19,7 @@ __all__ = [
     "MergeStatement",
     "Merged",
     "ModuleSummary",
+    "NewAdapter",
     "Overlap",
     "RankRange",
     "Resized",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from eckart.adapter.adapter import Adapter
 from eckart.adapter.formats import load_adapter
@@ -19,12 +19,11 @@ from eckart.operations.cut import (
     NewAdapter,
     check_rule,
     factor_dtype,
-    rule_from,
     run_cut,
 )
 from eckart.operations.interference import Interference, check_method
 from eckart.parallel import OnProgress, threads_each
-from eckart.rank import RankRule
+from eckart.rank import Rank, RankRule, RuleOptions, rule_from
 from eckart.serving.layout import Layout, Wish
 from eckart.text import listing
 
@@ -49,7 +48,7 @@ def combine(
     overwrite: bool = False,
     workers: int | None = None,
     progress: OnProgress | None = None,
-    **options: Any,
+    **options: Unpack[RuleOptions],
 ) -> Combined:
     """Add adapters with weights, and cut the sum to the ranks of a rule.
 
@@ -137,7 +136,7 @@ def combine(
         updates = Interference(arranged, shares, method, density=density, seed=seed)
     job: CutJob[Any] = CutJob(
         updates=updates,
-        rule=rule or RankRule.of(rank=sum(max((m.rank for m in a), default=0) for a in arranged)),
+        rule=rule or Rank(sum(max((m.rank for m in a), default=0) for a in arranged)),
         dtype=new_dtype,
         template=_template(sources, arranged, shares),
         layout=layout,

@@ -10,7 +10,8 @@ import numpy as np
 from eckart.adapter.adapter import Adapter
 from eckart.adapter.experts import split_experts
 from eckart.adapter.formats import load_adapter
-from eckart.adapter.statement import agree, relative
+from eckart.adapter.rounding import relative
+from eckart.adapter.statement import Statement, agree
 from eckart.adapter.updates import WeightedSum
 from eckart.text import count
 
@@ -81,18 +82,18 @@ def compare(one: Adapter | str | Path, other: Adapter | str | Path) -> Compariso
         modules[name] = relative(gap, size) if size else float(gap > 0)
         total_gap, total_size = total_gap + gap, total_size + size
         difference.release()
-    stated = first.statement.get("error") if _is_made_from(first, second) else None
+    stated = first.statement.error if first.statement and _is_made_from(first.statement, second) else None
     error = relative(total_gap, total_size) if total_size else float(np.sign(total_gap))
     return Comparison(error, stated, modules)
 
 
-def _is_made_from(one: Adapter, other: Adapter) -> bool:
-    """Whether an adapter states that it was made from another one, and from nothing else."""
-    sources = one.statement.get("of", [])
-    if len(sources) != 1 or sources[0].get("weight") != 1.0 or other.path is None:
+def _is_made_from(statement: Statement, other: Adapter) -> bool:
+    """Whether an adapter states that it was made from another one alone."""
+    if len(statement.sources) != 1 or other.path is None:
         return False
-    has_same_name = Path(str(sources[0].get("adapter"))).name == other.path.name
-    return has_same_name and sources[0].get("parameters") == other.parameters
+    (source,) = statement.sources
+    has_same_name = Path(source.adapter).name == other.path.name
+    return has_same_name and source.weight == 1.0 and source.parameters == other.parameters
 
 
 def _with_same_experts(one: Adapter, other: Adapter) -> tuple[Adapter, Adapter]:

@@ -9,6 +9,7 @@ from typing import Any
 from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.experts import even_scales, fuse_experts, split_experts
 from eckart.adapter.formats import FORMATS, load_adapter, save_adapter
+from eckart.adapter.statement import Statement
 from eckart.checkpoint import Checkpoint, refuse_overlap
 from eckart.errors import UsageError
 from eckart.operations.cut import RankRange
@@ -33,7 +34,7 @@ class Converted:
         Number of modules.
     ranks : RankRange or None
         The smallest, median and largest rank; None if there are no modules.
-    statement : dict
+    statement : Statement or None
         What the adapter states about itself. Kept only if neither the format nor the experts change.
     notes : tuple of str
         What was noticed on the way, in sentences.
@@ -44,7 +45,7 @@ class Converted:
     format: str
     modules: int
     ranks: RankRange | None
-    statement: dict[str, Any]
+    statement: Statement | None
     notes: tuple[str, ...]
 
     def __repr__(self) -> str:
@@ -100,7 +101,7 @@ def convert(
     source = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
     refuse_overlap(out, [source.path])
     is_unchanged = to == source.format and experts is None
-    result = replace(source, statement=source.statement if is_unchanged else {}, notes=[])
+    result = replace(source, statement=source.statement if is_unchanged else None, notes=[])
     if experts is not None:
         config = Checkpoint.open(base).config if base is not None else {}
         result = replace(result, modules=_with_experts(result, experts, config))

@@ -21,7 +21,8 @@ from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.formats import FORMATS, load_adapter, make_writer, write_adapter, written_format
 from eckart.adapter.formats.peft.config import CONFIG
 from eckart.adapter.formats.write import check_place
-from eckart.adapter.statement import FORMAT, relative, rounded, rounded_factors, stored_error, versions
+from eckart.adapter.rounding import relative, rounded, rounded_factors, stored_error
+from eckart.adapter.statement import ModuleStatement, Statement, versions
 from eckart.adapter.updates import C, Updates, WeightedSum
 from eckart.arrays import Floats
 from eckart.checkpoint import DTYPES, parse_dtype, refuse_overlap
@@ -72,7 +73,7 @@ class NewAdapter:
     ----------
     path : Path or None
         Where the adapter was written; None if it is in memory.
-    statement : dict
+    statement : Statement
         What the adapter states about itself, as in ``eckart.json``: its error and that of every module.
     notes : tuple of str
         What was noticed on the way, in sentences.
@@ -83,7 +84,7 @@ class NewAdapter:
     """
 
     path: Path | None
-    statement: dict[str, Any]
+    statement: Statement
     notes: tuple[str, ...]
     ranks: RankRange
     in_memory: Adapter | None = field(default=None, compare=False)
@@ -95,8 +96,8 @@ class NewAdapter:
 
     def __repr__(self) -> str:
         place = "in memory" if self.path is None else str(self.path)
-        modules = count(len(self.statement["modules"]), "module")
-        return f"{type(self).__name__}({place}: {modules}, {self.ranks}, error {self.statement['error']:.3g})"
+        modules = count(self.statement.modules, "module")
+        return f"{type(self).__name__}({place}: {modules}, {self.ranks}, error {self.statement.error:.3g})"
 
 
 @dataclass(frozen=True)
@@ -228,24 +229,17 @@ class Measured:
     energy: float
 
 
-def rule_from(rule: RankRule | None, options: dict[str, Any]) -> RankRule:
-    """Return a rule given as an object or as keyword arguments."""
-    if rule is not None and options:
-        raise UsageError("rank rule", f"expected a rule or keywords, got both: {', '.join(options)}")
-    return rule or RankRule.of(**options)
-
-
 def check_rule(rule: RankRule) -> None:
     """Raise `UsageError` if a rule needs the checkpoints, which an adapter does not hold."""
-    if rule.needs_noise:
+    if rule.needs_noise_floor:
         raise UsageError(
             "--noise-floor",
             "the noise floor is computed from the two checkpoints that an adapter was extracted from",
             "Use eckart extract, or another rule",
         )
-    if rule.budget is not None and rule.budget.unit == "share":
+    if rule.needs_base_size:
         raise UsageError(
-            f"budget={rule.budget.text!r}",
+            rule.describe(),
             "a share of the base needs the base, which an adapter does not hold",
             "Use a number of parameters (2M) or bytes (8MB)",
         )
@@ -363,36 +357,31 @@ class CutPass(Generic[C]):
             lost = stored_error(exact, float(spectrum.left[module.rank]), module)
         return Measured(module.rank, lost, spectrum.total)
 
-    def statement(self) -> dict[str, Any]:
+    def statement(self) -> Statement:
         """Return the statement of the new adapter, once every module was asked for."""
         cut, job = self.cut, self.cut.job
         energies = {name: core.spectrum.total for name, core in cut.cores.items()}
-        # Sums run in the order of the modules, so that they do not depend on the order of the threads.
-        lost = sum(self._measured[name].lost for name in energies if name in self._measured)
-        dropped = {name: energy for name, energy in energies.items() if name not in self._measured}
-        unread = sum(energy for energy in cut.layout.lost.values())
+        # In the order of the modules, so that sums do not depend on the order of the threads.
+        measured = {name: self._measured[name] for name in energies if name in self._measured}
+        dropped = {name: energy for name, energy in energies.items() if name not in measured}
+        unread = sum(cut.layout.lost.values())
+        lost = sum(each.lost for each in measured.values()) + sum(dropped.values()) + unread
         modules = {
-            name: {
-                "rank": self._measured[name].rank,
-                "error": relative(self._measured[name].lost, self._measured[name].energy),
-                "update": float(np.sqrt(self._measured[name].energy)),
-            }
-            for name in energies
-            if name in self._measured
+            name: ModuleStatement(each.rank, relative(each.lost, each.energy), float(np.sqrt(each.energy)))
+            for name, each in measured.items()
         }
-        return {
-            "format": FORMAT,
-            "of": job.updates.sources,
-            "dtype": job.dtype.name,
-            "rule": cut.plan.rule,
-            "error": relative(lost + sum(dropped.values()) + unread, sum(energies.values()) + unread),
-            "parameters": sum(m.parameters for m in cut.outlines.values()),
-            "modules": modules,
-            "left_out": sorted(name for name, energy in dropped.items() if energy),
-            "layout": cut.layout.to_json(cut.outlines, job.dtype, cut.plan.parameters),
-            "plan": cut.plan.to_json(),
-            "versions": versions(),
-        }
+        return Statement(
+            error=relative(lost, sum(energies.values()) + unread),
+            parameters=sum(module.parameters for module in cut.outlines.values()),
+            modules=modules,
+            dtype=job.dtype.name,
+            rule=cut.plan.rule,
+            plan=cut.plan.to_json(),
+            sources=job.updates.sources,
+            left_out=tuple(sorted(name for name, energy in dropped.items() if energy)),
+            layout=cut.layout.statement(cut.outlines, job.dtype, cut.plan.parameters),
+            versions=versions(),
+        )
 
 
 def _may_be_subnormal(module: Module) -> bool:
@@ -408,7 +397,7 @@ class Cut:
 
     Parameters
     ----------
-    statement : dict
+    statement : Statement
         What the new adapter states about itself.
     notes : tuple of str
         What was noticed on the way, in sentences.
@@ -418,7 +407,7 @@ class Cut:
         The new adapter, if it is kept in memory.
     """
 
-    statement: dict[str, Any]
+    statement: Statement
     notes: tuple[str, ...]
     ranks: RankRange
     adapter: Adapter | None
@@ -450,7 +439,7 @@ def run_cut(
     """
     cut = plan_cut(job, workers, half_of(progress, second=False))
     target = cut.layout.stripped(
-        replace(job.template, modules=dict(cut.outlines), statement={}, notes=list(job.template.notes))
+        replace(job.template, modules=dict(cut.outlines), statement=None, notes=list(job.template.notes))
     )
     second_pass = CutPass(cut)
     second_progress = half_of(progress, second=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -72,7 +71,7 @@ class Interference:
         self.adapters, self.weights = list(adapters), list(weights)
         self.method, self.density, self.seed = method, density, seed
         self.modules: Mapping[str, Module] = common_modules(adapters)
-        self.sources: list[dict[str, Any]] = describe(adapters, weights)
+        self.sources = describe(adapters, weights)
 
     def _parts(self, name: str) -> list[tuple[int, float, Module]]:
         """Return each adapter's module of this name, with the adapter's position and weight."""

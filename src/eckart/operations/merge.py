@@ -13,7 +13,8 @@ import numpy as np
 
 from eckart.adapter.adapter import Adapter
 from eckart.adapter.formats import load_adapter
-from eckart.adapter.statement import STATEMENT, relative, rounded, versions
+from eckart.adapter.rounding import relative, rounded
+from eckart.adapter.statement import STATEMENT, versions
 from eckart.adapter.updates import check_weights
 from eckart.arrays import Array, Floats
 from eckart.checkpoint import (

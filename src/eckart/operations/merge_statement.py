@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from eckart.adapter.statement import FORMAT
+from eckart.adapter.statement import FORMAT, SourceStatement
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class MergeStatement:
     ----------
     base : str
         The base model, as the caller gave it.
-    sources : list of dict
-        Path, weight and number of parameters of every adapter.
+    sources : tuple of SourceStatement
+        The adapters that were added.
     rounding : float
         Rounding error of all updated tensors together, relative to their updates.
     tensors : mapping of str to TensorChange
@@ -48,7 +48,7 @@ class MergeStatement:
     """
 
     base: str
-    sources: list[dict[str, Any]]
+    sources: tuple[SourceStatement, ...]
     rounding: float
     tensors: Mapping[str, TensorChange]
     whole: tuple[str, ...]
@@ -60,12 +60,9 @@ class MergeStatement:
         return {
             "format": FORMAT,
             "base": self.base,
-            "of": self.sources,
+            "of": [asdict(source) for source in self.sources],
             "rounding": self.rounding,
-            "tensors": {
-                name: {"update": change.update, "rounding": change.rounding}
-                for name, change in self.tensors.items()
-            },
+            "tensors": {name: asdict(change) for name, change in self.tensors.items()},
             "whole": list(self.whole),
             "rows": {name: list(indices) for name, indices in self.rows.items()},
             "versions": dict(self.versions),

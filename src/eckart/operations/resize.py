@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from eckart.adapter.adapter import Adapter, set_resize
 from eckart.adapter.formats import load_adapter
@@ -15,11 +15,10 @@ from eckart.operations.cut import (
     NewAdapter,
     check_rule,
     factor_dtype,
-    rule_from,
     run_cut,
 )
 from eckart.parallel import OnProgress, threads_each
-from eckart.rank import RankRule
+from eckart.rank import RankRule, RuleOptions, rule_from
 from eckart.serving.layout import Layout, Wish
 
 
@@ -39,7 +38,7 @@ def resize(
     overwrite: bool = False,
     workers: int | None = None,
     progress: OnProgress | None = None,
-    **options: Any,
+    **options: Unpack[RuleOptions],
 ) -> Resized:
     """Cut an adapter to other ranks, and state the error.
 
@@ -110,7 +109,7 @@ def resize(
     return Resized(path, cut.statement, cut.notes, cut.ranks, cut.adapter)
 
 
-def _resize_in_memory(adapter: Adapter, **options: Any) -> Adapter:
+def _resize_in_memory(adapter: Adapter, **options: Unpack[RuleOptions]) -> Adapter:
     return resize(adapter, **options).adapter
 
 

@@ -105,7 +105,7 @@ def test_what_each_holds_whole_is_loaded_from_their_sum(first, second, tmp_path)
         "classifier.weight", "classifier.bias",
         *(f"bert.encoder.layer.{i}.attention.self.key.bias" for i in range(2)),
     }  # fmt: skip
-    assert done.statement["error"] < 1e-6
+    assert done.statement.error < 1e-6
 
 
 def test_an_adapter_of_weight_zero_gives_nothing_whole(tmp_path):
@@ -125,7 +125,7 @@ def test_the_same_rows_in_two_adapters_are_kept_and_others_refused(tmp_path):
     combine([one, same], tmp_path / "both")
     assert load_adapter(tmp_path / "both").rows[TABLE_NAME].indices == (1, 3)
     for other in (moved, making(more={k: 2 * v for k, v in ROWS.items()}, **rows)(tmp_path / "4")):
-        with pytest.raises(AdapterError, match=r"embed_tokens\.weight`: has new rows in two adapters"):
+        with pytest.raises(AdapterError, match=r"embed_tokens\.weight`: two adapters hold different new rows of this table"):
             combine([one, other], tmp_path / "no")
     assert not (tmp_path / "no").exists()
 
@@ -159,7 +159,7 @@ def test_rows_that_the_base_does_not_have(indices, tmp_path):
         (folder / file.name).write_bytes(file.read_bytes())
     said = json_of(folder) | {"trainable_token_indices": [0, *indices]}
     (folder / "adapter_config.json").write_text(json.dumps(said))
-    with pytest.raises(AdapterError, match=r"up to row 999; the base holds \(\d+, \d+\)"):
+    with pytest.raises(AdapterError, match=r"up to row 999, and the base has shape \(\d+, \d+\)"):
         merge(animal.base, [folder], tmp_path / "m")
     assert not (tmp_path / "m").exists()
 
@@ -173,7 +173,7 @@ def test_one_file_has_no_place_for_rows(to, tmp_path):
 def test_a_server_that_takes_none_gets_none_and_it_is_said(tmp_path):
     path = making(more={**ROWS, **TABLE}, trainable_token_indices=[1, 3])(tmp_path / "a")
     done = resize(path, tmp_path / "out", rank=4, consumers="vllm")
-    assert done.statement["layout"]["whole_left_out"] == [TABLE_NAME]
+    assert done.statement.layout.whole_left_out == (TABLE_NAME,)
     assert any("1 tensor held whole or in rows left out (vLLM)" in note for note in done.notes)
     assert "trainable_token_indices" not in json_of(tmp_path / "out")
     assert not load_adapter(tmp_path / "out").rows
