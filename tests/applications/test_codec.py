@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from applications.pictures import PICTURES
-from cli.terminal import ENVIRONMENT
 from eckart.applications.images import compress, decompress, psnr, ssim
 from eckart.applications.images.compare import compare
 from eckart.applications.images.ranks import float16_image
 from eckart.applications.images.samples import SAMPLES, sample
 from eckart.errors import UsageError
+from support.pictures import PICTURES
+from support.terminal import ENVIRONMENT
 
 
 @pytest.mark.parametrize("name", PICTURES)

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import eckart
-from cli.terminal import run, start, tree
-from store.pairs import Synthetic, make_pair, write_pair
+from support.pairs import Synthetic, make_pair, write_pair
+from support.terminal import run, start, tree
 
 SHAPES = {
     "layers.0.q_proj.weight": (40, 30),

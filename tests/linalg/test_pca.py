@@ -11,7 +11,7 @@ from scipy.stats import multivariate_normal
 from eckart.errors import DataError, EckartError, MatrixError, NotFittedError, UsageError
 from eckart.linalg import PCA, Spectrum, marchenko_pastur_median, noise_rank
 from eckart.linalg.pca import CentredBlock
-from helpers import orthonormal
+from support.matrices import orthonormal
 
 sklearn_pca = pytest.importorskip("sklearn.decomposition").PCA
 

@@ -11,7 +11,7 @@ from eckart.errors import MatrixError
 from eckart.linalg import LowRank
 from eckart.linalg.routes.product import Product, ProductCore, Triplets
 from eckart.linalg.routes.tall import Tall
-from helpers import orthonormal, with_values
+from support.matrices import orthonormal, with_values
 
 EPS = float(np.finfo(np.float64).eps)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from eckart import Spectrum
 from eckart.errors import UsageError
 from eckart.linalg import Goal
-from helpers import DECAYS, least_rank
+from support.matrices import DECAYS, least_rank
 
 # Values over nine decades: squares over eighteen, more than a sum of float64 can hold apart.
 values = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=40).map(lambda v: sorted(v, reverse=True))

@@ -9,7 +9,7 @@ import eckart
 from eckart import Spectrum
 from eckart.linalg import Goal, factor_matrix
 from eckart.linalg.certificate import rank_bounds
-from helpers import DECAYS, EXACT_ROUTES, ROUTES, with_values
+from support.matrices import DECAYS, EXACT_ROUTES, ROUTES, with_values
 
 SIGMA = DECAYS["1/i"](300)
 A = with_values(SIGMA, 300, 400, 77)

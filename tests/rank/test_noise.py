@@ -6,7 +6,7 @@ import pytest
 from eckart import Spectrum
 from eckart.linalg import Goal
 from eckart.rank import noise_edge
-from helpers import with_values
+from support.matrices import with_values
 
 SHAPES = [(300, 300), (400, 200), (120, 600)]
 

@@ -11,7 +11,7 @@ from eckart import Spectrum
 from eckart.errors import UsageError
 from eckart.linalg import Goal
 from eckart.rank import Candidate, RankPlan, RankRule, make_plan
-from helpers import DECAYS, least_rank
+from support.matrices import DECAYS, least_rank
 
 SIGMA = {
     "q": DECAYS["1/i"](30),

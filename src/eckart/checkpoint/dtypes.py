@@ -70,6 +70,9 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
 }
 """Accepted spellings by safetensors name, in lower case; the first is the one shown, torch's own name."""
 
+ADAPTER_DTYPES = ("F32", "F16", "BF16", "F64")
+"""The dtypes that adapter factors can be written in."""
+
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _BY_SPELLING = {spelling: name for name, spellings in SPELLINGS.items() for spelling in spellings}
 
