@@ -45,6 +45,7 @@ def matrix_rank(
     Returns
     -------
     int, or ndarray (...) of int for a stack
+        The rank of each matrix.
 
     Raises
     ------
@@ -95,6 +96,7 @@ def cond(A: ArrayLike) -> Scalars:
     Returns
     -------
     float, or ndarray (...) of float64 for a stack
+        At least 1.
 
     Raises
     ------
@@ -126,16 +128,24 @@ def cond(A: ArrayLike) -> Scalars:
 
 
 class MoorePenrose(NamedTuple):
-    """Relative residuals of Penrose's four equations."""
+    """Relative residuals of Penrose's four equations.
+
+    Parameters
+    ----------
+    A_X_A : float
+        ||A X A - A|| / ||A||.
+    X_A_X : float
+        ||X A X - X|| / ||X||.
+    A_X_symmetric : float
+        ||(A X)^H - A X|| / ||A X||.
+    X_A_symmetric : float
+        ||(X A)^H - X A|| / ||X A||.
+    """
 
     A_X_A: float
-    """||A X A - A|| / ||A||"""
     X_A_X: float
-    """||X A X - X|| / ||X||"""
     A_X_symmetric: float
-    """||(A X)^H - A X|| / ||A X||"""
     X_A_symmetric: float
-    """||(X A)^H - X A|| / ||X A||"""
 
 
 def moore_penrose_conditions(A: ArrayLike, X: ArrayLike) -> MoorePenrose:
@@ -144,6 +154,7 @@ def moore_penrose_conditions(A: ArrayLike, X: ArrayLike) -> MoorePenrose:
     Parameters
     ----------
     A : array_like (m, n)
+        The matrix.
     X : array_like (n, m)
         The candidate.
 
@@ -198,6 +209,7 @@ def orthogonality(Q: ArrayLike) -> float:
     Parameters
     ----------
     Q : array_like (m, k)
+        Columns to test.
 
     Returns
     -------

@@ -112,6 +112,7 @@ def spectrum(A: DeviceArray, *, method: Literal["auto", "lapack", "gram"] = "aut
     Parameters
     ----------
     A : array_like (m, n)
+        NumPy array or torch tensor, converted as by `svd`.
     method : {"auto", "lapack", "gram"}
         "auto" uses LAPACK for small or float64 matrices and the float64 Gram matrix otherwise, which is
         about twice as fast; its smallest values are accurate to 1e-6 sigma_1.
@@ -119,6 +120,7 @@ def spectrum(A: DeviceArray, *, method: Literal["auto", "lapack", "gram"] = "aut
     Returns
     -------
     Spectrum
+        Complete.
 
     Raises
     ------
@@ -157,6 +159,7 @@ def all_values(A: DeviceArray, total: float, method: Literal["auto", "lapack", "
     Returns
     -------
     Spectrum
+        Complete.
 
     Raises
     ------
@@ -209,6 +212,7 @@ def factor_matrix(
     Returns
     -------
     LowRank
+        The factors, of the kind of array that came in.
 
     Raises
     ------

@@ -20,6 +20,7 @@ class Operation:
     Parameters
     ----------
     name : str
+        Its usual name.
     formula : str
         With all sums written out.
     einsum : str
@@ -52,6 +53,7 @@ class Operation:
         Returns
         -------
         list of tuple of int
+            One shape for each operand.
         """
         known = dict(sizes or {})
         return [tuple(known.get(i, 8) for i in term) for term in self.einsum.split("->")[0].split(",")]
@@ -90,6 +92,7 @@ class Contraction:
     Parameters
     ----------
     einsum : str
+        The subscripts.
     path : tuple of tuples of int
         Positions of the operands that each step contracts. The result of a step goes to the end of the
         list of operands. `numpy.einsum` accepts it as ``optimize=["einsum_path", *path]``.
@@ -112,7 +115,7 @@ class Contraction:
 
     @property
     def speedup(self) -> float:
-        """naive_flops / flops."""
+        """Ratio naive_flops / flops."""
         return self.naive_flops / self.flops if self.flops else 1.0
 
 
@@ -134,6 +137,7 @@ def contraction(
     Returns
     -------
     Contraction
+        The order and its cost.
 
     Raises
     ------
@@ -199,6 +203,7 @@ def einsum_table(sizes: Mapping[str, int] | None = None) -> str:
     Returns
     -------
     str
+        One line per operation.
 
     Raises
     ------
@@ -226,10 +231,12 @@ def contraction_table(plan: Contraction) -> str:
     Parameters
     ----------
     plan : Contraction
+        As `contraction` returns it.
 
     Returns
     -------
     str
+        One line per step, and a line with the costs.
 
     Examples
     --------

@@ -70,7 +70,9 @@ class LowRank:
         Parameters
         ----------
         B : array_like (m, r)
+            Left factor.
         A : array_like (r, n)
+            Right factor.
 
         Returns
         -------
@@ -156,6 +158,7 @@ class LowRank:
         Returns
         -------
         float
+            0 for a matrix of rank 0.
 
         Raises
         ------

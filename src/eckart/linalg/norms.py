@@ -86,6 +86,7 @@ def spectral_norm(
     Returns
     -------
     SpectralNorm
+        The bounds, and how they were found.
 
     Raises
     ------

@@ -21,10 +21,15 @@ class Optimality:
     Parameters
     ----------
     rank : int
-    frobenius, spectral : float
-        ||A - A_r||_F and ||A - A_r||_2, measured on the difference.
-    frobenius_predicted, spectral_predicted : float
-        sqrt(sum_{i>r} sigma_i^2) and sigma_{r+1}, from the singular values.
+        Rank of the approximation.
+    frobenius : float
+        ||A - A_r||_F, measured on the difference.
+    frobenius_predicted : float
+        sqrt(sum_{i>r} sigma_i^2), from the singular values.
+    spectral : float
+        ||A - A_r||_2, measured on the difference.
+    spectral_predicted : float
+        sigma_{r+1}, from the singular values.
     best_competitor : float
         The least ||A - B||_F / ||A - A_r||_F among the other matrices B of rank r that were tried. At least
         1 if the theorem holds; 1 if the approximation is exact.
@@ -44,6 +49,7 @@ def eckart_young(A: ArrayLike, rank: int, *, tries: int = 20, seed: int = 0) -> 
     Parameters
     ----------
     A : array_like (m, n)
+        The matrix.
     rank : int
         From 1 to min(m, n).
     tries : int
@@ -54,6 +60,7 @@ def eckart_young(A: ArrayLike, rank: int, *, tries: int = 20, seed: int = 0) -> 
     Returns
     -------
     Optimality
+        Errors in both norms, and the best competitor.
 
     Raises
     ------

@@ -25,6 +25,7 @@ class RidgeSolution:
     Parameters
     ----------
     x : ndarray (n,) or (n, k)
+        The solution.
     penalty : float
         lambda.
     residual : float
@@ -46,15 +47,16 @@ class RidgeSolution:
 
 
 class RidgePath:
-    """min ||A x - b||^2 + lambda ||x||^2 for every lambda, from one SVD.
+    """Solutions of min ||A x - b||^2 + lambda ||x||^2 for every lambda, from one SVD.
 
     Equivalent, at each lambda, to ``numpy.linalg.solve(A.T @ A + lambda * I, A.T @ b)``.
 
     Parameters
     ----------
     A : array_like (m, n)
+        The matrix.
     b : array_like (m,) or (m, k)
-        All columns share one lambda.
+        One right-hand side, or k of them as columns, which share one lambda.
 
     Raises
     ------
@@ -108,6 +110,7 @@ class RidgePath:
         Returns
         -------
         ndarray (min(m, n),), float64
+            From 0 to 1.
 
         Raises
         ------
@@ -128,6 +131,7 @@ class RidgePath:
         Returns
         -------
         RidgeSolution
+            The solution, with its residual, norm and score.
 
         Raises
         ------
@@ -230,6 +234,7 @@ class RidgePath:
         Returns
         -------
         float
+            lambda.
 
         Raises
         ------
@@ -250,6 +255,7 @@ class RidgePath:
         Returns
         -------
         float
+            lambda.
 
         Raises
         ------
@@ -302,13 +308,16 @@ def ridge(A: ArrayLike, b: ArrayLike, penalty: float | str = "gcv") -> RidgeSolu
     Parameters
     ----------
     A : array_like (m, n)
+        The matrix.
     b : array_like (m,) or (m, k)
+        One right-hand side, or k of them as columns.
     penalty : float, "gcv" or "l-curve"
         lambda, or a method that chooses it: see `RidgePath.best_by_gcv` and `RidgePath.corner`.
 
     Returns
     -------
     RidgeSolution
+        The solution, with its residual, norm and score.
 
     Raises
     ------

@@ -37,12 +37,14 @@ def pinv(
     ----------
     A : array_like (..., m, n)
         Real or complex. Floats smaller than float32 become float32, integers float64.
-    rcond, rtol : float or array_like (...), optional
-        NumPy's two names for one number: singular values of at most ``rtol`` sigma_1 count as zero.
-        Default: max(m, n) eps of the data's dtype.
+    rcond : float or array_like (...), optional
+        NumPy's older name for ``rtol``.
     hermitian : bool
         Whether A is Hermitian. Uses eigenvalues of its lower triangle instead of an SVD, in a third of the
         time.
+    rtol : float or array_like (...), optional
+        Singular values of at most ``rtol`` sigma_1 count as zero. One number for each matrix of a stack, or
+        one for all. Default: max(m, n) eps of the data's dtype.
 
     Returns
     -------
@@ -116,7 +118,7 @@ class LeastSquares:
 
     @property
     def condition(self) -> float:
-        """sigma_1 / sigma_rank, by which a relative error in b can grow in x; 1 for a zero matrix."""
+        """Ratio sigma_1 / sigma_rank, by which a relative error in b can grow in x; 1 for a zero matrix."""
         return float(self.s[0] / self.s[self.rank - 1]) if self.rank else 1.0
 
 
@@ -130,16 +132,19 @@ def lstsq(
     Parameters
     ----------
     A : array_like (m, n)
+        The matrix.
     b : array_like (m,) or (m, k)
         One right-hand side, or k of them as columns.
-    rcond, rtol : float, optional
-        NumPy's name, and the name that `pinv` shares, for one number: singular values of at most ``rtol``
-        sigma_1 count as zero. Default: max(m, n) eps of the dtype that A and b came in. ``rcond=-1`` means
-        eps, as in NumPy.
+    rcond : float, optional
+        NumPy's name for ``rtol``. -1 means eps, as in NumPy.
+    rtol : float, optional
+        Singular values of at most ``rtol`` sigma_1 count as zero. Default: max(m, n) eps of the dtype that A
+        and b came in.
 
     Returns
     -------
     LeastSquares
+        The solution, residuals, rank and singular values.
 
     Raises
     ------

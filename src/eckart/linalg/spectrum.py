@@ -128,6 +128,7 @@ class Spectrum:
         Parameters
         ----------
         rank : int
+            At least 0.
 
         Returns
         -------
@@ -152,6 +153,7 @@ class Spectrum:
         Parameters
         ----------
         rank : int
+            At least 0.
 
         Returns
         -------
@@ -173,6 +175,7 @@ class Spectrum:
         Parameters
         ----------
         goal : Goal
+            What must be reached.
 
         Returns
         -------
@@ -213,10 +216,12 @@ class Spectrum:
         Parameters
         ----------
         goal : Goal
+            What must be reached.
 
         Returns
         -------
         int
+            At most ``size``.
 
         Raises
         ------
@@ -243,6 +248,7 @@ class Spectrum:
         Returns
         -------
         int
+            At most ``size``.
 
         Raises
         ------
@@ -267,6 +273,7 @@ class Spectrum:
         Returns
         -------
         int
+            At most ``size``.
 
         Raises
         ------
@@ -320,7 +327,7 @@ class Spectrum:
 
     @property
     def effective_rank(self) -> float:
-        """exp of the entropy of sigma_i / sum sigma (Roy and Vetterli, 2007). Not of sigma^2."""
+        """The exponential of the entropy of sigma_i / sum sigma (Roy and Vetterli, 2007). Not of sigma^2."""
         return float(np.exp(_entropy(self._all("effective_rank")))) if self.total else 0.0
 
     @property
@@ -330,7 +337,7 @@ class Spectrum:
 
     @property
     def condition(self) -> float:
-        """sigma_1 / sigma_min; inf for a singular matrix, as in `numpy.linalg.cond`."""
+        """Ratio sigma_1 / sigma_min; inf for a singular matrix, as in `numpy.linalg.cond`."""
         values = self._all("condition")
         if not len(values) or values[-1] == 0:
             return float("inf")
@@ -375,8 +382,9 @@ class Spectrum:
 
         Examples
         --------
-        >>> values_ax, energy_ax = Spectrum([3.0, 2.0, 1.0]).plot()  # doctest: +SKIP
-        >>> values_ax.figure.savefig("spectrum.png")  # doctest: +SKIP
+        >>> values_ax, energy_ax = Spectrum([3.0, 2.0, 1.0]).plot()
+        >>> values_ax.get_yscale(), energy_ax.lines[0].get_ydata().round(2).tolist()
+        ('log', [0.64, 0.93, 1.0])
         """
         try:
             import matplotlib.pyplot as plt

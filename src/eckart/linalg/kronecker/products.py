@@ -27,10 +27,12 @@ def vec(X: ArrayLike) -> Array:
     Parameters
     ----------
     X : array_like (m, n)
+        The matrix.
 
     Returns
     -------
     ndarray (m n,)
+        The first column, then the second, and so on.
 
     Examples
     --------
@@ -50,6 +52,7 @@ def kron_matvec(factors: Sequence[ArrayLike], x: ArrayLike) -> Numbers:
     factors : sequence of array_like
         A_i of shape (m_i, n_i), at least one.
     x : array_like (n_1 n_2 ...,) or (n_1 n_2 ..., k)
+        One vector, or k of them as columns.
 
     Returns
     -------
@@ -97,6 +100,7 @@ def kron_solve(factors: Sequence[ArrayLike], y: ArrayLike) -> Numbers:
     factors : sequence of array_like
         A_i of shape (n_i, n_i), at least one, none of them singular.
     y : array_like (n_1 n_2 ...,) or (n_1 n_2 ..., k)
+        One right-hand side, or k of them as columns.
 
     Returns
     -------
@@ -134,14 +138,21 @@ def kron_solve(factors: Sequence[ArrayLike], y: ArrayLike) -> Numbers:
 
 
 class KroneckerLaws(NamedTuple):
-    """Relative Frobenius residuals of three laws of Kronecker products."""
+    """Relative Frobenius residuals of three laws of Kronecker products.
+
+    Parameters
+    ----------
+    mixed_product : float
+        Of (A kron B)(C kron D) = (A C) kron (B D).
+    inverse : float
+        Of (A kron B)^-1 = A^-1 kron B^-1.
+    vectorisation : float
+        Of vec(A X B) = (B^T kron A) vec(X).
+    """
 
     mixed_product: float
-    """(A kron B)(C kron D) = (A C) kron (B D)"""
     inverse: float
-    """(A kron B)^-1 = A^-1 kron B^-1"""
     vectorisation: float
-    """vec(A X B) = (B^T kron A) vec(X)"""
 
 
 def kronecker_laws(A: ArrayLike, B: ArrayLike, C: ArrayLike, D: ArrayLike, X: ArrayLike) -> KroneckerLaws:
@@ -152,7 +163,9 @@ def kronecker_laws(A: ArrayLike, B: ArrayLike, C: ArrayLike, D: ArrayLike, X: Ar
     A, B : array_like (n, n), (p, p)
         Square and invertible, as the law of the inverse requires.
     C, D : array_like (n, q), (p, r)
+        For the law of the mixed product.
     X : array_like (n, p)
+        For the law of vectorisation.
 
     Returns
     -------

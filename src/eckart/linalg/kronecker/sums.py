@@ -23,7 +23,9 @@ class KroneckerSum:
     Parameters
     ----------
     A : ndarray (r, m_1, n_1)
+        The left factors.
     B : ndarray (r, m_2, n_2)
+        The right factors.
     error : float
         Relative Frobenius error against the original matrix.
     """
@@ -70,6 +72,7 @@ def nearest_kronecker(
     Parameters
     ----------
     M : array_like (m_1 m_2, n_1 n_2)
+        The matrix.
     shape : (int, int)
         (m_1, n_1) of the A_i, which determines that of the B_i. Must divide the shape of M.
     rank : int, optional
@@ -124,12 +127,14 @@ def rearranged(M: ArrayLike, shape: tuple[int, int]) -> Array:
     Parameters
     ----------
     M : array_like (m_1 m_2, n_1 n_2)
+        The matrix.
     shape : (int, int)
         (m_1, n_1), the number of blocks down and across.
 
     Returns
     -------
     ndarray (m_1 n_1, m_2 n_2)
+        One row for each block, from left to right and then down.
 
     Raises
     ------

@@ -40,6 +40,7 @@ class Estimator:
         Returns
         -------
         dict
+            The arguments of ``__init__``.
         """
         names = list(inspect.signature(type(self)).parameters)
         return {name: getattr(self, name) for name in names}

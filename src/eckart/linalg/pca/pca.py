@@ -19,6 +19,7 @@ from eckart.linalg.pca.estimator import Estimator, as_samples
 from eckart.linalg.pca.threshold import noise_rank
 from eckart.linalg.routes.krylov import seed_for
 from eckart.linalg.spectrum import Spectrum
+from eckart.text import count
 
 # Up to this many rows or columns "auto" computes all values exactly instead of searching for the leading
 # ones: the Gram matrix of 1024 columns takes a tenth of a second.
@@ -193,6 +194,7 @@ class PCA(Estimator):
         Returns
         -------
         ndarray (n, k)
+            Coordinates along the components.
         """
         return self.fit(X).transform(X)
 
@@ -202,6 +204,7 @@ class PCA(Estimator):
         Parameters
         ----------
         X : array_like (n, d)
+            Samples.
 
         Returns
         -------
@@ -245,7 +248,8 @@ class PCA(Estimator):
         scores = as_samples(X, call) if self.n_components_ else np.asarray(X)
         if scores.shape[1] != self.n_components_:
             raise DataError(
-                call, f"expected {self.n_components_} columns, one per component, got {scores.shape[1]}"
+                call,
+                f"expected {count(self.n_components_, 'column')}, one per component, got {scores.shape[1]}",
             )
         if self.whiten:
             scores = scores * self._deviations(scores.dtype)
@@ -257,10 +261,12 @@ class PCA(Estimator):
         Parameters
         ----------
         X : array_like (n, d)
+            Samples.
 
         Returns
         -------
         ndarray (n,), float64
+            Natural logarithms of the density.
 
         Raises
         ------
@@ -303,12 +309,14 @@ class PCA(Estimator):
         Parameters
         ----------
         X : array_like (n, d)
+            Samples.
         y : ignored
             For compatibility with scikit-learn's pipelines.
 
         Returns
         -------
         float
+            Mean of `score_samples`.
 
         Raises
         ------

@@ -23,6 +23,7 @@ def noise_rank(spectrum: Spectrum, shape: tuple[int, int]) -> int:
     Returns
     -------
     int
+        Number of values above the threshold; 0 for a zero matrix.
 
     Raises
     ------
@@ -77,6 +78,7 @@ def marchenko_pastur_median(beta: float) -> float:
     Returns
     -------
     float
+        Between (1 - sqrt(beta))^2 and (1 + sqrt(beta))^2.
 
     Raises
     ------
