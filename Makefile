@@ -12,7 +12,7 @@ QUICK := .venv-quick/$(SCRIPTS)
 MERGEKIT := .venv-mergekit/$(SCRIPTS)
 # Installing a dependency group needs pip 25.1 or later, so every environment gets this pip first.
 PIP_VERSION := 26.3
-QUICK_TESTS := tests/test_house.py $(addprefix tests/,linalg rank checkpoint store autodiff demo) src/eckart
+QUICK_TESTS := $(wildcard tests/test_*.py) $(addprefix tests/,linalg rank checkpoint store autodiff) src/eckart
 INSTALL := -m pip --disable-pip-version-check install --quiet
 
 .PHONY: demo quick test check bench docs clean
@@ -28,8 +28,8 @@ test: $(VENV)/.test  ## all tests
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: $(VENV)/.check  ## format, lint and types
-	$(BIN)/ruff format --check src tests benchmarks scripts
-	$(BIN)/ruff check src tests benchmarks scripts
+	$(BIN)/ruff format --check src tests benchmarks examples scripts
+	$(BIN)/ruff check src tests benchmarks examples scripts
 	$(BIN)/mypy
 
 bench: $(VENV)/.bench .venv-mergekit/.done  ## benchmarks against pinned rivals, written to benchmarks/RESULTS.md

@@ -413,7 +413,7 @@ def test_extract_then_merge_is_the_tuned_model(build, embeddings, tmp_path):
     done = eckart.extract(pair.base, pair.tuned, tmp_path / "a", rank=24, dtype="F32", embeddings=embeddings,
                           modules_to_save=True)  # fmt: skip
     # PEFT has no bias beside factors of a table, so that with those the biases of BERT are left out.
-    left_out = {item["name"] for item in done.statement["not_carried"]}
+    left_out = {item.name for item in done.statement.not_carried}
     assert bool(left_out) == (build in (bert, gpt2) and embeddings)
     merge(pair.base, [tmp_path / "a"], tmp_path / "m")
     merged, tuned = tensors(tmp_path / "m"), tensors(pair.tuned)

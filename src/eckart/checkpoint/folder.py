@@ -94,6 +94,11 @@ class OutputFolder:
     ) -> None:
         if kind is not None:
             self._discard()
+            hidden = str(self._staging)
+            if isinstance(error, OutputError) and hidden in error.where:
+                # The hidden folder is gone by now: name the one that was asked for.
+                shown = error.where.replace(hidden, str(self.path))
+                raise OutputError(shown, error.what, error.fix) from error
             return
         try:
             self._check_target()  # the block may have taken hours

@@ -10,6 +10,7 @@ from typing import Any
 from eckart.adapter.adapter import Adapter
 from eckart.adapter.formats import load_adapter
 from eckart.adapter.formats.peft.whole import joined_config
+from eckart.adapter.statement import Statement
 from eckart.adapter.updates import Updates, WeightedSum, common_dense, common_rows
 from eckart.checkpoint import Checkpoint, refuse_overlap
 from eckart.errors import AdapterError, UsageError
@@ -28,7 +29,7 @@ class Combined:
 
     path: Path
     recut: Recut
-    statement: dict[str, Any]
+    statement: Statement
     overlaps: list[Overlap]
     notes: tuple[str, ...] = ()
 

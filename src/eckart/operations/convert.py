@@ -53,7 +53,7 @@ def convert(
     if to not in FORMATS:
         raise UsageError(f"--to {to}", f"expected one of {', '.join(FORMATS)}")
     refuse_overlap(out, [loaded.path])
-    kept = loaded.statement if to == loaded.format and experts is None else {}
+    kept = loaded.statement if to == loaded.format and experts is None else None
     result = replace(loaded, statement=kept, notes=[])
     if experts is not None:
         result = replace(result, modules=_with_experts(result, experts, base))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from eckart.adapter.adapter import Adapter
 from eckart.adapter.formats import load_adapter
-from eckart.adapter.statement import FORMAT, STATEMENT, relative, rounded, versions
+from eckart.adapter.rounding import relative, rounded
+from eckart.adapter.statement import FORMAT, STATEMENT, versions
 from eckart.adapter.updates import check_weights
 from eckart.checkpoint import (
     Checkpoint,
@@ -243,7 +244,7 @@ class _Job:
         return {
             "format": FORMAT,
             "base": base,
-            "of": self.plan.updates.sources,
+            "of": [asdict(source) for source in self.plan.updates.sources],
             "rounding": relative(lost, moved),
             "tensors": {
                 name: {

@@ -11,7 +11,8 @@ import numpy as np
 
 from eckart.adapter.adapter import Adapter, Module, set_resize
 from eckart.adapter.formats import load_adapter, make_writer, write_adapter, written_format
-from eckart.adapter.statement import FORMAT, relative, rounded, rounded_factors, stored_error, versions
+from eckart.adapter.rounding import relative, rounded, rounded_factors, stored_error
+from eckart.adapter.statement import ModuleStatement, Statement, versions
 from eckart.adapter.updates import Core, Floats, Updates, WeightedSum
 from eckart.checkpoint import DTYPES, Checkpoint, refuse_overlap
 from eckart.checkpoint.dtypes import ADAPTER_DTYPES
@@ -81,7 +82,7 @@ class Recut:
         self.plan: RankPlan = make_plan(candidates, self.layout.bounded(rule), 0, dtype.itemsize)
         self.rule = rule
         self.outlines = self._outlines(rule)
-        self.said: dict[str, dict[str, Any]] = {}
+        self.stated: dict[str, ModuleStatement] = {}
         self._lost: dict[str, float] = {}
         self._lock = Lock()
 
@@ -129,35 +130,30 @@ class Recut:
             lost = self.updates.distance(name, module)
         with self._lock:
             self._lost[name] = lost
-            self.said[name] = {
-                "rank": module.rank,
-                "error": relative(lost, whole),
-                "update": float(np.sqrt(whole)),
-            }
+            self.stated[name] = ModuleStatement(module.rank, relative(lost, whole), float(np.sqrt(whole)))
 
-    def statement(self) -> dict[str, Any]:
+    def statement(self) -> Statement:
         """Say what was made and how far it is from what it was made of, once all modules were asked for."""
         lost = sum(self._lost[name] for name in self.cores if name in self._lost)  # in one order always
         whole = sum(core.spectrum.total for core in self.cores.values())
         dropped = {n: self.cores[n].spectrum.total for n in self.cores if n not in self._lost}
         of_layout = sum(energy for energy in self.layout.lost.values())
-        return {
-            "format": FORMAT,
-            "of": self.updates.sources,
-            "dtype": self.dtype.name,
-            "rule": self.plan.rule,
-            "error": relative(lost + sum(dropped.values()) + of_layout, whole + of_layout),
-            "parameters": sum(m.parameters for m in self.outlines.values()),
-            "modules": {name: self.said[name] for name in self.updates.like if name in self.said},
-            "left_out": sorted(n for n, energy in dropped.items() if energy),
-            "layout": self.layout.to_json(self.outlines, self.dtype, self.plan.parameters),
-            "plan": self.plan.to_json(),
-            "versions": versions(),
-        }
+        return Statement(
+            error=relative(lost + sum(dropped.values()) + of_layout, whole + of_layout),
+            parameters=sum(m.parameters for m in self.outlines.values()),
+            modules={name: self.stated[name] for name in self.updates.like if name in self.stated},
+            dtype=self.dtype.name,
+            rule=self.plan.rule,
+            plan=self.plan.to_json(),
+            sources=self.updates.sources,
+            left_out=tuple(sorted(n for n, energy in dropped.items() if energy)),
+            layout=self.layout.statement(self.outlines, self.dtype, self.plan.parameters),
+            versions=versions(),
+        )
 
     def target(self) -> Adapter:
         """Return the adapter to be, its modules as outlines."""
-        kept = replace(self.like, modules=self.outlines, statement={})
+        kept = replace(self.like, modules=self.outlines, statement=None)
         return self.layout.stripped(kept)
 
     def adapter(self) -> Adapter:
@@ -193,7 +189,7 @@ class Resized:
 
     path: Path
     recut: Recut
-    statement: dict[str, Any]
+    statement: Statement
     notes: tuple[str, ...] = ()
 
 
