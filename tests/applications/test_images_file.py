@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from applications.pictures import PICTURES
 from eckart.applications.images import compress, decompress
-from eckart.applications.images.file import HEAD, MAX_PIXELS, unpack
+from eckart.applications.images.file import HEADER, MAX_PIXELS, unpack
 from eckart.errors import ImageError
 
 # Two files of version 1, and the first half of the SHA-256 of the samples they hold: blocks, and factors.
@@ -43,7 +43,7 @@ def data():
 def test_a_file_says_what_it_holds(data):
     head, payload = unpack(data, "x")
     assert (head.rows, head.columns, head.channels, head.depth) == (64, 64, 3, 8)
-    assert len(data) == HEAD.size + 3 * 10 + len(payload) + 4
+    assert len(data) == HEADER.size + 3 * 10 + len(payload) + 4
 
 
 @settings(max_examples=60)

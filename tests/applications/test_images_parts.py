@@ -20,8 +20,8 @@ from eckart.applications.images.blocks import (
     rebuild,
 )
 from eckart.applications.images.colour import to_picture, to_planes
-from eckart.applications.images.entropy import SYMBOLS, Counter, Decoder, Encoder, to_symbols
-from eckart.applications.images.planes import Learnt, PlaneCoder, steps
+from eckart.applications.images.entropy import SYMBOLS, BitCounter, Decoder, Encoder, to_symbols
+from eckart.applications.images.planes import PlaneTables, PlaneCoder, steps
 from eckart.applications.images.ranks import float16_image
 from eckart.applications.images.samples import sample
 from eckart.errors import UsageError
@@ -170,15 +170,15 @@ def test_integers_come_back(planes):
 
     # A prediction doubles the range: keep its differences below the largest symbol.
     planes = planes // 4
-    counted, written = Counter(), Encoder()
+    counted, written = BitCounter(), Encoder()
     for coder in (counted, written):
-        table = PlaneCoder(planes.shape[1:], Learnt())
+        table = PlaneCoder(planes.shape[1:], PlaneTables())
         table.predicted(coder, given_numbers, 0)
         table.plain(coder, given_numbers, slice(0, len(planes)))
     data = written.bytes()
     # a range coder's overhead: two words of 32 bits at the end, 2^-24 of probability a symbol
     assert counted.bits - 1 <= 8 * len(data) <= 1.01 * counted.bits + 72
-    table, coder = PlaneCoder(planes.shape[1:], Learnt()), Decoder(data)
+    table, coder = PlaneCoder(planes.shape[1:], PlaneTables()), Decoder(data)
     assert (table.predicted(coder, None, 0) == planes[0]).all()
     assert (table.plain(coder, None, slice(0, len(planes))) == planes).all()
 
