@@ -23,8 +23,8 @@ from threadpoolctl import threadpool_limits
 
 import eckart
 from eckart.adapter import Adapter, Module
-from eckart.adapter.overlap import overlaps
 from eckart.checkpoint import write_safetensors
+from eckart.operations.overlap import overlaps
 
 MIB = 2**20
 PREFIX = "base_model.model.model.layers."

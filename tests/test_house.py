@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,20 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "eckart"
 FLOORS = [
     "errors",
+    "arrays",
+    "checks",
     "version",
+    "text",
+    "parallel",
     "autodiff",
     "linalg",
     "rank",
     "checkpoint",
     "store",
     "adapter",
+    "serving",
+    "operations",
+    "extraction",
     "demo",
     "applications",
     "explain",
@@ -54,6 +62,43 @@ def test_imports_go_down(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SRC)))
 def test_every_module_says_what_it_is(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text("utf-8")))
+
+
+def module_of(path: Path) -> str:
+    """Return the dotted name of a source file: ``eckart/linalg/__init__.py`` is ``eckart.linalg``."""
+    parts = path.relative_to(SRC.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_modules(path: Path, modules: set[str]) -> set[str]:
+    """Return the modules of the project that a file imports, at its top or inside a function.
+
+    Importing a name from a package counts as importing its ``__init__``; relative imports count too.
+    """
+    here = module_of(path)
+    package = here if path.stem == "__init__" else here.rpartition(".")[0]
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            start = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            target = ".".join([*start, *((node.module or "").split(".") if node.module else [])])
+            submodules = {f"{target}.{alias.name}" for alias in node.names} & modules
+            only_submodules = len(submodules) == len(node.names)
+            names |= submodules if only_submodules else submodules | {target}
+    return names & modules - {here}
+
+
+def test_no_import_cycle_exists_anywhere() -> None:
+    """Lazy imports count: a cycle that is entered late is still a cycle."""
+    paths = {module_of(path): path for path in SRC.rglob("*.py")}
+    graph = {name: sorted(imported_modules(path, set(paths))) for name, path in paths.items()}
+    order = TopologicalSorter(graph)
+    try:
+        order.prepare()
+    except CycleError as error:
+        pytest.fail("import cycle: " + " -> ".join(error.args[1]))
 
 
 ROOM = SRC / "autodiff"

@@ -1,8 +1,12 @@
 """Eckart finds the rank of a weight update and turns it into a LoRA adapter you can prove is right."""
 
-from eckart.adapter import Adapter, Extraction, Verification, combine, extract, load_adapter, merge, verify
+from eckart.adapter import Adapter, load_adapter
 from eckart.errors import EckartError
+from eckart.extraction.extract import Extraction, extract
+from eckart.extraction.verify import Verification, verify
 from eckart.linalg import LowRank, Spectrum, spectrum, svd
+from eckart.operations.combine import combine
+from eckart.operations.merge import merge
 from eckart.rank import RankPlan, RankRule
 from eckart.store import FactorStore, factor, plan
 from eckart.version import __version__

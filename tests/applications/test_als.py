@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from applications.made import entries_of, low_rank
 from eckart.applications.completion.als import ONE, OWN, Ridge, _solve, complete_by_als, groups
 from eckart.applications.completion.baseline import fit_biases
 from eckart.applications.completion.entries import Entries
 from eckart.applications.completion.model import standardise
+from support.ratings import entries_of, low_rank
 
 
 def uneven(m=50, n=40, seed=0):

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from applications.pictures import PICTURES
 from eckart.applications.images import compress, decompress
 from eckart.applications.images.file import HEADER, MAX_PIXELS, unpack
 from eckart.errors import ImageError
+from support.pictures import PICTURES
 
 # Two files of version 1, and the first half of the SHA-256 of the samples they hold: blocks, and factors.
 # Should a change, or another release of the range coder, read them otherwise, it needs another version.

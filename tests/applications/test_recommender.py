@@ -12,13 +12,13 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from applications.dense import mean_filled_svd
 from eckart.applications.completion.choose import Setting
 from eckart.applications.completion.entries import Entries
 from eckart.applications.ratings import Ratings
 from eckart.applications.recommender import Recommender, fit
 from eckart.applications.simulate import simulate_ratings
 from eckart.errors import CheckpointError, RatingsError, UsageError
+from support.dense import mean_filled_svd
 
 
 def parts(made, seed=0):

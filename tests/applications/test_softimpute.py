@@ -8,11 +8,11 @@ import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from applications.dense import dense, dense_soft_impute
-from applications.made import entries_of, low_rank
 from eckart.applications.completion.entries import Entries
 from eckart.applications.completion.operator import SparsePlusLowRank, leading_triplets
 from eckart.applications.completion.softimpute import STEP, path_to, soft_impute
+from support.dense import dense, dense_soft_impute
+from support.ratings import entries_of, low_rank
 
 
 def noisy(m=40, n=30, rank=3, share=0.5, seed=0):

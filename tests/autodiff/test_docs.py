@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import eckart.autodiff
-from cli.terminal import ENVIRONMENT
 from eckart.autodiff.hooks import FUNCTIONS, UFUNCS, full_name
+from support.terminal import ENVIRONMENT
 
 ROOM = Path(eckart.autodiff.__file__).parent
 PAGE = Path(__file__).parents[2] / "docs" / "autodiff.md"

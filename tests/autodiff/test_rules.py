@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from autodiff.cases import CASES
 from eckart.autodiff import grad, jvp, vjp, vmap
+from support.autodiff_cases import CASES
 
 EACH = pytest.mark.parametrize("case", CASES, ids=repr)
 

@@ -14,7 +14,7 @@ import scipy.integrate
 import scipy.optimize
 import scipy.special
 
-from guide.pages import DOCS, Page
+from support.pages import DOCS, Page
 
 FOLDER = DOCS / "calculus"
 

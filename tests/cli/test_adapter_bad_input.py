@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from cli.terminal import Ran, run, tree
+from support.terminal import Ran, run, tree
 
 Q, DOWN = "model.layers.0.self_attn.q_proj", "model.layers.0.mlp.down_proj"
 SHAPES = {Q: (20, 16), DOWN: (16, 24)}

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from cli.terminal import ENVIRONMENT, Ran, run, start, tree
+from support.terminal import ENVIRONMENT, Ran, run, start, tree
 
 COMMANDS = ["resize", "combine", "merge", "convert", "check"]
 LAYERS = {

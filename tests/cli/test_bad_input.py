@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import eckart
-from cli.terminal import run, start, tree
-from store.pairs import Synthetic, make_pair, write_pair
+from support.pairs import Synthetic, make_pair, write_pair
+from support.terminal import run, start, tree
 
 SHAPES = {
     "layers.0.q_proj.weight": (40, 30),
@@ -206,7 +206,7 @@ RULES: list[Row] = [
     ("rank -1", rule("--rank", -1), "`rank=-1`"),
     ("rank 2.5", rule("--rank", 2.5), "--rank"),
     ("energy 0", rule("--energy", 0), "`energy=0.0`"),
-    ("energy 1.5", rule("--energy", 1.5), "Write 0.9 for 90 %"),
+    ("energy 1.5", rule("--energy", 1.5), "Use 0.9 for 90 %"),
     ("energy nan", rule("--energy", "nan"), "finite"),
     ("energy inf", rule("--energy", "inf"), "finite"),
     ("error 1.5", rule("--error", 1.5), "`error=1.5`"),

@@ -13,10 +13,10 @@ import pytest
 from safetensors.numpy import load_file
 
 import eckart
-from cli.terminal import ENVIRONMENT, run, start, tree
 from eckart.checkpoint import write_safetensors
 from eckart.rank import RankPlan
-from store.pairs import EPS, make_pair, write_pair
+from support.pairs import EPS, make_pair, write_pair
+from support.terminal import ENVIRONMENT, run, start, tree
 
 COMMANDS = ["demo", "inspect", "factor", "plan", "extract", "verify", "explain"]
 PROMISED = [

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from cli.terminal import run
-from helpers import with_values
-from store.pairs import write_pair
+from support.matrices import with_values
+from support.pairs import write_pair
+from support.terminal import run
 
 F32 = np.float32
 NAMES = ("a.weight", "b.weight")

@@ -9,7 +9,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from cli.terminal import ENVIRONMENT, run, start
+from support.terminal import ENVIRONMENT, run, start
 
 
 def test_the_textbook_matrix():

@@ -10,11 +10,11 @@ import zlib
 import numpy as np
 import pytest
 
-from applications.pictures import alpha, grey, wide
-from cli.terminal import run, start, tree
 from eckart.applications.images import decompress, psnr, read_picture, write_picture
 from eckart.applications.images.pictures import encode_picture
 from eckart.applications.images.samples import sample
+from support.pictures import alpha, grey, wide
+from support.terminal import run, start, tree
 
 Image = pytest.importorskip("PIL.Image")
 PHOTO = sample("still", 48)

@@ -7,10 +7,10 @@ import pickle
 
 import pytest
 
-from cli.terminal import run, tree
 from eckart.applications.ratings import read_ratings
 from eckart.applications.recommender import Recommender, fit
 from eckart.applications.simulate import simulate_ratings
+from support.terminal import run, tree
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from eckart.explain import FORMATS, LANGUAGES, TOPICS, explain, render
 from eckart.explain.formula import Grid, Num, Op, Row, Sym, plain
 from eckart.explain.render.box import WIDTH, draw
 from eckart.explain.words import TABLES
-from explain.cases import CASES
+from support.explain_cases import CASES
 
 HOW = {"lora": {"given": "1; 2"}}
 PAGES = [(topic, "3 2; 2 3") for topic in TOPICS] + [("svd", CASES["quartic"]), ("svd", CASES["ones"])]

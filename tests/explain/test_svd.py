@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from eckart.explain import explain
 from eckart.explain.steps import Show
-from explain.cases import CASES, IN_DECIMALS, is_plain, is_same, product
+from support.explain_cases import CASES, IN_DECIMALS, is_plain, is_same, product
 
 
 def verify(W, results):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sympy import Rational
 
 from eckart.explain import explain, render
-from explain.cases import CASES, is_same, product
+from support.explain_cases import CASES, is_same, product
 
 
 def exact(name):

@@ -10,8 +10,8 @@ from eckart.explain import TOPICS, explain
 from eckart.explain.formula import Frac, Num, Op, Row, Sym
 from eckart.explain.read import read_matrix
 from eckart.explain.steps import Explanation, Show, Step
-from explain.cases import CASES
-from explain.evaluate import untrue
+from support.evaluate import untrue
+from support.explain_cases import CASES
 
 LARGE = {
     "whole numbers of six digits": "179746 342469 -612338; -629790 690383 666944; 523531 746874 -515687",

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from guide.pages import DOCS, ROOT, Page, pages
+from support.pages import DOCS, ROOT, Page, pages
 
 NAV = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:\n")[2].partition("\nplugins:")[0]
 FILES = [*pages(), Page(ROOT / "CHANGELOG.md"), *map(Page, sorted((ROOT / "benchmarks").glob("*.md")))]

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cli.terminal import Ran, run, start
-from guide.pages import DOCS, NUMBER, ROOT, RUN, SHELLS, Counts, Likeness, Page, blocks, pages, play
+from support.pages import DOCS, NUMBER, ROOT, RUN, SHELLS, Counts, Likeness, Page, blocks, pages, play
+from support.terminal import Ran, run, start
 
 # Nothing on these can be run. A page that gets code must leave the list.
 WITHOUT_CODE = {

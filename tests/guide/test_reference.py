@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from guide.pages import DOCS, ROOT, Page, pages
+from support.pages import DOCS, ROOT, Page, pages
 
 ROOMS = (
     "eckart",

@@ -5,7 +5,7 @@ import pytest
 
 import eckart
 from eckart import LowRank, Spectrum
-from helpers import CASES, ROUTES, best_error, least_rank
+from support.matrices import CASES, ROUTES, best_error, least_rank
 
 
 @pytest.mark.parametrize("method", ROUTES)

@@ -8,7 +8,7 @@ import pytest
 
 from eckart.errors import MatrixError, MissingExtraError, UsageError
 from eckart.linalg import OPERATIONS, contraction, contraction_table, eckart_young, einsum_table
-from helpers import with_values
+from support.matrices import with_values
 
 SIZES = {"b": 2, "h": 3, "i": 4, "j": 5, "k": 6}
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from eckart.errors import MatrixError, UsageError
 from eckart.linalg import kron_matvec, kron_solve, kronecker_laws, nearest_kronecker, rearranged, vec
-from helpers import orthonormal
+from support.matrices import orthonormal
 
 
 def gaussian(*shape, seed=0):

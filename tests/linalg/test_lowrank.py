@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import eckart
 from eckart import LowRank, Spectrum
-from helpers import ROUTES, best_error, with_values
+from support.matrices import ROUTES, best_error, with_values
 
 sizes = st.integers(1, 40)
 

@@ -6,7 +6,7 @@ import pytest
 
 from eckart.errors import MatrixError, UsageError
 from eckart.linalg import spectral_norm, spectral_normalise
-from helpers import CASES, with_values
+from support.matrices import CASES, with_values
 
 EPS = float(np.finfo(np.float64).eps)
 

@@ -10,8 +10,8 @@ from scipy.stats import multivariate_normal
 
 from eckart.errors import DataError, EckartError, MatrixError, NotFittedError, UsageError
 from eckart.linalg import PCA, Spectrum, marchenko_pastur_median, noise_rank
-from eckart.linalg.blocks import CentredBlock
-from helpers import orthonormal
+from eckart.linalg.pca import CentredBlock
+from support.matrices import orthonormal
 
 sklearn_pca = pytest.importorskip("sklearn.decomposition").PCA
 

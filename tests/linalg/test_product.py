@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from eckart.errors import MatrixError
 from eckart.linalg import LowRank
-from eckart.linalg.routes.product import Product, ProductCore, svd_of_product
+from eckart.linalg.routes.product import Product, ProductCore, Triplets
 from eckart.linalg.routes.tall import Tall
-from helpers import orthonormal, with_values
+from support.matrices import orthonormal, with_values
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -88,7 +88,7 @@ def check(B, A, digits=1e3):
     assert np.all(np.diff(core.s) <= 0) and np.all(core.s > 0) and core.shape == (len(B), A.shape[1])
     for rank in {0, 1, len(core.s) // 2, len(core.s)} - ({1} if not len(core.s) else set()):
         f = core.cut(of(B, A), rank)
-        assert isinstance(f, LowRank) and f.rank == rank
+        assert isinstance(f, Triplets) and len(f.s) == rank
         approximation = (f.U * (f.s / u / v)) @ f.Vh
         left = np.linalg.norm(product - approximation)
         assert left <= np.sqrt(np.square(values[rank:]).sum()) + tolerance
@@ -106,7 +106,7 @@ def test_the_bases_are_orthonormal(name):
     B, A = CASES[name]()
     core = ProductCore.of(of(B, A))
     f = core.cut(of(B, A), len(core.s))
-    eye = np.eye(f.rank)
+    eye = np.eye(len(f.s))
     # U = B W loses as many digits as B has condition, and is only made so up to 1e4.
     np.testing.assert_allclose(f.U.T @ f.U, eye, rtol=0, atol=1e-8)
     np.testing.assert_allclose(f.Vh @ f.Vh.T, eye, rtol=0, atol=1e-8)
@@ -219,7 +219,7 @@ def test_factors_of_a_few_numbers(entries):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_public_way_keeps_the_dtype(dtype):
     B, A = (f.astype(dtype) for f in factors(60, 4, 50))
-    f = svd_of_product(B, A)
+    f = LowRank.from_product(B, A)
     assert f.U.dtype == f.Vh.dtype == dtype and f.rank == 4 and f.rank_bounds == (4, 4)
     wide = B.astype(np.float64) @ A.astype(np.float64)
     np.testing.assert_allclose(f.s, np.linalg.svd(wide, compute_uv=False)[:4], rtol=1e-12)
@@ -231,12 +231,12 @@ def test_a_factor_that_is_not_finite(bad):
     B, A = factors(6, 2, 5)
     B[3, 1] = bad
     with pytest.raises(MatrixError, match="NaN or an infinity"):
-        svd_of_product(B, A)
+        LowRank.from_product(B, A)
 
 
 def test_factors_that_do_not_chain():
     with pytest.raises(MatrixError, match="do not chain"):
-        svd_of_product(np.ones((4, 3)), np.ones((2, 5)))
+        LowRank.from_product(np.ones((4, 3)), np.ones((2, 5)))
 
 
 @pytest.mark.parametrize("rank", [1, 2, 5])

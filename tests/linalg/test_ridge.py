@@ -5,7 +5,7 @@ import pytest
 
 from eckart.errors import MatrixError, UsageError
 from eckart.linalg import RidgePath, lstsq, ridge
-from helpers import with_values
+from support.matrices import with_values
 
 PENALTIES = [1e-6, 1e-3, 0.1, 1.0, 30.0]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import eckart
-from helpers import CASES, EXACT_ROUTES, LARGE_CASES, ROUTES, best_error, case, least_ranks
+from support.matrices import CASES, EXACT_ROUTES, LARGE_CASES, ROUTES, best_error, case, least_ranks
 
 GOALS = (
     {"energy": 0.5},

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from eckart.errors import MatrixError, UsageError
 from eckart.linalg import cond, lstsq, matrix_rank, moore_penrose_conditions, orthogonality, pinv
-from helpers import orthonormal, with_values
+from support.matrices import orthonormal, with_values
 
 EPS = float(np.finfo(np.float64).eps)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from eckart import Spectrum
 from eckart.errors import UsageError
 from eckart.linalg import Goal
-from helpers import DECAYS, least_rank
+from support.matrices import DECAYS, least_rank
 
 # Values over nine decades: squares over eighteen, more than a sum of float64 can hold apart.
 values = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=40).map(lambda v: sorted(v, reverse=True))
@@ -166,10 +166,10 @@ def test_above_counts_what_is_strictly_above(bar, rank):
 
 def test_leading_values_all_above_a_threshold_cannot_tell():
     part = Spectrum([3.0, 2.0], 1.0, 3)
-    assert Goal("above", 1.5).rank(part) is None
-    assert Goal("above", 2.5).rank(part) == 1
-    assert Goal("full").rank(part) is None
-    assert Goal("full").rank(Spectrum([3.0, 2.0])) == 2
+    assert part.rank_for(Goal("above", 1.5)) is None
+    assert part.rank_for(Goal("above", 2.5)) == 1
+    assert part.rank_for(Goal("full")) is None
+    assert Spectrum([3.0, 2.0]).rank_for(Goal("full")) == 2
 
 
 @given(values, st.floats(0.5, 0.999))

@@ -6,7 +6,7 @@ import pytest
 import eckart
 from eckart import LowRank
 from eckart.errors import MatrixError
-from helpers import CASES, ROUTES, best_error, case
+from support.matrices import CASES, ROUTES, best_error, case
 
 torch = pytest.importorskip("torch")
 

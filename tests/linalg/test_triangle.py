@@ -7,7 +7,7 @@ import pytest
 from eckart.linalg.routes import triangle as module
 from eckart.linalg.routes.tall import BLOCK, Tall
 from eckart.linalg.routes.triangle import inverse_root, triangle
-from helpers import orthonormal, with_values
+from support.matrices import orthonormal, with_values
 
 EPS = float(np.finfo(np.float64).eps)
 

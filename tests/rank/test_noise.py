@@ -6,7 +6,7 @@ import pytest
 from eckart import Spectrum
 from eckart.linalg import Goal
 from eckart.rank import noise_edge
-from helpers import with_values
+from support.matrices import with_values
 
 SHAPES = [(300, 300), (400, 200), (120, 600)]
 
@@ -46,8 +46,8 @@ def test_a_planted_rank_above_the_edge_is_found(m, n, rank):
     edge = edge_of(np.ones((m, n)))
     planted = with_values(np.linspace(4, 2, rank) * edge, m, n, 3) if rank else 0.0
     sigma = np.linalg.svd(planted + noise, compute_uv=False)
-    assert Goal("above", 1.1 * edge).rank(Spectrum(sigma)) == rank
-    assert Goal("above", edge).rank(Spectrum(sigma)) in range(rank, rank + 2)
+    assert Spectrum(sigma).rank_for(Goal("above", 1.1 * edge)) == rank
+    assert Spectrum(sigma).rank_for(Goal("above", edge)) in range(rank, rank + 2)
 
 
 def test_an_empty_side_has_no_noise():

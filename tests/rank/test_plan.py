@@ -11,7 +11,7 @@ from eckart import Spectrum
 from eckart.errors import UsageError
 from eckart.linalg import Goal
 from eckart.rank import Candidate, RankPlan, RankRule, make_plan
-from helpers import DECAYS, least_rank
+from support.matrices import DECAYS, least_rank
 
 SIGMA = {
     "q": DECAYS["1/i"](30),
@@ -126,7 +126,7 @@ def test_leading_values_lead_to_the_same_plan_in_the_end(words):
             break
         before = dict(known)
         for name, goal in plan.short.items():
-            need = goal.rank(Spectrum(SIGMA[name]))
+            need = Spectrum(SIGMA[name]).rank_for(goal)
             if goal.kind in ("ratio", "above"):
                 need += 1  # the first value that is under it has to be seen
             assert isinstance(need, int)

@@ -13,7 +13,7 @@ from eckart.store import decide, pool
 from eckart.store.fill import fill as fill_store
 from eckart.store.record import Demand
 from eckart.store.sources import Sources
-from store.pairs import EPS, LINEAR, MATRICES, SMALL, SMALL_LINEAR, contents, make_pair, write_pair
+from support.pairs import EPS, LINEAR, MATRICES, SMALL, SMALL_LINEAR, contents, make_pair, write_pair
 
 RULES = {
     "rank": {"rank": 7},

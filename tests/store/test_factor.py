@@ -13,7 +13,7 @@ from eckart import FactorStore, RankRule, factor
 from eckart.checkpoint import DTYPES
 from eckart.errors import CheckpointError, StoreError
 from eckart.store.fill import MAX_RANK
-from store.pairs import (
+from support.pairs import (
     BUFFER,
     EPS,
     LINEAR,

@@ -12,7 +12,7 @@ import eckart
 from eckart import FactorStore, factor
 from eckart.checkpoint import write_safetensors
 from eckart.errors import CheckpointError, EckartError, InputError, OutputError, StoreError
-from store.pairs import LINEAR, MATRICES, SMALL, SMALL_LINEAR, contents, make_pair, write_pair
+from support.pairs import LINEAR, MATRICES, SMALL, SMALL_LINEAR, contents, make_pair, write_pair
 
 NAME = SMALL_LINEAR[0]
 

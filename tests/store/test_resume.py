@@ -20,8 +20,8 @@ from eckart.errors import StoreError
 from eckart.rank import RankRule
 from eckart.store import pool
 from eckart.store.store import Journal, factor_file
-from store import crash
-from store.pairs import MATRICES, SHAPES, SMALL, contents, make_pair
+from support import crash
+from support.pairs import MATRICES, SHAPES, SMALL, contents, make_pair
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork, no SIGKILL")
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eckart.checkpoint import to_float
-
-if TYPE_CHECKING:
-    from eckart.adapter.resize import Recut
+from eckart.text import listing
 
 Array = NDArray[Any]
 
@@ -149,18 +147,6 @@ class Rows:
     values: Array
 
 
-def counted(things: Sized, noun: str) -> str:
-    """Return how many things there are: ``1 module``, ``2 modules``."""
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
-
-
-def listed(tensors: Mapping[str, Any]) -> str:
-    """Return how many tensors there are, and the first few names."""
-    keys = list(tensors)
-    shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
-    return f"{counted(keys, 'tensor')} ({shown})"
-
-
 def expert_name(parameter: str, number: int) -> str:
     """Return the name of one expert of a fused parameter."""
     return f"{parameter}[{number}]"
@@ -237,11 +223,13 @@ class Adapter:
     def note_unknown(self) -> None:
         """Note the tensors that were not understood."""
         if self.unknown:
-            self.notes.append(f"{listed(self.unknown)} not part of a low-rank update")
+            self.notes.append(f"{listing(self.unknown, 'tensor')} not part of a low-rank update")
 
     def note_left_out(self, format: str) -> None:
         """Note the tensors that another format has no place for."""
-        note = f"{listed(self.unknown)} left out, since the format of {format} has no place for them"
+        note = (
+            f"{listing(self.unknown, 'tensor')} left out, since the format of {format} has no place for them"
+        )
         if self.unknown and note not in self.notes:
             self.notes.append(note)
 
@@ -251,22 +239,40 @@ class Adapter:
             file.release()
 
     def resize(self, **wishes: Any) -> Adapter:
-        """Return the adapter cut to other ranks, in memory; see `eckart.adapter.resize.resize_to`.
+        """Return the adapter cut to other ranks, in memory; see `eckart.resize`.
 
         Examples
         --------
         ``eckart.load_adapter("adapter").resize(rank=8).save("smaller")``
         """
-        from eckart.adapter.resize import recut_one
-
-        recut: Recut = recut_one(self, **wishes)
-        return recut.adapter()
+        return _METHODS.resize(self, **wishes)
 
     def save(self, path: str | Path, format: str | None = None, **how: Any) -> None:
         """Write the adapter, in the format it came in unless another is named."""
-        from eckart.adapter.formats import save_adapter
+        _METHODS.save(self, path, format, **how)
 
-        save_adapter(self, path, format, **how)
+
+class Methods:
+    """What is behind `Adapter.resize` and `Adapter.save`: functions of higher floors, set when those load.
+
+    The adapter itself imports neither file formats nor rank rules.
+    """
+
+    resize: Callable[..., Adapter]
+    save: Callable[..., None]
+
+
+_METHODS = Methods()
+
+
+def set_resize(function: Callable[..., Adapter]) -> None:
+    """Set the function behind `Adapter.resize`."""
+    _METHODS.resize = function
+
+
+def set_save(function: Callable[..., None]) -> None:
+    """Set the function behind `Adapter.save`."""
+    _METHODS.save = function
 
 
 def by_parameter(modules: Mapping[str, Module]) -> dict[str, list[Module]]:

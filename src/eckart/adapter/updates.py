@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eckart.adapter.adapter import Adapter, Module, Rows
+from eckart.checks import is_number
 from eckart.errors import AdapterError, UsageError
 from eckart.linalg import Spectrum
-from eckart.linalg.goal import is_number
 from eckart.linalg.routes.product import Product, ProductCore
 from eckart.linalg.routes.tall import Tall
 

@@ -1,7 +1,16 @@
-"""Files in, tensors out: safetensors checkpoints, their pairing, and writing that is atomic."""
+"""Checkpoint files: reading safetensors, pairing two checkpoints, and writing files atomically."""
 
 from eckart.checkpoint.checkpoint import Checkpoint
-from eckart.checkpoint.dtypes import DTYPES, all_finite, is_float, mantissa_bits, name_of, to_float
+from eckart.checkpoint.dtypes import (
+    DTYPES,
+    all_finite,
+    dtype_name,
+    is_float,
+    mantissa_bits,
+    name_of,
+    parse_dtype,
+    to_float,
+)
 from eckart.checkpoint.folder import OutputFolder
 from eckart.checkpoint.header import Header, read_header
 from eckart.checkpoint.order import natural_sort
@@ -18,10 +27,12 @@ __all__ = [
     "PairEntry",
     "TensorInfo",
     "all_finite",
+    "dtype_name",
     "is_float",
     "mantissa_bits",
     "name_of",
     "natural_sort",
+    "parse_dtype",
     "read_header",
     "stream_safetensors",
     "to_float",

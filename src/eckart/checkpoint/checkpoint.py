@@ -14,9 +14,10 @@ from eckart.checkpoint.header import Header, read_header
 from eckart.checkpoint.locate import Located, check_link, locate
 from eckart.checkpoint.mapping import map_tensor, prefetch_tensor
 from eckart.checkpoint.order import natural_sort
-from eckart.checkpoint.strictjson import clip, parse_object, read_bytes
+from eckart.checkpoint.strictjson import parse_object, read_bytes
 from eckart.checkpoint.tensorinfo import TensorInfo
 from eckart.errors import CheckpointError
+from eckart.text import clip
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""The number formats of safetensors, and the way from each to float32."""
+"""The dtypes of safetensors: their names and spellings, and their conversion to float32."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import ml_dtypes
@@ -27,7 +28,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "U8": np.dtype(np.uint8),
     "BOOL": np.dtype(np.bool_),
 }
-"""Safetensors name to NumPy dtype, for every format that Eckart reads."""
+"""NumPy dtype by safetensors name, for every dtype that Eckart reads."""
 
 UNREAD_BITS: dict[str, int] = {
     "C64": 64,
@@ -38,25 +39,126 @@ UNREAD_BITS: dict[str, int] = {
     "F6_E3M2": 6,
     "F4": 4,
 }
-"""Bits per number of the formats that safetensors defines and Eckart does not read."""
+"""Bits per number of the dtypes that safetensors defines and Eckart does not read."""
+
+SPELLINGS: dict[str, tuple[str, ...]] = {
+    "F64": ("float64", "f64", "fp64", "double"),
+    "F32": ("float32", "f32", "fp32", "float", "single"),
+    "F16": ("float16", "f16", "fp16", "half"),
+    "BF16": ("bfloat16", "bf16"),
+    "F8_E4M3": (
+        "float8_e4m3fn",
+        "float8_e4m3",
+        "float8",
+        "f8_e4m3fn",
+        "f8_e4m3",
+        "f8",
+        "fp8_e4m3fn",
+        "fp8_e4m3",
+        "fp8",
+    ),
+    "F8_E5M2": ("float8_e5m2", "f8_e5m2", "fp8_e5m2"),
+    "I64": ("int64", "i64", "long"),
+    "I32": ("int32", "i32", "int"),
+    "I16": ("int16", "i16", "short"),
+    "I8": ("int8", "i8"),
+    "U64": ("uint64", "u64"),
+    "U32": ("uint32", "u32"),
+    "U16": ("uint16", "u16"),
+    "U8": ("uint8", "u8"),
+    "BOOL": ("bool",),
+}
+"""Accepted spellings by safetensors name, in lower case; the first is the one shown, torch's own name."""
+
+ADAPTER_DTYPES = ("F32", "F16", "BF16", "F64")
+"""The dtypes that adapter factors can be written in."""
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
+_BY_SPELLING = {spelling: name for name, spellings in SPELLINGS.items() for spelling in spellings}
+
+
+def parse_dtype(dtype: object, allowed: Collection[str] = tuple(DTYPES)) -> str:
+    """Return the safetensors name of a dtype given in any common spelling.
+
+    Parameters
+    ----------
+    dtype : str, torch.dtype or numpy.dtype
+        A name such as ``"bf16"``, ``"bfloat16"``, ``"BF16"`` or ``"torch.bfloat16"``, in upper or lower
+        case, or an object that prints as one. ``"float"`` is float32 and ``"half"`` float16, as in torch;
+        ``"fp8"`` is float8_e4m3fn, the format in which weights are usually stored.
+    allowed : collection of str
+        Safetensors names to accept. By default every dtype of `DTYPES`.
+
+    Returns
+    -------
+    str
+        A member of `allowed`.
+
+    Raises
+    ------
+    UsageError
+        If the name is unknown or not allowed. The message lists the allowed dtypes.
+
+    Examples
+    --------
+    >>> parse_dtype("torch.bfloat16"), parse_dtype("FP16"), parse_dtype("float")
+    ('BF16', 'F16', 'F32')
+    """
+    spelling = str(dtype).strip().lower().removeprefix("torch.")
+    name = _BY_SPELLING.get(spelling)
+    if name is None or name not in allowed:
+        raise UsageError(
+            f"dtype={str(dtype)!r}",
+            f"expected one of {', '.join(dtype_name(a) for a in allowed)}",
+            "Use one of these names or a common abbreviation, such as bf16 for bfloat16",
+        )
+    return name
+
+
+def dtype_name(dtype: str | np.dtype[Any]) -> str:
+    """Return torch's name of a dtype, the one shown to users.
+
+    Parameters
+    ----------
+    dtype : str or numpy.dtype
+        The safetensors name or the NumPy dtype. A safetensors name that torch has no name for, or that
+        nobody has defined yet, is returned unchanged.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> dtype_name("BF16"), dtype_name(np.dtype(np.float32)), dtype_name("F4")
+    ('bfloat16', 'float32', 'F4')
+    """
+    name = dtype if isinstance(dtype, str) else name_of(dtype)
+    return SPELLINGS[name][0] if name in SPELLINGS else name
 
 
 def bits_of(name: str) -> int | None:
-    """Bits per number of a safetensors dtype; None for a name that nobody has defined yet."""
+    """Return the bits per number of a safetensors dtype, or None for a name that is not defined."""
     if name in DTYPES:
         return DTYPES[name].itemsize * 8
     return UNREAD_BITS.get(name)
 
 
 def name_of(dtype: np.typing.DTypeLike) -> str:
-    """Give the safetensors name of a NumPy dtype, whatever its byte order.
+    """Return the safetensors name of a NumPy dtype of any byte order.
+
+    Parameters
+    ----------
+    dtype : dtype-like
+
+    Returns
+    -------
+    str
 
     Raises
     ------
     UsageError
-        If safetensors has no such format, for example ``complex128``.
+        If safetensors has no such dtype, for example ``complex128``.
 
     Examples
     --------
@@ -68,19 +170,27 @@ def name_of(dtype: np.typing.DTypeLike) -> str:
         expected = ", ".join(str(d) for d in _NAMES)
         raise UsageError(
             f"name_of({known})",
-            f"expected one of {expected}; safetensors has no name for {known}",
+            f"safetensors has no name for {known}; expected one of {expected}",
             "Convert the array with .astype(...) first",
         )
     return _NAMES[known]
 
 
 def is_float(dtype: np.typing.DTypeLike) -> bool:
-    """Tell whether a dtype is one of the floating formats that Eckart reads."""
+    """Return whether a dtype is one of the floating-point dtypes that Eckart reads."""
     return _NAMES.get(np.dtype(dtype).newbyteorder("="), "").startswith(("F", "BF"))
 
 
 def all_finite(array: NDArray[Any]) -> bool:
-    """Whether no entry is NaN or infinite, whatever the dtype.
+    """Return whether an array of any dtype holds neither NaN nor infinity.
+
+    Parameters
+    ----------
+    array : ndarray, any shape
+
+    Returns
+    -------
+    bool
 
     Examples
     --------
@@ -88,7 +198,7 @@ def all_finite(array: NDArray[Any]) -> bool:
     False
     """
     if array.dtype == ml_dtypes.bfloat16:
-        # The exponent's bits alone tell; ml_dtypes would convert every number. 0x7F80 is infinity.
+        # Testing the exponent bits is enough, and ml_dtypes would convert every number. 0x7F80 is infinity.
         return bool((array.view(np.uint16) & np.uint16(0x7FFF)).max(initial=0) < 0x7F80)
     if array.dtype.kind == "f" or not is_float(array.dtype):
         return bool(np.isfinite(array).all())
@@ -96,14 +206,22 @@ def all_finite(array: NDArray[Any]) -> bool:
 
 
 def mantissa_bits(dtype: np.typing.DTypeLike) -> int:
-    """Count the stored fraction bits of a floating dtype, the leading 1 not among them.
+    """Return the number of stored fraction bits of a floating-point dtype, without the implicit leading 1.
 
     One unit in the last place of a number in ``[2**e, 2**(e+1))`` is ``2**(e - mantissa_bits)``.
+
+    Parameters
+    ----------
+    dtype : dtype-like
+
+    Returns
+    -------
+    int
 
     Raises
     ------
     UsageError
-        If `dtype` is not a floating format of `DTYPES`.
+        If `dtype` is not one of the floating-point dtypes in `DTYPES`.
 
     Examples
     --------
@@ -113,34 +231,37 @@ def mantissa_bits(dtype: np.typing.DTypeLike) -> int:
     if not is_float(dtype):
         raise UsageError(
             f"mantissa_bits({np.dtype(dtype)})",
-            f"expected a floating dtype, found {np.dtype(dtype)}",
-            "Ask is_float(dtype) first",
+            f"expected a floating-point dtype, found {np.dtype(dtype)}",
+            "Check is_float(dtype) first",
         )
     return int(ml_dtypes.finfo(np.dtype(dtype)).nmant)  # type: ignore[no-untyped-call]
 
 
 def to_float(array: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
-    """Convert to float32; float64 stays float64.
+    """Convert an array to float32; float64 stays float64.
 
-    Equivalent to ``array.astype(np.float32)`` for every dtype but float64. The conversion is exact
-    for every floating format, and for integers below 2**24.
+    Equivalent to ``array.astype(np.float32)`` for every dtype except float64.
 
     Parameters
     ----------
     array : ndarray, any shape
-        Float32 and float64 are returned as they are, not copied, when `out` is None.
+        A dtype of `DTYPES`.
     out : ndarray, same shape, optional
-        Where to put the result: float32, or float64 for a float64 `array`.
+        Receives the result. Its dtype is float64 for a float64 `array` and float32 otherwise.
 
     Returns
     -------
-    ndarray
-        `out` where it is given.
+    ndarray, same shape
+        `out` if it is given. Otherwise `array` itself, not a copy, if it is float32 or float64.
 
     Raises
     ------
     UsageError
-        If `out` has another shape or dtype than the result.
+        If the shape or dtype of `out` differs from that of the result.
+
+    Notes
+    -----
+    The conversion is exact for every floating-point dtype and for integers below 2**24.
     """
     wide = np.dtype(np.float64) if array.dtype == np.float64 else np.dtype(np.float32)
     if out is None:
@@ -151,10 +272,10 @@ def to_float(array: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[An
         raise UsageError(
             "to_float",
             f"expected out of shape {array.shape} and dtype {wide}, found {out.shape} and {out.dtype}",
-            f"Pass np.empty({array.shape}, np.{wide}), or leave out away",
+            f"Pass out=np.empty({array.shape}, np.{wide}), or omit it",
         )
     if array.dtype == ml_dtypes.bfloat16:
-        # bfloat16 is the upper half of a float32: the shift takes half the time of the cast.
+        # A bfloat16 is the upper half of a float32. The shift takes half the time of the cast.
         bits = array.view(np.uint16)
         np.left_shift(bits, np.uint32(16), out=out.view(np.uint32), dtype=np.uint32)
     else:

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eckart.checkpoint.foreign import refuse_foreign
-from eckart.checkpoint.strictjson import AGAIN, cannot_read, clip, parse_object
+from eckart.checkpoint.strictjson import AGAIN, cannot_read, parse_object
 from eckart.checkpoint.tensorinfo import TensorInfo, parse_entry
 from eckart.errors import CheckpointError
+from eckart.text import clip
 
 MAX_HEADER = 100_000_000  # the limit of the safetensors library
 

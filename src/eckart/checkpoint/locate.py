@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 
 from eckart.checkpoint.foreign import convert_command, is_pickle_name
-from eckart.checkpoint.strictjson import AGAIN, cannot_read, clip, parse_object, read_bytes
+from eckart.checkpoint.strictjson import AGAIN, cannot_read, parse_object, read_bytes
 from eckart.errors import CheckpointError
+from eckart.text import clip
 
 SINGLE = "model.safetensors"
 INDEX_SUFFIX = ".safetensors.index.json"

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eckart.checkpoint.dtypes import DTYPES
-from eckart.checkpoint.strictjson import clip
 from eckart.checkpoint.tensorinfo import TensorInfo
 from eckart.errors import CheckpointError
+from eckart.text import clip
 
 
 def map_tensor(info: TensorInfo) -> NDArray[Any]:

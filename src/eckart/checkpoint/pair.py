@@ -10,9 +10,9 @@ from eckart.checkpoint.dtypes import DTYPES, is_float
 from eckart.checkpoint.order import natural_sort
 from eckart.checkpoint.prefix import find_prefix
 from eckart.checkpoint.quantised import refuse_quantised
-from eckart.checkpoint.strictjson import clip
 from eckart.checkpoint.tensorinfo import TensorInfo
 from eckart.errors import PairError
+from eckart.text import clip
 
 VOCABULARY = ("embed", "wte", "lm_head")
 """What the name of a matrix with a row per token contains."""

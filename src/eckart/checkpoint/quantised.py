@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from eckart.checkpoint.dtypes import DTYPES, UNREAD_BITS, is_float
-from eckart.checkpoint.strictjson import clip
 from eckart.checkpoint.tensorinfo import TensorInfo
 from eckart.errors import PairError
+from eckart.text import clip
 
 PACKED = (".qweight", ".weight_packed")
 """Endings of integer tensors that hold packed weights: GPTQ and AWQ, compressed-tensors."""

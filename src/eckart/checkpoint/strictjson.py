@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eckart.errors import CheckpointError
+from eckart.text import clip
 
 AGAIN = "Download the file again, or write it again with the program that made it"
 
@@ -61,12 +62,6 @@ def cannot_read(path: Path, error: OSError) -> CheckpointError:
     return CheckpointError(
         str(path), f"it cannot be read ({error.strerror or error})", "Check the path and the disk"
     )
-
-
-def clip(text: str) -> str:
-    """Shorten a stranger's text and escape what a terminal would obey."""
-    shown = text if text.isprintable() else ascii(text)[1:-1]
-    return shown if len(shown) <= 120 else shown[:100] + "..." + shown[-17:]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from eckart.checkpoint.dtypes import bits_of
-from eckart.checkpoint.strictjson import AGAIN, clip
+from eckart.checkpoint.strictjson import AGAIN
 from eckart.errors import CheckpointError
+from eckart.text import clip
 
 MAX_DIMS = 64  # the limit of NumPy
 MAX_DIM = 2**63 - 1

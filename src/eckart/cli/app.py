@@ -25,8 +25,8 @@ from eckart.cli import (
     resize,
     verify,
 )
-from eckart.cli.console import clean
 from eckart.errors import CheckFailedError, EckartError
+from eckart.text import escape
 from eckart.version import __version__
 
 EPILOG = "Results go to stdout, progress to stderr. Exit 0: done; 1: a check failed; 2: bad input."
@@ -91,5 +91,5 @@ def _stop(number: int, frame: object) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"eckart: {clean(message, keep='')}", file=sys.stderr)
+    print(f"eckart: {escape(message)}", file=sys.stderr)
     sys.exit(code)

@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from eckart.adapter import load_adapter
-from eckart.adapter.check import CheckReport, check_adapter
-from eckart.adapter.compare import Comparison, compare
 from eckart.checkpoint import Checkpoint
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import CheckFailedError, UsageError
+from eckart.operations.compare import Comparison, compare
+from eckart.serving.check import CheckReport, check_adapter
 
 
 def check(

@@ -8,12 +8,12 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from eckart.adapter.combine import combine_to
-from eckart.adapter.overlap import Overlap
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.cli.resize import print_recut
 from eckart.errors import UsageError
+from eckart.operations.combine import combine_to
+from eckart.operations.overlap import Overlap
 from eckart.rank import RankRule
 
 
@@ -63,7 +63,7 @@ def combine(
     rule: RankRule | None = opt.rule_of(words) if ruled else None
     if method == "sum" and (density != 0.5 or seed):
         raise UsageError("eckart combine", "--density and --seed are of ties and dare", "Give --method too")
-    with console.count_bar(quiet, "combining") as bar:
+    with console.progress_bar(quiet, "combining") as bar:
         done = combine_to(
             adapters, out, opt.weights_of(weights), method=method, density=density, seed=seed, rule=rule,
             dtype=dtype, format=format, consumers=consumers or "", base=base, overwrite=overwrite,

@@ -5,44 +5,27 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from eckart.store.pool import Progress
+from eckart.parallel import OnProgress, Progress
+from eckart.text import escape
 
 WIDE = 220  # columns where stdout is not a terminal, so that nothing is cut in a file or a pipe
-
-
-def clean(text: str, keep: str = "\n") -> str:
-    """Show what a terminal would obey: names of tensors come from strangers' files.
-
-    Examples
-    --------
-    >>> clean("a\\x1b[2Jb")
-    'a\\\\x1b[2Jb'
-    """
-    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
 
 
 class _Console(Console):
     """A console that prints no control characters of ours or of others."""
 
     def print(self, *objects: Any, **how: Any) -> None:
-        super().print(*(clean(o) if isinstance(o, str) else o for o in objects), **how)
+        super().print(*(escape(o, keep="\n") if isinstance(o, str) else o for o in objects), **how)
 
 
 class _Pipe(_Console):
@@ -110,7 +93,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
 
 def _plain(text: str, style: str = "") -> Text:
     """Return text in which brackets are brackets, and no style of a stranger's."""
-    return Text(clean(text, keep=""), style)
+    return Text(escape(text), style)
 
 
 def say(message: str, quiet: bool = False) -> None:
@@ -119,46 +102,37 @@ def say(message: str, quiet: bool = False) -> None:
         err().print(message, markup=False)
 
 
+class _Detail(ProgressColumn):
+    """What is done, of how much: items, and bytes with their speed where bytes are counted."""
+
+    def render(self, task: Task) -> Text:
+        step: Progress | None = task.fields["step"]
+        if step is None or step.total is None:
+            return Text("")
+        text = f"{step.done}/{step.total}"
+        if step.bytes_total:
+            text += f"  {size(step.bytes_done)} of {size(step.bytes_total)}"
+            if task.speed:
+                text += f"  {size(task.speed)}/s"
+        return Text(text, style="progress.download")
+
+
 @contextmanager
-def progress_bar(quiet: bool, words: str) -> Iterator[Callable[[Progress], None] | None]:
-    """Show a bar with tensors, bytes, bytes per second and time left; nothing if quiet or not a terminal."""
+def progress_bar(quiet: bool, title: str) -> Iterator[OnProgress | None]:
+    """Show a progress bar with counts and the time left; nothing if quiet or not a terminal."""
     console = err()
     if quiet or not console.is_terminal:
         yield None
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[tensors]}"),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
+    columns = (TextColumn("{task.description}"), BarColumn(), _Detail(), TimeRemainingColumn())
     with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(words, total=None, tensors="")
+        task = bar.add_task(title, total=None, step=None)
 
-        def tell(step: Progress) -> None:
-            bar.update(
-                task,
-                completed=step.bytes_done,
-                total=step.bytes_total,
-                tensors=f"{step.done}/{step.total} tensors",
-            )
+        def update(step: Progress) -> None:
+            done, total = (step.bytes_done, step.bytes_total) if step.bytes_total else (step.done, step.total)
+            bar.update(task, completed=done, total=total, step=step)
 
-        yield tell
-
-
-@contextmanager
-def count_bar(quiet: bool, words: str) -> Iterator[Callable[[int, int | None, str], None] | None]:
-    """Show a bar with what is done, of how much if that is known; nothing if quiet or not a terminal."""
-    console = err()
-    if quiet or not console.is_terminal:
-        yield None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(words, total=None)
-        yield lambda done, total, name: bar.update(task, completed=done, total=total)
+        yield update
 
 
 def size(number: float) -> str:

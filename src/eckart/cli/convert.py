@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from eckart.adapter.convert import convert as convert_to
 from eckart.cli import console
 from eckart.cli import options as opt
+from eckart.operations.convert import convert as convert_to
 
 
 def convert(

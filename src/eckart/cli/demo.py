@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from eckart.adapter import extract, load_adapter, verify
+from eckart.adapter import load_adapter
 from eckart.checkpoint import Checkpoint, OutputFolder
 from eckart.cli import console
 from eckart.cli import options as opt
@@ -17,6 +17,8 @@ from eckart.cli.inspect import print_layers
 from eckart.demo import BASE, PYTHON, TUNED
 from eckart.demo.llama import Llama
 from eckart.errors import CheckFailedError
+from eckart.extraction.extract import extract
+from eckart.extraction.verify import verify
 from eckart.store import FactorStore, factor
 from eckart.store.summary import diagnose, summarise
 

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from eckart.adapter import Extraction
-from eckart.adapter import extract as extract_adapter
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import UsageError
+from eckart.extraction.extract import Extraction
+from eckart.extraction.extract import extract as extract_adapter
 from eckart.rank import RankPlan
 
 

@@ -10,11 +10,11 @@ import typer
 
 from eckart.adapter import Adapter, load_adapter
 from eckart.adapter.formats import is_adapter
-from eckart.adapter.spectra import remarks, summarise_adapter
 from eckart.checkpoint import Checkpoint
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import UsageError
+from eckart.operations.spectra import remarks, summarise_adapter
 from eckart.store import FactorStore
 from eckart.store.demands import whole_demands
 from eckart.store.estimate import Estimate, estimate
@@ -98,7 +98,7 @@ def inspect_adapter(
     for note in adapter.notes:
         console.say(f"note: {note}", quiet)
     base = Checkpoint.open(model) if model is not None else None
-    with console.count_bar(quiet, "factoring") as bar:
+    with console.progress_bar(quiet, "factoring") as bar:
         rows = summarise_adapter(adapter, base, workers=workers, progress=bar)
     said = remarks(rows)
     if json:

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from eckart.adapter.adapter import counted
-from eckart.adapter.merge import merge as merge_into
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import UsageError
+from eckart.operations.merge import merge as merge_into
+from eckart.text import count
 
 
 def merge(
@@ -36,7 +36,7 @@ def merge(
     if out is None and not dry_run:
         raise UsageError("eckart merge", "expected --out with the folder to make", "Or look first: --dry-run")
     out = out or Path("model")
-    with console.count_bar(quiet, "merging") as bar:
+    with console.progress_bar(quiet, "merging") as bar:
         done = merge_into(
             base, adapters, out, opt.weights_of(weights), dry_run=dry_run, overwrite=overwrite,
             workers=workers, progress=bar,
@@ -53,7 +53,7 @@ def merge(
         console.print_json({**said, "written": not dry_run, "notes": list(done.notes), **done.statement})
         return
     verb = "would change" if dry_run else "changed"
-    words = f"{base if dry_run else out}: {verb} {counted(done.changed, 'tensor')}, {console.size(done.size)}"
+    words = f"{base if dry_run else out}: {verb} {count(done.changed, 'tensor')}, {console.size(done.size)}"
     if done.added:
         words += f", {len(done.added)} new ({', '.join(done.added[:3])})"
     console.out().print(words, markup=False)

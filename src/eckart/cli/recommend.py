@@ -14,6 +14,7 @@ from eckart.applications.recommender import HOLDOUT, Recommender, fit
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import OutputError, UsageError
+from eckart.parallel import Progress
 
 
 def recommend(
@@ -117,12 +118,12 @@ def _check_out(out: Path, ratings: Path, overwrite: bool) -> None:
 
 def _fit(data: Ratings, method: str, rank: int | None, holdout: float, seed: int, quiet: bool) -> Recommender:
     tried: list[Setting] = []  # some of them more than once
-    with console.count_bar(quiet, "choosing") as bar:
+    with console.progress_bar(quiet, "choosing") as bar:
 
         def tell(setting: Setting, error: float) -> None:
             tried.append(setting)
             if bar is not None:
-                bar(len(tried), None, str(setting))  # nobody knows how many there will be
+                bar(Progress(len(tried), None, str(setting)))  # nobody knows how many there will be
 
         found = fit(data, method, rank, holdout=holdout, seed=seed, tell=tell)
     if tried:

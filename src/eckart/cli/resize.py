@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from eckart.adapter.adapter import counted
-from eckart.adapter.collection import resize_all
-from eckart.adapter.combine import Combined
-from eckart.adapter.resize import Resized
 from eckart.cli import console
 from eckart.cli import options as opt
+from eckart.operations.batch import resize_all
+from eckart.operations.combine import Combined
+from eckart.operations.resize import Resized
+from eckart.text import count
 
 
 def resize(
@@ -51,7 +51,7 @@ def resize(
     **eckart resize adapter/ served/ --rank 16 --for vllm,llama.cpp**
     """
     rule = opt.rule_of(locals())
-    with console.count_bar(quiet, "resizing") as bar:
+    with console.progress_bar(quiet, "resizing") as bar:
         done = resize_all(
             adapter, out, rule=rule, dtype=dtype, format=format, consumers=consumers or "", base=base,
             overwrite=overwrite, workers=workers, progress=lambda name: bar,
@@ -75,7 +75,7 @@ def print_recut(done: Resized | Combined) -> None:
     spread = f"rank {ranks[0]}" if ranks[0] == ranks[-1] else f"ranks {ranks[0]} to {ranks[-1]}"
     before = sum(source["parameters"] for source in said["of"])
     out.print(
-        f"{done.path}: {counted(ranks, 'module')}, {spread}, {said['parameters']:,} parameters "
+        f"{done.path}: {count(ranks, 'module')}, {spread}, {said['parameters']:,} parameters "
         f"(of {before:,}), {said['dtype']}\nerror {said['error']:.3g} of the update",
         markup=False,
     )

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from eckart.adapter import verify as verify_adapter
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import CheckFailedError
+from eckart.extraction.verify import verify as verify_adapter
 
 
 def verify(

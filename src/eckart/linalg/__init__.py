@@ -19,20 +19,21 @@ from eckart.linalg.einsum import (
 from eckart.linalg.goal import Goal
 from eckart.linalg.kronecker import (
     KroneckerLaws,
+    KroneckerSum,
     kron_matvec,
     kron_solve,
     kronecker_laws,
+    nearest_kronecker,
+    rearranged,
     vec,
 )
-from eckart.linalg.kronecker_sum import KroneckerSum, nearest_kronecker, rearranged
 from eckart.linalg.lowrank import LowRank
 from eckart.linalg.norms import SpectralNorm, spectral_norm, spectral_normalise
 from eckart.linalg.optimality import Optimality, eckart_young
-from eckart.linalg.pca import PCA
+from eckart.linalg.pca import PCA, marchenko_pastur_median, noise_rank
 from eckart.linalg.ridge import RidgePath, RidgeSolution, ridge
 from eckart.linalg.solve import LeastSquares, lstsq, pinv
 from eckart.linalg.spectrum import Spectrum
-from eckart.linalg.threshold import marchenko_pastur_median, noise_rank
 
 __all__ = [
     "OPERATIONS",

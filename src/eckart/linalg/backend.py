@@ -8,42 +8,48 @@ same sketch on every device.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import ml_dtypes
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
+from eckart.arrays import Array, Floats
 from eckart.errors import MatrixError
 
-Array = Any
-Floats = NDArray[np.float64]
+# A NumPy array or a torch tensor on any device. torch is optional, and its type is unknown without it.
+DeviceArray: TypeAlias = Any
 
 THREADS = 2  # a sum of squares is bound by memory, which two threads fill
 BLOCK = 1 << 18  # numbers in a block of rows: 1 MB of float32, which stays in a core's cache
+SAFE_RANGE = (1e-12, 1e12)  # root mean square of entries whose float32 products neither overflow nor vanish
 
 
 class Ops(Protocol):
     """What a route may ask of a kind of array."""
 
-    def like(self, values: NDArray[Any], array: Array) -> Array: ...
-    def host(self, array: Array) -> NDArray[Any]: ...
-    def concatenate(self, arrays: Sequence[Array], axis: int) -> Array: ...
-    def orthonormal_rows(self, Y: Array, noise: float) -> tuple[Array, Floats]: ...
-    def energy(self, A: Array) -> float: ...
-    def residual(self, A: Array, U: Array, s: Floats, Vh: Array) -> float: ...
+    def like(self, values: Array, array: DeviceArray) -> DeviceArray: ...
+    def host(self, array: DeviceArray) -> Array: ...
+    def dtype(self, array: DeviceArray) -> np.dtype[np.floating]: ...
+    def concatenate(self, arrays: Sequence[DeviceArray], axis: int) -> DeviceArray: ...
+    def orthonormal_rows(self, Y: DeviceArray, noise: float) -> tuple[DeviceArray, Floats]: ...
+    def energy(self, A: DeviceArray) -> float: ...
+    def residual(self, A: DeviceArray, U: DeviceArray, s: Floats, Vh: DeviceArray) -> float: ...
 
 
 class NumpyOps:
     """NumPy arrays."""
 
-    def like(self, values: NDArray[Any], array: Array) -> Array:
+    def like(self, values: Array, array: Array) -> Array:
         return np.asarray(values, dtype=array.dtype)
 
-    def host(self, array: Array) -> NDArray[Any]:
+    def host(self, array: Array) -> Array:
         return np.asarray(array)
+
+    def dtype(self, array: Array) -> np.dtype[np.floating]:
+        return array.dtype
 
     def concatenate(self, arrays: Sequence[Array], axis: int) -> Array:
         return np.concatenate(arrays, axis)
@@ -66,30 +72,33 @@ class NumpyOps:
 class TorchOps:
     """torch tensors, on whatever device they are."""
 
-    def like(self, values: NDArray[Any], array: Array) -> Array:
+    def like(self, values: Array, array: DeviceArray) -> DeviceArray:
         import torch
 
         return torch.tensor(np.asarray(values), dtype=array.dtype, device=array.device)
 
-    def host(self, array: Array) -> NDArray[Any]:
+    def host(self, array: DeviceArray) -> Array:
         return np.asarray(array.detach().cpu().numpy())
 
-    def concatenate(self, arrays: Sequence[Array], axis: int) -> Array:
+    def dtype(self, array: DeviceArray) -> np.dtype[np.floating]:
+        return np.dtype(str(array.dtype).removeprefix("torch."))  # "torch.float32" names NumPy's float32
+
+    def concatenate(self, arrays: Sequence[DeviceArray], axis: int) -> DeviceArray:
         import torch
 
         return torch.cat(list(arrays), axis)
 
-    def orthonormal_rows(self, Y: Array, noise: float) -> tuple[Array, Floats]:
+    def orthonormal_rows(self, Y: DeviceArray, noise: float) -> tuple[DeviceArray, Floats]:
         import torch
 
         Z, s, W = torch.linalg.svd(Y.double().T, full_matrices=False)  # thin: (n, b), (b,), (b, b)
         keep = int((s > noise).sum())
         return Z[:, :keep].T.to(Y.dtype).contiguous(), self.host(W[:keep].T * s[:keep])
 
-    def energy(self, A: Array) -> float:
+    def energy(self, A: DeviceArray) -> float:
         return float(sum(float((A[rows].double() ** 2).sum()) for rows in row_blocks(*A.shape)))
 
-    def residual(self, A: Array, U: Array, s: Floats, Vh: Array) -> float:
+    def residual(self, A: DeviceArray, U: DeviceArray, s: Floats, Vh: DeviceArray) -> float:
         Us = U * self.like(s, U)
         parts = (A[rows] - Us[rows] @ Vh for rows in row_blocks(*A.shape))
         return float(sum(float((part.double() ** 2).sum()) for part in parts))
@@ -99,18 +108,18 @@ NUMPY: Ops = NumpyOps()
 TORCH: Ops = TorchOps()
 
 
-def is_torch(array: Any) -> bool:
+def is_torch(array: object) -> bool:
     """Whether this is a torch tensor, told without importing torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(array, torch.Tensor)
 
 
-def ops_for(array: Array) -> Ops:
+def ops_for(array: DeviceArray) -> Ops:
     """Return the operations for the kind of ``array``."""
     return TORCH if is_torch(array) else NUMPY
 
 
-def as_matrix(A: Any, call: str = "eckart.svd(A)", may_be_empty: bool = False) -> Array:
+def as_matrix(A: DeviceArray, call: str = "eckart.svd(A)", may_be_empty: bool = False) -> DeviceArray:
     """Return ``A`` as a float32 or float64 matrix of the kind that came in, checked.
 
     float16, bfloat16 and float8 become float32; integers and lists become float64.
@@ -136,7 +145,7 @@ def as_matrix(A: Any, call: str = "eckart.svd(A)", may_be_empty: bool = False) -
     raise MatrixError(call, f"expected numbers, got dtype {array.dtype}")
 
 
-def as_array(A: Any, call: str) -> NDArray[Any]:
+def as_array(A: ArrayLike, call: str) -> Array:
     """Return what NumPy makes of ``A``; refuse rows of different lengths, and masks, which nothing reads."""
     if np.ma.is_masked(A):
         raise MatrixError(
@@ -156,7 +165,7 @@ SMALL_FLOATS = tuple(
 LEAST_ENERGY = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
 
 
-def check_energy(A: Array, total: float, call: str) -> None:
+def check_energy(A: DeviceArray, total: float, call: str) -> None:
     """Raise if ``total``, the energy of ``A``, betrays a NaN, an infinity, or numbers out of range."""
     if np.isfinite(total) and total >= LEAST_ENERGY:
         return
@@ -181,6 +190,31 @@ def check_energy(A: Array, total: float, call: str) -> None:
 def power_of_two(largest: float) -> float:
     """Return the power of two just under a number, to divide by without rounding; 1 for 0."""
     return float(2.0 ** np.floor(np.log2(largest))) if largest > 0 else 1.0
+
+
+def scaled_to_safe_range(A: DeviceArray, total: float) -> tuple[DeviceArray, float]:
+    """Divide a matrix by a power of two where float32 squares of its entries could overflow or vanish.
+
+    Parameters
+    ----------
+    A : array (m, n)
+    total : float
+        ||A||_F^2, not 0.
+
+    Returns
+    -------
+    scaled : array (m, n)
+        ``A`` itself where it needs no scaling.
+    scale : float
+        What ``A`` was divided by; 1 where it needs no scaling.
+    """
+    size = float(A.shape[0]) * float(A.shape[1])
+    with np.errstate(divide="ignore", over="ignore"):
+        typical = float(np.sqrt(total / size))
+    if SAFE_RANGE[0] < typical < SAFE_RANGE[1]:
+        return A, 1.0
+    scale = power_of_two(float(abs(A).max()))
+    return A / scale, scale
 
 
 def row_blocks(rows: int, columns: int) -> list[slice]:
@@ -209,7 +243,7 @@ def _orthonormal(Y: Floats, noise: float, quick: bool) -> tuple[Floats, Floats]:
     return Q[:keep], np.asarray(W[:, :keep] * s[:keep], np.float64)
 
 
-def _over_row_blocks(A: NDArray[Any], part: Any) -> float:
+def _over_row_blocks(A: Array, part: Callable[[slice], Array]) -> float:
     """Sum the squares of ``part(rows)`` over the blocks, in float64 and in a fixed order."""
 
     def squares(rows: slice) -> float:
@@ -224,7 +258,7 @@ def _over_row_blocks(A: NDArray[Any], part: Any) -> float:
         return float(sum(pool.map(squares, blocks)))
 
 
-def _torch_matrix(A: Any, call: str, may_be_empty: bool) -> Array:
+def _torch_matrix(A: DeviceArray, call: str, may_be_empty: bool) -> DeviceArray:
     import torch
 
     if A.ndim != 2 or (0 in A.shape and not may_be_empty):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from eckart.linalg.goal import SAME_SUM, Goal
-from eckart.linalg.spectrum import Spectrum
+from eckart.linalg.goal import Goal
+from eckart.linalg.spectrum import SAME_SUM, Spectrum
 
 
 def rank_bounds(spectrum: Spectrum, goal: Goal, exact: bool) -> tuple[int, int] | None:
@@ -45,7 +45,7 @@ def rank_bounds(spectrum: Spectrum, goal: Goal, exact: bool) -> tuple[int, int] 
     >>> rank_bounds(Spectrum([3.0, 2.0], tail=1.0, size=9), Goal("energy", 0.9), exact=False)
     (2, 2)
     """
-    hi = goal.rank(spectrum)
+    hi = spectrum.rank_for(goal)
     if hi is None:
         return None
     if exact:
@@ -61,7 +61,7 @@ def rank_bounds(spectrum: Spectrum, goal: Goal, exact: bool) -> tuple[int, int] 
         most = int(np.count_nonzero(raised > low_bar))
         return lo, spectrum.size if np.sqrt(spectrum.tail) > low_bar else max(most, hi)
     captured = np.concatenate([[0.0], spectrum.captured])
-    share = goal.energy()
+    share = goal.required_energy
     target = captured[hi] if share is None else (share - SAME_SUM) * spectrum.total
     lo = int(np.argmax(captured + spectrum.tail >= target))
     return min(max(lo, 1), hi), hi  # a matrix that is not zero has rank 1 at least

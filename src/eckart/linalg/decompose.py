@@ -6,11 +6,19 @@ from typing import Literal
 
 import numpy as np
 
+from eckart.arrays import Floats
 from eckart.errors import MissingExtraError, UsageError
-from eckart.linalg.backend import Array, as_matrix, check_energy, is_torch, ops_for, power_of_two
+from eckart.linalg.backend import (
+    DeviceArray,
+    as_matrix,
+    check_energy,
+    is_torch,
+    ops_for,
+    scaled_to_safe_range,
+)
 from eckart.linalg.certificate import rank_bounds
-from eckart.linalg.goal import Goal
-from eckart.linalg.lowrank import LowRank, one_goal
+from eckart.linalg.goal import Goal, one_goal
+from eckart.linalg.lowrank import LowRank
 from eckart.linalg.routes.krylov import BlockKrylov, leading, reaching, seed_for
 from eckart.linalg.spectrum import Spectrum
 
@@ -19,11 +27,10 @@ Method = Literal["auto", "lapack", "gram", "krylov"]
 SMALL = 256  # up to this, LAPACK takes milliseconds and there is nothing to save
 SLACK = 0.004  # energy a rank-k answer may lack, as a share of the tail: 0.2 % of the residual
 MEASURE_BELOW = 1e-3  # a tail under this share of the energy is measured, not deduced: see `_tail`
-SAFE_RANGE = (1e-12, 1e12)  # root mean square of entries whose float32 products neither overflow nor vanish
 
 
 def svd(
-    A: Array,
+    A: DeviceArray,
     *,
     rank: int | None = None,
     energy: float | None = None,
@@ -98,7 +105,7 @@ def svd(
     return factor_matrix(matrix, goal, total=total, method=method, seed=start)
 
 
-def spectrum(A: Array, *, method: Literal["auto", "lapack", "gram"] = "auto") -> Spectrum:
+def spectrum(A: DeviceArray, *, method: Literal["auto", "lapack", "gram"] = "auto") -> Spectrum:
     """Return all singular values. Equivalent to ``numpy.linalg.svd(A, compute_uv=False)``.
 
     Parameters
@@ -119,13 +126,13 @@ def spectrum(A: Array, *, method: Literal["auto", "lapack", "gram"] = "auto") ->
     return all_values(matrix, total, method)
 
 
-def all_values(A: Array, total: float, method: Literal["auto", "lapack", "gram"] = "auto") -> Spectrum:
+def all_values(A: DeviceArray, total: float, method: Literal["auto", "lapack", "gram"] = "auto") -> Spectrum:
     """Return the whole spectrum of a checked float matrix of known energy."""
     if method not in ("auto", "lapack", "gram"):
         raise UsageError(f"method={method!r}", "expected 'auto', 'lapack' or 'gram'")
     if total == 0.0:
         return Spectrum(np.zeros(min(A.shape)))
-    A, scale = _scaled(A, total)
+    A, scale = scaled_to_safe_range(A, total)
     if method == "auto":
         method = "lapack" if _needs_lapack(A) else "gram"
     if method == "lapack":
@@ -139,14 +146,20 @@ def all_values(A: Array, total: float, method: Literal["auto", "lapack", "gram"]
 
 
 def factor_matrix(
-    A: Array, goal: Goal, *, total: float, method: Method = "auto", seed: list[int], slack: float = SLACK
+    A: DeviceArray,
+    goal: Goal,
+    *,
+    total: float,
+    method: Method = "auto",
+    seed: list[int],
+    slack: float = SLACK,
 ) -> LowRank:
     """Factor a checked float32 or float64 matrix of known energy; `svd` without its front door."""
     if method not in ("auto", "lapack", "gram", "krylov"):
         raise UsageError(f"method={method!r}", "expected 'auto', 'lapack', 'gram' or 'krylov'")
     if total == 0.0:
         return _nothing(A, goal)
-    A, scale = _scaled(A, total)
+    A, scale = scaled_to_safe_range(A, total)
     total = total if scale == 1.0 else ops_for(A).energy(A)
     if goal.kind == "above":
         goal = Goal("above", goal.value / scale)
@@ -163,7 +176,7 @@ def factor_matrix(
 
 
 def _by_krylov(
-    A: Array, goal: Goal, total: float, seed: list[int], patient: bool, slack: float
+    A: DeviceArray, goal: Goal, total: float, seed: list[int], patient: bool, slack: float
 ) -> LowRank | None:
     """Return the answer of the Krylov route, or None where another is predicted to be cheaper."""
     limit = min(A.shape) if patient else krylov_limit(*A.shape)
@@ -174,7 +187,7 @@ def _by_krylov(
         found: Spectrum | None = leading(krylov, int(goal.value), slack)
     else:
         found = reaching(krylov, goal, limit, slack)
-    keep = None if found is None else goal.rank(found)
+    keep = None if found is None else found.rank_for(goal)
     if found is not None and keep is None and goal.kind == "rank":
         keep = len(found.values)  # the matrix has fewer components than were asked for
     if found is None or keep is None:
@@ -187,7 +200,7 @@ def _by_krylov(
     return LowRank(U, s, Vh, tail, bounds, "krylov", found)
 
 
-def _by_gram(A: Array, goal: Goal, total: float) -> LowRank | None:
+def _by_gram(A: DeviceArray, goal: Goal, total: float) -> LowRank | None:
     """Return the answer of the values-first route, or None where float64 squares are not enough."""
     from eckart.linalg.routes.gram import GramSpectrum  # scipy takes 0.2 s to import
 
@@ -202,7 +215,7 @@ def _by_gram(A: Array, goal: Goal, total: float) -> LowRank | None:
     return LowRank(U, s, Vh, _tail(A, U, s, Vh, total), (keep, keep), "gram", known)
 
 
-def _by_lapack(A: Array, goal: Goal, total: float) -> LowRank:
+def _by_lapack(A: DeviceArray, goal: Goal, total: float) -> LowRank:
     from eckart.linalg.routes.lapack import full_svd
 
     U, s, Vh = full_svd(A)
@@ -213,7 +226,7 @@ def _by_lapack(A: Array, goal: Goal, total: float) -> LowRank:
     return LowRank(U, s, Vh, tail, (keep, keep), "lapack", known)
 
 
-def _tail(A: Array, U: Array, s: np.ndarray, Vh: Array, total: float) -> float:
+def _tail(A: DeviceArray, U: DeviceArray, s: Floats, Vh: DeviceArray, total: float) -> float:
     """Return ||A - U diag(s) Vh||_F^2.
 
     By Pythagoras it is ||A||^2 - sum s^2, exact in exact arithmetic; but s is right to about 1e-7
@@ -241,7 +254,7 @@ def krylov_limit(m: int, n: int) -> int:
     return int(ranks[cheaper][-1]) if cheaper.any() else 0
 
 
-def _nothing(A: Array, goal: Goal) -> LowRank:
+def _nothing(A: DeviceArray, goal: Goal) -> LowRank:
     """Factor a zero matrix: no components, or as many of sigma = 0 as were asked for."""
     known = Spectrum(np.zeros(min(A.shape)))
     keep = known.rank_at(goal)
@@ -249,14 +262,14 @@ def _nothing(A: Array, goal: Goal) -> LowRank:
     return LowRank(U, s, Vh, 0.0, (keep, keep), "zero", known)
 
 
-def _padded(U: Array, s: np.ndarray, Vh: Array, rank: int) -> tuple[Array, np.ndarray, Array]:
+def _padded(U: DeviceArray, s: Floats, Vh: DeviceArray, rank: int) -> tuple[DeviceArray, Floats, DeviceArray]:
     """Complete to ``rank`` components with sigma = 0 and orthonormal vectors, as LAPACK would."""
     ops, more = ops_for(U), rank - len(s)
     if not more:
         return U, s, Vh
     random = np.random.default_rng(0)
 
-    def completed(rows: Array) -> Array:  # (r, m) -> (rank, m)
+    def completed(rows: DeviceArray) -> DeviceArray:  # (r, m) -> (rank, m)
         fresh = ops.like(random.standard_normal((more, rows.shape[1])), rows)
         for _ in range(2):
             fresh, _ = ops.orthonormal_rows(fresh - (fresh @ rows.T) @ rows, 0.0)
@@ -265,18 +278,7 @@ def _padded(U: Array, s: np.ndarray, Vh: Array, rank: int) -> tuple[Array, np.nd
     return completed(U.T).T, np.concatenate([s, np.zeros(more)]), completed(Vh)
 
 
-def _scaled(A: Array, total: float) -> tuple[Array, float]:
-    """Divide by a power of two where squares of the entries could overflow or vanish."""
-    size = float(A.shape[0]) * float(A.shape[1])
-    with np.errstate(divide="ignore", over="ignore"):
-        typical = float(np.sqrt(total / size))
-    if SAFE_RANGE[0] < typical < SAFE_RANGE[1]:
-        return A, 1.0
-    scale = power_of_two(float(abs(A).max()))
-    return A / scale, scale
-
-
-def on_gpu(A: Array) -> Array:
+def on_gpu(A: DeviceArray) -> DeviceArray:
     """Move a matrix to the GPU as a torch tensor; raises if torch or the GPU is missing."""
     try:
         import torch
@@ -289,12 +291,12 @@ def on_gpu(A: Array) -> Array:
     return torch.from_numpy(A).cuda() if not is_torch(A) else A.cuda()
 
 
-def with_all_values(A: Array, goal: Goal, total: float) -> LowRank:
+def with_all_values(A: DeviceArray, goal: Goal, total: float) -> LowRank:
     """Factor a checked matrix as `factor_matrix` does, by a route that finds every singular value."""
     exact: Method = "lapack" if _needs_lapack(A) else "gram"
     return factor_matrix(A, goal, total=total, method=exact, seed=[])
 
 
-def _needs_lapack(A: Array) -> bool:
+def _needs_lapack(A: DeviceArray) -> bool:
     """Whether every value is wanted to rounding (float64), or the matrix is too small to matter."""
-    return min(A.shape) <= SMALL or ops_for(A).host(A[:1, :1]).dtype == np.float64
+    return min(A.shape) <= SMALL or ops_for(A).dtype(A) == np.float64

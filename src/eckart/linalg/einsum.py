@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from eckart.arrays import Array
+from eckart.checks import is_whole_number
 from eckart.errors import MissingExtraError, UsageError
 
 
@@ -36,7 +37,7 @@ class Operation:
     numpy: str
     direct: Callable[..., Any]
 
-    def __call__(self, *arrays: NDArray[Any]) -> Any:
+    def __call__(self, *arrays: Array) -> Any:
         """Evaluate by ``numpy.einsum``."""
         return np.einsum(self.einsum, *arrays)
 
@@ -154,7 +155,7 @@ def contraction(expression: str, *shapes: tuple[int, ...], optimize: Any = "auto
             "eckart.linalg.contraction", "opt_einsum is not installed", "Type: pip install 'eckart[einsum]'"
         ) from None
     for size in (size for shape in shapes for size in shape):
-        if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 0:
+        if not is_whole_number(size):
             raise UsageError(
                 f"contraction({expression!r})", f"expected shapes of whole numbers, got {shapes}"
             )

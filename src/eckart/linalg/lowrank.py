@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from eckart.arrays import Floats
 from eckart.errors import UsageError
-from eckart.linalg.goal import Goal
+from eckart.linalg.backend import DeviceArray, ops_for
+from eckart.linalg.goal import one_goal
+from eckart.linalg.routes.product import svd_of_product
 from eckart.linalg.spectrum import Spectrum
-
-Array = Any  # a NumPy array or a torch tensor: the kind that came in
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +46,9 @@ class LowRank:
     True
     """
 
-    U: Array
-    s: NDArray[np.float64]
-    Vh: Array
+    U: DeviceArray
+    s: Floats
+    Vh: DeviceArray
     tail: float = 0.0
     rank_bounds: tuple[int, int] | None = None
     method: str = "given"
@@ -58,7 +57,7 @@ class LowRank:
     __array_ufunc__ = None  # so that `ndarray @ LowRank` and `2.0 * LowRank` come to this class
 
     @classmethod
-    def from_product(cls, B: Array, A: Array) -> LowRank:
+    def from_product(cls, B: DeviceArray, A: DeviceArray) -> LowRank:
         """Factor the product B A, never forming it. Equivalent to the SVD of ``B @ A``, exactly.
 
         Parameters
@@ -71,9 +70,8 @@ class LowRank:
         QR of B, QR of A^T, SVD of the r x r core, in float64: 4(m + n)r^2 + 22r^3 flops against
         about 26n^3 for the SVD of the product.
         """
-        from eckart.linalg.routes.product import svd_of_product
-
-        return svd_of_product(B, A)
+        (U, s, Vh, tail), known = svd_of_product(B, A)
+        return cls(U, s, Vh, tail, (len(s), len(s)), "product", known)
 
     @property
     def rank(self) -> int:
@@ -107,12 +105,12 @@ class LowRank:
         """The transpose, from the same factors."""
         return replace(self, U=self.Vh.T, Vh=self.U.T)
 
-    def factors(self) -> tuple[Array, Array]:
+    def factors(self) -> tuple[DeviceArray, DeviceArray]:
         """Return B = U sqrt(S), shape (m, r), and A = sqrt(S) Vh, shape (r, n), so that B A is the matrix."""
         root = _like(np.sqrt(self.s), self.U)
         return self.U * root, root[:, None] * self.Vh
 
-    def dense(self) -> Array:
+    def dense(self) -> DeviceArray:
         """Return the matrix itself, (m, n). Cost 2mnr."""
         return (self.U * _like(self.s, self.U)) @ self.Vh
 
@@ -145,7 +143,7 @@ class LowRank:
             rank_bounds=None,  # they answered another question
         )
 
-    def __matmul__(self, other: Array) -> Array:
+    def __matmul__(self, other: DeviceArray) -> DeviceArray:
         if isinstance(other, LowRank):
             _chain(self.shape, other.shape)
             B, A = self.factors()
@@ -153,7 +151,7 @@ class LowRank:
         _chain(self.shape, tuple(other.shape))
         return (self.U * _like(self.s, self.U)) @ (self.Vh @ other)
 
-    def __rmatmul__(self, other: Array) -> Array:
+    def __rmatmul__(self, other: DeviceArray) -> DeviceArray:
         _chain(tuple(other.shape), self.shape)
         return ((other @ self.U) * _like(self.s, self.U)) @ self.Vh
 
@@ -189,26 +187,12 @@ class LowRank:
         return f"LowRank({m} x {n}, rank {self.rank}, energy {self.energy:.4f}, by {self.method})"
 
 
-def one_goal(call: str, **wishes: float | None) -> Goal:
-    """Return the one goal that was given, or `full`; refuse two at once."""
-    given = {kind: value for kind, value in wishes.items() if value is not None}
-    if len(given) > 1:
-        raise UsageError(call, f"expected one of {', '.join(wishes)}, got {' and '.join(given)}")
-    for kind, value in given.items():
-        return Goal(kind, value)  # type: ignore[arg-type]
-    return Goal("full")
-
-
-def _like(values: NDArray[np.float64], array: Array) -> Array:
+def _like(values: Floats, array: DeviceArray) -> DeviceArray:
     """Return float64 values as an array of the same kind, dtype and device as ``array``."""
-    from eckart.linalg.backend import ops_for
-
     return ops_for(array).like(values, array)
 
 
-def _stack(a: Array, b: Array, axis: int) -> Array:
-    from eckart.linalg.backend import ops_for
-
+def _stack(a: DeviceArray, b: DeviceArray, axis: int) -> DeviceArray:
     return ops_for(a).concatenate([a, b], axis)
 
 

@@ -7,10 +7,10 @@ from typing import Literal
 
 import numpy as np
 
+from eckart.arrays import Floats
+from eckart.checks import is_number
 from eckart.errors import MatrixError, UsageError
-from eckart.linalg.backend import Array, Floats, as_matrix, check_energy, ops_for
-from eckart.linalg.decompose import _scaled
-from eckart.linalg.goal import is_number
+from eckart.linalg.backend import DeviceArray, as_matrix, check_energy, ops_for, scaled_to_safe_range
 from eckart.linalg.routes.krylov import BlockKrylov, seed_for
 
 BLOCK = 8  # columns a step: thin enough to be cheap, wide enough that chance cannot miss sigma_1
@@ -59,7 +59,7 @@ class SpectralNorm:
 
 
 def spectral_norm(
-    A: Array,
+    A: DeviceArray,
     *,
     tolerance: float = 1e-3,
     proof: Literal["cholesky", "random"] = "cholesky",
@@ -127,7 +127,12 @@ def spectral_norm(
 
 
 def _bounded(
-    matrix: Array, call: str, tolerance: float, seed: int, proof: str = "cholesky", failure: float = FAILURE
+    matrix: DeviceArray,
+    call: str,
+    tolerance: float,
+    seed: int,
+    proof: str = "cholesky",
+    failure: float = FAILURE,
 ) -> SpectralNorm:
     """Bound the norm of a matrix, checked for its kind."""
     start = seed_for(seed)
@@ -142,13 +147,15 @@ def _bounded(
     check_energy(matrix, total, call)
     if total == 0.0:
         return SpectralNorm(0.0, 0.0, "svd")
-    matrix, scale = _scaled(matrix, total)
+    matrix, scale = scaled_to_safe_range(matrix, total)
     total = ops_for(matrix).energy(matrix)
     found = _search(matrix, total, tolerance, proof, failure, start)
     return SpectralNorm(found.lower * scale, found.upper * scale, found.proof, found.failure, found.products)
 
 
-def spectral_normalise(W: Array, bound: float = 1.0, *, tolerance: float = 1e-3, seed: int = 0) -> Array:
+def spectral_normalise(
+    W: DeviceArray, bound: float = 1.0, *, tolerance: float = 1e-3, seed: int = 0
+) -> DeviceArray:
     """Return W scaled so that its spectral norm is proven to be at most ``bound``, and nearly that.
 
     Parameters
@@ -194,7 +201,7 @@ def spectral_normalise(W: Array, bound: float = 1.0, *, tolerance: float = 1e-3,
         raise UsageError(f"bound={bound!r}", "expected a number above 0")
     call = "eckart.linalg.spectral_normalise(W)"
     matrix = as_matrix(W, call)
-    eps = float(np.finfo(ops_for(matrix).host(matrix[:1, :1]).dtype).eps)
+    eps = float(np.finfo(ops_for(matrix).dtype(matrix)).eps)
     if not is_number(tolerance) or not 0 < tolerance < 1:
         raise UsageError(f"tolerance={tolerance!r}", "expected a number between 0 and 1")
     norm = _bounded(matrix, call, tolerance / 2, seed)
@@ -208,7 +215,7 @@ def spectral_normalise(W: Array, bound: float = 1.0, *, tolerance: float = 1e-3,
 
 
 def _search(
-    A: Array, total: float, tolerance: float, proof: str, failure: float, seed: list[int]
+    A: DeviceArray, total: float, tolerance: float, proof: str, failure: float, seed: list[int]
 ) -> SpectralNorm:
     """Iterate until the bounds are close; A is of a size whose squares are safe."""
     krylov = BlockKrylov(A, total, seed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from eckart.errors import UsageError
+from eckart.checks import check_whole_number
 from eckart.linalg.backend import NUMPY, as_matrix, check_energy, ops_for
 from eckart.linalg.decompose import svd
 from eckart.linalg.lowrank import LowRank
@@ -82,10 +82,8 @@ def eckart_young(A: ArrayLike, rank: int, *, tries: int = 20, seed: int = 0) -> 
     matrix = as_matrix(A, call)
     wide = ops_for(matrix).host(matrix).astype(np.float64)
     limit = min(wide.shape)
-    if isinstance(rank, bool) or not isinstance(rank, (int, np.integer)) or not 1 <= rank <= limit:
-        raise UsageError(f"eckart_young(rank={rank!r})", f"expected a whole number from 1 to {limit}")
-    if isinstance(tries, bool) or not isinstance(tries, (int, np.integer)) or tries < 1:
-        raise UsageError(f"eckart_young(tries={tries!r})", "expected a whole number of at least 1")
+    rank = check_whole_number(rank, f"eckart_young(rank={rank!r})", 1, limit)
+    tries = check_whole_number(tries, f"eckart_young(tries={tries!r})", 1)
     check_energy(wide, NUMPY.energy(wide), call)
     f = svd(wide)
     best: LowRank = f.truncate(rank=int(rank))

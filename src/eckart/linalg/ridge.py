@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from eckart.arrays import Floats
+from eckart.checks import is_number
 from eckart.errors import UsageError
-from eckart.linalg.backend import Floats, check_energy
-from eckart.linalg.goal import is_number
+from eckart.linalg.backend import check_energy
 from eckart.linalg.solve import as_problem, reduced
 from eckart.linalg.stack import Numbers, conjugate_transpose, held
 

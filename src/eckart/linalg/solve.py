@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from eckart.arrays import Floats
 from eckart.errors import MatrixError, UsageError
-from eckart.linalg.backend import Floats, power_of_two
+from eckart.linalg.backend import power_of_two
 from eckart.linalg.stack import (
     Numbers,
     as_numbers,
@@ -187,9 +188,7 @@ def lstsq(
         )  # fmt: skip
 
 
-def _relative_tolerance(
-    rcond: float | None, rtol: float | None, dtype: np.dtype[Any], call: str
-) -> float | None:
+def _relative_tolerance(rcond: float | None, rtol: float | None, dtype: np.dtype, call: str) -> float | None:
     """Return the one that was given, NumPy's -1 in words; None for the default."""
     value = one_of(call, rcond=rcond, rtol=rtol)
     if value is None:
@@ -228,7 +227,7 @@ class Reduced:
     shape: tuple[int, int]
 
 
-def as_problem(A: ArrayLike, b: ArrayLike, call: str) -> tuple[Numbers, Numbers, np.dtype[Any], bool]:
+def as_problem(A: ArrayLike, b: ArrayLike, call: str) -> tuple[Numbers, Numbers, np.dtype, bool]:
     """Return A (m, n) and b (m, k), checked, the dtype of x, and whether b came as a vector."""
     wide, of_A = as_stack(A, call)
     right, of_b = as_numbers(b, call)

@@ -1,19 +1,22 @@
-"""Singular values, all of them or the leading ones, and what can be asked of them."""
+"""Singular values, all of them or the leading ones, and the quantities that follow from them."""
 
 from __future__ import annotations
 
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from eckart.arrays import Bools, Floats
 from eckart.errors import UsageError
 from eckart.linalg.goal import Goal
 
-Floats = NDArray[np.float64]
-
-KNEE_WINDOW = 0.95  # the knee is looked for among the components that hold this much of the energy
+KNEE_WINDOW = 0.95  # the knee is searched for among the components that hold this share of the energy
 FAST = 0.1  # decay is fast when a tenth of the components hold nine tenths of the energy
+
+# Two sums of the same squares, added in a different order, differ by about n eps: 1e-13 for n = 1000.
+# An energy that close to its target counts as reached, so that (3, 2, 1) at 13/14 is rank 2.
+SAME_SUM = 1e-13
 
 
 class Spectrum:
@@ -103,9 +106,49 @@ class Spectrum:
             raise UsageError(f"error({rank})", f"only the leading {len(self)} values are known")
         return float(np.sqrt(self.left[min(rank, len(self))] / self.total)) if self.total else 0.0
 
+    def rank_for(self, goal: Goal) -> int | None:
+        """Return the least rank that reaches a goal, or None if the known values do not determine it.
+
+        Parameters
+        ----------
+        goal : Goal
+
+        Returns
+        -------
+        int or None
+            At most ``size``.
+
+        Examples
+        --------
+        >>> Spectrum([3.0, 2.0, 1.0]).rank_for(Goal("ratio", 2.0))
+        2
+        >>> Spectrum([3.0, 2.0], tail=1.0, size=3).rank_for(Goal("energy", 0.99)) is None
+        True
+        """
+        known = len(self.values)
+        match goal.kind:
+            case "full":
+                return known if self.complete else None
+            case "rank":
+                rank = min(int(goal.value), self.size)
+                return rank if rank <= known else None
+            case "energy":
+                target = (goal.value - SAME_SUM) * self.total
+                return self._first_reached(np.concatenate([[0.0], self.captured]) >= target)
+            case "error":
+                if self.total == 0:
+                    return 0
+                allowed = (goal.value**2 + SAME_SUM**2) * self.total
+                return self._first_reached(self.left <= allowed)
+            case "ratio":
+                largest = float(self.values[0]) if known else 0.0
+                return self._number_above(largest / goal.value)
+            case "above":
+                return self._number_above(goal.value)
+
     def rank_at(self, goal: Goal) -> int:
-        """Return the least rank that fulfils ``goal``; raises where the values cannot tell."""
-        rank = goal.rank(self)
+        """Return the least rank that reaches ``goal``; raises where the values do not determine it."""
+        rank = self.rank_for(goal)
         if rank is None:
             raise UsageError(
                 f"{goal.kind}={goal.value:g}",
@@ -170,10 +213,21 @@ class Spectrum:
 
     def decay(self) -> str:
         """Return ``"fast"`` if a tenth of the components hold nine tenths of the energy, else ``"slow"``."""
-        rank = Goal("energy", 1 - FAST).rank(self)
+        rank = self.rank_for(Goal("energy", 1 - FAST))
         if rank is None:
             return "slow" if len(self) >= FAST * self.size else "unknown"
         return "fast" if rank <= max(1.0, FAST * self.size) else "slow"
+
+    def _first_reached(self, reached: Bools) -> int | None:
+        """Return the first rank from 0 at which a goal is reached, shape (k + 1,)."""
+        if reached.any():
+            return int(np.argmax(reached))
+        return len(self) if self.complete else None  # what is missing with all values known is rounding
+
+    def _number_above(self, threshold: float) -> int | None:
+        """Return how many values are above a threshold, None if some of those may be unknown."""
+        rank = int(np.count_nonzero(self.values > threshold))
+        return rank if rank < len(self) or self.complete else None
 
     def _all(self, name: str) -> Floats:
         if not self.complete:

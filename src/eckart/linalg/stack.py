@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from eckart.arrays import Array, Floats
 from eckart.errors import MatrixError, UsageError
-from eckart.linalg.backend import SMALL_FLOATS, Floats, as_array, is_torch, ops_for, power_of_two
+from eckart.linalg.backend import SMALL_FLOATS, as_array, is_torch, ops_for, power_of_two
 
-Numbers = NDArray[Any]  # float64 or complex128
+Numbers = Array  # float64 or complex128
 
 
-def as_stack(A: ArrayLike, call: str) -> tuple[Numbers, np.dtype[Any]]:
+def as_stack(A: ArrayLike, call: str) -> tuple[Numbers, np.dtype]:
     """Return ``A`` (..., m, n) in double precision, and the dtype that results should have.
 
     float32 and complex64 stay what they are in results; smaller floats become float32; integers,
@@ -26,13 +27,13 @@ def as_stack(A: ArrayLike, call: str) -> tuple[Numbers, np.dtype[Any]]:
     return array, dtype
 
 
-def as_numbers(A: ArrayLike, call: str) -> tuple[Numbers, np.dtype[Any]]:
+def as_numbers(A: ArrayLike, call: str) -> tuple[Numbers, np.dtype]:
     """Return an array of any shape in double precision, checked, and the dtype of results."""
     if is_torch(A):
         A = ops_for(A).host(A.float() if A.is_floating_point() and A.itemsize < 4 else A)  # type: ignore[union-attr]
     array = as_array(A, call)
     kind = array.dtype
-    result: np.dtype[Any]
+    result: np.dtype
     if kind.kind in "Oiub":
         result = np.dtype(np.float64)
     elif kind.kind == "c":
@@ -96,9 +97,7 @@ def check_square(A: Numbers, call: str) -> None:
         raise MatrixError(call, f"expected square matrices, got shape {A.shape}")
 
 
-def cut_off(
-    s: Floats, shape: tuple[int, ...], dtype: np.dtype[Any], rtol: ArrayLike | None, call: str
-) -> Floats:
+def cut_off(s: Floats, shape: tuple[int, ...], dtype: np.dtype, rtol: ArrayLike | None, call: str) -> Floats:
     """Return the tolerance (..., 1) at or under which a singular value counts as zero.
 
     ``rtol`` times the largest; by default max(m, n) eps of the dtype that the data came in, which
@@ -134,7 +133,7 @@ def one_of(call: str, **given: Any) -> Any:
     return next(iter(named.values()), None)
 
 
-def held(result: Numbers, dtype: np.dtype[Any], call: str) -> Numbers:
+def held(result: Numbers, dtype: np.dtype, call: str) -> Numbers:
     """Return a result in the dtype it should have, or refuse where that cannot hold it."""
     with np.errstate(over="ignore", invalid="ignore"):
         narrow = result.astype(dtype)

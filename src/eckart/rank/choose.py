@@ -113,7 +113,7 @@ def _wish(c: Candidate, rule: RankRule) -> tuple[int | None, str]:
     goal = rule.goal(spectrum.size, c.noise_floor)
     if rule.criterion == "rank":
         return min(int(rule.value), spectrum.size), f"rank {int(rule.value)} asked for"
-    rank = goal.rank(spectrum)
+    rank = spectrum.rank_for(goal)
     if rank is None:
         return None, "not enough singular values known"
     match rule.criterion:
@@ -137,7 +137,7 @@ def _uniform(chosen: list[Candidate], rule: RankRule) -> _Choice:
     short: dict[str, Goal] = {}
     if rule.criterion in ("energy", "error"):
         pooled = _pooled(chosen)
-        wished = Goal(rule.criterion, rule.value).rank(pooled)
+        wished = pooled.rank_for(Goal(rule.criterion, rule.value))
         reason = f"the least rank at which all tensors together reach {rule.criterion} {rule.value:g}"
         if wished is None:
             wished = max(len(c.spectrum) for c in chosen)

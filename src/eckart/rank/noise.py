@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from eckart.arrays import Floats
 
 
 def noise_edge(row_variance: Floats, column_variance: Floats) -> float:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from eckart.checks import is_number
 from eckart.errors import UsageError
 from eckart.linalg import Goal
-from eckart.linalg.goal import is_number
 from eckart.linalg.spectrum import KNEE_WINDOW
 from eckart.rank.budget import Budget
 

@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from eckart.checkpoint.dtypes import DTYPES
+from eckart.checkpoint.dtypes import ADAPTER_DTYPES, DTYPES
 from eckart.linalg import Goal
 from eckart.rank import Candidate, RankPlan, RankRule, make_plan
 from eckart.store.fill import fill, reopen
 from eckart.store.record import Demand
 from eckart.store.sources import ALL_KINDS, LORA_KINDS, Sources
 from eckart.store.store import FactorStore
-
-ADAPTER_DTYPES = ("F32", "F16", "BF16", "F64")
 
 
 def candidates(store: FactorStore, embeddings: bool = False) -> list[Candidate]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +13,10 @@ from typing import Any
 from eckart.checkpoint.write import cannot_write
 from eckart.errors import OutputError, StoreError, UsageError
 from eckart.linalg import Goal
+from eckart.parallel import OnProgress
 from eckart.rank import RankRule
 from eckart.store.demands import first_demands, whole_demands
-from eckart.store.pool import Progress, run_tasks
+from eckart.store.pool import run_tasks
 from eckart.store.record import Demand, TensorRecord
 from eckart.store.sources import ALL_KINDS, Sources, what_changed
 from eckart.store.store import FACTORS, FORMAT, JOURNAL, MANIFEST, SPECTRA, FactorStore, Journal
@@ -35,7 +36,7 @@ def factor(
     workers: int | None = None,
     executor: Executor | None = None,
     device: str = "cpu",
-    progress: Callable[[Progress], None] | None = None,
+    progress: OnProgress | None = None,
 ) -> FactorStore:
     """Factor every update of a pair of checkpoints into a store.
 
@@ -103,7 +104,7 @@ def fill(
     executor: Executor | None = None,
     device: str = "cpu",
     durable: bool = True,
-    progress: Callable[[Progress], None] | None = None,
+    progress: OnProgress | None = None,
 ) -> FactorStore:
     """Make a store know what ``demands`` ask; tensors that it knows well enough are not touched.
 

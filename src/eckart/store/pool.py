@@ -5,34 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from threadpoolctl import threadpool_limits
 
 from eckart.checkpoint import TensorInfo
 from eckart.linalg.decompose import krylov_limit
+from eckart.parallel import OnProgress, Progress
 from eckart.store.record import TensorRecord
 from eckart.store.task import Task, run_task
 
 LIGHT = 1 << 22  # up to this many numbers, a worker's memory is no concern
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a pass stands: tensors and bytes done, of how many, and the tensor just finished."""
-
-    done: int
-    total: int
-    bytes_done: int
-    bytes_total: int
-    name: str
-
-
 def run_tasks(
     tasks: list[Task],
     workers: int | None,
     executor: Executor | None,
-    progress: Callable[[Progress], None] | None,
+    progress: OnProgress | None,
 ) -> Iterable[TensorRecord]:
     """Yield records as tensors finish, the largest started first so that the workers end together."""
     tasks = sorted(tasks, key=lambda t: -t.tuned.nbytes)
@@ -64,7 +54,7 @@ def run_task_alone(task: Task) -> TensorRecord:
 class Meter:
     """Counts tensors and bytes over all groups of a pass, and tells."""
 
-    def __init__(self, tasks: list[Task], tell: Callable[[Progress], None] | None) -> None:
+    def __init__(self, tasks: list[Task], tell: OnProgress | None) -> None:
         self.total, self.total_bytes = len(tasks), sum(t.nbytes for t in tasks)
         self.done = self.bytes_done = 0
         self.tell = tell
@@ -74,7 +64,7 @@ class Meter:
         self.done += 1
         self.bytes_done += task.nbytes
         if self.tell is not None:
-            self.tell(Progress(self.done, self.total, self.bytes_done, self.total_bytes, task.name))
+            self.tell(Progress(self.done, self.total, task.name, self.bytes_done, self.total_bytes))
 
 
 def _collect(

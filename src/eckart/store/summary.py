@@ -70,11 +70,11 @@ def summarise(store: FactorStore) -> list[LayerSummary]:
 def _row(record: TensorRecord, spectrum: Spectrum, single: bool) -> LayerSummary:
     zero = spectrum.total == 0
     knee = None
-    if not zero and Goal("energy", 0.95).rank(spectrum) is not None:
+    if not zero and spectrum.rank_for(Goal("energy", 0.95)) is not None:
         knee = spectrum.knee()
     above = None
     if record.noise_floor is not None:
-        above = Goal("above", record.noise_floor).rank(spectrum)
+        above = spectrum.rank_for(Goal("above", record.noise_floor))
     return LayerSummary(
         name=record.name,
         kind=record.kind,
@@ -83,7 +83,7 @@ def _row(record: TensorRecord, spectrum: Spectrum, single: bool) -> LayerSummary
         sigma_1=float(spectrum.values[0]) if len(spectrum) else None,
         stable_rank=spectrum.stable_rank,
         effective_rank=spectrum.effective_rank if spectrum.complete else None,
-        ranks={f"{e:.0%}": 0 if zero else Goal("energy", e).rank(spectrum) for e in ENERGIES},
+        ranks={f"{e:.0%}": 0 if zero else spectrum.rank_for(Goal("energy", e)) for e in ENERGIES},
         knee=knee,
         noise_floor=record.noise_floor,
         above_noise=above,

@@ -4,9 +4,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from adapter.formats.adapters import file_of, kohya, matrix, peft_style
 from eckart.adapter import load_adapter
 from eckart.errors import AdapterError, InputError
+from support.adapters import file_of, kohya, matrix, peft_style
 
 STEM, NAME = "lora_unet_conv_in", "unet.conv_in"
 BAD = np.float32(np.nan)

@@ -2,18 +2,18 @@
 
 import itertools
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from adapter.formats.adapters import BLOCK, adapter, file_of, kohya, module, pipeline_cases, same
 from eckart.adapter import load_adapter
 from eckart.errors import AdapterError
+from support.adapters import BLOCK, adapter, file_of, kohya, module, pipeline_cases, same
+from support.real_data import LORAS
 
 CASES = pipeline_cases()
 FORMATS = ("kohya", "diffusers", "peft")
-REAL = Path(__file__).parents[3] / ".." / "shared" / "loras"
+REAL = LORAS
 
 
 def target(folder, format, name=""):

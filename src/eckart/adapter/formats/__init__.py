@@ -6,17 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from eckart.adapter.adapter import Adapter
-from eckart.adapter.formats.cloneofsimo import is_cloneofsimo, read_cloneofsimo
-from eckart.adapter.formats.diffusers import DiffusersWriter, is_diffusers, read_diffusers
+from eckart.adapter.adapter import Adapter, set_save
 from eckart.adapter.formats.file import AdapterFile
-from eckart.adapter.formats.kohya import KohyaWriter, is_kohya, read_kohya
-from eckart.adapter.formats.outline import Writer
 from eckart.adapter.formats.pairs import refuse_other_kinds
-from eckart.adapter.formats.peft import PREFIX, WEIGHTS, PeftWriter, read_peft
-from eckart.adapter.formats.peftconfig import CONFIG
-from eckart.adapter.formats.pipeline import PIPELINE, PipelineWriter, read_pipeline
+from eckart.adapter.formats.peft.config import CONFIG
+from eckart.adapter.formats.peft.peft import PREFIX, WEIGHTS, PeftWriter, read_peft
+from eckart.adapter.formats.peft.pipeline import PIPELINE, PipelineWriter, read_pipeline
+from eckart.adapter.formats.single_file.cloneofsimo import is_cloneofsimo, read_cloneofsimo
+from eckart.adapter.formats.single_file.diffusers import DiffusersWriter, is_diffusers, read_diffusers
+from eckart.adapter.formats.single_file.kohya import KohyaWriter, is_kohya, read_kohya
 from eckart.adapter.formats.write import write_adapter
+from eckart.adapter.formats.writer import Writer
 from eckart.adapter.statement import STATEMENT
 from eckart.checkpoint import read_header
 from eckart.checkpoint.locate import check_link
@@ -145,6 +145,9 @@ def save_adapter(adapter: Adapter, path: str | Path, format: str | None = None, 
     writer = make_writer(adapter, format or written_format(adapter))
     modules = adapter.modules
     write_adapter(path, writer, modules.__getitem__, statement=lambda: adapter.statement, **how)
+
+
+set_save(save_adapter)
 
 
 def written_format(adapter: Adapter) -> str:

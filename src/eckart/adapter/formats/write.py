@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
-
-from threadpoolctl import ThreadpoolController
+from typing import Any
 
 from eckart.adapter.adapter import Array, Module
-from eckart.adapter.formats.outline import FilePlan, Writer
+from eckart.adapter.formats.writer import FilePlan, Writer
 from eckart.checkpoint import OutputFolder, stream_safetensors, write_json
 from eckart.errors import OutputError
-
-T = TypeVar("T")
-R = TypeVar("R")
-Tell = Callable[[int, int, str], None]
-
-AHEAD = 2  # groups in flight to a worker: enough to keep it busy, and no more memory than that
+from eckart.parallel import OnProgress, Progress, map_unordered
 
 
 def write_adapter(
@@ -32,7 +21,7 @@ def write_adapter(
     statement: Callable[[], dict[str, Any]] = dict,
     overwrite: bool = False,
     workers: int | None = None,
-    progress: Tell | None = None,
+    progress: OnProgress | None = None,
 ) -> None:
     """Write an adapter.
 
@@ -51,7 +40,7 @@ def write_adapter(
     workers : int, optional
         Modules in flight at once; one per core by default.
     progress : callable, optional
-        Called with (done, total, name).
+        Called with a `Progress` after each group of modules.
 
     Notes
     -----
@@ -91,7 +80,7 @@ def write_into(
     produce: Callable[[str], Module],
     statement: Callable[[], dict[str, Any]],
     workers: int | None = None,
-    progress: Tell | None = None,
+    progress: OnProgress | None = None,
 ) -> None:
     """Write an adapter's files into a folder that is there; see `write_adapter`."""
     for plan in writer.files():
@@ -111,7 +100,7 @@ def _write_file(
     writer: Writer,
     produce: Callable[[str], Module],
     workers: int | None,
-    progress: Tell | None,
+    progress: OnProgress | None,
 ) -> None:
     modules = writer.adapter.modules
     outline: dict[str, Array] = dict(plan.fixed)
@@ -126,49 +115,6 @@ def _write_file(
     with stream_safetensors(path, outline, plan.metadata) as put:
         for key, array in plan.fixed.items():
             put(key, array)
-        for done, group in enumerate(in_order_of_arrival(build, plan.groups, workers), 1):
+        for done, group in enumerate(map_unordered(build, plan.groups, workers), 1):
             if progress is not None:
-                progress(done, len(plan.groups), group[0])
-
-
-def in_order_of_arrival(
-    work: Callable[[T], R], items: Iterable[T], workers: int | None = None
-) -> Iterable[R]:
-    """Run work on items in threads, a few ahead, and yield results as they come.
-
-    Notes
-    -----
-    Thin factors do not fill a core's caches, let alone two cores: each worker has one BLAS thread, so that
-    their number changes no byte.
-    """
-    items = list(items)
-    count = min(workers or os.cpu_count() or 1, len(items))
-    with _blas("scipy.linalg" in sys.modules, "torch" in sys.modules).limit(limits=1, user_api="blas"):
-        if count < 2:
-            yield from map(work, items)
-            return
-        waiting: set[Future[R]] = set()
-        with ThreadPoolExecutor(count) as pool:
-            try:
-                for item in items:
-                    waiting.add(pool.submit(work, item))
-                    if len(waiting) >= AHEAD * count:
-                        ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                        yield from (future.result() for future in ready)
-                while waiting:
-                    ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in ready)
-            finally:
-                for future in waiting:
-                    future.cancel()
-
-
-def threads_each(items: int, workers: int | None) -> int:
-    """Return how many threads one item may use for itself, where there are fewer items than workers."""
-    return max((workers or os.cpu_count() or 1) // max(items, 1), 1)
-
-
-@cache
-def _blas(*loaded: bool) -> ThreadpoolController:
-    """Return the controller of the BLAS libraries that are loaded; finding them takes 1 ms."""
-    return ThreadpoolController()
+                progress(Progress(done, len(plan.groups), group[0]))

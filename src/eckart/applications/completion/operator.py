@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eckart.linalg.backend import Floats
+from eckart.arrays import Floats
 from eckart.linalg.routes.krylov import BlockKrylov, leading, seed_for
 
 SLACK = 0.01  # energy the leading components may lack, as a share of the rest: they are only a start

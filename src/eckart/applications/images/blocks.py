@@ -13,7 +13,7 @@ from functools import cache, cached_property
 
 import numpy as np
 
-from eckart.applications.images.entropy import Floats, Ints
+from eckart.arrays import Floats, Ints
 
 SIZES = (8, 16)
 BASIS_UNIT = 128  # entries of the basis are integer multiples of 1 / 128

@@ -17,8 +17,9 @@ from eckart.applications.images.file import Header, check_size, checksum, pack, 
 from eckart.applications.images.layers import Layer, LayerKind, Session, decode_blocks
 from eckart.applications.images.quality import psnr, ssim
 from eckart.applications.images.search import LOSSLESS_DB, MAX_TRIES, Source, find_step, step_for_rank
+from eckart.checks import is_number
 from eckart.errors import ImageError, UsageError
-from eckart.linalg.goal import Goal, is_number
+from eckart.linalg import Goal
 
 CALL = "eckart.applications.images.compress"
 DEFAULT_PSNR = 38.0
@@ -93,7 +94,7 @@ class Target:
         if self.psnr is not None and (not is_number(self.psnr) or not 0 < self.psnr <= 100):
             raise UsageError(f"psnr={self.psnr!r}", "expected decibels above 0 and at most 100")
         if self.size is not None and not _is_positive_integer(self.size):
-            raise UsageError(f"size={self.size!r}", "expected a positive number of bytes, without a fraction")
+            raise UsageError(f"size={self.size!r}", "expected a whole number of bytes, at least 1")
 
 
 def _is_positive_integer(value: float) -> bool:

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from eckart.applications.images.entropy import Floats, Ints
+from eckart.arrays import Floats, Ints
 from eckart.errors import UsageError
 
 Picture: TypeAlias = NDArray[np.uint8 | np.uint16]

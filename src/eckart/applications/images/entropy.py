@@ -11,12 +11,9 @@ from types import ModuleType
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from eckart.arrays import Floats, Ints
 from eckart.errors import MissingExtraError
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 DIRECT = 16  # each magnitude below this has its own symbol
 MAGNITUDE_LIMIT = 1 << 21  # every magnitude is below this: no step is fine enough to reach it

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from eckart.applications.images.entropy import MAGNITUDE_LIMIT, Floats, Ints
+from eckart.applications.images.entropy import MAGNITUDE_LIMIT
 from eckart.applications.images.layers import STEP_UNIT, Layer, LayerKind, Session
 from eckart.applications.images.planes import PlaneCoder
 from eckart.applications.images.quantise import BIT_PRICE, RateDistortionChooser
+from eckart.arrays import Floats, Ints
 from eckart.errors import ImageError
 from eckart.linalg import LowRank, svd
 

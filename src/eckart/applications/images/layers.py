@@ -18,7 +18,7 @@ from eckart.applications.images.blocks import (
     project,
     rebuild,
 )
-from eckart.applications.images.entropy import Coder, Floats, Ints
+from eckart.applications.images.entropy import Coder
 from eckart.applications.images.planes import Chooser, PlaneCoder, PlaneTables, batches
 from eckart.applications.images.quantise import (
     RateDistortionChooser,
@@ -26,6 +26,7 @@ from eckart.applications.images.quantise import (
     reconstruction_offsets,
     worth_coding,
 )
+from eckart.arrays import Floats, Ints
 
 STEP_UNIT = 1 << FRACTION  # steps are integer multiples of 2^-10 of a grey level
 

@@ -13,7 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
-from eckart.applications.images.entropy import Coder, Floats, Ints, Tables, code
+from eckart.applications.images.entropy import Coder, Tables, code
+from eckart.arrays import Floats, Ints
 
 NEAR = np.array([1, 2, 3, 5, 7, 10, 15, 25])  # context boundaries: the sum of four neighbours
 # Context boundaries: the magnitudes of earlier planes at this point.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from eckart.applications.images.colour import Picture
-from eckart.applications.images.entropy import Floats
+from eckart.arrays import Floats
 from eckart.errors import UsageError
 
 # From the paper on SSIM: a Gaussian window of 11 points with a deviation of 1.5 pixels, K1 = 0.01, K2 = 0.03.

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eckart.applications.images.entropy import Floats, Ints, to_symbols
+from eckart.applications.images.entropy import to_symbols
+from eckart.arrays import Floats, Ints
 
 # The squared error that one bit is worth, in units of step^2. At high rate D = step^2 / 12, and each bit
 # divides D by 4, so -dD/dR = (2 ln 2 / 12) step^2 = 0.1155 step^2. At the rates of pictures, 0.10 measured

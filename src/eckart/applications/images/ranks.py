@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from eckart.applications.images.colour import Picture, check_picture
-from eckart.applications.images.entropy import Floats
 from eckart.applications.images.quality import peak_of, psnr
+from eckart.arrays import Floats
 from eckart.errors import UsageError
 from eckart.linalg import LowRank, Spectrum, svd
 from eckart.linalg.goal import Goal

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from eckart.applications.images.entropy import Floats
+from eckart.arrays import Floats
 
 
 def sample(name: str, size: int = 256, seed: int = 1) -> NDArray[np.uint8]:

@@ -10,12 +10,13 @@ import numpy as np
 
 from eckart.applications.images.blocks import SIZES, Blocks
 from eckart.applications.images.colour import FORWARD, Picture, to_planes
-from eckart.applications.images.entropy import BitCounter, Floats
+from eckart.applications.images.entropy import BitCounter
 from eckart.applications.images.factors import encode_factors, leading, predicted_cost
 from eckart.applications.images.file import CHECK, ENTRY, HEADER
 from eckart.applications.images.layers import STEP_UNIT, Layer, LayerKind, Session, encode_blocks
 from eckart.applications.images.quality import peak_of
 from eckart.applications.images.quantise import BIT_PRICE
+from eckart.arrays import Floats
 from eckart.linalg import LowRank
 
 MIN_STEP = STEP_UNIT // 64

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.linalg
-from numpy.typing import NDArray
 from scipy.linalg import blas, lapack
 
-from eckart.linalg.backend import Array, is_torch, ops_for
-
-Floats = NDArray[np.float64]
+from eckart.arrays import Array, Floats
+from eckart.linalg.backend import DeviceArray, is_torch, ops_for
 
 # Eigenvalues of the Gram matrix are right to about n eps sigma_1^2, so that singular values under
 # sqrt(n eps) sigma_1 are noise. Four times that is where this route stops trusting itself.
@@ -44,7 +41,7 @@ class GramSpectrum:
     Vomel (2006), The design and implementation of the MRRR algorithm.
     """
 
-    A: Array
+    A: DeviceArray
     wide: bool
     values: Floats  # (n,) singular values, largest first
     floor: float  # singular values under this are not trusted
@@ -54,7 +51,7 @@ class GramSpectrum:
     tau: Floats
 
     @classmethod
-    def of(cls, A: Array) -> GramSpectrum:
+    def of(cls, A: DeviceArray) -> GramSpectrum:
         """Reduce A^T A to tridiagonal form and find all its eigenvalues."""
         wide = A.shape[0] < A.shape[1]
         C = gram(A.T if wide else A)
@@ -70,14 +67,14 @@ class GramSpectrum:
         floor = TRUST * float(np.sqrt(n * np.finfo(np.float64).eps)) * float(values[0])
         return cls(A, wide, values, floor, d, e, reflectors, tau)
 
-    def vectors(self, rank: int) -> tuple[Array, Floats, Array]:
+    def vectors(self, rank: int) -> tuple[DeviceArray, Floats, DeviceArray]:
         """Return the leading ``rank`` triplets (U, s, Vh) in the precision of A."""
         ops = ops_for(self.A)
         s = self.values[:rank]
         n = len(self.diagonal)
         # The data's own precision is twice as fast for float32 and loses nothing the data had, until
         # the errors of the first components, eps sigma_1, show beside the last: sigma_k.
-        dtype = ops.host(self.A[:1, :1]).dtype if s[-1] > NARROW * s[0] else np.dtype(np.float64)
+        dtype = ops.dtype(self.A) if s[-1] > NARROW * s[0] else np.dtype(np.float64)
         if n == 1:
             Z = np.ones((1, 1), dtype)
         else:
@@ -118,7 +115,7 @@ class GramSpectrum:
         return np.asarray(Z[:, n - rank :])
 
 
-def gram(A: Array) -> Floats:
+def gram(A: DeviceArray) -> Floats:
     """Return the lower triangle of A^T A, (n, n) in Fortran order, summed in float64."""
     ops = ops_for(A)
     if is_torch(A):
@@ -133,7 +130,7 @@ def gram(A: Array) -> Floats:
     return C
 
 
-def _narrowed(array: Floats, dtype: np.dtype[np.floating[Any]]) -> NDArray[Any]:
+def _narrowed(array: Floats, dtype: np.dtype[np.floating]) -> Array:
     """Cast to ``dtype`` in Fortran order, with zeros for what would be next to nothing.
 
     Vectors of a fast decay have entries down to 1e-300, which become denormal float32 numbers, and
@@ -152,4 +149,4 @@ def _apply_reflectors(reflectors: Array, tau: Floats, Z: Array) -> Array:
     out, _, info = ormqr("L", "N", reflectors, tau, Z, int(work[0]), overwrite_c=1)
     if info != 0:
         raise np.linalg.LinAlgError(f"ormqr returned {info}")
-    return out
+    return np.asarray(out)

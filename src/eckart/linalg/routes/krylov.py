@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from eckart.errors import UsageError
-from eckart.linalg.backend import Array, Floats, ops_for
+from eckart.arrays import Floats
+from eckart.checks import check_whole_number
+from eckart.linalg.backend import DeviceArray, ops_for
 from eckart.linalg.certificate import rank_bounds
 from eckart.linalg.goal import Goal
 from eckart.linalg.spectrum import Spectrum
@@ -38,17 +39,17 @@ class BlockKrylov:
     is never under-reported.
     """
 
-    def __init__(self, A: Array, total: float, seed: list[int]) -> None:
+    def __init__(self, A: DeviceArray, total: float, seed: list[int]) -> None:
         self.A, self.total = A, total
         self.ops = ops_for(A)
         self.random = np.random.default_rng(seed)
         self.m, self.n = int(A.shape[0]), int(A.shape[1])
-        self.U: Array = None
-        self.V: Array = None
+        self.U: DeviceArray = None
+        self.V: DeviceArray = None
         self.T = np.zeros((0, 0))
         self.last = 0  # rows of V that the next step multiplies
         self.exhausted = total == 0.0
-        precision = np.finfo(self.ops.host(A[:1, :1]).dtype).eps
+        precision = np.finfo(self.ops.dtype(A)).eps
         self.noise = 8.0 * float(precision) * float(np.sqrt(total))
 
     @property
@@ -94,7 +95,7 @@ class BlockKrylov:
         tail = max(self.total - float((values**2).sum()), 0.0)
         return Spectrum(values[: min(self.m, self.n)], tail, min(self.m, self.n))
 
-    def triplets(self, rank: int) -> tuple[Array, Floats, Array]:
+    def triplets(self, rank: int) -> tuple[DeviceArray, Floats, DeviceArray]:
         """Return the leading ``rank`` triplets (U, s, Vh), rotated and cut from the whole space."""
         W, s, Zh = np.linalg.svd(self.T, full_matrices=False)
         like = self.ops.like
@@ -102,7 +103,7 @@ class BlockKrylov:
         V = like(Zh[:rank], self.A) @ self.V  # (r, n)
         return U.T, s[:rank], V
 
-    def _gaussian(self, rows: int, columns: int) -> Array:
+    def _gaussian(self, rows: int, columns: int) -> DeviceArray:
         return self.ops.like(self.random.standard_normal((rows, columns), dtype=np.float32), self.A)
 
     def _match(self, block: int) -> None:
@@ -118,7 +119,7 @@ class BlockKrylov:
             self.T = np.pad(self.T, ((0, 0), (0, len(Q))))
             self.last += len(Q)
 
-    def _orthonormal(self, Y: Array, basis: Array) -> tuple[Array, Floats, Floats]:
+    def _orthonormal(self, Y: DeviceArray, basis: DeviceArray) -> tuple[DeviceArray, Floats, Floats]:
         """Split Y = along @ basis + L @ Q with Q orthonormal rows, orthogonal to the basis.
 
         Project, normalise, and both again: once leaves eps ||Y|| / ||rest|| of the basis in Q, twice is
@@ -204,7 +205,7 @@ def reaching(krylov: BlockKrylov, goal: Goal, limit: int, slack: float) -> Spect
     while True:
         krylov.step(PROBE if not krylov.width else _next_block(spectrum, goal))
         spectrum = krylov.spectrum()
-        rank, bounds = goal.rank(spectrum), rank_bounds(spectrum, goal, exact=False)
+        rank, bounds = spectrum.rank_for(goal), rank_bounds(spectrum, goal, exact=False)
         if rank is not None and bounds is not None:
             if settled is None or rank != settled[0]:
                 settled = (rank, krylov.width)
@@ -228,7 +229,7 @@ def predicted_rank(spectrum: Spectrum, goal: Goal, hopeful: bool = False) -> int
     ``hopeful``, geometrically, at the one rate that spends exactly the energy that is left. The
     second half of the list is not used: Ritz values there are too low.
     """
-    reached = goal.rank(spectrum)
+    reached = spectrum.rank_for(goal)
     if reached is not None:
         return reached
     known = max(len(spectrum.values) // 2, 1)
@@ -248,7 +249,7 @@ def predicted_rank(spectrum: Spectrum, goal: Goal, hopeful: bool = False) -> int
         falls = (index / known) ** -low
     rest = np.sqrt(falls * left / max(float(falls.sum()), 1e-300))
     guess = Spectrum(np.sort(np.concatenate([head, rest]))[::-1])
-    return goal.rank(guess) or spectrum.size
+    return guess.rank_for(goal) or spectrum.size
 
 
 def _next_block(spectrum: Spectrum, goal: Goal) -> int:
@@ -259,6 +260,4 @@ def _next_block(spectrum: Spectrum, goal: Goal) -> int:
 
 def seed_for(seed: int, name: str = "") -> list[int]:
     """Return a seed that depends on the user's seed and a tensor's name, the same in every process."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise UsageError(f"seed={seed!r}", "expected a whole number of at least 0")
-    return [seed, *name.encode()]
+    return [check_whole_number(seed, f"seed={seed!r}"), *name.encode()]

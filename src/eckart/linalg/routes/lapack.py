@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.linalg
-from numpy.typing import NDArray
 
-from eckart.linalg.backend import Array, ops_for, power_of_two
+from eckart.arrays import Floats
+from eckart.linalg.backend import DeviceArray, ops_for, power_of_two
 
 
-def full_svd(A: Array) -> tuple[Array, NDArray[np.float64], Array]:
+def full_svd(A: DeviceArray) -> tuple[DeviceArray, Floats, DeviceArray]:
     """Return the compact SVD (U, s, Vh) in the precision of ``A``.
 
     Equivalent to ``scipy.linalg.svd(A, full_matrices=False)``.
@@ -32,7 +32,7 @@ def full_svd(A: Array) -> tuple[Array, NDArray[np.float64], Array]:
     return ops.like(U, A), s.astype(np.float64) * scale, ops.like(Vh, A)
 
 
-def singular_values(A: Array) -> NDArray[np.float64]:
+def singular_values(A: DeviceArray) -> Floats:
     """Return all singular values, largest first, in the precision of ``A``; 8/3 n^3 flops if square."""
     host = ops_for(A).host(A)
     scale = power_of_two(float(np.abs(host).max()))

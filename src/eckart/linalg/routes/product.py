@@ -9,13 +9,12 @@ from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from eckart.arrays import Bools, Floats, Ints
 from eckart.errors import MatrixError
-from eckart.linalg.backend import Array, as_matrix, ops_for
-from eckart.linalg.lowrank import LowRank
-from eckart.linalg.routes.tall import Floats, Tall
-from eckart.linalg.routes.triangle import Integers, equalised, triangle
+from eckart.linalg.backend import DeviceArray, as_matrix, ops_for
+from eckart.linalg.routes.tall import Tall
+from eckart.linalg.routes.triangle import equalised, triangle
 from eckart.linalg.spectrum import Spectrum
 
 S = TypeVar("S")
@@ -27,7 +26,28 @@ EPS = float(np.finfo(np.float64).eps)
 FAITHFUL = 1e-6
 
 
-def svd_of_product(B: Array, A: Array) -> LowRank:
+class Triplets(NamedTuple):
+    """The leading singular triplets of a matrix.
+
+    Parameters
+    ----------
+    U : array (m, k)
+        Left singular vectors.
+    s : ndarray (k,), float64
+        Singular values, largest first.
+    Vh : array (k, n)
+        Right singular vectors, transposed.
+    tail : float
+        Energy (sum of sigma^2) of the components beyond the first k.
+    """
+
+    U: DeviceArray
+    s: Floats
+    Vh: DeviceArray
+    tail: float
+
+
+def svd_of_product(B: DeviceArray, A: DeviceArray) -> tuple[Triplets, Spectrum]:
     """Return the SVD of B A from the factors alone. Equivalent to ``numpy.linalg.svd(B @ A)``.
 
     Parameters
@@ -37,22 +57,29 @@ def svd_of_product(B: Array, A: Array) -> LowRank:
 
     Returns
     -------
-    LowRank
-        Of rank at most min(m, n, r): components below rounding (eps max(m, n) sigma_1, and eps times
-        the norms of the factors times r or the root of max(m, n)) are not kept.
-        The factors have the dtype that came in, or float32 for smaller ones.
+    triplets : Triplets
+        At most min(m, n, r) of them: components below rounding (eps max(m, n) sigma_1, and eps times
+        the norms of the factors times r or the root of max(m, n)) are dropped.
+        The vectors have the dtype that came in, or float32 for smaller ones.
+    spectrum : Spectrum
+        All singular values.
+
+    Raises
+    ------
+    MatrixError
+        Shapes that do not chain, factors that are not real matrices, or a NaN or an infinity.
 
     Notes
     -----
-    B = Q_B R_B and A^T = Q_A R_A, so B A = Q_B (R_B R_A^T) Q_A^T and the SVD of the r x r core does
-    it. All of it in float64, where r columns are cheap; see `ProductCore`. Components are balanced between
-    the factors first, so that 1e-100 times 1e100 is not lost on the way.
+    B = Q_B R_B and A^T = Q_A R_A, so B A = Q_B (R_B R_A^T) Q_A^T, and the SVD of the r x r core is enough.
+    Everything is computed in float64, where r columns are cheap; see `ProductCore`. Components are balanced
+    between the factors first, so that 1e-100 times 1e100 is not lost on the way.
 
     Examples
     --------
-    >>> f = svd_of_product(np.array([[3.0], [4.0]]), np.array([[1.0, 0.0, 0.0]]))
-    >>> f.rank, f.s.tolist()
-    (1, [5.0])
+    >>> triplets, spectrum = svd_of_product(np.array([[3.0], [4.0]]), np.array([[1.0, 0.0, 0.0]]))
+    >>> triplets.s.tolist(), spectrum.size
+    ([5.0], 2)
     """
     call = "LowRank.from_product(B, A)"
     B, A = as_matrix(B, call, may_be_empty=True), as_matrix(A, call, may_be_empty=True)
@@ -61,18 +88,11 @@ def svd_of_product(B: Array, A: Array) -> LowRank:
     if left.shape[1] != right.shape[0]:
         raise MatrixError(call, f"shapes {left.shape} and {right.shape} do not chain")
     if not (np.isfinite(left).all() and np.isfinite(right).all()):
-        raise MatrixError(call, "a factor holds a NaN or an infinity", "Mend it first")
+        raise MatrixError(call, "a factor holds a NaN or an infinity", "Replace it before factoring")
     product = Product(Tall([left]), Tall([right.T]), np.ones(left.shape[1]))
     core = ProductCore.of(product)
-    f = core.cut(product, len(core.s))
-    return LowRank(
-        U=ops.like(f.U, B),
-        s=f.s,
-        Vh=ops.like(f.Vh, B),
-        rank_bounds=(f.rank, f.rank),
-        method="product",
-        spectrum=core.spectrum,
-    )
+    U, s, Vh, tail = core.cut(product, len(core.s))
+    return Triplets(ops.like(U, B), s, ops.like(Vh, B), tail), core.spectrum
 
 
 class Product(NamedTuple):
@@ -152,20 +172,21 @@ class ProductCore:
         size = min(self.shape)
         return Spectrum(self.s, size=size) if len(self.s) < size else Spectrum(self.s)
 
-    def cut(self, product: Product, rank: int) -> LowRank:
-        """Return the leading components of the product that this was made of."""
+    def cut(self, product: Product, rank: int) -> Triplets:
+        """Return the leading ``rank`` triplets of the product that this core was computed from."""
         s, left_out = self.s[:rank], float((self.s[rank:] ** 2).sum())
         if rank <= self.faithful:
             U, V = product.left @ self.to_left[:, :rank], product.right @ self.to_right[:, :rank]
-            return LowRank(U, s, V.T, left_out)
+            return Triplets(U, s, V.T, left_out)
         U, Vh = _bases(product)
-        return LowRank(U[:, :rank], s, Vh[:rank], left_out)
+        return Triplets(U[:, :rank], s, Vh[:rank], left_out)
 
     def factors(self, product: Product, rank: int, threads: int = 1) -> tuple[Floats, Floats]:
         """Return B' (m, rank) and A' (rank, n), balanced as those of `LowRank.factors` are."""
-        if rank > self.faithful:
-            return self.cut(product, rank).factors()
         root = np.sqrt(self.s[:rank])
+        if rank > self.faithful:
+            U, _, Vh, _ = self.cut(product, rank)
+            return U * root, root[:, None] * Vh
         left = product.left, self.to_left[:, :rank] * root
         right = product.right, self.to_right[:, :rank] * root
         B, A_T = _on_both(lambda pair: pair[0] @ pair[1], left, right, threads)
@@ -181,7 +202,7 @@ def _on_both(work: Callable[[S], T], left: S, right: S, threads: int) -> tuple[T
         return work(left), other.result()
 
 
-def _middle(exponents: Integers, live: NDArray[np.bool_], weights: Floats) -> tuple[Floats, int]:
+def _middle(exponents: Ints, live: Bools, weights: Floats) -> tuple[Floats, int]:
     """Return what stands between the scaled factors, at most 1, and the power of 2 left out.
 
     So that a component whose B is 1e14 and whose A is 1e-14 does not drown another in rounding, and

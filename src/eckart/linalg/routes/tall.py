@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from eckart.arrays import Array, Floats
 
 BLOCK = 1 << 16  # numbers of a block of rows: 512 KB of float64, which stay in a core's cache
 
@@ -27,7 +25,7 @@ class Tall:
     used again and again here, in the order of memory that the first part has.
     """
 
-    def __init__(self, parts: Sequence[NDArray[Any]]) -> None:
+    def __init__(self, parts: Sequence[Array]) -> None:
         self.parts = list(parts)
         self.shape = len(parts[0]), sum(part.shape[1] for part in parts)
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from eckart.linalg.routes.tall import Floats, Tall
-
-Integers = NDArray[np.int64]
+from eckart.arrays import Bools, Floats, Ints
+from eckart.linalg.routes.tall import Tall
 
 # Bounds on ||R^-1||_F, for columns of length near 1. One Cholesky factorisation of the Gram matrix errs by
 # eps times its square, 2e-10 at the first bound; a second mends that, up to the last, where the first fails.
@@ -34,8 +32,8 @@ class Triangle(NamedTuple):
     """
 
     R: Floats
-    exponents: Integers
-    live: NDArray[np.bool_]
+    exponents: Ints
+    live: Bools
 
 
 def triangle(F: Tall) -> Triangle:
@@ -63,7 +61,7 @@ def triangle(F: Tall) -> Triangle:
     return Triangle(np.asarray(np.linalg.qr(scaled, mode="r")), exponents, live)
 
 
-def equalised(F: Tall) -> tuple[Floats, Integers, NDArray[np.bool_]]:
+def equalised(F: Tall) -> tuple[Floats, Ints, Bools]:
     """Return F diag(2**-exponents), of columns with a largest entry near 1, and which of them are not 0."""
     whole = F.whole()
     peaks = np.abs(whole).max(axis=0)
@@ -88,7 +86,7 @@ def inverse_root(G: Floats) -> Floats | None:
     return np.ldexp(root[1], -exponents[:, None])[:, live]
 
 
-def _gram(F: Tall) -> tuple[Floats, Integers, NDArray[np.bool_]]:
+def _gram(F: Tall) -> tuple[Floats, Ints, Bools]:
     """Return the Gram matrix of F diag(2**-exponents), of columns of length near 1, and which are not 0."""
     G = F.gram()
     before = np.zeros(len(G), np.int64)
@@ -101,11 +99,11 @@ def _gram(F: Tall) -> tuple[Floats, Integers, NDArray[np.bool_]]:
     return G, before + exponents, live
 
 
-def _in_range(squares: Floats) -> NDArray[np.bool_]:
+def _in_range(squares: Floats) -> Bools:
     return (squares >= SAFE[0]) & (squares <= SAFE[1])
 
 
-def _one_length(G: Floats) -> tuple[Floats, Integers]:
+def _one_length(G: Floats) -> tuple[Floats, Ints]:
     """Return G with columns of F of length near 1, those of zeros replaced by vectors of their own."""
     squares = G.diagonal()
     exponents = np.frexp(squares)[1].astype(np.int64) // 2
@@ -124,7 +122,7 @@ def _cholesky(G: Floats) -> tuple[Floats, Floats, float] | None:
     return R, inverse, float(np.linalg.norm(inverse))
 
 
-def _from_gram(F: Tall, G: Floats, exponents: Integers) -> Floats | None:
+def _from_gram(F: Tall, G: Floats, exponents: Ints) -> Floats | None:
     """Return R from the Gram matrix; None where that is not to be had."""
     root = _cholesky(G)
     if root is None or root[2] > TWO_PASSES:

@@ -1,0 +1,1 @@
+"""PEFT folders: weights, configuration, patterns, whole tensors, and pipelines of several models."""

@@ -1,0 +1,17 @@
+"""Principal component analysis, and its parts: centring, blocks of rows, the noise threshold."""
+
+from eckart.linalg.pca.blocks import CentredBlock, centre, less
+from eckart.linalg.pca.estimator import Estimator, as_samples
+from eckart.linalg.pca.pca import PCA
+from eckart.linalg.pca.threshold import marchenko_pastur_median, noise_rank
+
+__all__ = [
+    "PCA",
+    "CentredBlock",
+    "Estimator",
+    "as_samples",
+    "centre",
+    "less",
+    "marchenko_pastur_median",
+    "noise_rank",
+]

@@ -1,0 +1,1 @@
+"""Operations on existing adapters: resize, combine, merge, convert, compare and inspect."""

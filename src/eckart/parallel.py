@@ -1,0 +1,103 @@
+"""Work on several items at once: threads, their share of BLAS threads, and progress reports."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import cache
+from typing import TypeVar
+
+from threadpoolctl import ThreadpoolController
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+AHEAD = 2  # items in flight per worker: enough to keep it busy, and no more memory than that
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a task has got.
+
+    Parameters
+    ----------
+    done, total : int
+        Items finished, and all items; ``total`` is None where it is not known.
+    name : str
+        The item that was just finished.
+    bytes_done, bytes_total : int
+        Bytes read so far, and bytes to read; 0 where bytes are not counted.
+    """
+
+    done: int
+    total: int | None
+    name: str = ""
+    bytes_done: int = 0
+    bytes_total: int = 0
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def half_of(progress: OnProgress | None, second: bool) -> OnProgress | None:
+    """Return a listener for one of two passes of equal length, which reports to ``progress`` as one task."""
+    if progress is None:
+        return None
+
+    def report(step: Progress) -> None:
+        total = step.total or 0
+        progress(Progress(step.done + total * second, 2 * total, step.name))
+
+    return report
+
+
+def map_unordered(work: Callable[[T], R], items: Iterable[T], workers: int | None = None) -> Iterable[R]:
+    """Apply a function to items in threads, and yield results as they arrive.
+
+    Parameters
+    ----------
+    work : callable
+        Called with one item, from several threads.
+    items : iterable
+    workers : int, optional
+        Threads; one per core by default.
+
+    Notes
+    -----
+    Each worker has one BLAS thread: thin factors do not fill two cores, and results must not depend on the
+    number of workers. At most ``2 * workers`` items are in flight.
+    """
+    items = list(items)
+    threads = min(workers or os.cpu_count() or 1, len(items))
+    with _blas("scipy.linalg" in sys.modules, "torch" in sys.modules).limit(limits=1, user_api="blas"):
+        if threads < 2:
+            yield from map(work, items)
+            return
+        waiting: set[Future[R]] = set()
+        with ThreadPoolExecutor(threads) as pool:
+            try:
+                for item in items:
+                    waiting.add(pool.submit(work, item))
+                    if len(waiting) >= AHEAD * threads:
+                        ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                        yield from (future.result() for future in ready)
+                while waiting:
+                    ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in ready)
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+
+def threads_each(items: int, workers: int | None) -> int:
+    """Return how many threads one item may use by itself, where there are fewer items than workers."""
+    return max((workers or os.cpu_count() or 1) // max(items, 1), 1)
+
+
+@cache
+def _blas(*loaded: bool) -> ThreadpoolController:
+    """Return the controller of the BLAS libraries that are loaded; finding them takes 1 ms."""
+    return ThreadpoolController()

@@ -1,0 +1,83 @@
+"""Text for messages: names from other people's files made safe to print, counts, and short lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sized
+
+
+def escape(text: str, keep: str = "") -> str:
+    """Replace control characters by their escapes, so that a terminal cannot act on them.
+
+    Parameters
+    ----------
+    text : str
+        Any text, for example a tensor name read from a file.
+    keep : str
+        Non-printable characters to leave unchanged, for example ``"\\n"``.
+
+    Examples
+    --------
+    >>> escape("a\\x1b[2Jb")
+    'a\\\\x1b[2Jb'
+    """
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
+def clip(text: str, limit: int = 120) -> str:
+    """Escape a text and cut out its middle if it is longer than ``limit`` characters.
+
+    Examples
+    --------
+    >>> clip("abcdefghijklmnopqrstuvwxyz", 16)
+    'abcdefghijk...yz'
+    """
+    shown = escape(text)
+    if len(shown) <= limit:
+        return shown
+    end = limit // 7
+    return shown[: limit - 3 - end] + "..." + shown[-end:]
+
+
+def count(things: int | Sized, noun: str, plural: str = "") -> str:
+    """Return a number with its noun in the right form.
+
+    Parameters
+    ----------
+    things : int or sized
+        The number, or the collection to count.
+    noun : str
+        The singular.
+    plural : str, optional
+        The plural, where it is not the singular plus "s".
+
+    Examples
+    --------
+    >>> count(1, "module"), count(["a", "b"], "module"), count(1200, "bias", "biases")
+    ('1 module', '2 modules', '1,200 biases')
+    """
+    number = things if isinstance(things, int) else len(things)
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def preview(names: Iterable[str], most: int = 3) -> str:
+    """Return the first few names, separated by commas, with an ellipsis if there are more.
+
+    Examples
+    --------
+    >>> preview(["a", "b", "c", "d"])
+    'a, b, c, ...'
+    """
+    shown = [clip(name) for name in names]
+    return ", ".join(shown[:most]) + (", ..." if len(shown) > most else "")
+
+
+def listing(names: Iterable[str], noun: str) -> str:
+    """Return a count followed by the first few names.
+
+    Examples
+    --------
+    >>> listing(["a.weight", "b.weight"], "tensor")
+    '2 tensors (a.weight, b.weight)'
+    """
+    names = list(names)
+    return f"{count(names, noun)} ({preview(names)})"

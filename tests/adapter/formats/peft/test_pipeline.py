@@ -1,0 +1,89 @@
+"""A folder of PEFT folders: read as one adapter, written as one folder, and closed to links."""
+
+import json
+
+import pytest
+
+from eckart.adapter import load_adapter
+from eckart.adapter.formats import make_writer
+from eckart.errors import AdapterError, InputError, OutputError
+from support.adapters import adapter, module, pipeline_cases, same
+
+MADE = pipeline_cases()["ranks vary"]
+
+
+def test_one_folder_for_each_component(tmp_path):
+    MADE.save(tmp_path / "a", "peft")
+    assert {p.relative_to(tmp_path / "a").as_posix() for p in (tmp_path / "a").rglob("*") if p.is_file()} == {
+        f"{component}/{file}"
+        for component in ("unet", "text_encoder_2")
+        for file in ("adapter_config.json", "adapter_model.safetensors")
+    }
+    read = load_adapter(tmp_path / "a")
+    assert same(MADE, read) and read.format == "peft" and set(read.config) == {"unet", "text_encoder_2"}
+    part = load_adapter(tmp_path / "a" / "unet")  # each is an adapter by itself
+    assert {f"unet.{m.name}" for m in part} == {m.name for m in MADE if m.name.startswith("unet.")}
+    assert json.loads((tmp_path / "a" / "unet" / "adapter_config.json").read_text())["r"] == 4
+
+
+def test_whole_and_unknown_tensors_stay_in_their_component(tmp_path):
+    made = adapter(
+        module("unet.q"), module("text_encoder.q", rank=3), components=("unet", "text_encoder"),
+        dense={"unet.norm.weight": module("x").left}, unknown={"text_encoder.odd": module("x").right},
+    )  # fmt: skip
+    made.save(tmp_path / "a", "peft")
+    read = load_adapter(tmp_path / "a")
+    assert (
+        same(made, read)
+        and list(read.dense) == ["unet.norm.weight"]
+        and list(read.unknown) == ["text_encoder.odd"]
+    )
+    read.save(tmp_path / "b")
+    again = load_adapter(tmp_path / "b")
+    assert list(again.dense) == ["unet.norm.weight"] and list(again.unknown) == ["text_encoder.odd"]
+
+
+def test_it_is_replaced_if_it_is_one(tmp_path):
+    MADE.save(tmp_path / "a", "peft")
+    with pytest.raises(OutputError, match="not empty"):
+        MADE.save(tmp_path / "a", "peft")
+    MADE.save(tmp_path / "a", "peft", overwrite=True)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("dear")
+    with pytest.raises(OutputError, match=r"has no unet/adapter_config\.json"):
+        MADE.save(tmp_path / "home", "peft", overwrite=True)
+    assert (tmp_path / "home" / "letter.txt").read_text() == "dear"
+
+
+@pytest.mark.parametrize("what", ["folder", "config", "weights", "statement"])
+def test_links_that_lead_out(what, tmp_path):
+    MADE.save(tmp_path / "elsewhere", "peft")
+    MADE.save(tmp_path / "a", "peft")
+    file = {"config": "adapter_config.json", "weights": "adapter_model.safetensors"}.get(what)
+    if what == "statement":
+        (tmp_path / "elsewhere" / "eckart.json").write_text("{}")
+        (tmp_path / "a" / "eckart.json").symlink_to(tmp_path / "elsewhere" / "eckart.json")
+    elif file:
+        (tmp_path / "a" / "unet" / file).unlink()
+        (tmp_path / "a" / "unet" / file).symlink_to(tmp_path / "elsewhere" / "unet" / file)
+    else:
+        (tmp_path / "a" / "vae").symlink_to(tmp_path / "elsewhere" / "unet")
+    with pytest.raises(InputError, match="link that leads out"):
+        load_adapter(tmp_path / "a")
+
+
+def test_names_that_cannot_be_folders(tmp_path):
+    for component in ("..", "a/b", "", "-x", "x" * 65):
+        with pytest.raises(AdapterError):
+            make_writer(adapter(module(f"{component}.q"), components=(component,)), "peft")
+    with pytest.raises(AdapterError, match="belongs to none of the components unet"):
+        make_writer(adapter(module("unet.q"), module("vae.q"), components=("unet",)), "peft")
+    with pytest.raises(AdapterError, match="has no modules"):
+        make_writer(adapter(components=("unet",)), "peft")
+
+
+def test_checkpoints_of_a_training_run_are_no_pipeline(tmp_path):
+    for step in (500, 1000):
+        adapter(module("q")).save(tmp_path / f"checkpoint-{step}", "peft")
+    with pytest.raises(AdapterError, match=r"no adapter_config\.json and no \.safetensors"):
+        load_adapter(tmp_path)

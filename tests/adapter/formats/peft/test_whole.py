@@ -1,0 +1,190 @@
+"""What adapters hold beside factors: whole modules, biases, rows of tables, and tables saved unasked."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+
+from eckart.adapter import load_adapter
+from eckart.checkpoint import Checkpoint
+from eckart.errors import AdapterError
+from eckart.operations.combine import combine_to
+from eckart.operations.convert import convert
+from eckart.operations.merge import merge
+from eckart.operations.resize import resize_to
+from serving.test_consumers import ROWS, TABLE, making
+from support.tuned_models import bert, llama, load_file, load_peft, torch
+from support.zoo import json_of, made, make_adapter, same_outputs, save_base
+
+TABLE_NAME = "model.embed_tokens.weight"
+ROWS_KEY = "base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta"
+
+
+def rows_of(name):
+    return load_adapter(made(name).adapter).rows[TABLE_NAME]
+
+
+def test_rows_are_read_with_their_places():
+    assert rows_of("llama rows").indices == (1, 3, 5)
+    assert rows_of("llama tied rows").indices == (2, 4)
+    stored = load_file(made("llama rows").adapter / "adapter_model.safetensors")[ROWS_KEY]
+    np.testing.assert_array_equal(rows_of("llama rows").values, stored.numpy())
+
+
+def test_a_table_that_peft_saved_unasked_is_no_module_to_save(tmp_path):
+    animal = made("llama tables")
+    adapter = load_adapter(animal.adapter)
+    assert set(adapter.dense) == {TABLE_NAME, "lm_head.weight"} and not adapter.unknown
+    resize_to(animal.adapter, tmp_path / "out", rank=2)
+    assert json_of(tmp_path / "out")["modules_to_save"] is None
+    old, new = (load_file(f / "adapter_model.safetensors") for f in (animal.adapter, tmp_path / "out"))
+    assert old.keys() == new.keys()
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_vocabulary_that_grew(saved, tmp_path):
+    """PEFT saves resized tables; merged, they replace those of the base."""
+    model = llama()
+    save_base(model, tmp_path / "base")
+    model.resize_token_embeddings(61)
+    make_adapter(model, tmp_path / "a", save=saved, r=2, lora_alpha=3, target_modules=["q_proj"])
+    assert set(load_adapter(tmp_path / "a").dense) == ({TABLE_NAME, "lm_head.weight"} if saved else set())
+    done = merge(tmp_path / "base", [tmp_path / "a"], tmp_path / "m")
+    assert sum("61 rows" in note for note in done.notes) == (2 if saved else 0)
+    shape = Checkpoint.open(tmp_path / "m").info(TABLE_NAME).shape
+    assert shape[0] == (61 if saved else Checkpoint.open(tmp_path / "base").info(TABLE_NAME).shape[0])
+    if saved:
+        np.testing.assert_array_equal(
+            Checkpoint.open(tmp_path / "m").map(TABLE_NAME),
+            model.get_input_embeddings().weight.detach().numpy(),
+        )
+
+
+def test_the_index_states_the_bytes_that_are_there(tmp_path):
+    """Whole tensors in float32 take the base's bfloat16."""
+    animal = made("bert")
+    animal.fresh_base().to(torch.bfloat16).save_pretrained(tmp_path / "base", max_shard_size="20kB")
+    merge(tmp_path / "base", [animal.adapter], tmp_path / "m")
+    index = json.loads((tmp_path / "m" / "model.safetensors.index.json").read_text())
+    model = Checkpoint.open(tmp_path / "m")
+    assert index["metadata"]["total_size"] == sum(info.nbytes for info in model.tensors.values())
+    assert {info.dtype for info in model.tensors.values()} == {"BF16"}
+
+
+# --- two adapters ---
+
+
+def two(folder, first, second):
+    model = bert()
+    save_base(model, folder / "base")
+    for name, settings, seed in (("a", first, 1), ("b", second, 2)):
+        make_adapter(model, folder / name, seed=seed, r=2, lora_alpha=3, **settings)
+    return model
+
+
+def logits(model):
+    with torch.no_grad():
+        return model(input_ids=torch.arange(12).reshape(2, 6)).logits
+
+
+SAVED = {"target_modules": ["query"], "modules_to_save": ["classifier"]}
+BIASED = {"target_modules": ["key"], "bias": "lora_only"}
+
+
+@pytest.mark.parametrize("first, second", [(SAVED, BIASED), (BIASED, SAVED)])
+def test_what_each_holds_whole_is_loaded_from_their_sum(first, second, tmp_path):
+    model = two(tmp_path, first, second)
+    done = combine_to([tmp_path / "a", tmp_path / "b"], tmp_path / "both")
+    said = json_of(tmp_path / "both")
+    assert said["modules_to_save"] == ["classifier"] and said["bias"] == "lora_only"
+    loaded = load_peft(copy.deepcopy(model), tmp_path / "both").eval()
+    # By hand: the base with both updates merged, the one's classifier and the other's biases.
+    merge(tmp_path / "base", [tmp_path / "a", tmp_path / "b"], tmp_path / "m")
+    merged = type(model).from_pretrained(tmp_path / "m").eval()
+    same_outputs(logits(merged), logits(loaded))
+    whole = load_adapter(tmp_path / "both").dense
+    assert set(whole) == {
+        "classifier.weight", "classifier.bias",
+        *(f"bert.encoder.layer.{i}.attention.self.key.bias" for i in range(2)),
+    }  # fmt: skip
+    assert done.statement["error"] < 1e-6
+
+
+def test_an_adapter_of_weight_zero_gives_nothing_whole(tmp_path):
+    two(tmp_path, BIASED, SAVED)
+    combine_to([tmp_path / "a", tmp_path / "b"], tmp_path / "both", [1.0, 0.0])
+    assert not any("classifier" in name for name in load_adapter(tmp_path / "both").dense)
+    merge(tmp_path / "base", [tmp_path / "a", tmp_path / "b"], tmp_path / "m", [1.0, 0.0])
+    before, after = (Checkpoint.open(tmp_path / n).map("classifier.weight") for n in ("base", "m"))
+    np.testing.assert_array_equal(before, after)
+
+
+def test_the_same_rows_in_two_adapters_are_kept_and_others_refused(tmp_path):
+    rows = {"trainable_token_indices": [1, 3]}
+    one = making(more=ROWS, **rows)(tmp_path / "1")
+    same = making(more=ROWS, **rows)(tmp_path / "2")
+    moved = making(more=ROWS, trainable_token_indices=[1, 2])(tmp_path / "3")
+    combine_to([one, same], tmp_path / "both")
+    assert load_adapter(tmp_path / "both").rows[TABLE_NAME].indices == (1, 3)
+    for other in (moved, making(more={k: 2 * v for k, v in ROWS.items()}, **rows)(tmp_path / "4")):
+        with pytest.raises(AdapterError, match=r"embed_tokens\.weight`: has new rows in two adapters"):
+            combine_to([one, other], tmp_path / "no")
+    assert not (tmp_path / "no").exists()
+
+
+# --- where they have no place ---
+
+
+@pytest.mark.parametrize(
+    "indices, words",
+    [
+        (None, "trainable_token_indices does not say which"),
+        ([1], "does not say which"),
+        ([1, -3], "does not say which"),
+        ({"lm_head": [1, 3]}, "does not say which"),
+        ("1, 3", "does not say which"),
+    ],
+)
+def test_rows_without_places_are_refused(indices, words, tmp_path):
+    path = making(more=ROWS, trainable_token_indices=indices)(tmp_path / "a")
+    with pytest.raises(AdapterError, match=words) as caught:
+        load_adapter(path)
+    assert "trainable_tokens_delta" in str(caught.value)
+
+
+@pytest.mark.parametrize("indices", [[1, 999], [999, 1]])
+def test_rows_that_the_base_does_not_have(indices, tmp_path):
+    animal = made("llama rows")
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for file in animal.adapter.glob("adapter_*"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    said = json_of(folder) | {"trainable_token_indices": [0, *indices]}
+    (folder / "adapter_config.json").write_text(json.dumps(said))
+    with pytest.raises(AdapterError, match=r"up to row 999; the base holds \(\d+, \d+\)"):
+        merge(animal.base, [folder], tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("to", ["kohya", "diffusers"])
+def test_one_file_has_no_place_for_rows(to, tmp_path):
+    with pytest.raises(AdapterError, match="has new rows, one of 1"):
+        convert(made("llama rows").adapter, tmp_path / "o.safetensors", to)
+
+
+def test_a_server_that_takes_none_gets_none_and_it_is_said(tmp_path):
+    path = making(more={**ROWS, **TABLE}, trainable_token_indices=[1, 3])(tmp_path / "a")
+    done = resize_to(path, tmp_path / "out", rank=4, consumers="vllm")
+    assert done.statement["layout"]["whole_left_out"] == [TABLE_NAME]
+    assert any("1 tensor held whole or in rows left out (vLLM)" in note for note in done.notes)
+    assert "trainable_token_indices" not in json_of(tmp_path / "out")
+    assert not load_adapter(tmp_path / "out").rows
+
+
+def test_what_is_not_understood_is_noted_and_a_sum_leaves_it_out(tmp_path):
+    path = making(more={"model.strange.weight": np.ones((2, 2), np.float32)})(tmp_path / "a")
+    assert any("strange" in note and "not part of" in note for note in load_adapter(path).notes)
+    done = combine_to([path, path], tmp_path / "out")
+    assert any("strange" in note and "left out of the sum" in note for note in done.notes)
+    assert not load_adapter(tmp_path / "out").unknown

@@ -1,0 +1,102 @@
+"""The same input gives the same bytes, whatever the number of workers and the seed of Python's hashes."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eckart.adapter import Adapter, Module
+from eckart.operations.combine import combine_to
+from eckart.operations.convert import convert
+from eckart.operations.merge import merge
+from eckart.operations.resize import recut_one, resize_to
+from serving.test_consumers import LLM, VARIED, making, write_base
+
+
+def digest(path):
+    files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
+
+
+def adapters(folder):
+    return [
+        making(ranks=VARIED, lora_alpha=7)(folder / "a"),
+        making(without="o_proj", use_rslora=True)(folder / "b"),
+        making(ranks=7, without="0.mlp")(folder / "c"),
+    ]
+
+
+def resized(folder, workers):
+    resize_to(adapters(folder)[0], folder / "out", energy=0.8, workers=workers)
+
+
+def resized_for_all(folder, workers):
+    resize_to(adapters(folder)[1], folder / "out", rank=3, consumers=LLM, workers=workers)
+
+
+def summed(folder, workers):
+    done = combine_to(adapters(folder), folder / "out", [0.5, -1.0, 2.0], rank=4, workers=workers)
+    (folder / "out" / "overlaps").write_text(repr(done.overlaps))
+
+
+def ties(folder, workers):
+    combine_to(adapters(folder), folder / "out", method="ties", rank=4, workers=workers)
+
+
+def dare(folder, workers):
+    combine_to(adapters(folder), folder / "out", method="dare", rank=4, seed=3, workers=workers)
+
+
+def merged(folder, workers):
+    merge(write_base(folder / "base"), adapters(folder), folder / "out", workers=workers)
+
+
+OPERATIONS = {f.__name__: f for f in (resized, resized_for_all, summed, ties, dare, merged)}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_any_number_of_workers(name, tmp_path, monkeypatch):
+    seen = set()
+    for run, workers in enumerate([1, 2, 3, 2, 3]):
+        folder = tmp_path / str(run)
+        folder.mkdir()
+        monkeypatch.chdir(folder)  # what is stated are the names that were given
+        OPERATIONS[name](Path("."), workers)
+        seen.add(digest(folder / "out"))
+    assert len(seen) == 1
+
+
+def resized_and_converted():
+    resized_for_all(Path("."), 2)
+    for to in ("kohya", "diffusers"):
+        convert("a", f"{to}.safetensors", to)
+
+
+SCRIPT = "import adapter.test_same_bytes as here; here.resized_and_converted()"
+
+
+def test_any_seed_of_hashes(tmp_path):
+    seen = set()
+    for seed in ("1", "2", "3"):
+        folder = tmp_path / seed
+        folder.mkdir()
+        env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
+        subprocess.run([sys.executable, "-c", SCRIPT], cwd=folder, env=env, check=True)
+        seen.add(tuple(digest(folder / n) for n in ("out", "kohya.safetensors", "diffusers.safetensors")))
+    assert len(seen) == 1
+
+
+def test_one_module_and_many_threads_give_the_same_bytes(tmp_path):
+    """With one module to work on, its factors are worked on at once."""
+    random = np.random.default_rng(0)
+    factors = random.standard_normal((900, 40)), random.standard_normal((40, 700))
+    adapter = Adapter({"x": Module("x", "linear", *(f.astype(np.float32) for f in factors))})
+    seen = set()
+    for workers in (1, 2, 8):
+        (made,) = recut_one(adapter, rank=7, workers=workers).adapter()
+        seen.add((made.left.tobytes(), made.right.tobytes()))
+    assert len(seen) == 1

@@ -1,0 +1,129 @@
+"""The singular values of what adapters learned: set and found again, and those of PEFT's own adapters."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from eckart.adapter import Module, load_adapter, save_adapter
+from eckart.adapter.formats import is_adapter
+from eckart.checkpoint import Checkpoint, write_safetensors
+from eckart.errors import AdapterError
+from eckart.operations.spectra import remarks, summarise_adapter
+from support.adapters import adapter, module
+from support.matrices import with_values
+from support.terminal import run
+from support.zoo import ZOO, made, matrices
+
+
+def known(name, values, rows=30, columns=20, rank=None, scale=0.5, seed=0):
+    """Return a module whose update has these singular values, in factors of a rank that may be larger."""
+    matrix = with_values(np.array(values), rows, columns, seed=seed)
+    U, s, Vh = np.linalg.svd(matrix, full_matrices=False)
+    rank = rank or len(values)
+    mixed = np.linalg.qr(np.random.default_rng(seed).standard_normal((rank, rank)))[0]
+    left = (U[:, :rank] * s[:rank]) @ mixed / scale
+    return Module(name, "linear", left.astype(np.float32), (mixed.T @ Vh[:rank]).astype(np.float32), scale)
+
+
+def test_values_that_were_set_are_found():
+    (row,) = summarise_adapter(adapter(known("q", [3.142, 2.718, 1.0])))
+    energies = np.cumsum(np.array([3.142, 2.718, 1.0]) ** 2)
+    assert row.size == pytest.approx(np.sqrt(energies[-1]), rel=1e-6)
+    assert row.sigma_1 == pytest.approx(3.142, rel=1e-6)
+    assert row.first == pytest.approx(energies[0] / energies[-1], rel=1e-6)
+    assert row.stable_rank == pytest.approx(energies[-1] / energies[0], rel=1e-6)
+    assert row.ranks == {"80%": 2, "90%": 2, "95%": 3, "99%": 3}
+    assert (row.rank, row.shape, row.relative) == (3, (30, 20), None)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_every_module_of_peft_as_numpy_sees_it(name):
+    animal = made(name)
+    rows = {r.name: r for r in summarise_adapter(load_adapter(animal.adapter))}
+    updates = matrices(animal.adapter)
+    assert rows.keys() == updates.keys()
+    for module_name, row in rows.items():
+        values = np.linalg.svd(updates[module_name], compute_uv=False)
+        shares = np.cumsum(values**2) / np.sum(values**2)
+        assert row.sigma_1 == pytest.approx(values[0], rel=1e-9)
+        assert row.size == pytest.approx(np.linalg.norm(updates[module_name]), rel=1e-9)
+        assert row.ranks["90%"] == int(np.argmax(shares >= 0.9)) + 1
+        assert row.stable_rank == pytest.approx(np.sum(values**2) / values[0] ** 2, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "mixtral", "gpt_oss", "conv"])
+def test_the_size_beside_the_weight(name):
+    animal = made(name)
+    base = Checkpoint.open(animal.base)
+    rows = summarise_adapter(load_adapter(animal.adapter), base)
+    plain = {r.name: r for r in summarise_adapter(load_adapter(animal.adapter))}
+    for row in rows:
+        parameter, _, number = row.name.removesuffix("]").partition("[")
+        weight = base.map(parameter if number else f"{parameter}.weight").astype(np.float64)
+        norm = np.linalg.norm(weight[int(number)] if number else weight)
+        assert row.relative == pytest.approx(row.size / norm, rel=1e-6)
+        if row.name in plain:  # experts that the base stores one by one have other names there
+            assert row.size == pytest.approx(plain[row.name].size, rel=1e-12)
+
+
+def test_a_rank_that_is_only_stored():
+    (row,) = summarise_adapter(adapter(known("q", [2.0], rank=4)))
+    assert (row.rank, row.ranks["99%"], row.knee) == (4, 1, 1)
+    assert row.first == pytest.approx(1.0)
+
+
+def test_what_dominates():
+    few = adapter(*(known(f"q{i}", [10.0] + [0.1] * 7, seed=i) for i in range(3)))
+    assert any("dominate: in 3 of 3" in line for line in remarks(summarise_adapter(few)))
+    flat = adapter(*(known(f"q{i}", [1.0] * 8, seed=i) for i in range(3)))
+    assert any("1.5 to 2 times" in line for line in remarks(summarise_adapter(flat)))
+    fallen = adapter(*(known(f"q{i}", 2.0 ** -np.arange(4), seed=i) for i in range(3)))
+    (line,) = remarks(summarise_adapter(fallen))
+    assert "ranks 2 to 2 (median 2): 300 of 600 parameters" in line
+
+
+def test_nothing_was_learned():
+    zero = Module("q", "linear", np.zeros((6, 2), np.float32), np.ones((2, 5), np.float32))
+    rows = summarise_adapter(adapter(zero))
+    assert rows[0].size == rows[0].sigma_1 == rows[0].first == 0 and rows[0].knee is None
+    assert remarks(rows) == ["Every B A is zero: nothing was learned."]
+
+
+def test_a_base_that_is_not_its_own(tmp_path):
+    write_safetensors(tmp_path / "model.safetensors", {"q.weight": np.ones((3, 3), np.float32)})
+    with pytest.raises(AdapterError, match=r"its factors make 6 x 5, the base holds 3 x 3.*Name the base"):
+        summarise_adapter(adapter(module("q")), Checkpoint.open(tmp_path))
+
+
+# --- the command ---
+
+
+def test_inspect_tells_adapters_from_checkpoints(tmp_path):
+    animal = made("llama")
+    assert is_adapter(animal.adapter) and is_adapter(animal.adapter / "adapter_model.safetensors")
+    assert not is_adapter(animal.base) and not is_adapter(tmp_path) and not is_adapter(tmp_path / "none")
+    save_adapter(
+        adapter(module("unet.mid_block.q"), components=("unet",)), tmp_path / "k.safetensors", "kohya"
+    )
+    assert is_adapter(tmp_path / "k.safetensors")
+
+
+def test_inspect_prints_what_the_library_found():
+    animal = made("llama")
+    rows = summarise_adapter(load_adapter(animal.adapter), Checkpoint.open(animal.base))
+    said = json.loads(run("inspect", animal.base, animal.adapter, "--json").out)
+    assert said["modules"] == json.loads(json.dumps([r.to_json() for r in rows]))
+    assert said["diagnosis"] == remarks(rows)
+    table = run("inspect", animal.adapter).out.splitlines()
+    assert table[0].split()[:4] == ["module", "shape", "rank", "|BA|"]
+    assert sum(line.startswith("model.layers.") for line in table) == sum("layers" in r.name for r in rows)
+    assert any(line.startswith(f"{len(rows)} modules, ") for line in table)
+
+
+@pytest.mark.parametrize("option", [["--dry-run"], ["--store", "s"]])
+def test_what_is_for_checkpoints_only(option):
+    done = run("inspect", made("llama").adapter, *option)
+    assert done.code == 2 and "is for checkpoints, not adapters" in done.err
