@@ -86,11 +86,11 @@ Row = tuple[str, Callable[[Place], list[object]], str]
 
 
 def extract(tuned: object, *words: object) -> Callable[[Place], list[object]]:
-    """``eckart extract base TUNED out ...``; TUNED is a path or a function that makes one."""
+    """``eckart extract base TUNED -o out ...``; TUNED is a path or a function that makes one."""
 
     def argv(place: Place) -> list[object]:
         given = tuned(place) if callable(tuned) else tuned or place.pair.tuned
-        return ["extract", place.pair.base, given, place.at / "out", *(words or ("--rank", 4))]
+        return ["extract", place.pair.base, given, "-o", place.at / "out", *(words or ("--rank", 4))]
 
     return argv
 
@@ -180,24 +180,24 @@ INPUTS: list[Row] = [
     ("header too long", extract(long_header), "the header claims"),
     ("header too short", extract(short_header), "not valid JSON"),
     ("overlap", extract(overlapping), "overlaps"),
-    ("hole", extract(with_a_hole), "hole of 4 bytes"),
+    ("hole", extract(with_a_hole), "gap of 4 bytes"),
     ("2 GB header", extract(lambda p: p.header("h.safetensors", {}, length=2 << 30)), "2,147,483,648 bytes"),
     ("2^64 header", extract(lambda p: p.header("h.safetensors", {}, length=2**64 - 1)), "the limit is"),
-    ("missing shard", extract(lambda p: p.index("gone.safetensors")), "1 of 1 shards are missing: gone"),
+    ("missing shard", extract(lambda p: p.index("gone.safetensors")), "missing shards (1 of 1): gone"),
     ("dots", extract(lambda p: p.index("../../etc/passwd")), "../../etc/passwd"),
-    ("absolute", extract(lambda p: p.index("/etc/passwd")), "Do not trust this checkpoint"),
+    ("absolute", extract(lambda p: p.index("/etc/passwd")), "Do not use this checkpoint"),
     ("link out", extract(link_out), "leads out of its folder"),
     ("linked folder", extract(linked_folder), "leads out of its folder"),
     ("NaN", extract(lambda p: p.with_value(np.nan, (3, 4))), f"{FIRST}`: 2 of 1200 entries"),
     ("NaN place", extract(lambda p: p.with_value(np.nan, (3, 4))), "the first at [3, 4]"),
     ("Inf", extract(lambda p: p.with_value(-np.inf, (5, 0))), "NaN or infinite, the first at [5, 0]"),
     ("other shape", extract(other_shape), "(40, 30)"),
-    ("other shape, named", extract(other_shape), f"`{FIRST}`: expected one shape in both"),
-    ("nothing common", extract(other_names), "expected floating tensors with the same names"),
+    ("other shape, named", extract(other_shape), f"`{FIRST}`: expected equal shapes"),
+    ("nothing common", extract(other_names), "expected floating-point tensors with the same names"),
     ("base is tuned", extract(lambda p: p.pair.base), "hold the same weights"),
     ("pickle .bin", extract(pickled("model.bin")), "found a pickle"),
     ("pickle .safetensors", extract(pickled("model.safetensors")), "found a pickle"),
-    ("GGUF", extract(lambda p: p.file("m.gguf", b"GGUF" + bytes(64))), "found GGUF"),
+    ("GGUF", extract(lambda p: p.file("m.gguf", b"GGUF" + bytes(64))), "found a GGUF file"),
     ("LFS", extract(lambda p: p.file("m.safetensors", b"version https://git-lfs")), "git lfs pull"),
     ("device file", extract(lambda p: Path("/dev/null")), "found a pipe or a device"),
 ]
@@ -218,7 +218,7 @@ RULES: list[Row] = [
     ("budget 120%", rule("--budget", "120%"), "`budget='120%'`"),
     ("budget too small", rule("--budget", "10"), "one component costs at least 50"),
     ("two rules", rule("--rank", 4, "--energy", 0.9), "got --rank and --energy"),
-    ("no rule", rule("--min-rank", 1), "expected one criterion, got none"),
+    ("no rule", rule("--min-rank", 1), "expected exactly one rule, got only --min-rank"),
     ("bad pattern", rule("--rank", 4, "--include", "("), "is not a regular expression"),
     ("nothing included", rule("--rank", 4, "--include", "xyz"), "leave none of 2 tensors"),
     ("all excluded", rule("--rank", 4, "--exclude", "."), "leave none of 2 tensors"),
@@ -238,17 +238,21 @@ RULES: list[Row] = [
     ("plan over full rank", plan_with(ranks={FIRST: 31}), "31"),
     ("a budget past every number", rule("--budget", "1e400"), "budget"),
     ("a plan of infinite rank", plan_of('{"format": 1, "ranks": {"a": Infinity}}'), "expected ranks"),
-    ("plan and a rule", rule("--plan", "p.json", "--rank", 4), "expected a rule or --plan, got both"),
+    ("plan and a rule", rule("--plan", "p.json", "--rank", 4), "got --plan together with --rank"),
 ]
 OTHERS: list[Row] = [
     ("folder not empty", full_folder, "the folder is not empty"),
     ("folder of others, overwrite", not_an_adapter, "has no adapter_config.json"),
-    ("out is base", lambda p: ["extract", *p.pair.paths, p.pair.base, "--rank", 4], "found a file"),
+    ("out is base", lambda p: ["extract", *p.pair.paths, "-o", p.pair.base, "--rank", 4], "found a file"),
     ("no store", lambda p: ["plan", p.nowhere, "--rank", 4], "no such folder"),
     ("a store that is none", lambda p: ["plan", p.at, "--rank", 4], "no manifest.json"),
-    ("factor, missing", lambda p: ["factor", p.nowhere, p.pair.tuned, p.at / "s"], "no such file"),
-    ("factor into a folder", lambda p: ["factor", *p.pair.paths, p.at], "is not a factor store"),
-    ("factor, max-rank 0", lambda p: ["factor", *p.pair.paths, p.at / "s", "--max-rank", 0], "--max-rank"),
+    ("factor, missing", lambda p: ["factor", p.nowhere, p.pair.tuned, "-o", p.at / "s"], "no such file"),
+    ("factor into a folder", lambda p: ["factor", *p.pair.paths, "-o", p.at], "is not a factor store"),
+    (
+        "factor, max-rank 0",
+        lambda p: ["factor", *p.pair.paths, "-o", p.at / "s", "--max-rank", 0],
+        "--max-rank",
+    ),
     ("inspect, missing", lambda p: ["inspect", p.nowhere], "no such file"),
     ("inspect, pickle", lambda p: ["inspect", pickled("m.bin")(p)], "found a pickle"),
     ("inspect, NaN", lambda p: ["inspect", "-q", p.pair.base, p.with_value(np.nan, (0, 1))], "at [0, 1]"),
@@ -276,7 +280,7 @@ def check(done, words):
 
 PLANS: list[Row] = [
     ("a device nobody has", rule("--rank", 4, "--device", "abacus"), "abacus"),
-    ("a plan and rank 0", rule("--plan", "p.json", "--rank", 0), "got both"),
+    ("a plan and rank 0", rule("--plan", "p.json", "--rank", 0), "got --plan together with --rank"),
     ("a plan and bounds", lambda p: [*plan_with()(p), "--max-rank", 1], "--max-rank"),
     ("a plan nested too deep", plan_of("[" * 200_000), "is not JSON"),
 ]
@@ -327,11 +331,11 @@ def test_a_nan_in_a_tensor_that_only_the_fine_tune_has(place):
 
 def test_a_nan_leaves_no_finished_store(place):
     bad = place.with_value(np.nan, (3, 4))
-    check(run("factor", place.pair.base, bad, place.at / "store"), "the first at [3, 4]")
+    check(run("factor", place.pair.base, bad, "-o", place.at / "store"), "the first at [3, 4]")
     check(run("plan", place.at / "store", "--rank", 4), "is not finished")
     # Mended, the pass is one over other files.
-    check(run("factor", *place.pair.paths, place.at / "store"), "--overwrite")
-    assert run("factor", *place.pair.paths, place.at / "store", "--overwrite").code == 0
+    check(run("factor", *place.pair.paths, "-o", place.at / "store"), "--overwrite")
+    assert run("factor", *place.pair.paths, "-o", place.at / "store", "--overwrite").code == 0
 
 
 def test_base_is_tuned_is_said_by_inspect_too(place):
@@ -395,7 +399,7 @@ def test_a_full_disk_leaves_the_old_adapter(place):
 
 def test_a_full_disk_under_plan_out(store, place):
     (place.at / "plan.json").write_text("old")
-    done = run("plan", store, "--rank", 4, "--out", place.at / "no" / "such" / "plan.json")
+    done = run("plan", store, "--rank", 4, "-o", place.at / "no" / "such" / "plan.json")
     check(done, "cannot be written")
     assert (place.at / "plan.json").read_text() == "old"
 
@@ -419,5 +423,5 @@ def test_out_of_memory_is_one_line(place, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr("eckart.cli.factor.fill_store", hungry)
-    done = run("factor", *place.pair.paths, place.at / "store")
+    done = run("factor", *place.pair.paths, "-o", place.at / "store")
     assert done.code == 2 and done.err.startswith("eckart: out of memory") and done.err.count("\n") == 1

@@ -356,14 +356,14 @@ def test_for_makes_it_right(consumer, make, lost, tmp_path):
     made = computed(consumer, out)
     kept = {name: update for name, update in meant.items() if not re.search(lost, name)}
     assert error(kept, made) < EXACT
-    layout = done.statement["layout"]
-    assert layout["modules_left_out"] == sorted(set(meant) - set(kept))
-    assert done.statement["error"] == pytest.approx(error(meant, made), rel=1e-5, abs=EXACT)
-    assert layout["bytes_of_zeros"] == zeros_in(out)
-    assert layout["modules_added"] == len(set(split_names(made)) - set(split_names(meant)))
+    layout = done.statement.layout
+    assert layout.modules_left_out == tuple(sorted(set(meant) - set(kept)))
+    assert done.statement.error == pytest.approx(error(meant, made), rel=1e-5, abs=EXACT)
+    assert layout.bytes_of_zeros == zeros_in(out)
+    assert layout.modules_added == len(set(split_names(made)) - set(split_names(meant)))
     verdict = verdict_of(consumer, out)
     assert verdict.right and verdict.error == 0, verdict.problems
-    assert not (bool(layout["modules_left_out"]) ^ (lost != "^$"))
+    assert not (bool(layout.modules_left_out) ^ (lost != "^$"))
 
 
 def test_rank_520_is_cut_to_what_vllm_takes(tmp_path):
@@ -374,8 +374,8 @@ def test_rank_520_is_cut_to_what_vllm_takes(tmp_path):
     sigma = np.linalg.svd(update, compute_uv=False)
     best = math.sqrt((sigma[512:] ** 2).sum() / (sigma**2).sum())
     assert error(intended(path), made) == pytest.approx(best, rel=1e-4)
-    assert done.statement["error"] == pytest.approx(best, rel=1e-4)
-    assert done.statement["layout"]["options"] == {"vllm": "--max-lora-rank 512"}
+    assert done.statement.error == pytest.approx(best, rel=1e-4)
+    assert done.statement.layout.options == {"vllm": "--max-lora-rank 512"}
     assert verdict_of("vllm", tmp_path / "out").right
 
 
@@ -395,8 +395,8 @@ def test_for_all_servers_at_once(tmp_path):
         assert error(intended(path), computed(consumer, tmp_path / "out")) < EXACT, consumer
     report = check_adapter(load_adapter(tmp_path / "out"), LLM)
     assert report.right and [v.consumer.name for v in report.verdicts] == LLM
-    assert done.statement["layout"]["for"] == LLM
-    assert done.statement["layout"]["bytes_of_zeros"] == zeros_in(tmp_path / "out")
+    assert done.statement.layout.consumers == tuple(LLM)
+    assert done.statement.layout.bytes_of_zeros == zeros_in(tmp_path / "out")
 
 
 def test_for_both_image_programs_at_once(tmp_path):
@@ -466,7 +466,7 @@ def test_a_missing_projection_without_any_like_it_needs_the_base(tmp_path):
         resize_to(path, tmp_path / "out", rank=4, consumers="sglang")
     base = write_base(tmp_path / "base")
     done = resize_to(path, tmp_path / "out", rank=4, consumers="sglang", base=base)
-    assert done.statement["layout"]["modules_added"] == 2
+    assert done.statement.layout.modules_added == 2
     assert error(intended(path), computed("sglang", tmp_path / "out")) < EXACT
 
 
@@ -526,10 +526,10 @@ def test_extract_for(tuned, consumer, wish, tmp_path):
     assert error(meant, made) < EXACT
     assert len({round(float(np.linalg.norm(u)), 9) for u in meant.values()}) > 1
     change = {n: tuned_update(tuned, n) for n in meant}
-    assert done.statement["error"] == pytest.approx(error(change, made), rel=1e-4)
-    layout = done.statement["layout"]
-    assert layout["for"] == [consumer] and layout["bytes_of_zeros"] == zeros_in(tmp_path / "out")
-    assert layout["modules_added"] == len(set(made) - set(meant))
+    assert done.statement.error == pytest.approx(error(change, made), rel=1e-4)
+    layout = done.statement.layout
+    assert layout.consumers == (consumer,) and layout.bytes_of_zeros == zeros_in(tmp_path / "out")
+    assert layout.modules_added == len(set(made) - set(meant))
     assert verdict_of(consumer, tmp_path / "out").right
 
 
@@ -547,8 +547,8 @@ def test_combine_for(consumer, tmp_path):
     meant = {n: 0.5 * one[n] - 2.0 * two.get(n, np.zeros_like(one[n])) for n in one}
     made = computed(consumer, tmp_path / "out")
     assert error(meant, made) < EXACT
-    assert done.statement["error"] < EXACT
-    assert done.statement["layout"]["bytes_of_zeros"] == zeros_in(tmp_path / "out")
+    assert done.statement.error < EXACT
+    assert done.statement.layout.bytes_of_zeros == zeros_in(tmp_path / "out")
     assert verdict_of(consumer, tmp_path / "out").right
 
 
@@ -560,7 +560,7 @@ def test_combine_states_what_a_program_makes_it_leave_out(tmp_path):
     meant = {n: 0.75 * update for n, update in one.items()}
     expected = error(meant, computed("tgi", tmp_path / "out"))
     assert expected > 0.1
-    assert done.statement["error"] == pytest.approx(expected, rel=1e-5)
+    assert done.statement.error == pytest.approx(expected, rel=1e-5)
 
 
 # check --base

@@ -70,7 +70,7 @@ def explain(
     from eckart.explain import render
 
     if output is not None and output.exists() and not overwrite:
-        raise OutputError(str(output), "the file exists", "Use --overwrite, or another path")
+        raise OutputError(str(output), "the file already exists", "Pass --overwrite to replace it")
     if format is None:
         default = "markdown" if json else "terminal"
         format = default if output is None else FORMAT_OF_SUFFIX.get(output.suffix.lower(), default)

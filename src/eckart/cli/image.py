@@ -22,7 +22,7 @@ from eckart.checkpoint.write import write_bytes
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import ImageError, OutputError, UsageError
-from eckart.rank.budget import Budget
+from eckart.rank.budget import Amount, Unit
 
 TARGET = "How far to compress (give one)"
 SUFFIX = ".eki"
@@ -231,12 +231,12 @@ def _bytes_of(text: str | None) -> int | None:
     if text is None:
         return None
     try:
-        budget = Budget.parse(text)
+        amount = Amount.parse(text)
     except UsageError:
-        budget = None
-    if budget is None or budget.unit == "share":
+        amount = None
+    if amount is None or amount.unit is Unit.SHARE:
         raise UsageError(f"--size {text}", "expected a number of bytes", "Use for example 40KB")
-    return int(budget.amount)
+    return int(amount.number)
 
 
 def _check_output(output: Path | None, overwrite: bool) -> None:
@@ -246,7 +246,7 @@ def _check_output(output: Path | None, overwrite: bool) -> None:
     if output.suffix.lower() not in (SUFFIX, *PICTURES):
         raise UsageError(str(output), f"expected a name that ends in {SUFFIX}, {', '.join(PICTURES)}")
     if output.exists() and not overwrite:
-        raise OutputError(str(output), "the file exists", "Use --overwrite, or another path")
+        raise OutputError(str(output), "the file already exists", "Pass --overwrite to replace it")
     if not output.parent.is_dir():
         raise OutputError(
             str(output), "the folder does not exist", f"Create it with mkdir -p {output.parent}"

@@ -12,27 +12,17 @@ from eckart.cli import options as opt
 from eckart.operations.batch import resize_all
 from eckart.operations.combine import Combined
 from eckart.operations.resize import Resized
-from eckart.text import count
+from eckart.rank import RankRule
+from eckart.text import count, listing
 
 
+@opt.rank_options
 def resize(
     adapter: Annotated[Path, typer.Argument(help="An adapter, or a folder of adapters.", show_default=False)],
     out: Annotated[
         Path, typer.Argument(help="Folder (PEFT) or .safetensors file to make.", show_default=False)
     ],
-    rank: opt.Rank = None,
-    energy: opt.Energy = None,
-    error: opt.Error = None,
-    ratio: opt.Ratio = None,
-    knee: opt.Knee = False,
-    noise_floor: opt.NoiseFloor = False,
-    budget: opt.BudgetText = None,
-    min_rank: opt.MinRank = 0,
-    max_rank: opt.MaxRank = None,
-    multiple_of: opt.MultipleOf = 1,
-    uniform: opt.Uniform = False,
-    include: opt.Include = None,
-    exclude: opt.Exclude = None,
+    rule: RankRule,
     consumers: opt.For = None,
     base: opt.BaseOf = None,
     dtype: opt.Dtype = None,
@@ -50,7 +40,6 @@ def resize(
     Examples: **eckart resize adapter/ small/ --energy 0.99** ·
     **eckart resize adapter/ served/ --rank 16 --for vllm,llama.cpp**
     """
-    rule = opt.rule_of(locals())
     with console.progress_bar(quiet, "resizing") as bar:
         done = resize_all(
             adapter, out, rule=rule, dtype=dtype, format=format, consumers=consumers or "", base=base,
@@ -60,7 +49,7 @@ def resize(
         for note in result.notes:
             console.say(f"note: {note}", quiet)
     if json:
-        said = [{"adapter": str(r.path), "notes": list(r.notes), **r.statement} for r in done]
+        said = [{"adapter": str(r.path), "notes": list(r.notes), **r.statement.to_json()} for r in done]
         console.print_json(said[0] if done[0].path == out else said)
         return
     for result in done:
@@ -73,21 +62,19 @@ def print_recut(done: Resized | Combined) -> None:
     modules = done.recut.outlines.values()
     ranks = sorted(m.rank for m in modules)
     spread = f"rank {ranks[0]}" if ranks[0] == ranks[-1] else f"ranks {ranks[0]} to {ranks[-1]}"
-    before = sum(source["parameters"] for source in said["of"])
+    before = sum(source.parameters for source in said.sources)
     out.print(
-        f"{done.path}: {count(ranks, 'module')}, {spread}, {said['parameters']:,} parameters "
-        f"(of {before:,}), {said['dtype']}\nerror {said['error']:.3g} of the update",
+        f"{done.path}: {count(ranks, 'module')}, {spread}, {said.parameters:,} parameters "
+        f"(of {before:,}), {said.dtype}\nerror {said.error:.3g} of the update",
         markup=False,
     )
-    if said["left_out"]:
-        out.print(
-            f"left out: {len(said['left_out'])} modules, {', '.join(said['left_out'][:3])}", markup=False
-        )
-    layout = said["layout"]
+    if said.left_out:
+        out.print(f"left out: {listing(said.left_out, 'module')}", markup=False)
+    layout = said.layout
     if layout:
-        words = f"laid out for {', '.join(layout['for'])}"
-        if layout["bytes_of_zeros"]:
-            words += f", at the cost of {console.size(layout['bytes_of_zeros'])} of zeros"
+        words = f"laid out for {', '.join(layout.consumers)}"
+        if layout.bytes_of_zeros:
+            words += f", at the cost of {console.size(layout.bytes_of_zeros)} of zeros"
         out.print(words, markup=False)
-        for name, option in layout["options"].items():
+        for name, option in layout.options.items():
             out.print(f"start {name} with {option}", markup=False)

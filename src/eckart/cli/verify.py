@@ -1,4 +1,4 @@
-"""`eckart verify`: the stated errors, recomputed from the files."""
+"""`eckart verify`: an adapter's stated errors, recomputed from the files."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def verify(
     quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
-    """Recompute every layer's error from the three sets of files alone.
+    """Recompute the error of every layer from the two checkpoints and the adapter alone.
 
-    Exits 1 if an error that the adapter states is off by more than rounding. An adapter of another
-    tool states none; its errors are measured all the same.
+    Exits 1 if a stated error differs from the measured one by more than rounding. Adapters made by other
+    programs state no errors; Eckart measures them too.
 
     Example: **eckart verify base/ tuned/ adapter/**
     """

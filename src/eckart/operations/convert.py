@@ -8,9 +8,8 @@ from pathlib import Path
 from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.experts import even_scales, fuse_experts, split_experts
 from eckart.adapter.formats import FORMATS, load_adapter, save_adapter
-from eckart.checkpoint import Checkpoint
+from eckart.checkpoint import Checkpoint, refuse_overlap
 from eckart.errors import UsageError
-from eckart.operations.resize import refuse_same_place
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,8 @@ def convert(
     loaded = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
     if to not in FORMATS:
         raise UsageError(f"--to {to}", f"expected one of {', '.join(FORMATS)}")
-    refuse_same_place(out, [loaded])
-    kept = loaded.statement if to == loaded.format and experts is None else {}
+    refuse_overlap(out, [loaded.path])
+    kept = loaded.statement if to == loaded.format and experts is None else None
     result = replace(loaded, statement=kept, notes=[])
     if experts is not None:
         result = replace(result, modules=_with_experts(result, experts, base))

@@ -5,19 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from eckart.adapter.adapter import Adapter, Module, set_resize
 from eckart.adapter.formats import load_adapter, make_writer, write_adapter, written_format
-from eckart.adapter.statement import FORMAT, relative, rounded, rounded_factors, stored_error, versions
+from eckart.adapter.rounding import relative, rounded, rounded_factors, stored_error
+from eckart.adapter.statement import ModuleStatement, Statement, versions
 from eckart.adapter.updates import Core, Floats, Updates, WeightedSum
-from eckart.checkpoint import DTYPES, Checkpoint
+from eckart.checkpoint import DTYPES, Checkpoint, refuse_overlap
 from eckart.checkpoint.dtypes import ADAPTER_DTYPES
-from eckart.errors import AdapterError, OutputError, UsageError
+from eckart.errors import AdapterError, UsageError
 from eckart.parallel import OnProgress, Progress, half_of, map_unordered, threads_each
-from eckart.rank import Candidate, RankPlan, RankRule, make_plan
+from eckart.rank import Candidate, RankPlan, RankRule, RuleOptions, make_plan, rule_from
 from eckart.serving.layout import Layout, Wish
 
 
@@ -54,17 +55,18 @@ class Recut:
         workers: int | None = None,
         progress: OnProgress | None = None,
     ) -> None:
-        if rule.needs_noise:
+        if rule.needs_noise_floor:
             raise UsageError(
                 "--noise-floor",
                 "needs the two checkpoints that an adapter was made from",
                 "Use eckart extract",
             )
-        if rule.budget is not None and rule.budget.unit == "share":
+        if rule.needs_base_size:
             raise UsageError(
-                f"budget={rule.budget.text!r}", "is a share of the base, which an adapter does not hold",
-                "Give parameters (2M) or bytes (8MB)",
-            )  # fmt: skip
+                rule.describe(),
+                "is a share of the base, which an adapter does not hold",
+                "Use parameters (2M) or bytes (8MB)",
+            )
         self.updates, self.dtype, self.like = updates, dtype, like
         self.layout = layout or Layout()
         names = list(updates.like)
@@ -81,7 +83,7 @@ class Recut:
         self.plan: RankPlan = make_plan(candidates, self.layout.bounded(rule), 0, dtype.itemsize)
         self.rule = rule
         self.outlines = self._outlines(rule)
-        self.said: dict[str, dict[str, Any]] = {}
+        self.stated: dict[str, ModuleStatement] = {}
         self._lost: dict[str, float] = {}
         self._lock = Lock()
 
@@ -129,35 +131,30 @@ class Recut:
             lost = self.updates.distance(name, module)
         with self._lock:
             self._lost[name] = lost
-            self.said[name] = {
-                "rank": module.rank,
-                "error": relative(lost, whole),
-                "update": float(np.sqrt(whole)),
-            }
+            self.stated[name] = ModuleStatement(module.rank, relative(lost, whole), float(np.sqrt(whole)))
 
-    def statement(self) -> dict[str, Any]:
+    def statement(self) -> Statement:
         """Say what was made and how far it is from what it was made of, once all modules were asked for."""
         lost = sum(self._lost[name] for name in self.cores if name in self._lost)  # in one order always
         whole = sum(core.spectrum.total for core in self.cores.values())
         dropped = {n: self.cores[n].spectrum.total for n in self.cores if n not in self._lost}
         of_layout = sum(energy for energy in self.layout.lost.values())
-        return {
-            "format": FORMAT,
-            "of": self.updates.sources,
-            "dtype": self.dtype.name,
-            "rule": self.plan.rule,
-            "error": relative(lost + sum(dropped.values()) + of_layout, whole + of_layout),
-            "parameters": sum(m.parameters for m in self.outlines.values()),
-            "modules": {name: self.said[name] for name in self.updates.like if name in self.said},
-            "left_out": sorted(n for n, energy in dropped.items() if energy),
-            "layout": self.layout.to_json(self.outlines, self.dtype, self.plan.parameters),
-            "plan": self.plan.to_json(),
-            "versions": versions(),
-        }
+        return Statement(
+            error=relative(lost + sum(dropped.values()) + of_layout, whole + of_layout),
+            parameters=sum(m.parameters for m in self.outlines.values()),
+            modules={name: self.stated[name] for name in self.updates.like if name in self.stated},
+            dtype=self.dtype.name,
+            rule=self.plan.rule,
+            plan=self.plan.to_json(),
+            sources=self.updates.sources,
+            left_out=tuple(sorted(n for n, energy in dropped.items() if energy)),
+            layout=self.layout.statement(self.outlines, self.dtype, self.plan.parameters),
+            versions=versions(),
+        )
 
     def target(self) -> Adapter:
         """Return the adapter to be, its modules as outlines."""
-        kept = replace(self.like, modules=self.outlines, statement={})
+        kept = replace(self.like, modules=self.outlines, statement=None)
         return self.layout.stripped(kept)
 
     def adapter(self) -> Adapter:
@@ -193,7 +190,7 @@ class Resized:
 
     path: Path
     recut: Recut
-    statement: dict[str, Any]
+    statement: Statement
     notes: tuple[str, ...] = ()
 
 
@@ -209,7 +206,7 @@ def resize_to(
     overwrite: bool = False,
     workers: int | None = None,
     progress: OnProgress | None = None,
-    **wishes: Any,
+    **options: Unpack[RuleOptions],
 ) -> Resized:
     """Cut an adapter to other ranks, and state the error.
 
@@ -219,7 +216,7 @@ def resize_to(
     out : path
         A folder for PEFT's format, a ``.safetensors`` file for others; made whole or not at all.
     rule : RankRule, optional
-        Or its words directly: ``rank=8``, ``energy=0.99``, ``budget="2M"`` (see `RankRule.of`).
+        Or as keyword arguments: ``rank=8``, ``energy=0.99``, ``budget="2M"`` (see `RuleOptions`).
     dtype : {"F32", "F16", "BF16", "F64"}, optional
         The adapter's own by default.
     format : {"peft", "kohya", "diffusers"}, optional
@@ -240,8 +237,8 @@ def resize_to(
     factors, relative to the update that was there.
     """
     loaded = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
-    refuse_same_place(out, [loaded])
-    recut = recut_one(loaded, rule, dtype, consumers, base, workers, progress, **wishes)
+    refuse_overlap(out, [loaded.path])
+    recut = recut_one(loaded, rule, dtype, consumers, base, workers, progress, **options)
     recut.write(out, format, overwrite=overwrite, workers=workers, progress=half_of(progress, second=True))
     return Resized(Path(out), recut, recut.statement(), tuple(loaded.notes + recut.layout.notes))
 
@@ -254,30 +251,23 @@ def recut_one(
     base: str | Path | None = None,
     workers: int | None = None,
     progress: OnProgress | None = None,
-    **wishes: Any,
+    **options: Unpack[RuleOptions],
 ) -> Recut:
     """Prepare the resizing of one adapter; its modules are cut as they are asked for."""
     model = Checkpoint.open(base) if base is not None else None
     layout, laid_out = Layout.prepare(adapter, consumers, model)
     updates = WeightedSum([laid_out], threads=threads_each(len(laid_out), workers))
     return Recut(
-        updates, rule_of(rule, wishes), dtype_of(dtype, adapter), laid_out,
+        updates, rule_from(rule, options), dtype_of(dtype, adapter), laid_out,
         layout, workers, progress,
     )  # fmt: skip
 
 
-def _resized(adapter: Adapter, **wishes: Any) -> Adapter:
-    return recut_one(adapter, **wishes).adapter()
+def _resized(adapter: Adapter, **options: Any) -> Adapter:
+    return recut_one(adapter, **options).adapter()
 
 
 set_resize(_resized)
-
-
-def rule_of(rule: RankRule | None, wishes: dict[str, Any]) -> RankRule:
-    """Return the rule that was given, or the one that words spell."""
-    if rule is not None and wishes:
-        raise UsageError("rank rule", f"expected a rule or its words, got both: {', '.join(wishes)}")
-    return rule or RankRule.of(**wishes)
 
 
 def dtype_of(name: str | None, adapter: Adapter) -> np.dtype[Any]:
@@ -287,13 +277,6 @@ def dtype_of(name: str | None, adapter: Adapter) -> np.dtype[Any]:
     if name not in ADAPTER_DTYPES:
         raise UsageError(f"dtype={name!r}", f"expected one of {', '.join(ADAPTER_DTYPES)}")
     return DTYPES[name]
-
-
-def refuse_same_place(out: str | Path, adapters: list[Adapter]) -> None:
-    """Raise if the output is or holds an adapter that is being read."""
-    for adapter in adapters:
-        if adapter.path is not None and adapter.path.resolve().is_relative_to(Path(out).resolve()):
-            raise OutputError(str(out), f"is or holds the adapter {adapter.path}", "Name another place")
 
 
 __all__ = ["Recut", "Resized", "recut_one", "resize_to"]

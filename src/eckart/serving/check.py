@@ -12,7 +12,7 @@ import numpy as np
 from eckart.adapter.adapter import Adapter, Module, by_parameter
 from eckart.adapter.experts import is_split
 from eckart.adapter.formats.peft.whole import is_copy_of_base
-from eckart.adapter.statement import relative
+from eckart.adapter.rounding import relative
 from eckart.checkpoint import Checkpoint
 from eckart.errors import UsageError
 from eckart.serving.base_fit import Problem, Severity, base_problems

@@ -19,6 +19,7 @@ from eckart.adapter.experts import (
     zero_module,
 )
 from eckart.adapter.formats.peft.whole import is_copy_of_base
+from eckart.adapter.statement import LayoutStatement
 from eckart.adapter.updates import side_by_side
 from eckart.checkpoint import Checkpoint
 from eckart.checkpoint.kinds import is_head, kind_of, module_of
@@ -194,23 +195,23 @@ class Layout:
             config = {**config, "target_modules": None}  # a list of paths is written then
         return replace(adapter, dense=dense, rows=rows, config=config)
 
-    def to_json(self, outlines: Mapping[str, Module], dtype: np.dtype[Any], needed: int) -> dict[str, Any]:
-        """Say what the layout costs, for the statement; empty without consumers."""
+    def statement(
+        self, outlines: Mapping[str, Module], dtype: np.dtype[Any], needed: int
+    ) -> LayoutStatement | None:
+        """Return the cost of the layout, for the statement; None without consumers."""
         if not self.consumers:
-            return {}
+            return None
         rank = max((m.rank for m in outlines.values()), default=0)
         written = sum(m.parameters for m in outlines.values())
-        return {
-            "for": [c.name for c in self.consumers],
-            "bytes_of_zeros": (written - needed) * dtype.itemsize,
-            "modules_left_out": sorted(self.lost),
-            "whole_left_out": list(self.whole),
-            "biases_left_out": self.biases,
-            "modules_added": len(self.added),
-            "options": {
-                c.name: f"{c.option} {c.limit_for(rank) or rank}" for c in self.consumers if c.option
-            },
-        }
+        return LayoutStatement(
+            consumers=tuple(c.name for c in self.consumers),
+            bytes_of_zeros=(written - needed) * dtype.itemsize,
+            modules_left_out=tuple(sorted(self.lost)),
+            whole_left_out=tuple(self.whole),
+            biases_left_out=self.biases,
+            modules_added=len(self.added),
+            options={c.name: f"{c.option} {c.limit_for(rank) or rank}" for c in self.consumers if c.option},
+        )
 
 
 def has_expression(config: Mapping[str, Any]) -> bool:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from eckart.checkpoint.dtypes import ADAPTER_DTYPES, DTYPES
 from eckart.linalg import Goal
-from eckart.rank import Candidate, RankPlan, RankRule, make_plan
+from eckart.rank import Candidate, RankPlan, RankRule, RuleOptions, make_plan, rule_from
 from eckart.store.fill import fill, reopen
+from eckart.store.options import DEFAULT, PassOptions
 from eckart.store.record import Demand
 from eckart.store.sources import ALL_KINDS, LORA_KINDS, Sources
 from eckart.store.store import FactorStore
+from eckart.text import count, preview
 
 
 def candidates(store: FactorStore, embeddings: bool = False) -> list[Candidate]:
@@ -34,8 +36,8 @@ def decide(
     embeddings: bool = False,
     bytes_each: int | None = None,
     sources: Sources | None = None,
-    say: Callable[[str], None] | None = None,
-    **how: Any,
+    notify: Callable[[str], None] | None = None,
+    options: PassOptions = DEFAULT,
 ) -> tuple[FactorStore, RankPlan]:
     """Apply a rule, going back to the checkpoints for what the store does not hold.
 
@@ -49,10 +51,10 @@ def decide(
         Bytes per stored number, for a budget in bytes; the tuned checkpoint's by default.
     sources : Sources, optional
         The checkpoints, if they are open already.
-    say : callable, optional
-        Told, in a sentence, what is factored again and why.
-    **how
-        Passed on to the pass: workers, executor, device, progress.
+    notify : callable, optional
+        Called with a sentence when tensors have to be factored again.
+    options : PassOptions
+        How the pass runs.
 
     Returns
     -------
@@ -63,39 +65,68 @@ def decide(
     asked: set[tuple[str, Goal | None]] = set()
     while True:
         plan = make_plan(candidates(store, embeddings), rule, store.base_parameters, size)
-        goals = dict(plan.short)
+        goals = dict(plan.undecided)
         for name, rank in plan.ranks.items():
             if rank > store.record(name).rank and name not in goals:
                 goals[name] = Goal("rank", rank)
         demands = {name: _demand(store, rule, name, goal) for name, goal in goals.items()}
         for name, demand in demands.items():
             if (name, demand.goal) in asked:  # asked before, and it was not enough: then everything
-                demands[name] = Demand(Goal("full"), whole=True, noise=rule.needs_noise)
+                demands[name] = Demand(Goal("full"), whole=True, noise=rule.needs_noise_floor)
             asked.add((name, demand.goal))
         if not demands:
             return store, plan
-        if say is not None:
-            words = ", ".join(list(demands)[:3]) + (", ..." if len(demands) > 3 else "")
-            say(f"factoring again {len(demands)} of {len(plan.ranks)} tensors to a higher rank: {words}")
+        if notify is not None:
+            notify(
+                f"factoring {len(demands)} of {count(plan.ranks, 'tensor')} again, to a higher rank: "
+                f"{preview(demands)}"
+            )
         sources = sources or reopen(store)
-        store = fill(sources, store.path, demands, **how)
+        store = fill(sources, store.path, demands, options)
 
 
 def _demand(store: FactorStore, rule: RankRule, name: str, goal: Goal) -> Demand:
-    if rule.needs_noise and store.record(name).noise_floor is None:
+    if rule.needs_noise_floor and store.record(name).noise_floor is None:
         return Demand(Goal("above", 0.0), noise=True)
-    return Demand(goal, noise=rule.needs_noise)
+    return Demand(goal, noise=rule.needs_noise_floor)
 
 
-def plan(store: FactorStore | str | Path, rule: RankRule | None = None, **wishes: Any) -> RankPlan:
-    """Choose ranks for the tensors of a store. Equivalent to `decide` with the rule in words.
+def plan(
+    store: FactorStore | str | Path, rule: RankRule | None = None, **options: Unpack[RuleOptions]
+) -> RankPlan:
+    """Choose a rank for every tensor of a store.
+
+    Parameters
+    ----------
+    store : FactorStore or path
+    rule : RankRule, optional
+        For example ``eckart.Energy(0.9)``.
+    **options
+        The rule and its bounds as keyword arguments instead, for example ``energy=0.9, max_rank=64``.
+
+    Returns
+    -------
+    RankPlan
+
+    Raises
+    ------
+    UsageError
+        If there is not exactly one rule, or it selects no tensor.
+    StoreError, CheckpointError
+        If more of a tensor must be factored and the checkpoints have changed or are gone.
+
+    Notes
+    -----
+    Takes milliseconds where the store holds what the rule needs. Otherwise the tensors concerned are factored
+    again, which `decide` reports.
 
     Examples
     --------
-    ``eckart.plan(store, energy=0.9)``, ``eckart.plan("store", budget="1%", multiple_of=8)``.
+    ``eckart.plan(store, energy=0.9)``, ``eckart.plan("store", eckart.Budget("1%", multiple_of=8))``.
     """
+    chosen = rule_from(rule, options)
     opened = store if isinstance(store, FactorStore) else FactorStore.open(store)
-    return decide(opened, rule or RankRule.of(**wishes))[1]
+    return decide(opened, chosen)[1]
 
 
 def adapter_dtype(store: FactorStore) -> np.dtype[Any]:

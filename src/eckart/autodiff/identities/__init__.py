@@ -1,9 +1,9 @@
-"""Formulas of matrix calculus, each with its gradient as a function, and verified by differentiation.
+"""Formulas of matrix calculus, each with its gradient as a function and verified by differentiation.
 
-The numbering of the first fifteen follows the course notes they come from; the others are from K. B. Petersen
-& M. S. Pedersen, "The Matrix Cookbook" (2012), and the literature on spectral functions. The gradient of f(X)
-is the array of df/dX_ij. Over symmetric matrices it is (G + G^T) / 2 for the G of the unrestricted formula
-(Srinivasan & Panda, arXiv:1911.06491); the often quoted G + G^T - diag(G) is not a gradient.
+The first fifteen are numbered as in the course notes they come from. The others are from K. B. Petersen &
+M. S. Pedersen, "The Matrix Cookbook" (2012), and from the literature on spectral functions. The gradient of
+f(X) is the array of df/dX_ij. Over symmetric matrices it is (G + G^T) / 2, where G is the unrestricted
+gradient (Srinivasan & Panda, arXiv:1911.06491); the often quoted G + G^T - diag(G) is not a gradient.
 
 Run ``python -m eckart.autodiff.identities`` to verify the table.
 """
@@ -25,13 +25,14 @@ from ..jacobians import basis, jacobian
 from ..linalg.spectral_functions import nuclear_norm
 from ..scipy import expm, logsumexp, softmax, sqrtm
 
-ROUNDING, BOUND = 1e-12, 1e-8  # on the errors of `Verified`
+ROUNDING, BOUND = 1e-12, 1e-8  # upper bounds of the two errors of `Verified`
 
 
 class Identity(NamedTuple):
     """A formula of matrix calculus.
 
-    ``gradient`` takes what ``f`` takes: the variable first, an example of which is ``x``, then ``constants``.
+    ``f`` and ``gradient`` have the same arguments: the variable, for which ``x`` is an example, and then
+    ``constants``. ``latex`` is the formula, and ``conditions`` says where it holds.
     """
 
     number: int
@@ -45,10 +46,10 @@ class Identity(NamedTuple):
 
 
 class Verified(NamedTuple):
-    """The largest errors of the closed form against automatic differentiation and differences.
+    """The largest errors of a closed form, compared with automatic differentiation and with differences.
 
-    Relative to its largest entry. The first is rounding, some n eps times the condition of X; the second is
-    the error of the differences, about eps^(4/5).
+    Errors are relative to the largest entry of the closed form. ``autodiff`` is rounding, a few n eps times
+    the condition number of X; ``differences`` is the error of the differences, about eps^(4/5).
     """
 
     identity: Identity
@@ -57,6 +58,7 @@ class Verified(NamedTuple):
 
     @property
     def holds(self) -> bool:
+        """Whether both errors are within their bounds."""
         return self.autodiff <= ROUNDING and self.differences <= BOUND  # not for NaN
 
 
@@ -82,18 +84,31 @@ def symmetric(G: Any) -> Any:
 
 
 def logdet(A: Any) -> Any:
+    """Return ln det A."""
     return slogdet(A)[1]
 
 
 def pinv_gradient(X: Any, M: Any) -> Any:
-    """Golub & Pereyra (1973): the gradient of tr(M^T X^+)."""
+    """Return the gradient of tr(M^T X^+) (Golub & Pereyra, 1973)."""
     P = pinv(X)
     first, second = -P.T @ M @ P.T, (np.eye(len(X)) - X @ P) @ M.T @ P @ P.T
     return first + second + P.T @ P @ M.T @ (np.eye(len(P)) - P @ X)
 
 
 def identities() -> list[Identity]:
-    """Return the table of formulas, a list of `Identity`.
+    """Return the table of formulas of matrix calculus.
+
+    Returns
+    -------
+    list of Identity
+        38 formulas. Each has the fields ``number``, ``name``, ``latex``, ``conditions``, ``f``, ``gradient``,
+        ``x`` (an example of the variable, float64) and ``constants`` (the other arguments of ``f`` and
+        ``gradient``).
+
+    Notes
+    -----
+    The examples are random matrices from a fixed seed, so the table is the same in every call.
+    ``python -m eckart.autodiff.identities`` verifies each formula and prints its errors.
 
     Examples
     --------
@@ -119,6 +134,7 @@ def identities() -> list[Identity]:
         latex = rf"\partial_{'x' if x.ndim == 1 else 'X'} {f_tex} = {g_tex}"
         rows.append(Identity(len(rows) + 1, name, latex, given, f, g, x, constants))
 
+    # The formatter is off so that the formulas read as a table.
     # fmt: off
     row("linear form", r"a^\top x", "a", lambda x, a: a @ x, lambda x, a: a, v, a)
     row("quadratic form", r"x^\top A x", r"(A + A^\top) x", lambda x, A: x @ A @ x,
