@@ -36,7 +36,7 @@ def test_output_is_written_in_the_format_of_its_suffix(tmp_path):
     argv = ("explain", "rank", "1 2; 2 4")
     for name, format in (("a.txt", "terminal"), ("a.md", "markdown"), ("a.tex", "latex"), ("a.html", "html")):
         done = run(*argv, "-o", tmp_path / name)
-        assert (done.code, done.out, done.err) == (0, "", "")
+        assert (done.code, done.err) == (0, "") and done.out == f"{tmp_path / name}: written as {format}\n"
         assert (tmp_path / name).read_text("utf-8") == run(*argv, "--format", format).out
     done = run(*argv, "--output", tmp_path / "b.html", "--format", "markdown", "--lang", "ja")
     assert (tmp_path / "b.html").read_text("utf-8").startswith("# ランク")

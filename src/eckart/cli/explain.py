@@ -84,6 +84,8 @@ def explain(
         console.print_json({"topic": topic, "holds": holds, "results": results, "text": text})
     elif output is None:
         console.print_text(text)
+    else:
+        console.out().print(f"{output}: written as {format}", markup=False)
 
 
 def to_json(value: Result) -> Json:
