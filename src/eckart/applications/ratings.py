@@ -119,6 +119,7 @@ def read_ratings(path: str | Path, skip_bad: bool = False) -> Ratings:
     Returns
     -------
     Ratings
+        The ratings in the order of the file.
 
     Raises
     ------

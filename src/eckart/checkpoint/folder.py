@@ -35,16 +35,16 @@ class OutputFolder:
     UsageError
         If `overwrite` is given without `marker`.
 
-    Examples
-    --------
-    >>> with OutputFolder("adapter") as staging:  # doctest: +SKIP
-    ...     write_json(staging / "adapter_config.json", {"r": 8})
-
     Notes
     -----
     The block writes into a hidden staging folder next to `path`. On success the staging folder is renamed to
     `path`; if the block raises, it is removed. Replacing an existing folder takes two renames, and between
     them neither folder is at `path`; if the second rename fails, the old folder is moved back.
+
+    Examples
+    --------
+    >>> with OutputFolder("adapter") as staging:  # doctest: +SKIP
+    ...     write_json(staging / "adapter_config.json", {"r": 8})
     """
 
     def __init__(self, path: str | Path, overwrite: bool = False, *, marker: str = "") -> None:
