@@ -218,7 +218,7 @@ RULES: list[Row] = [
     ("budget 120%", rule("--budget", "120%"), "`budget='120%'`"),
     ("budget too small", rule("--budget", "10"), "one component costs at least 50"),
     ("two rules", rule("--rank", 4, "--energy", 0.9), "got --rank and --energy"),
-    ("no rule", rule("--min-rank", 1), "expected one criterion, got none"),
+    ("no rule", rule("--min-rank", 1), "expected exactly one rule, got only --min-rank"),
     ("bad pattern", rule("--rank", 4, "--include", "("), "is not a regular expression"),
     ("nothing included", rule("--rank", 4, "--include", "xyz"), "leave none of 2 tensors"),
     ("all excluded", rule("--rank", 4, "--exclude", "."), "leave none of 2 tensors"),
@@ -238,7 +238,7 @@ RULES: list[Row] = [
     ("plan over full rank", plan_with(ranks={FIRST: 31}), "31"),
     ("a budget past every number", rule("--budget", "1e400"), "budget"),
     ("a plan of infinite rank", plan_of('{"format": 1, "ranks": {"a": Infinity}}'), "expected ranks"),
-    ("plan and a rule", rule("--plan", "p.json", "--rank", 4), "expected a rule or --plan, got both"),
+    ("plan and a rule", rule("--plan", "p.json", "--rank", 4), "got --plan together with --rank"),
 ]
 OTHERS: list[Row] = [
     ("folder not empty", full_folder, "the folder is not empty"),
@@ -280,7 +280,7 @@ def check(done, words):
 
 PLANS: list[Row] = [
     ("a device nobody has", rule("--rank", 4, "--device", "abacus"), "abacus"),
-    ("a plan and rank 0", rule("--plan", "p.json", "--rank", 0), "got both"),
+    ("a plan and rank 0", rule("--plan", "p.json", "--rank", 0), "got --plan together with --rank"),
     ("a plan and bounds", lambda p: [*plan_with()(p), "--max-rank", 1], "--max-rank"),
     ("a plan nested too deep", plan_of("[" * 200_000), "is not JSON"),
 ]
