@@ -201,7 +201,7 @@ def is_float(dtype: np.typing.DTypeLike) -> bool:
     Returns
     -------
     bool
-        False also for complex dtypes, which safetensors files of weights do not contain.
+        False for integers, booleans and complex numbers.
     """
     return _NAMES.get(np.dtype(dtype).newbyteorder("="), "").startswith(("F", "BF"))
 
