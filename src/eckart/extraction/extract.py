@@ -14,12 +14,11 @@ import numpy as np
 
 from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.experts import (
-    FUSED_ON_LOADING,
+    ExpertsLayout,
+    arrange_experts,
     even_ranks,
     even_scales,
-    fuse_experts,
-    is_split,
-    split_experts,
+    is_fused_on_loading,
     with_routers,
 )
 from eckart.adapter.formats.peft.config import CONFIG
@@ -35,8 +34,11 @@ from eckart.extraction.leftovers import Leftover, carry_dense, leftovers
 from eckart.linalg import Goal
 from eckart.parallel import OnProgress
 from eckart.rank import RankPlan, RankRule
-from eckart.serving.consumers import Consumer, consumers_named
-from eckart.serving.layout import Layout, Wish, treatment
+from eckart.serving.consumer import Consumer
+from eckart.serving.consumers import ConsumerNames, consumers_named
+from eckart.serving.experts_read import check_experts
+from eckart.serving.layout import Layout
+from eckart.serving.treatment import titles_of, unread_by
 from eckart.store import FactorStore, decide
 from eckart.store.decide import adapter_dtype
 from eckart.store.demands import first_demands
@@ -73,7 +75,7 @@ def extract(
     dtype: str | None = None,
     embeddings: bool = False,
     modules_to_save: bool = False,
-    consumers: Wish = (),
+    consumers: ConsumerNames = (),
     experts: str | None = None,
     base_name: str | None = None,
     overwrite: bool = False,
@@ -137,8 +139,9 @@ def extract(
     if dtype is not None and dtype not in ADAPTER_DTYPES:
         raise UsageError(f"dtype={dtype!r}", f"expected one of {', '.join(ADAPTER_DTYPES)}")
     named = consumers_named(consumers)
-    if modules_to_save and any(c.whole != "loads" for c in named):
-        refusing = ", ".join(c.title for c in named if c.whole != "loads")
+    experts_layout = check_experts(experts, named)
+    if modules_to_save and not all(c.whole.is_read for c in named):
+        refusing = titles_of(c for c in named if not c.whole.is_read)
         raise UsageError("--modules-to-save", f"is not read by {refusing}", "Leave one of the two out")
     if rule is not None:
         rule = Layout(tuple(named)).bounded(rule)
@@ -163,7 +166,7 @@ def extract(
                 filled, rule, embeddings=embeddings, bytes_each=number.itemsize,
                 sources=sources, say=say, **how,
             )  # fmt: skip
-        form = _Form(number, modules_to_save, tuple(named), experts)
+        form = _Form(number, modules_to_save, tuple(named), experts_layout)
         result = _build(filled, sources, plan, form, str(base_name or base))
         if store is None:
             shutil.rmtree(folder)
@@ -219,7 +222,7 @@ class _Form:
     dtype: np.dtype[Any]
     modules_to_save: bool
     consumers: tuple[Consumer, ...]
-    experts: str | None
+    experts: ExpertsLayout | None
 
 
 @dataclass(frozen=True)
@@ -250,9 +253,9 @@ def _build(
         if not rank or name in whole_tables:
             continue
         module, energy = _module(store, name, rank, form.dtype)
-        deaf = [c.title for c in form.consumers if treatment(module, c, as_read=True) != "loads"]
-        if deaf:
-            unread[name] = f"not read by {', '.join(deaf)}"
+        skipped_by = unread_by(module, form.consumers, experts_arranged=True)
+        if skipped_by:
+            unread[name] = f"not read by {titles_of(skipped_by)}"
             continue
         module = _padded(module, record.shape[0] - min(record.new_rows, 0))
         modules[module.name] = module
@@ -297,17 +300,17 @@ def _arranged(adapter: Adapter, sources: Sources, form: _Form) -> Adapter:
     assert sources.base is not None
     needed = adapter.parameters
     config = sources.base.config or sources.tuned.config
-    names = [name for name in adapter.modules if is_split(name)]
     if form.consumers:
-        layout, adapter = Layout.prepare(adapter, [c.name for c in form.consumers], sources.base)
-        adapter = replace(adapter, modules=layout.realised(adapter.modules))
-        adapter.statement["layout"] = layout.to_json(adapter.modules, form.dtype, needed)
-    elif form.experts not in (None, "fused", "split"):
-        raise UsageError(f"--experts {form.experts}", "expected fused or split")
-    elif form.experts == "split":
-        adapter = replace(adapter, modules=split_experts(adapter.modules, config))
-    elif names and (form.experts == "fused" or config.get("model_type") in FUSED_ON_LOADING):
-        adapter = replace(adapter, modules=even_scales(fuse_experts(adapter.modules, config)))
+        names = [c.name for c in form.consumers]
+        layout, adapter = Layout.prepare(adapter, names, sources.base, form.experts)
+        applied = layout.realised(adapter.modules)
+        adapter = replace(adapter, modules=applied.modules)
+        adapter.statement["layout"] = layout.to_json(applied, form.dtype, needed)
+    else:
+        experts = form.experts
+        if experts is None and is_fused_on_loading(config):
+            experts = ExpertsLayout.FUSED
+        adapter = replace(adapter, modules=even_scales(arrange_experts(adapter.modules, experts, config)))
     adapter = replace(adapter, modules=even_ranks(with_routers(adapter.modules, config)))
     as_stated = experts_as_in(adapter.modules, sources.base)
     for name, said in adapter.statement["modules"].items():
