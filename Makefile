@@ -1,61 +1,82 @@
-# Everything a person needs to type. Each target makes the environment it needs; all can be run twice.
+# Every target creates the environment that it needs. Every target can be run again.
+ifeq ($(OS),Windows_NT)
+PYTHON ?= python
+SCRIPTS := Scripts
+else
 PYTHON ?= python3
+SCRIPTS := bin
+endif
 VENV := .venv
-BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+BIN := $(VENV)/$(SCRIPTS)
+QUICK := .venv-quick/$(SCRIPTS)
+MERGEKIT := .venv-mergekit/$(SCRIPTS)
+# Installing a dependency group needs pip 25.1 or later, so every environment gets this pip first.
+PIP_VERSION := 26.3
+QUICK_TESTS := tests/test_house.py $(addprefix tests/,linalg rank checkpoint store autodiff) src/eckart
+INSTALL := -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo quick test check bench docs clean
 
-demo: $(VENV)/.core  ## the main job on the packaged pair
+demo: $(VENV)/.core  ## run the main job on the packaged pair
 	$(BIN)/eckart demo --out build/demo
+
+quick: .venv-quick/.done  ## the fast tests, in an environment without torch, in under two minutes
+	$(QUICK)/python -c "import importlib.util as u; assert not u.find_spec('torch'), 'torch is installed'"
+	$(QUICK)/python -m pytest --numprocesses auto --dist loadfile --hypothesis-profile quick $(QUICK_TESTS)
 
 test: $(VENV)/.test  ## all tests
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-check: $(VENV)/.check  ## format, lint, types
-	$(BIN)/ruff format --check src tests benchmarks scripts
-	$(BIN)/ruff check src tests benchmarks scripts
+check: $(VENV)/.check  ## format, lint and types
+	$(BIN)/ruff format --check src tests benchmarks examples scripts
+	$(BIN)/ruff check src tests benchmarks examples scripts
 	$(BIN)/mypy
 
-bench: $(VENV)/.bench .venv-mergekit/.done  ## benchmarks against pinned rivals, to benchmarks/RESULTS.md
+bench: $(VENV)/.bench .venv-mergekit/.done  ## benchmarks against pinned rivals, written to benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/run.py
 
-docs: $(VENV)/.docs  ## the guide, to site/
+docs: $(VENV)/.docs  ## the guide, written to site/
 	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf .venv .venv-mergekit build site
+	rm -rf .venv .venv-quick .venv-mergekit build site
 
-$(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
-
-$(VENV)/.core: $(BIN)/python pyproject.toml
-	$(PIP) install --quiet --editable .
+$(VENV)/.pip .venv-quick/.pip .venv-mergekit/.pip:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/$(SCRIPTS)/python $(INSTALL) pip==$(PIP_VERSION)
 	touch $@
 
-# The pinned torch goes in first and alone: later, a range that it satisfies installs nothing more.
+$(VENV)/.core: $(VENV)/.pip pyproject.toml
+	$(BIN)/python $(INSTALL) --editable .
+	touch $@
+
+# The pinned torch is installed first and alone: a later range that it satisfies installs nothing more.
 $(VENV)/.torch: $(VENV)/.core constraints.txt
-	$(PIP) install --quiet --constraint constraints.txt torch
+	$(BIN)/python $(INSTALL) --constraint constraints.txt torch
 	touch $@
 
-$(VENV)/.test: $(VENV)/.torch requirements-test.txt
-	$(PIP) install --quiet --constraint constraints.txt --requirement requirements-test.txt
+$(VENV)/.test: $(VENV)/.torch
+	$(BIN)/python $(INSTALL) --constraint constraints.txt --group test
 	touch $@
 
-$(VENV)/.check: $(VENV)/.core requirements-check.txt
-	$(PIP) install --quiet --requirement requirements-check.txt
+$(VENV)/.check: $(VENV)/.core
+	$(BIN)/python $(INSTALL) --group check
 	touch $@
 
-$(VENV)/.bench: $(VENV)/.torch requirements-bench.txt
-	$(PIP) install --quiet --constraint constraints.txt --requirement requirements-bench.txt
+$(VENV)/.bench: $(VENV)/.torch
+	$(BIN)/python $(INSTALL) --constraint constraints.txt --group bench
 	touch $@
 
-$(VENV)/.docs: $(VENV)/.core requirements-docs.txt
-	$(PIP) install --quiet --requirement requirements-docs.txt
+$(VENV)/.docs: $(VENV)/.core
+	$(BIN)/python $(INSTALL) --group docs
 	touch $@
 
-.venv-mergekit/.done: constraints.txt benchmarks/requirements-mergekit.txt
-	$(PYTHON) -m venv .venv-mergekit
-	.venv-mergekit/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt torch
-	.venv-mergekit/bin/python -m pip --disable-pip-version-check install --quiet --requirement benchmarks/requirements-mergekit.txt
+# An environment of its own, without torch: what passes here imports no torch.
+.venv-quick/.done: .venv-quick/.pip pyproject.toml
+	$(QUICK)/python $(INSTALL) --editable . --group quick
+	touch $@
+
+.venv-mergekit/.done: .venv-mergekit/.pip constraints.txt benchmarks/requirements-mergekit.txt
+	$(MERGEKIT)/python $(INSTALL) --constraint constraints.txt torch
+	$(MERGEKIT)/python $(INSTALL) --requirement benchmarks/requirements-mergekit.txt
 	touch $@

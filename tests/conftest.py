@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from threadpoolctl import threadpool_limits
 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("untimed"), max_examples=25)  # for `make quick`
 settings.load_profile("untimed")
 
 

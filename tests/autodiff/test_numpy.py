@@ -1,11 +1,11 @@
-"""Every public function of NumPy on a traced array: it works as NumPy does, or is refused with the line."""
+"""Every public function of NumPy on a traced array works as in NumPy, or is refused with the user's line."""
 
 import numpy as np
 import pytest
 import scipy.special as sp
 from numpy.testing.overrides import get_overridable_numpy_array_functions, get_overridable_numpy_ufuncs
 
-from autodiff.test_rules import close, differences, direction, pair
+from autodiff.test_rules import DIFFERENCES, ROUNDING, close, differences, direction, pair
 from eckart.autodiff import grad, jvp, vjp, vmap
 from eckart.autodiff.errors import AutodiffError
 from eckart.autodiff.tree import flatten
@@ -13,7 +13,7 @@ from eckart.autodiff.tree import flatten
 R = np.random.default_rng(0)
 M = R.standard_normal((3, 4))
 S = R.standard_normal((4, 4)) + 3 * np.eye(4)
-HOLES = np.where(M > 1, np.nan, 0.0)  # one NaN
+HOLES = np.where(M > 1, np.nan, 0.0)  # contains one NaN
 P = np.polynomial.polynomial
 la, fft, em = np.linalg, np.fft, np.emath
 
@@ -22,7 +22,7 @@ def spd(x):
     return x @ x.T + np.eye(len(x))
 
 
-CALLS = {  # of x = M, 3 x 4; what is not here is called with x alone (of S, 4 x 4, in np.linalg)
+CALLS = {  # for x = M, 3 x 4 (in np.linalg: S, 4 x 4); other functions are called with x as the only argument
     "allclose": [lambda x: np.allclose(x, x)],
     "append": [lambda x: np.append(x, x, 0)],
     "apply_along_axis": [lambda x: np.apply_along_axis(lambda r: r**2, 1, x)],
@@ -34,28 +34,54 @@ CALLS = {  # of x = M, 3 x 4; what is not here is called with x alone (of S, 4 x
     "around": [lambda x: np.around(x, 1)],
     "astype": [lambda x: np.astype(x, np.float64) ** 2],
     "average": [lambda x: np.average(x, axis=0, weights=np.arange(3))],
-    "bincount": [lambda x: np.bincount([0, 1, 1, 3], weights=x[0]), lambda x: np.bincount([0, 1], x[0, :2], minlength=5)],
+    "bincount": [
+        lambda x: np.bincount([0, 1, 1, 3], weights=x[0]),
+        lambda x: np.bincount([0, 1], x[0, :2], minlength=5),
+    ],
     "block": [lambda x: np.block([[x, x], [x, x]])],
     "broadcast_arrays": [lambda x: np.broadcast_arrays(x, x[0])[1] ** 2],
     "broadcast_to": [lambda x: np.broadcast_to(x, (2, 3, 4)) ** 2],
     "choose": [lambda x: np.choose(np.array([0, 1, 2, 1]), [x[0], x[1], x[2] ** 2])],
-    "clip": [lambda x: np.clip(x, -0.5, 0.5) * x, lambda x: np.clip(x, max=0.5) * x, lambda x: x.clip(-0.5) * x],
+    "clip": [
+        lambda x: np.clip(x, -0.5, 0.5) * x,
+        lambda x: np.clip(x, max=0.5) * x,
+        lambda x: x.clip(-0.5) * x,
+    ],
     "compress": [lambda x: np.compress([True, False, True], x, 0) ** 2],
-    "concatenate": [lambda x: np.concatenate([x, x]) ** 2, lambda x: np.concatenate((x, np.zeros((1, 4))), 0)],
+    "concatenate": [
+        lambda x: np.concatenate([x, x]) ** 2,
+        lambda x: np.concatenate((x, np.zeros((1, 4))), 0),
+    ],
     "convolve": [lambda x: np.convolve(x[0], x[1, :2]), lambda x: np.convolve(x[0], x[1, :2], "valid")],
     "copyto": [lambda x: np.copyto(np.zeros((3, 4)), x)],
-    "corrcoef": [np.corrcoef, lambda x: np.corrcoef(x[0], x[1]), lambda x: np.corrcoef(x, rowvar=False)[:2, 2]],
-    "correlate": [lambda x: np.correlate(x[0], x[1, :2]), lambda x: np.correlate(x[0], x[1, :2], "full"),
-                  lambda x: np.correlate(x[0, :2], x[1], "same")],
-    "cov": [np.cov, lambda x: np.cov(x[0], x[1]), lambda x: np.cov(x, rowvar=False, bias=True), lambda x: np.cov(x[0]),
-            lambda x: np.cov(x, aweights=np.arange(1, 5.0), fweights=[1, 2, 1, 3])],
+    "corrcoef": [
+        np.corrcoef,
+        lambda x: np.corrcoef(x[0], x[1]),
+        lambda x: np.corrcoef(x, rowvar=False)[:2, 2],
+    ],
+    "correlate": [
+        lambda x: np.correlate(x[0], x[1, :2]),
+        lambda x: np.correlate(x[0], x[1, :2], "full"),
+        lambda x: np.correlate(x[0, :2], x[1], "same"),
+    ],
+    "cov": [
+        np.cov,
+        lambda x: np.cov(x[0], x[1]),
+        lambda x: np.cov(x, rowvar=False, bias=True),
+        lambda x: np.cov(x[0]),
+        lambda x: np.cov(x, aweights=np.arange(1, 5.0), fweights=[1, 2, 1, 3]),
+    ],
     "cross": [lambda x: np.cross(x[0, :3], x[1, :3]), lambda x: np.cross(x, x[::-1] ** 2, axis=0)],
     "cumulative_prod": [lambda x: np.cumulative_prod(x, axis=0)],
     "cumulative_sum": [lambda x: np.cumulative_sum(x, axis=1) ** 2, lambda x: np.cumulative_sum(x[0])],
     "delete": [lambda x: np.delete(x, 1, 0) ** 2, lambda x: np.delete(x, [0, 1]) ** 2],
     "diag": [lambda x: np.diag(x) ** 2, lambda x: np.diag(x[0]) ** 2],
     "diag_indices_from": [lambda x: np.diag_indices_from(x[:, :3])[0]],
-    "diff": [np.diff, lambda x: np.diff(x, prepend=0.0) ** 2, lambda x: np.diff(x, axis=0, append=x[:1]) ** 2],
+    "diff": [
+        np.diff,
+        lambda x: np.diff(x, prepend=0.0) ** 2,
+        lambda x: np.diff(x, axis=0, append=x[:1]) ** 2,
+    ],
     "digitize": [lambda x: np.digitize(x, [0, 1])],
     "dot": [lambda x: np.dot(x, x.T)],
     "dsplit": [lambda x: np.dsplit(x[:, None], 2)[0] ** 2],
@@ -72,10 +98,18 @@ CALLS = {  # of x = M, 3 x 4; what is not here is called with x alone (of S, 4 x
     "fft.hfft": [fft.hfft, lambda x: fft.hfft(x, 5, norm="ortho")],
     "fill_diagonal": [lambda x: np.fill_diagonal(x, 0.0)],
     "full_like": [lambda x: np.full_like(x, 3.0)],
-    "geomspace": [lambda x: np.geomspace(x[0, 0] ** 2 + 1, 5.0, 4), lambda x: np.geomspace(-1.0, -2 - x[0, 0] ** 2, 3)],
-    "gradient": [lambda x: np.gradient(x[0]) ** 2, lambda x: np.gradient(x)[1] ** 2, lambda x: np.gradient(x, axis=0),
-                 lambda x: np.gradient(x, 0.5, axis=1, edge_order=2), lambda x: np.gradient(x, 2.0, np.array([0.0, 1, 3, 4])),
-                 lambda x: np.gradient(x[0], np.cumsum(x[1] ** 2))],
+    "geomspace": [
+        lambda x: np.geomspace(x[0, 0] ** 2 + 1, 5.0, 4),
+        lambda x: np.geomspace(-1.0, -2 - x[0, 0] ** 2, 3),
+    ],
+    "gradient": [
+        lambda x: np.gradient(x[0]) ** 2,
+        lambda x: np.gradient(x)[1] ** 2,
+        lambda x: np.gradient(x, axis=0),
+        lambda x: np.gradient(x, 0.5, axis=1, edge_order=2),
+        lambda x: np.gradient(x, 2.0, np.array([0.0, 1, 3, 4])),
+        lambda x: np.gradient(x[0], np.cumsum(x[1] ** 2)),
+    ],
     "histogram": [lambda x: np.histogram(x, 3)[0]],
     "histogram2d": [lambda x: np.histogram2d(x[0], x[1])[0]],
     "histogramdd": [lambda x: np.histogramdd(x)[0]],
@@ -91,7 +125,9 @@ CALLS = {  # of x = M, 3 x 4; what is not here is called with x alone (of S, 4 x
     "lib.scimath.arctanh": [lambda x: em.arctanh(x / 9)],
     "lib.scimath.logn": [lambda x: em.logn(2, x**2 + 1)],
     "lib.scimath.power": [lambda x: em.power(x, 2)],
-    "lib.stride_tricks.sliding_window_view": [lambda x: np.lib.stride_tricks.sliding_window_view(x, 2, 1) ** 2],
+    "lib.stride_tricks.sliding_window_view": [
+        lambda x: np.lib.stride_tricks.sliding_window_view(x, 2, 1) ** 2
+    ],
     "linalg.cholesky": [lambda x: la.cholesky(spd(x))],
     "linalg.cond": [la.cond, lambda x: la.cond(x, "fro")],
     "linalg.cross": [lambda x: la.cross(x[:, :3], x[::-1, :3])],
@@ -111,24 +147,49 @@ CALLS = {  # of x = M, 3 x 4; what is not here is called with x alone (of S, 4 x
     "linalg.svd": [lambda x: la.svd(x, full_matrices=False)[1]],
     "linalg.tensordot": [lambda x: la.tensordot(x, x.T, axes=1)],
     "linalg.tensorinv": [lambda x: la.tensorinv(np.reshape(x, (4, 2, 2)), ind=1)],
-    "linalg.tensorsolve": [lambda x: la.tensorsolve(np.reshape(x, (2, 2, 4)), x[:2, :2]),
-                           lambda x: la.tensorsolve(np.reshape(x, (2, 4, 2)), x[0], axes=(0,))],
+    "linalg.tensorsolve": [
+        lambda x: la.tensorsolve(np.reshape(x, (2, 2, 4)), x[:2, :2]),
+        lambda x: la.tensorsolve(np.reshape(x, (2, 4, 2)), x[0], axes=(0,)),
+    ],
     "linalg.vecdot": [lambda x: la.vecdot(x, x, axis=0)],
-    "linspace": [lambda x: np.linspace(x[0, 0], x[1, 1], 5) ** 2, lambda x: np.linspace(x[0], 2.0, 3, endpoint=False),
-                 lambda x: np.linspace(0, x[0], 3, axis=1, retstep=True)[0]],
+    "linspace": [
+        lambda x: np.linspace(x[0, 0], x[1, 1], 5) ** 2,
+        lambda x: np.linspace(x[0], 2.0, 3, endpoint=False),
+        lambda x: np.linspace(0, x[0], 3, axis=1, retstep=True)[0],
+    ],
     "logspace": [lambda x: np.logspace(x[0, 0], 2.0, 4)],
     "may_share_memory": [lambda x: np.may_share_memory(x, x)],
-    "meshgrid": [lambda x: np.meshgrid(x[0], x[1])[0] ** 2, lambda x: np.meshgrid(x[0], x[1, :2], indexing="ij")[1] ** 2,
-                 lambda x: np.meshgrid(x[0], x[1], sparse=True)[1] ** 2],
+    "meshgrid": [
+        lambda x: np.meshgrid(x[0], x[1])[0] ** 2,
+        lambda x: np.meshgrid(x[0], x[1, :2], indexing="ij")[1] ** 2,
+        lambda x: np.meshgrid(x[0], x[1], sparse=True)[1] ** 2,
+    ],
     "moveaxis": [lambda x: np.moveaxis(x, 0, 1) ** 2],
     "nanpercentile": [lambda x: np.nanpercentile(x, 30)],
     "nanquantile": [lambda x: np.nanquantile(x, 0.3)],
     "nan_to_num": [np.nan_to_num, lambda x: np.nan_to_num(x + HOLES, nan=2.0) ** 2],
-    **{name: [lambda x, name=name: getattr(np, name)(x + HOLES, axis=0), getattr(np, name)]
-       for name in ("nansum", "nanmean", "nanmax", "nanmin", "nanprod", "nanvar", "nanstd", "nancumsum", "nancumprod")},
+    **{
+        name: [lambda x, name=name: getattr(np, name)(x + HOLES, axis=0), getattr(np, name)]
+        for name in (
+            "nansum",
+            "nanmean",
+            "nanmax",
+            "nanmin",
+            "nanprod",
+            "nanvar",
+            "nanstd",
+            "nancumsum",
+            "nancumprod",
+        )
+    },
     "outer": [lambda x: np.outer(x[0], x)],
-    "pad": [lambda x: np.pad(x, ((1, 2), (0, 1)), constant_values=((1, 2), (3, 4))) ** 2, lambda x: np.pad(x, 1, mode="edge") ** 2,
-            lambda x: np.pad(x, 1, "reflect") ** 2, lambda x: np.pad(x, (2, 1), "wrap") ** 2, lambda x: np.pad(x, 2, "symmetric")],
+    "pad": [
+        lambda x: np.pad(x, ((1, 2), (0, 1)), constant_values=((1, 2), (3, 4))) ** 2,
+        lambda x: np.pad(x, 1, mode="edge") ** 2,
+        lambda x: np.pad(x, 1, "reflect") ** 2,
+        lambda x: np.pad(x, (2, 1), "wrap") ** 2,
+        lambda x: np.pad(x, 2, "symmetric"),
+    ],
     "partition": [lambda x: np.partition(x, 1)[:, 1]],
     "percentile": [lambda x: np.percentile(x, 30), lambda x: np.percentile(x, [30, 60], axis=1)],
     "piecewise": [lambda x: np.piecewise(x, [M < 0], [lambda x: -x, lambda x: x])],
@@ -137,7 +198,10 @@ CALLS = {  # of x = M, 3 x 4; what is not here is called with x alone (of S, 4 x
     "polyadd": [lambda x: np.polyadd(x[0], x[1, :2])],
     "polyder": [lambda x: np.polyder(x[0], 2)],
     "polydiv": [lambda x: np.polydiv(x[0], x[1, :2])[0]],
-    "polyfit": [lambda x: np.polyfit(np.arange(4.0), x[0], 2), lambda x: np.polyfit(x[0], x[1], 1, w=x[2] ** 2)],
+    "polyfit": [
+        lambda x: np.polyfit(np.arange(4.0), x[0], 2),
+        lambda x: np.polyfit(x[0], x[1], 1, w=x[2] ** 2),
+    ],
     "polyint": [lambda x: np.polyint(x[0]), lambda x: np.polyint(x[0], 2, k=[1.0, 2.0])],
     "polymul": [lambda x: np.polymul(x[0], x[1, :2])],
     "polynomial.polynomial.polygrid2d": [lambda x: P.polygrid2d(x[0], x[1], M)],
@@ -147,36 +211,61 @@ CALLS = {  # of x = M, 3 x 4; what is not here is called with x alone (of S, 4 x
     "put": [lambda x: np.put(x, [0], [1.0])],
     "put_along_axis": [lambda x: np.put_along_axis(x, np.zeros((3, 1), int), 1.0, 1)],
     "putmask": [lambda x: np.putmask(x, M > 0, 1.0)],
-    "quantile": [lambda x: np.quantile(x, 0.3, axis=0, keepdims=True), lambda x: np.quantile(x[0], np.array([0.1, 0.5])),
-                 *[lambda x, m=m: np.quantile(x, 0.3, axis=1, method=m)
-                   for m in ("nearest", "lower", "midpoint", "hazen", "weibull", "inverted_cdf", "median_unbiased")]],
+    "quantile": [
+        lambda x: np.quantile(x, 0.3, axis=0, keepdims=True),
+        lambda x: np.quantile(x[0], np.array([0.1, 0.5])),
+        *[
+            lambda x, m=m: np.quantile(x, 0.3, axis=1, method=m)
+            for m in ("nearest", "lower", "midpoint", "hazen", "weibull", "inverted_cdf", "median_unbiased")
+        ],
+    ],
     "median": [np.median, lambda x: np.median(x, axis=(0, 1), keepdims=True), lambda x: np.median(x, axis=0)],
-    "repeat": [lambda x: np.repeat(x, 2, 0) ** 2, lambda x: np.repeat(x, [1, 2, 3], axis=0) ** 2, lambda x: x.repeat(2)],
+    "repeat": [
+        lambda x: np.repeat(x, 2, 0) ** 2,
+        lambda x: np.repeat(x, [1, 2, 3], axis=0) ** 2,
+        lambda x: x.repeat(2),
+    ],
     "reshape": [lambda x: np.reshape(x, (2, 6)) ** 2],
     "resize": [lambda x: np.resize(x, (5, 4)) ** 2],
     "result_type": [lambda x: np.zeros(2, np.result_type(x, np.float32))],
     "common_type": [lambda x: np.zeros(2, np.common_type(x))],
     "roll": [lambda x: np.roll(x, 1) ** 2, lambda x: np.roll(x, (1, 2), (0, 1)) ** 2],
     "rollaxis": [lambda x: np.rollaxis(x, 1) ** 2],
-    "roots": [lambda x: np.abs(np.roots(x[0])), lambda x: np.abs(np.roots(np.concatenate([[0.0], x[0], [0.0, 0.0]])))],
+    "roots": [
+        lambda x: np.abs(np.roots(x[0])),
+        lambda x: np.abs(np.roots(np.concatenate([[0.0], x[0], [0.0, 0.0]]))),
+    ],
     "searchsorted": [lambda x: np.searchsorted([0.0, 1], x)],
     "select": [lambda x: np.select([M > 0, M < -1], [x**2, x], default=0.5)],
     "setdiff1d": [lambda x: np.setdiff1d(x, [1.0])],
     "setxor1d": [lambda x: np.setxor1d(x, [1.0])],
     "shares_memory": [lambda x: np.shares_memory(x, x)],
-    "split": [lambda x: np.split(x, 2, axis=1)[0], lambda x: np.split(x, [1, 3], axis=1)[1],
-              lambda x: np.split(x, indices_or_sections=3)[1]],
+    "split": [
+        lambda x: np.split(x, 2, axis=1)[0],
+        lambda x: np.split(x, [1, 3], axis=1)[1],
+        lambda x: np.split(x, indices_or_sections=3)[1],
+    ],
     "stack": [lambda x: np.stack([x, x], -1) ** 2],
-    **{name: [lambda x, name=name: getattr(np, name)([x, x]) ** 2] for name in ("vstack", "hstack", "column_stack")},
+    **{
+        name: [lambda x, name=name: getattr(np, name)([x, x]) ** 2]
+        for name in ("vstack", "hstack", "column_stack")
+    },
     "sum": [np.sum, lambda x: np.sum(a=x), lambda x: x.sum(-1)],
     "swapaxes": [lambda x: np.swapaxes(x, 0, 1) ** 2],
-    "take": [lambda x: np.take(x, [1, 2], axis=1) ** 2, *[lambda x, m=m: np.take(x, [1, 9, -7], mode=m) for m in ("clip", "wrap")]],
+    "take": [
+        lambda x: np.take(x, [1, 2], axis=1) ** 2,
+        *[lambda x, m=m: np.take(x, [1, 9, -7], mode=m) for m in ("clip", "wrap")],
+    ],
     "take_along_axis": [lambda x: np.take_along_axis(x, np.zeros((3, 1), int), 1) ** 2],
     "tensordot": [lambda x: np.tensordot(x, x, axes=([1], [1]))],
     "tile": [lambda x: np.tile(x, 2) ** 2, lambda x: np.tile(x, (2, 1, 3))],
     "tril_indices_from": [lambda x: np.tril_indices_from(x)[0]],
     "trim_zeros": [lambda x: np.trim_zeros(x[0]) ** 2],
-    "unique": [np.unique, lambda x: np.unique(x, return_counts=True, return_index=True)[0], lambda x: np.unique(x, axis=0)],
+    "unique": [
+        np.unique,
+        lambda x: np.unique(x, return_counts=True, return_index=True)[0],
+        lambda x: np.unique(x, axis=0),
+    ],
     "union1d": [lambda x: np.union1d(x, [1.0])],
     "unwrap": [lambda x: np.unwrap(3 * x), lambda x: np.unwrap(3 * x, axis=0, period=4.0)],
     "vander": [lambda x: np.vander(x[0]), lambda x: np.vander(x[0], 3, increasing=True)],
@@ -186,26 +275,115 @@ CALLS = {  # of x = M, 3 x 4; what is not here is called with x alone (of S, 4 x
     "kron": [lambda x: np.kron(x, x)],
     "inner": [lambda x: np.inner(x, x)],
     "empty_like": [lambda x: 0 * np.nan_to_num(np.empty_like(x))],
-}  # fmt: skip
+}
 
 REFUSED = {
-    "bincount", "choose", "meshgrid", "apply_along_axis", "apply_over_axes", "copyto", "einsum_path", "fill_diagonal", "fix", "histogram", "histogram2d", "histogram_bin_edges",
-    "histogramdd", "insert", "intersect1d", "ix_", "ediff1d", "geomspace", "logspace", "poly", "polyadd", "polyder", "polyint",
-    "polymul", "polysub", "may_share_memory", "nanmedian", "nanpercentile", "nanquantile", "piecewise",
-    "place", "polydiv", "put", "put_along_axis", "putmask", "real_if_close", "setdiff1d", "setxor1d", "shares_memory",
-    "sort_complex", "trim_zeros", "union1d", "unique_all", "unique_counts", "unique_inverse", "unique_values",
-    "polynomial.polynomial.polygrid2d", "polynomial.polynomial.polyval2d",
-    *[f"lib.scimath.{name}" for name in ("arccos", "arcsin", "arctanh", "log", "log10", "log2", "logn", "power", "sqrt")],
-    "frexp", "nextafter",
-}  # fmt: skip
-OF_NO_FLOATS = {  # of strings, dates, records, files, integers or dtypes; makers of arrays, which take no array
-    "busday_count", "busday_offset", "is_busday", "datetime_as_string", "genfromtxt", "loadtxt", "fromfile", "fromiter",
-    "fromstring", "frombuffer", "fromfunction", "save", "savez", "savez_compressed", "savetxt", "packbits", "unpackbits",
-    "ravel_multi_index", "unravel_index", "can_cast", "min_scalar_type", "array2string", "array_repr", "array_str", "empty",
-    "zeros", "ones", "full", "eye", "identity", "tri", "arange", "array", "asarray", "asanyarray", "ascontiguousarray",
-    "asfortranarray", "require", "isnat", "gcd", "lcm", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_count", "invert",
-    "left_shift", "right_shift", "in1d",
-}  # fmt: skip
+    "bincount",
+    "choose",
+    "meshgrid",
+    "apply_along_axis",
+    "apply_over_axes",
+    "copyto",
+    "einsum_path",
+    "fill_diagonal",
+    "fix",
+    "histogram",
+    "histogram2d",
+    "histogram_bin_edges",
+    "histogramdd",
+    "insert",
+    "intersect1d",
+    "ix_",
+    "ediff1d",
+    "geomspace",
+    "logspace",
+    "poly",
+    "polyadd",
+    "polyder",
+    "polyint",
+    "polymul",
+    "polysub",
+    "may_share_memory",
+    "nanmedian",
+    "nanpercentile",
+    "nanquantile",
+    "piecewise",
+    "place",
+    "polydiv",
+    "put",
+    "put_along_axis",
+    "putmask",
+    "real_if_close",
+    "setdiff1d",
+    "setxor1d",
+    "shares_memory",
+    "sort_complex",
+    "trim_zeros",
+    "union1d",
+    "unique_all",
+    "unique_counts",
+    "unique_inverse",
+    "unique_values",
+    "polynomial.polynomial.polygrid2d",
+    "polynomial.polynomial.polyval2d",
+    *[
+        f"lib.scimath.{name}"
+        for name in ("arccos", "arcsin", "arctanh", "log", "log10", "log2", "logn", "power", "sqrt")
+    ],
+    "frexp",
+    "nextafter",
+}
+OF_NO_FLOATS = {  # functions of strings, dates, records, files, integers or dtypes, and those that create arrays
+    "busday_count",
+    "busday_offset",
+    "is_busday",
+    "datetime_as_string",
+    "genfromtxt",
+    "loadtxt",
+    "fromfile",
+    "fromiter",
+    "fromstring",
+    "frombuffer",
+    "fromfunction",
+    "save",
+    "savez",
+    "savez_compressed",
+    "savetxt",
+    "packbits",
+    "unpackbits",
+    "ravel_multi_index",
+    "unravel_index",
+    "can_cast",
+    "min_scalar_type",
+    "array2string",
+    "array_repr",
+    "array_str",
+    "empty",
+    "zeros",
+    "ones",
+    "full",
+    "eye",
+    "identity",
+    "tri",
+    "arange",
+    "array",
+    "asarray",
+    "asanyarray",
+    "ascontiguousarray",
+    "asfortranarray",
+    "require",
+    "isnat",
+    "gcd",
+    "lcm",
+    "bitwise_and",
+    "bitwise_or",
+    "bitwise_xor",
+    "bitwise_count",
+    "invert",
+    "left_shift",
+    "right_shift",
+    "in1d",
+}
 
 
 def name_of(function):
@@ -231,13 +409,17 @@ UFUNCS = {
 
 
 def flat(f, x):
-    """Return the results of ``f`` as one array of numbers, whatever they are."""
+    """Return all results of ``f`` in one vector."""
     parts = [np.ravel(y) for y in flatten(f(x))[0]]
     return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
 def check(f, x):
-    """Assert that ``f`` is what NumPy computes, and that both modes are right."""
+    """Assert that ``f`` returns what NumPy returns, and that both modes are right.
+
+    Values may differ by rounding, because some rules compute in another order: the largest measured difference
+    is 6e-16. `autodiff.test_rules` explains the other tolerances.
+    """
     t = direction(np.random.default_rng(1), x)
     want = flatten(f(x))[0]
     outs, dots = jvp(f, (x,), (t,))
@@ -248,10 +430,10 @@ def check(f, x):
             assert not np.any(dy)
     if all(np.asarray(w).dtype.kind in "fc" for w in want):
         dy = jvp(lambda x: flat(f, x), (x,), (t,))[1]
-        close(dy, differences(lambda x: flat(f, x), (x,), (t,)), 1e-7)
+        close(dy, differences(lambda x: flat(f, x), (x,), (t,)), DIFFERENCES)
         y, pullback = vjp(lambda x: flat(f, x), x)
         ct = direction(np.random.default_rng(2), y)
-        assert pair(ct, dy) == pytest.approx(pair(pullback(ct)[0], t), rel=1e-9, abs=1e-9)
+        assert pair(ct, dy) == pytest.approx(pair(pullback(ct)[0], t), rel=ROUNDING, abs=ROUNDING)
 
 
 def refused(name, f, x):
@@ -261,7 +443,7 @@ def refused(name, f, x):
 
 
 @pytest.mark.parametrize("case", TABLE)
-def test_functions(case):
+def test_function_works_as_in_numpy_or_is_refused(case):
     name, call, x = TABLE[case]
     if name in REFUSED:
         refused(name, lambda x: call(x), x.copy())
@@ -273,7 +455,7 @@ def test_functions(case):
 
 
 @pytest.mark.parametrize("name", UFUNCS)
-def test_ufuncs(name):
+def test_ufunc_works_as_in_numpy_or_is_refused(name):
     u = UFUNCS[name]
     x = np.array([0.3, 0.7, 1.6]) / (3 if name.startswith("arc") else 1) + (name == "arccosh")
     call = u if u.nin == 1 else lambda x: u(x, x[::-1] * 1.3 + 0.1)
@@ -282,8 +464,8 @@ def test_ufuncs(name):
     refused(name, lambda x: call(x), x) if name in REFUSED else check(call, x)
 
 
-def test_the_lists_have_no_strangers():
-    newer = {"polynomial.polynomial.polygrid2d", "polynomial.polynomial.polyval2d"}  # than NumPy 2.2
+def test_tables_name_only_existing_functions():
+    newer = {"polynomial.polynomial.polygrid2d", "polynomial.polynomial.polyval2d"}  # not in NumPy 2.2
     assert set(CALLS) <= set(FUNCTIONS) | newer
     assert set(REFUSED) <= set(FUNCTIONS) | set(UFUNCS) | newer
 
@@ -303,35 +485,68 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_an_option_without_a_rule_is_named(option):
+def test_error_names_an_option_without_a_rule(option):
     f = OPTIONS[option]
-    f(M)  # NumPy knows it
+    f(M)  # NumPy accepts the option
     with pytest.raises(AutodiffError, match=r"test_numpy\.py:\d+") as error:
         grad(lambda x: np.sum(f(x)))(M)
     assert option in str(error.value)
 
 
-def test_masks_combine_under_vmap():
+def test_masks_can_be_combined_under_vmap():
     x = np.array([-2.0, -0.5, 0.5, 2.0])
     f = lambda x: np.where((x > -1) & ~(x > 1) | (x < -1) ^ (x < -3), x**2, 0.0)  # noqa: E731
     np.testing.assert_array_equal(vmap(grad(f))(x), [-4.0, -1.0, 1.0, 0.0])
 
 
-def test_methods():
+def test_conjugate_can_be_called_as_a_method():
     z = np.array([1 + 2j, 3 - 1j])
     np.testing.assert_array_equal(vjp(lambda z: z.conj() * z, z)[0], z.conj() * z)
     np.testing.assert_array_equal(vjp(lambda z: z.conjugate(), z)[0], z.conj())
 
 
-SPECIAL = ["erfcx", "erfi", "erfcinv", "ndtri", "dawsn", "exp1", "expi", "log1p", "expm1", "exp10", "cosm1", "loggamma",
-           "j0", "j1", "y0", "y1", "i0", "i1", "k0", "k1", "i0e", "i1e", "erf", "erfc", "erfinv", "ndtr", "log_ndtr", "gamma",
-           "gammaln", "psi", "expit", "logit", "log_expit", "entr"]  # fmt: skip
+SPECIAL = [
+    "erfcx",
+    "erfi",
+    "erfcinv",
+    "ndtri",
+    "dawsn",
+    "exp1",
+    "expi",
+    "log1p",
+    "expm1",
+    "exp10",
+    "cosm1",
+    "loggamma",
+    "j0",
+    "j1",
+    "y0",
+    "y1",
+    "i0",
+    "i1",
+    "k0",
+    "k1",
+    "i0e",
+    "i1e",
+    "erf",
+    "erfc",
+    "erfinv",
+    "ndtr",
+    "log_ndtr",
+    "gamma",
+    "gammaln",
+    "psi",
+    "expit",
+    "logit",
+    "log_expit",
+    "entr",
+]
 SPECIAL_2 = ["xlog1py", "xlogy", "rel_entr", "kl_div", "huber", "pseudo_huber", "beta", "betaln"]
 OF_AN_ORDER = ["jv", "yv", "iv", "kv", "ive", "gammainc", "gammaincc"]
 
 
 @pytest.mark.parametrize("name", [*SPECIAL, *SPECIAL_2, *OF_AN_ORDER])
-def test_special(name):
+def test_special_function_to_second_order(name):
     u, x = getattr(sp, name), np.array([0.3, 0.55, 0.8])
     if name in OF_AN_ORDER:
         call = lambda x: u(2, x)  # noqa: E731
@@ -343,7 +558,7 @@ def test_special(name):
     check(grad(lambda x: np.sum(call(x))), x)
 
 
-def test_sinc_and_the_like_are_exact_at_0():
+def test_sinc_and_i0_are_exact_at_0():
     d = grad(np.sinc)
     assert [
         float(f(0.0)) for f in (np.sinc, d, grad(d), grad(grad(d)), grad(grad(grad(d))))

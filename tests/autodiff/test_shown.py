@@ -1,4 +1,4 @@
-"""What the engine shows: Wengert lists, checks and their findings, the identities."""
+"""Wengert lists, checks of derivatives, and the table of identities."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from eckart.autodiff import scipy as asp
 from eckart.autodiff.core import PRIMITIVES, Primitive
 from eckart.autodiff.elementwise import Elementwise
 from eckart.autodiff.errors import CheckError
-from eckart.autodiff.identities import BOUND, symmetric, verify
+from eckart.autodiff.identities import symmetric, verify
 from eckart.autodiff.identities.__main__ import main
 from eckart.autodiff.inspection import costs
 from eckart.autodiff.inspection.checks import ANALYTIC
@@ -24,13 +24,13 @@ def textbook(x1, x2):
     return x1 * x2 + np.sin(x1)
 
 
-def test_the_table_of_the_textbook():
+def test_trace_shows_the_table_of_the_textbook():
     tape = trace(textbook)(2.0, 3.0)
     assert [line.op for line in tape.lines] == ["input", "input", "multiply", "sin", "add"]
     out, one, two = tape.lines[-1], *tape.lines[:2]
     assert round(float(out.primal), 4) == 6.9093
     assert one.adjoint == pytest.approx(3 + np.cos(2)) and two.adjoint == pytest.approx(2.0)
-    assert out.tangent == pytest.approx(one.adjoint)  # along the first argument, by default
+    assert out.tangent == pytest.approx(one.adjoint)  # the default direction is that of the first argument
     assert trace(textbook, tangent=(0.0, 1.0))(2.0, 3.0).lines[-1].tangent == pytest.approx(2.0)
     assert tape.lines[3].where.startswith("test_shown.py:")
     for text in (str(tape), tape.markdown(), tape.html(), tape.graphviz()):
@@ -39,8 +39,8 @@ def test_the_table_of_the_textbook():
     assert tape.totals["function"]["flops"] == 3
 
 
-def test_tangents_and_adjoints_of_every_line():
-    """The pairing of adjoint and tangent is the same at every cut: here, at the inputs and at the output."""
+def test_adjoint_times_tangent_is_the_same_at_input_and_output():
+    """The sum of adjoint times tangent is the same at every cut through the computation."""
     A = np.random.default_rng(1).standard_normal((4, 3))
     tape = trace(
         lambda a: np.sum(np.linalg.svd(a, full_matrices=False)[1] ** 3) + np.linalg.slogdet(a.T @ a)[1]
@@ -49,11 +49,12 @@ def test_tangents_and_adjoints_of_every_line():
     assert start == pytest.approx(float(tape.lines[-1].tangent), rel=1e-10)
     np.testing.assert_allclose(
         tape.lines[0].adjoint,
-        grad(lambda a: np.sum(np.linalg.svdvals(a) ** 3) + np.linalg.slogdet(a.T @ a)[1])(A), rtol=1e-8,
-    )  # fmt: skip
+        grad(lambda a: np.sum(np.linalg.svdvals(a) ** 3) + np.linalg.slogdet(a.T @ a)[1])(A),
+        rtol=1e-8,
+    )
 
 
-def test_flops_and_bytes():
+def test_trace_counts_flops_and_bytes():
     A, B = np.ones((10, 20)), np.ones((20, 5))
     tape = trace(lambda a, b: np.sum(a @ b))(A, B)
     assert [line.flops for line in tape.lines] == [0, 0, 2 * 10 * 20 * 5, 50]
@@ -69,8 +70,8 @@ def test_flops_and_bytes():
     assert totals["function"]["bytes"] <= 3 * 8000 + 8 and totals["reverse"]["bytes"] >= 30 * 8000
 
 
-def test_flops_of_functions_of_a_matrix_count_the_directions():
-    """f along a direction is f of a matrix of twice the size; of eigenvalues, three more products."""
+def test_flops_of_matrix_functions_depend_on_the_number_of_directions():
+    """A derivative of expm is expm of a matrix of twice the order; one of eigfun needs more products."""
     S = np.eye(4) + np.full((4, 4), 0.1)
     totals = trace(asp.expm)(S).totals
     assert totals["function"]["flops"] == 25 * 4**3
@@ -79,18 +80,18 @@ def test_flops_of_functions_of_a_matrix_count_the_directions():
     assert totals["forward"]["flops"] - totals["function"]["flops"] == pytest.approx(17 * 4**3, rel=0.1)
 
 
-def test_costs_and_the_complex_step_name_primitives_that_there_are():
+def test_tables_of_costs_and_analytic_functions_name_existing_primitives():
     assert {*costs.FREE, *costs.PRODUCTS, *costs.OF_A_MATRIX, *ANALYTIC} <= set(PRIMITIVES)
 
 
-def test_traces_of_many_results_and_constants():
+def test_trace_shows_several_results_and_constants():
     tape = trace(lambda x: (np.linalg.qr(x), np.where(x > 0, x, 0.0), np.argmax(x)))(np.eye(2) + 1)
     assert {"linalg.qr[0]", "linalg.qr[1]", "where", "argmax", "greater"} <= {line.op for line in tape.lines}
     assert "const" in str(tape)
 
 
-def test_integers_on_the_way_of_a_trace():
-    """A number made of an integer that was traced has a tangent and an adjoint as others, both 0."""
+def test_trace_passes_through_integers():
+    """A number computed from a traced integer has tangent and adjoint 0."""
     tape = trace(lambda x: np.interp(x, [0.0, 1.0, 3.0], [0.0, 2.0, 4.0]))(np.array([0.5, 2.0]))
     assert tape.lines[-1].primal.tolist() == [1.0, 3.0]
     assert tape.lines[0].adjoint.tolist() == tape.lines[-1].tangent.tolist() == [2.0, 1.0]
@@ -107,24 +108,24 @@ def uses_wrong_sin(x):
 
 
 @pytest.mark.parametrize("modes", [("fwd", "rev"), ("fwd",), ("rev",)])
-def test_a_wrong_rule_is_found_and_named(modes):
+def test_check_names_a_wrong_rule(modes):
     with pytest.raises(CheckError, match=r"entry .*step .*`wrong sin` is at fault, at test_shown.py:\d+"):
         check_grads(uses_wrong_sin, np.array([1.0, 2.0, 3.0]), modes=modes)
 
 
-def test_a_wrong_transpose_is_found_without_a_step_and_named():
+def test_check_names_a_wrong_transpose_without_a_step():
     with pytest.raises(
         CheckError, match=r"forward and reverse disagree.*`double` is at fault, at test_shown"
     ):
         check_grads(lambda x: double(x) * x, np.array([1.0, 2.0]))
 
 
-def test_comparisons_and_integers_on_the_way_to_a_wrong_rule_are_no_obstacle():
+def test_check_names_a_wrong_rule_between_comparisons_and_integers():
     with pytest.raises(CheckError, match="`wrong sin` is at fault"):
         check_grads(lambda x: np.where(x > 0, wrong_sin(x), x[np.argmax(x)]), np.array([1.0, 2.0, -1.0]))
 
 
-def test_right_rules_pass():
+def test_check_accepts_correct_rules():
     x = np.random.default_rng(0).standard_normal((3, 3))
     check_grads(lambda a, b: np.linalg.solve(a, b["right"]), (x + 3 * np.eye(3), {"right": x}))
     check_grads(lambda a: np.linalg.norm(a, "nuc"), x)
@@ -134,11 +135,13 @@ def test_right_rules_pass():
     check_grads(np.exp, x, modes=("rev",))
 
 
-def test_a_second_order_error_is_found():
+def test_check_finds_an_error_of_second_order():
     bend = Elementwise(
         "wrong bend", np.exp, lambda y, x: np.exp(np.asarray(x.value if hasattr(x, "value") else x))
     )
-    with pytest.raises(CheckError, match=r"gradient of f|symmetric"):
+    with pytest.raises(
+        CheckError, match=r"the gradient of f: entry \(1,\) .* is 0, but differences .* give 0\.68"
+    ):
         check_grads(lambda x: bend(x), np.array([0.3, 0.5]))
 
 
@@ -155,16 +158,16 @@ def test_a_second_order_error_is_found():
         np.vdot,
     ],
 )
-def test_the_complex_step_is_not_taken_where_it_does_not_hold(f):
+def test_complex_step_is_not_used_for_functions_that_are_not_analytic(f):
     x = np.array([0.3, -0.2, 0.7])
     check_grads(f, (x, x) if f is np.vdot else x)
 
 
-def test_a_gradient_by_hand():
+def test_check_grad_compares_a_gradient_derived_by_hand():
     A = np.array([[2.0, 1.0], [0.0, 3.0]])
     x = np.array([1.0, 2.0])
     assert check_grad(lambda x: x @ A @ x, lambda x: (A + A.T) @ x, x) < 1e-10
-    with pytest.raises(CheckError, match=r"entry \(0,\) of your gradient is 8, .* say 6"):
+    with pytest.raises(CheckError, match=r"entry \(0,\) of your gradient is 8, .* give 6"):
         check_grad(lambda x: x @ A @ x, lambda x: 2 * A @ x, x)
     with pytest.raises(CheckError, match="shape"):
         check_grad(lambda x: x @ A @ x, lambda x: A, x)
@@ -173,13 +176,13 @@ def test_a_gradient_by_hand():
 
 
 @pytest.mark.parametrize("row", identities(), ids=lambda row: row.name)
-def test_identities(row):
-    found = verify(row)
-    assert found.autodiff < 1e-11 and found.differences < BOUND
+def test_identity_holds(row):
+    verified = verify(row)
+    assert verified.holds, verified
     assert row.latex.startswith(r"\partial")
 
 
-def test_identities_are_a_command():
+def test_command_verifies_all_identities():
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "eckart.autodiff.identities"],
         capture_output=True,
@@ -189,11 +192,11 @@ def test_identities_are_a_command():
         encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
-    assert len(identities()) >= 37 and f"{len(identities())} identities" in done.stdout
+    assert len(identities()) == 38 and "38 identities, none wrong" in done.stdout
 
 
-def test_a_wrong_identity_is_found(monkeypatch, capsys):
-    """By any of the two errors, and by NaN, which is larger than no bound."""
+def test_command_reports_a_wrong_identity(monkeypatch, capsys):
+    """It reports an error by either method, and NaN, which is not within any bound."""
     row = identities()[1]._replace(gradient=lambda x, A: 2 * A @ x)
     assert verify(row).autodiff > 0.01 and verify(row).differences > 0.01
     for wrong in (row, row._replace(gradient=lambda x, A: np.nan * x)):
@@ -205,23 +208,34 @@ def test_a_wrong_identity_is_found(monkeypatch, capsys):
         assert f"{len(identities()) + 1} identities, 1 wrong" in capsys.readouterr().out
 
 
-def test_the_formulas_of_the_table_are_those_of_the_mission():
-    """Fifteen of the course notes, in their order, and twenty-six of the Matrix Cookbook."""
+def test_table_begins_with_the_fifteen_formulas_of_the_course_notes():
     names = [row.name for row in identities()]
     assert len(names) == len(set(names))
     assert names[:15] == [
-        "linear form", "quadratic form", "symmetric quadratic form", "trace of a product", "inner product", "trace of three",
-        "trace of a quadratic", "squared Frobenius norm", "log determinant", "determinant", "squared norm", "least squares",
-        "trace of an inverse", "sigmoid", "softmax",
-    ]  # fmt: skip
+        "linear form",
+        "quadratic form",
+        "symmetric quadratic form",
+        "trace of a product",
+        "inner product",
+        "trace of three",
+        "trace of a quadratic",
+        "squared Frobenius norm",
+        "log determinant",
+        "determinant",
+        "squared norm",
+        "least squares",
+        "trace of an inverse",
+        "sigmoid",
+        "softmax",
+    ]
 
 
-def test_symmetric_inputs():
-    """A gradient over symmetric matrices is symmetric, and gives the derivative along symmetric directions."""
+def test_gradient_over_symmetric_matrices_is_symmetric():
+    """It gives the derivative along symmetric directions, which the often quoted formula does not."""
     S = np.array([[2.0, 0.5], [0.5, 1.0]])
     T = np.array([[0.3, -1.0], [-1.0, 0.7]])
     G = symmetric(np.linalg.inv(S).T)
     along = jvp(lambda X: np.linalg.slogdet(X)[1], (S,), (T,))[1]
     assert np.sum(G * T) == pytest.approx(along)
-    cookbook = G + G.T - np.diag(np.diag(G))  # often quoted, and no gradient
+    cookbook = G + G.T - np.diag(np.diag(G))  # often quoted, but not a gradient
     assert abs(np.sum(cookbook * T) - along) > 0.1

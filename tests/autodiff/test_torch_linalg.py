@@ -1,4 +1,4 @@
-"""Linear algebra against torch at random: real and complex, wide, tall and square, in stacks, to second order."""
+"""Linear algebra agrees with torch on random real and complex matrices and stacks of all shapes."""
 
 import numpy as np
 import pytest
@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch")
 la, tl = np.linalg, torch.linalg
 
 
-class Pair:
-    """One library: what the two name differently."""
+class Library:
+    """A library of arrays, with the functions that NumPy and torch name differently."""
 
     def __init__(self, lib, linalg, real, adjoint, eye, exp):
         self.lib, self.la, self.adjoint, self.eye, self.exp = lib, linalg, adjoint, eye, exp
@@ -23,8 +23,8 @@ class Pair:
         return self.real(x).sum()
 
 
-NP = Pair(np, la, np.real, lambda a: np.conj(np.swapaxes(a, -1, -2)), np.eye, np.exp)
-TORCH = Pair(torch, tl, torch.real, lambda a: a.mH, lambda n: torch.eye(n, dtype=torch.float64), torch.exp)
+NP = Library(np, la, np.real, lambda a: np.conj(np.swapaxes(a, -1, -2)), np.eye, np.exp)
+TORCH = Library(torch, tl, torch.real, lambda a: a.mH, lambda n: torch.eye(n, dtype=torch.float64), torch.exp)
 
 
 def spectral(p, values, vectors, w, fun, inverse):
@@ -64,22 +64,28 @@ SQUARE = {
 ANY = {
     "svd": rotated,
     "svdvals": lambda p, a, w: p.total(p.la.svdvals(a) ** 3 * w.real[..., 0, :1]),
-    "svd vectors": lambda p, a, w: p.total(p.lib.abs(p.la.svd(a, full_matrices=False)[2]) ** 4 * w.real[..., :1, :]),
+    "svd vectors": lambda p, a, w: p.total(
+        p.lib.abs(p.la.svd(a, full_matrices=False)[2]) ** 4 * w.real[..., :1, :]
+    ),
     "pinv": lambda p, a, w: p.total(p.la.pinv(a) * p.adjoint(w)),
     "nuclear": lambda p, a, w: p.total(p.la.matrix_norm(a, ord="nuc")),
     "spectral norm": lambda p, a, w: p.total(p.la.matrix_norm(a, ord=2)),
     "norm 1": lambda p, a, w: p.total(p.la.matrix_norm(a, ord=1)),
     "cond": lambda p, a, w: p.total(p.la.cond(a)),
     "qr": lambda p, a, w: p.total(p.lib.abs(p.la.qr(a)[0]) ** 4) + p.total(p.lib.abs(p.la.qr(a)[1]) ** 2),
-}  # fmt: skip
+}
 
 
 @settings(max_examples=200, derandomize=True)
 @given(
-    st.sampled_from([*SQUARE, *ANY]), st.integers(0, 10**6), st.booleans(), st.integers(1, 5), st.integers(1, 5),
+    st.sampled_from([*SQUARE, *ANY]),
+    st.integers(0, 10**6),
+    st.booleans(),
+    st.integers(1, 5),
+    st.integers(1, 5),
     st.sampled_from([(), (2,), (2, 1)]),
-)  # fmt: skip
-def test_gradients_and_hessians_agree(name, seed, of_complex, m, n, stack):
+)
+def test_gradients_and_hessians_agree_with_torch(name, seed, of_complex, m, n, stack):
     f, rng = {**SQUARE, **ANY}[name], np.random.default_rng(seed)
     shape = (*stack, m, m if name in SQUARE else n)
     a, w = rng.standard_normal((2, *shape)) + (1j * rng.standard_normal((2, *shape)) if of_complex else 0)

@@ -20,7 +20,7 @@ from eckart.autodiff import (
     value_and_grad,
     vjp,
     vmap,
-)  # fmt: skip
+)
 from eckart.autodiff.core import Primitive
 from eckart.autodiff.elementwise import Elementwise
 from eckart.autodiff.errors import ArgumentError
@@ -30,7 +30,7 @@ RNG = np.random.default_rng(3)
 
 
 def test_no_perturbation_confusion():
-    """d/dx (x d/dy (x + y)) = 1, in every mix of modes (Siskind & Pearlmutter, 2005)."""
+    """d/dx (x d/dy (x + y)) = 1 in every combination of modes (Siskind & Pearlmutter, 2005)."""
 
     def forward(f, x):
         return jvp(f, (x,), (1.0,))[1]
@@ -55,7 +55,7 @@ def test_derivatives_of_any_order():
         assert h(0.7) == pytest.approx(want(0.7), rel=1e-12)
 
 
-def test_trees_of_arguments_and_results():
+def test_arguments_and_results_may_be_trees():
     tree = {"w": [np.ones(2), (3.0, None)], "b": np.array(2.0)}
 
     def f(p, scale=1.0):
@@ -69,7 +69,7 @@ def test_trees_of_arguments_and_results():
     assert pullback({"a": np.array([1.0, 0.0]), "b": [10.0]})[0].tolist() == [12.0, 10.0]
 
 
-def test_argnums_and_aux():
+def test_argnums_and_has_aux():
     f = lambda x, y: (x * y**2, "note")  # noqa: E731
     assert grad(f, (0, 1), has_aux=True)(2.0, 3.0) == ((9.0, 12.0), "note")
     assert grad(lambda x, y: x * y**2, -1)(2.0, 3.0) == 12.0
@@ -87,7 +87,7 @@ def test_independent_results_have_derivative_zero():
 
 
 @pytest.mark.parametrize("n, m", [(3, 5), (5, 3), (4, 4)])
-def test_jacobian_in_both_modes(n, m):
+def test_jacobian_is_the_same_in_both_modes(n, m):
     A = RNG.standard_normal((m, n))
     f = lambda x: np.tanh(A @ x)  # noqa: E731
     x = RNG.standard_normal(n)
@@ -96,8 +96,8 @@ def test_jacobian_in_both_modes(n, m):
         np.testing.assert_allclose(jacobian(f, mode=mode)(x), want, rtol=1e-12)
 
 
-def test_auto_takes_the_cheaper_mode():
-    """A function that forward mode and reverse mode see differently: tangents are NaN, cotangents are not."""
+def test_mode_auto_chooses_the_cheaper_mode():
+    """A primitive whose tangent is NaN in forward mode only shows which mode was chosen."""
     one_sided = Primitive(
         "one sided", lambda x: x, lambda y, args, ts: ts[0] * np.nan if is_forward(ts[0]) else ts[0]
     )
@@ -130,7 +130,7 @@ def test_hessian_and_hvp():
     np.testing.assert_allclose(third[1], np.diag([0, 24 * x[1], 0, 0]), atol=1e-12)
 
 
-def test_linearize_is_applied_many_times():
+def test_linearized_function_can_be_applied_many_times():
     x, t = RNG.standard_normal((2, 3))
     y, df = linearize(lambda x: np.cumsum(x**2) * x[0], x)
     for _ in range(2):
@@ -138,12 +138,14 @@ def test_linearize_is_applied_many_times():
     assert y.shape == (3,)
 
 
-def test_an_elementwise_function_of_three_arguments_and_a_parameter():
+def test_elementwise_function_of_three_arguments_and_a_parameter():
     between = Elementwise(
-        "between", lambda a, b, t, scale=1.0: scale * (a + t * (b - a)),
-        lambda y, a, b, t, scale=1.0: scale * (1 - t), lambda y, a, b, t, scale=1.0: scale * t,
+        "between",
+        lambda a, b, t, scale=1.0: scale * (a + t * (b - a)),
+        lambda y, a, b, t, scale=1.0: scale * (1 - t),
+        lambda y, a, b, t, scale=1.0: scale * t,
         lambda y, a, b, t, scale=1.0: scale * (b - a),
-    )  # fmt: skip
+    )
     x = np.array([0.3, 2.0])
     for scale in (1.0, 3.0):
         f = lambda x, scale=scale: between(x, 5.0, x * x, scale=scale)  # noqa: E731
@@ -153,8 +155,8 @@ def test_an_elementwise_function_of_three_arguments_and_a_parameter():
         np.testing.assert_allclose(vmap(f)(np.stack([x, 2 * x])), [f(x), f(2 * x)])
 
 
-def test_a_cotangent_is_written_over_only_by_its_last_reader():
-    """The walk multiplies in place; a row with the same parent twice reads its cotangent twice."""
+def test_cotangent_is_overwritten_only_at_its_last_use():
+    """The reverse pass multiplies in place, but a row with the same parent twice needs its cotangent twice."""
     twice = Elementwise("of two arguments", lambda a, b: a * a / 2 + b, lambda y, a, b: a, None)
     x, ct = np.array([1.0, 2.0]), np.array([5.0, 7.0])
     np.testing.assert_allclose(grad(lambda x: np.sum(3 * twice(x, x)))(x), 3 * x + 3)
@@ -165,15 +167,15 @@ def test_a_cotangent_is_written_over_only_by_its_last_reader():
     np.testing.assert_array_equal(ct, [5, 7])
 
 
-def test_a_pullback_is_called_many_times_also_after_an_error():
+def test_pullback_can_be_called_again_after_an_error():
     _, pullback = vjp(lambda x: svd(x, full_matrices=False)[0], np.eye(2))
     with pytest.raises(ArithmeticError):
         pullback(np.ones((2, 2)))
     assert pullback(np.zeros((2, 2)))[0].tolist() == [[0, 0], [0, 0]]
 
 
-def test_complex_convention():
-    """Holomorphic: f'. Real valued: df/dx - i df/dy, whose conjugate is the direction of ascent."""
+def test_gradients_follow_the_convention_for_complex_numbers():
+    """A holomorphic f has gradient f', a real f has df/dx - i df/dy; its conjugate is the direction of ascent."""
     z = np.array(0.3 - 0.7j)
     assert grad(lambda z: np.real(z * z))(z) == pytest.approx(2 * z)
     assert grad(lambda z: np.imag(z * z))(z) == pytest.approx(-2j * z)
@@ -188,7 +190,7 @@ def test_complex_convention():
     assert isinstance(grad(lambda x: np.abs(np.exp(1j * x)))(0.5), float)
 
 
-def test_chains_of_ten_thousand():
+def test_chain_of_10_000_operations():
     def chain(x):
         for _ in range(10_000):
             x = np.sin(x)
@@ -229,8 +231,8 @@ def test_checkpoint_trades_time_for_memory():
     assert peak(grad(lambda x: steps(x, 10, checkpoint)), x) < peak(grad(lambda x: steps(x, 10)), x) / 3
 
 
-def test_memory_is_given_back_on_the_way():
-    """The gradient of n steps holds n coefficients, and not n cotangents besides."""
+def test_reverse_pass_frees_memory_on_the_way():
+    """The gradient of n steps holds n coefficients, but not n cotangents at the same time."""
     x, n = RNG.standard_normal(50_000), 40
 
     def f(x):
@@ -241,7 +243,7 @@ def test_memory_is_given_back_on_the_way():
     assert peak(grad(f), x) < (n + 6) * x.nbytes
 
 
-def test_checkpoint_of_trees_nests_and_maps():
+def test_checkpoint_accepts_trees_and_can_be_nested_and_mapped():
     f = checkpoint(lambda p: (p["a"] * p["b"], np.sin(p["a"])))
     plain = lambda p: (p["a"] * p["b"], np.sin(p["a"]))  # noqa: E731
     x = RNG.standard_normal((2, 3))
@@ -260,7 +262,7 @@ def test_checkpoint_of_trees_nests_and_maps():
         grad(lambda y: np.sum(checkpoint(lambda x: x * y)(y * 1.0)))(y)
 
 
-def test_vmap_axes_and_nesting():
+def test_vmap_over_any_axis_and_nested():
     A = RNG.standard_normal((3, 4))
     x = RNG.standard_normal((4, 5))
     np.testing.assert_allclose(vmap(lambda a, v: a @ v, (None, 1), 1)(A, x), A @ x)
@@ -271,24 +273,24 @@ def test_vmap_axes_and_nesting():
         vmap(np.add)(np.ones(2), np.ones(3))
 
 
-def test_vmap_with_an_index_for_each_example():
+def test_vmap_with_a_different_index_in_each_example():
     logits, labels = RNG.standard_normal((5, 4)), np.array([0, 3, 1, 1, 2])
     loss = lambda x, k: -(x - logsumexp(x))[k]  # noqa: E731
     got = vmap(grad(loss))(logits, labels)
     np.testing.assert_allclose(got, softmax(logits, axis=1) - np.eye(4)[labels], atol=1e-12)
 
 
-def test_stop_gradient():
+def test_stop_gradient_makes_its_argument_constant():
     assert grad(lambda x: x * stop_gradient(x))(3.0) == 3.0
 
 
-def test_python_floats_stay_weak():
+def test_python_floats_do_not_widen_float32():
     w = np.ones(2, np.float32)
     assert grad(lambda s, w: np.sum(s * w) * s, 1)(3.0, w).dtype == np.float32
     assert grad(lambda w: np.sum(w * 2.5 / 3))(w).dtype == np.float32
 
 
-def test_the_graph_may_branch_loop_and_recurse():
+def test_functions_may_branch_loop_and_recurse():
     def power(x, n):
         return x if n == 1 else x * power(x, n - 1)
 
@@ -304,7 +306,7 @@ def test_the_graph_may_branch_loop_and_recurse():
     assert grad(newton)(2.0) == pytest.approx(0.5 / np.sqrt(2), rel=1e-9)
 
 
-def test_subgradients_that_are_documented():
+def test_subgradients_are_those_of_the_documentation():
     zero = np.zeros(3)
     assert grad(np.linalg.norm)(zero).tolist() == [0, 0, 0]
     assert grad(lambda x: np.sum(np.abs(x)))(zero).tolist() == [0, 0, 0]

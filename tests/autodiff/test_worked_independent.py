@@ -1,4 +1,4 @@
-"""The worked models of docs/calculus against implementations that are not ours, and from other starts."""
+"""The worked models of docs/calculus agree with torch and SciPy, and do not depend on the starting point."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def names_of(page: str, stop: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("heads", [1, 2, 4])
-def test_the_transformer_layer_is_that_of_torch(heads: int, causal: bool) -> None:
+def test_transformer_layer_agrees_with_torch(heads: int, causal: bool) -> None:
     torch = pytest.importorskip("torch")
     ours = load(FOLDER / "transformer.py")
     rng = np.random.default_rng(heads)
@@ -68,9 +68,12 @@ def test_the_transformer_layer_is_that_of_torch(heads: int, causal: bool) -> Non
     out = layer(t, src_mask=mask)
     out.backward(torch.tensor(dy))
 
-    y, kept = ours.forward(p, x, heads, causal)
-    grads, dx = ours.backward(p, kept, dy, heads)
-    close = {"rtol": 1e-10, "atol": 1e-11}  # two orders of summation, condition of the layer norm
+    y, cache = ours.forward(p, x, heads, causal)
+    grads, dx = ours.backward(p, cache, dy, heads)
+    close = {
+        "rtol": 1e-10,
+        "atol": 1e-11,
+    }  # another order of summation, times the condition of the layer norm
     np.testing.assert_allclose(y, out.detach().numpy(), **close)
     np.testing.assert_allclose(dx, t.grad.numpy(), **close)
     theirs = {name: w.grad.numpy() for name, w in layer.named_parameters()}
@@ -78,14 +81,23 @@ def test_the_transformer_layer_is_that_of_torch(heads: int, causal: bool) -> Non
     np.testing.assert_allclose(stacked_w, theirs["self_attn.in_proj_weight"], **close)
     stacked_b = np.concatenate([grads[f"b{n}"] for n in "qkv"])
     np.testing.assert_allclose(stacked_b, theirs["self_attn.in_proj_bias"], **close)
-    pairs = {"Wo": "self_attn.out_proj.weight", "W1": "linear1.weight", "W2": "linear2.weight",
-             "bo": "self_attn.out_proj.bias", "b1": "linear1.bias", "b2": "linear2.bias",
-             "gain1": "norm1.weight", "shift1": "norm1.bias", "gain2": "norm2.weight", "shift2": "norm2.bias"}  # fmt: skip
+    pairs = {
+        "Wo": "self_attn.out_proj.weight",
+        "W1": "linear1.weight",
+        "W2": "linear2.weight",
+        "bo": "self_attn.out_proj.bias",
+        "b1": "linear1.bias",
+        "b2": "linear2.bias",
+        "gain1": "norm1.weight",
+        "shift1": "norm1.bias",
+        "gain2": "norm2.weight",
+        "shift2": "norm2.bias",
+    }
     for name, their_name in pairs.items():
         np.testing.assert_allclose(grads[name].T, theirs[their_name], err_msg=name, **close)
 
 
-def test_the_network_is_that_of_torch() -> None:
+def test_network_agrees_with_torch() -> None:
     torch = pytest.importorskip("torch")
     page = names_of("network.md", "signals, dW, db = backward(weights, biases, X, Y)\n")
     ts = [torch.tensor(w, requires_grad=True) for w in page["weights"]]
@@ -99,7 +111,7 @@ def test_the_network_is_that_of_torch() -> None:
         np.testing.assert_allclose(got, want.grad.numpy(), rtol=1e-11, atol=1e-13)
 
 
-def test_the_cross_entropy_is_that_of_scipy() -> None:
+def test_cross_entropy_agrees_with_scipy() -> None:
     page = names_of("softmax.md", "def cross_entropy")
     for size in (1.0, 100.0, 1e4):
         z = size * np.random.default_rng(3).standard_normal(50)
@@ -111,16 +123,16 @@ def test_the_cross_entropy_is_that_of_scipy() -> None:
         )
 
 
-def test_newton_ends_where_scipy_ends() -> None:
+def test_newton_agrees_with_scipy() -> None:
     page = names_of("newton.md", "def newton")
     assert page["rosenbrock"](np.array([0.3, -2.0])) == pytest.approx(scipy.optimize.rosen([0.3, -2.0]))
     point = np.array([0.3, -2.0])
-    np.testing.assert_allclose(page["slope_by_hand"](point), scipy.optimize.rosen_der(point), rtol=1e-13)
-    np.testing.assert_allclose(page["bend_by_hand"](point), scipy.optimize.rosen_hess(point), rtol=1e-13)
+    np.testing.assert_allclose(page["gradient_by_hand"](point), scipy.optimize.rosen_der(point), rtol=1e-13)
+    np.testing.assert_allclose(page["hessian_by_hand"](point), scipy.optimize.rosen_hess(point), rtol=1e-13)
     np.testing.assert_allclose(page["newton"](page["rosenbrock"], point, 8)[-1], [1.0, 1.0], atol=1e-12)
 
 
-def test_the_warped_area_is_that_of_scipy() -> None:
+def test_warped_area_agrees_with_scipy() -> None:
     page = names_of("volume.md", "by_volume:.10f")
     det = lambda v, u: abs(np.linalg.det(page["jacobian"](page["warp"])(np.array([u, v]))))  # noqa: E731
     want, _ = scipy.integrate.dblquad(det, 0, 1, 0, 1, epsabs=1e-7)
@@ -128,16 +140,19 @@ def test_the_warped_area_is_that_of_scipy() -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_the_fastest_curve_does_not_depend_on_the_start(seed: int) -> None:
-    page = names_of("functionals.md", "found[n], steps")
+def test_fastest_curve_does_not_depend_on_the_start(seed: int) -> None:
+    page = names_of("functionals.md", "curves[n], steps")
     start = np.sort(np.random.default_rng(seed).uniform(0.2, 3.0, 19))
-    with np.errstate(invalid="ignore"):  # a step above the start has no time; the line search turns back
+    with np.errstate(invalid="ignore"):  # above the start the time is NaN, and the line search backtracks
         y, _ = page["least"](lambda y: page["time"](y, 20), start)
-    np.testing.assert_allclose(y, page["found"][20], atol=1e-8)
+    np.testing.assert_allclose(y, page["curves"][20], atol=1e-8)
 
 
-def test_the_cycloid_is_the_fastest_of_all_cycloid_like_tracks() -> None:
-    """The time by quadrature over theta of tracks R (theta - sin), R (1 - cos), bent a little: pi at no bend."""
+def test_cycloid_is_the_fastest_of_similar_curves() -> None:
+    """The time on the track x = R (theta - sin theta), y = R (1 - cos theta), by quadrature, with y bent a little.
+
+    Without a bend the time is pi.
+    """
 
     def time(bend: float) -> float:
         def speed(t: float) -> float:

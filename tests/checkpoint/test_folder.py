@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from eckart.checkpoint import OutputFolder
+from eckart.checkpoint import OutputFolder, refuse_overlap
 from eckart.errors import OutputError, UsageError
 
 MARKER = "plan.json"
@@ -165,3 +165,32 @@ def test_what_a_killed_run_left_is_cleared(tmp_path):
     (tmp_path / name / "half").write_text("")
     with OutputFolder(tmp_path / "out") as staging:
         assert list(staging.iterdir()) == []
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_check_refuses_what_entering_refuses_and_writes_nothing(tmp_path, overwrite):
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("text")
+    before = tree(tmp_path)
+    for name in ("file", "full"):
+        folder = OutputFolder(tmp_path / name, overwrite=overwrite, marker=MARKER)
+        with pytest.raises(OutputError) as checked:
+            folder.check()
+        with pytest.raises(OutputError) as entered, folder:
+            pytest.fail("the block must not run")
+        assert str(checked.value) == str(entered.value)
+    with pytest.raises(OutputError, match="file is a file, not a folder"):
+        OutputFolder(tmp_path / "file" / "a" / "b").check()
+    OutputFolder(tmp_path / "new" / "folder").check()
+    assert tree(tmp_path) == before
+
+
+def test_an_output_that_is_or_contains_an_input_is_refused(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "link").symlink_to("in")
+    for out in (tmp_path / "in", tmp_path, tmp_path / "link", tmp_path / "in" / ".." / "in"):
+        with pytest.raises(OutputError, match="is or contains the input"):
+            refuse_overlap(out, [None, tmp_path / "elsewhere", tmp_path / "in"])
+    refuse_overlap(tmp_path / "in" / "below", [tmp_path / "in"])
+    refuse_overlap(tmp_path / "i", [tmp_path / "in", None])

@@ -356,16 +356,20 @@ LINES: dict[str, Row] = {
     "PEFT onto a file": (lambda p: ["resize", p / "a", p.file("o", b"x"), "--rank", 2], "`: .*file"),
     "out is there": (full, "the folder is not empty"),
     "out is of others": (lambda p: [*full(p), "--overwrite"], "has no adapter_config.json"),
-    "out is the input": (lambda p: ["resize", p / "a", p / "a", "--rank", 2, "--overwrite"], "is or holds"),
-    "out holds the input": (lambda p: ["resize", p / "a", p.at, "--rank", 2, "--overwrite"], "is or holds"),
+    "out is the input": (
+        lambda p: ["resize", p / "a", p / "a", "--rank", 2, "--overwrite"], "is or contains the input"
+    ),
+    "out holds the input": (
+        lambda p: ["resize", p / "a", p.at, "--rank", 2, "--overwrite"], "is or contains the input"
+    ),
     "combine onto the second": (lambda p: ["combine", p / "a", p / "b", "-o", p / "b", "--overwrite"],
-        "is or holds"),
+        "is or contains the input"),
     "convert onto itself": (lambda p: ["convert", p / "a", p / "a", "--to", "peft", "--overwrite"],
-        "is or holds"),
+        "is or contains the input"),
     "merge onto the base": (lambda p: ["merge", p / "base", p / "a", "-o", p / "base", "--overwrite"],
-        "is or holds the base"),
+        "is or contains the input"),
     "merge over an adapter": (lambda p: ["merge", p / "base", p / "a", "-o", p / "a", "--overwrite"],
-        "is or holds the adapter"),
+        "is or contains the input"),
     "out under a file": (lambda p: ["resize", p / "a", p / "a" / WEIGHTS / "o", "--rank", 2], "`: "),
     "file is there": (lambda p: ["convert", p / "a", p.file("k.safetensors", b"x"), "--to", "kohya"],
         "is there already"),

@@ -86,11 +86,11 @@ Row = tuple[str, Callable[[Place], list[object]], str]
 
 
 def extract(tuned: object, *words: object) -> Callable[[Place], list[object]]:
-    """``eckart extract base TUNED out ...``; TUNED is a path or a function that makes one."""
+    """``eckart extract base TUNED -o out ...``; TUNED is a path or a function that makes one."""
 
     def argv(place: Place) -> list[object]:
         given = tuned(place) if callable(tuned) else tuned or place.pair.tuned
-        return ["extract", place.pair.base, given, place.at / "out", *(words or ("--rank", 4))]
+        return ["extract", place.pair.base, given, "-o", place.at / "out", *(words or ("--rank", 4))]
 
     return argv
 
@@ -243,12 +243,16 @@ RULES: list[Row] = [
 OTHERS: list[Row] = [
     ("folder not empty", full_folder, "the folder is not empty"),
     ("folder of others, overwrite", not_an_adapter, "has no adapter_config.json"),
-    ("out is base", lambda p: ["extract", *p.pair.paths, p.pair.base, "--rank", 4], "found a file"),
+    ("out is base", lambda p: ["extract", *p.pair.paths, "-o", p.pair.base, "--rank", 4], "found a file"),
     ("no store", lambda p: ["plan", p.nowhere, "--rank", 4], "no such folder"),
     ("a store that is none", lambda p: ["plan", p.at, "--rank", 4], "no manifest.json"),
-    ("factor, missing", lambda p: ["factor", p.nowhere, p.pair.tuned, p.at / "s"], "no such file"),
-    ("factor into a folder", lambda p: ["factor", *p.pair.paths, p.at], "is not a factor store"),
-    ("factor, max-rank 0", lambda p: ["factor", *p.pair.paths, p.at / "s", "--max-rank", 0], "--max-rank"),
+    ("factor, missing", lambda p: ["factor", p.nowhere, p.pair.tuned, "-o", p.at / "s"], "no such file"),
+    ("factor into a folder", lambda p: ["factor", *p.pair.paths, "-o", p.at], "is not a factor store"),
+    (
+        "factor, max-rank 0",
+        lambda p: ["factor", *p.pair.paths, "-o", p.at / "s", "--max-rank", 0],
+        "--max-rank",
+    ),
     ("inspect, missing", lambda p: ["inspect", p.nowhere], "no such file"),
     ("inspect, pickle", lambda p: ["inspect", pickled("m.bin")(p)], "found a pickle"),
     ("inspect, NaN", lambda p: ["inspect", "-q", p.pair.base, p.with_value(np.nan, (0, 1))], "at [0, 1]"),
@@ -327,11 +331,11 @@ def test_a_nan_in_a_tensor_that_only_the_fine_tune_has(place):
 
 def test_a_nan_leaves_no_finished_store(place):
     bad = place.with_value(np.nan, (3, 4))
-    check(run("factor", place.pair.base, bad, place.at / "store"), "the first at [3, 4]")
+    check(run("factor", place.pair.base, bad, "-o", place.at / "store"), "the first at [3, 4]")
     check(run("plan", place.at / "store", "--rank", 4), "is not finished")
     # Mended, the pass is one over other files.
-    check(run("factor", *place.pair.paths, place.at / "store"), "--overwrite")
-    assert run("factor", *place.pair.paths, place.at / "store", "--overwrite").code == 0
+    check(run("factor", *place.pair.paths, "-o", place.at / "store"), "--overwrite")
+    assert run("factor", *place.pair.paths, "-o", place.at / "store", "--overwrite").code == 0
 
 
 def test_base_is_tuned_is_said_by_inspect_too(place):
@@ -395,7 +399,7 @@ def test_a_full_disk_leaves_the_old_adapter(place):
 
 def test_a_full_disk_under_plan_out(store, place):
     (place.at / "plan.json").write_text("old")
-    done = run("plan", store, "--rank", 4, "--out", place.at / "no" / "such" / "plan.json")
+    done = run("plan", store, "--rank", 4, "-o", place.at / "no" / "such" / "plan.json")
     check(done, "cannot be written")
     assert (place.at / "plan.json").read_text() == "old"
 
@@ -419,5 +423,5 @@ def test_out_of_memory_is_one_line(place, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr("eckart.cli.factor.fill_store", hungry)
-    done = run("factor", *place.pair.paths, place.at / "store")
+    done = run("factor", *place.pair.paths, "-o", place.at / "store")
     assert done.code == 2 and done.err.startswith("eckart: out of memory") and done.err.count("\n") == 1

@@ -48,9 +48,9 @@ def words_of(command, folder, pair):
     """A good command line of every command."""
     return {
         "inspect": ["inspect", *pair.paths],
-        "factor": ["factor", *pair.paths, folder / "store"],
+        "factor": ["factor", *pair.paths, "-o", folder / "store"],
         "plan": ["plan", folder / "store", "--energy", "0.9"],
-        "extract": ["extract", *pair.paths, folder / "new", "--rank", "4"],
+        "extract": ["extract", *pair.paths, "-o", folder / "new", "--rank", "4"],
         "verify": ["verify", *pair.paths, folder / "adapter"],
         "one": ["inspect", pair.tuned],
         "dry run": ["inspect", *pair.paths, "--dry-run"],
@@ -278,15 +278,15 @@ def test_a_dry_run_reads_headers_alone(tmp_path):
 
 def test_the_commands_one_after_the_other(work, tmp_path):
     _, pair = work
-    done = run("factor", *pair.paths, tmp_path / "store", "--max-rank", "9")
+    done = run("factor", *pair.paths, "-o", tmp_path / "store", "--max-rank", "9")
     assert done.code == 0 and "5 tensors, 3 with factors up to rank 9" in done.out
-    done = run("plan", tmp_path / "store", "--rank", "6", "--out", tmp_path / "plan.json", "--json")
+    done = run("plan", tmp_path / "store", "--rank", "6", "-o", tmp_path / "plan.json", "--json")
     written = json.loads((tmp_path / "plan.json").read_text())
     assert written == json.loads(done.out)
     plan = RankPlan.from_json(written)
     assert plan.ranks == dict.fromkeys(LINEAR, 6)
     assert plan.parameters == 6 * (70 + 103)
-    argv = ["extract", *pair.paths, tmp_path / "adapter", "--plan", tmp_path / "plan.json"]
+    argv = ["extract", *pair.paths, "-o", tmp_path / "adapter", "--plan", tmp_path / "plan.json"]
     done = run(*argv, "--store", tmp_path / "store", "--json")
     said = json.loads(done.out)
     assert said["parameters"] == plan.parameters
@@ -309,7 +309,7 @@ def test_the_commands_one_after_the_other(work, tmp_path):
 
 def test_plan_goes_back_to_the_checkpoints_and_says_so(work, tmp_path):
     _, pair = work
-    run("factor", *pair.paths, tmp_path / "store", "--max-rank", "2")
+    run("factor", *pair.paths, "-o", tmp_path / "store", "--max-rank", "2")
     done = run("plan", tmp_path / "store", "--rank", "8")
     assert done.code == 0
     assert done.err.startswith("factoring again 2 of 2 tensors to a higher rank: model.layers.0")
@@ -334,7 +334,7 @@ def test_verify_exits_1_on_a_statement_that_is_wrong(work, tmp_path):
     assert done.code == 1
     assert rows_of(done.out)[module][-1] == "NO"
     assert done.err.startswith("eckart: `") and done.err.count("\n") == 1
-    assert "does not hold (1 modules, 0 other problems)" in done.err
+    assert "its statement does not hold (1 module, 0 other problems)" in done.err
     said = run("verify", *pair.paths, adapter, "--json")
     assert said.code == 1 and json.loads(said.out)["holds"] is False
 

@@ -71,7 +71,7 @@ def test_edges(tmp_path, edge, rule):
         tmp_path, dict(zip(NAMES, (odd[0], good[0]), strict=True)),
         dict(zip(NAMES, (odd[1], good[1]), strict=True)),
     )  # fmt: skip
-    done = run("extract", *pair.paths, tmp_path / "out", *rule, "--json")
+    done = run("extract", *pair.paths, "-o", tmp_path / "out", *rule, "--json")
     assert done.code == 0, done.err
     said = json.loads(done.out)
     checked = run("verify", *pair.paths, tmp_path / "out", "--json")
@@ -124,20 +124,20 @@ def test_a_tensor_that_is_empty_or_a_number(tmp_path, shape, name, changed, rule
     pair = write_pair(
         tmp_path, {"a.weight": base, name: odd}, {"a.weight": tuned, name: odd * F32(1 + changed)}
     )
-    done = run("extract", *pair.paths, tmp_path / "out", *rule, "--json")
+    done = run("extract", *pair.paths, "-o", tmp_path / "out", *rule, "--json")
     assert done.code == 0, done.err
     said = json.loads(done.out)
     assert set(said["modules"]) == {"a"}
     assert [item["name"] for item in said["not_carried"]] == ([name] if changed else [])
     assert run("verify", *pair.paths, tmp_path / "out").code == 0
     assert run("inspect", *pair.paths).code == 0
-    assert run("factor", *pair.paths, tmp_path / "store").code == 0
+    assert run("factor", *pair.paths, "-o", tmp_path / "store").code == 0
 
 
 def test_the_plan_s_totals_with_a_zero_update(tmp_path):
     same, (base, tuned) = weights(30, 20), plus(weights(24, 20), [3.142, 2.718])
     pair = write_pair(tmp_path, {"a.weight": same, "b.weight": base}, {"a.weight": same, "b.weight": tuned})
-    done = run("extract", *pair.paths, tmp_path / "out", "--rank", 2, "--json")
+    done = run("extract", *pair.paths, "-o", tmp_path / "out", "--rank", 2, "--json")
     plan = json.loads(done.out)["plan"]
     assert plan["ranks"] == {"a.weight": 0, "b.weight": 2}
     assert plan["reasons"]["a.weight"] == "unchanged"

@@ -70,9 +70,9 @@ def test_the_table(name, tmp_path):
     assert len(done.plan.ranks) == 38  # 36 of the layers, the pooler, the classifier
     if "rank" in rule:
         assert len(done.adapter) == 38
-        assert done.statement["parameters"] == parameters
+        assert done.statement.parameters == parameters
     else:  # the cheapest component, of the classifier, costs 77 + 384: less than that may be left
-        assert parameters - 461 < done.statement["parameters"] <= parameters
+        assert parameters - 461 < done.statement.parameters <= parameters
     assert 100 * done.plan.energy == pytest.approx(energy, abs=1)
     assert eckart.verify(PAIR / "base", PAIR / "tuned", tmp_path / "a").holds
 

@@ -72,13 +72,13 @@ def test_the_files_are_what_the_names_say(tmp_path):
 def test_full_rank_gives_the_tuned_model_through_peft(name, layout, tmp_path):
     pair, base, tuned = fine_tuned(tmp_path, name, layout)
     done = eckart.extract(base, tuned, tmp_path / "a", rank=48, dtype="F32", modules_to_save=True)
-    assert done.statement["error"] < 1e-5
+    assert done.statement.error < 1e-5
     loaded = load_peft(pair.fresh_base(), tmp_path / "a", SPURIOUS)
     expected = outputs(pair.tuned_model)
-    if not done.statement["not_carried"]:
+    if not done.statement.not_carried:
         same_outputs(outputs(loaded), expected, 1e-4)
     else:  # what is left out is said: the comparison is with the same left out
-        left = {item["name"] for item in done.statement["not_carried"]}
+        left = {item.name for item in done.statement.not_carried}
         model = pair.fresh_base()
         theirs = pair.tuned_model.state_dict()
         before = pair.base_model.state_dict()
@@ -97,8 +97,8 @@ def test_ranks_differ_by_expert_and_everything_stated_holds(name, layout, tmp_pa
     assert len(set(ranks)) > 1
     checked = eckart.verify(base, tuned, tmp_path / "a")
     assert checked.holds, checked.problems
-    assert checked.error == pytest.approx(done.statement["error"], rel=1e-3)
-    assert done.statement["error"] < 0.46  # sqrt(0.2), and the roundings of bfloat16
+    assert checked.error == pytest.approx(done.statement.error, rel=1e-3)
+    assert done.statement.error < 0.46  # sqrt(0.2), and the roundings of bfloat16
 
 
 @pytest.mark.parametrize("name, layout", CASES)
@@ -154,7 +154,7 @@ def test_split_experts_are_written_by_name(name, layout, tmp_path):
     assert {k.split(".")[-3] for k in keys} == leaves
     assert "target_parameters" not in read_config(tmp_path / "a")
     assert eckart.verify(base, tuned, tmp_path / "a").holds
-    assert done.statement["error"] == pytest.approx(fused.statement["error"], rel=1e-6)
+    assert done.statement.error == pytest.approx(fused.statement.error, rel=1e-6)
 
 
 def test_an_expert_that_did_not_change(tmp_path):

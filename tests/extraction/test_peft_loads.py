@@ -1,5 +1,7 @@
 """Adapters as PEFT sees them: no key missing or left over, and the logits of base + B A."""
 
+from dataclasses import replace
+
 import pytest
 
 import eckart
@@ -91,8 +93,8 @@ def test_a_tied_head_moves_with_its_embedding_and_nothing_else_does(build, table
 def test_the_tied_head_is_stated_and_verified(tmp_path):
     pair = make_pair(tmp_path, tied_llama)
     done = eckart.extract(pair.base, pair.tuned, tmp_path / "a", rank=4, embeddings=True)
-    stated = done.statement["modules"]
-    assert stated["lm_head"] == {**stated["model.embed_tokens"], "tied": "model.embed_tokens"}
+    stated = done.statement.modules
+    assert stated["lm_head"] == replace(stated["model.embed_tokens"], tied="model.embed_tokens")
     checked = eckart.verify(pair.base, pair.tuned, tmp_path / "a")
     assert checked.holds and {"lm_head", "model.embed_tokens"} <= {m.name for m in checked.modules}
 
@@ -147,7 +149,7 @@ def test_full_rank_and_whole_tensors_give_the_tuned_model(tmp_path):
     done = eckart.extract(pair.base, pair.tuned, tmp_path / "a", rank=24, dtype="F32", modules_to_save=True)
     config = read_config(tmp_path / "a")
     assert config["lora_bias"] and "bert.embeddings.LayerNorm" in config["modules_to_save"]
-    assert not done.statement["not_carried"] and done.statement["error_of_whole_change"] < 1e-6
+    assert not done.statement.not_carried and done.statement.error_of_whole_change < 1e-6
     assert_same_logits(load_peft(pair.fresh_base(), tmp_path / "a"), pair.tuned_model, apart=pair.base_model)
 
 
@@ -173,7 +175,7 @@ def test_full_rank_tied_llama_with_factored_embeddings_gives_the_tuned_model(tmp
 def test_full_rank_tied_models_with_whole_embeddings_give_the_tuned_model(build, tmp_path):
     pair = make_pair(tmp_path, build)
     done = eckart.extract(pair.base, pair.tuned, tmp_path / "a", rank=24, dtype="F32", modules_to_save=True)
-    assert done.statement["error_of_whole_change"] < 1e-6  # so it says
+    assert done.statement.error_of_whole_change < 1e-6  # so it says
     loaded = load_peft(pair.fresh_base(), tmp_path / "a", TIED)
     assert_same_logits(loaded, pair.tuned_model, apart=pair.base_model)
 
@@ -200,7 +202,7 @@ def test_a_base_saved_without_its_head_gets_an_adapter_in_the_full_models_names(
     loaded = load_peft(pair.fresh_base(), tmp_path / "a")
     assert set(adapted(loaded)) == LINEAR["bert"] - {"classifier"}
     assert_same_logits(loaded, by_hand(pair, tmp_path / "a"), apart=pair.base_model)
-    lost = {item["name"]: item["why"] for item in done.statement["not_carried"]}
+    lost = {item.name: item.why for item in done.statement.not_carried}
     assert lost["classifier.weight"] == "not in the base"
     assert eckart.verify(pair.base, pair.tuned, tmp_path / "a").holds
 
@@ -286,7 +288,7 @@ def test_a_grown_vocabulary_is_told_and_its_shared_rows_are_handled(embeddings, 
         for n in ("lm_head", "model.embed_tokens")
     }
     everything = shared + sum(new.values())
-    stated = {i["name"]: i["share"] for i in done.statement["not_carried"] if i["why"] == "3 new rows"}
+    stated = {i.name: i.share for i in done.statement.not_carried if i.why == "3 new rows"}
     # float64 sums of the same float32 numbers: 1e-9 is roundings of the sum.
     assert stated == {f"{n}.weight": pytest.approx(v / everything, rel=1e-6) for n, v in new.items()}
 

@@ -76,7 +76,7 @@ def test_stated_errors_are_those_of_the_files(rule, dtype, pair, tmp_path):
     done = eckart.extract(*pair, tmp_path / "a", dtype=dtype, **RULES[rule])
     errors, together = measured(*pair, tmp_path / "a")
     stated = statement(tmp_path / "a")
-    assert stated == json.loads(json.dumps(done.statement))  # a pair of bounds is a list in JSON
+    assert stated == json.loads(json.dumps(done.statement.to_json()))  # a pair of bounds is a list in JSON
     assert set(stated["modules"]) == set(errors)
     for name, error in errors.items():
         assert stated["modules"][name]["error"] == pytest.approx(error, rel=RELATIVE, abs=ABSOLUTE), name
@@ -102,7 +102,7 @@ def test_the_rule_that_was_asked_for_holds_for_what_is_written(pair, tmp_path):
         assert error <= 0.3 + 1e-6
     written = sum(a.size for k, a in read(tmp_path / "b").items())
     cheapest = min(sum(shape) for shape, _ in SHAPES.values())
-    assert done.statement["parameters"] == written
+    assert done.statement.parameters == written
     assert 12_000 - cheapest < written <= 12_000  # not one component more would have fitted
 
 
@@ -116,7 +116,7 @@ def test_an_exact_low_rank_update_is_held_exactly(rule, tmp_path):
     done = eckart.extract(*pair, tmp_path / "a", dtype="F32", **rule)
     assert {m.rank for m in done.adapter} == {5}
     assert max(measured(*pair, tmp_path / "a")[0].values()) < ABSOLUTE
-    assert done.statement["error"] < ABSOLUTE and done.statement["error_of_whole_change"] < ABSOLUTE
+    assert done.statement.error < ABSOLUTE and done.statement.error_of_whole_change < ABSOLUTE
     assert eckart.verify(*pair, tmp_path / "a").holds
 
 
@@ -293,7 +293,7 @@ def test_a_base_of_another_size_is_refused_with_module_and_shapes(pair, made, tm
 def test_a_base_without_the_module_is_refused_with_its_name(pair, made, tmp_path):
     fewer = {k: v for k, v in weights().items() if "layers.1.up_proj" not in k}
     others = save_pair(tmp_path / "other", fewer, {})
-    with pytest.raises(AdapterError, match=r"layers\.1\.up_proj`: is not a tensor of both checkpoints"):
+    with pytest.raises(AdapterError, match=r"layers\.1\.up_proj`: the two checkpoints do not both"):
         eckart.verify(*others, made)
 
 

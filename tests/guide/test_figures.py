@@ -7,6 +7,7 @@ import functools
 import io
 import re
 import sys
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 from xml.etree import ElementTree
@@ -129,8 +130,8 @@ def picture(encoded: str) -> np.ndarray:
 
 
 def pinned() -> str:
-    lines = (ROOT / "requirements-docs.txt").read_text("utf-8").splitlines()
-    return next(line.partition("==")[2] for line in lines if line.startswith("matplotlib=="))
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["dependency-groups"]
+    return next(line.partition("==")[2] for line in groups["docs"] if line.startswith("matplotlib=="))
 
 
 @pytest.mark.skipif(version("matplotlib") != pinned(), reason="another Matplotlib lays out otherwise")

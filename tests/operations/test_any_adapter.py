@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eckart.adapter import Adapter, Module, combine, load_adapter
+from eckart.adapter import Adapter, Module, load_adapter
 from eckart.errors import AdapterError, OutputError
+from eckart.operations.combine import combine
 from eckart.operations.overlap import overlaps
 from eckart.operations.resize import resize_to
 from eckart.serving import check
@@ -96,7 +97,7 @@ def test_resize_is_the_best_of_its_rank(made, rank, out):
     assert all(m.rank <= min(rank, *m.shape) and m.scale == 1.0 for m in cut)
     # Stated, to the rounding that the statement's own docstring allows, and float16's coarse small numbers.
     if whole > 1e-9 * size and out != "F16":
-        stated = cut.statement["error"] * whole
+        stated = cut.statement.error * whole
         assert stated == pytest.approx(missed, rel=2e-3, abs=1e-6 * whole + 1e-9 * size)
 
 
@@ -121,7 +122,7 @@ def test_combine_is_the_dense_sum(data, count):
         assert "holds no update" in str(reason) and norm(meant) <= 1e-13 * size
         return
     assert apart(dense(both), meant) <= 1e-12 * size
-    assert both.statement["error"] * norm(meant) <= 1e-12 * size + 1e-13
+    assert both.statement.error * norm(meant) <= 1e-12 * size + 1e-13
     for one in overlaps(adapters):
         assert -1 <= one.cosine <= 1 and 0 <= one.left <= 1 and 0 <= one.right <= 1
         first, second = dense(adapters[one.first])[one.name], dense(adapters[one.second])[one.name]
@@ -176,4 +177,4 @@ def test_what_is_written_for_servers_is_right_for_all_of_them(data, servers):
         result = check(read, servers)
         assert result.holds, [v.problems for v in result.verdicts]
         assert all(v.error == 0 for v in result.verdicts)
-        assert apart(dense(read), meant) <= 1e-12 * sizes(adapter) and done.statement["error"] < 1e-6
+        assert apart(dense(read), meant) <= 1e-12 * sizes(adapter) and done.statement.error < 1e-6

@@ -128,7 +128,7 @@ def test_resize_lossless(format, tmp_path):
     adapter = load_adapter(out)
     assert adapter.format == format
     same_updates(adapter)
-    assert done.statement["error"] < 10 * EPS32 and compare(adapter, load_adapter(source)).holds
+    assert done.statement.error < 10 * EPS32 and compare(adapter, load_adapter(source)).holds
 
 
 @pytest.mark.parametrize("format", WRITTEN)
@@ -140,7 +140,7 @@ def test_resize_cut(format, tmp_path):
         U, s, Vh = np.linalg.svd(expected(name), full_matrices=False)
         np.testing.assert_allclose(update, (U[:, :2] * s[:2]) @ Vh[:2], rtol=0, atol=10 * EPS32 * s[0])
         lost, whole = lost + np.square(s[2:]).sum(), whole + np.square(s).sum()
-    assert done.statement["error"] == pytest.approx(np.sqrt(lost / whole), rel=1e-5)
+    assert done.statement.error == pytest.approx(np.sqrt(lost / whole), rel=1e-5)
 
 
 @pytest.mark.parametrize("format", WRITTEN)
@@ -211,7 +211,7 @@ def test_real_load(real):
 def test_real_resize_lossless_and_cut(real, tmp_path):
     adapter = load_adapter(real)
     done = resize_to(real, tmp_path / "same.safetensors", rank=4, dtype="F32")
-    assert done.statement["error"] < 10 * EPS32
+    assert done.statement.error < 10 * EPS32
     assert compare(load_adapter(tmp_path / "same.safetensors"), adapter).error < 1e-6
     done = resize_to(real, tmp_path / "cut.safetensors", rank=1, dtype="F32")
     lost = whole = 0.0
@@ -220,7 +220,7 @@ def test_real_resize_lossless_and_cut(real, tmp_path):
         # the squares of sigma are the eigenvalues of (B^T B)(A A^T)
         energies = np.sort(np.linalg.eigvals((left.T @ left) @ (right @ right.T)).real)[::-1]
         lost, whole = lost + energies[1:].sum(), whole + energies.sum()
-    assert done.statement["error"] == pytest.approx(np.sqrt(lost / whole), abs=1e-6)
+    assert done.statement.error == pytest.approx(np.sqrt(lost / whole), abs=1e-6)
     assert compare(load_adapter(tmp_path / "cut.safetensors"), adapter).holds
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import eckart
-from eckart.adapter import load_adapter, merge
+from eckart.adapter import load_adapter
 from eckart.adapter.experts import split_experts
 from eckart.checkpoint import read_header, write_safetensors
 from eckart.errors import AdapterError, InputError, OutputError, UsageError
+from eckart.operations.merge import merge
 from eckart.operations.resize import resize_to
 from support.terminal import tree
 from support.tuned_models import bert, gpt2, llama, load_file, make_pair, tied_llama, torch, transformers
@@ -412,7 +413,7 @@ def test_extract_then_merge_is_the_tuned_model(build, embeddings, tmp_path):
     done = eckart.extract(pair.base, pair.tuned, tmp_path / "a", rank=24, dtype="F32", embeddings=embeddings,
                           modules_to_save=True)  # fmt: skip
     # PEFT has no bias beside factors of a table, so that with those the biases of BERT are left out.
-    left_out = {item["name"] for item in done.statement["not_carried"]}
+    left_out = {item.name for item in done.statement.not_carried}
     assert bool(left_out) == (build in (bert, gpt2) and embeddings)
     merge(pair.base, [tmp_path / "a"], tmp_path / "m")
     merged, tuned = tensors(tmp_path / "m"), tensors(pair.tuned)

@@ -64,7 +64,7 @@ def test_a_rank_over_its_own_changes_nothing_that_peft_computes(name, tmp_path):
     done = resize_to(animal.adapter, tmp_path / "a", rank=24)
     same_outputs(animal.outputs(animal.loaded(tmp_path / "a")), animal.outputs(animal.loaded()))
     # Factors in float32: their rounding is all that is lost.
-    assert done.statement["error"] < 10 * EPS32
+    assert done.statement.error < 10 * EPS32
     assert ranks(tmp_path / "a") == ranks(animal.adapter)
 
 
@@ -80,11 +80,11 @@ def test_a_cut_is_numpys_module_by_module(name, tmp_path):
             after[module], cut(update, 2), rtol=0, atol=20 * EPS32 * np.abs(update).sum()
         )
     # float64 sums over float32 factors; the statement's own error is 1e-5 of itself
-    assert done.statement["error"] == pytest.approx(distance(after, before), rel=1e-4, abs=1e-6)
-    for module, said in done.statement["modules"].items():
+    assert done.statement.error == pytest.approx(distance(after, before), rel=1e-4, abs=1e-6)
+    for module, said in done.statement.modules.items():
         expected = distance({module: after[module]}, {module: before[module]})
-        assert said["error"] == pytest.approx(expected, rel=1e-4, abs=1e-6)
-        assert said["update"] == pytest.approx(np.linalg.norm(before[module]), rel=1e-6)
+        assert said.error == pytest.approx(expected, rel=1e-4, abs=1e-6)
+        assert said.update == pytest.approx(np.linalg.norm(before[module]), rel=1e-6)
     animal.loaded(tmp_path / "a")  # and PEFT takes it, no key missing
 
 
@@ -111,13 +111,13 @@ def test_the_stated_error_is_what_numpy_measures_in_the_files(name, dtype, tmp_p
     assert {info.dtype for info in read_header(tmp_path / "a" / "adapter_model.safetensors").tensors.values()
             } == {dtype}  # fmt: skip
     before, after = matrices(animal.adapter), matrices(tmp_path / "a")
-    assert done.statement == stated(tmp_path / "a")
-    assert done.statement["error"] == pytest.approx(distance(after, before), rel=1e-4)
-    assert 0.1 < done.statement["error"] < math.sqrt(0.2) + 0.01  # so something was cut, and not too much
-    for module, said in done.statement["modules"].items():
+    assert done.statement.to_json() == stated(tmp_path / "a")
+    assert done.statement.error == pytest.approx(distance(after, before), rel=1e-4)
+    assert 0.1 < done.statement.error < math.sqrt(0.2) + 0.01  # so something was cut, and not too much
+    for module, said in done.statement.modules.items():
         expected = distance({module: after[module]}, {module: before[module]})
         # The roundings' part across the cut is left out: below 1e-5 in float32, eps^2 of the others.
-        assert said["error"] == pytest.approx(expected, rel=2e-4, abs=EPS32)
+        assert said.error == pytest.approx(expected, rel=2e-4, abs=EPS32)
     assert compare(load_adapter(tmp_path / "a"), load_adapter(animal.adapter)).holds
 
 
@@ -126,7 +126,7 @@ def test_the_rounding_of_a_lossless_resize_is_stated(dtype, tmp_path):
     animal = made("llama")
     done = resize_to(animal.adapter, tmp_path / "a", rank=4, dtype=dtype)
     expected = distance(matrices(tmp_path / "a"), matrices(animal.adapter))
-    assert done.statement["error"] == pytest.approx(expected, rel=1e-3, abs=1e-7)
+    assert done.statement.error == pytest.approx(expected, rel=1e-3, abs=1e-7)
     assert expected > 0.05 * float(ml_dtypes.finfo(DTYPES[dtype]).eps)
 
 
@@ -135,8 +135,8 @@ def test_extreme_sizes_are_stated_right(scale, tmp_path):
     B, A = pair([3.0, 2.0, 1.0], 40, 30)
     write(tmp_path / "in", {"q": (B * np.float32(scale), A)})
     done = resize_to(tmp_path / "in", tmp_path / "out", rank=2)
-    assert done.statement["error"] == pytest.approx(1 / math.sqrt(14), rel=1e-5)
-    assert done.statement["modules"]["q"]["update"] == pytest.approx(scale * math.sqrt(14), rel=1e-5)
+    assert done.statement.error == pytest.approx(1 / math.sqrt(14), rel=1e-5)
+    assert done.statement.modules["q"].update == pytest.approx(scale * math.sqrt(14), rel=1e-5)
 
 
 def test_an_update_too_small_or_large_for_float16_is_refused_or_stated(tmp_path):
@@ -149,7 +149,7 @@ def test_an_update_too_small_or_large_for_float16_is_refused_or_stated(tmp_path)
     done = resize_to(tmp_path / "small", tmp_path / "b", rank=2, dtype="F16")
     expected = distance(matrices(tmp_path / "b"), matrices(tmp_path / "small"))
     assert expected > 0.1  # subnormal numbers have few digits
-    assert done.statement["error"] == pytest.approx(expected, rel=1e-3)
+    assert done.statement.error == pytest.approx(expected, rel=1e-3)
 
 
 # --- traps ---
@@ -201,8 +201,8 @@ def test_an_update_of_zeros_gets_no_factors(factor, tmp_path):
     write(tmp_path / "in", {"q": (B, A), "v": nothing})
     done = resize_to(tmp_path / "in", tmp_path / "out", rank=2)
     assert ranks(tmp_path / "out") == {"q": 2}
-    assert done.statement["left_out"] == []  # nothing that mattered
-    assert done.statement["error"] < 10 * EPS32
+    assert done.statement.left_out == ()  # nothing that mattered
+    assert done.statement.error < 10 * EPS32
 
 
 def test_an_adapter_of_zeros_is_refused(tmp_path):
@@ -218,7 +218,7 @@ def test_ties_of_sigma(tmp_path):
     write(tmp_path / "in", {"q": pair([2.0] * 4, 40, 30), "v": pair([3.0, 1.0, 1.0], 30, 40, 1)})
     done = resize_to(tmp_path / "in", tmp_path / "out", rank=2)
     expected = math.sqrt((2 * 4 + 1) / (4 * 4 + 11))
-    assert done.statement["error"] == pytest.approx(expected, rel=1e-6)
+    assert done.statement.error == pytest.approx(expected, rel=1e-6)
     assert distance(matrices(tmp_path / "out"), matrices(tmp_path / "in")) == pytest.approx(
         expected, rel=1e-6
     )
@@ -240,7 +240,7 @@ def test_alpha_is_folded_into_the_factors(rslora, tmp_path):
           {"lora_alpha": 7, "alpha_pattern": {}, "use_rslora": rslora})  # fmt: skip
     done = resize_to(tmp_path / "in", tmp_path / "out", rank=1)
     scale = 7 / math.sqrt(2) if rslora else 3.5
-    assert done.statement["modules"]["q"]["update"] == pytest.approx(scale * math.sqrt(13), rel=1e-6)
+    assert done.statement.modules["q"].update == pytest.approx(scale * math.sqrt(13), rel=1e-6)
     config = json_of(tmp_path / "out")
     assert (config["r"], config["lora_alpha"], config["use_rslora"]) == (1, 1, False)
     np.testing.assert_allclose(
@@ -305,8 +305,8 @@ def test_every_word_of_the_rule(rule, tmp_path):
     whole = sum(s**2 for v in SIGMA.values() for s in v)
     lost = sum(s**2 for n, v in SIGMA.items() for s in v[wanted.get(n, 0) :])
     rounding = 0.01 if "dtype" in wish else 1e-5
-    assert done.statement["error"] == pytest.approx(math.sqrt(lost / whole), abs=rounding)
-    assert done.statement["left_out"] == sorted(SIGMA.keys() - wanted.keys())
+    assert done.statement.error == pytest.approx(math.sqrt(lost / whole), abs=rounding)
+    assert done.statement.left_out == tuple(sorted(SIGMA.keys() - wanted.keys()))
 
 
 def test_a_budget_is_kept_and_spent(tmp_path):
@@ -315,10 +315,10 @@ def test_a_budget_is_kept_and_spent(tmp_path):
     done = resize_to(animal.adapter, tmp_path / "a", budget=everything // 2)
     got = load_adapter(tmp_path / "a").parameters
     assert everything // 2 - 77 < got <= everything // 2  # the dearest component costs 53 + 24
-    assert done.statement["parameters"] == got
+    assert done.statement.parameters == got
     again = resize_to(animal.adapter, tmp_path / "b", budget=f"{2 * everything}B", dtype="F32")
     assert load_adapter(tmp_path / "b").parameters <= everything // 2
-    assert again.statement["error"] == pytest.approx(done.statement["error"], rel=1e-6)
+    assert again.statement.error == pytest.approx(done.statement.error, rel=1e-6)
 
 
 def test_the_knee(tmp_path):
@@ -365,7 +365,7 @@ def test_the_adapter_is_never_its_own_result(overwrite, tmp_path):
     made_of_sigma(tmp_path / "in")
     before = tree(tmp_path)
     for out in (tmp_path / "in", tmp_path):
-        with pytest.raises(OutputError, match="is or holds the adapter"):
+        with pytest.raises(OutputError, match="is or contains the input"):
             resize_to(tmp_path / "in", out, rank=1, overwrite=overwrite)
     assert tree(tmp_path) == before
 
@@ -403,7 +403,7 @@ def test_memory_and_disk_and_any_number_of_workers_agree(name, tmp_path):
     for module in smaller:
         padded, other = module.padded(on_disk.modules[module.name].rank), on_disk.modules[module.name]
         assert np.array_equal(padded.left, other.left) and np.array_equal(padded.right, other.right)
-    assert smaller.statement["error"] == on_disk.statement["error"]
+    assert smaller.statement.error == on_disk.statement.error
     smaller.save(tmp_path / "saved")
     saved = tmp_path / "saved" / "adapter_model.safetensors"
     assert saved.read_bytes() == (tmp_path / "1" / "adapter_model.safetensors").read_bytes()

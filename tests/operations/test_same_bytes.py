@@ -76,7 +76,7 @@ def resized_and_converted():
         convert("a", f"{to}.safetensors", to)
 
 
-SCRIPT = "import adapter.test_same_bytes as here; here.resized_and_converted()"
+SCRIPT = "import operations.test_same_bytes as here; here.resized_and_converted()"
 
 
 def test_any_seed_of_hashes(tmp_path):

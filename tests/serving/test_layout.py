@@ -105,12 +105,12 @@ def test_resize_for_a_program_keeps_every_update_that_it_can_load(consumer, make
     after = computed(consumer, out)
     kept = {name: update for name, update in before.items() if not re.search(left_out, name)}
     assert error(kept, after) < EXACT
-    layout = done.statement["layout"]
-    assert layout["modules_left_out"] == sorted(set(before) - set(kept))
-    assert bool(layout["modules_left_out"]) is (left_out != "^$")
-    assert done.statement["error"] == pytest.approx(error(before, after), rel=1e-5, abs=EXACT)
-    assert layout["bytes_of_zeros"] == bytes_of_zeros(out)
-    assert layout["modules_added"] == len(set(split_names(after)) - set(split_names(before)))
+    layout = done.statement.layout
+    assert layout.modules_left_out == tuple(sorted(set(before) - set(kept)))
+    assert bool(layout.modules_left_out) is (left_out != "^$")
+    assert done.statement.error == pytest.approx(error(before, after), rel=1e-5, abs=EXACT)
+    assert layout.bytes_of_zeros == bytes_of_zeros(out)
+    assert layout.modules_added == len(set(split_names(after)) - set(split_names(before)))
     (verdict,) = check(out, consumer).verdicts
     assert verdict.holds and verdict.error == 0, verdict.problems
 
@@ -123,8 +123,8 @@ def test_rank_520_is_cut_to_the_largest_rank_of_vllm(tmp_path):
     sigma = np.linalg.svd(update, compute_uv=False)
     best = math.sqrt((sigma[512:] ** 2).sum() / (sigma**2).sum())
     assert error(intended(path), after) == pytest.approx(best, rel=1e-4)
-    assert done.statement["error"] == pytest.approx(best, rel=1e-4)
-    assert done.statement["layout"]["options"] == {"vllm": "--max-lora-rank 512"}
+    assert done.statement.error == pytest.approx(best, rel=1e-4)
+    assert done.statement.layout.options == {"vllm": "--max-lora-rank 512"}
     assert check(tmp_path / "out", "vllm").holds
 
 
@@ -147,8 +147,8 @@ def test_one_adapter_serves_all_programs_that_read_peft(tmp_path):
         assert error(intended(path), computed(consumer, tmp_path / "out")) < EXACT, consumer
     result = check(tmp_path / "out", PEFT_READERS)
     assert result.holds and [v.consumer.name for v in result.verdicts] == PEFT_READERS
-    assert done.statement["layout"]["for"] == PEFT_READERS
-    assert done.statement["layout"]["bytes_of_zeros"] == bytes_of_zeros(tmp_path / "out")
+    assert done.statement.layout.consumers == tuple(PEFT_READERS)
+    assert done.statement.layout.bytes_of_zeros == bytes_of_zeros(tmp_path / "out")
 
 
 def test_one_file_serves_both_image_programs(tmp_path):
@@ -211,7 +211,7 @@ def test_without_consumers_nothing_is_left_out_or_added(tmp_path):
     assert prepared.modules == adapter.modules and layout == Layout()
     applied = layout.realised(prepared.modules)
     assert applied.modules == prepared.modules and applied.added == applied.notes == ()
-    assert layout.to_json(applied, np.dtype(np.float32), 0) == {} and layout.format is None
+    assert layout.statement(applied, np.dtype(np.float32), 0) is None and layout.format is None
 
 
 # Refusals
@@ -251,7 +251,7 @@ def test_a_missing_module_of_unknown_shape_needs_the_base(tmp_path):
         resize_to(path, tmp_path / "out", rank=4, consumers="sglang")
     base = write_base(tmp_path / "base")
     done = resize_to(path, tmp_path / "out", rank=4, consumers="sglang", base=base)
-    assert done.statement["layout"]["modules_added"] == 2
+    assert done.statement.layout.modules_added == 2
     assert error(intended(path), computed("sglang", tmp_path / "out")) < EXACT
 
 
@@ -289,10 +289,10 @@ def test_extract_for_a_program_equals_extract_for_peft(tuned, consumer, rule, tm
     assert error(before, after) < EXACT
     assert len({round(float(np.linalg.norm(u)), 9) for u in before.values()}) > 1
     change = {name: change_of(tuned, name) for name in before}
-    assert done.statement["error"] == pytest.approx(error(change, after), rel=1e-4)
-    layout = done.statement["layout"]
-    assert layout["for"] == [consumer] and layout["bytes_of_zeros"] == bytes_of_zeros(tmp_path / "out")
-    assert layout["modules_added"] == len(set(after) - set(before))
+    assert done.statement.error == pytest.approx(error(change, after), rel=1e-4)
+    layout = done.statement.layout
+    assert layout.consumers == (consumer,) and layout.bytes_of_zeros == bytes_of_zeros(tmp_path / "out")
+    assert layout.modules_added == len(set(after) - set(before))
     assert check(tmp_path / "out", consumer).holds
 
 
@@ -318,8 +318,8 @@ def test_combine_for_a_program_equals_the_weighted_sum(consumer, tmp_path):
     one, two = intended(first), intended(second)
     expected = {n: 0.5 * one[n] - 2.0 * two.get(n, np.zeros_like(one[n])) for n in one}
     assert error(expected, computed(consumer, tmp_path / "out")) < EXACT
-    assert done.statement["error"] < EXACT
-    assert done.statement["layout"]["bytes_of_zeros"] == bytes_of_zeros(tmp_path / "out")
+    assert done.statement.error < EXACT
+    assert done.statement.layout.bytes_of_zeros == bytes_of_zeros(tmp_path / "out")
     assert check(tmp_path / "out", consumer).holds
 
 
@@ -331,7 +331,7 @@ def test_combine_states_the_energy_of_the_sum_that_a_program_cannot_load(tmp_pat
     before = {name: 0.75 * update for name, update in intended(first).items()}
     expected = error(before, computed("tgi", tmp_path / "out"))
     assert expected > 0.1
-    assert done.statement["error"] == pytest.approx(expected, rel=1e-5)
+    assert done.statement.error == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_known_base_adds_no_module_that_it_lacks(tmp_path):

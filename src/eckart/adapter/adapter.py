@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from eckart.adapter.statement import Statement
 from eckart.checkpoint import to_float
 from eckart.text import listing
 
@@ -172,8 +173,8 @@ class Adapter:
         Rows of embedding tables by parameter name (PEFT's ``trainable_token_indices``).
     config : dict
         The file format's own configuration.
-    statement : dict
-        What ``eckart.json`` states: the plan, the errors, the versions; empty for others' adapters.
+    statement : Statement, optional
+        What ``eckart.json`` states: the plan, the errors, the versions; None for others' adapters.
     format : str
         ``peft``, ``kohya``, ``diffusers`` or ``cloneofsimo``.
     unknown : dict of str to ndarray
@@ -193,7 +194,7 @@ class Adapter:
     dense: dict[str, Array] = field(default_factory=dict)
     rows: dict[str, Rows] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
-    statement: dict[str, Any] = field(default_factory=dict)
+    statement: Statement | None = None
     format: str = "peft"
     unknown: dict[str, Array] = field(default_factory=dict)
     components: tuple[str, ...] = ()

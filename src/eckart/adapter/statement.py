@@ -1,22 +1,28 @@
-"""What an adapter states about itself: the error of every module, measured on what is stored."""
+"""The statement of an adapter (``eckart.json``): its errors, measured on the stored factors.
+
+`Statement.to_json` is the only writer and `Statement.from_json` the only reader. Extraction states the error
+against two checkpoints; resizing and combining state it against the adapters that went in (``sources``).
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import platform
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import ml_dtypes
 import numpy as np
-from numpy.typing import NDArray
 
-from eckart.adapter.adapter import Module
-from eckart.checkpoint import all_finite
-from eckart.errors import AdapterError, OutputError
-from eckart.linalg.backend import power_of_two
+from eckart.errors import AdapterError
 from eckart.version import __version__
 
-Array = NDArray[Any]
+T = TypeVar("T")
+Json = dict[str, Any]  # a JSON object: what it holds is checked where it is read
 
 FORMAT = 1
 STATEMENT = "eckart.json"
@@ -26,62 +32,243 @@ STATEMENT = "eckart.json"
 TOLERANCE = 2e-4
 FLOOR = 2e-6
 
-IN_FLOAT32 = (1e-8, 1e8)  # values of sigma_1 at which squares of roundings neither vanish nor overflow
 
-
-def stored_error(exact: tuple[Array, Array], tail: float, module: Module) -> float:
-    """Return ||dW - left right||_F^2 for the factors as stored, rounding included.
+@dataclass(frozen=True)
+class ModuleStatement:
+    """What is stated about one module; None where a file does not say.
 
     Parameters
     ----------
-    exact : (ndarray, ndarray)
-        U sqrt(S) (m, r) and sqrt(S) V^T (r, n) of the leading components of dW, before rounding.
-    tail : float
-        ||dW - D||_F^2, D = U diag(s) V^T.
-    module : Module
-        The same factors, rounded to the adapter's dtype.
-
-    Notes
-    -----
-    ||dW - L R||^2 = ||dW - D||^2 + ||D - L R||^2 + 2 <dW - D, D - L R>. The first term is the
-    tail; the second follows from the factors alone, as the norm of the rank-2r matrix
-    [dL, L] [R0; dR] through its 2r x 2r Gram matrices, to about 1e-6 of itself. The last is left out:
-    dW - D is orthogonal to the columns of U, so only the product of two roundings meets it, below 1e-5
-    of the result; `eckart verify` measures the whole from the files.
+    rank : int
+    error : float
+        ||dW - B A||_F / ||dW||_F, measured on the stored factors.
+    update : float
+        ||dW||_F.
+    rank_bounds : (int, int), optional
+        Proven bounds on the least rank that reaches the goal.
+    tied : str, optional
+        The module whose factors this one shares, as a tied output layer shares its embedding's.
     """
-    (L0, R0), (left, right) = exact, module.float_factors()
-    r = L0.shape[1]
-    if not r:
-        return tail
-    first = float(np.dot(L0[:, 0], L0[:, 0]))  # sigma_1
-    scale = 1.0
-    if not IN_FLOAT32[0] < first < IN_FLOAT32[1]:  # so that squares of the rounding stay in float32
-        scale = float(np.sqrt(power_of_two(first)))
-        L0, R0, left, right = L0 / scale, R0 / scale, left / scale, right / scale
-    wide = np.empty((len(L0), 2 * r), np.float32)
-    tall = np.empty((2 * r, R0.shape[1]), np.float32)
-    np.subtract(L0, left, out=wide[:, :r], casting="same_kind")
-    np.subtract(R0, right, out=tall[r:], casting="same_kind")
-    wide[:, r:], tall[:r] = left, R0
-    grams = (wide.T @ wide).astype(np.float64) * (tall @ tall.T)
-    return tail + max(float(grams.sum()), 0.0) * scale**4
+
+    rank: int | None
+    error: float | None
+    update: float | None
+    rank_bounds: tuple[int, int] | None = None
+    tied: str | None = None
 
 
-def relative(left_out: float, whole: float) -> float:
-    """Return the relative Frobenius error of an energy left out of a whole; 0 of nothing."""
-    return float(np.sqrt(left_out / whole)) if whole > 0 else 0.0
+@dataclass(frozen=True)
+class TensorStatement:
+    """A changed tensor that has no factors.
+
+    Parameters
+    ----------
+    name : str
+    share : float
+        Its part of the energy of the whole change.
+    update : float
+        ||dW||_F.
+    why : str
+        Why it has no factors.
+    """
+
+    name: str
+    share: float
+    update: float
+    why: str
 
 
-def agree(stated: object, measured: float) -> bool:
-    """Whether a stated number is the measured one, to rounding; what is not a number is not."""
-    if isinstance(stated, bool) or not isinstance(stated, (int, float)):
-        return False
-    return abs(measured - stated) <= TOLERANCE * abs(measured) + FLOOR
+@dataclass(frozen=True)
+class SourceStatement:
+    """An adapter that went into this one: its path, its weight in the sum, and its number of parameters."""
+
+    adapter: str
+    weight: float
+    parameters: int
+
+
+@dataclass(frozen=True)
+class LayoutStatement:
+    """What it took to arrange the adapter for its consumers.
+
+    Parameters
+    ----------
+    consumers : tuple of str
+    bytes_of_zeros : int
+        Size of the padding.
+    modules_left_out, whole_left_out : tuple of str
+        Modules, and whole tensors, that a consumer cannot read.
+    biases_left_out : int
+    modules_added : int
+        Modules of zeros that a consumer needs.
+    options : dict of str to str
+        The command-line option to start each program with.
+    """
+
+    consumers: tuple[str, ...]
+    bytes_of_zeros: int = 0
+    modules_left_out: tuple[str, ...] = ()
+    whole_left_out: tuple[str, ...] = ()
+    biases_left_out: int = 0
+    modules_added: int = 0
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> Json:
+        """Return it as plain data."""
+        data = asdict(self)
+        return {"for": list(data.pop("consumers")), **{k: _plain(v) for k, v in data.items()}}
+
+
+@dataclass(frozen=True)
+class Statement:
+    """Everything an adapter states about itself.
+
+    Parameters
+    ----------
+    error : float
+        Relative Frobenius error of the adapted modules together. With ``sources``, relative to the sum of
+        their updates.
+    parameters : int
+        Numbers in all factors.
+    modules : mapping of str to ModuleStatement
+    dtype, rule : str
+        Dtype of the factors, and the rank rule in words.
+    plan : dict
+        The rank plan as JSON.
+    base : str, optional
+        The base model, for an extracted adapter.
+    error_of_whole_change : float, optional
+        The error relative to the change of all tensors, for an extracted adapter.
+    not_carried, carried_whole : tuple of TensorStatement
+        Changed tensors without factors: those left out, and those saved whole.
+    tied_whole : mapping of str to str
+        Output layers saved whole because they share this embedding table.
+    sources : tuple of SourceStatement
+        The adapters this one was made of; empty for an extracted adapter.
+    left_out : tuple of str
+        Modules of the sources that got rank 0.
+    layout : LayoutStatement, optional
+    versions : dict of str to str
+        Versions of the software that computed the numbers.
+    """
+
+    error: float | None
+    parameters: int | None
+    modules: Mapping[str, ModuleStatement]
+    dtype: str = ""
+    rule: str = ""
+    plan: Json = field(default_factory=dict)
+    base: str | None = None
+    error_of_whole_change: float | None = None
+    not_carried: tuple[TensorStatement, ...] = ()
+    carried_whole: tuple[TensorStatement, ...] = ()
+    tied_whole: Mapping[str, str] = field(default_factory=dict)
+    sources: tuple[SourceStatement, ...] = ()
+    left_out: tuple[str, ...] = ()
+    layout: LayoutStatement | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> Json:
+        """Return the statement as plain data, as ``eckart.json`` holds it."""
+        layout = {"layout": self.layout.to_json()} if self.layout else {}
+        head: Json = {"format": FORMAT}
+        if self.sources:
+            return head | {
+                "of": [asdict(source) for source in self.sources],
+                "dtype": self.dtype,
+                "rule": self.rule,
+                "error": self.error,
+                "parameters": self.parameters,
+                "modules": {
+                    name: {"rank": m.rank, "error": m.error, "update": m.update}
+                    for name, m in self.modules.items()
+                },
+                "left_out": list(self.left_out),
+                "layout": {},
+                **layout,
+                "plan": self.plan,
+                "versions": dict(self.versions),
+            }
+        return head | {
+            **({"tied_whole": dict(self.tied_whole)} if self.tied_whole else {}),
+            "base": self.base,
+            "dtype": self.dtype,
+            "rule": self.rule,
+            "error": self.error,
+            "error_of_whole_change": self.error_of_whole_change,
+            "modules": {name: _module_json(m) for name, m in self.modules.items()},
+            "not_carried": [asdict(tensor) for tensor in self.not_carried],
+            "carried_whole": [asdict(tensor) for tensor in self.carried_whole],
+            "plan": self.plan,
+            "versions": dict(self.versions),
+            **layout,
+            "parameters": self.parameters,
+        }
+
+    @classmethod
+    def from_json(cls, data: object, where: str) -> Statement:
+        """Read a statement back.
+
+        Parameters
+        ----------
+        data : object
+            Parsed JSON.
+        where : str
+            The file, for error messages.
+
+        Raises
+        ------
+        AdapterError
+            If an entry has a type that Eckart does not write. An entry that is missing is None or empty, and
+            `eckart.verify` reports it.
+        """
+        reader = _Reader(where)
+        top = reader.mapping(data, "the statement")
+        modules = reader.mapping(top.get("modules", {}), "modules")
+        return cls(
+            error=reader.number(top, "error"),
+            parameters=reader.integer(top, "parameters"),
+            modules={name: reader.module(entry, f"modules.{name}") for name, entry in modules.items()},
+            dtype=reader.text(top, "dtype") or "",
+            rule=reader.text(top, "rule") or "",
+            plan=reader.mapping(top.get("plan", {}), "plan"),
+            base=reader.text(top, "base"),
+            error_of_whole_change=reader.number(top, "error_of_whole_change"),
+            not_carried=reader.items(top, "not_carried", reader.tensor),
+            carried_whole=reader.items(top, "carried_whole", reader.tensor),
+            tied_whole=reader.texts(top, "tied_whole"),
+            sources=reader.items(top, "of", reader.source),
+            left_out=reader.items(top, "left_out", lambda entry, _: str(entry)),
+            layout=reader.layout(top.get("layout")),
+            versions=reader.texts(top, "versions"),
+        )
+
+
+def read_statement(path: Path) -> Statement | None:
+    """Read a statement file; None if there is none, or if it states nothing.
+
+    Raises
+    ------
+    AdapterError
+        If the file is not JSON, or not a statement that Eckart wrote.
+    """
+    if not path.is_file():
+        return None
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        raise AdapterError(str(path), "is not JSON", "Extract again, or remove the file") from None
+    return Statement.from_json(data, str(path)) if data != {} else None
+
+
+def agree(stated: float | None, measured: float) -> bool:
+    """Whether a stated number equals the measured one, up to rounding."""
+    return stated is not None and abs(measured - stated) <= TOLERANCE * abs(measured) + FLOOR
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Return what made the numbers, so that they can be made again; looked up once, which takes 20 ms."""
+    """Return the versions behind the numbers, so that they can be reproduced; looked up once (20 ms)."""
     from importlib.metadata import version  # scipy itself may not have been needed, and is slow to import
 
     return {
@@ -93,29 +280,109 @@ def versions() -> dict[str, str]:
     }
 
 
-def rounded(array: Array, dtype: np.dtype[Any]) -> Array:
-    """Round numbers to the dtype they will be stored in, contiguous; what overflows becomes infinite."""
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(np.asarray(array).astype(dtype))
+def _module_json(module: ModuleStatement) -> Json:
+    data = asdict(module)
+    if module.tied is None:
+        del data["tied"]
+    return data
 
 
-def rounded_factors(exact: tuple[Array, Array], dtype: np.dtype[Any], name: str) -> tuple[Array, Array]:
-    """Round the factors of a module to the dtype they will be stored in; refuse those that overflow it."""
-    left, right = rounded(exact[0], dtype), rounded(exact[1], dtype)
-    if not (all_finite(left) and all_finite(right)):
-        raise OutputError(name, f"its factors overflow {dtype.name}", "Choose --dtype BF16 or F32")
-    return left, right
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
 
 
-def check_statement(data: Any, where: str) -> dict[str, Any]:
-    """Return a statement read from a file, its types checked."""
-    modules = data.get("modules", {}) if isinstance(data, dict) else None
-    sources = data.get("of", []) if isinstance(data, dict) else None
-    if not isinstance(sources, list) or not all(isinstance(source, dict) for source in sources):
-        modules = None
-    numbers = [data.get("error")] if isinstance(data, dict) else []
-    if isinstance(modules, dict) and all(isinstance(m, dict) for m in modules.values()):
-        numbers += [m.get("error") for m in modules.values()]
-        if all(x is None or (isinstance(x, (int, float)) and np.isfinite(x)) for x in numbers):
-            return dict(data)
-    raise AdapterError(where, "is not a statement that eckart wrote", "Extract again, or remove the file")
+@dataclass(frozen=True)
+class _Reader:
+    """Reads entries of a statement, and refuses types that Eckart does not write."""
+
+    where: str
+
+    def refuse(self, entry: str, expected: str) -> AdapterError:
+        return AdapterError(
+            f"{self.where}: {entry}",
+            f"expected {expected}, so this is not a statement that Eckart wrote",
+            "Extract again, or remove the file",
+        )
+
+    def mapping(self, value: object, entry: str) -> Json:
+        if not isinstance(value, dict):
+            raise self.refuse(entry, "a JSON object")
+        return value
+
+    def number(self, data: Json, key: str) -> float | None:
+        value = data.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise self.refuse(key, "a finite number")
+        return float(value)
+
+    def integer(self, data: Json, key: str) -> int | None:
+        value = self.number(data, key)
+        if value is not None and value != int(value):
+            raise self.refuse(key, "a whole number")
+        return None if value is None else int(value)
+
+    def text(self, data: Json, key: str) -> str | None:
+        value = data.get(key)
+        if value is not None and not isinstance(value, str):
+            raise self.refuse(key, "text")
+        return value
+
+    def texts(self, data: Json, key: str) -> dict[str, str]:
+        values = self.mapping(data.get(key, {}), key)
+        if not all(isinstance(value, str) for value in values.values()):
+            raise self.refuse(key, "texts")
+        return values
+
+    def items(self, data: Json, key: str, read: Callable[[Any, str], T]) -> tuple[T, ...]:
+        values = data.get(key, [])
+        if not isinstance(values, list):
+            raise self.refuse(key, "a list")
+        return tuple(read(value, f"{key}[{i}]") for i, value in enumerate(values))
+
+    def module(self, value: object, entry: str) -> ModuleStatement:
+        data = self.mapping(value, entry)
+        bounds = data.get("rank_bounds")
+        whole = isinstance(bounds, list) and len(bounds) == 2 and all(isinstance(b, int) for b in bounds)
+        if bounds is not None and not whole:
+            raise self.refuse(f"{entry}.rank_bounds", "two whole numbers")
+        return ModuleStatement(
+            rank=self.integer(data, "rank"),
+            error=self.number(data, "error"),
+            update=self.number(data, "update"),
+            rank_bounds=(bounds[0], bounds[1]) if bounds is not None else None,
+            tied=self.text(data, "tied"),
+        )
+
+    def tensor(self, value: object, entry: str) -> TensorStatement:
+        data = self.mapping(value, entry)
+        return TensorStatement(
+            name=self.text(data, "name") or "",
+            share=self.number(data, "share") or 0.0,
+            update=self.number(data, "update") or 0.0,
+            why=self.text(data, "why") or "",
+        )
+
+    def source(self, value: object, entry: str) -> SourceStatement:
+        data = self.mapping(value, entry)
+        weight = self.number(data, "weight")
+        return SourceStatement(
+            adapter=self.text(data, "adapter") or "",
+            weight=math.nan if weight is None else weight,
+            parameters=self.integer(data, "parameters") or 0,
+        )
+
+    def layout(self, value: object) -> LayoutStatement | None:
+        if value is None or value == {}:
+            return None
+        data = self.mapping(value, "layout")
+        return LayoutStatement(
+            consumers=self.items(data, "for", lambda name, _: str(name)),
+            bytes_of_zeros=self.integer(data, "bytes_of_zeros") or 0,
+            modules_left_out=self.items(data, "modules_left_out", lambda name, _: str(name)),
+            whole_left_out=self.items(data, "whole_left_out", lambda name, _: str(name)),
+            biases_left_out=self.integer(data, "biases_left_out") or 0,
+            modules_added=self.integer(data, "modules_added") or 0,
+            options=self.texts(data, "options"),
+        )

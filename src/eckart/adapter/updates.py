@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eckart.adapter.adapter import Adapter, Module, Rows
+from eckart.adapter.statement import SourceStatement
 from eckart.checks import is_number
 from eckart.errors import AdapterError, UsageError
 from eckart.linalg import Spectrum
@@ -34,7 +35,7 @@ class Updates(Protocol):
         """The modules as they are in shape and kind."""
 
     @property
-    def sources(self) -> list[dict[str, Any]]:
+    def sources(self) -> tuple[SourceStatement, ...]:
         """What they are made of, for the statement."""
 
     def core(self, name: str) -> Core:
@@ -156,12 +157,12 @@ def check_weights(adapters: Sequence[Adapter], weights: Sequence[float]) -> None
         raise UsageError("--weights", "are all 0, so that nothing is left")
 
 
-def describe(adapters: Sequence[Adapter], weights: Sequence[float]) -> list[dict[str, Any]]:
-    """Say what a new adapter is made of, for its statement."""
-    return [
-        {"adapter": str(a.path or "in memory"), "weight": float(w), "parameters": a.parameters}
+def describe(adapters: Sequence[Adapter], weights: Sequence[float]) -> tuple[SourceStatement, ...]:
+    """Return what a new adapter is made of, for its statement."""
+    return tuple(
+        SourceStatement(str(a.path or "in memory"), float(w), a.parameters)
         for a, w in zip(adapters, weights, strict=True)
-    ]
+    )
 
 
 def common_dense(adapters: Sequence[Adapter]) -> dict[str, Any]:

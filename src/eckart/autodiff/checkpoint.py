@@ -1,4 +1,4 @@
-"""`checkpoint`: less memory for more time."""
+"""`checkpoint`: recompute a function in the reverse pass instead of keeping its intermediate results."""
 
 from __future__ import annotations
 
@@ -17,19 +17,22 @@ from .vmap import vmap
 
 
 class Replayed(Primitive):
-    """The call of a function, of which a tape's row holds the arguments; it is computed anew when needed."""
+    """A call of a function, recorded as one row that keeps the arguments; the reverse pass calls it again."""
 
     def jvp(self, out: Array, args: Sequence[Array], tangents: Sequence[Any], params: dict[str, Any]) -> Any:
+        """Record the call in reverse mode; compute the tangent in forward mode."""
         row = next((t for t in tangents if type(t) is Row), None)
         if row is None:
             return self.apply(args, tangents, params)
         return row.level.add(self, tangents, args, params, shape_of(out), dtype_of(out))
 
     def apply(self, args: Sequence[Array], tangents: Sequence[Any], params: dict[str, Any]) -> Any:
+        """Return the tangent of the result, by calling the function in forward mode."""
         ts = [zeros(a) if t is None else t for a, t in zip(args, tangents, strict=True)]
         return jvp(params["call"], args, ts)[1]
 
     def pull(self, row: Row, ct: Array) -> None:
+        """Add to the cotangents of the parents, by calling the function in reverse mode."""
         cts = Linear(row.params["call"], row.known, "checkpoint").pull([ct], free=True)
         for p, g in zip(row.parents, cts, strict=True):
             if p is not None:
@@ -44,18 +47,29 @@ replayed_p = Replayed(
 
 
 def checkpoint(f: Function) -> Function:
-    """Return ``f`` such that reverse mode keeps only its arguments, and computes the rest again.
+    """Return ``f`` in a form of which reverse mode keeps only the arguments and recomputes the rest.
 
     Parameters
     ----------
     f : callable
-        Of arrays or trees of arrays; every traced array it uses must be among its arguments.
+        A function of arrays or trees of arrays, of any shapes and dtypes. All traced arrays that it uses must
+        be among its arguments.
+
+    Returns
+    -------
+    callable
+        A function with the same arguments, results and derivatives.
+
+    Raises
+    ------
+    ArgumentError
+        If ``f`` uses a traced array that is not among its arguments.
 
     Notes
     -----
-    One more evaluation of ``f`` for the memory of its intermediate results. A chain of n equal steps cut
-    into sqrt(n) checkpointed pieces needs memory for about 2 sqrt(n) steps (Chen et al.,
-    arXiv:1604.06174); checkpoints may be nested.
+    The cost is one more evaluation of ``f``; the saving is the memory for its intermediate results. A chain
+    of n equal steps that is cut into sqrt(n) checkpointed pieces needs memory for about 2 sqrt(n) steps
+    (Chen et al., arXiv:1604.06174). Checkpoints may be nested.
 
     Examples
     --------
@@ -68,7 +82,7 @@ def checkpoint(f: Function) -> Function:
     @wraps(f)
     def replayed(*args: Any, **options: Any) -> Any:
         leaves, rebuild = flatten((args, options))
-        outline: list[Any] = []  # how to take the vector apart: found as it is made
+        outline: list[Any] = []  # how to split the vector into the results; known once `f` has been called
 
         def in_one_vector(*leaves: Any) -> Array:
             inner, named = rebuild(list(leaves))
@@ -76,12 +90,12 @@ def checkpoint(f: Function) -> Function:
             outline[:] = rebuild_out, [(shape_of(y), dtype_of(y)) for y in outs]
             return np.concatenate([np.ravel(y) for y in outs])
 
-        at = [i for i, x in enumerate(leaves) if isinstance(x, Tracer)]
-        call, traced = select(in_one_vector, leaves, {}, at)
+        positions = [i for i, x in enumerate(leaves) if isinstance(x, Tracer)]
+        call, traced = select(in_one_vector, leaves, {}, positions)
         vector = replayed_p(*traced, call=call)
-        rebuild_out, looks = outline
-        parts = np.split(vector, np.cumsum([prod(shape) for shape, _ in looks])[:-1])
-        outs = zip(parts, looks, strict=True)
+        rebuild_out, shapes_and_dtypes = outline
+        parts = np.split(vector, np.cumsum([prod(shape) for shape, _ in shapes_and_dtypes])[:-1])
+        outs = zip(parts, shapes_and_dtypes, strict=True)
         return rebuild_out([convert(np.reshape(part, shape), dtype) for part, (shape, dtype) in outs])
 
     return replayed

@@ -1,10 +1,10 @@
-"""Every exception this room raises, and the line of the user's code that it names.
+"""All exceptions of `eckart.autodiff`, and the search for the user's line that caused them.
 
 AutodiffError          the root
 ├── MissingRuleError   no derivative is known for this call (a NotImplementedError)
-├── TracerError        a traced array went where only a plain one can go (a TypeError)
-├── ArgumentError      an argument is of the wrong kind, shape or dtype (a TypeError)
-├── TieError           the derivative does not exist, or not in this form, at equal values
+├── TracerError        a traced array was used where only a plain one can be (a TypeError)
+├── ArgumentError      an argument has the wrong kind, shape or dtype (a TypeError)
+├── TieError           the derivative does not exist at this point (an ArithmeticError)
 └── CheckError         a check of a derivative failed (an AssertionError)
 """
 
@@ -20,14 +20,25 @@ import numpy as np
 import scipy
 
 SCIPY = dirname(scipy.__file__)
-OURS = (dirname(__file__), dirname(np.__file__), SCIPY)  # what is in none of them is the user's
+OURS = (dirname(__file__), dirname(np.__file__), SCIPY)  # code outside these folders belongs to the user
 
 
 class AutodiffError(Exception):
     """Root of every exception raised by `eckart.autodiff`.
 
-    ``where`` is the call at fault, e.g. ``"np.linalg.eig"``; ``what`` says what was expected and what found,
-    ``fix`` what to type instead.
+    Parameters
+    ----------
+    where : str
+        The call at fault, e.g. ``"np.linalg.eig"``.
+    what : str
+        What was expected and what was found.
+    fix : str, optional
+        What to write instead.
+
+    Examples
+    --------
+    >>> print(AutodiffError("float", "a traced array cannot be converted", "Leave it out"))
+    `float`: a traced array cannot be converted. Leave it out.
     """
 
     def __init__(self, where: str, what: str, fix: str = "") -> None:
@@ -36,27 +47,27 @@ class AutodiffError(Exception):
 
 
 class MissingRuleError(AutodiffError, NotImplementedError):
-    """No derivative is known. For example of ``np.linalg.qr(A, mode="complete")``, A tall."""
+    """No derivative is known, for example of ``np.linalg.qr(A, mode="complete")`` for a tall A."""
 
 
 class TracerError(AutodiffError, TypeError):
-    """A traced array went where only a plain one can go. For example into ``float()``."""
+    """A traced array was used where only a plain one can be, for example in ``float()``."""
 
 
 class ArgumentError(AutodiffError, TypeError):
-    """An argument is of the wrong kind. For example an integer array, which has no tangent."""
+    """An argument has the wrong kind, shape or dtype, for example an integer array to differentiate."""
 
 
 class TieError(AutodiffError, ArithmeticError):
-    """No derivative at equal singular values or eigenvalues. For example of one singular vector."""
+    """The derivative does not exist, for example of one singular vector where singular values are equal."""
 
 
 class CheckError(AutodiffError, AssertionError):
-    """A derivative disagrees with the function. For example a sign that was lost by hand."""
+    """A derivative disagrees with the function, for example because of a sign error in a derivation."""
 
 
 def user_line() -> tuple[str, str]:
-    """Return the place ``"file.py:12"`` and the text of the user's line that is running now."""
+    """Return the location ``"file.py:12"`` and the text of the user's line that is running now."""
     for frame, number in walk_stack(sys._getframe()):
         file = frame.f_code.co_filename
         if not file.startswith(OURS):
@@ -65,12 +76,14 @@ def user_line() -> tuple[str, str]:
 
 
 def in_scipy() -> bool:
-    """Return whether SciPy stands between here and the user's line."""
+    """Return whether the user's line has called SciPy, and SciPy this library."""
     files = (frame.f_code.co_filename for frame, _ in walk_stack(sys._getframe()))
     return any(file.startswith(SCIPY) for file in takewhile(lambda file: file.startswith(OURS), files))
 
 
 def at_line() -> str:
-    """Return ``" at file.py:12 (the text of that line)"``, or as much of it as is known."""
+    """Return ``" at file.py:12 (text of the line)"``, or the part of it that is known."""
     place, text = user_line()
-    return (f" at {place}" + (f" ({text})" if text else "")) if place else ""
+    if not place:
+        return ""
+    return f" at {place} ({text})" if text else f" at {place}"

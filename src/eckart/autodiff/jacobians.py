@@ -1,4 +1,4 @@
-"""Jacobians and Hessians: the identity pushed through the derivative at once, as one more axis."""
+"""Jacobians and Hessians: all columns of the identity go through the derivative at once, as one more axis."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .vmap import vmap
 
 
 def basis(x: Array) -> Array:
-    """Return the unit arrays of the shape of ``x``: (n, *shape)."""
+    """Return the n = x.size unit arrays of the shape of ``x``, stacked: (n, *shape)."""
     shape = shape_of(x)
     return np.eye(prod(shape), dtype=dtype_of(x)).reshape(prod(shape), *shape)
 
 
 def single(x: Any) -> Array:
-    """Return ``x`` if it is one array."""
+    """Return ``x`` if it is one array; refuse trees."""
     if isinstance(x, (Tracer, np.ndarray, np.generic, float, complex, int)):
         return x
-    what = f"one array was expected, a {type(x).__name__} was found"
-    raise ArgumentError("jacobian", what, "Put them into one array by np.concatenate")
+    what = f"argument and result must be one array each, but one of them is a {type(x).__name__}"
+    raise ArgumentError("jacobian", what, "Use np.concatenate to make one array of the parts")
 
 
 def jacobian(f: Function, argnums: int = 0, mode: str = "auto") -> Function:
@@ -33,21 +33,27 @@ def jacobian(f: Function, argnums: int = 0, mode: str = "auto") -> Function:
     Parameters
     ----------
     f : callable
-        From arrays to one array.
-    argnums : int
-        The argument to differentiate in.
-    mode : {"auto", "fwd", "rev"}
-        Forward costs n derivatives and reverse m, for n inputs and m outputs; both are done in one
-        vectorised pass. "auto" calls ``f`` once to see m, and takes forward if n <= m.
+        A function written in NumPy that returns one array, of any shape.
+    argnums : int, default 0
+        The position of the argument to differentiate, which must be one array.
+    mode : {"auto", "fwd", "rev"}, default "auto"
+        For n inputs and m outputs, forward mode computes n derivatives and reverse mode m, both in one
+        vectorised pass. "auto" calls ``f`` once to find m and chooses forward mode if n <= m.
 
     Returns
     -------
     callable
-        Of the arguments of ``f``; returns an array of shape (*shape of the result, *shape of the argument).
+        A function of the arguments of ``f`` that returns an array of shape (*shape of the result, *shape of
+        the argument).
+
+    Raises
+    ------
+    ArgumentError
+        If ``mode`` is unknown, or if the argument or the result is not one array.
 
     Notes
     -----
-    Memory min(n, m) times that of one derivative. For complex arguments ``f`` must be holomorphic.
+    The memory is min(n, m) times that of one derivative. For complex arguments ``f`` must be holomorphic.
 
     Examples
     --------
@@ -57,7 +63,7 @@ def jacobian(f: Function, argnums: int = 0, mode: str = "auto") -> Function:
            [0., 3., 2.]])
     """
     if mode not in ("auto", "fwd", "rev"):
-        raise ArgumentError("jacobian", f"mode {mode!r} is unknown", 'Write "auto", "fwd" or "rev"')
+        raise ArgumentError("jacobian", f"the mode {mode!r} is unknown", 'Use "auto", "fwd" or "rev"')
 
     def matrix(*args: Any, **options: Any) -> Any:
         inner, (x,) = select(f, args, options, argnums)
@@ -68,7 +74,7 @@ def jacobian(f: Function, argnums: int = 0, mode: str = "auto") -> Function:
         linear = Linear(inner, (x,), "jacobian")
         y = single(linear.value)
         rows = vmap(lambda ct: linear.transpose(ct)[0])(basis(y))  # (m, *in)
-        if dtype_of(y).kind == "c" and dtype_of(x).kind != "c":  # so far the real part: Re(i J) is -Im(J)
+        if dtype_of(y).kind == "c" and dtype_of(x).kind != "c":  # `rows` is Re(J); Re(i J) is -Im(J)
             rows = rows - 1j * vmap(lambda ct: linear.transpose(1j * ct)[0])(basis(y))
         return np.reshape(rows, (*shape_of(y), *shape_of(x)))
 
@@ -76,16 +82,29 @@ def jacobian(f: Function, argnums: int = 0, mode: str = "auto") -> Function:
 
 
 def hessian(f: Function, argnums: int = 0) -> Function:
-    """Return the Hessian of a scalar function with respect to one array: forward over reverse.
+    """Return the Hessian of a scalar function with respect to one array, by forward over reverse mode.
+
+    Parameters
+    ----------
+    f : callable
+        A function written in NumPy that returns one real number.
+    argnums : int, default 0
+        The position of the argument to differentiate, which must be one array.
 
     Returns
     -------
     callable
-        Of the arguments of ``f``; returns an array of shape (*shape, *shape) of the argument.
+        A function of the arguments of ``f`` that returns an array of shape (*shape, *shape), where shape is
+        that of the argument.
+
+    Raises
+    ------
+    ArgumentError
+        If the argument is not one array, or if ``f`` does not return one real number.
 
     Notes
     -----
-    n Hessian-vector products in one vectorised pass.
+    The cost is that of n Hessian-vector products for n inputs, in one vectorised pass.
 
     Examples
     --------

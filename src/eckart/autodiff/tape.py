@@ -1,10 +1,10 @@
-"""Reverse mode: rules record linear rows on a tape, which is then walked backwards or forwards.
+"""Reverse mode: rules record linear operations as rows of a tape, which is then walked forwards or backwards.
 
 A tape holds only linear operations on tangents, in the order in which they were recorded. Walking it
-forwards (`push`) applies the derivative to a tangent; walking it backwards with each operation transposed
-(`pull`) applies the transpose to a cotangent. Neither recurses, so depth is bounded by memory only.
-Cotangents and the recorded arrays may be tracers: that is how derivatives nest, and how a whole Jacobian
-goes through the tape at once, as one more axis.
+forwards (`push`) applies the derivative to a tangent. Walking it backwards with each operation transposed
+(`pull`) applies the transpose to a cotangent. Neither walk recurses, so only memory limits the depth.
+Cotangents and recorded arrays may themselves be tracers. This is how derivatives nest, and how a whole
+Jacobian goes through the tape at once, as one more axis.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from .errors import MissingRuleError, at_line
 
 
 class Row(Tracer):
-    """One row of a tape: a primitive applied to its parents, the tangents, and what it is linear with.
+    """One row of a tape: a linear operation applied to the tangents in its parent rows.
 
-    ``parents`` are rows, or None for an argument without a tangent. ``known`` and ``params`` are what the
-    primitive's `pull` and `apply` need besides: the arguments, or of `Elementwise` the coefficients. A walk
-    over the tape leaves in ``ct`` the cotangent (or, forwards, the tangent); ``own`` says that nobody else
-    holds that array, so that it may be written into.
+    ``parents`` are rows, or None for an argument without a tangent. ``known`` and ``params`` are the other
+    inputs of the primitive's `pull` and `apply`: the arguments, or the coefficients of an `Elementwise`. A
+    walk over the tape stores the cotangent (or, forwards, the tangent) in ``ct``. ``own`` is True if no one
+    else holds that array, so that it may be overwritten.
     """
 
     __slots__ = ("ct", "dtype", "known", "own", "params", "parents", "prim", "shape")
@@ -38,12 +38,15 @@ class Row(Tracer):
         self.shape, self.dtype = shape, dtype  # type: ignore[misc]
 
     def give(self, g: Array, own: bool) -> None:
-        """Add to the cotangent: ``g``, summed over the axes that were broadcast, in the row's dtype."""
+        """Add ``g``, summed over broadcast axes and converted to the row's dtype, to the cotangent.
+
+        ``own`` is True if no one else holds ``g``.
+        """
         if g.shape != self.shape:
             g = unbroadcast(g, self.shape)
             own = own or (type(g) is np.ndarray and g.base is None)
         if g.dtype is not self.dtype and g.dtype != self.dtype:
-            g = convert(g, self.dtype)  # a copy, but of a tracer perhaps the real part of another's
+            g = convert(g, self.dtype)  # a copy of an array; of a tracer it may share memory with another
             own = type(g) is np.ndarray
         if self.ct is None:
             self.ct, self.own = g, own
@@ -53,7 +56,7 @@ class Row(Tracer):
             self.ct, self.own = self.ct + g, True
 
     def cotangent(self) -> Array:
-        """Return the cotangent, zeros if there is none, in memory that is nobody else's."""
+        """Return the cotangent, or zeros if there is none, in memory that is shared with no one."""
         ct = self.ct
         if ct is None:
             ct = zeros(self)
@@ -63,22 +66,23 @@ class Row(Tracer):
 
 
 class Tape(Level):
-    """The level of the rows: a primitive applied to a row is recorded, if it is linear in it."""
+    """The level of the rows: a primitive applied to a row is recorded if it is linear in that argument."""
 
     def __init__(self) -> None:
         super().__init__()
         self.rows: list[Row] = []
 
     def add(self, prim: Any, parents: Any, known: Any, params: Any, shape: Any, dtype: Any) -> Row:
-        """Append a row."""
+        """Append a row and return it."""
         row = Row(self, prim, parents, known, params, shape, dtype)
         self.rows.append(row)
         return row
 
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Row:
+        """Record a primitive that a rule has applied to rows; refuse it if it is not linear in them."""
         rows = [a if type(a) is Row else None for a in args]
-        live = [i for i, r in enumerate(rows) if r is not None]
-        if all(i in prim.linear_in for i in live) and (len(live) == 1 or prim.joint):
+        traced = [i for i, r in enumerate(rows) if r is not None]
+        if all(i in prim.linear_in for i in traced) and (len(traced) == 1 or prim.joint):
             if prim.shape is not None:
                 shape = prim.shape(*args, **params)
                 dtype = np.result_type(*[getattr(a, "dtype", a) for a in args])
@@ -89,19 +93,20 @@ class Tape(Level):
             if not prim.partials:
                 self.rows.append(row)
                 return row
-            # Elementwise rows have coefficients: those of its derivative, which is itself. The row stands for
-            # its result, of which no more than shape and dtype are used. Those of t * t are tangents again.
+            # A row of an elementwise function holds coefficients. Since the function is linear, its JVP gives
+            # them; `row` stands in for the result, of which only shape and dtype are used. In t * t the
+            # coefficients are tangents themselves, which shows that the product is not linear.
             recorded: Row = prim.jvp(row, args, rows, params)
             if not any(type(c) is Row for c in recorded.known):
                 return recorded
-        shapes = [shape_of(a) for a in args]
-        what = f"a JVP rule applied it to a tangent, in which it is not linear (shapes {shapes}){at_line()}"
-        raise MissingRuleError(prim.name, what, "Write it in the linear operations of docs/autodiff.md")
+        shapes = ", ".join(str(shape_of(a)) for a in args)
+        what = f"a JVP rule applied it to a tangent, but it is not linear there (shapes: {shapes}){at_line()}"
+        raise MissingRuleError(prim.name, what, "Use the linear operations listed in docs/autodiff.md")
 
     def pull(self, free: bool) -> None:
-        """Walk backwards from the cotangents that were given to rows; those without one are skipped.
+        """Walk backwards from the rows that have a cotangent; rows without one are skipped.
 
-        With ``free``, each row lets go of what it holds, so that an array is dropped after its last use.
+        With ``free``, each row drops its arrays, so that their memory is freed after the last use.
         """
         rows = self.rows if free else list(self.rows)
         while rows:
@@ -114,7 +119,7 @@ class Tape(Level):
                 row.parents = row.known = None
 
     def push(self) -> None:
-        """Walk forwards from the tangents that were left in the leaves; each row's ``ct`` is its tangent."""
+        """Walk forwards from the tangents in the leaves; afterwards ``ct`` of each row is its tangent."""
         for row in self.rows:
             tangents = [None if p is None else p.ct for p in row.parents]
             if any(t is not None for t in tangents):
@@ -123,9 +128,10 @@ class Tape(Level):
 
 @cache
 def keep_memory() -> None:
-    """Let freed memory stay with this process: to fetch it again, page by page, takes a third of the time.
+    """Make the C library keep freed memory, up to 64 MiB, instead of returning it to the operating system.
 
-    A freed block of nearly 32 MiB, never touched, tells the GNU C library to keep up to twice that
-    (mallopt(3), "dynamic mmap threshold"). Elsewhere nothing happens.
+    Fetching it again, page by page, can take a third of the time of a gradient. When a block of nearly 32 MiB
+    is freed, even one that was never written to, the GNU C library raises its limit to twice that size
+    (mallopt(3), "dynamic mmap threshold"). With other C libraries this call has no effect.
     """
     np.empty(31 * 2**20, np.uint8)

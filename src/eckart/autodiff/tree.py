@@ -1,4 +1,4 @@
-"""Nested tuples, lists and dicts of arrays: taken apart and put together."""
+"""Flatten nested tuples, lists and dicts of arrays, and rebuild them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-LEAF = {np.ndarray, np.float64, np.float32, float, complex}  # known at a glance; anything else is looked at
+LEAF = {np.ndarray, np.float64, np.float32, float, complex}  # a quick test; other types are examined further
 
 
 def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
-    """Return the leaves of a tree and the function that builds it from new leaves.
+    """Return the leaves of a tree, and a function that rebuilds the tree from new leaves.
 
     Examples
     --------
@@ -29,6 +29,7 @@ def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
 
 
 def collect(tree: Any, leaves: list[Any]) -> None:
+    """Append the leaves of a tree to a list."""
     for part in tree.values() if isinstance(tree, dict) else tree or ():
         if type(part) in LEAF or not isinstance(part, (tuple, list, dict, NoneType)):
             leaves.append(part)
@@ -37,7 +38,7 @@ def collect(tree: Any, leaves: list[Any]) -> None:
 
 
 def build(tree: Any, leaves: Iterator[Any]) -> Any:
-    """Return a tree of the outline of ``tree`` with the next leaves in it."""
+    """Return a tree of the same structure as ``tree`` that holds the next leaves."""
     if isinstance(tree, (tuple, list)):
         parts = [next(leaves) if type(part) in LEAF else build(part, leaves) for part in tree]
         if type(tree) is list:

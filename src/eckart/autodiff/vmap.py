@@ -1,7 +1,7 @@
-"""`vmap`: a function of one example made a function of a batch.
+"""`vmap`: turn a function of one example into a function of a batch.
 
-A batched array carries its batch axis first. A primitive with a batch rule is called once on the whole
-batch; one without is called in a loop over the examples, which is correct and slow.
+The batch axis of a batched array is its first. A primitive with a batch rule is called once, on the whole
+batch. A primitive without one is called in a loop over the examples, which is correct but slow.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .tree import flatten
 
 
 class Batch(Tracer):
-    """An array with a batch axis in front that the user's function does not see."""
+    """An array with a leading batch axis that is hidden from the user's function."""
 
     __slots__ = ("value",)
 
@@ -27,17 +27,20 @@ class Batch(Tracer):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
         return shape_of(self.value)[1:]
 
     def __bool__(self) -> bool:
+        """Refuse a condition, which has one value per example."""
         what = f"under vmap a condition has one value per example{at_line()}"
-        raise TracerError("bool", what, "Write np.where(c, a, b)")
+        raise TracerError("bool", what, "Use np.where(condition, a, b)")
 
 
 class Batching(Level):
     """The level of one `vmap`."""
 
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
+        """Return the result for the whole batch; see `Level.process`."""
         batched = [self.holds(a) for a in args]
         values = [a.value if b else a for a, b in zip(args, batched, strict=True)]
         if prim.batch is True:
@@ -50,7 +53,7 @@ class Batching(Level):
 
 
 def align(values: Sequence[Array], batched: Sequence[bool]) -> list[Array]:
-    """Put axes of length 1 behind each batch axis, so that the arrays broadcast example by example."""
+    """Insert axes of length 1 after each batch axis, so that the arrays broadcast example by example."""
     rank = max(len(shape_of(v)) - b for v, b in zip(values, batched, strict=True))
     out = []
     for v, b in zip(values, batched, strict=True):
@@ -61,50 +64,60 @@ def align(values: Sequence[Array], batched: Sequence[bool]) -> list[Array]:
     return out
 
 
-def size_of(values: Sequence[Array], batched: Sequence[bool]) -> int:
+def batch_size(values: Sequence[Array], batched: Sequence[bool]) -> int:
+    """Return the length of the batch axis."""
     return next(shape_of(v)[0] for v, b in zip(values, batched, strict=True) if b)
 
 
 def repeated(values: Sequence[Array], batched: Sequence[bool]) -> list[Array]:
-    """Give every array the batch axis: what has none is repeated."""
-    size, pairs = size_of(values, batched), zip(values, batched, strict=True)
+    """Return the arrays with a batch axis each; an array without one is repeated."""
+    size, pairs = batch_size(values, batched), zip(values, batched, strict=True)
     return [v if b else np.broadcast_to(v, (size, *shape_of(v))) for v, b in pairs]
 
 
 def one_by_one(prim: Primitive, values: list[Array], batched: list[bool], params: dict[str, Any]) -> Any:
     """Call a primitive without a batch rule on each example."""
     outs = []
-    for i in range(size_of(values, batched)):
+    for i in range(batch_size(values, batched)):
         example = [v[i] if b else v for v, b in zip(values, batched, strict=True)]
         outs.append(bind(prim, example, params))
     if not outs:
-        what = "has no batch rule, and of an empty batch the shape of its result is unknown"
-        raise ArgumentError("vmap", f"{prim.name} {what}", "Treat an empty batch apart")
+        what = "has no batch rule, so the shape of its result is unknown for an empty batch"
+        raise ArgumentError("vmap", f"{prim.name} {what}", "Handle an empty batch before the call")
     if type(outs[0]) is tuple:
         return tuple(np.stack(parts) for parts in zip(*outs, strict=True))
     return np.stack(outs)
 
 
 def vmap(f: Function, in_axes: Any = 0, out_axes: int = 0) -> Function:
-    """Return ``f`` mapped over an axis of its arguments, computed on the whole batch at once.
+    """Return ``f`` mapped over an axis of its arguments and computed on the whole batch at once.
 
     Parameters
     ----------
     f : callable
-        A function of one example.
-    in_axes : int, None, or a tuple of them
-        The axis to map over, for all arguments or for each; None: the argument is the same for all.
-    out_axes : int
-        Where the batch axis stands in the results.
+        A function of one example; its arguments and result are arrays or nested tuples, lists and dicts.
+    in_axes : int, None, or tuple of int and None, default 0
+        The axis to map over: one for all arguments, or one for each. An argument with None is the same for
+        all examples.
+    out_axes : int, default 0
+        The position of the batch axis in each result.
 
     Returns
     -------
     callable
-        The function of the batch; what is given to it by name is the same for all.
+        The function of the batch. Its keyword arguments are the same for all examples.
+
+    Raises
+    ------
+    ArgumentError
+        If the mapped axes differ in length, or if an argument has no such axis.
+    TracerError
+        If ``f`` branches on a batched value (``if x > 0``), which has no single answer. Use `np.where`.
 
     Notes
     -----
-    A condition on a batched value (``if x > 0``) has no single answer and is refused: write `np.where`.
+    A primitive without a batch rule is called in a loop, which is correct but slow. `np.unique` is refused,
+    because its results may differ in length.
 
     Examples
     --------
@@ -119,18 +132,20 @@ def vmap(f: Function, in_axes: Any = 0, out_axes: int = 0) -> Function:
     def mapped(*args: Any, **options: Any) -> Any:
         axes = in_axes if isinstance(in_axes, (tuple, list)) else (in_axes,) * len(args)
         if len(axes) != len(args):
-            what = f"in_axes names {len(axes)} arguments, {len(args)} were given"
-            raise ArgumentError("vmap", what, "Give one for each, None for what is the same for all")
+            what = f"in_axes has length {len(axes)}, but the number of positional arguments is {len(args)}"
+            fix = "Pass one axis for each, and None for an argument that is the same for all examples"
+            raise ArgumentError("vmap", what, fix)
         trees = [(*flatten(a), axis) for a, axis in zip(args, axes, strict=True)]
         pairs = [(shape_of(x), axis) for leaves, _, axis in trees for x in leaves if axis is not None]
         try:
             sizes = {shape[axis] for shape, axis in pairs}
         except IndexError:
-            what = ", ".join(f"axis {axis} of an array of shape {shape}" for shape, axis in pairs)
-            raise ArgumentError("vmap", what, "Give in_axes=None for what has no such axis") from None
+            axes_asked = ", ".join(f"axis {axis} of shape {shape}" for shape, axis in pairs)
+            fix = "Pass in_axes=None for an argument without a batch axis"
+            raise ArgumentError("vmap", f"a mapped axis does not exist ({axes_asked})", fix) from None
         if len(sizes) != 1:
-            what = f"the mapped axes have lengths {sorted(sizes)}"
-            raise ArgumentError("vmap", what, "Give them one length, or in_axes=None")
+            what = f"the mapped axes must have one common length, but their lengths are {sorted(sizes)}"
+            raise ArgumentError("vmap", what, "Pass in_axes=None for an argument without a batch axis")
         size, level = sizes.pop(), Batching()
         inner = [
             rebuild([x if axis is None else Batch(level, np.moveaxis(x, axis, 0)) for x in leaves])

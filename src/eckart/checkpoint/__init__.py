@@ -11,7 +11,7 @@ from eckart.checkpoint.dtypes import (
     parse_dtype,
     to_float,
 )
-from eckart.checkpoint.folder import OutputFolder
+from eckart.checkpoint.folder import OutputFolder, refuse_overlap
 from eckart.checkpoint.header import Header, read_header
 from eckart.checkpoint.order import natural_sort
 from eckart.checkpoint.pair import Pair, PairEntry
@@ -34,6 +34,7 @@ __all__ = [
     "natural_sort",
     "parse_dtype",
     "read_header",
+    "refuse_overlap",
     "stream_safetensors",
     "to_float",
     "write_json",

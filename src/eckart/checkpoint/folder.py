@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -75,6 +76,16 @@ class OutputFolder:
             raise cannot_write(self.path, error) from error
         return self._staging
 
+    def check(self) -> None:
+        """Raise the `OutputError` that entering would raise for what is at `path`; write nothing.
+
+        Call it before slow work whose result goes into the folder.
+        """
+        self._check_target()
+        existing = next(folder for folder in self.path.parents if os.path.lexists(folder))
+        if not existing.is_dir():
+            raise OutputError(str(self.path), f"{existing} is a file, not a folder", "Use another path")
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -83,6 +94,11 @@ class OutputFolder:
     ) -> None:
         if kind is not None:
             self._discard()
+            hidden = str(self._staging)
+            if isinstance(error, OutputError) and hidden in error.where:
+                # The hidden folder is gone by now: name the one that was asked for.
+                shown = error.where.replace(hidden, str(self.path))
+                raise OutputError(shown, error.what, error.fix) from error
             return
         try:
             self._check_target()  # the block may have taken hours
@@ -129,3 +145,32 @@ class OutputFolder:
         for folder in self._made:  # those that hold the finished folder are not empty, and stay
             with suppress(OSError):  # someone else may use it by now
                 folder.rmdir()
+
+
+def refuse_overlap(out: str | Path, inputs: Iterable[str | Path | None]) -> None:
+    """Raise if an output is one of the inputs or a folder that contains one of them.
+
+    Parameters
+    ----------
+    out : str or Path
+        The file or folder to write. It need not exist.
+    inputs : iterable of str, Path or None
+        Files and folders that are read. None stands for an input that is not on disk.
+
+    Raises
+    ------
+    OutputError
+        If writing `out` would replace an input. An output inside an input folder is allowed.
+
+    Examples
+    --------
+    >>> refuse_overlap("models/small", ["models/base", None])
+    >>> refuse_overlap("models", ["models/base"])
+    Traceback (most recent call last):
+    ...
+    eckart.errors.OutputError: `models`: the output is or contains the input models/base. Use another path.
+    """
+    target = Path(out).resolve()
+    for given in inputs:
+        if given is not None and Path(given).resolve().is_relative_to(target):
+            raise OutputError(str(out), f"the output is or contains the input {given}", "Use another path")

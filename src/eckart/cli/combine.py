@@ -74,7 +74,7 @@ def combine(
     if json:
         rows = [vars(o) for o in done.overlaps]
         console.print_json(
-            {"adapter": str(out), "notes": list(done.notes), **done.statement, "overlaps": rows}
+            {"adapter": str(out), "notes": list(done.notes), **done.statement.to_json(), "overlaps": rows}
         )
         return
     print_recut(done)

@@ -116,7 +116,7 @@ def _extract(store: FactorStore, budget: str, folder: Path) -> dict[str, Any]:
         "path": str(folder),
         "parameters": done.adapter.parameters,
         "ranks": {m.name: m.rank for m in done.adapter},
-        "stated_error": done.statement["error"],
+        "stated_error": done.statement.error,
         "measured_error": checked.error,
         "holds": checked.holds,
     }

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json as jsonlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from eckart.adapter.statement import STATEMENT
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import UsageError
 from eckart.extraction.extract import Extraction
 from eckart.extraction.extract import extract as extract_adapter
 from eckart.rank import RankPlan
+from eckart.text import count
 
 
 def extract(
     base: opt.Base,
     tuned: opt.Tuned,
-    out: Annotated[Path, typer.Argument(help="Folder of the adapter to make.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the new adapter.", show_default=False)
+    ],
     rank: opt.Rank = None,
     energy: opt.Energy = None,
     error: opt.Error = None,
@@ -29,7 +34,7 @@ def extract(
     budget: opt.BudgetText = None,
     plan: Annotated[
         Path | None,
-        typer.Option("--plan", help="Ranks from a plan written by eckart plan --out.", show_default=False),
+        typer.Option("--plan", help="Take the ranks from a plan file (eckart plan -o).", show_default=False),
     ] = None,
     min_rank: opt.MinRank = 0,
     max_rank: opt.MaxRank = None,
@@ -39,27 +44,30 @@ def extract(
     exclude: opt.Exclude = None,
     store: Annotated[
         Path | None,
-        typer.Option("--store", help="Use this store, or make it and keep it.", show_default=False),
+        typer.Option("--store", help="Use this factor store, or create and keep it.", show_default=False),
     ] = None,
     dtype: Annotated[
         str | None,
         typer.Option("--dtype", help="F32, F16, BF16 or F64.", show_default="the tuned checkpoint's"),
     ] = None,
-    embeddings: Annotated[bool, typer.Option("--embeddings", help="Factor embedding tables too.")] = False,
+    embeddings: Annotated[bool, typer.Option("--embeddings", help="Also factor embedding tables.")] = False,
     modules_to_save: Annotated[
-        bool, typer.Option("--modules-to-save", help="Carry norms, biases and new rows whole.")
+        bool, typer.Option("--modules-to-save", help="Also save norms, biases and new rows, whole.")
     ] = False,
     consumers: opt.For = None,
     experts: Annotated[
         str | None,
         typer.Option(
             "--experts",
-            help="fused or split: how a mixture's experts are held.",
-            show_default="as PEFT needs",
+            help="Layout of a mixture of experts: fused or split.",
+            show_default="what PEFT needs",
         ),
     ] = None,
     base_name: Annotated[
-        str | None, typer.Option("--base-name", help="What the adapter calls its base.", show_default="BASE")
+        str | None,
+        typer.Option(
+            "--base-name", help="Name of the base model in the adapter's configuration.", show_default="BASE"
+        ),
     ] = None,
     workers: opt.Workers = None,
     device: opt.Device = "cpu",
@@ -67,15 +75,15 @@ def extract(
     quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
-    """Extract a LoRA adapter (PEFT format) and state its error, measured on what was written.
+    """Extract a LoRA adapter (PEFT format) from a fine-tune, and state its measured error.
 
-    Examples: **eckart extract base/ tuned/ adapter/ --budget 1%** ·
-    **eckart extract base/ tuned/ adapter/ --energy 0.9 --max-rank 128 --store store/**
+    Examples: **eckart extract base/ tuned/ -o adapter/ --budget 1%** ·
+    **eckart extract base/ tuned/ -o adapter/ --energy 0.9 --max-rank 128 --store store/**
     """
     words = locals()
     given = [f"--{c.replace('_', '-')}" for c, unset in opt.UNSET.items() if words[c] != unset]
     if plan is not None and given:
-        raise UsageError("eckart extract", f"expected a rule or --plan, got both: {', '.join(given)}")
+        raise UsageError("eckart extract", f"got --plan together with {', '.join(given)}", "Pass one of them")
     rule = opt.rule_of(words) if plan is None else None
     with console.progress_bar(quiet, "factoring") as bar:
         done = extract_adapter(
@@ -83,12 +91,12 @@ def extract(
             dtype=dtype, embeddings=embeddings, modules_to_save=modules_to_save,
             consumers=consumers or "", experts=experts, base_name=base_name,
             overwrite=overwrite, workers=workers, device=device, progress=bar,
-            say=lambda words: console.say(words, quiet),
+            notify=lambda text: console.say(text, quiet),
         )  # fmt: skip
     for note in done.notes:
         console.say(f"note: {note}", quiet)
     if json:
-        console.print_json({"adapter": str(out), "notes": list(done.notes), **done.statement})
+        console.print_json({"adapter": str(out), "notes": list(done.notes), **done.statement.to_json()})
         return
     print_extraction(done)
     console.say(f"note: this is the update that turns {base} into {tuned}.", quiet)
@@ -100,34 +108,47 @@ def read_plan(path: Path) -> RankPlan:
     try:
         return RankPlan.from_json(jsonlib.loads(path.read_text("utf-8")), str(path))
     except OSError as error:
-        raise UsageError(str(path), f"cannot be read ({error.strerror})") from None
+        raise UsageError(str(path), f"cannot read it ({error.strerror})") from None
     except (ValueError, RecursionError):
-        raise UsageError(str(path), "is not JSON", "Write one: eckart plan STORE --out plan.json") from None
+        raise UsageError(
+            str(path), "not a JSON file", "Write a plan: eckart plan STORE -o plan.json"
+        ) from None
 
 
 def print_extraction(done: Extraction) -> None:
-    """Print what was written, its error, and what it does not carry."""
-    said = done.statement
-    out = console.out()
-    ranks = sorted(m.rank for m in done.adapter)
-    spread = f"rank {ranks[0]}" if ranks and ranks[0] == ranks[-1] else "ranks "
-    if ranks and ranks[0] != ranks[-1]:
-        spread += f"{ranks[0]} to {ranks[-1]} (median {ranks[len(ranks) // 2]})"
+    """Print what was written, its error, and the changed tensors that it leaves out."""
+    stated, out = done.statement, console.out()
     out.print(
-        f"{done.path}: {len(done.adapter)} modules, {spread if ranks else 'no factors'}, "
-        f"{done.adapter.parameters:,} parameters, {said['dtype']}\n"
-        f"error {said['error']:.4f} of the adapted layers' update, "
-        f"{said['error_of_whole_change']:.4f} of the whole change",
+        f"{done.path}: {count(done.adapter.modules, 'module')}, {spread([m.rank for m in done.adapter])}, "
+        f"{count(done.adapter.parameters, 'parameter')}, {stated.dtype}\n"
+        f"error {stated.error:.4f} of the adapted layers' update, "
+        f"{stated.error_of_whole_change:.4f} of the whole change",
         markup=False,
     )
-    missing = said["not_carried"]
+    missing = stated.not_carried
     if missing:
-        total = sum(item["share"] for item in missing)
+        share = console.percent(sum(tensor.share for tensor in missing), 2)
         out.print(
-            f"not carried: {len(missing)} tensors, {console.percent(total, 2)} of the change's energy",
+            f"not carried: {count(missing, 'tensor')}, {share} of the change's energy",
             markup=False,
         )
-        rows = [[i["name"], console.percent(i["share"], 3), i["why"]] for i in missing[:5]]
+        rows = [[tensor.name, console.percent(tensor.share, 3), tensor.why] for tensor in missing[:5]]
         console.print_table(["tensor", "share", "why"], rows)
         if len(missing) > 5:
-            out.print(f"... and {len(missing) - 5} more in {done.path / 'eckart.json'}", markup=False)
+            out.print(f"... and {len(missing) - 5} more, listed in {done.path / STATEMENT}", markup=False)
+
+
+def spread(ranks: Sequence[int]) -> str:
+    """Return ranks in words.
+
+    Examples
+    --------
+    >>> spread([8, 2, 5]), spread([4, 4]), spread([])
+    ('ranks 2 to 8 (median 5)', 'rank 4', 'no factors')
+    """
+    ordered = sorted(ranks)
+    if not ordered:
+        return "no factors"
+    if ordered[0] == ordered[-1]:
+        return f"rank {ordered[0]}"
+    return f"ranks {ordered[0]} to {ordered[-1]} (median {ordered[len(ordered) // 2]})"

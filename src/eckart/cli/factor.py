@@ -1,4 +1,4 @@
-"""`eckart factor`: the pass, once."""
+"""`eckart factor`: one pass over two checkpoints, into a store."""
 
 from __future__ import annotations
 
@@ -11,29 +11,32 @@ from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.store import factor as fill_store
 from eckart.store.fill import MAX_RANK
+from eckart.text import count
 
 
 def factor(
     base: opt.Base,
     tuned: opt.Tuned,
-    store: Annotated[Path, typer.Argument(help="Folder to make, or to go on with.", show_default=False)],
+    store: Annotated[
+        Path, typer.Option("--output", "-o", help="Store folder to create or resume.", show_default=False)
+    ],
     max_rank: Annotated[
-        int, typer.Option("--max-rank", min=1, help="Components to hold per tensor.")
+        int, typer.Option("--max-rank", min=1, help="Components to keep per tensor.")
     ] = MAX_RANK,
     workers: opt.Workers = None,
     device: opt.Device = "cpu",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start anew; drop what the store holds.")
+        bool, typer.Option("--overwrite", help="Discard what the store holds and start over.")
     ] = False,
     quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
     """Factor every update once: all singular values, and factors up to --max-rank.
 
-    Every later rank, rule and budget is read off the store in milliseconds. Stopped at any moment,
-    the same command goes on where it was.
+    Every later rank, rule and budget is then read from the store in milliseconds. You can interrupt the
+    pass at any time; rerunning the command resumes it.
 
-    Example: **eckart factor base/ tuned/ store/**
+    Example: **eckart factor base/ tuned/ -o store/**
     """
     with console.progress_bar(quiet, "factoring") as bar:
         done = fill_store(
@@ -45,7 +48,7 @@ def factor(
         console.print_json({"store": str(store), "tensors": [r.to_json() for r in done]})
         return
     console.out().print(
-        f"{store}: {len(done)} tensors, {len(held)} with factors up to rank "
+        f"{store}: {count(len(done), 'tensor')}, {len(held)} with factors up to rank "
         f"{max((r.rank for r in held), default=0)}",
         markup=False,
     )

@@ -19,7 +19,8 @@ from eckart.store import FactorStore
 from eckart.store.demands import whole_demands
 from eckart.store.estimate import Estimate, estimate
 from eckart.store.fill import fill
-from eckart.store.sources import Sources
+from eckart.store.options import PassOptions
+from eckart.store.sources import PairSources, SingleSources
 from eckart.store.summary import ENERGIES, LayerSummary, diagnose, summarise
 
 # The columns that give the rank of a share of the energy, of layers and of modules alike.
@@ -67,7 +68,7 @@ def inspect(
             )
         inspect_adapter(load_adapter(adapter), model, workers, quiet, json)
         return
-    sources = Sources.open(None, base) if tuned is None else Sources.open(base, tuned)
+    sources = SingleSources.open(base) if tuned is None else PairSources.open(base, tuned)
     for note in sources.notes:
         console.say(f"note: {note}", quiet)
     if dry_run:
@@ -75,10 +76,8 @@ def inspect(
         return
     with tempfile.TemporaryDirectory(prefix="eckart-") as scratch:
         with console.progress_bar(quiet, "factoring") as bar:
-            filled = fill(
-                sources, store or Path(scratch) / "store", whole_demands(sources, 0), workers=workers,
-                device=device, durable=store is not None, progress=bar,
-            )  # fmt: skip
+            options = PassOptions(workers, device=device, durable=store is not None, progress=bar)
+            filled = fill(sources, store or Path(scratch) / "store", whole_demands(sources, 0), options)
         rows = summarise(filled)
         remarks = diagnose(filled, rows)
         if json:

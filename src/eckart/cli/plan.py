@@ -1,4 +1,4 @@
-"""`eckart plan`: ranks from a store, by a rule."""
+"""`eckart plan`: ranks chosen from a store by a rule."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from eckart.cli import options as opt
 from eckart.rank import RankPlan
 from eckart.store import FactorStore, decide
 from eckart.store.decide import adapter_dtype
+from eckart.store.options import PassOptions
+from eckart.text import listing
 
 
 def plan(
@@ -30,24 +32,26 @@ def plan(
     uniform: opt.Uniform = False,
     include: opt.Include = None,
     exclude: opt.Exclude = None,
-    embeddings: Annotated[bool, typer.Option("--embeddings", help="Plan embedding tables too.")] = False,
+    embeddings: Annotated[bool, typer.Option("--embeddings", help="Also plan embedding tables.")] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write the plan as JSON.", show_default=False)
+        Path | None,
+        typer.Option("--output", "-o", help="Write the plan to this JSON file.", show_default=False),
     ] = None,
     workers: opt.Workers = None,
     device: opt.Device = "cpu",
     quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
-    """Choose a rank for every tensor, from a store, by one rule.
+    """Choose the rank of every tensor in a store, by one rule.
 
     Examples: **eckart plan store/ --energy 0.9 --max-rank 64** · **eckart plan store/ --budget 1%**
     """
     rule = opt.rule_of(locals())
     with console.progress_bar(quiet, "factoring") as bar:
         opened, chosen = decide(
-            FactorStore.open(store), rule, embeddings=embeddings, workers=workers, device=device,
-            progress=bar, say=lambda words: console.say(words, quiet),
+            FactorStore.open(store), rule, embeddings=embeddings,
+            notify=lambda text: console.say(text, quiet),
+            options=PassOptions(workers, device=device, progress=bar),
         )  # fmt: skip
     if out is not None:
         write_json(out, chosen.to_json())
@@ -78,7 +82,6 @@ def print_plan(store: FactorStore, chosen: RankPlan) -> None:
     )
     if chosen.dense:
         console.out().print(
-            f"{len(chosen.dense)} tensors are no smaller as factors than as a dense update: "
-            f"{', '.join(chosen.dense[:3])}{', ...' if len(chosen.dense) > 3 else ''}",
+            f"factors are not smaller than the dense update for {listing(chosen.dense, 'tensor')}",
             markup=False,
         )

@@ -12,7 +12,7 @@ from eckart.cli import options as opt
 from eckart.operations.batch import resize_all
 from eckart.operations.combine import Combined
 from eckart.operations.resize import Resized
-from eckart.text import count
+from eckart.text import count, listing
 
 
 def resize(
@@ -60,7 +60,7 @@ def resize(
         for note in result.notes:
             console.say(f"note: {note}", quiet)
     if json:
-        said = [{"adapter": str(r.path), "notes": list(r.notes), **r.statement} for r in done]
+        said = [{"adapter": str(r.path), "notes": list(r.notes), **r.statement.to_json()} for r in done]
         console.print_json(said[0] if done[0].path == out else said)
         return
     for result in done:
@@ -73,21 +73,19 @@ def print_recut(done: Resized | Combined) -> None:
     modules = done.recut.outlines.values()
     ranks = sorted(m.rank for m in modules)
     spread = f"rank {ranks[0]}" if ranks[0] == ranks[-1] else f"ranks {ranks[0]} to {ranks[-1]}"
-    before = sum(source["parameters"] for source in said["of"])
+    before = sum(source.parameters for source in said.sources)
     out.print(
-        f"{done.path}: {count(ranks, 'module')}, {spread}, {said['parameters']:,} parameters "
-        f"(of {before:,}), {said['dtype']}\nerror {said['error']:.3g} of the update",
+        f"{done.path}: {count(ranks, 'module')}, {spread}, {said.parameters:,} parameters "
+        f"(of {before:,}), {said.dtype}\nerror {said.error:.3g} of the update",
         markup=False,
     )
-    if said["left_out"]:
-        out.print(
-            f"left out: {len(said['left_out'])} modules, {', '.join(said['left_out'][:3])}", markup=False
-        )
-    layout = said["layout"]
+    if said.left_out:
+        out.print(f"left out: {listing(said.left_out, 'module')}", markup=False)
+    layout = said.layout
     if layout:
-        words = f"laid out for {', '.join(layout['for'])}"
-        if layout["bytes_of_zeros"]:
-            words += f", at the cost of {console.size(layout['bytes_of_zeros'])} of zeros"
+        words = f"laid out for {', '.join(layout.consumers)}"
+        if layout.bytes_of_zeros:
+            words += f", at the cost of {console.size(layout.bytes_of_zeros)} of zeros"
         out.print(words, markup=False)
-        for name, option in layout["options"].items():
+        for name, option in layout.options.items():
             out.print(f"start {name} with {option}", markup=False)

@@ -1,4 +1,4 @@
-"""`eckart verify`: the stated errors, recomputed from the files."""
+"""`eckart verify`: an adapter's stated errors, recomputed from the files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import CheckFailedError
 from eckart.extraction.verify import verify as verify_adapter
+from eckart.text import count
 
 
 def verify(
@@ -20,10 +21,10 @@ def verify(
     quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
-    """Recompute every layer's error from the three sets of files alone.
+    """Recompute the error of every layer from the two checkpoints and the adapter alone.
 
-    Exits 1 if an error that the adapter states is off by more than rounding. An adapter of another
-    tool states none; its errors are measured all the same.
+    Exits 1 if a stated error differs from the measured one by more than rounding. Adapters made by other
+    programs state no errors; Eckart measures them too.
 
     Example: **eckart verify base/ tuned/ adapter/**
     """
@@ -56,6 +57,6 @@ def verify(
         wrong = [m.name for m in found.modules if not m.holds]
         raise CheckFailedError(
             str(adapter),
-            f"what it states does not hold ({len(wrong)} modules, {len(found.problems)} other problems)",
+            f"its statement does not hold ({count(wrong, 'module')}, {count(found.problems, 'other problem')})",
             "Extract it again, or check that these are the checkpoints it was made from, base first",
         )

@@ -1,22 +1,24 @@
-"""What low-rank factors cannot carry: norms, biases, new rows, and how to carry them whole."""
+"""Changed tensors without factors (norms, biases, new rows): listed with their share, or saved whole."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.experts import fuses_experts
-from eckart.adapter.statement import rounded
+from eckart.adapter.rounding import rounded
+from eckart.adapter.statement import TensorStatement
 from eckart.checkpoint import to_float
 from eckart.checkpoint.kinds import is_head, is_input_embedding, module_name, module_of, tied_head
 from eckart.checkpoint.numbers import energy_of, name_non_finite
 from eckart.rank import RankPlan
 from eckart.store import FactorStore, TensorRecord
-from eckart.store.sources import LORA_KINDS, Sources
+from eckart.store.sources import LORA_KINDS, PairSources
+from eckart.text import count
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Leftover:
     extra : bool
         Whether it exists in the tuned checkpoint alone, so that the store did not count it.
     carried : str
-        How it is carried after all: ``"whole"``, ``"bias"``, or "" if it is not.
+        How it is saved after all: ``"whole"``, ``"bias"``, or "" if it is not.
     """
 
     name: str
@@ -43,59 +45,85 @@ class Leftover:
     extra: bool = False
     carried: str = ""
 
-    def to_json(self, everything: float) -> dict[str, Any]:
-        """Return it as plain data, with its share of the whole change."""
-        return {
-            "name": self.name,
-            "share": self.energy / everything if everything else 0.0,
-            "update": float(np.sqrt(self.energy)),
-            "why": self.why,
-        }
+    def stated(self, everything: float) -> TensorStatement:
+        """Return the entry of the statement, with the share of the whole change's energy."""
+        share = self.energy / everything if everything else 0.0
+        return TensorStatement(self.name, share, float(np.sqrt(self.energy)), self.why)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """An adapter, and what became of the changed tensors without factors.
+
+    Parameters
+    ----------
+    adapter : Adapter
+    leftovers : sequence of Leftover
+    tied : mapping of str to str
+        Output layers that are saved whole because they share this embedding table.
+    """
+
+    adapter: Adapter
+    leftovers: Sequence[Leftover]
+    tied: Mapping[str, str] = field(default_factory=dict)
 
 
 def leftovers(
     store: FactorStore,
-    sources: Sources,
+    sources: PairSources,
     plan: RankPlan,
     modules: Mapping[str, Module],
     unread: Mapping[str, str],
 ) -> list[Leftover]:
     """List every change that the modules' factors do not carry, the largest first.
 
-    ``unread`` gives the reason for tensors that were planned, and that a consumer does not read.
+    Parameters
+    ----------
+    store : FactorStore
+    sources : PairSources
+    plan : RankPlan
+    modules : mapping of str to Module
+        The modules that have factors.
+    unread : mapping of str to str
+        The reason for each planned tensor that a consumer cannot read.
     """
-    items = []
+    head = tied_head(sources.tuned.names(), sources.tuned.config)
+    items: list[Leftover] = []
     for record in store:
-        carried = module_name(record.name) in modules and record.is_matrix
-        if is_input_embedding(record.name) and record.energy:
-            head = tied_head(sources.tuned.names(), sources.tuned.config)
-            if head is not None and head not in modules:
-                items.append(
-                    Leftover(
-                        f"{head or 'output layer'} (tied)",
-                        record.energy,
-                        "shares the embedding's weight, and PEFT does not reach it through that",
-                        extra=True,
-                    )
-                )
-        if record.energy and not carried:
-            items.append(Leftover(record.name, record.energy, unread.get(record.name) or _why(record, plan)))
+        if is_input_embedding(record.name) and record.energy and head is not None and head not in modules:
+            items.append(_tied_leftover(record, head))
+        if record.energy and not (module_name(record.name) in modules and record.is_matrix):
+            why = unread.get(record.name) or _why(record, plan)
+            items.append(Leftover(record.name, record.energy, why))
         if record.new_rows > 0:
-            source = next(s for s in sources.tensors if s.name == record.name)
-            rows = to_float(sources.tuned.map(source.tuned.name)[source.rows :]).astype(np.float64)
-            if not np.isfinite(rows).all():
-                name_non_finite(source.tuned)
-            items.append(
-                Leftover(record.name, float((rows**2).sum()), f"{record.new_rows} new rows", extra=True)
-            )
-    for name in sources.only_tuned:
-        values = sources.tuned.map(name)
-        if values.dtype.kind not in "iub":
-            energy = energy_of(values)
-            if not np.isfinite(energy):
-                name_non_finite(sources.tuned.info(name))
-            items.append(Leftover(name, energy, "not in the base", extra=True))
+            items.append(_new_rows(record, sources))
+    items += [item for name in sources.only_tuned if (item := _only_tuned(name, sources)) is not None]
     return sorted(items, key=lambda item: -item.energy)
+
+
+def _tied_leftover(record: TensorRecord, head: str) -> Leftover:
+    why = "shares the embedding's weight, and PEFT does not reach it through that"
+    return Leftover(f"{head or 'output layer'} (tied)", record.energy, why, extra=True)
+
+
+def _new_rows(record: TensorRecord, sources: PairSources) -> Leftover:
+    source = next(s for s in sources.tensors if s.name == record.name)
+    rows = to_float(sources.tuned.map(source.tuned.name)[source.rows :]).astype(np.float64)
+    if not np.isfinite(rows).all():
+        name_non_finite(source.tuned)
+    why = count(record.new_rows, "new row")
+    return Leftover(record.name, float((rows**2).sum()), why, extra=True)
+
+
+def _only_tuned(name: str, sources: PairSources) -> Leftover | None:
+    """Return a tensor that the base does not have; None for one of whole numbers."""
+    values = sources.tuned.map(name)
+    if values.dtype.kind in "iub":
+        return None
+    energy = energy_of(values)
+    if not np.isfinite(energy):
+        name_non_finite(sources.tuned.info(name))
+    return Leftover(name, energy, "not in the base", extra=True)
 
 
 def _why(record: TensorRecord, plan: RankPlan) -> str:
@@ -110,45 +138,50 @@ def _why(record: TensorRecord, plan: RankPlan) -> str:
     return f"{len(record.shape)} axes"
 
 
-def carry_dense(
-    adapter: Adapter, items: Sequence[Leftover], sources: Sources, dtype: np.dtype[Any]
-) -> list[Leftover]:
-    """Put into the adapter, whole, what PEFT can carry so; return the list with that marked.
+def carry_whole(carried: Carried, sources: PairSources, dtype: np.dtype[Any]) -> Carried:
+    """Save whole, in the adapter, every leftover that PEFT can hold that way.
+
+    Parameters
+    ----------
+    carried : Carried
+        The adapter and its leftovers.
+    sources : PairSources
+    dtype : numpy dtype
+        Dtype of bias updates.
 
     Notes
     -----
-    The bias of a module that has factors goes to ``lora_B.bias`` (PEFT's ``lora_bias``), which needs
-    one on every module; PEFT does not take that together with embedding factors. Other tensors go to
-    ``modules_to_save``, which replaces whole modules: an unchanged sibling parameter goes along.
+    The bias of a module that has factors goes to ``lora_B.bias`` (PEFT's ``lora_bias``), which needs a bias
+    on every module and cannot be combined with embedding factors. Other tensors go to ``modules_to_save``,
+    which replaces whole modules, so an unchanged sibling parameter is saved too.
     """
-    tuned = {s.name: s.tuned for s in sources.tensors}
+    adapter = carried.adapter
+    tuned = {source.name: source.tuned for source in sources.tensors}
     stacks = {module_of(name) for name in tuned if name.endswith("]")}
     containers = {path for name in tuned for path in _above(module_of(name))}
-    config = (sources.base or sources.tuned).config or sources.tuned.config
-    # PEFT has no lora_bias beside factors of a table or of a mixture's fused experts.
-    biases_fit = all(m.kind in ("linear", "conv1d") for m in adapter) and not fuses_experts(config)
-    result = []
-    biased = False
-    for item in items:
+    # PEFT has no lora_bias together with factors of a table or of a mixture's fused experts.
+    biases_fit = all(m.kind in ("linear", "conv1d") for m in adapter) and not fuses_experts(sources.config)
+    dense = dict(adapter.dense)
+    in_both, others = [], []
+    for item in carried.leftovers:
         module = module_of(item.name)
         if item.name not in tuned:
-            continue
-        if module in adapter.modules:
-            if item.name.endswith(".bias") and biases_fit:
-                biased = True
-                result.append(replace(item, carried="bias"))
-            else:
-                result.append(item)
+            others.append(item)
+        elif module in adapter.modules:
+            is_bias = item.name.endswith(".bias") and biases_fit
+            in_both.append(replace(item, carried="bias") if is_bias else item)
         elif module in stacks or module in containers:
             # Saving the module would save its submodules and its other experts too.
-            result.append(item)
+            in_both.append(item)
         else:
             for sibling in (n for n in tuned if module_of(n) == module and not n.endswith("]")):
-                adapter.dense[sibling] = np.asarray(sources.tuned.map(tuned[sibling].name))
-            result.append(replace(item, carried="whole"))
-    if biased:
-        _add_biases(adapter, sources, dtype)
-    return result + [_carried_head(adapter, item, sources) for item in items if item.name not in tuned]
+                dense[sibling] = np.asarray(sources.tuned.map(tuned[sibling].name))
+            in_both.append(replace(item, carried="whole"))
+    modules = dict(adapter.modules)
+    if any(item.carried == "bias" for item in in_both):
+        modules = _with_biases(modules, sources, dtype)
+    result = Carried(replace(adapter, modules=modules, dense=dense), [*in_both, *others])
+    return _with_tied_head(result, sources)
 
 
 def _above(module: str) -> list[str]:
@@ -157,27 +190,33 @@ def _above(module: str) -> list[str]:
     return [".".join(parts[:i]) for i in range(1, len(parts))]
 
 
-def _carried_head(adapter: Adapter, item: Leftover, sources: Sources) -> Leftover:
-    """Carry a tied head beside its embedding, where that goes whole: PEFT unties them by saving both."""
+def _with_tied_head(carried: Carried, sources: PairSources) -> Carried:
+    """Save a tied head too where its embedding is saved whole: PEFT unties them by saving both."""
     head = tied_head(sources.tuned.names(), sources.tuned.config)
-    table = next((n for n in adapter.dense if is_input_embedding(n)), None)
+    dense = carried.adapter.dense
+    table = next((name for name in dense if is_input_embedding(name)), None)
+    tied_name = f"{head} (tied)"
+    is_listed = any(item.name == tied_name for item in carried.leftovers)
     # The decoders of masked models have a bias too, tied to a parameter elsewhere: those are not saved.
-    if not is_head(f"{head}.weight") or table is None or item.name != f"{head} (tied)":
-        return item
-    adapter.dense[f"{head}.weight"] = adapter.dense[table]
-    adapter.statement["tied_whole"] = {head: table}
-    return replace(item, carried="whole")
+    if head is None or not is_head(f"{head}.weight") or table is None or not is_listed:
+        return carried
+    adapter = replace(carried.adapter, dense={**dense, f"{head}.weight": dense[table]})
+    items = [replace(item, carried="whole") if item.name == tied_name else item for item in carried.leftovers]
+    return Carried(adapter, items, {head: table})
 
 
-def _add_biases(adapter: Adapter, sources: Sources, dtype: np.dtype[Any]) -> None:
+def _with_biases(
+    modules: Mapping[str, Module], sources: PairSources, dtype: np.dtype[Any]
+) -> dict[str, Module]:
     """Give every module a bias update: the change where there is one, zeros elsewhere."""
-    by_name = {s.name: s for s in sources.tensors}
-    for name, module in adapter.modules.items():
+    by_name = {source.name: source for source in sources.tensors}
+    result = {}
+    for name, module in modules.items():
         source = by_name.get(f"{name}.bias")
-        out = module.BA[0].shape[0]
-        change = np.zeros(out, np.float32)
-        if source is not None and source.base is not None and sources.base is not None:
+        change = np.zeros(module.BA[0].shape[0], np.float32)
+        if source is not None:
             ours = to_float(sources.tuned.map(source.tuned.name))
             theirs = to_float(sources.base.map(source.base.name))
             change = ours.astype(np.float32) - theirs.astype(np.float32)
-        adapter.modules[name] = replace(module, bias=rounded(change, dtype))
+        result[name] = replace(module, bias=rounded(change, dtype))
+    return result

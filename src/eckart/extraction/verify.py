@@ -1,16 +1,17 @@
-"""Recompute an adapter's errors from three sets of files alone, and compare them with what is stated."""
+"""Verify: an adapter's errors recomputed from the files alone, and compared with its statement."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from eckart.adapter.adapter import TRANSPOSED, Adapter, Module
 from eckart.adapter.formats import load_adapter
-from eckart.adapter.statement import agree, relative
+from eckart.adapter.rounding import relative
+from eckart.adapter.statement import ModuleStatement, Statement, agree
 from eckart.adapter.targets import experts_as_in
 from eckart.checkpoint import is_float, to_float
 from eckart.checkpoint.kinds import module_name, module_of
@@ -18,17 +19,21 @@ from eckart.checkpoint.mapping import map_tensor
 from eckart.checkpoint.numbers import as_matrix, energy_of, name_non_finite
 from eckart.errors import AdapterError
 from eckart.parallel import OnProgress, Progress
-from eckart.store.sources import Source, Sources
+from eckart.store.sources import PairedSource, PairSources
+from eckart.text import count
 
 BLOCK = 1 << 21  # numbers of an update held at a time
 
 
 @dataclass(frozen=True)
 class Verified:
-    """One module: what the files say of it, and what was stated; None where nothing was.
+    """One module: measured from the files, and as stated; None where nothing was stated.
 
     Parameters
     ----------
+    name : str
+    rank : int
+        Rank of the factors in the layout of the base.
     error : float
         ||dW - B A||_F / ||dW||_F, measured.
     stated : float or None
@@ -36,7 +41,7 @@ class Verified:
     update : float
         ||dW||_F, measured.
     holds : bool
-        Whether everything stated of the module is so, to rounding.
+        Whether everything stated about the module is true, up to rounding.
     """
 
     name: str
@@ -47,9 +52,20 @@ class Verified:
     holds: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verification:
-    """Every module's error, the errors of all together, and what else is stated and not so."""
+    """The result of `verify`.
+
+    Parameters
+    ----------
+    modules : tuple of Verified
+    error, stated : float
+        Of all modules together: measured, and as stated (None if nothing is stated).
+    error_of_whole_change : float
+        Measured, relative to the change of all tensors.
+    problems : tuple of str
+        Statements that are false, other than those about single modules.
+    """
 
     modules: tuple[Verified, ...]
     error: float
@@ -61,6 +77,9 @@ class Verification:
     def holds(self) -> bool:
         """Whether every statement holds."""
         return not self.problems and all(m.holds for m in self.modules)
+
+    def __repr__(self) -> str:
+        return f"Verification(holds={self.holds}, error={self.error:.4g}, {count(self.modules, 'module')})"
 
 
 def verify(
@@ -76,9 +95,13 @@ def verify(
     base, tuned : path
         Checkpoints.
     adapter : path
-        A PEFT adapter, of Eckart or of anyone.
+        A PEFT adapter, made by any program.
     progress : callable, optional
-        Called with (done, total, name).
+        Called with a `Progress` after each module.
+
+    Returns
+    -------
+    Verification
 
     Raises
     ------
@@ -88,94 +111,135 @@ def verify(
     Notes
     -----
     Reads the files block by block and uses nothing that extraction left behind. The product is
-    formed in float32 and the squares are summed in float64: 2mnr flops a module. An adapter that
-    states nothing is measured all the same, and holds.
+    formed in float32 and the squares are summed in float64: 2mnr flops per module. An adapter without a
+    statement is measured too, and holds.
+
+    Examples
+    --------
+    ``eckart.verify("base", "tuned", "adapter").holds``
     """
-    sources = Sources.open(base, tuned)
+    sources = PairSources.open(base, tuned)
     loaded = load_adapter(adapter)
-    # What a resized or combined adapter states is about the adapters it was made of, not about these.
-    statement = {} if "of" in loaded.statement else loaded.statement
-    stated: dict[str, dict[str, Any]] = statement.get("modules", {})
-    by_module = {module_name(s.name): s for s in sources.tensors if s.name.endswith((".weight", "]"))}
-    assert sources.base is not None
+    # The statement of a resized or combined adapter is about the adapters that it was made of.
+    about_these = loaded.statement is not None and not loaded.statement.sources
+    statement = loaded.statement if about_these else None
     parameters = loaded.parameters
-    loaded.modules = experts_as_in(loaded.modules, sources.base)
-    results, served = [], set()
-    left_out = whole = 0.0
-    for done, module in enumerate(loaded, 1):
-        says = stated.get(module.name, {})
-        if statement and not says and not module.left.any():
-            continue  # zeros that stand in for what has no update
-        source = _source(says.get("tied", module.name), by_module, f"{adapter}: {module.name}")
-        missed, energy = _measure(source, _oriented(module, source, str(adapter)))
-        if "tied" not in says:
-            left_out, whole = left_out + missed, whole + energy
-            served.add(source.name)
-        results.append(_verified(module, says, missed, energy, bool(statement)))
-        if progress is not None:
-            progress(Progress(done, len(loaded), module.name))
-    lost, everything = _not_carried(loaded, sources, served)
-    measured = {
+    loaded = replace(loaded, modules=experts_as_in(loaded.modules, sources.base))
+    measured = _measure_modules(loaded, statement, sources, str(adapter), progress)
+    left_out, whole = measured.left_out, measured.energy
+    lost, everything = _not_carried(loaded, sources, measured.served)
+    totals = {
         "error": relative(left_out, whole),
         "error_of_whole_change": relative(left_out + lost, whole + everything),
         "parameters": parameters,
     }
-    problems = [f"{name} is stated and not in the file" for name in stated if name not in loaded.modules]
-    if statement:
-        problems += [
-            f"{key}: stated {statement.get(key)}, measured {value}"
-            for key, value in measured.items()
-            if not agree(statement.get(key), value)
-        ]
-    problems += _bias_problems(loaded, sources) + _dense_problems(loaded, sources)
+    problems = _statement_problems(loaded, statement, totals)
+    problems += _bias_problems(loaded, sources)
+    problems += _dense_problems(loaded, statement, sources)
     return Verification(
-        tuple(results),
-        measured["error"],
-        statement.get("error"),
-        measured["error_of_whole_change"],
+        measured.modules,
+        totals["error"],
+        None if statement is None else statement.error,
+        totals["error_of_whole_change"],
         tuple(problems),
     )
 
 
-def _source(name: str, by_module: dict[str, Source], where: str) -> Source:
+@dataclass(frozen=True)
+class _Measured:
+    """All modules measured, their energies, and the tensors that they update."""
+
+    modules: tuple[Verified, ...]
+    left_out: float
+    energy: float
+    served: set[str]
+
+
+def _measure_modules(
+    adapter: Adapter,
+    statement: Statement | None,
+    sources: PairSources,
+    where: str,
+    progress: OnProgress | None,
+) -> _Measured:
+    by_module = {module_name(s.name): s for s in sources.tensors if s.name.endswith((".weight", "]"))}
+    modules: list[Verified] = []
+    served: set[str] = set()
+    left_out = whole = 0.0
+    for done, module in enumerate(adapter, 1):
+        stated = statement.modules.get(module.name) if statement is not None else None
+        if statement is not None and stated is None and not module.left.any():
+            continue  # zeros that a consumer needs where a layer has no update
+        tied = stated.tied if stated is not None else None
+        source = _source(tied or module.name, by_module, f"{where}: {module.name}")
+        missed, energy = _measure(source, _oriented(module, source, where))
+        if tied is None:
+            left_out, whole = left_out + missed, whole + energy
+            served.add(source.name)
+        error, update = relative(missed, energy), float(np.sqrt(energy))
+        holds = statement is None or (stated is not None and _holds(stated, module.rank, error, update))
+        stated_error = stated.error if stated is not None else None
+        modules.append(Verified(module.name, module.rank, error, stated_error, update, holds))
+        if progress is not None:
+            progress(Progress(done, len(adapter), module.name))
+    return _Measured(tuple(modules), left_out, whole, served)
+
+
+def _holds(stated: ModuleStatement, rank: int, error: float, update: float) -> bool:
+    return agree(stated.error, error) and agree(stated.update, update) and stated.rank == rank
+
+
+def _statement_problems(
+    adapter: Adapter, statement: Statement | None, totals: Mapping[str, float]
+) -> list[str]:
+    """List the totals that are stated wrong, and the stated modules that the file does not have."""
+    if statement is None:
+        return []
+    stated = {
+        "error": statement.error,
+        "error_of_whole_change": statement.error_of_whole_change,
+        "parameters": statement.parameters,
+    }
+    problems = [
+        f"{name} is stated and not in the file" for name in statement.modules if name not in adapter.modules
+    ]
+    problems += [
+        f"{key}: stated {stated[key]}, measured {value}"
+        for key, value in totals.items()
+        if not agree(stated[key], value)
+    ]
+    return problems
+
+
+def _source(name: str, by_module: Mapping[str, PairedSource], where: str) -> PairedSource:
     if name not in by_module:
         raise AdapterError(
-            where, "is not a tensor of both checkpoints", "Name the base that the adapter was made for"
+            where,
+            "the two checkpoints do not both have this tensor",
+            "Use the base that the adapter was made for",
         )
     return by_module[name]
 
 
-def _oriented(module: Module, source: Source, where: str) -> Module:
+def _oriented(module: Module, source: PairedSource, where: str) -> Module:
     """Return the module as its weight is stored, its shape checked against the base's."""
-    assert source.base is not None
-    turned = module
-    # A tied head is a linear layer over the embedding's table: the one kind that is not turned.
+    oriented = module
+    # A tied head is a linear layer over the embedding's table: the one kind that is not transposed.
     if source.kind in ("conv1d", "expert_transposed") and module.kind not in TRANSPOSED:
-        turned = module.transposed(source.kind)
-    # A vocabulary that grew may be served as far as the base has it.
-    if turned.shape != source.base.shape:
+        oriented = module.transposed(source.kind)
+    # A vocabulary that grew may be served only as far as the base has it.
+    if oriented.shape != source.base.shape:
         raise AdapterError(
             f"{where}: {module.name}",
-            f"factors make {turned.shape[0]} x {turned.shape[1]}, the base holds "
+            f"the factors make {oriented.shape[0]} x {oriented.shape[1]}, the base holds "
             f"{' x '.join(map(str, source.base.shape))}",
-            "Name the base that the adapter was made for",
+            "Use the base that the adapter was made for",
         )
-    return turned
+    return oriented
 
 
-def _verified(module: Module, says: dict[str, Any], missed: float, energy: float, must_say: bool) -> Verified:
-    error, update = relative(missed, energy), float(np.sqrt(energy))
-    holds = not must_say or (
-        agree(says.get("error"), error)
-        and agree(says.get("update"), update)
-        and says.get("rank") == module.rank
-    )
-    return Verified(module.name, module.rank, error, says.get("error"), update, holds)
-
-
-def _measure(source: Source, module: Module | None) -> tuple[float, float]:
+def _measure(source: PairedSource, module: Module | None) -> tuple[float, float]:
     """Return ||dW - left right||_F^2 and ||dW||_F^2, a block of rows at a time."""
-    assert source.base is not None
     ours = as_matrix(map_tensor(source.tuned), source.rows)
     theirs = as_matrix(map_tensor(source.base), source.rows)
     rows, columns = ours.shape
@@ -199,7 +263,7 @@ def _measure(source: Source, module: Module | None) -> tuple[float, float]:
     return (missed if module else energy), energy
 
 
-def _not_carried(adapter: Adapter, sources: Sources, served: set[str]) -> tuple[float, float]:
+def _not_carried(adapter: Adapter, sources: PairSources, served: set[str]) -> tuple[float, float]:
     """Return the energy of the changes without factors: what is lost, and all of it."""
     lost = everything = 0.0
     for s in sources.tensors:
@@ -209,7 +273,7 @@ def _not_carried(adapter: Adapter, sources: Sources, served: set[str]) -> tuple[
             module = adapter.modules.get(module_of(s.name))
             biased = module is not None and module.bias is not None and s.name.endswith(".bias")
             pieces = [(_measure(s, None)[1], biased or s.name in adapter.dense)]
-        if s.rows is not None and s.base is not None and s.tuned.shape[0] > s.base.shape[0]:
+        if s.rows is not None and s.tuned.shape[0] > s.base.shape[0]:
             pieces.append((energy_of(map_tensor(s.tuned)[s.rows :]), s.name in adapter.dense))
         for energy, carried in pieces:
             everything += energy
@@ -221,8 +285,8 @@ def _not_carried(adapter: Adapter, sources: Sources, served: set[str]) -> tuple[
     return lost, everything
 
 
-def _bias_problems(adapter: Adapter, sources: Sources) -> list[str]:
-    """Say which biases are not the change of the checkpoints' biases, to the rounding of their dtype."""
+def _bias_problems(adapter: Adapter, sources: PairSources) -> list[str]:
+    """List the biases that differ from the change of the checkpoints' biases, rounded to their dtype."""
     by_name = {s.name: s for s in sources.tensors}
     problems = []
     for module in adapter:
@@ -231,17 +295,18 @@ def _bias_problems(adapter: Adapter, sources: Sources) -> list[str]:
         source = by_name.get(f"{module.name}.bias")
         scaled = module.bias.astype(np.float64) * module.scale  # as PEFT adds it
         change = np.zeros(len(module.bias), np.float32)
-        if source is not None and source.base is not None:
+        if source is not None:
             change = np.array(to_float(map_tensor(source.tuned))) - to_float(map_tensor(source.base))
         if not np.array_equal(change.astype(module.bias.dtype), scaled.astype(module.bias.dtype)):
             problems.append(f"{module.name}.bias is not the change of that bias")
     return problems
 
 
-def _dense_problems(adapter: Adapter, sources: Sources) -> list[str]:
-    """Say which whole tensors are not those of the tuned checkpoint."""
+def _dense_problems(adapter: Adapter, statement: Statement | None, sources: PairSources) -> list[str]:
+    """List the whole tensors that differ from those of the tuned checkpoint."""
     tuned = {s.name: s.tuned.name for s in sources.tensors}
-    tied = {f"{k}.weight": v for k, v in adapter.statement.get("tied_whole", {}).items()}
+    tied_whole = statement.tied_whole if statement is not None else {}
+    tied = {f"{head}.weight": table for head, table in tied_whole.items()}
     problems = []
     for name, array in adapter.dense.items():
         original = tuned.get(tied.get(name, name))

@@ -10,8 +10,8 @@ from typing import Any
 
 from eckart.adapter.formats.peft.config import CONFIG
 from eckart.adapter.formats.peft.pipeline import PIPELINE
-from eckart.checkpoint import OutputFolder
-from eckart.errors import AdapterError, OutputError
+from eckart.checkpoint import OutputFolder, refuse_overlap
+from eckart.errors import AdapterError
 from eckart.operations.resize import Resized, resize_to
 from eckart.parallel import OnProgress
 
@@ -42,8 +42,7 @@ def resize_all(
 
     if pairs == [(path, out)]:
         return [resize_to(path, out, overwrite=overwrite, progress=listener(path.name), **how)]
-    if path.resolve().is_relative_to(out.resolve()):
-        raise OutputError(str(out), f"is or holds the adapters, {path}", "Name another folder")
+    refuse_overlap(out, [path])
     first = pairs[0][0]
     marker = os.path.join(first.name, CONFIG) if first.is_dir() else first.name
     done = []

@@ -10,12 +10,13 @@ from typing import Any
 from eckart.adapter.adapter import Adapter
 from eckart.adapter.formats import load_adapter
 from eckart.adapter.formats.peft.whole import joined_config
+from eckart.adapter.statement import Statement
 from eckart.adapter.updates import Updates, WeightedSum, common_dense, common_rows
-from eckart.checkpoint import Checkpoint
+from eckart.checkpoint import Checkpoint, refuse_overlap
 from eckart.errors import AdapterError, UsageError
 from eckart.operations.interference import Interference
 from eckart.operations.overlap import Overlap, overlaps
-from eckart.operations.resize import Recut, dtype_of, refuse_same_place, rule_of
+from eckart.operations.resize import Recut, dtype_of, rule_of
 from eckart.parallel import OnProgress, half_of, threads_each
 from eckart.rank import RankRule
 from eckart.serving.consumers import ConsumerNames
@@ -29,7 +30,7 @@ class Combined:
 
     path: Path
     recut: Recut
-    statement: dict[str, Any]
+    statement: Statement
     overlaps: list[Overlap]
     notes: tuple[str, ...] = ()
 
@@ -97,7 +98,7 @@ def combine_to(
         With what the cut left out, and how the adapters overlap.
     """
     loaded = [a if isinstance(a, Adapter) else load_adapter(a) for a in adapters]
-    refuse_same_place(out, loaded)
+    refuse_overlap(out, [a.path for a in loaded])
     recut = _recut(
         loaded, weights, method, density, seed, rule, dtype, consumers, base, workers, progress, wishes
     )

@@ -9,7 +9,8 @@ import numpy as np
 
 from eckart.adapter.adapter import Adapter
 from eckart.adapter.experts import ExpertsLayout, arrange_experts, experts_layouts
-from eckart.adapter.statement import agree, relative
+from eckart.adapter.rounding import relative
+from eckart.adapter.statement import Statement, agree
 from eckart.adapter.updates import WeightedSum
 
 
@@ -57,18 +58,18 @@ def compare(one: Adapter, other: Adapter) -> Comparison:
         modules[name] = relative(gap, size) if size else float(gap > 0)
         apart, whole = apart + gap, whole + size
         difference.release()
-    stated = one.statement.get("error") if _made_of(one, other) else None
+    stated = one.statement.error if one.statement is not None and _made_of(one.statement, other) else None
     error = relative(apart, whole) if whole else float(np.sign(apart))
     return Comparison(error, stated, modules)
 
 
-def _made_of(one: Adapter, other: Adapter) -> bool:
-    """Whether the one states that it was made of the other, and of nothing else."""
-    sources = one.statement.get("of", [])
-    if len(sources) != 1 or sources[0].get("weight") != 1.0 or other.path is None:
+def _made_of(statement: Statement, other: Adapter) -> bool:
+    """Whether an adapter states that it was made from another one alone."""
+    if len(statement.sources) != 1 or other.path is None:
         return False
-    same_name = Path(str(sources[0].get("adapter"))).name == other.path.name
-    return same_name and sources[0].get("parameters") == other.parameters
+    (source,) = statement.sources
+    same_name = Path(source.adapter).name == other.path.name
+    return same_name and source.weight == 1.0 and source.parameters == other.parameters
 
 
 def _in_one_experts_layout(one: Adapter, other: Adapter) -> tuple[Adapter, Adapter]:

@@ -8,9 +8,8 @@ from pathlib import Path
 from eckart.adapter.adapter import Adapter
 from eckart.adapter.experts import ExpertsLayout, arrange_experts, even_scales
 from eckart.adapter.formats import FORMATS, load_adapter, save_adapter
-from eckart.checkpoint import Checkpoint
+from eckart.checkpoint import Checkpoint, refuse_overlap
 from eckart.errors import UsageError
-from eckart.operations.resize import refuse_same_place
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,8 @@ def convert(
     if to not in FORMATS:
         raise UsageError(f"--to {to}", f"expected one of {', '.join(FORMATS)}")
     layout = ExpertsLayout.parse(experts) if experts is not None else None
-    refuse_same_place(out, [loaded])
-    kept = loaded.statement if to == loaded.format and experts is None else {}
+    refuse_overlap(out, [loaded.path])
+    kept = loaded.statement if to == loaded.format and experts is None else None
     result = replace(loaded, statement=kept, notes=[])
     if layout is not None:
         config = Checkpoint.open(base).config if base is not None else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +67,7 @@ class Interference:
         self.adapters, self.weights = list(adapters), list(weights)
         self.method, self.density, self.seed = method, density, seed
         self.like: Mapping[str, Module] = common_modules(adapters)
-        self.sources: list[dict[str, Any]] = describe(adapters, weights)
+        self.sources = describe(adapters, weights)
 
     def _parts(self, name: str) -> list[tuple[int, float, Module]]:
         return [

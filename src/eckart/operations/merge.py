@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from eckart.adapter.adapter import Adapter
 from eckart.adapter.formats import load_adapter
-from eckart.adapter.statement import FORMAT, STATEMENT, relative, rounded, versions
+from eckart.adapter.rounding import relative, rounded
+from eckart.adapter.statement import FORMAT, STATEMENT, versions
 from eckart.adapter.updates import check_weights
 from eckart.checkpoint import (
     Checkpoint,
@@ -22,6 +23,7 @@ from eckart.checkpoint import (
     TensorInfo,
     all_finite,
     is_float,
+    refuse_overlap,
     stream_safetensors,
     to_float,
     write_json,
@@ -31,7 +33,6 @@ from eckart.checkpoint.locate import INDEX_SUFFIX, check_link
 from eckart.checkpoint.quantised import refuse_quantised
 from eckart.errors import CheckpointError, OutputError
 from eckart.operations.merge_plan import MergePlan, Piece, plan_merge
-from eckart.operations.resize import refuse_same_place
 from eckart.parallel import OnProgress, Progress, map_unordered
 
 Array = NDArray[Any]
@@ -111,9 +112,7 @@ def merge(
     result = Merged(target, tuple(plan.by_tensor), tuple(plan.new), plan.size, {}, tuple(plan.notes))
     if dry_run:
         return result
-    refuse_same_place(out, loaded)
-    if model.folder.resolve().is_relative_to(target.resolve()):
-        raise OutputError(str(out), f"is or holds the base, {base}", "Name another folder for the model")
+    refuse_overlap(out, [model.folder, *(a.path for a in loaded)])
     with OutputFolder(target, overwrite=overwrite, marker=STATEMENT) as staging:
         job = _Job(plan)
         done, total = 0, len(model.tensors) + len(plan.new)
@@ -245,7 +244,7 @@ class _Job:
         return {
             "format": FORMAT,
             "base": base,
-            "of": self.plan.updates.sources,
+            "of": [asdict(source) for source in self.plan.updates.sources],
             "rounding": relative(lost, moved),
             "tensors": {
                 name: {

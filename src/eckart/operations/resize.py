@@ -11,11 +11,12 @@ import numpy as np
 
 from eckart.adapter.adapter import Adapter, Module, set_resize
 from eckart.adapter.formats import load_adapter, make_writer, write_adapter, written_format
-from eckart.adapter.statement import FORMAT, relative, rounded, rounded_factors, stored_error, versions
+from eckart.adapter.rounding import relative, rounded, rounded_factors, stored_error
+from eckart.adapter.statement import ModuleStatement, Statement, versions
 from eckart.adapter.updates import Core, Floats, Updates, WeightedSum
-from eckart.checkpoint import DTYPES, Checkpoint
+from eckart.checkpoint import DTYPES, Checkpoint, refuse_overlap
 from eckart.checkpoint.dtypes import ADAPTER_DTYPES
-from eckart.errors import AdapterError, OutputError, UsageError
+from eckart.errors import AdapterError, UsageError
 from eckart.parallel import OnProgress, Progress, half_of, map_unordered, threads_each
 from eckart.rank import Candidate, RankPlan, RankRule, make_plan
 from eckart.serving.consumers import ConsumerNames
@@ -83,7 +84,7 @@ class Recut:
         self.rule = rule
         self.applied = self._applied(rule)
         self.outlines = self.applied.modules
-        self.said: dict[str, dict[str, Any]] = {}
+        self.stated: dict[str, ModuleStatement] = {}
         self._lost: dict[str, float] = {}
         self._lock = Lock()
 
@@ -131,35 +132,30 @@ class Recut:
             lost = self.updates.distance(name, module)
         with self._lock:
             self._lost[name] = lost
-            self.said[name] = {
-                "rank": module.rank,
-                "error": relative(lost, whole),
-                "update": float(np.sqrt(whole)),
-            }
+            self.stated[name] = ModuleStatement(module.rank, relative(lost, whole), float(np.sqrt(whole)))
 
-    def statement(self) -> dict[str, Any]:
+    def statement(self) -> Statement:
         """Say what was made and how far it is from what it was made of, once all modules were asked for."""
         lost = sum(self._lost[name] for name in self.cores if name in self._lost)  # in one order always
         whole = sum(core.spectrum.total for core in self.cores.values())
         dropped = {n: self.cores[n].spectrum.total for n in self.cores if n not in self._lost}
         of_layout = sum(energy for energy in self.layout.energy_left_out.values())
-        return {
-            "format": FORMAT,
-            "of": self.updates.sources,
-            "dtype": self.dtype.name,
-            "rule": self.plan.rule,
-            "error": relative(lost + sum(dropped.values()) + of_layout, whole + of_layout),
-            "parameters": sum(m.parameters for m in self.outlines.values()),
-            "modules": {name: self.said[name] for name in self.updates.like if name in self.said},
-            "left_out": sorted(n for n, energy in dropped.items() if energy),
-            "layout": self.layout.to_json(self.applied, self.dtype, self.plan.parameters),
-            "plan": self.plan.to_json(),
-            "versions": versions(),
-        }
+        return Statement(
+            error=relative(lost + sum(dropped.values()) + of_layout, whole + of_layout),
+            parameters=sum(m.parameters for m in self.outlines.values()),
+            modules={name: self.stated[name] for name in self.updates.like if name in self.stated},
+            dtype=self.dtype.name,
+            rule=self.plan.rule,
+            plan=self.plan.to_json(),
+            sources=self.updates.sources,
+            left_out=tuple(sorted(n for n, energy in dropped.items() if energy)),
+            layout=self.layout.statement(self.applied, self.dtype, self.plan.parameters),
+            versions=versions(),
+        )
 
     def target(self) -> Adapter:
         """Return the adapter to be, its modules as outlines."""
-        kept = replace(self.like, modules=self.outlines, statement={})
+        kept = replace(self.like, modules=self.outlines, statement=None)
         return self.layout.stripped(kept)
 
     def adapter(self) -> Adapter:
@@ -195,7 +191,7 @@ class Resized:
 
     path: Path
     recut: Recut
-    statement: dict[str, Any]
+    statement: Statement
     notes: tuple[str, ...] = ()
 
 
@@ -242,7 +238,7 @@ def resize_to(
     factors, relative to the update that was there.
     """
     loaded = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
-    refuse_same_place(out, [loaded])
+    refuse_overlap(out, [loaded.path])
     recut = recut_one(loaded, rule, dtype, consumers, base, workers, progress, **wishes)
     recut.write(out, format, overwrite=overwrite, workers=workers, progress=half_of(progress, second=True))
     return Resized(Path(out), recut, recut.statement(), (*loaded.notes, *recut.applied.notes))
@@ -289,13 +285,6 @@ def dtype_of(name: str | None, adapter: Adapter) -> np.dtype[Any]:
     if name not in ADAPTER_DTYPES:
         raise UsageError(f"dtype={name!r}", f"expected one of {', '.join(ADAPTER_DTYPES)}")
     return DTYPES[name]
-
-
-def refuse_same_place(out: str | Path, adapters: list[Adapter]) -> None:
-    """Raise if the output is or holds an adapter that is being read."""
-    for adapter in adapters:
-        if adapter.path is not None and adapter.path.resolve().is_relative_to(Path(out).resolve()):
-            raise OutputError(str(out), f"is or holds the adapter {adapter.path}", "Name another place")
 
 
 __all__ = ["Recut", "Resized", "recut_one", "resize_to"]

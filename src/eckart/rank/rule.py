@@ -5,13 +5,41 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from eckart.checks import is_number
 from eckart.errors import UsageError
 from eckart.linalg import Goal
 from eckart.linalg.spectrum import KNEE_WINDOW
 from eckart.rank.budget import Budget
+
+
+class RuleOptions(TypedDict, total=False):
+    """The keyword form of a rank rule."""
+
+    rank: int | None
+    energy: float | None
+    error: float | None
+    ratio: float | None
+    knee: bool
+    noise_floor: bool
+    budget: str | int | None
+    min_rank: int
+    max_rank: int | None
+    multiple_of: int
+    uniform: bool
+    include: str | Sequence[str]
+    exclude: str | Sequence[str]
+
+
+def rule_from(rule: RankRule | None, options: RuleOptions) -> RankRule:
+    """Return the rule, or the one that keywords give; refuse both together."""
+    if rule is not None and options:
+        raise UsageError(
+            "rank rule", f"got a rule together with keywords: {', '.join(options)}", "Pass one of them"
+        )
+    return rule if rule is not None else RankRule.of(**options)
+
 
 Criterion = Literal["rank", "energy", "error", "ratio", "knee", "noise-floor", "budget"]
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.experts import ExpertsLayout, even_scales, zero_module
+from eckart.adapter.statement import LayoutStatement
 from eckart.adapter.updates import side_by_side
 from eckart.checkpoint import Checkpoint
 from eckart.errors import AdapterError, UsageError
@@ -274,8 +275,8 @@ class Layout:
             config = {**config, "target_modules": None}  # the writer then lists the modules' paths
         return replace(adapter, dense=dense, rows=rows, config=config)
 
-    def to_json(self, applied: Applied, dtype: np.dtype[Any], needed: int) -> dict[str, Any]:
-        """Return what the layout takes, for the statement; empty without consumers.
+    def statement(self, applied: Applied, dtype: np.dtype[Any], needed: int) -> LayoutStatement | None:
+        """Return what the layout takes, for the adapter's statement; None without consumers.
 
         Parameters
         ----------
@@ -286,18 +287,18 @@ class Layout:
             Numbers in all factors before the layout was applied.
         """
         if not self.consumers:
-            return {}
+            return None
         rank = max((m.rank for m in applied.modules.values()), default=0)
         written = sum(m.parameters for m in applied.modules.values())
-        return {
-            "for": [c.name for c in self.consumers],
-            "bytes_of_zeros": (written - needed) * dtype.itemsize,
-            "modules_left_out": sorted(self.energy_left_out),
-            "whole_left_out": list(self.whole_left_out),
-            "biases_left_out": self.biases_left_out,
-            "modules_added": len(applied.added),
-            "options": {c.name: c.start_option(rank) for c in self.consumers if c.option},
-        }
+        return LayoutStatement(
+            consumers=tuple(c.name for c in self.consumers),
+            bytes_of_zeros=(written - needed) * dtype.itemsize,
+            modules_left_out=tuple(sorted(self.energy_left_out)),
+            whole_left_out=self.whole_left_out,
+            biases_left_out=self.biases_left_out,
+            modules_added=len(applied.added),
+            options={c.name: c.start_option(rank) for c in self.consumers if c.option},
+        )
 
 
 def _energy(module: Module) -> float:

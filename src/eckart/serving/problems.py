@@ -18,7 +18,7 @@ from eckart.text import count
 
 SAME_SCALE = 1e-6  # relative: a scale that was stored in float32 may differ by this much
 
-_KINDS = {"embedding": "embedding tables", "conv": "convolutions", "linear": "the output layer"}
+_KINDS = {"embedding": "embedding tables are", "conv": "convolutions are", "linear": "the output layer is"}
 
 
 class Severity(Enum):
@@ -56,7 +56,7 @@ def problems_of(adapter: Adapter, consumer: Consumer) -> Iterator[Problem]:
         yield Problem(
             Severity.REFUSED,
             adapter.format,
-            f"{consumer.title} does not read this format",
+            "this format is not read",
             _convert_command(adapter, consumer),
         )
         return
@@ -68,7 +68,7 @@ def problems_of(adapter: Adapter, consumer: Consumer) -> Iterator[Problem]:
         yield Problem(
             Severity.REFUSED,
             "target_modules",
-            f"{consumer.title} needs a list of modules here, and finds a regular expression",
+            "a list of modules is required, and this is a regular expression",
             _resize_command(adapter, consumer),
         )
     yield from _missing_problems(adapter, consumer)
@@ -113,14 +113,14 @@ def _whole_problems(adapter: Adapter, consumer: Consumer) -> Iterator[Problem]:
             yield Problem(
                 _severity(treatment),
                 names[0],
-                f"{consumer.title} {treatment.value} {part} ({len(names):,})",
+                f"{part} are {_severity(treatment).value} ({len(names):,})",
                 _resize_command(adapter, consumer),
             )
     if adapter.unknown and adapter.format == "peft":
         yield Problem(
             Severity.DROPPED,
             next(iter(adapter.unknown)),
-            f"{consumer.title} drops {count(adapter.unknown, 'tensor')} not belonging to any module",
+            f"tensors that belong to no module are dropped ({len(adapter.unknown):,})",
             "Remove them from the file",
         )
 
@@ -132,13 +132,13 @@ def _kind_problems(adapter: Adapter, consumer: Consumer) -> Iterator[Problem]:
         treatment = treatment_of(m, consumer)
         if not treatment.is_read:
             is_expert = m.expert is not None or is_split(m.name)
-            kind = "experts" if is_expert else _KINDS.get(m.kind, m.kind)
+            kind = "experts are" if is_expert else _KINDS.get(m.kind, "modules of this kind are")
             groups.setdefault((treatment, kind), []).append(m.name)
     for (treatment, kind), names in groups.items():
         yield Problem(
             _severity(treatment),
             names[0],
-            f"{consumer.title} {treatment.value} {kind} ({count(names, 'module')})",
+            f"{kind} {_severity(treatment).value} ({count(names, 'module')})",
             _resize_command(adapter, consumer),
         )
 
@@ -159,7 +159,7 @@ def _rank_problems(adapter: Adapter, consumer: Consumer) -> Iterator[Problem]:
         yield Problem(
             Severity.REFUSED,
             name,
-            f"rank {largest} does not fit, because {consumer.title} reserves room by r, which is {stated}",
+            f"rank {largest} does not fit, because memory is reserved by r, which is {stated}",
             fix,
         )
     if consumer.one_rank:
@@ -170,7 +170,7 @@ def _rank_problems(adapter: Adapter, consumer: Consumer) -> Iterator[Problem]:
             yield Problem(
                 Severity.WRONG if pads_to_one_rank else Severity.REFUSED,
                 others[0],
-                f"{consumer.title} needs one rank, and this module has rank {ranks[others[0]]} where r is "
+                f"all modules must have one rank, and this one has rank {ranks[others[0]]} where r is "
                 f"{stated} ({count(others, 'module')})",
                 fix,
             )
@@ -180,7 +180,7 @@ def _rank_problems(adapter: Adapter, consumer: Consumer) -> Iterator[Problem]:
         yield Problem(
             Severity.REFUSED,
             f"rank {largest}",
-            f"{consumer.title} accepts at most rank {consumer.max_rank}",
+            f"the largest accepted rank is {consumer.max_rank}",
             fix,
         )
     elif consumer.ranks and largest not in consumer.ranks:
@@ -188,8 +188,7 @@ def _rank_problems(adapter: Adapter, consumer: Consumer) -> Iterator[Problem]:
         yield Problem(
             Severity.WRONG,
             "rank",
-            f"{consumer.title} would pad rank {largest} and change the scale; it scales these ranks "
-            f"correctly: {correct}",
+            f"rank {largest} would be padded, and then scaled incorrectly; correct ranks are {correct}",
             fix,
         )
 
@@ -208,7 +207,7 @@ def _uneven_stacks(adapter: Adapter, consumer: Consumer) -> Iterator[Problem]:
             yield Problem(
                 Severity.REFUSED,
                 name,
-                f"{consumer.title} needs one rank for all experts of this parameter",
+                "all experts of this parameter must have one rank",
                 _resize_command(adapter, consumer),
             )
 
@@ -219,7 +218,7 @@ def _scale_problems(adapter: Adapter, consumer: Consumer) -> Iterator[Problem]:
         yield Problem(
             Severity.WRONG,
             "alpha",
-            f"{consumer.title} mixes up the alphas of a {adapter.format} file if they differ",
+            f"alphas that differ within a {adapter.format} file are mixed up",
             _convert_command(adapter, consumer),
         )
     scales = computed_scales(adapter, consumer)
@@ -230,7 +229,7 @@ def _scale_problems(adapter: Adapter, consumer: Consumer) -> Iterator[Problem]:
         yield Problem(
             Severity.WRONG,
             name,
-            f"{consumer.title} would multiply this update by {wrong[name]:.4g} times the intended scale "
+            f"this update would be multiplied by {wrong[name]:.4g} times the intended scale "
             f"({count(wrong, 'module')})",
             _resize_command(adapter, consumer),
         )
@@ -242,12 +241,14 @@ def _missing_problems(adapter: Adapter, consumer: Consumer) -> Iterator[Problem]
     if not missing:
         return
     if consumer.every_layer:
-        severity, reason = Severity.DROPPED, "drops a type of module that one layer lacks"
+        severity = Severity.DROPPED
+        reason = "a type of module that one layer lacks is dropped from all layers"
     else:
-        severity, reason = Severity.REFUSED, "needs this module next to others of its layer"
+        severity = Severity.REFUSED
+        reason = "this module is required next to others of its layer"
     yield Problem(
         severity,
         next(iter(missing)),
-        f"{consumer.title} {reason} ({count(missing, 'module')} missing)",
+        f"{reason} ({count(missing, 'module')} missing)",
         _resize_command(adapter, consumer),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.formats import load_adapter
-from eckart.adapter.statement import relative
+from eckart.adapter.rounding import relative
 from eckart.checkpoint import Checkpoint
 from eckart.errors import UsageError
 from eckart.serving.base_fit import base_problems

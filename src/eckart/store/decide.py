@@ -12,9 +12,11 @@ from eckart.checkpoint.dtypes import ADAPTER_DTYPES, DTYPES
 from eckart.linalg import Goal
 from eckart.rank import Candidate, RankPlan, RankRule, make_plan
 from eckart.store.fill import fill, reopen
+from eckart.store.options import DEFAULT, PassOptions
 from eckart.store.record import Demand
 from eckart.store.sources import ALL_KINDS, LORA_KINDS, Sources
 from eckart.store.store import FactorStore
+from eckart.text import count, preview
 
 
 def candidates(store: FactorStore, embeddings: bool = False) -> list[Candidate]:
@@ -34,8 +36,8 @@ def decide(
     embeddings: bool = False,
     bytes_each: int | None = None,
     sources: Sources | None = None,
-    say: Callable[[str], None] | None = None,
-    **how: Any,
+    notify: Callable[[str], None] | None = None,
+    options: PassOptions = DEFAULT,
 ) -> tuple[FactorStore, RankPlan]:
     """Apply a rule, going back to the checkpoints for what the store does not hold.
 
@@ -49,10 +51,10 @@ def decide(
         Bytes per stored number, for a budget in bytes; the tuned checkpoint's by default.
     sources : Sources, optional
         The checkpoints, if they are open already.
-    say : callable, optional
-        Told, in a sentence, what is factored again and why.
-    **how
-        Passed on to the pass: workers, executor, device, progress.
+    notify : callable, optional
+        Called with a sentence when tensors have to be factored again.
+    options : PassOptions
+        How the pass runs.
 
     Returns
     -------
@@ -74,11 +76,13 @@ def decide(
             asked.add((name, demand.goal))
         if not demands:
             return store, plan
-        if say is not None:
-            words = ", ".join(list(demands)[:3]) + (", ..." if len(demands) > 3 else "")
-            say(f"factoring again {len(demands)} of {len(plan.ranks)} tensors to a higher rank: {words}")
+        if notify is not None:
+            notify(
+                f"factoring {len(demands)} of {count(plan.ranks, 'tensor')} again, to a higher rank: "
+                f"{preview(demands)}"
+            )
         sources = sources or reopen(store)
-        store = fill(sources, store.path, demands, **how)
+        store = fill(sources, store.path, demands, options)
 
 
 def _demand(store: FactorStore, rule: RankRule, name: str, goal: Goal) -> Demand:

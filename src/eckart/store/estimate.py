@@ -62,7 +62,7 @@ def estimate(sources: Sources) -> Estimate:
         leading += 4.0 * m * n * columns
         # As in linalg.decompose: float64 products count double, the tridiagonal reduction fourfold.
         whole += 2.0 * m * n * n + 16 / 3 * n**3 + 1024.0 * n * (m + n)
-        maps = s.tuned.nbytes + (s.base.nbytes if s.base else 0)
+        maps = s.nbytes
         peak = max(peak, 4 * m * n + maps + 2 * 8 * n * n)
     rate = _product_rate()
     linear = [s for s in matrices if s.kind != "embedding"]
@@ -70,7 +70,7 @@ def estimate(sources: Sources) -> Estimate:
         tensors=len(sources.tensors),
         matrices=len(matrices),
         parameters=sum(s.tuned.size for s in sources.tensors),
-        bytes_read=sum(s.tuned.nbytes + (s.base.nbytes if s.base else 0) for s in sources.tensors),
+        bytes_read=sum(s.nbytes for s in sources.tensors),
         flops_leading=leading,
         flops_whole=whole,
         seconds_leading=leading / rate,

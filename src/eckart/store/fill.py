@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from eckart.checkpoint.write import cannot_write
-from eckart.errors import OutputError, StoreError, UsageError
+from eckart.errors import OutputError, StoreError
 from eckart.linalg import Goal
 from eckart.parallel import OnProgress
 from eckart.rank import RankRule
 from eckart.store.demands import first_demands, whole_demands
+from eckart.store.options import DEFAULT, PassOptions
 from eckart.store.pool import run_tasks
 from eckart.store.record import Demand, TensorRecord
-from eckart.store.sources import ALL_KINDS, Sources, what_changed
+from eckart.store.sources import ALL_KINDS, Sources, open_sources, what_changed
 from eckart.store.store import FACTORS, FORMAT, JOURNAL, MANIFEST, SPECTRA, FactorStore, Journal
 from eckart.store.task import Task
 
@@ -80,38 +81,21 @@ def factor(
     once per worker, and on the exact route about 3n^2 float64 more. Interrupted by anything, the pass
     goes on with the tensors that are missing and ends with the same bytes.
     """
-    sources = Sources.open(base, tuned)
+    options = PassOptions(workers, executor, device, progress=progress)
+    sources = open_sources(base, tuned)
     demands = first_demands(sources, rule, ALL_KINDS) if rule else whole_demands(sources, max_rank)
-    return fill(
-        sources,
-        store,
-        demands,
-        overwrite=overwrite,
-        workers=workers,
-        executor=executor,
-        device=device,
-        progress=progress,
-    )
+    return fill(sources, store, demands, options, overwrite=overwrite)
 
 
 def fill(
     sources: Sources,
     store: str | Path,
     demands: Mapping[str, Demand],
+    options: PassOptions = DEFAULT,
     *,
     overwrite: bool = False,
-    workers: int | None = None,
-    executor: Executor | None = None,
-    device: str = "cpu",
-    durable: bool = True,
-    progress: OnProgress | None = None,
 ) -> FactorStore:
-    """Make a store know what ``demands`` ask; tensors that it knows well enough are not touched.
-
-    ``durable=False`` is for a store that will not outlive the process: it does not wait for the disk.
-    """
-    if device not in ("cpu", "cuda"):
-        raise UsageError(f"device={device!r}", "expected 'cpu' or 'cuda'")
+    """Bring a store to what ``demands`` ask; tensors that it knows well enough are not read again."""
     folder = Path(store)
     described = sources.describe()
     known, stale = _known_records(folder, described, overwrite)
@@ -121,7 +105,7 @@ def fill(
         demand = demands.get(s.name, Demand())
         if s.name not in known or s.name in stale or not known[s.name].meets(demand):
             pending.append((s, _widened(demand, known.get(s.name))))
-    journal = Journal(folder, durable)
+    journal = Journal(folder, options.durable)
     if not pending and (folder / MANIFEST).is_file() and not journal.path.is_file():
         return FactorStore.open(folder)
     waiting = {s.name for s, _ in pending}
@@ -134,10 +118,20 @@ def fill(
             left.unlink(missing_ok=True)  # of a pass that was killed
         done = {name: record for name, record in known.items() if name not in waiting}
         tasks = [
-            Task(s.name, s.kind, s.base, s.tuned, s.rows, demand, folder, device=device, durable=durable)
+            Task(
+                s.name,
+                s.kind,
+                s.base,
+                s.tuned,
+                s.rows,
+                demand,
+                folder,
+                device=options.device,
+                durable=options.durable,
+            )
             for s, demand in pending
         ]
-        for record in run_tasks(tasks, workers, executor, progress):
+        for record in run_tasks(tasks, options):
             journal.append(record)
             done[record.name] = record
         journal.fold(described, {name: done[name] for name in order})
@@ -186,7 +180,7 @@ def _known_records(
         raise StoreError(
             str(folder),
             what_changed(sources, described),
-            f"Name another folder, or fill this one anew: eckart factor BASE TUNED {folder} --overwrite",
+            f"Name another folder, or fill this one anew: eckart factor BASE TUNED -o {folder} --overwrite",
         )
     return records, stale
 
@@ -204,7 +198,7 @@ def reopen(store: FactorStore) -> Sources:
     """Open the checkpoints that a store was filled from, and check that they are the same still."""
     stored = store.sources
     base = stored["base"]["path"] if stored["base"] else None
-    sources = Sources.open(base, stored["tuned"]["path"])
+    sources = open_sources(base, stored["tuned"]["path"])
     found = sources.describe()
     if found != stored:
         raise StoreError(str(store.path), what_changed(stored, found), "Factor again with --overwrite")

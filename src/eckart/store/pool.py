@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from eckart.checkpoint import TensorInfo
 from eckart.linalg.decompose import krylov_limit
 from eckart.parallel import OnProgress, Progress
+from eckart.store.options import PassOptions
 from eckart.store.record import TensorRecord
 from eckart.store.task import Task, run_task
 
@@ -20,13 +21,12 @@ LIGHT = 1 << 22  # up to this many numbers, a worker's memory is no concern
 
 def run_tasks(
     tasks: list[Task],
-    workers: int | None,
-    executor: Executor | None,
-    progress: OnProgress | None,
+    options: PassOptions,
 ) -> Iterable[TensorRecord]:
     """Yield records as tensors finish, the largest started first so that the workers end together."""
     tasks = sorted(tasks, key=lambda t: -t.tuned.nbytes)
-    meter = Meter(tasks, progress)
+    meter = Meter(tasks, options.progress)
+    workers, executor = options.workers, options.executor
     # The bytes of a product depend on its BLAS threads, so those must not depend on how many tensors
     # happen to be left: light tensors get one each and stand side by side, since thin products do not
     # fill two cores; large ones on the exact route come first, one at a time, with all cores.

@@ -1,112 +1,223 @@
-"""Two checkpoints made ready for a pass: which tensors, and how to know the files again."""
+"""Checkpoints made ready for a pass: which tensors to visit, and how to recognise the files later."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from eckart.checkpoint import Checkpoint, Pair, TensorInfo, is_float
 from eckart.checkpoint.dtypes import DTYPES
 from eckart.checkpoint.kinds import TRANSPOSED_EXPERTS, kind_of
+from eckart.checkpoint.pair import PairEntry
 from eckart.errors import PairError
 
 LORA_KINDS = ("linear", "conv1d", "expert", "expert_transposed")
 ALL_KINDS = (*LORA_KINDS, "embedding")
 
+Json = dict[str, Any]  # plain data for a JSON file
+
 
 @dataclass(frozen=True)
 class Source:
-    """A tensor to visit: its name in the store, and where it lies in the checkpoints."""
+    """A tensor to visit, and where it lies in the files.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the store.
+    kind : str
+        As `eckart.checkpoint.kinds.kind_of`.
+    tuned : TensorInfo
+        Its place in the tuned checkpoint, or in the only one.
+    base : TensorInfo, optional
+        Its place in the base; None for a single checkpoint.
+    rows : int, optional
+        How many rows to compare, from the first, where a vocabulary has grown; None for all.
+    """
 
     name: str
     kind: str
-    base: TensorInfo | None
     tuned: TensorInfo
+    base: TensorInfo | None = None
     rows: int | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape compared."""
+        """The shape that is compared."""
         shape = (self.base or self.tuned).shape
         return shape if self.rows is None else (self.rows, *shape[1:])
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes to read."""
+        return self.tuned.nbytes + (self.base.nbytes if self.base else 0)
+
 
 @dataclass(frozen=True)
-class Sources:
-    """Two checkpoints made ready for a pass (or one, with no base)."""
+class PairedSource(Source):
+    """A tensor that both checkpoints have."""
 
-    base: Checkpoint | None
+    base: TensorInfo = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class SingleSources:
+    """One checkpoint made ready for a pass over its own weights.
+
+    Parameters
+    ----------
+    tuned : Checkpoint
+        The only checkpoint.
+    tensors : tuple of Source
+    notes : tuple of str
+        Remarks from reading the files.
+    """
+
     tuned: Checkpoint
     tensors: tuple[Source, ...]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def open(cls, path: str | Path) -> SingleSources:
+        """Open a checkpoint and take all its floating tensors."""
+        checkpoint = Checkpoint.open(path)
+        tensors = [
+            part
+            for name, info in checkpoint.tensors.items()
+            if info.dtype in DTYPES and is_float(DTYPES[info.dtype])
+            for part in _by_expert(
+                Source(name, kind_of(name, info.shape, checkpoint.config), info), checkpoint
+            )
+        ]
+        if not tensors:
+            raise PairError(str(path), "holds no floating tensor")
+        return cls(checkpoint, tuple(tensors), tuple(checkpoint.notes))
+
+    @property
+    def base_parameters(self) -> int:
+        """Parameters of the checkpoint."""
+        return _parameters(self.tuned)
+
+    def matrices(self, kinds: Sequence[str]) -> list[Source]:
+        """Return the two-axis tensors of these kinds."""
+        return _matrices(self.tensors, kinds)
+
+    def describe(self) -> Json:
+        """Return what a store keeps of its sources, to recognise them."""
+        return {"base": None, "tuned": _described(self.tuned)}
+
+
+@dataclass(frozen=True)
+class PairSources:
+    """Two checkpoints matched tensor by tensor and made ready for a pass.
+
+    Parameters
+    ----------
+    base, tuned : Checkpoint
+    tensors : tuple of PairedSource
+        The tensors that both have.
+    notes : tuple of str
+        Remarks from reading and matching, including every mismatch that was tolerated.
+    only_base, only_tuned : tuple of str
+        Names that only one of them has.
+    """
+
+    base: Checkpoint
+    tuned: Checkpoint
+    tensors: tuple[PairedSource, ...]
+    notes: tuple[str, ...] = ()
     only_base: tuple[str, ...] = ()
     only_tuned: tuple[str, ...] = ()
 
     @classmethod
-    def open(cls, base: str | Path | None, tuned: str | Path) -> Sources:
-        """Open and match two checkpoints, or take all floating tensors of one."""
+    def open(cls, base: str | Path, tuned: str | Path) -> PairSources:
+        """Open two checkpoints and match their tensors."""
         ours = Checkpoint.open(tuned)
-        if base is None:
-            tensors = tuple(
-                part
-                for name, info in ours.tensors.items()
-                if info.dtype in DTYPES and is_float(DTYPES[info.dtype])
-                for part in _by_expert(Source(name, kind_of(name, info.shape, ours.config), None, info), ours)
-            )
-            if not tensors:
-                raise PairError(str(tuned), "holds no floating tensor")
-            return cls(None, ours, tensors, tuple(ours.notes))
         theirs = Checkpoint.open(base)
         pair = Pair.match(theirs, ours)
         config = theirs.config or ours.config
-        tensors = tuple(
+        tensors = [
             part
             for e in pair.entries
             for part in _by_expert(
-                Source(e.name, kind_of(e.name, e.base.shape, config), e.base, e.tuned, e.rows), theirs
+                PairedSource(
+                    e.name, kind_of(e.name, e.base.shape, config), e.tuned, rows=e.rows, base=e.base
+                ),
+                theirs,
             )
-        )
+        ]
         notes = (*theirs.notes, *ours.notes, *pair.notes)
-        return cls(theirs, ours, tensors, notes, pair.only_base, pair.only_tuned)
+        return cls(theirs, ours, tuple(tensors), notes, pair.only_base, pair.only_tuned)
 
-    def matrices(self, kinds: Sequence[str]) -> list[Source]:
-        """Return the two-axis tensors of these kinds."""
-        return [s for s in self.tensors if s.kind in kinds and len(s.shape) == 2]
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The base's ``config.json``, or the tuned model's where the base has none."""
+        return self.base.config or self.tuned.config
 
     @property
     def base_parameters(self) -> int:
-        """Parameters of the base, or of the one checkpoint."""
-        return sum(info.size for info in (self.base or self.tuned).tensors.values())
+        """Parameters of the base."""
+        return _parameters(self.base)
 
-    def describe(self) -> dict[str, Any]:
-        """Return what a store keeps of its sources, to know them again."""
+    def matrices(self, kinds: Sequence[str]) -> list[PairedSource]:
+        """Return the two-axis tensors of these kinds."""
+        return _matrices(self.tensors, kinds)
 
-        def side(checkpoint: Checkpoint) -> dict[str, Any]:
-            return {
-                "path": str(checkpoint.path.resolve()),
-                "parameters": sum(info.size for info in checkpoint.tensors.values()),
-                **checkpoint.fingerprint(),
-            }
-
-        return {"base": side(self.base) if self.base else None, "tuned": side(self.tuned)}
+    def describe(self) -> Json:
+        """Return what a store keeps of its sources, to recognise them."""
+        return {"base": _described(self.base), "tuned": _described(self.tuned)}
 
 
-def _by_expert(source: Source, checkpoint: Checkpoint) -> list[Source]:
+Sources = PairSources | SingleSources
+AnySource = TypeVar("AnySource", bound=Source)
+
+
+def open_sources(base: str | Path | None, tuned: str | Path) -> Sources:
+    """Open a pair of checkpoints, or one alone where ``base`` is None."""
+    return SingleSources.open(tuned) if base is None else PairSources.open(base, tuned)
+
+
+def _paired(entry: PairEntry, config: Mapping[str, Any]) -> PairedSource:
+    kind = kind_of(entry.name, entry.base.shape, config)
+    return PairedSource(entry.name, kind, entry.tuned, rows=entry.rows, base=entry.base)
+
+
+def _parameters(checkpoint: Checkpoint) -> int:
+    return sum(info.size for info in checkpoint.tensors.values())
+
+
+def _matrices(tensors: Sequence[AnySource], kinds: Sequence[str]) -> list[AnySource]:
+    return [s for s in tensors if s.kind in kinds and len(s.shape) == 2]
+
+
+def _described(checkpoint: Checkpoint) -> Json:
+    return {
+        "path": str(checkpoint.path.resolve()),
+        "parameters": _parameters(checkpoint),
+        **checkpoint.fingerprint(),
+    }
+
+
+def _by_expert(source: AnySource, checkpoint: Checkpoint) -> list[AnySource]:
     """Return one source for every expert of a fused parameter; any other source as it is.
 
-    An expert is a stretch of the file, so that it can be read as a matrix of its own.
+    An expert is a stretch of the file, so it can be read as a matrix of its own.
     """
     if source.kind != "experts":
         return [source]
     kind = "expert_transposed" if checkpoint.config.get("model_type") in TRANSPOSED_EXPERTS else "expert"
-    parts = []
-    for number in range(source.tuned.shape[0]):
-        name = f"{source.name}[{number}]"
-        base = None if source.base is None else _slice(source.base, number)
-        parts.append(Source(name, kind, base, _slice(source.tuned, number)))
-    return parts
+    return [
+        replace(
+            source,
+            name=f"{source.name}[{number}]",
+            kind=kind,
+            tuned=_slice(source.tuned, number),
+            base=None if source.base is None else _slice(source.base, number),
+        )
+        for number in range(source.tuned.shape[0])
+    ]
 
 
 def _slice(info: TensorInfo, number: int) -> TensorInfo:
@@ -116,10 +227,10 @@ def _slice(info: TensorInfo, number: int) -> TensorInfo:
     return replace(info, name=f"{info.name}[{number}]", shape=info.shape[1:], start=start, stop=start + size)
 
 
-def what_changed(stored: Any, found: dict[str, Any]) -> str:
-    """Say which file of which side is not what it was."""
+def what_changed(stored: Json, current: Json) -> str:
+    """Say which file of which side has changed."""
     for side in ("base", "tuned"):
-        old, new = stored.get(side), found[side]
+        old, new = stored.get(side), current[side]
         if old == new:
             continue
         if not old or not new or old.get("path") != new["path"]:

@@ -58,14 +58,16 @@ class FactorStore:
         """Open a finished store."""
         folder = Path(path)
         if not folder.is_dir():
-            raise StoreError(str(path), "no such folder", "Make it: eckart factor BASE TUNED STORE")
+            raise StoreError(str(path), "no such folder", "Make it: eckart factor BASE TUNED -o STORE")
         if not (folder / MANIFEST).is_file():
             if (folder / JOURNAL).is_file():
                 raise StoreError(
-                    str(path), "the pass that fills it is not finished", "Run eckart factor again to go on"
+                    str(path),
+                    "the pass that fills it is not finished",
+                    "Run eckart factor again to resume it",
                 )
             raise StoreError(
-                str(path), f"not a factor store: no {MANIFEST}", "Make one: eckart factor BASE TUNED STORE"
+                str(path), f"not a factor store: no {MANIFEST}", "Make one: eckart factor BASE TUNED -o STORE"
             )
         return cls._read_manifest(folder)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from eckart.adapter.adapter import Array, Module
 from eckart.adapter.formats.writer import FilePlan, Writer
+from eckart.adapter.statement import Statement
 from eckart.checkpoint import OutputFolder, stream_safetensors, write_json
 from eckart.errors import OutputError
 from eckart.parallel import OnProgress, Progress, map_unordered
@@ -18,7 +18,7 @@ def write_adapter(
     writer: Writer,
     produce: Callable[[str], Module],
     *,
-    statement: Callable[[], dict[str, Any]] = dict,
+    statement: Callable[[], Statement | None] = lambda: None,
     overwrite: bool = False,
     workers: int | None = None,
     progress: OnProgress | None = None,
@@ -67,9 +67,9 @@ def write_adapter(
     target.parent.mkdir(parents=True, exist_ok=True)
     (plan,) = writer.files()
     _write_file(target, plan, writer, produce, workers, progress)
-    said = statement()
-    if said:
-        write_json(statement_beside(target), said)
+    stated = statement()
+    if stated is not None:
+        write_json(statement_beside(target), stated.to_json())
     else:
         statement_beside(target).unlink(missing_ok=True)  # of the file that was there
 
@@ -78,7 +78,7 @@ def write_into(
     folder: Path,
     writer: Writer,
     produce: Callable[[str], Module],
-    statement: Callable[[], dict[str, Any]],
+    statement: Callable[[], Statement | None],
     workers: int | None = None,
     progress: OnProgress | None = None,
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from eckart.adapter.adapter import Array, Module
+from eckart.adapter.statement import Statement
 
 
 @dataclass(frozen=True)
@@ -44,5 +45,5 @@ class Writer(Protocol):
     def tensors(self, modules: Sequence[Module]) -> dict[str, Array]:
         """Return the tensors of one group of modules by their keys."""
 
-    def finish(self, folder: Path, statement: dict[str, Any]) -> None:
+    def finish(self, folder: Path, statement: Statement | None) -> None:
         """Write what comes beside the tensors."""

@@ -1,6 +1,6 @@
-"""NumPy's and SciPy's other functions, by those of the rule book: to be looked up, nothing imports them.
+"""The remaining functions of NumPy and SciPy, written with those of the rule book.
 
-Importing it fills the tables of `hooks`.
+No other part imports them. Importing the package fills the tables of `hooks`.
 """
 
 from __future__ import annotations

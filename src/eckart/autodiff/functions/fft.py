@@ -1,4 +1,4 @@
-"""Fourier transforms: one linear primitive, its own transpose, along one axis; `np.fft` in terms of it."""
+"""Fourier transforms: one linear primitive along one axis, which is its own transpose, and `np.fft` by it."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from ..rules.indexing import section
 fft_p: Primitive = Primitive(
     "fft.fft",
     lambda x, axis, function, norm: function(x, axis=axis, norm=norm),
-    transpose={0: lambda ct, x, **how: fft_p(ct, **how)},  # the DFT matrix is symmetric
-    shape=lambda x, **how: shape_of(x),
-    batch=lambda args, batched, axis, **how: fft_p(args[0], axis=axis + 1, **how),
+    transpose={0: lambda ct, x, **params: fft_p(ct, **params)},  # the DFT matrix is symmetric
+    shape=lambda x, **params: shape_of(x),
+    batch=lambda args, batched, axis, **params: fft_p(args[0], axis=axis + 1, **params),
 )
 
 
 def fitted(x: Array, n: int | None, axis: int) -> Array:
-    """Cut the axis to length ``n``, or fill it up with zeros."""
-    have = shape_of(x)[axis]
-    if n is None or n == have:
+    """Return ``x`` with the axis cut to length ``n`` or padded with zeros."""
+    length = shape_of(x)[axis]
+    if n is None or n == length:
         return x
-    if n < have:
+    if n < length:
         return section(x, axis, n)
-    return np.pad(x, [(0, n - have if i == axis else 0) for i in range(ndim_of(x))])
+    return np.pad(x, [(0, n - length if i == axis else 0) for i in range(ndim_of(x))])
 
 
 def one_axis(function: Any, a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> Array:
+    """Return `np.fft.fft` or `np.fft.ifft`."""
     axis = normalize_axis_index(axis, ndim_of(a))
     return fft_p(fitted(a, n, axis), axis=axis, function=function, norm=norm)
 
@@ -42,17 +43,18 @@ ifft = implements(np.fft.ifft)(partial(one_axis, np.fft.ifft))
 
 @implements(np.fft.rfft)
 def rfft(a: Array, n: int | None = None, axis: int = -1, norm: str | None = None) -> Array:
+    """Return `np.fft.rfft`: the first half of the complex transform."""
     full = fft(a, n, axis, norm)
     return section(full, axis, shape_of(full)[axis] // 2 + 1)
 
 
 @implements(np.fft.irfft)
 def irfft(a: Array, n: int | None = None, axis: int = -1, norm: str | None = None) -> Array:
-    """Return the real inverse: every entry of the half stands for itself and for its conjugate."""
+    """Return `np.fft.irfft`: each entry of the half stands for itself and for its conjugate."""
     a = np.moveaxis(a, axis, -1)
     n = 2 * (shape_of(a)[-1] - 1) if n is None else n
     weight = np.full(n // 2 + 1, 2, dtype_of(a))
-    weight[[0, -1] if n % 2 == 0 else 0] = 1  # these are their own conjugates
+    weight[[0, -1] if n % 2 == 0 else 0] = 1  # these entries are their own conjugates
     half = fitted(a, n // 2 + 1, ndim_of(a) - 1)
     return np.moveaxis(np.real(ifft(half * weight, n, -1, norm)), -1, axis)
 
@@ -65,9 +67,9 @@ implements(np.fft.ihfft)(lambda a, n=None, axis=-1, norm=None: np.conj(rfft(a, n
 def several(
     one: Any, last: Any, default: Any, a: Array, s: Any = None, axes: Any = None, norm: Any = None
 ) -> Array:
-    """Return the transform over several axes, or over ``default``: ``one``, over the last ``last``.
+    """Return a transform over several axes: ``last`` over the last of them, ``one`` over the others.
 
-    `rfft`, which takes real numbers, is done first of all.
+    `rfft` goes first, because its argument is real; `irfft` goes last, because its result is.
     """
     axes = default if axes is None else axes
     if axes is None:

@@ -1,4 +1,4 @@
-"""Polynomials, the highest power first, and the convolution that multiplies them."""
+"""Polynomials, whose first coefficient is that of the highest power, and convolution, their product."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from ..hooks import implements
 
 @implements(np.convolve)
 def convolve(a: Array, v: Array, mode: str = "full") -> Array:
+    """Return `np.convolve`, as a product of the windows of the longer vector with the shorter."""
     a, v = (a, v) if shape_of(a)[0] >= shape_of(v)[0] else (v, a)
     m = shape_of(v)[0]
-    before = {"full": m - 1, "same": m // 2, "valid": 0}[mode]  # so many entries of v stand out at the start
+    before = {"full": m - 1, "same": m // 2, "valid": 0}[mode]  # entries of v before the start of a
     after = {"full": m - 1, "same": (m - 1) // 2, "valid": 0}[mode]
     return np.lib.stride_tricks.sliding_window_view(np.pad(a, (before, after)), m) @ np.flip(v)
 
 
 @implements(np.correlate)
 def correlate(a: Array, v: Array, mode: str = "valid") -> Array:
+    """Return `np.correlate`."""
     if shape_of(v)[0] > shape_of(a)[0]:
         return np.conj(np.flip(correlate(v, a, mode)))
     return convolve(a, np.conj(np.flip(v)), mode)
@@ -30,21 +32,24 @@ def correlate(a: Array, v: Array, mode: str = "valid") -> Array:
 
 @implements(np.polyval)
 def polyval(p: Array, x: Array) -> Array:
+    """Return `np.polyval`, by Horner's rule."""
     p = p if isinstance(p, Tracer) else np.asarray(p)
-    return reduce(lambda y, c: y * x + c, p, np.zeros_like(x))  # Horner
+    return reduce(lambda y, c: y * x + c, p, np.zeros_like(x))
 
 
 @implements(np.vander)
 def vander(x: Array, N: int | None = None, increasing: bool = False) -> Array:
+    """Return `np.vander`."""
     powers = np.arange(shape_of(x)[0] if N is None else N)
     return np.expand_dims(x, -1) ** (powers if increasing else powers[::-1])
 
 
 @implements(np.polyfit)
 def polyfit(x: Array, y: Array, deg: int, rcond: Any = None, full: bool = False, w: Any = None) -> Array:
+    """Return `np.polyfit`, as a least-squares problem with columns of unit length."""
     if full:
-        what, fix = f"full=True has no derivative rule{at_line()}", "Call np.linalg.lstsq of np.vander"
-        raise MissingRuleError("np.polyfit", what, fix)
+        what = f"full=True has no derivative rule{at_line()}"
+        raise MissingRuleError("np.polyfit", what, "Use np.linalg.lstsq(np.vander(x, deg + 1), y)")
     X, weight = vander(x, deg + 1), 1.0 if w is None else np.expand_dims(w, -1)
     size = np.sqrt(np.sum((X * weight) ** 2, axis=0))
     right = y if w is None else (y.T * w).T
@@ -53,7 +58,10 @@ def polyfit(x: Array, y: Array, deg: int, rcond: Any = None, full: bool = False,
 
 @implements(np.roots)
 def roots(p: Array) -> Array:
-    """Return the eigenvalues of the companion matrix; zeros at the ends are taken off by their values."""
+    """Return `np.roots`, the eigenvalues of the companion matrix.
+
+    Coefficients that are zero at either end are removed first; those at the lower end are roots at 0.
+    """
     filled = np.flatnonzero(p)
     zeros = shape_of(p)[0] - 1 - filled[-1]
     p = p[filled[0] : filled[-1] + 1]

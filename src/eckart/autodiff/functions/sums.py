@@ -1,7 +1,7 @@
-"""Products, variances, means with weights, integrals, sums and extremes that skip NaN.
+"""Products, variances, weighted means, integrals, and reductions that skip NaN.
 
-A product is taken by halves and a running product by doubling, so that their derivatives are products of
-the other factors at any zero, to any order, and need no rule of their own.
+A product is computed by multiplying halves, a running product by doubling the step. Their derivatives are
+therefore products of the other factors, which are exact at zeros to any order, and no rule is needed.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ implements(np.cumulative_prod)(lambda x, /, *, axis=0, dtype=None: np.cumprod(x,
 
 
 def in_front(x: Array, axis: Any) -> Array:
-    """Return ``x`` with the axes as one, the first."""
+    """Return ``x`` with the given axes moved to the front and merged into one."""
     axes, n = norm_axes(axis, ndim_of(x)), count(x, axis)
     x = np.moveaxis(x, axes, range(len(axes)))
     return np.reshape(x, (n, *shape_of(x)[len(axes) :]))
 
 
 def widened(x: Array, dtype: Any) -> Array:
-    """Return ``x`` in the dtype in which NumPy multiplies: integers and booleans, mapped, are widened."""
+    """Return ``x`` in the dtype of NumPy's products; under `vmap`, integers and booleans are widened."""
     return x.astype(np.prod(np.empty(0, dtype_of(x))).dtype if dtype is None else dtype)
 
 
 @implements(np.prod)
 def prod(x: Array, axis: Any = None, *, dtype: Any = None, keepdims: bool = False) -> Array:
+    """Return `np.prod`."""
     x = widened(x, dtype)
     final = reduced(x, norm_axes(axis, ndim_of(x)), keepdims)
     if count(x, axis) == 0:
@@ -49,6 +50,7 @@ def prod(x: Array, axis: Any = None, *, dtype: Any = None, keepdims: bool = Fals
 
 @implements(np.cumprod)
 def cumprod(x: Array, axis: int | None = None, *, dtype: Any = None) -> Array:
+    """Return `np.cumprod`."""
     x, axis = running(widened(x, dtype), axis, None)
     n, step = shape_of(x)[axis], 1
     while step < n:
@@ -59,6 +61,7 @@ def cumprod(x: Array, axis: int | None = None, *, dtype: Any = None) -> Array:
 
 @implements(np.var)
 def var(x: Array, axis: Any = None, *, dtype: Any = None, ddof: float = 0, keepdims: bool = False) -> Array:
+    """Return `np.var`."""
     centred = x - np.mean(x, axis, dtype=dtype, keepdims=True)
     square, n = np.real(centred * np.conj(centred)), count(x, axis)
     return np.sum(square, axis=axis, keepdims=keepdims) / (n - ddof if n > ddof else 0)
@@ -66,11 +69,13 @@ def var(x: Array, axis: Any = None, *, dtype: Any = None, ddof: float = 0, keepd
 
 @implements(np.std)
 def std(x: Array, axis: Any = None, **options: Any) -> Array:
+    """Return `np.std`."""
     return np.sqrt(var(x, axis, **options))
 
 
 @implements(np.average)
 def average(x: Array, axis: Any = None, weights: Any = None, *, keepdims: bool = False) -> Array:
+    """Return `np.average`."""
     if weights is None:
         return np.mean(x, axis, keepdims=keepdims)
     if isinstance(axis, int) and ndim_of(weights) == 1:
@@ -81,8 +86,11 @@ def average(x: Array, axis: Any = None, weights: Any = None, *, keepdims: bool =
 
 @implements(np.trapezoid)
 def trapezoid(y: Array, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Array:
+    """Return `np.trapezoid`."""
     y = np.moveaxis(y, axis, -1)
-    step = dx if x is None else np.diff(x) if ndim_of(x) == 1 else np.diff(np.moveaxis(x, axis, -1))
+    step = dx
+    if x is not None:
+        step = np.diff(x) if ndim_of(x) == 1 else np.diff(np.moveaxis(x, axis, -1))
     return np.sum((y[..., 1:] + y[..., :-1]) * step, axis=-1) / 2
 
 
@@ -91,6 +99,7 @@ def trapezoid(y: Array, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Array:
 
 @implements(np.nan_to_num)
 def nan_to_num(x: Array, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Array:
+    """Return `np.nan_to_num`."""
     limits = np.finfo(dtype_of(x))
     x = np.where(np.isnan(x), nan, x)
     x = np.where(np.isposinf(x), limits.max if posinf is None else posinf, x)
@@ -98,19 +107,21 @@ def nan_to_num(x: Array, copy: bool = True, nan: Any = 0.0, posinf: Any = None, 
 
 
 def without_nan(function: Any, fill: float, x: Array, *args: Any, **options: Any) -> Array:
-    """Return `np.nansum` or its like from `np.sum` and what to put for NaN."""
+    """Return the variant of ``function`` that skips NaN: of ``x`` with ``fill`` in place of NaN."""
     return function(np.where(np.isnan(x), fill, x), *args, **options)
 
 
 for nan_function, function, fill in (
-    (np.nansum, np.sum, 0.0), (np.nanprod, np.prod, 1.0), (np.nancumsum, np.cumsum, 0.0),
+    (np.nansum, np.sum, 0.0),
+    (np.nanprod, np.prod, 1.0),
+    (np.nancumsum, np.cumsum, 0.0),
     (np.nancumprod, np.cumprod, 1.0),
-):  # fmt: skip
+):
     implements(nan_function)(partial(without_nan, function, fill))
 
 
 def nan_extreme(function: Any, fill: float, x: Array, axis: Any = None, *, keepdims: bool = False) -> Array:
-    """Return `np.nanmax` or `np.nanmin`: NaN where there is nothing else."""
+    """Return `np.nanmax` or `np.nanmin`; the result is NaN where all entries are NaN."""
     nothing = np.all(np.isnan(x), axis=axis, keepdims=keepdims)
     return np.where(nothing, np.nan, without_nan(function, fill, x, axis, keepdims=keepdims))
 
@@ -120,12 +131,13 @@ implements(np.nanmin)(partial(nan_extreme, np.min, np.inf))
 
 
 def present(x: Array, axis: Any, keepdims: bool) -> Array:
-    """Return how many numbers there are, as reals of the precision of ``x``."""
+    """Return the number of entries that are not NaN, in the real dtype of the precision of ``x``."""
     return np.sum(~np.isnan(x), axis=axis, dtype=np.finfo(dtype_of(x)).dtype, keepdims=keepdims)
 
 
 @implements(np.nanmean)
 def nanmean(x: Array, axis: Any = None, *, dtype: Any = None, keepdims: bool = False) -> Array:
+    """Return `np.nanmean`."""
     return np.nansum(x, axis=axis, dtype=dtype, keepdims=keepdims) / present(x, axis, keepdims)
 
 
@@ -133,7 +145,8 @@ def nanmean(x: Array, axis: Any = None, *, dtype: Any = None, keepdims: bool = F
 def nanvar(
     x: Array, axis: Any = None, *, dtype: Any = None, ddof: float = 0, keepdims: bool = False
 ) -> Array:
-    full = np.where(np.isnan(x), nanmean(x, axis, keepdims=True), x)  # the mean adds nothing to the squares
+    """Return `np.nanvar`."""
+    full = np.where(np.isnan(x), nanmean(x, axis, keepdims=True), x)  # the mean adds 0 to the squares
     square = var(full, axis, dtype=dtype, keepdims=keepdims) * count(x, axis)
     return square / (present(x, axis, keepdims) - ddof)
 

@@ -1,1 +1,1 @@
-"""Derivatives seen and checked: the Wengert list, its costs and drawings, the checks of derivatives."""
+"""Inspection of derivatives: the Wengert list with its costs and drawings, and checks against differences."""

@@ -1,10 +1,10 @@
-"""Checks of derivatives, the cheapest first, with failures that name the entry, the primitive and the line.
+"""Checks of derivatives, in order of increasing cost; a failure shows the entry, the primitive and the line.
 
-1. The dot-product test <ct, J t> = <J' ct, t> compares the two modes to rounding and needs no step.
-2. The complex step Im f(x + i h t) / h compares with the function to rounding, where every primitive on the
-   tape is analytic (Squire & Trapp, SIAM Review 40, 1998); abs, norm, eigh, svd, cholesky and qr are not.
-3. Central differences of fourth order over several steps compare with the function to about 1e-9.
-4. The Hessian must be symmetric, and the same checks hold for the gradient as a function.
+1. The dot-product test <ct, J t> = <J' ct, t> compares the two modes up to rounding and needs no step.
+2. The complex step Im f(x + i h t) / h compares with the function up to rounding, where every primitive on
+   the tape is analytic (Squire & Trapp, SIAM Review 40, 1998); abs, norm, eigh, svd, cholesky, qr are not.
+3. Central differences of fourth order with several steps compare with the function up to about 1e-9.
+4. The Hessian must be symmetric, and the gradient as a function must pass the same checks.
 """
 
 from __future__ import annotations
@@ -22,19 +22,60 @@ from ..jacobians import basis
 from ..tree import flatten
 from .wengert import record
 
-STEPS, NARROW_STEPS = (1e-2, 1e-3, 1e-4, 1e-5), (3e-1, 1e-1, 3e-2, 1e-2)  # of the size of the argument
-ANALYTIC = frozenset({
-    "add", "subtract", "multiply", "divide", "negative", "positive", "power", "sin", "cos", "tan",
-    "exp", "exp2", "expm1", "log", "log1p", "sqrt", "square", "reciprocal", "sinh", "cosh", "tanh",
-    "arcsin", "arccos", "arctan", "arcsinh", "arccosh", "arctanh", "expit", "matmul", "einsum", "sum",
-    "cumsum", "reshape", "transpose", "broadcast_to", "concatenate", "getitem", "scatter", "gather",
-    "fft.fft", "linalg.inv", "linalg.solve", "linalg.det", "scipy.linalg.expm",
-    "scipy.linalg.solve_triangular",
-})  # fmt: skip
+STEPS, NARROW_STEPS = (1e-2, 1e-3, 1e-4, 1e-5), (3e-1, 1e-1, 3e-2, 1e-2)  # relative to the argument's size
+ANALYTIC = frozenset(
+    {
+        "add",
+        "subtract",
+        "multiply",
+        "divide",
+        "negative",
+        "positive",
+        "power",
+        "sin",
+        "cos",
+        "tan",
+        "exp",
+        "exp2",
+        "expm1",
+        "log",
+        "log1p",
+        "sqrt",
+        "square",
+        "reciprocal",
+        "sinh",
+        "cosh",
+        "tanh",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "arcsinh",
+        "arccosh",
+        "arctanh",
+        "expit",
+        "matmul",
+        "einsum",
+        "sum",
+        "cumsum",
+        "reshape",
+        "transpose",
+        "broadcast_to",
+        "concatenate",
+        "getitem",
+        "scatter",
+        "gather",
+        "fft.fft",
+        "linalg.inv",
+        "linalg.solve",
+        "linalg.det",
+        "scipy.linalg.expm",
+        "scipy.linalg.solve_triangular",
+    }
+)
 
 
 class Difference(NamedTuple):
-    """A derivative by differences: the estimate, its own error, and the step it was taken with."""
+    """A derivative by differences: the estimate, an estimate of its error, and the step."""
 
     value: Any
     error: Any
@@ -49,31 +90,36 @@ def check_grads(
     tol: float | None = None,
     seed: int = 0,
 ) -> None:
-    """Check the derivatives of ``f`` against each other and against differences; return None or raise.
+    """Check the derivatives of ``f`` against each other and against differences.
 
     Parameters
     ----------
     f : callable
-        From arrays, or trees of them, to arrays or trees of them.
-    x : array, or tuple of arguments
-        Where to check.
-    order : int
-        1 for derivatives, 2 for their derivatives too, and so on.
-    modes : sequence of {"fwd", "rev"}
-        What to check.
+        A function of arrays or trees of arrays, written in NumPy, that returns the same.
+    x : array or tuple of arguments
+        The point to check at, of a floating-point dtype; a tuple holds one entry for each argument.
+    order : int, default 2
+        The highest order of derivatives to check: 1 for first derivatives, 2 also for second ones.
+    modes : sequence of {"fwd", "rev"}, default ("fwd", "rev")
+        The modes to check.
     tol : float, optional
-        Relative error to allow; 1e-6, and 2e-2 in float32.
-    seed : int
-        Of the random directions.
+        The relative error to allow. The default is 1e-6, and 2e-2 in float32.
+    seed : int, default 0
+        The seed of the random directions.
 
     Raises
     ------
     CheckError
-        Naming the worst entry, both values, the step, and the primitive and line at fault.
+        If a derivative is wrong. The message shows the worst entry, both values, the step, and the primitive
+        and line at fault.
+    ArgumentError
+        If ``x`` cannot be differentiated, or a mode is unknown.
 
     Notes
     -----
-    About 20 evaluations of ``f`` for order 1 and of its gradient for each further order.
+    The cost is about 20 evaluations of ``f`` for order 1, and as many of its gradient for each further order.
+    Derivatives are compared along random directions, which reveals an error in any entry. An error below
+    ``tol`` is accepted.
 
     Examples
     --------
@@ -82,13 +128,14 @@ def check_grads(
     leaves, rebuild = flatten(x if isinstance(x, tuple) else (x,))
     leaves = [check_inexact("check_grads", a) for a in leaves]
     if not modes or set(modes) - {"fwd", "rev"}:
-        raise ArgumentError("check_grads", f"modes are {tuple(modes)}", 'Write "fwd", "rev" or both')
+        what = f'modes must contain "fwd", "rev" or both, not {tuple(modes)}'
+        raise ArgumentError("check_grads", what, 'Use modes=("fwd", "rev")')
     rng = np.random.default_rng(seed)
 
     def check(f: Function, order: int, tol: float, name: str) -> None:
-        found = disagreement(f, leaves, modes, tol, rng)
-        if found:
-            raise CheckError("check_grads", f"{name}: {found}{culprit(f, leaves, modes, tol)}")
+        problem = disagreement(f, leaves, modes, tol, rng)
+        if problem:
+            raise CheckError("check_grads", f"{name}: {problem}{culprit(f, leaves, modes, tol)}")
         if order > 1:
             (weight,) = directions(rng, [f(*leaves)])
             gradient = grad(lambda *some: np.sum(np.real(f(*some) * weight)), tuple(range(len(leaves))))
@@ -99,7 +146,9 @@ def check_grads(
                 raise CheckError("check_grads", what)
             check(flat(gradient), order - 1, 10 * tol, f"the gradient of {name}")
 
-    limit = (2e-2 if is_narrow(leaves) else 1e-6) if tol is None else tol
+    limit = tol
+    if limit is None:
+        limit = 2e-2 if is_narrow(leaves) else 1e-6
     check(flat(lambda *some: f(*rebuild(list(some)))), order, limit, "f")
 
 
@@ -109,11 +158,12 @@ def flat(f: Function) -> Function:
 
 
 def is_narrow(xs: Sequence[Array]) -> bool:
+    """Return whether an array has a dtype narrower than float64."""
     return any(np.finfo(dtype_of(x)).eps > 1e-10 for x in xs)
 
 
 def disagreement(f: Function, xs: Sequence[Any], modes: Sequence[str], tol: float, rng: Any) -> str:
-    """Return what is wrong with the first derivatives of ``f``, whose result is a vector; "" for nothing."""
+    """Return the first error in the first derivatives of ``f``, which returns a vector; "" if all agree."""
     ts, (weight,) = directions(rng, xs), directions(rng, [f(*xs)])
     dot = jvp(f, xs, ts)[1] if "fwd" in modes else None
     cts = vjp(f, *xs)[1](weight) if "rev" in modes else ()
@@ -140,16 +190,18 @@ def pair(left: Sequence[Array], right: Sequence[Array]) -> float:
 
 
 def largest(x: Array) -> float:
+    """Return the largest absolute value; 0 for an empty array."""
     return float(np.max(np.abs(x), initial=0))
 
 
 def stepped(f: Function, xs: Sequence[Any], ts: Sequence[Any]) -> Difference:
-    """Return the derivative along ``ts`` without rules: by the complex step if it holds, or differences.
+    """Return the derivative along ``ts`` without rules: by the complex step if valid, or by differences.
 
-    The tape is that of complex arguments: of real ones, `np.real` and `np.conj` leave no trace.
+    Whether it is valid shows in a recording with complex arguments, because `np.real` and `np.conj` leave no
+    trace on real ones.
     """
     if all(dtype_of(x) == np.float64 for x in xs) and not np.iscomplexobj(f(*xs)):
-        with suppress(TypeError):  # a function of real numbers only
+        with suppress(TypeError):  # some functions accept real numbers only
             level, _ = record(f, [x + 0j for x in xs])
             if all(call.prim.name in ANALYTIC for call in level.calls):
                 moved = [x + 1e-30j * t for x, t in zip(xs, ts, strict=True)]
@@ -158,67 +210,80 @@ def stepped(f: Function, xs: Sequence[Any], ts: Sequence[Any]) -> Difference:
 
 
 def differences(f: Function, xs: Sequence[Any], ts: Sequence[Any]) -> Difference:
-    """Return central differences of fourth order with the step at which two successive steps agree best."""
+    """Return central differences of fourth order, with the step where two successive steps agree best."""
     size = max(1e-3, *map(largest, xs)) / max(1e-300, *map(largest, ts))
     steps = [size * h for h in (NARROW_STEPS if is_narrow(xs) else STEPS)]
 
     def at(h: float) -> Array:
         moved = [x + np.asarray(h * t, dtype_of(x)) for x, t in zip(xs, ts, strict=True)]
-        return np.multiply(f(*moved), 1.0)  # of booleans, NumPy refuses the difference
+        return np.multiply(f(*moved), 1.0)  # NumPy cannot subtract booleans
 
     def central(h: float) -> Array:
         return (at(h) - at(-h)) / (2 * h)
 
-    found = np.array([(4 * central(h / 2) - central(h)) / 3 for h in steps])  # (steps, *out)
-    gaps = np.abs(np.diff(found, axis=0))
+    estimates = np.array([(4 * central(h / 2) - central(h)) / 3 for h in steps])  # (steps, *out)
+    gaps = np.abs(np.diff(estimates, axis=0))
     widest = np.max(gaps.reshape(len(gaps), -1), axis=1, initial=0)
     best = int(np.argmin(np.where(np.isfinite(widest), widest, np.inf)))
-    return Difference(found[best + 1], gaps[best], steps[best + 1])
+    return Difference(estimates[best + 1], gaps[best], steps[best + 1])
 
 
-def compare(what: str, got: Array, truth: Difference, tol: float) -> str:
-    """Return in which entry a derivative is furthest from the truth; "" if all are near enough."""
-    got, value = np.asarray(got), np.asarray(truth.value)
-    error = np.abs(got - value)
+def compare(name: str, derivative: Array, truth: Difference, tol: float) -> str:
+    """Return a description of the entry where a derivative is furthest from the truth; "" if all agree."""
+    derivative, value = np.asarray(derivative), np.asarray(truth.value)
+    error = np.abs(derivative - value)
     if np.all(error <= tol * max(1.0, largest(value)) + 10 * truth.error):
         return ""
-    at = tuple(int(i) for i in np.unravel_index(np.argmax(error), error.shape))  # NaN is larger than any
+    at = tuple(int(i) for i in np.unravel_index(np.argmax(error), error.shape))  # argmax prefers NaN
     step = np.broadcast_to(truth.step, error.shape)[at]
-    return f"entry {at} of {what} is {got[at]:.9g}, and differences with step {step:.1g} say {value[at]:.9g}"
+    return (
+        f"entry {at} of {name} is {derivative[at]:.9g}, "
+        f"but differences with step {step:.1g} give {value[at]:.9g}"
+    )
 
 
 def culprit(f: Function, xs: Sequence[Any], modes: Sequence[str], tol: float) -> str:
-    """Return the first primitive whose own derivative is wrong by the same check, and its line."""
+    """Return the first primitive whose own derivative fails the same check, and its line."""
     for call in record(f, xs)[0].calls:
         with suppress(TieError, np.linalg.LinAlgError):
             if call.xs and disagreement(flat(call.f), call.xs, modes, 10 * tol, np.random.default_rng(1)):
                 return f"; the rule of `{call.prim.name}` is at fault, at {call.where}"
-    return "; each primitive by itself agrees with differences: a kink is near, or f is not a function"
+    return (
+        "; each primitive alone agrees with differences, so f has a kink nearby or does not return the same "
+        "result for the same arguments"
+    )
 
 
 def check_grad(f: Function, my_gradient: Function, x: Array, tol: float = 1e-6) -> float:
-    """Check a gradient derived by hand; return its largest error, or raise.
+    """Check a gradient derived by hand and return its largest error.
 
     Parameters
     ----------
     f : callable
-        A scalar function of one array; it need not be differentiable by this library.
+        A scalar function of one array. It need not be written in functions that have a derivative rule.
     my_gradient : callable
-        Its gradient as you derived it: same shape as ``x``.
+        A function of ``x`` that returns the gradient derived by hand, of the shape of ``x``.
     x : array
-        Where to check.
-    tol : float
-        Error to allow, relative to the largest entry of the gradient.
+        The point to check at, of any shape and a floating-point dtype.
+    tol : float, default 1e-6
+        The error to allow, relative to the largest entry of the gradient (or to 1, if that is larger).
 
     Returns
     -------
     float
-        The largest error over the entries, on the same scale.
+        The largest error over all entries, on the same scale.
 
     Raises
     ------
     CheckError
-        Naming the worst entry, your value and the value by differences.
+        If the gradient is wrong. The message shows the worst entry, its value in ``my_gradient`` and its
+        value by differences.
+    ArgumentError
+        If ``x`` cannot be differentiated.
+
+    Notes
+    -----
+    The cost is 16 evaluations of ``f`` for each entry of ``x``. The differences are accurate to about 1e-9.
 
     Examples
     --------
@@ -229,11 +294,12 @@ def check_grad(f: Function, my_gradient: Function, x: Array, tol: float = 1e-6) 
     x = np.asarray(check_inexact("check_grad", x))
     mine = np.asarray(my_gradient(x))
     if mine.shape != x.shape:
-        what = f"your gradient has shape {mine.shape}, the argument {x.shape}"
-        raise CheckError("check_grad", what, "Transpose it?")
-    found = [differences(f, [x], [unit]) for unit in basis(x)]
-    value, step = (np.reshape(part, x.shape) for part in ([d.value for d in found], [d.step for d in found]))
-    wrong = compare("your gradient", mine, Difference(value, 0.0, step), tol)
-    if wrong:
-        raise CheckError("check_grad", wrong)
+        what = f"your gradient has shape {mine.shape}, but the argument has shape {x.shape}"
+        raise CheckError("check_grad", what, "Return an array of the shape of the argument")
+    entries = [differences(f, [x], [unit]) for unit in basis(x)]
+    value = np.reshape([entry.value for entry in entries], x.shape)
+    step = np.reshape([entry.step for entry in entries], x.shape)
+    problem = compare("your gradient", mine, Difference(value, 0.0, step), tol)
+    if problem:
+        raise CheckError("check_grad", problem)
     return largest(mine - value) / max(1.0, largest(value))

@@ -1,9 +1,9 @@
-"""What a primitive costs: floating-point operations by the formulas of the textbooks.
+"""The cost of a primitive: floating-point operations by textbook formulas.
 
-Golub & Van Loan, "Matrix Computations", 4th ed.: LU 2n^3/3, Cholesky n^3/3, inverse 2n^3, thin QR with Q
-4mn^2 - 4n^3/3, thin SVD with vectors 6mn^2 + 20n^3 (table 8.6.1), symmetric eigenvectors 9n^3 (section 8.3),
-eigenvalues and vectors of any matrix, and functions of it by Schur's form, 25n^3 (section 7.5).
-An elementwise function counts as one operation for each element, moving numbers as none.
+From Golub & Van Loan, "Matrix Computations", 4th ed.: LU 2n^3/3; Cholesky n^3/3; inverse 2n^3; thin QR with Q
+4mn^2 - 4n^3/3; thin SVD with vectors 6mn^2 + 20n^3 (table 8.6.1); symmetric eigenvectors 9n^3 (section 8.3);
+eigenvalues and eigenvectors of a general matrix, and functions of it by the Schur form, 25n^3 (section 7.5).
+An elementwise function counts as one operation per entry; moving entries is free.
 """
 
 from __future__ import annotations
@@ -16,13 +16,28 @@ from ..core import Array, Primitive, shape_of
 
 Shape = tuple[int, ...]
 
-FREE = frozenset({
-    "reshape", "transpose", "broadcast_to", "concatenate", "getitem", "scatter", "gather", "spill",
-    "where", "astype", "real", "imag", "conj", "stop_gradient",
-})  # fmt: skip
+FREE = frozenset(
+    {
+        "reshape",
+        "transpose",
+        "broadcast_to",
+        "concatenate",
+        "getitem",
+        "scatter",
+        "gather",
+        "spill",
+        "where",
+        "astype",
+        "real",
+        "imag",
+        "conj",
+        "stop_gradient",
+    }
+)
 
 
 def einsum(args: Sequence[Shape], out: Shape, params: dict[str, Any]) -> float:
+    """Return the operations of an einsum: the number of operands times the product of all lengths."""
     terms = params["spec"].split("->")[0].split(",")
     size = {letter: n for term, a in zip(terms, args, strict=True) for letter, n in zip(term, a, strict=True)}
     return len(args) * prod(size.values())
@@ -37,7 +52,9 @@ PRODUCTS: dict[str, Callable[[Sequence[Shape], Shape, dict[str, Any]], float]] =
 }
 SCHUR = tuple(f"scipy.linalg.{name}" for name in ("expm", "sinm", "cosm", "sqrtm", "logm"))
 SVD = ("linalg.svd", "linalg.pinv", "nuclear norm")
-OF_A_MATRIX: dict[str, Callable[[int, int, int], float]] = {  # m >= n, along k directions: see `spectral`
+OF_A_MATRIX: dict[
+    str, Callable[[int, int, int], float]
+] = {  # m >= n; k: number of directions, see `spectral`
     "linalg.inv": lambda m, n, k: 2 * n**3,
     "linalg.det": lambda m, n, k: 2 * n**3 / 3,
     "linalg.slogdet": lambda m, n, k: 2 * n**3 / 3,
@@ -53,7 +70,7 @@ OF_A_MATRIX: dict[str, Callable[[int, int, int], float]] = {  # m >= n, along k 
 
 
 def flops(prim: Primitive, args: Sequence[Array], out: Any, params: dict[str, Any]) -> int:
-    """Return the operations of one call."""
+    """Return the number of operations of one call."""
     shapes, result = [shape_of(a) for a in args], shape_of(out[0] if isinstance(out, tuple) else out)
     if prim.name in FREE:
         return 0

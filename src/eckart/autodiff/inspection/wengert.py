@@ -1,8 +1,8 @@
-"""`trace`: a computation as a Wengert list, with its tangents, adjoints, costs and source lines, as data.
+"""`trace`: a computation as a Wengert list, with tangents, adjoints, costs and source lines.
 
-(R. E. Wengert, Communications of the ACM 7, 1964.) The list is recorded by one more level of tracers. Its
-tangents are those of the function that returns all its lines, its adjoints the gradient in a zero that is
-added to each line. What they cost is found by tracing `jvp` and `vjp`, which are NumPy programs too.
+(R. E. Wengert, Communications of the ACM 7, 1964.) One more level of tracers records the list. Its tangents
+are those of the function that returns all lines; its adjoints are the gradient with respect to a zero that is
+added to each line. Costs are counted by tracing `jvp` and `vjp`, which are NumPy programs too.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from .tables import Line, Wengert
 
 
 class Call(NamedTuple):
-    """One call of a primitive, as a function of the arguments that can be differentiated, and these."""
+    """One call of a primitive."""
 
     prim: Primitive
-    f: Function
-    xs: Sequence[Any]
-    where: str
+    f: Function  # the call as a function of the arguments that can be differentiated
+    xs: Sequence[Any]  # these arguments
+    where: str  # "file.py:12" in the user's code
 
 
-class Noted(Tracer):
-    """A value that knows its line."""
+class Recorded(Tracer):
+    """A value with the number of its line."""
 
     __slots__ = ("line", "value")
 
@@ -40,7 +40,7 @@ class Noted(Tracer):
 
 
 class Recording(Level):
-    """The level of one trace; the arrays of ``shifts`` are added to its lines, where there is one."""
+    """The level of one trace; ``shifts`` holds an array to add to each line, or None."""
 
     def __init__(self, shifts: Sequence[Any]) -> None:
         super().__init__()
@@ -48,33 +48,35 @@ class Recording(Level):
         self.calls: list[Call] = []
         self.shifts = shifts
 
-    def note(self, line: Line) -> Noted:
+    def add(self, line: Line) -> Recorded:
+        """Append a line and return its value as a tracer."""
         shift = self.shifts[len(self.lines)] if self.shifts else None
         if shift is not None:
             line.primal = line.primal + shift
         self.lines.append(line)
-        return Noted(self, line.primal, len(self.lines) - 1)
+        return Recorded(self, line.primal, len(self.lines) - 1)
 
     def process(self, prim: Primitive, args: Sequence[Array], params: dict[str, Any]) -> Any:
+        """Record the call and return its results as tracers; see `Level.process`."""
         numbers = [a.line if self.holds(a) else None for a in args]
         values = [a.value if self.holds(a) else a for a in args]
-        live = [i for i, a in enumerate(args) if self.holds(a) and a.dtype.kind in "fc"]
+        differentiable = [i for i, a in enumerate(args) if self.holds(a) and a.dtype.kind in "fc"]
         out, where = bind(prim, values, params), user_line()[0]
         cost = flops(prim, values, out, params)
-        self.calls.append(Call(prim, *select(prim, values, params, live), where))
+        self.calls.append(Call(prim, *select(prim, values, params, differentiable), where))
         if type(out) is not tuple:
-            return self.note(Line(prim.name, numbers, out, flops=cost, where=where))
+            return self.add(Line(prim.name, numbers, out, flops=cost, where=where))
         return tuple(
-            self.note(Line(f"{prim.name}[{i}]", numbers, y, flops=0 if i else cost, where=where))
+            self.add(Line(f"{prim.name}[{i}]", numbers, y, flops=0 if i else cost, where=where))
             for i, y in enumerate(out)
         )
 
 
 def record(f: Function, args: Sequence[Any], shifts: Sequence[Any] = ()) -> tuple[Recording, list[int]]:
-    """Return the lines of ``f(*args)``, and the numbers of those that are its results."""
+    """Return the recording of ``f(*args)``, and the numbers of the lines that are its results."""
     level = Recording(shifts)
     leaves, rebuild = flatten(tuple(args))
-    outs, _ = level.run(f, rebuild([level.note(Line("input", [], x)) for x in leaves]))
+    outs, _ = level.run(f, rebuild([level.add(Line("input", [], x)) for x in leaves]))
     return level, [y.line for y in outs if level.holds(y)]
 
 
@@ -84,15 +86,28 @@ def trace(f: Function, tangent: Sequence[Any] | None = None) -> Callable[..., We
     Parameters
     ----------
     f : callable
-        Of arrays; its results are seeded with adjoints of ones. It is run five times, and has to do the same
+        A function of arrays or trees of arrays, written in NumPy. It is run five times and must do the same
         each time.
-    tangent : sequence, optional
-        The direction of the tangents, one for each argument; by default ones for the first, zeros for others.
+    tangent : sequence of float or array, optional
+        The direction of the tangents, one for each argument, each broadcast to the shape of the argument. By
+        default it is 1 for the first argument and 0 for the others.
 
     Returns
     -------
     callable
-        Of the arguments of ``f``; returns a `Wengert`.
+        A function of the arguments of ``f`` that returns a `Wengert`. The adjoint of each result is 1.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument cannot be differentiated.
+    MissingRuleError
+        If ``f`` calls a function without a derivative rule.
+
+    Notes
+    -----
+    All intermediate results stay in memory as long as the list exists. Flops are counted by textbook formulas
+    (`eckart.autodiff.inspection.costs`), and peak bytes from the last use of each line.
 
     Examples
     --------
@@ -143,20 +158,20 @@ def trace(f: Function, tangent: Sequence[Any] | None = None) -> Callable[..., We
 
 
 def pulled(f: Function, xs: Sequence[Any]) -> tuple[Any, Any]:
-    """Return ``f(*xs)`` and what its pullback makes of ones."""
+    """Return ``f(*xs)`` and the pullback of ones."""
     value, pullback = vjp(f, *xs)
     outs, rebuild = flatten(value)
     return value, pullback(rebuild([np.ones(shape_of(y), dtype_of(y)) for y in outs]))
 
 
 def cost(level: Recording, outputs: Sequence[int]) -> dict[str, int]:
-    """Return total flops and the peak of bytes alive; all but inputs and results die at their last use."""
+    """Return the total flops and the peak memory, where all but inputs and results die at their last use."""
     lines = level.lines
     n, size = len(lines), np.array([line.bytes for line in lines], dtype=int)
     last = np.arange(n)
     for i, line in enumerate(lines):
         last[[a for a in line.args if a is not None]] = i
     last[[i for i, line in enumerate(lines) if line.op == "input" or i in outputs]] = n
-    dead = np.bincount(last + 1, size, n + 2)[:n]  # what died before each line
+    dead = np.bincount(last + 1, size, n + 2)[:n]  # bytes freed before each line
     peak = np.max(np.cumsum(size) - np.cumsum(dead), initial=0)
     return {"flops": sum(line.flops for line in lines), "bytes": int(peak)}

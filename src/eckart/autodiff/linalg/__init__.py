@@ -1,4 +1,4 @@
-"""Linear algebra: `np.linalg` and functions of the spectrum; importing it fills the tables of `hooks`."""
+"""Linear algebra: `np.linalg` and functions of the spectrum. Importing it fills the tables of `hooks`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""The rule book: importing it fills the tables of `hooks`.
+"""The rule book: derivatives of elementwise functions, sums, products and indexing.
 
-A name that ends in _p is a primitive's; in _jvp, _back, _shape or _batch that of one of its rules.
+Importing it fills the tables of `hooks`. Names that end in _p are primitives; those that end in _jvp, _back,
+_shape or _batch are rules of a primitive.
 """
 
 from __future__ import annotations

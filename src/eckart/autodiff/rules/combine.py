@@ -1,4 +1,4 @@
-"""Several arrays made one: `where` chooses between them by a mask, `concatenate` joins them."""
+"""Functions that combine arrays: `where` chooses by a mask, `concatenate` and `stack` join."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .indexing import section
 
 
 def where_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any]) -> Any:
-    """Return each tangent where it is chosen: not by products, in which NaN * 0 could arise."""
+    """Return each tangent where its argument is chosen; a product with the mask could give NaN * 0."""
     _, ta, tb = tangents
     chosen = None if ta is None else where_p(args[0], ta, 0.0)
     return total(chosen, None if tb is None else where_p(args[0], 0.0, tb))
@@ -38,10 +38,11 @@ where_p: Primitive = Primitive(
 
 @implements(np.where)
 def where(condition: Array, a: Any = None, b: Any = None) -> Any:
+    """Return `np.where`."""
     if a is None:
         return np.nonzero(condition)
     if dtype_of(condition).kind in "fc":
-        condition = np.not_equal(condition, 0)  # a mask, which has no tangent
+        condition = np.not_equal(condition, 0)  # convert it to a mask, which has no tangent
     return where_p(condition, a, b)
 
 
@@ -49,6 +50,8 @@ def where(condition: Array, a: Any = None, b: Any = None) -> Any:
 
 
 def concatenate_back(i: int) -> Any:
+    """Return the transpose in array i: its section of the cotangent."""
+
     def back(ct: Array, *arrays: Any, axis: int) -> Array:
         start = sum(a.shape[axis] for a in arrays[:i])
         return section(ct, axis, start, start + arrays[i].shape[axis])
@@ -67,6 +70,7 @@ concatenate_p: Primitive = Primitive(
 
 @implements(np.concatenate, np.concat)
 def concatenate(arrays: Sequence[Array], axis: int | None = 0, *, dtype: Any = None) -> Array:
+    """Return `np.concatenate`."""
     parts: list[Any] = [a if isinstance(a, Tracer) else np.asarray(a) for a in arrays]
     if axis is None:
         parts, axis = [np.ravel(a) for a in parts], 0
@@ -76,4 +80,5 @@ def concatenate(arrays: Sequence[Array], axis: int | None = 0, *, dtype: Any = N
 
 @implements(np.stack)
 def stack(arrays: Sequence[Array], axis: int = 0, *, dtype: Any = None) -> Array:
+    """Return `np.stack`."""
     return concatenate([np.expand_dims(a, axis) for a in arrays], axis, dtype=dtype)

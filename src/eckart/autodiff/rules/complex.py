@@ -1,4 +1,4 @@
-"""Complex numbers and dtypes: parts, conjugates, absolute values, conversions."""
+"""Complex numbers and dtypes: real and imaginary parts, conjugates, absolute values, conversions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from .elementwise import frozen, magnitude
 
 
 def is_complex(x: Array) -> bool:
+    """Return whether ``x`` has a complex dtype."""
     return dtype_of(x).kind == "c"
 
 
 def abs_jvp(y: Array, args: Any, tangents: Any) -> Array:
+    """Return the tangent of the absolute value of a complex number: Re(conj(sign z) t)."""
     return np.real(np.conj(np.sign(args[0])) * tangents[0])
 
 
 def sign_jvp(y: Array, args: Any, tangents: Any) -> Array:
+    """Return the tangent of z / abs(z): the part of t that turns z, divided by abs(z)."""
     return 1j * np.imag(np.conj(y) * tangents[0]) * y / np.abs(args[0])
 
 
@@ -41,6 +44,7 @@ implements(np.isrealobj)(lambda x: not is_complex(x))
 
 @implements(np.angle)
 def angle(z: Array, deg: bool = False) -> Array:
+    """Return `np.angle`."""
     return np.arctan2(np.imag(z), np.real(z)) * (180 / np.pi if deg else 1.0)
 
 
@@ -52,6 +56,7 @@ discrete_p = frozen("discrete", lambda x, dtype: np.asarray(x).astype(dtype))  #
 
 @implements(np.astype)
 def astype(x: Array, dtype: Any, *args: Any, **options: Any) -> Array:
+    """Return `np.astype`; an array of integers or booleans has no tangent."""
     dtype = np.dtype(dtype)
     if dtype.kind not in "fc":
         return discrete_p(x, dtype=dtype)

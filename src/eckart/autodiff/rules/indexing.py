@@ -1,4 +1,4 @@
-"""Indexing: everything that picks entries by number, and its transpose, which adds at those places."""
+"""Indexing: functions that pick entries by their position, and their transpose, which adds there."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from ..core import Array, Primitive, Tracer, dtype_of, ndim_of, shape_of
 from ..errors import ArgumentError, at_line
-from ..hooks import implement_by, implements
+from ..hooks import implement_with, implements
 from ..vmap import align, repeated
 from .shape import norm_axes
 
-Index = tuple[Any, ...]  # whole numbers, slices, None, Ellipsis, arrays of whole numbers, holes
-HOLE = object()  # the place of an index that is traced, and so an argument: under vmap, each example's own
+Index = tuple[Any, ...]  # integers, slices, None, Ellipsis, arrays of integers, and `HOLE`
+HOLE = (
+    object()
+)  # stands for a traced index, which is passed as an argument (under vmap it differs by example)
 
 
 def filled(index: Index, at: Sequence[Any]) -> Index:
-    """Return the index with the arguments in its holes."""
+    """Return the index with its holes replaced by the arguments ``at``."""
     rest = iter(at)
     return tuple(next(rest) if p is HOLE else p for p in index) if at else index
 
 
 def scatter(ct: np.ndarray, shape: tuple[int, ...], index: Index) -> Array:
-    """Return zeros of ``shape`` with ``ct`` added at ``index``; an entry indexed twice gets both."""
+    """Return zeros of ``shape`` with ``ct`` added at ``index``; repeated indices accumulate."""
     if len(shape) == len(index) == 1 and isinstance(index[0], np.ndarray) and ct.dtype == float and shape[0]:
         at = np.asarray(index[0], int).ravel() % shape[0]
-        return np.bincount(at, ct.ravel(), shape[0])  # much faster than add.at
+        return np.bincount(at, ct.ravel(), shape[0])  # much faster than np.add.at
     out = np.zeros(shape, dtype_of(ct))
     if any(isinstance(i, np.ndarray) for i in index):
         np.add.at(out, index, ct)
@@ -38,19 +40,24 @@ def scatter(ct: np.ndarray, shape: tuple[int, ...], index: Index) -> Array:
 
 
 def batch_place(index: Index) -> int:
-    """Return where a batch axis stands after indexing: NumPy puts the axes of arrays apart before it."""
+    """Return the position of the batch axis after indexing.
+
+    If the index has arrays that are not next to each other, NumPy puts their axes first, before the batch
+    axis.
+    """
     places = [k for k, i in enumerate(index) if isinstance(i, (np.ndarray, int, np.integer))]
     ranks = [i.ndim for i in index if isinstance(i, np.ndarray)]
-    apart = bool(places) and places[-1] - places[0] >= len(places)
-    return max(ranks) if ranks and apart else 0
+    separated = bool(places) and places[-1] - places[0] >= len(places)
+    return max(ranks) if ranks and separated else 0
 
 
-def each_its_own(
+def index_per_example(
     prim: Primitive, args: Sequence[Array], batched: Sequence[bool], index: Index, **shape: Any
 ) -> Array:
-    """Return the batch: the example's number is one more index; with slices, which would move, by a loop.
+    """Return the batch where each example has its own index: the number of the example is one more index.
 
-    ``shape`` is that of the result, given to what adds.
+    With slices, whose axes NumPy would move, the examples are indexed in a loop. ``shape`` is the shape of
+    the result, passed to the primitive that adds.
     """
     x, *at = repeated(args, batched)
     size = shape_of(x)[0]
@@ -62,17 +69,17 @@ def each_its_own(
     return prim(x, *parts, index=whole, **{name: (size, *n) for name, n in shape.items()})
 
 
-def opposites(pick: str, add: str) -> tuple[Primitive, Primitive]:
-    """Return ``x[index]`` and what adds at these places, each the transpose of the other."""
+def pick_and_add(pick: str, add: str) -> tuple[Primitive, Primitive]:
+    """Return the primitive of ``x[index]`` and the one that adds there, each the transpose of the other."""
 
     def pick_batch(args: Sequence[Array], batched: Sequence[bool], index: Index) -> Array:
         if len(args) > 1:
-            return each_its_own(picks, args, batched, index)
+            return index_per_example(picks, args, batched, index)
         return np.moveaxis(picks(args[0], index=(slice(None), *index)), batch_place(index), 0)
 
     def add_batch(args: Sequence[Array], batched: Sequence[bool], shape: Any, index: Index) -> Array:
         if len(args) > 1:
-            return each_its_own(adds, args, batched, index, shape=shape)
+            return index_per_example(adds, args, batched, index, shape=shape)
         g = np.moveaxis(args[0], 0, batch_place(index))
         return adds(g, shape=(shape_of(args[0])[0], *shape), index=(slice(None), *index))
 
@@ -92,21 +99,21 @@ def opposites(pick: str, add: str) -> tuple[Primitive, Primitive]:
     return picks, adds
 
 
-getitem_p, scatter_p = opposites("getitem", "scatter")
-gather_p, spill_p = opposites("gather", "spill")  # those with indices among the arguments
+getitem_p, scatter_p = pick_and_add("getitem", "scatter")
+gather_p, spill_p = pick_and_add("gather", "spill")  # with indices among the arguments
 
 
 def getitem(x: Array, index: Any) -> Array:
-    """Return ``x[index]``, with every kind of index that NumPy has, made explicit."""
+    """Return ``x[index]`` for every kind of index that NumPy accepts."""
     parts: list[Any] = []
     masked = False
     for part in index if type(index) is tuple else (index,):
         part = np.asarray(part, None if part else int) if isinstance(part, (list, tuple, range)) else part
         if isinstance(part, np.ndarray) and part.dtype == bool:
             masked = True
-            parts.extend(np.nonzero(part))  # a mask of k axes is k arrays of integers
+            parts.extend(np.nonzero(part))  # a mask of k axes becomes k arrays of integers
         elif isinstance(part, Tracer) and part.dtype.kind not in "iu":
-            what = f"an array of dtype {part.dtype} that is traced cannot be an index{at_line()}"
+            what = f"a traced array of dtype {part.dtype} cannot be an index{at_line()}"
             raise ArgumentError("getitem", what, "Use np.where, or np.argsort, which returns integers")
         else:
             parts.append(part)
@@ -114,7 +121,7 @@ def getitem(x: Array, index: Any) -> Array:
     if traced:
         return gather_p(x, *traced, index=tuple(HOLE if isinstance(p, Tracer) else p for p in parts))
     if masked:
-        np.empty(shape_of(x), bool)[index]  # NumPy refuses a mask that does not fit
+        np.empty(shape_of(x), bool)[index]  # lets NumPy refuse a mask of the wrong shape
     return getitem_p(x, index=tuple(parts))
 
 
@@ -136,15 +143,20 @@ def section(x: Array, axis: int, *bounds: int | None) -> Array:
 
 @implements(np.take)
 def take(x: Array, indices: Any, axis: int | None = None, mode: str = "raise") -> Array:
-    at: Any = indices if isinstance(indices, Tracer) else np.asarray(indices) * 1  # no mask
+    """Return `np.take`."""
+    at: Any = indices if isinstance(indices, Tracer) else np.asarray(indices) * 1  # booleans become 0 and 1
     x, axis = (np.ravel(x), 0) if axis is None else (x, normalize_axis_index(axis, ndim_of(x)))
     n = shape_of(x)[axis]
-    at = at % n if mode == "wrap" else np.clip(at, 0, n - 1) if mode == "clip" else at
+    if mode == "wrap":
+        at = at % n
+    elif mode == "clip":
+        at = np.clip(at, 0, n - 1)
     return getitem(x, at_axis(axis, at))
 
 
 @implements(np.take_along_axis)
 def take_along_axis(x: Array, indices: Any, axis: int | None = -1) -> Array:
+    """Return `np.take_along_axis`."""
     x, indices, axis = (x, indices, axis) if axis is not None else (np.ravel(x), np.ravel(indices), 0)
     index: list[Any] = list(np.ogrid[tuple(slice(n) for n in shape_of(x))])
     index[axis] = indices
@@ -157,16 +169,21 @@ implements(np.extract)(lambda condition, x: take(x, np.flatnonzero(condition)))
 
 @implements(np.flip)
 def flip(x: Array, axis: Any = None) -> Array:
+    """Return `np.flip`."""
     axes = norm_axes(axis, ndim_of(x))
     return getitem(x, tuple(slice(None, None, -1 if i in axes else 1) for i in range(ndim_of(x))))
 
 
 def moved(function: Any, x: Array, *args: Any, **options: Any) -> Array:
-    """Return what ``function``, which only moves entries, does to ``x``: as it does to 0, 1, 2, ..."""
+    """Return ``function(x)`` for a function that only moves entries.
+
+    Called on the positions 0, 1, 2, ... it returns the index of the result.
+    """
     numbers = np.arange(x.size).reshape(shape_of(x))
     return getitem(np.ravel(x), function(numbers, *args, **options))
 
 
-implement_by(moved, np.roll, np.rot90, np.tile, np.repeat, np.resize, np.delete, np.flipud, np.fliplr)
-implement_by(moved, np.diagonal, np.linalg.diagonal, np.fft.fftshift, np.fft.ifftshift)
-implement_by(moved, np.lib.stride_tricks.sliding_window_view)
+implement_with(moved, np.roll, np.rot90, np.tile, np.repeat, np.resize, np.delete)
+implement_with(moved, np.flipud, np.fliplr)
+implement_with(moved, np.diagonal, np.linalg.diagonal, np.fft.fftshift, np.fft.ifftshift)
+implement_with(moved, np.lib.stride_tricks.sliding_window_view)

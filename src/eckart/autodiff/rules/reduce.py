@@ -1,6 +1,6 @@
-"""Reductions: sums, means, running sums, extremes, orders.
+"""Reductions: sums, means, running sums, maxima and minima, sorting.
 
-An extreme that is reached more than once shares its cotangent evenly among the places.
+Where a maximum or minimum is attained more than once, its cotangent is shared evenly among the positions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Axis = int | tuple[int, ...] | None
 
 
 def along_axes(name: str, fun: Callable[..., Any], jvp: Any = None, **rules: Any) -> Primitive:
-    """Return a primitive with a parameter ``axes``, which are counted from behind a batch axis."""
+    """Return a primitive with a parameter ``axes``, which its batch rule shifts by one."""
 
     def batch(args: Sequence[Array], batched: Any, axes: tuple[int, ...], **params: Any) -> Array:
         return prim(args[0], axes=tuple(a + 1 for a in axes), **params)
@@ -31,27 +31,29 @@ def along_axes(name: str, fun: Callable[..., Any], jvp: Any = None, **rules: Any
 
 
 def kept(x: Array, axes: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape with the axes reduced to length 1."""
+    """Return the shape of ``x`` with length 1 for the given axes."""
     return tuple(1 if i in axes else n for i, n in enumerate(shape_of(x)))
 
 
 def reduced(x: Array, axes: tuple[int, ...], keepdims: bool) -> tuple[int, ...]:
+    """Return the shape of a reduction of ``x`` over the given axes."""
     return kept(x, axes) if keepdims else tuple(n for i, n in enumerate(shape_of(x)) if i not in axes)
 
 
 def count(x: Array, axis: Axis) -> int:
-    """Return how many numbers are taken together along the axes."""
+    """Return how many entries are combined into one by a reduction along ``axis``."""
     return math.prod(shape_of(x)[a] for a in norm_axes(axis, ndim_of(x)))
 
 
 # --- sums -------------------------------------------------------------------------------------------------
-# Options come by name only: by position, NumPy has `out` among them.
+# Options are keyword-only, because NumPy's positional parameters include `out`.
 
 
 def sum_back(ct: Array, x: Any, axes: tuple[int, ...], keepdims: bool) -> Array:
+    """Return the cotangent, broadcast to the shape of ``x``."""
     if type(ct) in (np.ndarray, np.float64) and ct.size == 1:
         out = np.empty(x.shape, ct.dtype)
-        out[...] = ct  # faster than a view, and so is what comes after
+        out[...] = ct  # faster than a broadcast view, and so are the operations that follow
         return out
     return np.broadcast_to(ct if keepdims else np.reshape(ct, kept(x, axes)), x.shape)
 
@@ -71,31 +73,35 @@ cumsum_p: Primitive = along_axes(
 
 @implements(np.sum)
 def sum(x: Array, axis: Axis = None, *, dtype: Any = None, keepdims: bool = False) -> Array:
+    """Return `np.sum`."""
     x = x if dtype is None else x.astype(dtype)
     return sum_p(x, axes=norm_axes(axis, ndim_of(x)), keepdims=bool(keepdims))
 
 
 @implements(np.mean)
 def mean(x: Array, axis: Axis = None, *, dtype: Any = None, keepdims: bool = False) -> Array:
+    """Return `np.mean`."""
     return sum(x, axis, dtype=dtype, keepdims=keepdims) / count(x, axis)
 
 
 def running(x: Array, axis: int | None, dtype: Any) -> tuple[Array, int]:
-    """Return the array and the axis that a running sum or product goes along."""
+    """Return the array and the axis of a running sum or product; without an axis, the flattened array."""
     x = x if dtype is None else x.astype(dtype)
     return (np.ravel(x), 0) if axis is None else (x, normalize_axis_index(axis, ndim_of(x)))
 
 
 @implements(np.cumsum)
 def cumsum(x: Array, axis: int | None = None, *, dtype: Any = None) -> Array:
+    """Return `np.cumsum`."""
     x, axis = running(x, axis, dtype)
     return cumsum_p(x, axes=(axis,))
 
 
-# --- extremes and orders ----------------------------------------------------------------------------------
+# --- maxima, minima and sorting ---------------------------------------------------------------------------
 
 
 def extreme_jvp(y: Array, args: Sequence[Array], tangents: Sequence[Any], axes: Any, keepdims: bool) -> Array:
+    """Return the mean of the tangents at the positions where the maximum or minimum is attained."""
     best = args[0] == (y if keepdims else np.reshape(y, kept(args[0], axes)))
     ties = np.sum(best, axis=axes, keepdims=True)
     if (concrete(ties) != 1).any():
@@ -119,17 +125,47 @@ implements(np.max, np.amax)(extreme(np.max))
 implements(np.min, np.amin)(extreme(np.min))
 
 
-for function in (  # what they decide is decided by the values at hand: derivative zero
-    np.argmax, np.argmin, np.argsort, np.argpartition, np.nanargmax, np.nanargmin, np.lexsort,
-    np.searchsorted, np.digitize, np.nonzero, np.argwhere, np.flatnonzero, np.count_nonzero, np.all, np.any,
-    np.isclose, np.allclose, np.array_equal, np.array_equiv, np.isin, np.isreal, np.iscomplex, np.isposinf,
-    np.isneginf, np.isrealobj, np.round, np.around, np.linalg.matrix_rank, np.common_type,
-    np.diag_indices_from, np.tril_indices_from, np.triu_indices_from, np.array_repr, np.array_str,
-):  # fmt: skip
+for function in (  # their results are positions, decisions or rounded values, whose derivative is zero
+    np.argmax,
+    np.argmin,
+    np.argsort,
+    np.argpartition,
+    np.nanargmax,
+    np.nanargmin,
+    np.lexsort,
+    np.searchsorted,
+    np.digitize,
+    np.nonzero,
+    np.argwhere,
+    np.flatnonzero,
+    np.count_nonzero,
+    np.all,
+    np.any,
+    np.isclose,
+    np.allclose,
+    np.array_equal,
+    np.array_equiv,
+    np.isin,
+    np.isreal,
+    np.iscomplex,
+    np.isposinf,
+    np.isneginf,
+    np.isrealobj,
+    np.round,
+    np.around,
+    np.linalg.matrix_rank,
+    np.common_type,
+    np.diag_indices_from,
+    np.tril_indices_from,
+    np.triu_indices_from,
+    np.array_repr,
+    np.array_str,
+):
     implements(function)(frozen(function.__name__, function, batch=None))
 
 
 @implements(np.sort)
 def sort(x: Array, axis: int | None = -1, kind: Any = None, *, stable: Any = None) -> Array:
+    """Return `np.sort`."""
     x, axis = (np.ravel(x), 0) if axis is None else (x, axis)
     return np.take_along_axis(x, np.argsort(x, axis=axis, kind="stable"), axis)

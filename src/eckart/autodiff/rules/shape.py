@@ -1,7 +1,6 @@
-"""Functions that change the shape of an array and no number in it: three linear primitives.
+"""Functions that change the shape of an array or the order of its axes: three linear primitives.
 
-What a function of NumPy makes of the shape, or of the order of the axes, NumPy itself is asked: the function
-is called on an empty array.
+The rules find the new shape, or the new order of the axes, by calling the NumPy function on an empty array.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..core import Array, Primitive, ndim_of, shape_of, unbroadcast, zeros
 from ..errors import TracerError, at_line
-from ..hooks import implement_by, implements
+from ..hooks import implement_with, implements
 
 reshape_p: Primitive = Primitive(
     "reshape",
@@ -36,13 +35,14 @@ broadcast_p: Primitive = Primitive(
 
 
 def broadcast_batch(x: Array, shape: tuple[int, ...]) -> Array:
+    """Return each example of a batch broadcast to ``shape``."""
     size, *rest = shape_of(x)
     x = reshape(x, (size, *(1,) * (len(shape) - len(rest)), *rest))
     return broadcast_p(x, shape=(size, *shape))
 
 
 def norm_axes(axis: Any, ndim: int) -> tuple[int, ...]:
-    """Return the axes as non-negative numbers; None is all of them."""
+    """Return the axes as non-negative numbers; None means all of them."""
     if axis is None:
         return tuple(range(ndim))
     if type(axis) is int and -ndim <= axis < ndim:
@@ -50,48 +50,57 @@ def norm_axes(axis: Any, ndim: int) -> tuple[int, ...]:
     return normalize_axis_tuple(axis, ndim)
 
 
-# --- the shape, and the order of the axes ---------------------------------------------------------------
+# --- the shape and the order of the axes ----------------------------------------------------------------
 
 
 def reshape(x: Array, shape: tuple[int, ...]) -> Array:
-    """Return ``x`` in a shape that is given in full."""
+    """Return ``x`` reshaped; ``shape`` may not contain -1."""
     return x if shape_of(x) == shape else reshape_p(x, shape=shape)
 
 
 def reshaped(function: Any, x: Array, *args: Any, order: str = "C", **options: Any) -> Array:
-    """Return ``x`` in the shape that ``function``, which keeps the order of the entries, gives it."""
+    """Return ``function(x)`` for a function that changes the shape and keeps the order of the entries."""
     if order != "C":
-        what = f"only order='C' is known{at_line()}"
-        raise TracerError(f"np.{function.__name__}", what, "Write np.reshape(x.T, shape[::-1]).T")
+        what = f"only order='C' has a derivative rule, not order={order!r}{at_line()}"
+        raise TracerError(f"np.{function.__name__}", what, "Use np.reshape(x.T, shape[::-1]).T")
     return reshape(x, function(np.empty(shape_of(x), bool), *args, **options).shape)
 
 
 def reordered(function: Any, x: Array, *args: Any, **options: Any) -> Array:
-    """Return ``x`` with its axes in the order of ``function``: axis i is known by its length, i + 1."""
+    """Return ``function(x)`` for a function that changes the order of the axes.
+
+    It is called on an array whose axis i has length i + 1, so that the resulting shape shows the order.
+    """
     axes = tuple(range(ndim_of(x)))
     order = tuple(n - 1 for n in function(np.empty([i + 1 for i in axes], bool), *args, **options).shape)
     return x if order == axes else transpose_p(x, axes=order)
 
 
 implements(np.ravel)(lambda x, order="C": reshaped(np.ravel, x, order=order))
-implement_by(reshaped, np.expand_dims, np.squeeze, np.atleast_1d, np.atleast_2d, np.atleast_3d)
-implement_by(reordered, np.swapaxes, np.moveaxis, np.rollaxis)
-implement_by(reordered, np.matrix_transpose, np.linalg.matrix_transpose)
-# these two are methods as well, which take a shape or an order without brackets
+implement_with(reshaped, np.expand_dims, np.squeeze, np.atleast_1d, np.atleast_2d, np.atleast_3d)
+implement_with(reordered, np.swapaxes, np.moveaxis, np.rollaxis)
+implement_with(reordered, np.matrix_transpose, np.linalg.matrix_transpose)
+# these two are also methods, which accept the shape or the order as separate arguments
 implements(np.reshape)(lambda x, *shape, order="C": reshaped(np.ndarray.reshape, x, *shape, order=order))
 implements(np.transpose, np.permute_dims)(lambda x, *axes: reordered(np.ndarray.transpose, x, *axes))
 
 
 @implements(np.broadcast_to)
 def broadcast_to(x: Array, shape: Any, subok: bool = False) -> Array:
+    """Return `np.broadcast_to`."""
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     return x if shape_of(x) == shape else broadcast_p(x, shape=shape)
 
 
-# --- what an array looks like ---------------------------------------------------------------------------
+# --- shapes, dtypes and arrays of constants -------------------------------------------------------------
 
-for like in (np.zeros_like, np.ones_like, np.empty_like):
-    implements(like)(lambda x, *args, like=like, **options: like(zeros(x), *args, **options))
+
+def constant_like(function: Any, x: Array, *args: Any, **options: Any) -> Any:
+    """Return ``function(x)`` for a function that uses only the shape and dtype of ``x``."""
+    return function(zeros(x), *args, **options)
+
+
+implement_with(constant_like, np.zeros_like, np.ones_like, np.empty_like)
 implements(np.copy)(lambda x, *args, **options: x)
 implements(np.shape)(shape_of)
 implements(np.ndim)(ndim_of)

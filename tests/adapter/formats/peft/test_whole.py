@@ -108,7 +108,7 @@ def test_what_each_holds_whole_is_loaded_from_their_sum(first, second, tmp_path)
         "classifier.weight", "classifier.bias",
         *(f"bert.encoder.layer.{i}.attention.self.key.bias" for i in range(2)),
     }  # fmt: skip
-    assert done.statement["error"] < 1e-6
+    assert done.statement.error < 1e-6
 
 
 def test_an_adapter_of_weight_zero_gives_nothing_whole(tmp_path):
@@ -178,7 +178,7 @@ def test_a_server_that_takes_none_gets_none_and_it_is_said(tmp_path):
     more = REPLACED_ROWS | TABLE_FACTORS
     path = adapter_with(more=more, trainable_token_indices=[1, 3])(tmp_path / "a")
     done = resize_to(path, tmp_path / "out", rank=4, consumers="vllm")
-    assert done.statement["layout"]["whole_left_out"] == [TABLE_NAME]
+    assert done.statement.layout.whole_left_out == (TABLE_NAME,)
     assert any("1 tensor saved whole or by rows left out (vLLM)" in note for note in done.notes)
     assert "trainable_token_indices" not in json_of(tmp_path / "out")
     assert not load_adapter(tmp_path / "out").rows

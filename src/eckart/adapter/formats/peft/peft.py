@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,7 +23,7 @@ from eckart.adapter.formats.peft.config import (
 )
 from eckart.adapter.formats.peft.whole import keyed, take_whole
 from eckart.adapter.formats.writer import FilePlan
-from eckart.adapter.statement import STATEMENT, check_statement
+from eckart.adapter.statement import STATEMENT, Statement, read_statement
 from eckart.checkpoint import write_json
 from eckart.checkpoint.foreign import refuse_foreign
 from eckart.checkpoint.kinds import module_of
@@ -72,17 +71,6 @@ def read_peft(path: str | Path) -> Adapter:
     adapter.statement = read_statement(folder / STATEMENT)
     adapter.note_unknown()
     return adapter
-
-
-def read_statement(path: Path) -> dict[str, Any]:
-    """Read what an adapter states about itself; nothing if it states nothing."""
-    if not path.is_file():
-        return {}
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError):
-        raise AdapterError(str(path), "is not JSON", "Make the adapter again") from None
-    return check_statement(data, str(path))
 
 
 class _Reader:
@@ -215,12 +203,12 @@ class PeftWriter:
         key = PREFIX + module_of(parameter) + ".base_layer" * self.depth[parameter]
         return {f"{key}.lora_A.weight": A, f"{key}.lora_B.weight": B.reshape(len(B), -1)}
 
-    def finish(self, folder: Path, statement: dict[str, Any]) -> None:
+    def finish(self, folder: Path, statement: Statement | None) -> None:
         """Write the configuration and the statement."""
         config = make_config(self.adapter, **self.about)
         write_json(folder / CONFIG, config)
-        if statement:
-            write_json(folder / STATEMENT, statement)
+        if statement is not None:
+            write_json(folder / STATEMENT, statement.to_json())
 
 
 def _even_experts(adapter: Adapter) -> Adapter:

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 from eckart.adapter.adapter import Adapter, Array, Module
 from eckart.adapter.formats.peft.config import CONFIG
-from eckart.adapter.formats.peft.peft import WEIGHTS, PeftWriter, read_peft, read_statement
+from eckart.adapter.formats.peft.peft import WEIGHTS, PeftWriter, read_peft
 from eckart.adapter.formats.single_file.common import refuse_number
 from eckart.adapter.formats.single_file.names import is_component, split_component
 from eckart.adapter.formats.writer import FilePlan
-from eckart.adapter.statement import STATEMENT
+from eckart.adapter.statement import STATEMENT, Statement, read_statement
 from eckart.checkpoint import write_json
 from eckart.checkpoint.locate import check_link
 from eckart.errors import AdapterError
@@ -105,7 +105,7 @@ class PipelineWriter:
                 unknown=_within(component, adapter.unknown) if was_peft else {},
                 config=config if isinstance(config, dict) else {},
                 components=(),
-                statement={},
+                statement=None,
             )
             if modules or part.dense or part.rows:
                 self.writers[component] = PeftWriter(part, **about)
@@ -132,12 +132,12 @@ class PipelineWriter:
         stripped = [replace(m, name=m.name.removeprefix(f"{component}.")) for m in modules]
         return self.writers[component].tensors(stripped)
 
-    def finish(self, folder: Path, statement: dict[str, Any]) -> None:
+    def finish(self, folder: Path, statement: Statement | None) -> None:
         """Write the configurations, and the statement above them."""
         for component, writer in self.writers.items():
-            writer.finish(folder / component, {})
-        if statement:
-            write_json(folder / STATEMENT, statement)
+            writer.finish(folder / component, None)
+        if statement is not None:
+            write_json(folder / STATEMENT, statement.to_json())
 
 
 def _within(component: str, named: Mapping[str, T]) -> dict[str, T]:

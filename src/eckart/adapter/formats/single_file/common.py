@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from eckart.adapter.adapter import Adapter, Array, Module
 from eckart.adapter.formats.file import AdapterFile
 from eckart.adapter.formats.pairs import refuse_other_kinds
-from eckart.adapter.formats.peft.peft import PREFIX, read_statement
+from eckart.adapter.formats.peft.peft import PREFIX
 from eckart.adapter.formats.single_file.names import split_component
 from eckart.adapter.formats.write import statement_beside
+from eckart.adapter.statement import read_statement
 from eckart.checkpoint.locate import check_link
 from eckart.errors import AdapterError
 

@@ -31,6 +31,7 @@ from eckart.adapter.formats.single_file.names import (
     stem_to_name,
 )
 from eckart.adapter.formats.writer import FilePlan
+from eckart.adapter.statement import Statement
 from eckart.errors import AdapterError
 
 ONLY = "transformer"  # the component under which an adapter without components is written
@@ -197,5 +198,5 @@ class DiffusersWriter:
             tensors[f"{stem}.alpha"] = alpha_tensor(alpha_of(m))  # ComfyUI reads no metadata
         return tensors
 
-    def finish(self, folder: Path, statement: dict[str, Any]) -> None:
+    def finish(self, folder: Path, statement: Statement | None) -> None:
         """Nothing comes beside the tensors."""

@@ -30,6 +30,7 @@ from eckart.adapter.formats.single_file.names import (
     stem_to_name,
 )
 from eckart.adapter.formats.writer import FilePlan
+from eckart.adapter.statement import Statement
 from eckart.errors import AdapterError
 
 _PARTS = {"down": "A", "up": "B", "mid": "mid"}
@@ -159,7 +160,7 @@ class KohyaWriter:
             f"{stem}.alpha": alpha_tensor(alpha_of(m)),
         }
 
-    def finish(self, folder: Path, statement: dict[str, Any]) -> None:
+    def finish(self, folder: Path, statement: Statement | None) -> None:
         """Nothing comes beside the tensors."""
 
 

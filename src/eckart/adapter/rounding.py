@@ -1,0 +1,72 @@
+"""Factors rounded to the dtype they are stored in, and the error of a module measured on the result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from eckart.adapter.adapter import Module
+from eckart.arrays import Array
+from eckart.checkpoint import all_finite
+from eckart.errors import OutputError
+from eckart.linalg.backend import power_of_two
+
+IN_FLOAT32 = (1e-8, 1e8)  # values of sigma_1 at which squares of roundings neither vanish nor overflow
+
+
+def stored_error(exact: tuple[Array, Array], tail: float, module: Module) -> float:
+    """Return ||dW - left right||_F^2 for the factors as stored, rounding included.
+
+    Parameters
+    ----------
+    exact : (ndarray, ndarray)
+        U sqrt(S) (m, r) and sqrt(S) V^T (r, n) of the leading components of dW, before rounding.
+    tail : float
+        ||dW - D||_F^2, D = U diag(s) V^T.
+    module : Module
+        The same factors, rounded to the adapter's dtype.
+
+    Notes
+    -----
+    ||dW - L R||^2 = ||dW - D||^2 + ||D - L R||^2 + 2 <dW - D, D - L R>. The first term is the
+    tail; the second follows from the factors alone, as the norm of the rank-2r matrix
+    [dL, L] [R0; dR] through its 2r x 2r Gram matrices, to about 1e-6 of itself. The last is left out:
+    dW - D is orthogonal to the columns of U, so only the product of two roundings meets it, below 1e-5
+    of the result; `eckart verify` measures the whole from the files.
+    """
+    (L0, R0), (left, right) = exact, module.float_factors()
+    r = L0.shape[1]
+    if not r:
+        return tail
+    first = float(np.dot(L0[:, 0], L0[:, 0]))  # sigma_1
+    scale = 1.0
+    if not IN_FLOAT32[0] < first < IN_FLOAT32[1]:  # so that squares of the rounding stay in float32
+        scale = float(np.sqrt(power_of_two(first)))
+        L0, R0, left, right = L0 / scale, R0 / scale, left / scale, right / scale
+    wide = np.empty((len(L0), 2 * r), np.float32)
+    tall = np.empty((2 * r, R0.shape[1]), np.float32)
+    np.subtract(L0, left, out=wide[:, :r], casting="same_kind")
+    np.subtract(R0, right, out=tall[r:], casting="same_kind")
+    wide[:, r:], tall[:r] = left, R0
+    grams = (wide.T @ wide).astype(np.float64) * (tall @ tall.T)
+    return tail + max(float(grams.sum()), 0.0) * scale**4
+
+
+def relative(left_out: float, whole: float) -> float:
+    """Return the relative Frobenius error of an energy left out of a whole; 0 of nothing."""
+    return float(np.sqrt(left_out / whole)) if whole > 0 else 0.0
+
+
+def rounded(array: Array, dtype: np.dtype[Any]) -> Array:
+    """Round numbers to the dtype they will be stored in, contiguous; what overflows becomes infinite."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(np.asarray(array).astype(dtype))
+
+
+def rounded_factors(exact: tuple[Array, Array], dtype: np.dtype[Any], name: str) -> tuple[Array, Array]:
+    """Round the factors of a module to the dtype they will be stored in; refuse those that overflow it."""
+    left, right = rounded(exact[0], dtype), rounded(exact[1], dtype)
+    if not (all_finite(left) and all_finite(right)):
+        raise OutputError(name, f"its factors overflow {dtype.name}", "Choose --dtype BF16 or F32")
+    return left, right

@@ -1,0 +1,105 @@
+"""Arrange: the modules in the layout that their readers need, the leftovers, and the statement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from eckart.adapter.adapter import Adapter
+from eckart.adapter.experts import (
+    ExpertsLayout,
+    arrange_experts,
+    even_ranks,
+    even_scales,
+    is_fused_on_loading,
+    with_routers,
+)
+from eckart.adapter.rounding import relative
+from eckart.adapter.statement import LayoutStatement, Statement, TensorStatement, versions
+from eckart.adapter.targets import experts_as_in
+from eckart.extraction.cut import Parts
+from eckart.extraction.job import Job
+from eckart.extraction.leftovers import Carried, Leftover, carry_whole, leftovers
+from eckart.rank import RankPlan
+from eckart.serving.layout import Layout
+from eckart.store import FactorStore
+from eckart.store.sources import PairSources
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """The adapter as it will be written, its statement, and the changed tensors without factors."""
+
+    adapter: Adapter
+    statement: Statement
+    leftovers: tuple[Leftover, ...]
+
+
+def arrange(job: Job, sources: PairSources, store: FactorStore, plan: RankPlan, parts: Parts) -> Arranged:
+    """Lay the modules out for their readers, save leftovers whole where asked, and state the errors."""
+    rest = leftovers(store, sources, plan, parts.modules, parts.unread)
+    carried = Carried(Adapter(parts.modules), rest)
+    if job.modules_to_save:
+        carried = carry_whole(carried, sources, parts.dtype)
+    needed = carried.adapter.parameters
+    adapter, layout = _for_consumers(job, sources, carried.adapter, parts, needed)
+    adapter = replace(adapter, modules=even_ranks(with_routers(adapter.modules, sources.config)))
+    statement = _state(job, sources, store, plan, parts, carried, adapter, layout)
+    return Arranged(replace(adapter, statement=statement), statement, tuple(carried.leftovers))
+
+
+def _for_consumers(
+    job: Job, sources: PairSources, adapter: Adapter, parts: Parts, needed: int
+) -> tuple[Adapter, LayoutStatement | None]:
+    """Return the adapter in the layout its consumers need, or else in the one PEFT needs."""
+    if job.consumers:
+        names = [c.name for c in job.consumers]
+        layout, adapter = Layout.prepare(adapter, names, sources.base, job.experts)
+        applied = layout.realised(adapter.modules)
+        return replace(adapter, modules=applied.modules), layout.statement(applied, parts.dtype, needed)
+    experts = job.experts
+    if experts is None and is_fused_on_loading(sources.config):
+        experts = ExpertsLayout.FUSED
+    modules = arrange_experts(adapter.modules, experts, sources.config)
+    return replace(adapter, modules=even_scales(modules)), None
+
+
+def _state(
+    job: Job,
+    sources: PairSources,
+    store: FactorStore,
+    plan: RankPlan,
+    parts: Parts,
+    carried: Carried,
+    adapter: Adapter,
+    layout: LayoutStatement | None,
+) -> Statement:
+    rest = carried.leftovers
+    left_out = sum(part.left_out for part in parts.parts)
+    lost = left_out + sum(item.energy for item in rest if not item.carried)
+    everything = sum(record.energy for record in store) + sum(item.energy for item in rest if item.extra)
+    as_in_base = experts_as_in(adapter.modules, sources.base)  # the layout in which errors are stated
+    modules = {}
+    for part in parts.parts:
+        name = part.module.name
+        rank = as_in_base[name].rank if name in as_in_base else part.statement.rank
+        modules[name] = replace(part.statement, rank=rank)
+    return Statement(
+        error=relative(left_out, sum(part.energy for part in parts.parts)),
+        parameters=adapter.parameters,
+        modules=modules,
+        dtype=parts.dtype.name,
+        rule=plan.rule,
+        plan=plan.to_json(),
+        base=job.base_name,
+        error_of_whole_change=relative(lost, everything),
+        not_carried=_stated([item for item in rest if not item.carried], everything),
+        carried_whole=_stated([item for item in rest if item.carried], everything),
+        tied_whole=carried.tied,
+        layout=layout,
+        versions=versions(),
+    )
+
+
+def _stated(items: Sequence[Leftover], everything: float) -> tuple[TensorStatement, ...]:
+    return tuple(item.stated(everything) for item in items)

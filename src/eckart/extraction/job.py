@@ -1,0 +1,134 @@
+"""The arguments of an extraction, all checked before the pass over the checkpoints starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eckart.adapter.experts import ExpertsLayout
+from eckart.checkpoint import DTYPES
+from eckart.checkpoint.dtypes import ADAPTER_DTYPES
+from eckart.errors import UsageError
+from eckart.rank import RankPlan, RankRule
+from eckart.serving.consumer import Consumer
+from eckart.serving.consumers import ConsumerNames, consumers_named
+from eckart.serving.experts_read import check_experts
+from eckart.serving.layout import Layout
+from eckart.serving.treatment import titles_of
+from eckart.store.options import PassOptions
+from eckart.store.sources import ALL_KINDS, LORA_KINDS, PairSources
+from eckart.text import count, preview
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to extract, from what, and how to write it.
+
+    Parameters
+    ----------
+    base, tuned : str
+        The two checkpoints.
+    out : Path
+        Folder of the adapter.
+    rule : RankRule, optional
+        How to choose ranks; None where a plan gives them.
+    plan : RankPlan, optional
+    store : Path, optional
+        A store to use or to make and keep; None for a temporary one.
+    dtype : numpy dtype, optional
+        Dtype of the factors; None for the tuned checkpoint's.
+    embeddings, modules_to_save : bool
+    consumers : tuple of Consumer
+    experts : ExpertsLayout, optional
+        None for the layout that PEFT needs.
+    base_name : str
+        What the adapter calls its base.
+    overwrite : bool
+    options : PassOptions
+    notify : callable, optional
+        Called with a sentence when tensors have to be factored again.
+    """
+
+    base: str
+    tuned: str
+    out: Path
+    rule: RankRule | None
+    plan: RankPlan | None
+    store: Path | None
+    dtype: np.dtype[Any] | None
+    embeddings: bool
+    modules_to_save: bool
+    consumers: tuple[Consumer, ...]
+    experts: ExpertsLayout | None
+    base_name: str
+    overwrite: bool
+    options: PassOptions
+    notify: Callable[[str], None] | None = None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of layers that get factors."""
+        return ALL_KINDS if self.embeddings else LORA_KINDS
+
+
+def check_dtype(dtype: str | None) -> np.dtype[Any] | None:
+    """Return the NumPy dtype of a name; None for None."""
+    if dtype is None:
+        return None
+    if dtype not in ADAPTER_DTYPES:
+        raise UsageError(f"dtype={dtype!r}", f"expected one of {', '.join(ADAPTER_DTYPES)}")
+    return DTYPES[dtype]
+
+
+def check_consumers(
+    names: ConsumerNames, experts: str | None, modules_to_save: bool, rule: RankRule | None
+) -> tuple[tuple[Consumer, ...], ExpertsLayout | None, RankRule | None]:
+    """Return the consumers, the layout of experts, and the rule bounded by the ranks that they accept."""
+    consumers = tuple(consumers_named(names))
+    if modules_to_save and not all(c.whole.is_read for c in consumers):
+        refusing = titles_of(c for c in consumers if not c.whole.is_read)
+        raise UsageError(
+            "--modules-to-save", f"{refusing} cannot read whole tensors", "Remove one of the two"
+        )
+    layout = check_experts(experts, consumers)
+    return consumers, layout, None if rule is None else Layout(consumers).bounded(rule)
+
+
+def check_plan(plan: RankPlan, sources: PairSources) -> None:
+    """Raise if a plan names a tensor that cannot get factors."""
+    matrices = {source.name for source in sources.matrices(ALL_KINDS)}
+    for name in plan.ranks:
+        if name not in matrices:
+            raise UsageError(
+                f"plan: {name}",
+                "these checkpoints have no matrix of this name",
+                "Make the plan from a store of the same two checkpoints",
+            )
+
+
+def check_rule(rule: RankRule, job: Job, sources: PairSources) -> None:
+    """Raise if a rule's --include and --exclude leave no tensor."""
+    names = [source.name for source in sources.matrices(job.kinds)]
+    if not any(rule.selects(name) for name in names):
+        raise UsageError(
+            "rank rule",
+            f"--include and --exclude leave none of {count(names, 'tensor')}",
+            f"Tensor names look like {preview(names, 2)}" if names else "No tensor can get factors",
+        )
+
+
+def open_sources_of(job: Job) -> PairSources:
+    """Open the two checkpoints (headers only), and check the plan or the rule against them."""
+    sources = PairSources.open(job.base, job.tuned)
+    if job.plan is not None:
+        check_plan(job.plan, sources)
+    if job.rule is not None:
+        check_rule(job.rule, job, sources)
+    return sources
+
+
+__all__ = ["Job", "check_consumers", "check_dtype", "open_sources_of"]
