@@ -12,13 +12,13 @@ QUICK := .venv-quick/$(SCRIPTS)
 MERGEKIT := .venv-mergekit/$(SCRIPTS)
 # Installing a dependency group needs pip 25.1 or later, so every environment gets this pip first.
 PIP_VERSION := 26.3
-QUICK_TESTS := tests/test_house.py $(addprefix tests/,linalg rank checkpoint store autodiff) src/eckart
+QUICK_TESTS := $(wildcard tests/test_*.py) $(addprefix tests/,linalg rank checkpoint store autodiff) src/eckart
 INSTALL := -m pip --disable-pip-version-check install --quiet
 
 .PHONY: demo quick test check bench docs clean
 
 demo: $(VENV)/.core  ## run the main job on the packaged pair
-	$(BIN)/eckart demo --out build/demo
+	$(BIN)/eckart demo --output build/demo
 
 quick: .venv-quick/.done  ## the fast tests, in an environment without torch, in under two minutes
 	$(QUICK)/python -c "import importlib.util as u; assert not u.find_spec('torch'), 'torch is installed'"

@@ -7,18 +7,25 @@ from eckart.extraction.verify import Verification, verify
 from eckart.linalg import LowRank, Spectrum, spectrum, svd
 from eckart.operations.combine import combine
 from eckart.operations.merge import merge
-from eckart.rank import RankPlan, RankRule
+from eckart.rank import Budget, Energy, Error, Knee, NoiseFloor, Rank, RankPlan, RankRule, Ratio
 from eckart.store import FactorStore, factor, plan
 from eckart.version import __version__
 
 __all__ = [
     "Adapter",
+    "Budget",
     "EckartError",
+    "Energy",
+    "Error",
     "Extraction",
     "FactorStore",
+    "Knee",
     "LowRank",
+    "NoiseFloor",
+    "Rank",
     "RankPlan",
     "RankRule",
+    "Ratio",
     "Spectrum",
     "Verification",
     "__version__",

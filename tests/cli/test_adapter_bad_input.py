@@ -337,7 +337,7 @@ LINES: dict[str, Row] = {
     "energy nan": (resize("--energy", "nan"), "finite"),
     "error 2": (resize("--error", 2), "`error=2.0`"),
     "two rules": (resize("--rank", 2, "--energy", 0.9), "got --rank and --energy"),
-    "no rule": (resize(), "expected one criterion, got none"),
+    "no rule": (resize(), "expected exactly one rule, got none"),
     "a share of the base": (resize("--budget", "1%"), "is a share of the base"),
     "the noise floor": (resize("--noise-floor"), "needs the two checkpoints"),
     "a budget too small": (resize("--budget", "3"), "one component costs at least"),

@@ -4,15 +4,23 @@ import inspect
 from types import ModuleType
 
 import eckart
+from eckart.rank import RuleOptions
 
 NAMES = [
     "Adapter",
+    "Budget",
     "EckartError",
+    "Energy",
+    "Error",
     "Extraction",
     "FactorStore",
+    "Knee",
     "LowRank",
+    "NoiseFloor",
+    "Rank",
     "RankPlan",
     "RankRule",
+    "Ratio",
     "Spectrum",
     "Verification",
     "__version__",
@@ -47,8 +55,18 @@ def test_words_that_are_promised():
     assert {"rank", "energy", "error", "method"} <= set(inspect.signature(eckart.svd).parameters)
     assert list(inspect.signature(eckart.factor).parameters)[:3] == ["base", "tuned", "store"]
     assert list(inspect.signature(eckart.extract).parameters)[:3] == ["base", "tuned", "out"]
-    wishes = inspect.signature(eckart.RankRule.of).parameters
-    assert {
-        "rank", "energy", "error", "ratio", "knee", "noise_floor", "budget",
-        "min_rank", "max_rank", "multiple_of", "uniform", "include", "exclude",
-    } == set(wishes)  # fmt: skip
+    assert set(RuleOptions.__annotations__) == {
+        "rank",
+        "energy",
+        "error",
+        "ratio",
+        "knee",
+        "noise_floor",
+        "budget",
+        "min_rank",
+        "max_rank",
+        "multiple_of",
+        "uniform",
+        "include",
+        "exclude",
+    }

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import eckart
-from eckart import RankRule
+from eckart import Rank
 from eckart.errors import AdapterError, CheckpointError, OutputError, UsageError
 from support.weights import SHAPES, save, save_pair, updates, weights
 
@@ -135,9 +135,9 @@ FAILURES = {
     "no such file": (CheckpointError, lambda p: {"tuned": p[1] / "nowhere", "rank": 3}, "nowhere"),
     "nothing selected": (UsageError, lambda p: {"rank": 3, "include": ["zzz"]}, "leave none of 5"),
     "too small a budget": (UsageError, lambda p: {"budget": "10"}, "one component costs at least 93"),
-    "no criterion": (UsageError, lambda p: {}, "expected one criterion"),
-    "two criteria": (UsageError, lambda p: {"rank": 3, "energy": 0.5}, "expected one criterion"),
-    "rule and words": (UsageError, lambda p: {"rule": RankRule.of(rank=3), "knee": True}, "keywords: knee"),
+    "no rule": (UsageError, lambda p: {}, "expected exactly one rule"),
+    "two rules": (UsageError, lambda p: {"rank": 3, "energy": 0.5}, "expected exactly one rule"),
+    "rule and keywords": (UsageError, lambda p: {"rule": Rank(3), "knee": True}, "keywords: knee"),
     "dtype": (UsageError, lambda p: {"rank": 3, "dtype": "I8"}, "expected one of F32"),
     "all of rank 0": (AdapterError, lambda p: {"plan": nothing()}, "would be empty"),
     "unknown tensor": (UsageError, lambda p: {"plan": unknown()}, "have no matrix of this name"),

@@ -16,7 +16,12 @@ import pytest
 from support.pages import DOCS, ROOT, Page, pages
 
 NAV = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:\n")[2].partition("\nplugins:")[0]
-FILES = [*pages(), Page(ROOT / "CHANGELOG.md"), *map(Page, sorted((ROOT / "benchmarks").glob("*.md")))]
+FILES = [
+    *pages(),
+    Page(ROOT / "CHANGELOG.md"),
+    Page(ROOT / "CONTRIBUTING.md"),
+    *map(Page, sorted((ROOT / "benchmarks").glob("*.md"))),
+]
 LINK = re.compile(
     r"""\]\( \s* <? ([^)\s>]*) >? [^)]* \)   # [text](link 'title')
       | ^\[ [^\]]+ \]: \s* (\S+)            # [name]: link

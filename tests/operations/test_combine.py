@@ -441,7 +441,7 @@ def test_the_error_is_that_of_the_cut(method, tmp_path):
         ({"method": "dare", "density": 1.5}, "density"),
         ({"method": "dare", "density": float("nan")}, "density"),
         ({"method": "ties", "weights": [1.0, -1.0, 1.0]}, "at least 0 with ties"),
-        ({"rank": 2, "energy": 0.9}, "one criterion"),
+        ({"rank": 2, "energy": 0.9}, "exactly one rule"),
         ({"noise_floor": True}, "two checkpoints"),
     ],
 )

@@ -332,8 +332,8 @@ def test_the_knee(tmp_path):
     [
         ({"noise_floor": True}, "needs the two checkpoints"),
         ({"budget": "1%"}, "share of the base"),
-        ({"rank": 4, "energy": 0.9}, "expected one criterion"),
-        ({}, "expected one criterion"),
+        ({"rank": 4, "energy": 0.9}, "expected exactly one rule"),
+        ({}, "expected exactly one rule"),
         ({"rank": 0}, "rank"),
         ({"energy": 1.5}, "energy"),
         ({"rank": 2, "include": "nowhere"}, "leave none"),
@@ -351,10 +351,10 @@ def test_refused_and_nothing_written(wish, words, tmp_path):
     assert tree(tmp_path) == before
 
 
-def test_a_rule_and_its_words_are_not_both_taken(tmp_path):
+def test_a_rule_together_with_keywords_is_refused(tmp_path):
     made_of_sigma(tmp_path / "in")
-    with pytest.raises(UsageError, match="both"):
-        resize_to(tmp_path / "in", tmp_path / "out", rule=eckart.RankRule.of(rank=1), rank=2)
+    with pytest.raises(UsageError, match=r"got Rank\(1\) together with keywords: rank"):
+        resize_to(tmp_path / "in", tmp_path / "out", rule=eckart.Rank(1), rank=2)
 
 
 # --- places ---

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from eckart import FactorStore, RankRule, factor
+from eckart import FactorStore, Rank, factor
 from eckart.checkpoint import DTYPES
 from eckart.errors import CheckpointError, StoreError
 from eckart.store.fill import MAX_RANK
@@ -183,7 +183,7 @@ def test_max_rank_bounds_the_factors_and_not_the_spectrum(tmp_path):
 
 def test_a_rule_factors_no_more_than_it_needs(tmp_path):
     pair = make_pair(tmp_path)
-    rule = RankRule.of(rank=3, include=["layers.0"])
+    rule = Rank(3, include=["layers.0"])
     store = factor(*pair.paths, tmp_path / "store", rule=rule)
     ranks = {r.name: r.rank for r in store if r.rank}
     assert ranks == {name: 3 for name in LINEAR if "layers.0" in name}

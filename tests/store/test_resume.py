@@ -17,7 +17,7 @@ import pytest
 import eckart
 from eckart import FactorStore, factor
 from eckart.errors import StoreError
-from eckart.rank import RankRule
+from eckart.rank import Rank
 from eckart.store import pool
 from eckart.store.store import Journal, factor_file
 from support import crash
@@ -284,7 +284,7 @@ def test_a_pass_killed_while_replacing_forgets_nothing(tmp_path):
     (store / "manifest.json").unlink()
     # The rule asks for far less than was known: every value, the noise floor and more components.
     done = []
-    factor(*pair.paths, store, rule=RankRule.of(rank=1), progress=lambda step: done.append(step.name))
+    factor(*pair.paths, store, rule=Rank(1), progress=lambda step: done.append(step.name))
     assert done == [replaced]
     assert {k: v for k, v in contents(store).items() if "manifest" not in str(k)} == {
         k: v for k, v in expected.items() if "manifest" not in str(k)

@@ -213,8 +213,8 @@ def check_inexact(where: str, x: Array) -> Array:
 class Primitive:
     """A function with its derivative: how to compute it, its JVP, its transpose and its batch rule.
 
-    Positional arguments can be differentiated and mapped. Keyword arguments are passed to every rule as they
-    are.
+    Positional arguments can be differentiated and mapped. Keyword arguments are passed unchanged to every
+    rule.
 
     Parameters
     ----------
@@ -384,9 +384,7 @@ class Derive(Level):
             tangents.append(t)
             outlines.append(a if t is None else t)  # a row has the shape and dtype of the array, not its data
         out = bind(prim, values, params)
-        if (
-            type(out) is Dual and out.level is self
-        ):  # happens when a checkpointed function closes over a tracer
+        if type(out) is Dual and out.level is self:  # a checkpointed function has closed over a tracer
             what = f"the function uses a traced array that is not among its arguments{at_line()}"
             raise ArgumentError(prim.name, what, "Pass it as an argument")
         if self.tape is not None and prim.linear:

@@ -170,7 +170,7 @@ CHANGES = ("__setitem__", "fill", "put", "partition", "resize", "sort")
 REASONS = (  # a pattern of the user's line, what is wrong with it, and what to write instead
     (
         r"\]\s*[-+*/@]?=[^=]",
-        "a traced array cannot be assigned to entries of an array, nor its own entries changed",
+        "entries of a traced array cannot be assigned, and traced values cannot be stored in a plain array",
         "Use np.where, np.stack, np.concatenate or np.sort, which create a new array",
     ),
     (
@@ -192,7 +192,7 @@ REASONS = (  # a pattern of the user's line, what is wrong with it, and what to 
     (
         "",
         "this call would drop the derivative of a traced array",
-        "Remove it, because traced arrays work in its place; to index, use plain integers",
+        "Remove it, because traced arrays work as they are; to index, use plain integers",
     ),
 )
 
@@ -203,7 +203,10 @@ def refuse(name: str) -> Function:
     call = "np.asarray" if name == "__array__" else name.strip("_")  # as the user wrote it
 
     def method(self: Tracer, *args: Any, **options: Any) -> Any:
-        text = "x[i] = y" if name in CHANGES else ("in SciPy: " if in_scipy() else "") + user_line()[1]
+        if name in CHANGES:
+            text = "x[i] = y"
+        else:
+            text = f"in SciPy: {user_line()[1]}" if in_scipy() else user_line()[1]
         what, fix = next(reason for pattern, *reason in REASONS if re.search(pattern, text))
         raise TracerError(call, what + at_line(), fix)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from numpy.typing import NDArray
 
+from eckart.arrays import Array
 from eckart.errors import UsageError
 
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -181,7 +181,7 @@ def is_float(dtype: np.typing.DTypeLike) -> bool:
     return _NAMES.get(np.dtype(dtype).newbyteorder("="), "").startswith(("F", "BF"))
 
 
-def all_finite(array: NDArray[Any]) -> bool:
+def all_finite(array: Array) -> bool:
     """Return whether an array of any dtype holds neither NaN nor infinity.
 
     Parameters
@@ -237,7 +237,7 @@ def mantissa_bits(dtype: np.typing.DTypeLike) -> int:
     return int(ml_dtypes.finfo(np.dtype(dtype)).nmant)  # type: ignore[no-untyped-call]
 
 
-def to_float(array: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
+def to_float(array: Array, out: Array | None = None) -> Array:
     """Convert an array to float32; float64 stays float64.
 
     Equivalent to ``array.astype(np.float32)`` for every dtype except float64.

@@ -17,9 +17,11 @@ from eckart.operations.overlap import Overlap
 from eckart.rank import RankRule
 
 
+@opt.rank_options
 def combine(
     adapters: Annotated[list[Path], typer.Argument(help="Two adapters or more.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder (PEFT) or .safetensors file to make.")],
+    rule: RankRule | None,
     weights: opt.Weights = None,
     method: Annotated[
         str, typer.Option("--method", help="sum (exact), ties or dare (on the updates themselves).")
@@ -28,19 +30,6 @@ def combine(
         float, typer.Option("--density", help="Share of entries that ties and dare keep.")
     ] = 0.5,
     seed: Annotated[int, typer.Option("--seed", help="Of dare's draws.")] = 0,
-    rank: opt.Rank = None,
-    energy: opt.Energy = None,
-    error: opt.Error = None,
-    ratio: opt.Ratio = None,
-    knee: opt.Knee = False,
-    noise_floor: opt.NoiseFloor = False,
-    budget: opt.BudgetText = None,
-    min_rank: opt.MinRank = 0,
-    max_rank: opt.MaxRank = None,
-    multiple_of: opt.MultipleOf = 1,
-    uniform: opt.Uniform = False,
-    include: opt.Include = None,
-    exclude: opt.Exclude = None,
     consumers: opt.For = None,
     base: opt.BaseOf = None,
     dtype: opt.Dtype = None,
@@ -58,9 +47,6 @@ def combine(
     Examples: **eckart combine a/ b/ --weights 0.7,0.3 -o both/** ·
     **eckart combine a/ b/ c/ -o one/ --rank 16 --for vllm**
     """
-    words = locals()
-    ruled = any(words[option] != unset for option, unset in opt.UNSET.items())
-    rule: RankRule | None = opt.rule_of(words) if ruled else None
     if method == "sum" and (density != 0.5 or seed):
         raise UsageError("eckart combine", "--density and --seed are of ties and dare", "Give --method too")
     with console.progress_bar(quiet, "combining") as bar:

@@ -21,7 +21,7 @@ from eckart.checkpoint.write import write_bytes
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import ImageError, OutputError, UsageError
-from eckart.rank.budget import Budget
+from eckart.rank.budget import Amount, Unit
 
 GOAL = "How far to compress (give one)"
 
@@ -195,12 +195,12 @@ def _bytes_of(text: str | None) -> int | None:
     if text is None:
         return None
     try:
-        budget = Budget.parse(text)
+        amount = Amount.parse(text)
     except UsageError:
-        budget = None
-    if budget is None or budget.unit == "share":
+        amount = None
+    if amount is None or amount.unit is Unit.SHARE:
         raise UsageError(f"--size {text}", "expected a number of bytes", "Write for example 40KB")
-    return int(budget.amount)
+    return int(amount.number)
 
 
 def _check_out(out: Path | None, overwrite: bool) -> None:

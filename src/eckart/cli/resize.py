@@ -12,27 +12,17 @@ from eckart.cli import options as opt
 from eckart.operations.batch import resize_all
 from eckart.operations.combine import Combined
 from eckart.operations.resize import Resized
+from eckart.rank import RankRule
 from eckart.text import count, listing
 
 
+@opt.rank_options
 def resize(
     adapter: Annotated[Path, typer.Argument(help="An adapter, or a folder of adapters.", show_default=False)],
     out: Annotated[
         Path, typer.Argument(help="Folder (PEFT) or .safetensors file to make.", show_default=False)
     ],
-    rank: opt.Rank = None,
-    energy: opt.Energy = None,
-    error: opt.Error = None,
-    ratio: opt.Ratio = None,
-    knee: opt.Knee = False,
-    noise_floor: opt.NoiseFloor = False,
-    budget: opt.BudgetText = None,
-    min_rank: opt.MinRank = 0,
-    max_rank: opt.MaxRank = None,
-    multiple_of: opt.MultipleOf = 1,
-    uniform: opt.Uniform = False,
-    include: opt.Include = None,
-    exclude: opt.Exclude = None,
+    rule: RankRule,
     consumers: opt.For = None,
     base: opt.BaseOf = None,
     dtype: opt.Dtype = None,
@@ -50,7 +40,6 @@ def resize(
     Examples: **eckart resize adapter/ small/ --energy 0.99** ·
     **eckart resize adapter/ served/ --rank 16 --for vllm,llama.cpp**
     """
-    rule = opt.rule_of(locals())
     with console.progress_bar(quiet, "resizing") as bar:
         done = resize_all(
             adapter, out, rule=rule, dtype=dtype, format=format, consumers=consumers or "", base=base,

@@ -26,8 +26,7 @@ from eckart.extraction.job import Job, check_consumers, check_dtype, open_source
 from eckart.extraction.leftovers import Leftover
 from eckart.linalg import Goal
 from eckart.parallel import OnProgress
-from eckart.rank import RankPlan, RankRule
-from eckart.rank.rule import RuleOptions, rule_from
+from eckart.rank import RankPlan, RankRule, RuleOptions, rule_from
 from eckart.serving.consumers import ConsumerNames
 from eckart.store import FactorStore, decide
 from eckart.store.demands import first_demands

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from eckart.adapter.adapter import Adapter
 from eckart.adapter.formats import load_adapter
@@ -16,9 +16,9 @@ from eckart.checkpoint import Checkpoint, refuse_overlap
 from eckart.errors import AdapterError, UsageError
 from eckart.operations.interference import Interference
 from eckart.operations.overlap import Overlap, overlaps
-from eckart.operations.resize import Recut, dtype_of, rule_of
+from eckart.operations.resize import Recut, dtype_of
 from eckart.parallel import OnProgress, half_of, threads_each
-from eckart.rank import RankRule
+from eckart.rank import Rank, RankRule, RuleOptions, rule_from
 from eckart.serving.consumers import ConsumerNames
 from eckart.serving.layout import Layout
 from eckart.text import listing
@@ -44,7 +44,7 @@ def combine(
     seed: int = 0,
     rule: RankRule | None = None,
     dtype: str | None = None,
-    **wishes: Any,
+    **options: Unpack[RuleOptions],
 ) -> Adapter:
     """Combine adapters in memory; without a rule, the sum is exact.
 
@@ -59,7 +59,7 @@ def combine(
     density, seed
         Of ties and dare.
     rule : RankRule, optional
-        Or its words: ``rank=16``. Every component by default.
+        Or as keyword arguments: ``rank=16``. Every component by default.
     dtype : {"F32", "F16", "BF16", "F64"}, optional
         That of the first adapter by default.
 
@@ -68,7 +68,7 @@ def combine(
     ``eckart.combine([a, b], [0.5, 0.5], rank=16).save("both")``
     """
     loaded = [a if isinstance(a, Adapter) else load_adapter(a) for a in adapters]
-    recut = _recut(loaded, weights, method, density, seed, rule, dtype, (), None, None, None, wishes)
+    recut = _recut(loaded, weights, method, density, seed, rule, dtype, (), None, None, None, options)
     return recut.adapter()
 
 
@@ -88,7 +88,7 @@ def combine_to(
     overwrite: bool = False,
     workers: int | None = None,
     progress: OnProgress | None = None,
-    **wishes: Any,
+    **options: Unpack[RuleOptions],
 ) -> Combined:
     """Combine adapters on disk; as `combine`, with `resize`'s way of writing.
 
@@ -100,7 +100,7 @@ def combine_to(
     loaded = [a if isinstance(a, Adapter) else load_adapter(a) for a in adapters]
     refuse_overlap(out, [a.path for a in loaded])
     recut = _recut(
-        loaded, weights, method, density, seed, rule, dtype, consumers, base, workers, progress, wishes
+        loaded, weights, method, density, seed, rule, dtype, consumers, base, workers, progress, options
     )
     recut.write(out, format, overwrite=overwrite, workers=workers, progress=half_of(progress, second=True))
     notes = [note for a in loaded for note in a.notes] + list(recut.applied.notes)
@@ -120,7 +120,7 @@ def _recut(
     base: str | Path | None,
     workers: int | None,
     progress: OnProgress | None,
-    wishes: dict[str, Any],
+    options: RuleOptions,
 ) -> Recut:
     if not adapters:
         raise UsageError("combine", "expected at least one adapter, got none")
@@ -147,14 +147,14 @@ def _recut(
         updates = WeightedSum(laid_out, shares, threads_each(max(map(len, laid_out)), workers))
     else:
         updates = Interference(laid_out, shares, method, density, seed)
-    if rule is None and not wishes and method != "sum":
+    if rule is None and not options and method != "sum":
         raise UsageError(f"--method {method}", "makes an update of full rank", "Give a rule, e.g. --rank 16")
-    if rule is None and not wishes:
-        rule = RankRule.of(rank=sum(max((m.rank for m in a), default=0) for a in laid_out))
+    if rule is None and not options:
+        rule = Rank(sum(max((m.rank for m in a), default=0) for a in laid_out))
     components = tuple(dict.fromkeys(c for a in adapters for c in a.components))
     whole = [a for a, share in zip(laid_out, shares, strict=True) if share]
     like = replace(
         laid_out[0], dense=common_dense(whole), rows=common_rows(whole), components=components, unknown={},
         config=joined_config([a.config for a in laid_out]),
     )  # fmt: skip
-    return Recut(updates, rule_of(rule, wishes), dtype_of(dtype, first), like, layout, workers, progress)
+    return Recut(updates, rule_from(rule, options), dtype_of(dtype, first), like, layout, workers, progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from eckart.checkpoint import DTYPES, Checkpoint, refuse_overlap
 from eckart.checkpoint.dtypes import ADAPTER_DTYPES
 from eckart.errors import AdapterError, UsageError
 from eckart.parallel import OnProgress, Progress, half_of, map_unordered, threads_each
-from eckart.rank import Candidate, RankPlan, RankRule, make_plan
+from eckart.rank import Candidate, RankPlan, RankRule, RuleOptions, make_plan, rule_from
 from eckart.serving.consumers import ConsumerNames
 from eckart.serving.layout import Applied, Layout
 
@@ -56,17 +56,18 @@ class Recut:
         workers: int | None = None,
         progress: OnProgress | None = None,
     ) -> None:
-        if rule.needs_noise:
+        if rule.needs_noise_floor:
             raise UsageError(
                 "--noise-floor",
                 "needs the two checkpoints that an adapter was made from",
                 "Use eckart extract",
             )
-        if rule.budget is not None and rule.budget.unit == "share":
+        if rule.needs_base_size:
             raise UsageError(
-                f"budget={rule.budget.text!r}", "is a share of the base, which an adapter does not hold",
-                "Give parameters (2M) or bytes (8MB)",
-            )  # fmt: skip
+                rule.describe(),
+                "is a share of the base, which an adapter does not hold",
+                "Use parameters (2M) or bytes (8MB)",
+            )
         self.updates, self.dtype, self.like = updates, dtype, like
         self.layout = layout or Layout()
         names = list(updates.like)
@@ -207,7 +208,7 @@ def resize_to(
     overwrite: bool = False,
     workers: int | None = None,
     progress: OnProgress | None = None,
-    **wishes: Any,
+    **options: Unpack[RuleOptions],
 ) -> Resized:
     """Cut an adapter to other ranks, and state the error.
 
@@ -217,7 +218,7 @@ def resize_to(
     out : path
         A folder for PEFT's format, a ``.safetensors`` file for others; made whole or not at all.
     rule : RankRule, optional
-        Or its words directly: ``rank=8``, ``energy=0.99``, ``budget="2M"`` (see `RankRule.of`).
+        Or as keyword arguments: ``rank=8``, ``energy=0.99``, ``budget="2M"`` (see `RuleOptions`).
     dtype : {"F32", "F16", "BF16", "F64"}, optional
         The adapter's own by default.
     format : {"peft", "kohya", "diffusers"}, optional
@@ -239,7 +240,7 @@ def resize_to(
     """
     loaded = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
     refuse_overlap(out, [loaded.path])
-    recut = recut_one(loaded, rule, dtype, consumers, base, workers, progress, **wishes)
+    recut = recut_one(loaded, rule, dtype, consumers, base, workers, progress, **options)
     recut.write(out, format, overwrite=overwrite, workers=workers, progress=half_of(progress, second=True))
     return Resized(Path(out), recut, recut.statement(), (*loaded.notes, *recut.applied.notes))
 
@@ -252,30 +253,23 @@ def recut_one(
     base: str | Path | None = None,
     workers: int | None = None,
     progress: OnProgress | None = None,
-    **wishes: Any,
+    **options: Unpack[RuleOptions],
 ) -> Recut:
     """Prepare the resizing of one adapter; its modules are cut as they are asked for."""
     model = Checkpoint.open(base) if base is not None else None
     layout, laid_out = Layout.prepare(adapter, consumers, model)
     updates = WeightedSum([laid_out], threads=threads_each(len(laid_out), workers))
     return Recut(
-        updates, rule_of(rule, wishes), dtype_of(dtype, adapter), laid_out,
+        updates, rule_from(rule, options), dtype_of(dtype, adapter), laid_out,
         layout, workers, progress,
     )  # fmt: skip
 
 
-def _resized(adapter: Adapter, **wishes: Any) -> Adapter:
-    return recut_one(adapter, **wishes).adapter()
+def _resized(adapter: Adapter, **options: Any) -> Adapter:
+    return recut_one(adapter, **options).adapter()
 
 
 set_resize(_resized)
-
-
-def rule_of(rule: RankRule | None, wishes: dict[str, Any]) -> RankRule:
-    """Return the rule that was given, or the one that words spell."""
-    if rule is not None and wishes:
-        raise UsageError("rank rule", f"expected a rule or its words, got both: {', '.join(wishes)}")
-    return rule or RankRule.of(**wishes)
 
 
 def dtype_of(name: str | None, adapter: Adapter) -> np.dtype[Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from eckart.checkpoint.dtypes import ADAPTER_DTYPES, DTYPES
 from eckart.linalg import Goal
-from eckart.rank import Candidate, RankPlan, RankRule, make_plan
+from eckart.rank import Candidate, RankPlan, RankRule, RuleOptions, make_plan, rule_from
 from eckart.store.fill import fill, reopen
 from eckart.store.options import DEFAULT, PassOptions
 from eckart.store.record import Demand
@@ -65,14 +65,14 @@ def decide(
     asked: set[tuple[str, Goal | None]] = set()
     while True:
         plan = make_plan(candidates(store, embeddings), rule, store.base_parameters, size)
-        goals = dict(plan.short)
+        goals = dict(plan.undecided)
         for name, rank in plan.ranks.items():
             if rank > store.record(name).rank and name not in goals:
                 goals[name] = Goal("rank", rank)
         demands = {name: _demand(store, rule, name, goal) for name, goal in goals.items()}
         for name, demand in demands.items():
             if (name, demand.goal) in asked:  # asked before, and it was not enough: then everything
-                demands[name] = Demand(Goal("full"), whole=True, noise=rule.needs_noise)
+                demands[name] = Demand(Goal("full"), whole=True, noise=rule.needs_noise_floor)
             asked.add((name, demand.goal))
         if not demands:
             return store, plan
@@ -86,20 +86,47 @@ def decide(
 
 
 def _demand(store: FactorStore, rule: RankRule, name: str, goal: Goal) -> Demand:
-    if rule.needs_noise and store.record(name).noise_floor is None:
+    if rule.needs_noise_floor and store.record(name).noise_floor is None:
         return Demand(Goal("above", 0.0), noise=True)
-    return Demand(goal, noise=rule.needs_noise)
+    return Demand(goal, noise=rule.needs_noise_floor)
 
 
-def plan(store: FactorStore | str | Path, rule: RankRule | None = None, **wishes: Any) -> RankPlan:
-    """Choose ranks for the tensors of a store. Equivalent to `decide` with the rule in words.
+def plan(
+    store: FactorStore | str | Path, rule: RankRule | None = None, **options: Unpack[RuleOptions]
+) -> RankPlan:
+    """Choose a rank for every tensor of a store.
+
+    Parameters
+    ----------
+    store : FactorStore or path
+    rule : RankRule, optional
+        For example ``eckart.Energy(0.9)``.
+    **options
+        The rule and its bounds as keyword arguments instead, for example ``energy=0.9, max_rank=64``.
+
+    Returns
+    -------
+    RankPlan
+
+    Raises
+    ------
+    UsageError
+        If there is not exactly one rule, or it selects no tensor.
+    StoreError, CheckpointError
+        If more of a tensor must be factored and the checkpoints have changed or are gone.
+
+    Notes
+    -----
+    Takes milliseconds where the store holds what the rule needs. Otherwise the tensors concerned are factored
+    again, which `decide` reports.
 
     Examples
     --------
-    ``eckart.plan(store, energy=0.9)``, ``eckart.plan("store", budget="1%", multiple_of=8)``.
+    ``eckart.plan(store, energy=0.9)``, ``eckart.plan("store", eckart.Budget("1%", multiple_of=8))``.
     """
+    chosen = rule_from(rule, options)
     opened = store if isinstance(store, FactorStore) else FactorStore.open(store)
-    return decide(opened, rule or RankRule.of(**wishes))[1]
+    return decide(opened, chosen)[1]
 
 
 def adapter_dtype(store: FactorStore) -> np.dtype[Any]:

@@ -134,295 +134,85 @@ def identities() -> list[Identity]:
         latex = rf"\partial_{'x' if x.ndim == 1 else 'X'} {f_tex} = {g_tex}"
         rows.append(Identity(len(rows) + 1, name, latex, given, f, g, x, constants))
 
-    # fmt: off  (one formula after the other reads as a table)
+    # The formatter is off so that the formulas read as a table.
+    # fmt: off
     row("linear form", r"a^\top x", "a", lambda x, a: a @ x, lambda x, a: a, v, a)
-    row(
-        "quadratic form",
-        r"x^\top A x",
-        r"(A + A^\top) x",
-        lambda x, A: x @ A @ x,
-        lambda x, A: (A + A.T) @ x,
-        v,
-        A,
-    )
-    row(
-        "symmetric quadratic form",
-        r"x^\top A x",
-        "2 A x",
-        lambda x, A: x @ A @ x,
-        lambda x, A: 2 * A @ x,
-        v,
-        S,
-        given="A symmetric",
-    )
-    row(
-        "trace of a product",
-        r"\operatorname{tr}(AX)",
-        r"A^\top",
-        lambda X, A: tr(A @ X),
-        lambda X, A: A.T,
-        X,
-        A,
-    )
+    row("quadratic form", r"x^\top A x", r"(A + A^\top) x", lambda x, A: x @ A @ x,
+        lambda x, A: (A + A.T) @ x, v, A)
+    row("symmetric quadratic form", r"x^\top A x", "2 A x",
+        lambda x, A: x @ A @ x, lambda x, A: 2 * A @ x, v, S, given="A symmetric")
+    row("trace of a product", r"\operatorname{tr}(AX)", r"A^\top", lambda X, A: tr(A @ X), lambda X, A: A.T,
+        X, A)
     row("inner product", r"\operatorname{tr}(X^\top A)", "A", lambda X, A: tr(X.T @ A), lambda X, A: A, X, A)
-    row(
-        "trace of three",
-        r"\operatorname{tr}(AXB)",
-        r"A^\top B^\top",
-        lambda X, A, B: tr(A @ X @ B),
-        lambda X, A, B: A.T @ B.T,
-        tall,
-        left,
-        right,
-    )
-    row(
-        "trace of a quadratic",
-        r"\operatorname{tr}(X^\top A X)",
-        r"(A + A^\top) X",
-        lambda X, A: tr(X.T @ A @ X),
-        lambda X, A: (A + A.T) @ X,
-        square,
-        A,
-    )
+    row("trace of three", r"\operatorname{tr}(AXB)", r"A^\top B^\top",
+        lambda X, A, B: tr(A @ X @ B), lambda X, A, B: A.T @ B.T, tall, left, right)
+    row("trace of a quadratic", r"\operatorname{tr}(X^\top A X)", r"(A + A^\top) X",
+        lambda X, A: tr(X.T @ A @ X), lambda X, A: (A + A.T) @ X, square, A)
     row("squared Frobenius norm", r"\|X\|_F^2", "2 X", lambda X: norm(X) ** 2, lambda X: 2 * X, tall)
     row("log determinant", r"\ln\det X", r"X^{-\top}", logdet, lambda X: inv(X).T, X, given="det X > 0")
-    row(
-        "determinant", r"\det X", r"\det(X) X^{-\top}", det, lambda X: det(X) * inv(X).T, X, given="X regular"
-    )
+    row("determinant", r"\det X", r"\det(X) X^{-\top}", det, lambda X: det(X) * inv(X).T, X,
+        given="X regular")
     row("squared norm", r"\|x\|^2", "2 x", lambda x: x @ x, lambda x: 2 * x, v)
-    row(
-        "least squares",
-        r"\|A x - b\|^2",
-        r"2 A^\top (A x - b)",
-        lambda x, A, b: (A @ x - b) @ (A @ x - b),
-        lambda x, A, b: 2 * A.T @ (A @ x - b),
-        v,
-        A,
-        b,
-    )
-    row(
-        "trace of an inverse",
-        r"\operatorname{tr}(X^{-1} B)",
-        r"-(X^{-1} B X^{-1})^\top",
-        lambda X, B: tr(inv(X) @ B),
-        lambda X, B: -(inv(X) @ B @ inv(X)).T,
-        X,
-        B,
-        given="X regular",
-    )
-    row(
-        "sigmoid",
-        r"\sigma",
-        r"\operatorname{diag}(\sigma \odot (1 - \sigma))",
-        lambda x: 1 / (1 + np.exp(-x)),
-        lambda x: diag(expit(x) * (1 - expit(x))),
-        v,
-        given="elementwise; the Jacobian",
-    )
-    row(
-        "softmax",
-        "s_i",
-        r"s_i (\delta_{ij} - s_j)",
-        softmax,
-        lambda x: diag(softmax(x)) - outer(softmax(x), softmax(x)),
-        v,
-        given="the Jacobian",
-    )
-    row(
-        "bilinear form",
-        r"a^\top X b",
-        r"a b^\top",
-        lambda X, a, b: a @ X @ b,
-        lambda X, a, b: outer(a, b),
-        X,
-        a,
-        b,
-    )
-    row(
-        "trace of AXBX",
-        r"\operatorname{tr}(AXBX)",
-        r"A^\top X^\top B^\top + B^\top X^\top A^\top",
-        lambda X, A, B: tr(A @ X @ B @ X),
-        lambda X, A, B: A.T @ X.T @ B.T + B.T @ X.T @ A.T,
-        X,
-        A,
-        B,
-    )
-    row(
-        "trace of AXBX'C",
-        r"\operatorname{tr}(AXBX^\top C)",
-        r"A^\top C^\top X B^\top + C A X B",
-        lambda X, A, B, C: tr(A @ X @ B @ X.T @ C),
-        lambda X, A, B, C: A.T @ C.T @ X @ B.T + C @ A @ X @ B,
-        X,
-        A,
-        B,
-        C,
-    )
-    row(
-        "trace of a cube",
-        r"\operatorname{tr}(X^3)",
-        r"3 (X^2)^\top",
-        lambda X: tr(np.linalg.matrix_power(X, 3)),
-        lambda X: 3 * (X @ X).T,
-        X,
-    )
-    row(
-        "matrix least squares",
-        r"\|A X - B\|_F^2",
-        r"2 A^\top (A X - B)",
-        lambda X, A, B: np.sum((A @ X - B) ** 2),
-        lambda X, A, B: 2 * A.T @ (A @ X - B),
-        X,
-        A,
-        B,
-    )
+    row("least squares", r"\|A x - b\|^2", r"2 A^\top (A x - b)",
+        lambda x, A, b: (A @ x - b) @ (A @ x - b), lambda x, A, b: 2 * A.T @ (A @ x - b), v, A, b)
+    row("trace of an inverse", r"\operatorname{tr}(X^{-1} B)", r"-(X^{-1} B X^{-1})^\top",
+        lambda X, B: tr(inv(X) @ B), lambda X, B: -(inv(X) @ B @ inv(X)).T, X, B, given="X regular")
+    row("sigmoid", r"\sigma", r"\operatorname{diag}(\sigma \odot (1 - \sigma))",
+        lambda x: 1 / (1 + np.exp(-x)), lambda x: diag(expit(x) * (1 - expit(x))), v,
+        given="elementwise; the Jacobian")
+    row("softmax", "s_i", r"s_i (\delta_{ij} - s_j)",
+        softmax, lambda x: diag(softmax(x)) - outer(softmax(x), softmax(x)), v, given="the Jacobian")
+    row("bilinear form", r"a^\top X b", r"a b^\top", lambda X, a, b: a @ X @ b, lambda X, a, b: outer(a, b),
+        X, a, b)
+    row("trace of AXBX", r"\operatorname{tr}(AXBX)", r"A^\top X^\top B^\top + B^\top X^\top A^\top",
+        lambda X, A, B: tr(A @ X @ B @ X), lambda X, A, B: A.T @ X.T @ B.T + B.T @ X.T @ A.T, X, A, B)
+    row("trace of AXBX'C", r"\operatorname{tr}(AXBX^\top C)", r"A^\top C^\top X B^\top + C A X B",
+        lambda X, A, B, C: tr(A @ X @ B @ X.T @ C), lambda X, A, B, C: A.T @ C.T @ X @ B.T + C @ A @ X @ B,
+        X, A, B, C)
+    row("trace of a cube", r"\operatorname{tr}(X^3)", r"3 (X^2)^\top",
+        lambda X: tr(np.linalg.matrix_power(X, 3)), lambda X: 3 * (X @ X).T, X)
+    row("matrix least squares", r"\|A X - B\|_F^2", r"2 A^\top (A X - B)",
+        lambda X, A, B: np.sum((A @ X - B) ** 2), lambda X, A, B: 2 * A.T @ (A @ X - B), X, A, B)
     row("Frobenius norm", r"\|X\|_F", r"X / \|X\|_F", norm, lambda X: X / norm(X), tall, given="X not 0")
-    row(
-        "determinant of a product",
-        r"\det(AXB)",
-        r"\det(AXB) X^{-\top}",
-        lambda X, A, B: det(A @ X @ B),
-        lambda X, A, B: det(A @ X @ B) * inv(X).T,
-        X,
-        A,
-        B,
-        given="X regular",
-    )
-    row(
-        "determinant of a quadratic",
-        r"\det(X^\top A X)",
+    row("determinant of a product", r"\det(AXB)", r"\det(AXB) X^{-\top}",
+        lambda X, A, B: det(A @ X @ B), lambda X, A, B: det(A @ X @ B) * inv(X).T, X, A, B, given="X regular")
+    row("determinant of a quadratic", r"\det(X^\top A X)",
         r"\det(X^\top A X) (A X (X^\top A X)^{-1} + A^\top X (X^\top A^\top X)^{-1})",
         lambda X, A: det(X.T @ A @ X),
-        lambda X, A: det(X.T @ A @ X) * (A @ X @ inv(X.T @ A @ X) + A.T @ X @ inv(X.T @ A.T @ X)),
-        square,
-        A,
-        given="X'AX regular",
-    )
-    row(
-        "log determinant of a Gram matrix",
-        r"\ln\det(XX^\top)",
-        r"2 (X^+)^\top",
-        lambda X: logdet(X @ X.T),
-        lambda X: 2 * pinv(X).T,
-        wide,
-        given="X of full row rank",
-    )
-    row(
-        "inverse in a bilinear form",
-        r"a^\top X^{-1} b",
-        r"-X^{-\top} a b^\top X^{-\top}",
-        lambda X, a, b: a @ inv(X) @ b,
-        lambda X, a, b: -inv(X).T @ outer(a, b) @ inv(X).T,
-        X,
-        a,
-        b,
-        given="X regular",
-    )
-    row(
-        "trace with an inverse",
-        r"\operatorname{tr}(A X^{-1} B)",
-        r"-(X^{-1} B A X^{-1})^\top",
-        lambda X, A, B: tr(A @ inv(X) @ B),
-        lambda X, A, B: -(inv(X) @ B @ A @ inv(X)).T,
-        X,
-        A,
-        B,
-        given="X regular",
-    )
-    row(
-        "trace of a resolvent",
-        r"\operatorname{tr}((X + A)^{-1})",
-        r"-((X + A)^{-2})^\top",
-        lambda X, A: tr(inv(X + A)),
-        lambda X, A: -(inv(X + A) @ inv(X + A)).T,
-        X,
-        A,
-        given="X + A regular",
-    )
+        lambda X, A: det(X.T @ A @ X) * (A @ X @ inv(X.T @ A @ X) + A.T @ X @ inv(X.T @ A.T @ X)), square, A,
+        given="X'AX regular")
+    row("log determinant of a Gram matrix", r"\ln\det(XX^\top)", r"2 (X^+)^\top",
+        lambda X: logdet(X @ X.T), lambda X: 2 * pinv(X).T, wide, given="X of full row rank")
+    row("inverse in a bilinear form", r"a^\top X^{-1} b", r"-X^{-\top} a b^\top X^{-\top}",
+        lambda X, a, b: a @ inv(X) @ b, lambda X, a, b: -inv(X).T @ outer(a, b) @ inv(X).T, X, a, b,
+        given="X regular")
+    row("trace with an inverse", r"\operatorname{tr}(A X^{-1} B)", r"-(X^{-1} B A X^{-1})^\top",
+        lambda X, A, B: tr(A @ inv(X) @ B), lambda X, A, B: -(inv(X) @ B @ A @ inv(X)).T, X, A, B,
+        given="X regular")
+    row("trace of a resolvent", r"\operatorname{tr}((X + A)^{-1})", r"-((X + A)^{-2})^\top",
+        lambda X, A: tr(inv(X + A)), lambda X, A: -(inv(X + A) @ inv(X + A)).T, X, A, given="X + A regular")
     row("log sum exp", r"\ln\sum_{ij} e^{X_{ij}}", r"\operatorname{softmax}(X)", logsumexp, softmax, tall)
-    row(
-        "weighted squares",
-        r"\operatorname{tr}(A (X \odot X))",
-        r"2 A^\top \odot X",
-        lambda X, A: tr(A @ (X * X)),
-        lambda X, A: 2 * A.T * X,
-        X,
-        A,
-    )
-    row(
-        "Kronecker product",
-        r"\langle A \otimes B, X \otimes C \rangle",
-        r"A \langle B, C \rangle",
-        lambda X, A, B, C: np.sum(np.kron(A, B) * np.kron(X, C)),
-        lambda X, A, B, C: A * np.sum(B * C),
-        X,
-        A,
-        K,
-        K.T,
-    )
-    row(
-        "nuclear norm",
-        r"\|X\|_*",
-        r"U V^\top",
-        nuclear_norm,
-        lambda X: np.matmul(*svd(X, full_matrices=False)[::2]),
-        tall,
-        given="X of full rank",
-    )
-    row(
-        "spectral norm",
-        r"\|X\|_2",
-        r"u_1 v_1^\top",
-        lambda X: norm(X, 2),
-        lambda X: outer(svd(X)[0][:, 0], svd(X)[2][0]),
-        tall,
-        given="sigma_1 simple",
-    )
-    row(
-        "trace of the exponential",
-        r"\operatorname{tr}(e^X)",
-        r"(e^X)^\top",
-        lambda X: tr(expm(X)),
-        lambda X: expm(X).T,
-        Z,
-    )
-    full = (
-        r"\operatorname{tr}(M^\top X^+)",
-        r"-X^{+\top} M X^{+\top} + (I - X X^+) M^\top X^+ X^{+\top} "
-        r"+ X^{+\top} X^+ M^\top (I - X^+ X)",
-        lambda X, M: tr(M.T @ pinv(X)),
-        pinv_gradient,
-    )
+    row("weighted squares", r"\operatorname{tr}(A (X \odot X))", r"2 A^\top \odot X",
+        lambda X, A: tr(A @ (X * X)), lambda X, A: 2 * A.T * X, X, A)
+    row("Kronecker product", r"\langle A \otimes B, X \otimes C \rangle", r"A \langle B, C \rangle",
+        lambda X, A, B, C: np.sum(np.kron(A, B) * np.kron(X, C)), lambda X, A, B, C: A * np.sum(B * C),
+        X, A, K, K.T)
+    row("nuclear norm", r"\|X\|_*", r"U V^\top", nuclear_norm,
+        lambda X: np.matmul(*svd(X, full_matrices=False)[::2]), tall, given="X of full rank")
+    row("spectral norm", r"\|X\|_2", r"u_1 v_1^\top", lambda X: norm(X, 2),
+        lambda X: outer(svd(X)[0][:, 0], svd(X)[2][0]), tall, given="sigma_1 simple")
+    row("trace of the exponential", r"\operatorname{tr}(e^X)", r"(e^X)^\top", lambda X: tr(expm(X)),
+        lambda X: expm(X).T, Z)
+    full = (r"\operatorname{tr}(M^\top X^+)", r"-X^{+\top} M X^{+\top} + (I - X X^+) M^\top X^+ X^{+\top} "
+            r"+ X^{+\top} X^+ M^\top (I - X^+ X)", lambda X, M: tr(M.T @ pinv(X)), pinv_gradient)
     row("pseudo-inverse", *full, tall, wide, given="X of constant rank")
-    row(
-        "square root",
-        r"\operatorname{tr}(A X^{1/2})",
-        r"G \text{ with } X^{1/2} G + G X^{1/2} = A^\top",
-        lambda X, A: tr(A @ sqrtm(X)),
-        lambda X, A: solve_sylvester(sqrtm(X), sqrtm(X), A.T),
-        D,
-        A,
-        given="X positive definite",
-    )
-    row(
-        "eigenvalue",
-        r"\lambda_i(X)",
-        r"q_i q_i^\top",
-        lambda X: np.linalg.eigvalsh(symmetric(X))[1],
-        lambda X: outer(eigh(X)[1][:, 1], eigh(X)[1][:, 1]),
-        S,
-        given="X symmetric, lambda_i simple",
-    )
-    row(
-        "log determinant, symmetric",
-        r"\ln\det X",
-        "X^{-1}",
-        lambda X: logdet(symmetric(X)),
-        lambda X: symmetric(inv(X).T),
-        D,
-        given="over symmetric X: (G + G')/2",
-    )
+    row("square root", r"\operatorname{tr}(A X^{1/2})", r"G \text{ with } X^{1/2} G + G X^{1/2} = A^\top",
+        lambda X, A: tr(A @ sqrtm(X)), lambda X, A: solve_sylvester(sqrtm(X), sqrtm(X), A.T), D, A,
+        given="X positive definite")
+    row("eigenvalue", r"\lambda_i(X)", r"q_i q_i^\top", lambda X: np.linalg.eigvalsh(symmetric(X))[1],
+        lambda X: outer(eigh(X)[1][:, 1], eigh(X)[1][:, 1]), S, given="X symmetric, lambda_i simple")
+    row("log determinant, symmetric", r"\ln\det X", "X^{-1}", lambda X: logdet(symmetric(X)),
+        lambda X: symmetric(inv(X).T), D, given="over symmetric X: (G + G')/2")
     row("pseudo-inverse of a wide matrix", *full, wide, tall, given="X of constant rank")
     # fmt: on
     return rows

@@ -52,9 +52,8 @@ PRODUCTS: dict[str, Callable[[Sequence[Shape], Shape, dict[str, Any]], float]] =
 }
 SCHUR = tuple(f"scipy.linalg.{name}" for name in ("expm", "sinm", "cosm", "sqrtm", "logm"))
 SVD = ("linalg.svd", "linalg.pinv", "nuclear norm")
-OF_A_MATRIX: dict[
-    str, Callable[[int, int, int], float]
-] = {  # m >= n; k: number of directions, see `spectral`
+# m and n are the sizes of the matrix, m >= n; k is the number of directions, see `spectral`
+OF_A_MATRIX: dict[str, Callable[[int, int, int], float]] = {
     "linalg.inv": lambda m, n, k: 2 * n**3,
     "linalg.det": lambda m, n, k: 2 * n**3 / 3,
     "linalg.slogdet": lambda m, n, k: 2 * n**3 / 3,

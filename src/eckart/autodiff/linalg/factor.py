@@ -163,9 +163,8 @@ def add_outside(rotated: Array, U_all: Array, row: Array, rest: Callable[[], Arr
     if n == k:
         return rotated + leaving
     U, extra = U_all[..., :k], U_all[..., k:]
-    equal = np.zeros(
-        (*shape_of(U_all)[:-2], 1, n - k), dtype_of(row)
-    )  # extra vectors are any basis, as at a tie
+    # the extra vectors are an arbitrary basis, as if their values were equal
+    equal = np.zeros((*shape_of(U_all)[:-2], 1, n - k), dtype_of(row))
     moved = gaps.refuse_basis_dependence(-U @ (adjoint(leaving) @ extra), extra, equal, ties="jitter")
     return np.concatenate([rotated + leaving, moved], axis=-1)
 

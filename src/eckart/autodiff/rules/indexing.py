@@ -15,9 +15,7 @@ from ..vmap import align, repeated
 from .shape import norm_axes
 
 Index = tuple[Any, ...]  # integers, slices, None, Ellipsis, arrays of integers, and `HOLE`
-HOLE = (
-    object()
-)  # stands for a traced index, which is passed as an argument (under vmap it differs by example)
+HOLE = object()  # stands for a traced index, which is an argument: under vmap it differs by example
 
 
 def filled(index: Index, at: Sequence[Any]) -> Index:

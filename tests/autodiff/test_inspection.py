@@ -1,21 +1,13 @@
-"""Wengert lists, checks of derivatives, and the table of identities."""
-
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""Wengert lists, their costs, and checks of derivatives."""
 
 import numpy as np
 import pytest
 
-import eckart
-from eckart.autodiff import check_grad, check_grads, eigfun, grad, identities, jvp, trace
+from eckart.autodiff import check_grad, check_grads, eigfun, grad, trace
 from eckart.autodiff import scipy as asp
 from eckart.autodiff.core import PRIMITIVES, Primitive
 from eckart.autodiff.elementwise import Elementwise
 from eckart.autodiff.errors import CheckError
-from eckart.autodiff.identities import symmetric, verify
-from eckart.autodiff.identities.__main__ import main
 from eckart.autodiff.inspection import costs
 from eckart.autodiff.inspection.checks import ANALYTIC
 
@@ -32,7 +24,7 @@ def test_trace_shows_the_table_of_the_textbook():
     assert one.adjoint == pytest.approx(3 + np.cos(2)) and two.adjoint == pytest.approx(2.0)
     assert out.tangent == pytest.approx(one.adjoint)  # the default direction is that of the first argument
     assert trace(textbook, tangent=(0.0, 1.0))(2.0, 3.0).lines[-1].tangent == pytest.approx(2.0)
-    assert tape.lines[3].where.startswith("test_shown.py:")
+    assert tape.lines[3].where.startswith("test_inspection.py:")
     for text in (str(tape), tape.markdown(), tape.html(), tape.graphviz()):
         assert "6.9093" in text and "2.5839" in text
     assert tape.graphviz().count("->") == 5 and tape.markdown().count("\n|") == 6
@@ -109,13 +101,15 @@ def uses_wrong_sin(x):
 
 @pytest.mark.parametrize("modes", [("fwd", "rev"), ("fwd",), ("rev",)])
 def test_check_names_a_wrong_rule(modes):
-    with pytest.raises(CheckError, match=r"entry .*step .*`wrong sin` is at fault, at test_shown.py:\d+"):
+    with pytest.raises(
+        CheckError, match=r"entry .*step .*`wrong sin` is at fault, at test_inspection.py:\d+"
+    ):
         check_grads(uses_wrong_sin, np.array([1.0, 2.0, 3.0]), modes=modes)
 
 
 def test_check_names_a_wrong_transpose_without_a_step():
     with pytest.raises(
-        CheckError, match=r"forward and reverse disagree.*`double` is at fault, at test_shown"
+        CheckError, match=r"forward and reverse disagree.*`double` is at fault, at test_inspection"
     ):
         check_grads(lambda x: double(x) * x, np.array([1.0, 2.0]))
 
@@ -173,69 +167,3 @@ def test_check_grad_compares_a_gradient_derived_by_hand():
         check_grad(lambda x: x @ A @ x, lambda x: A, x)
     column = x[:, None]
     assert check_grad(lambda x: x.T @ A @ x, lambda x: (A + A.T) @ x, column) < 1e-10  # the result is 1 x 1
-
-
-@pytest.mark.parametrize("row", identities(), ids=lambda row: row.name)
-def test_identity_holds(row):
-    verified = verify(row)
-    assert verified.holds, verified
-    assert row.latex.startswith(r"\partial")
-
-
-def test_command_verifies_all_identities():
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "eckart.autodiff.identities"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": str(Path(eckart.__file__).parents[1]), "PYTHONIOENCODING": "utf-8"},
-        encoding="utf-8",
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(identities()) == 38 and "38 identities, none wrong" in done.stdout
-
-
-def test_command_reports_a_wrong_identity(monkeypatch, capsys):
-    """It reports an error by either method, and NaN, which is not within any bound."""
-    row = identities()[1]._replace(gradient=lambda x, A: 2 * A @ x)
-    assert verify(row).autodiff > 0.01 and verify(row).differences > 0.01
-    for wrong in (row, row._replace(gradient=lambda x, A: np.nan * x)):
-        assert not verify(wrong).holds
-        monkeypatch.setattr(
-            sys.modules[main.__module__], "identities", lambda wrong=wrong: [wrong, *identities()]
-        )
-        assert main() == 1
-        assert f"{len(identities()) + 1} identities, 1 wrong" in capsys.readouterr().out
-
-
-def test_table_begins_with_the_fifteen_formulas_of_the_course_notes():
-    names = [row.name for row in identities()]
-    assert len(names) == len(set(names))
-    assert names[:15] == [
-        "linear form",
-        "quadratic form",
-        "symmetric quadratic form",
-        "trace of a product",
-        "inner product",
-        "trace of three",
-        "trace of a quadratic",
-        "squared Frobenius norm",
-        "log determinant",
-        "determinant",
-        "squared norm",
-        "least squares",
-        "trace of an inverse",
-        "sigmoid",
-        "softmax",
-    ]
-
-
-def test_gradient_over_symmetric_matrices_is_symmetric():
-    """It gives the derivative along symmetric directions, which the often quoted formula does not."""
-    S = np.array([[2.0, 0.5], [0.5, 1.0]])
-    T = np.array([[0.3, -1.0], [-1.0, 0.7]])
-    G = symmetric(np.linalg.inv(S).T)
-    along = jvp(lambda X: np.linalg.slogdet(X)[1], (S,), (T,))[1]
-    assert np.sum(G * T) == pytest.approx(along)
-    cookbook = G + G.T - np.diag(np.diag(G))  # often quoted, but not a gradient
-    assert abs(np.sum(cookbook * T) - along) > 0.1
