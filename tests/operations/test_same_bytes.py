@@ -11,7 +11,7 @@ import pytest
 
 from eckart.adapter import Adapter, Module, load_adapter
 from eckart.operations import combine, convert, merge, overlaps, resize
-from serving.test_consumers import LLM, VARIED, making, write_base
+from support.adapter_files import PEFT_READERS, VARIED_RANKS, adapter_with, write_base
 
 
 def digest(path):
@@ -21,9 +21,9 @@ def digest(path):
 
 def adapters(folder):
     return [
-        making(ranks=VARIED, lora_alpha=7)(folder / "a"),
-        making(without="o_proj", use_rslora=True)(folder / "b"),
-        making(ranks=7, without="0.mlp")(folder / "c"),
+        adapter_with(ranks=VARIED_RANKS, lora_alpha=7)(folder / "a"),
+        adapter_with(without="o_proj", use_rslora=True)(folder / "b"),
+        adapter_with(ranks=7, without="0.mlp")(folder / "c"),
     ]
 
 
@@ -32,7 +32,7 @@ def resized(folder, workers):
 
 
 def resized_for_all(folder, workers):
-    resize(adapters(folder)[1], folder / "out", rank=3, consumers=LLM, workers=workers)
+    resize(adapters(folder)[1], folder / "out", rank=3, consumers=PEFT_READERS, workers=workers)
 
 
 def summed(folder, workers):

@@ -14,7 +14,7 @@ from eckart.errors import AdapterError
 from eckart.operations.resize import Resized, resize
 from eckart.parallel import OnProgress
 from eckart.rank import RankRule
-from eckart.serving.layout import Wish
+from eckart.serving.consumers import ConsumerNames
 
 
 def resize_all(
@@ -24,7 +24,7 @@ def resize_all(
     rule: RankRule,
     dtype: str | None = None,
     format: str | None = None,
-    consumers: Wish = (),
+    consumers: ConsumerNames = (),
     base: str | Path | None = None,
     overwrite: bool = False,
     workers: int | None = None,

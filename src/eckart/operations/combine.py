@@ -24,7 +24,8 @@ from eckart.operations.cut import (
 from eckart.operations.interference import Interference, check_method
 from eckart.parallel import OnProgress, threads_each
 from eckart.rank import Rank, RankRule, RuleOptions, rule_from
-from eckart.serving.layout import Layout, Wish
+from eckart.serving.consumers import ConsumerNames
+from eckart.serving.layout import Layout
 from eckart.text import listing
 
 
@@ -43,7 +44,7 @@ def combine(
     rule: RankRule | None = None,
     dtype: str | None = None,
     format: str | None = None,
-    consumers: Wish = (),
+    consumers: ConsumerNames = (),
     base: str | Path | None = None,
     overwrite: bool = False,
     workers: int | None = None,
@@ -161,22 +162,19 @@ def _refuse_different_models(adapters: list[Adapter]) -> None:
 
 
 def _joined_layout(layouts: list[Layout], adapters: list[Adapter], weights: list[float]) -> Layout:
-    """Return the layout of the sum: it leaves out what the layout of any adapter leaves out."""
-    left_out = [replace(a, modules=layout.dropped) for a, layout in zip(adapters, layouts, strict=True)]
+    """Return the layout of the sum, which leaves out what the layout of any adapter leaves out."""
+    left_out = [
+        replace(adapter, modules=dict(layout.modules_left_out))
+        for adapter, layout in zip(adapters, layouts, strict=True)
+    ]
     sums = WeightedSum(left_out, weights)
-    notes = [note for layout in layouts for note in layout.notes]
-    notes += [f"{listing(a.unknown, 'tensor')} left out of the sum" for a in adapters if a.unknown]
-    return replace(
-        layouts[0],
-        lost={name: sums.core(name).spectrum.total for name in sums.modules},
-        whole=tuple(dict.fromkeys(name for layout in layouts for name in layout.whole)),
-        biases=sum(layout.biases for layout in layouts),
-        notes=list(dict.fromkeys(notes)),
-    )
+    return Layout.joined(layouts, {name: sums.core(name).spectrum.total for name in sums.modules})
 
 
 def _template(adapters: list[Adapter], arranged: list[Adapter], weights: list[float]) -> Adapter:
     """Return everything but the modules of the new adapter."""
+    notes = [note for adapter in adapters for note in adapter.notes]
+    notes += [f"{listing(a.unknown, 'tensor')} left out of the sum" for a in adapters if a.unknown]
     added = [adapter for adapter, weight in zip(arranged, weights, strict=True) if weight]
     return replace(
         arranged[0],
@@ -185,5 +183,5 @@ def _template(adapters: list[Adapter], arranged: list[Adapter], weights: list[fl
         components=tuple(dict.fromkeys(part for adapter in adapters for part in adapter.components)),
         unknown={},
         config=joined_config([adapter.config for adapter in arranged]),
-        notes=[note for adapter in adapters for note in adapter.notes],
+        notes=notes,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from eckart.adapter.adapter import Adapter
-from eckart.adapter.experts import split_experts
+from eckart.adapter.experts import ExpertsLayout, arrange_experts, experts_layouts
 from eckart.adapter.formats import load_adapter
 from eckart.adapter.rounding import relative
 from eckart.adapter.statement import Statement, agree
@@ -98,12 +98,12 @@ def _is_made_from(statement: Statement, other: Adapter) -> bool:
 
 def _with_same_experts(one: Adapter, other: Adapter) -> tuple[Adapter, Adapter]:
     """Split the experts of both adapters if only one of them has fused experts."""
-    fused = [any(module.expert is not None for module in adapter) for adapter in (one, other)]
+    fused = [ExpertsLayout.FUSED in experts_layouts(adapter.modules) for adapter in (one, other)]
     if fused[0] == fused[1]:
         return one, other
     names = [*one.modules, *other.modules]
     config = {"model_type": "mixtral"} if any("block_sparse_moe" in name for name in names) else {}
     return (
-        replace(one, modules=split_experts(one.modules, config)),
-        replace(other, modules=split_experts(other.modules, config)),
+        replace(one, modules=arrange_experts(one.modules, ExpertsLayout.SPLIT, config)),
+        replace(other, modules=arrange_experts(other.modules, ExpertsLayout.SPLIT, config)),
     )

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from eckart.adapter.adapter import Adapter, Module
-from eckart.adapter.experts import even_scales, fuse_experts, split_experts
+from eckart.adapter.adapter import Adapter
+from eckart.adapter.experts import ExpertsLayout, arrange_experts, even_scales
 from eckart.adapter.formats import FORMATS, load_adapter, save_adapter
 from eckart.adapter.statement import Statement
 from eckart.checkpoint import Checkpoint, refuse_overlap
 from eckart.errors import UsageError
 from eckart.operations.cut import RankRange
 from eckart.text import count
-
-EXPERTS = ("fused", "split")
 
 
 @dataclass(frozen=True, repr=False)
@@ -96,15 +93,15 @@ def convert(
     """
     if to not in FORMATS:
         raise UsageError(f"--to {to}", f"expected one of {', '.join(FORMATS)}")
-    if experts is not None and experts not in EXPERTS:
-        raise UsageError(f"--experts {experts}", f"expected {' or '.join(EXPERTS)}")
+    layout = None if experts is None else ExpertsLayout.parse(experts)
     source = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
     refuse_overlap(out, [source.path])
-    is_unchanged = to == source.format and experts is None
+    is_unchanged = to == source.format and layout is None
     result = replace(source, statement=source.statement if is_unchanged else None, notes=[])
-    if experts is not None:
+    if layout is not None:
         config = Checkpoint.open(base).config if base is not None else {}
-        result = replace(result, modules=_with_experts(result, experts, config))
+        modules = arrange_experts(result.modules, layout, config)
+        result = replace(result, modules=even_scales(modules))
     save_adapter(result, out, to, overwrite=overwrite)
     return Converted(
         path=Path(out),
@@ -115,10 +112,3 @@ def convert(
         statement=result.statement,
         notes=tuple(source.notes + result.notes),
     )
-
-
-def _with_experts(adapter: Adapter, experts: str, config: dict[str, Any]) -> dict[str, Module]:
-    """Return the modules with a mixture's experts fused or split."""
-    if experts == "split":
-        return split_experts(adapter.modules, config)
-    return even_scales(fuse_experts(adapter.modules, config))

@@ -31,7 +31,7 @@ from eckart.errors import AdapterError, UsageError
 from eckart.linalg import Spectrum
 from eckart.parallel import OnProgress, Progress, half_of, map_unordered
 from eckart.rank import Candidate, RankPlan, RankRule, make_plan
-from eckart.serving.layout import Layout
+from eckart.serving.layout import Applied, Layout
 from eckart.text import count
 
 # The estimate of a rounding error assumes that float16 factors have all their digits. Below this magnitude
@@ -196,18 +196,20 @@ class CutPlan(Generic[C]):
         The factored updates, by module name.
     plan : RankPlan
         Every rank, with the reason for it.
-    outlines : mapping of str to Module
-        The modules to write, with their final shapes and dtypes, and no numbers but the biases. They include
-        modules of zeros that a consumer needs.
-    layout : Layout
-        The layout with what it took to arrange the outlines.
+    applied : Applied
+        The modules to write as the consumers need them. They have their final shapes and dtypes, and no
+        numbers but the biases.
     """
 
     job: CutJob[C]
     cores: Mapping[str, C]
     plan: RankPlan
-    outlines: Mapping[str, Module]
-    layout: Layout
+    applied: Applied
+
+    @property
+    def outlines(self) -> Mapping[str, Module]:
+        """The modules to write, without their numbers."""
+        return self.applied.modules
 
 
 @dataclass(frozen=True)
@@ -301,9 +303,8 @@ def plan_cut(job: CutJob[C], workers: int | None = None, progress: OnProgress | 
         where = str(job.template.path or "adapter")
         raise AdapterError(where, "the adapter holds no update: every B A is zero")
     plan = make_plan(candidates, job.layout.bounded(job.rule), 0, job.dtype.itemsize)
-    layout = replace(job.layout, notes=list(job.layout.notes))
-    outlines = layout.applied(_outlines(job, plan), updates.modules)
-    return CutPlan(job, cores, plan, outlines, layout)
+    applied = job.layout.applied(_outlines(job, plan), updates.modules)
+    return CutPlan(job, cores, plan, applied)
 
 
 def _outlines(job: CutJob[C], plan: RankPlan) -> dict[str, Module]:
@@ -364,7 +365,7 @@ class CutPass(Generic[C]):
         # In the order of the modules, so that sums do not depend on the order of the threads.
         measured = {name: self._measured[name] for name in energies if name in self._measured}
         dropped = {name: energy for name, energy in energies.items() if name not in measured}
-        unread = sum(cut.layout.lost.values())
+        unread = sum(job.layout.energy_left_out.values())
         lost = sum(each.lost for each in measured.values()) + sum(dropped.values()) + unread
         modules = {
             name: ModuleStatement(each.rank, relative(each.lost, each.energy), float(np.sqrt(each.energy)))
@@ -379,7 +380,7 @@ class CutPass(Generic[C]):
             plan=cut.plan.to_json(),
             sources=job.updates.sources,
             left_out=tuple(sorted(name for name, energy in dropped.items() if energy)),
-            layout=cut.layout.statement(cut.outlines, job.dtype, cut.plan.parameters),
+            layout=job.layout.statement(cut.applied, job.dtype, cut.plan.parameters),
             versions=versions(),
         )
 
@@ -438,7 +439,7 @@ def run_cut(
         written then.
     """
     cut = plan_cut(job, workers, half_of(progress, second=False))
-    target = cut.layout.stripped(
+    target = job.layout.stripped(
         replace(job.template, modules=dict(cut.outlines), statement=None, notes=list(job.template.notes))
     )
     second_pass = CutPass(cut)
@@ -447,8 +448,8 @@ def run_cut(
     if destination.path is None:
         adapter = _in_memory(second_pass, target, workers, second_progress)
     else:
-        chosen = destination.format or cut.layout.format or written_format(target)
-        _refuse_varying_alphas(chosen, cut.layout, target)
+        chosen = destination.format or job.layout.format or written_format(target)
+        _refuse_varying_alphas(chosen, job.layout, target)
         write_adapter(
             destination.path,
             make_writer(target, chosen),
@@ -458,7 +459,7 @@ def run_cut(
             workers=workers,
             progress=second_progress,
         )
-    notes = tuple(target.notes + cut.layout.notes)
+    notes = (*target.notes, *cut.applied.notes)
     return Cut(second_pass.statement(), notes, RankRange.of(cut.outlines), adapter)
 
 

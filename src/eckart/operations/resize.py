@@ -19,7 +19,8 @@ from eckart.operations.cut import (
 )
 from eckart.parallel import OnProgress, threads_each
 from eckart.rank import RankRule, RuleOptions, rule_from
-from eckart.serving.layout import Layout, Wish
+from eckart.serving.consumers import ConsumerNames
+from eckart.serving.layout import Layout
 
 
 class Resized(NewAdapter):
@@ -33,7 +34,7 @@ def resize(
     rule: RankRule | None = None,
     dtype: str | None = None,
     format: str | None = None,
-    consumers: Wish = (),
+    consumers: ConsumerNames = (),
     base: str | Path | None = None,
     overwrite: bool = False,
     workers: int | None = None,
