@@ -30,11 +30,11 @@ def sharded(tmp_path):
     return tmp_path
 
 
-def assert_open_fails(path, *words):
+def assert_open_fails(path, *parts):
     with pytest.raises(CheckpointError) as caught:
         Checkpoint.open(path)
-    for word in words:
-        assert word in str(caught.value)
+    for part in parts:
+        assert part in str(caught.value)
     assert caught.value.fix
     return str(caught.value)
 
@@ -233,7 +233,7 @@ def test_shard_outside_the_folder_is_refused(sharded, shard):
 
 
 @pytest.mark.parametrize(
-    ("index", "words"),
+    ("index", "message"),
     [
         ("{", "not valid JSON"),
         ("[]", "must be a JSON object, found an array"),
@@ -242,9 +242,9 @@ def test_shard_outside_the_folder_is_refused(sharded, shard):
         ('{"weight_map": {"w": "a.safetensors", "w": "b.safetensors"}}', "'w' appears twice"),
     ],
 )
-def test_invalid_index_is_refused(sharded, index, words):
+def test_invalid_index_is_refused(sharded, index, message):
     (sharded / "model.safetensors.index.json").write_text(index)
-    assert_open_fails(sharded, "model.safetensors.index.json", words)
+    assert_open_fails(sharded, "model.safetensors.index.json", message)
 
 
 def test_index_that_contradicts_its_shards_is_refused(sharded):

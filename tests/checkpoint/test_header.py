@@ -113,13 +113,13 @@ def file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [row[1:] for row in MALFORMED], ids=[row[0] for row in MALFORMED]
+    ("content", "message"), [row[1:] for row in MALFORMED], ids=[row[0] for row in MALFORMED]
 )
-def test_malformed_file_is_refused_with_its_defect_and_a_fix(file, content, words):
+def test_malformed_file_is_refused_with_its_defect_and_a_fix(file, content, message):
     file.write_bytes(content)
     with pytest.raises(CheckpointError) as caught:
         read_header(file)
-    assert words.replace("FILE", str(file)) in str(caught.value)
+    assert message.replace("FILE", str(file)) in str(caught.value)
     assert str(caught.value).startswith(f"`{file}")
     assert caught.value.fix
 

@@ -141,8 +141,8 @@ def test_vocabulary_may_grow_and_shrink(match, name, before, after):
 )
 def test_any_other_shape_difference_is_refused_with_tensor_shapes_and_files(match, name, before, after):
     message = refused(match, {"w": (2, 2), name: before}, {"w": (2, 2), name: after})
-    for words in (f"`{name}`", f"{before} in ", f"{after} in ", "base.safe", "tuned.safe"):
-        assert words in message
+    for part in (f"`{name}`", f"{before} in ", f"{after} in ", "base.safe", "tuned.safe"):
+        assert part in message
 
 
 def test_checkpoints_without_a_common_tensor_are_refused_with_names_of_both(match):

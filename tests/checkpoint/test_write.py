@@ -79,11 +79,11 @@ def test_every_tensor_is_aligned(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arrays", "words"),
+    ("arrays", "message"),
     [({"w": W + 1j}, "a.safetensors: w`.*complex"), ({"__metadata__": W}, "reserves this name")],
 )
-def test_tensor_that_the_format_cannot_hold_is_refused_by_name(tmp_path, arrays, words):
-    with pytest.raises(UsageError, match=words):
+def test_tensor_that_the_format_cannot_hold_is_refused_by_name(tmp_path, arrays, message):
+    with pytest.raises(UsageError, match=message):
         write_safetensors(tmp_path / "a.safetensors", arrays)
     assert list(tmp_path.iterdir()) == []
 

@@ -89,13 +89,13 @@ def test_notes_are_printed(tmp_path):
     path.write_text("a,x,1\na,x,5\nb,y,oops\n")
     done = run("recommend", path, "--skip-bad", "--user", "a")
     assert done.code == 0
-    for words in (
+    for message in (
         "note: skipped 1 bad line; the first is line 3",
         "note: dropped 1 repeated rating;",
         "note: no error is measured: at least 10 ratings are needed",
         "note: user a has rated every item",
     ):
-        assert words in " ".join(done.err.split())
+        assert message in " ".join(done.err.split())
     assert "RMSE: not measured, because no ratings were held out" in done.out
 
 

@@ -13,7 +13,7 @@ from eckart.rank import rule_from
 from eckart.store import decide, pool
 from eckart.store.fill import fill as fill_store
 from eckart.store.record import Demand
-from eckart.store.sources import Sources
+from eckart.store.sources import PairSources
 from support.pairs import EPS, LINEAR, MATRICES, SMALL, SMALL_LINEAR, contents, make_pair, write_pair
 
 RULES = {
@@ -117,7 +117,7 @@ def test_a_second_plan_factors_nothing(small, tmp_path, passes, wishes):
     passes.clear()
     said = []
     for again in (store, FactorStore.open(store.path)):
-        assert decide(again, rule, say=said.append)[1] == first
+        assert decide(again, rule, notify=said.append)[1] == first
     assert passes == [] and said == []
     assert contents(store.path) == before
 
@@ -149,11 +149,11 @@ def test_only_the_tensors_that_need_more_are_factored_again(tmp_path, passes):
     first, second = sorted(SMALL_LINEAR, key=lambda name: min(SMALL[name]))
     passes.clear()
     said = []
-    store, plan = decide(store, Rank(33), say=said.append)
+    store, plan = decide(store, Rank(33), notify=said.append)
     assert passes == [second]
     assert plan.ranks == {first: 30, second: 33}
     (words,) = said
-    assert "factoring again 1 of 2" in words and second in words
+    assert "factoring 1 of 2 tensors again" in words and second in words
 
 
 def test_what_was_known_is_not_forgotten(tmp_path, passes):
@@ -198,7 +198,7 @@ def test_the_noise_floor_is_computed_where_all_values_are_known(tmp_path):
 
 def test_a_rule_on_a_store_of_values_alone(tmp_path, passes):
     pair = make_pair(tmp_path, shapes=SMALL)
-    sources = Sources.open(*pair.paths)
+    sources = PairSources.open(*pair.paths)
     demands = {name: Demand(None, whole=True, noise=True) for name in MATRICES}
     store = fill_store(sources, tmp_path / "store", demands)
     assert all(r.rank == 0 and r.known == r.size for r in store)
@@ -271,7 +271,7 @@ def test_a_demand_is_met_or_not():
 
     known = TensorRecord(
         "a", "linear", (9, 7), "F32", "F32", 0, 4.0, 9.0, 0.0, known=5, size=7, rank=3,
-        goal={"kind": "energy", "value": 0.9},
+        goal=Goal("energy", 0.9),
     )  # fmt: skip
     assert known.meets(Demand())
     assert known.meets(Demand(Goal("rank", 3)))

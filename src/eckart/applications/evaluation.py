@@ -46,6 +46,7 @@ def evaluate(setting: Setting, kept: Entries, held_out: Entries, share: float, s
     Parameters
     ----------
     setting : Setting
+        The method and its parameters.
     kept, held_out : Entries
         The ratings to fit, and the ratings to measure on.
     share : float
@@ -56,6 +57,7 @@ def evaluate(setting: Setting, kept: Entries, held_out: Entries, share: float, s
     Returns
     -------
     Measured
+        The error of the setting, and those of simpler models for comparison.
     """
     model = setting.complete(kept, seed)
     in_row, in_column = kept.counts()

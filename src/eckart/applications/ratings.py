@@ -119,6 +119,7 @@ def read_ratings(path: str | Path, skip_bad: bool = False) -> Ratings:
     Returns
     -------
     Ratings
+        The ratings in the order of the file.
 
     Raises
     ------
@@ -276,8 +277,8 @@ def _lines(file: IO[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
 
 def _header(fields: list[str]) -> tuple[int, int, int] | None:
     """Return the columns of user, item and rating if a line is a header that names all three."""
-    words = [re.sub(r"[\W_]", "", field).lower() for field in fields]
-    columns = [next((i for i, word in enumerate(words) if word in NAMES[kind]), -1) for kind in NAMES]
+    titles = [re.sub(r"[\W_]", "", field).lower() for field in fields]
+    columns = [next((i for i, title in enumerate(titles) if title in NAMES[kind]), -1) for kind in NAMES]
     return None if -1 in columns else (columns[0], columns[1], columns[2])
 
 

@@ -27,7 +27,15 @@ MIN_RATINGS_TO_HOLD_OUT = 10  # with fewer ratings, a fifth of them is one ratin
 
 
 class Suggestion(NamedTuple):
-    """An item that a user has not rated, and its predicted rating."""
+    """An item that a user has not rated, and its predicted rating.
+
+    Parameters
+    ----------
+    item : str
+        Id of the item.
+    rating : float
+        Predicted rating.
+    """
 
     item: str
     rating: float
@@ -48,6 +56,7 @@ class Recommender:
     user_ids, item_ids : tuple of str
         Ids in the order of the rows and columns of the model.
     starts : ndarray (users + 1,) of int64
+        Position in `rated` at which the items of each user start.
     rated : ndarray (ratings,) of int64
         The items that user u has rated are ``rated[starts[u]:starts[u + 1]]``.
     low, high : float
@@ -117,6 +126,7 @@ class Recommender:
         Returns
         -------
         str
+            A sentence without a period.
         """
         is_known_user, is_known_item = str(user) in self.users, str(item) in self.items
         if not is_known_user and not is_known_item:
@@ -197,10 +207,12 @@ class Recommender:
         Parameters
         ----------
         path : str or Path
+            The file.
 
         Returns
         -------
         Recommender
+            The recommender with all its figures.
 
         Raises
         ------
@@ -239,6 +251,7 @@ def fit(
     Parameters
     ----------
     ratings : Ratings
+        The ratings to fit.
     method : {"auto", "als", "softimpute", "biases"}
         "auto" uses the method that predicts best.
     rank : int, optional
@@ -255,6 +268,7 @@ def fit(
     Returns
     -------
     Recommender
+        The chosen setting, fitted to all ratings, with its error on held-out ratings.
 
     Raises
     ------

@@ -23,7 +23,13 @@ MODEL_TENSORS = ("row_bias", "column_bias", "P", "Q")
 
 @dataclass(frozen=True, eq=False)
 class Saved:
-    """The contents of a file. `Recommender` describes the fields."""
+    """The contents of a file, which are the fields of `Recommender`.
+
+    Parameters
+    ----------
+    model, setting, measured, user_ids, item_ids, starts, rated, low, high, notes
+        See `Recommender`.
+    """
 
     model: Completion
     setting: Setting
@@ -45,6 +51,7 @@ def write_saved(path: str | Path, saved: Saved) -> None:
     path : str or Path
         The file. An existing file is replaced.
     saved : Saved
+        The contents.
 
     Raises
     ------
@@ -75,10 +82,12 @@ def read_saved(path: str | Path) -> Saved:
     Parameters
     ----------
     path : str or Path
+        The file.
 
     Returns
     -------
     Saved
+        The checked contents.
 
     Raises
     ------

@@ -18,6 +18,7 @@ class Simulated:
     Parameters
     ----------
     ratings : Ratings
+        The ratings with noise.
     truth : ndarray (n,) of float64
         The value of each rating before noise was added. The error of predicting it is the noise alone.
     """
@@ -51,6 +52,7 @@ def simulate_ratings(
     Returns
     -------
     Simulated
+        The ratings and their noise-free values.
 
     Raises
     ------

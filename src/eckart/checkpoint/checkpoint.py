@@ -113,10 +113,12 @@ class Checkpoint:
         Parameters
         ----------
         name : str
+            Name of the tensor.
 
         Returns
         -------
         TensorInfo
+            Description of the tensor, without its data.
 
         Raises
         ------
@@ -130,15 +132,33 @@ class Checkpoint:
         return self.tensors[name]
 
     def map(self, name: str) -> Array:
-        """Map a tensor into memory, read-only, in its stored dtype and shape. See `map_tensor`."""
+        """Map a tensor into memory, read-only, in its stored dtype and shape. See `map_tensor`.
+
+        Parameters
+        ----------
+        name : str
+            Name of the tensor.
+        """
         return map_tensor(self.info(name))
 
     def read_float(self, name: str) -> Array:
-        """Return a tensor as float32, or as float64 if that is its stored dtype. See `to_float`."""
+        """Return a tensor as float32, or as float64 if that is its stored dtype. See `to_float`.
+
+        Parameters
+        ----------
+        name : str
+            Name of the tensor.
+        """
         return to_float(self.map(name))
 
     def prefetch(self, name: str) -> None:
-        """Ask the operating system to read a tensor ahead. See `prefetch_tensor`."""
+        """Ask the operating system to read a tensor ahead. See `prefetch_tensor`.
+
+        Parameters
+        ----------
+        name : str
+            Name of the tensor.
+        """
         prefetch_tensor(self.info(name))
 
     def fingerprint(self) -> JsonObject:

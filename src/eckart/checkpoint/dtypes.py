@@ -127,6 +127,7 @@ def dtype_name(dtype: str | np.dtype[Any]) -> str:
     Returns
     -------
     str
+        For example ``"bfloat16"``.
 
     Examples
     --------
@@ -138,7 +139,18 @@ def dtype_name(dtype: str | np.dtype[Any]) -> str:
 
 
 def bits_of(name: str) -> int | None:
-    """Return the bits per number of a safetensors dtype, or None for a name that is not defined."""
+    """Return the size of a safetensors dtype.
+
+    Parameters
+    ----------
+    name : str
+        Safetensors name of the dtype.
+
+    Returns
+    -------
+    int or None
+        Bits per number, or None for a name that safetensors does not define.
+    """
     if name in DTYPES:
         return DTYPES[name].itemsize * 8
     return UNREAD_BITS.get(name)
@@ -150,10 +162,12 @@ def name_of(dtype: np.typing.DTypeLike) -> str:
     Parameters
     ----------
     dtype : dtype-like
+        A NumPy dtype or its name.
 
     Returns
     -------
     str
+        For example ``"BF16"``.
 
     Raises
     ------
@@ -177,7 +191,18 @@ def name_of(dtype: np.typing.DTypeLike) -> str:
 
 
 def is_float(dtype: np.typing.DTypeLike) -> bool:
-    """Return whether a dtype is one of the floating-point dtypes that Eckart reads."""
+    """Return whether a dtype is one of the floating-point dtypes that Eckart reads.
+
+    Parameters
+    ----------
+    dtype : dtype-like
+        A NumPy dtype or its name.
+
+    Returns
+    -------
+    bool
+        False for integers, booleans and complex numbers.
+    """
     return _NAMES.get(np.dtype(dtype).newbyteorder("="), "").startswith(("F", "BF"))
 
 
@@ -187,10 +212,12 @@ def all_finite(array: Array) -> bool:
     Parameters
     ----------
     array : ndarray, any shape
+        Numbers of any dtype of `DTYPES`.
 
     Returns
     -------
     bool
+        True also for an empty array.
 
     Examples
     --------
@@ -213,10 +240,12 @@ def mantissa_bits(dtype: np.typing.DTypeLike) -> int:
     Parameters
     ----------
     dtype : dtype-like
+        A NumPy dtype or its name.
 
     Returns
     -------
     int
+        10 for float16, 7 for bfloat16, 23 for float32.
 
     Raises
     ------

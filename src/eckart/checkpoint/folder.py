@@ -35,16 +35,16 @@ class OutputFolder:
     UsageError
         If `overwrite` is given without `marker`.
 
-    Examples
-    --------
-    >>> with OutputFolder("adapter") as staging:  # doctest: +SKIP
-    ...     write_json(staging / "adapter_config.json", {"r": 8})
-
     Notes
     -----
     The block writes into a hidden staging folder next to `path`. On success the staging folder is renamed to
     `path`; if the block raises, it is removed. Replacing an existing folder takes two renames, and between
     them neither folder is at `path`; if the second rename fails, the old folder is moved back.
+
+    Examples
+    --------
+    >>> with OutputFolder("adapter") as staging:  # doctest: +SKIP
+    ...     write_json(staging / "adapter_config.json", {"r": 8})
     """
 
     def __init__(self, path: str | Path, overwrite: bool = False, *, marker: str = "") -> None:
@@ -78,7 +78,7 @@ class OutputFolder:
         return self._staging
 
     def check(self) -> None:
-        """Raise the `OutputError` that entering would raise for what is at `path`; write nothing.
+        """Raise the `OutputError` that entering would raise because of what is at `path`, without writing.
 
         Call it before slow work whose result goes into the folder.
         """
@@ -97,9 +97,9 @@ class OutputFolder:
             self._discard()
             hidden = str(self._staging)
             if isinstance(error, OutputError) and hidden in error.where:
-                # The hidden folder is gone by now: name the one that was asked for.
-                shown = error.where.replace(hidden, str(self.path))
-                raise OutputError(shown, error.what, error.fix) from error
+                # The staging folder no longer exists, so the message names the folder that was asked for.
+                where = error.where.replace(hidden, str(self.path))
+                raise OutputError(where, error.what, error.fix) from error
             return
         try:
             self._check_target()  # again, because the block may have taken hours

@@ -12,7 +12,18 @@ _PICKLE_MAGIC = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x0
 
 
 def convert_command(path: Path) -> str:
-    """Return a shell command that converts a pickle to safetensors without running the pickle's code."""
+    """Return a shell command that converts a pickle to safetensors without running the pickle's code.
+
+    Parameters
+    ----------
+    path : Path
+        The pickle.
+
+    Returns
+    -------
+    str
+        A command to run in the folder of the pickle. It needs torch and safetensors.
+    """
     return (
         'python -c "import torch, safetensors.torch as s; s.save_file({k: v.contiguous() for k, v '
         f"in torch.load('{path.name}', weights_only=True).items()}}, 'model.safetensors')\""
@@ -20,7 +31,18 @@ def convert_command(path: Path) -> str:
 
 
 def is_pickle_name(path: Path) -> bool:
-    """Return whether a file name has the suffix of a pickled checkpoint."""
+    """Return whether a file name has the suffix of a pickled checkpoint.
+
+    Parameters
+    ----------
+    path : Path
+        A file that need not exist.
+
+    Returns
+    -------
+    bool
+        True for ``.bin``, ``.pt``, ``.pth`` and ``.ckpt``, in upper or lower case.
+    """
     return path.suffix.lower() in PICKLE_SUFFIXES
 
 

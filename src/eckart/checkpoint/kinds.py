@@ -38,14 +38,33 @@ _INPUT_EMBEDDINGS = frozenset(
 
 
 def module_of(name: str) -> str:
-    """Return the module that holds a parameter, e.g. ``"model.norm"`` for ``"model.norm.weight"``."""
+    """Return the module that holds a parameter.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter, e.g. ``"model.norm.weight"``.
+
+    Returns
+    -------
+    str
+        Path of the module, e.g. ``"model.norm"``.
+    """
     return name.rpartition(".")[0]
 
 
 def module_name(tensor: str) -> str:
     """Return the name of the adapter module that updates a tensor.
 
-    This is the path of the module that holds the tensor; an expert of a fused tensor keeps its own name.
+    Parameters
+    ----------
+    tensor : str
+        Name of a tensor, or of an expert in a fused tensor, which ends in its index in brackets.
+
+    Returns
+    -------
+    str
+        Path of the module that holds the tensor. An expert keeps its own name.
 
     Examples
     --------
@@ -70,6 +89,8 @@ def kind_of(name: str, shape: Sequence[int], config: Mapping[str, object]) -> Ki
     Returns
     -------
     {"linear", "conv1d", "embedding", "conv", "experts", "vector", "other"}
+        "conv1d" is a linear layer stored as (d_in, d_out), "experts" a stack of matrices, and "vector" any
+        tensor with fewer than two axes.
 
     Notes
     -----
@@ -100,12 +121,34 @@ def kind_of(name: str, shape: Sequence[int], config: Mapping[str, object]) -> Ki
 
 
 def is_head(name: str) -> bool:
-    """Return whether a tensor is the output layer of a language model, judged by its name."""
+    """Return whether a tensor is the output layer of a language model, judged by its name.
+
+    Parameters
+    ----------
+    name : str
+        Name of the tensor.
+
+    Returns
+    -------
+    bool
+        True for modules called ``lm_head`` or ``embed_out``.
+    """
     return module_of(name).rpartition(".")[2] in _HEADS
 
 
 def is_input_embedding(name: str) -> bool:
-    """Return whether a tensor is an input embedding, which a head may be tied to, judged by its name."""
+    """Return whether a tensor is an input embedding, which a head may be tied to, judged by its name.
+
+    Parameters
+    ----------
+    name : str
+        Name of the tensor.
+
+    Returns
+    -------
+    bool
+        True for modules called for example ``embed_tokens`` or ``wte``.
+    """
     return module_of(name).rpartition(".")[2] in _INPUT_EMBEDDINGS
 
 

@@ -53,6 +53,7 @@ def locate(path: Path) -> Located:
     Returns
     -------
     Located
+        The files, which exist if an index or a folder is given.
 
     Raises
     ------
@@ -91,7 +92,10 @@ def check_link(folder: Path, file: Path) -> None:
 
     Parameters
     ----------
-    folder, file : Path
+    folder : Path
+        The folder that the file must not leave.
+    file : Path
+        A file in the folder.
 
     Raises
     ------

@@ -59,7 +59,18 @@ def map_tensor(info: TensorInfo) -> Array:
 
 
 def unsupported_dtype(info: TensorInfo) -> CheckpointError:
-    """Return the error for a tensor whose dtype Eckart does not read."""
+    """Return the error for a tensor whose dtype Eckart does not read.
+
+    Parameters
+    ----------
+    info : TensorInfo
+        The tensor.
+
+    Returns
+    -------
+    CheckpointError
+        The error, to be raised by the caller.
+    """
     return CheckpointError(
         f"{info.file}: {clip(info.name)}",
         f"expected one of {', '.join(dtype_name(name) for name in DTYPES)}, found {clip(info.dtype)}",
@@ -129,6 +140,7 @@ class MappedFile:
         Returns
         -------
         ndarray
+            A view of the mapped file, possibly unaligned.
 
         Raises
         ------

@@ -36,7 +36,18 @@ def as_matrix(array: Array, rows: int | None) -> Array:
 
 
 def energy_of(array: Array) -> float:
-    """Return the sum of the squares of a tensor of any shape and dtype, computed in float64."""
+    """Return the sum of the squares of a tensor.
+
+    Parameters
+    ----------
+    array : ndarray, any shape
+        Numbers of any dtype of `DTYPES`.
+
+    Returns
+    -------
+    float
+        The sum, computed in float64.
+    """
     return float((to_float(array).astype(np.float64) ** 2).sum())
 
 

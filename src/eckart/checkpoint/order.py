@@ -12,10 +12,12 @@ def natural_sort(names: Iterable[str]) -> list[str]:
     Parameters
     ----------
     names : iterable of str
+        Names of tensors.
 
     Returns
     -------
     list of str
+        The same names in natural order.
 
     Examples
     --------

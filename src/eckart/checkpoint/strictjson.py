@@ -33,6 +33,7 @@ def parse_object(raw: bytes, where: Path, what: str, *, unique: bool = True) -> 
     Returns
     -------
     dict of str to Any
+        The parsed object.
 
     Raises
     ------
@@ -54,13 +55,40 @@ def parse_object(raw: bytes, where: Path, what: str, *, unique: bool = True) -> 
 
 
 def json_kind(value: object) -> str:
-    """Return the JSON type of a parsed value with its article, e.g. ``"an array"``."""
+    """Return the JSON type of a parsed value, for an error message.
+
+    Parameters
+    ----------
+    value : object
+        A value that ``json.loads`` returned.
+
+    Returns
+    -------
+    str
+        The type with its article, e.g. ``"an array"``.
+    """
     names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a whole file, and raise a CheckpointError with its name if that fails."""
+    """Read a whole file.
+
+    Parameters
+    ----------
+    path : Path
+        A small file.
+
+    Returns
+    -------
+    bytes
+        Its contents.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read. The message names it.
+    """
     try:
         return path.read_bytes()
     except OSError as error:
@@ -68,7 +96,20 @@ def read_bytes(path: Path) -> bytes:
 
 
 def cannot_read(path: Path, error: OSError) -> CheckpointError:
-    """Return the CheckpointError for an operating-system error while reading a file."""
+    """Return the error for a file that the operating system could not read.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    error : OSError
+        The error of the operating system.
+
+    Returns
+    -------
+    CheckpointError
+        The error, to be raised by the caller.
+    """
     if isinstance(error, FileNotFoundError):
         return CheckpointError(str(path), "there is no such file or folder", "Check the path")
     if isinstance(error, PermissionError):

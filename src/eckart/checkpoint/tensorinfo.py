@@ -69,6 +69,7 @@ def parse_entry(path: Path, name: str, entry: object, data_start: int) -> Tensor
     Returns
     -------
     TensorInfo
+        The checked entry.
 
     Raises
     ------

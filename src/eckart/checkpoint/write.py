@@ -66,11 +66,13 @@ def stream_safetensors(
 
     Parameters
     ----------
-    path, metadata, durable
-        As for `write_safetensors`.
+    path : str or Path
+        The file. An existing file is replaced.
     outline : mapping of str to ndarray
         Arrays with the shapes and dtypes that will be written. Their values are not used, so
         ``numpy.broadcast_to(numpy.zeros((), dtype), shape)``, which needs no memory, is enough.
+    metadata, durable
+        As for `write_safetensors`.
 
     Yields
     ------
@@ -164,6 +166,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     path : str or Path
         The file. An existing file is replaced.
     data : bytes
+        Contents of the file.
 
     Raises
     ------
@@ -203,7 +206,20 @@ def _entry(path: str | Path, name: str, array: Array, offsets: list[int]) -> dic
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:
-    """Return the OutputError for an operating-system error while writing a file or folder."""
+    """Return the error for a file or folder that the operating system could not write.
+
+    Parameters
+    ----------
+    path : Path
+        The file or folder.
+    error : OSError
+        The error of the operating system.
+
+    Returns
+    -------
+    OutputError
+        The error, to be raised by the caller.
+    """
     return OutputError(
         str(path),
         f"it cannot be written ({error.strerror or error})",

@@ -1,4 +1,4 @@
-"""From a store to a final plan, factoring again only the tensors that the rule needs more of."""
+"""Decide: from a store to a final plan, factoring again only the tensors of which the rule needs more."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def decide(
     notify: Callable[[str], None] | None = None,
     options: PassOptions = DEFAULT,
 ) -> tuple[FactorStore, RankPlan]:
-    """Apply a rule, going back to the checkpoints for what the store does not hold.
+    """Apply a rule, and go back to the checkpoints for what the store does not hold.
 
     Parameters
     ----------
     store : FactorStore
     rule : RankRule
     embeddings : bool
-        Plan embedding tables too.
+        Also plan embedding tables.
     bytes_each : int, optional
-        Bytes per stored number, for a budget in bytes; the tuned checkpoint's by default.
-    sources : Sources, optional
+        Bytes per stored number, for a budget in bytes; by default those of the tuned checkpoint's dtype.
+    sources : PairSources or SingleSources, optional
         The checkpoints, if they are open already.
     notify : callable, optional
         Called with a sentence when tensors have to be factored again.
@@ -71,7 +71,7 @@ def decide(
                 goals[name] = Goal("rank", rank)
         demands = {name: _demand(store, rule, name, goal) for name, goal in goals.items()}
         for name, demand in demands.items():
-            if (name, demand.goal) in asked:  # asked before, and it was not enough: then everything
+            if (name, demand.goal) in asked:  # asked before, and it was not enough: ask for everything
                 demands[name] = Demand(Goal("full"), whole=True, noise=rule.needs_noise_floor)
             asked.add((name, demand.goal))
         if not demands:
@@ -130,9 +130,9 @@ def plan(
 
 
 def adapter_dtype(store: FactorStore) -> np.dtype[Any]:
-    """Return the dtype that an adapter gets by default: that of most of the tuned checkpoint's matrices.
+    """Return the default dtype of an adapter: that of most of the tuned checkpoint's matrix entries.
 
-    float8 is too coarse for factors, which then are bfloat16.
+    float8 is too coarse for factors, so the default is bfloat16 there.
     """
     sizes: dict[str, int] = {}
     for r in store:

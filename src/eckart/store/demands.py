@@ -1,4 +1,4 @@
-"""What a pass must learn of each tensor, before anything is known."""
+"""Demands on a pass before anything is known: what it must learn about each tensor."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def whole_demands(sources: Sources, max_rank: int) -> dict[str, Demand]:
 def first_demands(
     sources: Sources, rule: RankRule, kinds: Sequence[str], bytes_each: int = 2
 ) -> dict[str, Demand]:
-    """Ask for what a rule needs of each tensor, before anything is known of it."""
+    """Ask for what a rule needs to know about each tensor, before anything is known."""
     chosen = [s for s in sources.matrices(kinds) if rule.selects(s.name)]
     if rule.needs_noise_floor:
         return {s.name: Demand(Goal("above", 0.0), noise=True) for s in chosen}

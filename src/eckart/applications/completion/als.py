@@ -57,6 +57,7 @@ def complete_by_als(
     Parameters
     ----------
     entries : Entries
+        The known entries.
     rank : int
         Number of factors.
     regularisation, exponent : float
@@ -74,6 +75,7 @@ def complete_by_als(
     Returns
     -------
     Completion
+        The fitted model.
 
     Notes
     -----
@@ -111,14 +113,28 @@ def complete_by_als(
 
 @dataclass(frozen=True)
 class Ridge:
-    """The penalty of one side: strength * N_i^exponent on the factors and shrink on the bias."""
+    """The penalty of one side: strength * N_i^exponent on the factors and shrink on the bias.
+
+    Parameters
+    ----------
+    strength, exponent, shrink : float
+        The three numbers of the formula, where N_i is the number of entries in row i.
+    """
 
     strength: float
     exponent: float
     shrink: float
 
     def diagonal(self, counts: Floats, rank: int) -> Floats:
-        """Return the penalties, (b, 1 + rank), of rows with these counts, (b,). The bias comes first."""
+        """Return the penalties of some rows, (b, 1 + rank). The penalty of the bias comes first.
+
+        Parameters
+        ----------
+        counts : ndarray (b,) of float64
+            Number of entries in each row.
+        rank : int
+            Number of factors.
+        """
         D = np.repeat((self.strength * counts**self.exponent)[:, None], 1 + rank, axis=1)
         D[:, 0] = self.shrink
         return D
@@ -130,6 +146,7 @@ def groups(entries: Entries) -> Iterator[Group]:
     Parameters
     ----------
     entries : Entries
+        The known entries.
 
     Yields
     ------

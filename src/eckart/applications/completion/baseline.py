@@ -26,7 +26,9 @@ def fit_biases(entries: Entries, shrink: float) -> tuple[Floats, Floats]:
     Returns
     -------
     b : ndarray (m,)
+        Row biases.
     c : ndarray (n,)
+        Column biases.
 
     Notes
     -----
@@ -71,6 +73,7 @@ def complete_by_biases(entries: Entries, shrink: float) -> Completion:
     Parameters
     ----------
     entries : Entries
+        The known entries.
     shrink : float
         Regularisation strength of the biases; see `fit_biases`.
 

@@ -67,12 +67,14 @@ class Setting:
         Parameters
         ----------
         entries : Entries
+            The known entries.
         seed : int
             Random seed of the fit.
 
         Returns
         -------
         Completion
+            The fitted model.
         """
         if self.method == "als":
             return complete_by_als(entries, self.rank, self.regularisation, self.exponent, self.shrink, seed)
@@ -122,13 +124,27 @@ class Search:
     finals: dict[Setting, float] = field(default_factory=dict)
 
     def score(self, setting: Setting) -> float:
-        """Return the error of a setting, which is fitted only the first time."""
+        """Return the error of a setting, which is fitted only the first time.
+
+        Parameters
+        ----------
+        setting : Setting
+            The setting to try.
+        """
         if setting not in self.tried:
             self.record(setting, setting.complete(self.kept, self.seed))
         return self.tried[setting]
 
     def record(self, setting: Setting, model: Completion) -> float:
-        """Measure a fitted model, store its error and return it."""
+        """Measure a fitted model, store its error and return it.
+
+        Parameters
+        ----------
+        setting : Setting
+            The setting under which the error is stored.
+        model : Completion
+            The model that the setting gives.
+        """
         error = measure(model, self.kept, self.held_out)
         self.tried[setting] = error
         if self.on_trial is not None:
@@ -177,6 +193,7 @@ def measure(model: Completion, kept: Entries, held_out: Entries) -> float:
     Returns
     -------
     float
+        The error in the unit of the values.
     """
     low, high = float(kept.values.min()), float(kept.values.max())
     return rmse(np.clip(model.at(held_out.rows, held_out.columns), low, high), held_out.values)
@@ -194,6 +211,7 @@ def choose(
     Parameters
     ----------
     entries : Entries
+        The known entries.
     method : {"auto", "als", "softimpute", "biases"}
         "auto" tries all three methods.
     rank : int, optional

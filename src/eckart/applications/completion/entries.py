@@ -75,7 +75,13 @@ class Entries:
         )
 
     def with_values(self, values: Floats) -> Entries:
-        """Return entries with other values, (N,), at the same positions."""
+        """Return entries with other values at the same positions.
+
+        Parameters
+        ----------
+        values : ndarray (N,) of float64
+            The new values.
+        """
         return replace(self, values=values)
 
     def matrix(self) -> scipy.sparse.csr_array:
@@ -91,11 +97,14 @@ class Entries:
         Parameters
         ----------
         P : ndarray (m, r)
+            Row factors.
         Q : ndarray (n, r)
+            Column factors.
 
         Returns
         -------
         ndarray (N,) of float64
+            One product for each entry.
 
         Notes
         -----
@@ -116,6 +125,7 @@ class Entries:
         Returns
         -------
         kept, held_out : Entries
+            The two parts, which have the same shape.
         """
         is_held_out = np.zeros(len(self), bool)
         is_held_out[np.random.default_rng(seed).permutation(len(self))[: round(share * len(self))]] = True
@@ -131,12 +141,16 @@ def inner(P: Array, Q: Array, rows: NDArray[np.intp], columns: NDArray[np.intp])
     Parameters
     ----------
     P : ndarray (m, r)
+        Row factors.
     Q : ndarray (n, r)
+        Column factors.
     rows, columns : ndarray (N,) of int
+        The positions.
 
     Returns
     -------
     ndarray (N,) of float64
+        One product for each position.
     """
     products = np.zeros(len(rows))
     if not P.shape[1]:

@@ -22,7 +22,9 @@ class Completion:
     mean : float
         Mean of the known entries.
     row_bias : ndarray (m,) of float32
+        Deviation of each row from the mean.
     column_bias : ndarray (n,) of float32
+        Deviation of each column from the mean.
     P : ndarray (m, r) of float32
         Row factors.
     Q : ndarray (n, r) of float32
@@ -51,16 +53,24 @@ class Completion:
         Parameters
         ----------
         rows, columns : ndarray (N,) of int
+            The positions.
 
         Returns
         -------
         ndarray (N,) of float64
+            One prediction for each position.
         """
         biases = self.row_bias[rows].astype(np.float64) + self.column_bias[columns]
         return self.mean + biases + inner(self.P, self.Q, rows, columns)
 
     def row(self, i: int) -> Floats:
-        """Return the predictions for row `i`, (n,)."""
+        """Return the predictions for a whole row, (n,).
+
+        Parameters
+        ----------
+        i : int
+            Index of the row.
+        """
         biases = float(self.row_bias[i]) + self.column_bias.astype(np.float64)
         products = self.Q.astype(np.float64) @ self.P[i].astype(np.float64)
         return np.asarray(self.mean + biases + products)
@@ -73,11 +83,10 @@ def completion(mean: float, scale: float, b: Array, c: Array, P: Array, Q: Array
     ----------
     mean, scale : float
         Mean and standard deviation of the known entries, from `standardise`.
-    b : ndarray (m,)
-    c : ndarray (n,)
-    P : ndarray (m, r)
-    Q : ndarray (n, r)
-        Biases and factors of the standardised matrix.
+    b, c : ndarray (m,) and (n,)
+        Row and column biases of the standardised matrix.
+    P, Q : ndarray (m, r) and (n, r)
+        Row and column factors of the standardised matrix.
 
     Returns
     -------
@@ -102,6 +111,7 @@ def standardise(entries: Entries) -> tuple[float, float, Entries]:
     Parameters
     ----------
     entries : Entries
+        The known entries.
 
     Returns
     -------
@@ -119,5 +129,16 @@ def standardise(entries: Entries) -> tuple[float, float, Entries]:
 
 
 def rmse(predicted: Floats, values: Floats) -> float:
-    """Return the root mean squared error of predictions, (N,), of values, (N,)."""
+    """Return the root mean squared error of predictions.
+
+    Parameters
+    ----------
+    predicted, values : ndarray (N,) of float64
+        Predictions and true values.
+
+    Returns
+    -------
+    float
+        The error in the unit of the values.
+    """
     return float(np.sqrt(np.mean((predicted - values) ** 2)))

@@ -20,9 +20,10 @@ class SparsePlusLowRank:
 
     Parameters
     ----------
-    S : scipy.sparse array (m, n)
-    U : ndarray (m, r)
-    V : ndarray (n, r)
+    S : scipy.sparse.csr_array (m, n)
+        The sparse part.
+    U, V : ndarray (m, r) and (n, r)
+        Factors of the low-rank part.
 
     Notes
     -----
@@ -85,9 +86,11 @@ def leading_triplets(A: SparsePlusLowRank, rank: int, seed: int) -> tuple[Array,
     Returns
     -------
     U : ndarray (m, k)
+        Left singular vectors. k is `rank`, or less if the matrix has a lower rank.
     s : ndarray (k,)
+        Singular values in decreasing order.
     Vh : ndarray (k, n)
-        k is `rank`, or less if the matrix has a lower rank.
+        Right singular vectors.
 
     Notes
     -----

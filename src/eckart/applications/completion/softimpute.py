@@ -29,10 +29,11 @@ class Imputed:
     threshold : float
         The regularisation.
     U : ndarray (m, k)
-    V : ndarray (n, k)
-        Matrices with orthonormal columns.
+        Left singular vectors.
     s : ndarray (k,)
         Singular values of the filled matrix less the threshold, in decreasing order.
+    V : ndarray (n, k)
+        Right singular vectors.
     iterations : int
         Number of iterations at this point.
     """
@@ -46,7 +47,18 @@ class Imputed:
 
 
 def path_to(share: float) -> list[float]:
-    """Return the path STEP, STEP^2, ... down to `share`, which is its last point."""
+    """Return the path of regularisations that leads to a given one.
+
+    Parameters
+    ----------
+    share : float
+        The last point of the path.
+
+    Returns
+    -------
+    list of float
+        The powers of 0.87 that are greater than `share`, and `share`.
+    """
     points: list[float] = []
     point = STEP
     while point > share * (1 + 1e-9):
@@ -136,6 +148,7 @@ def complete_by_soft_impute(
     Parameters
     ----------
     entries : Entries
+        The known entries.
     rank : int
         Maximum number of factors.
     share : float
@@ -148,6 +161,7 @@ def complete_by_soft_impute(
     Returns
     -------
     Completion
+        The fitted model.
     """
     mean, scale, standard = standardise(entries)
     b, c = fit_biases(standard, shrink)
@@ -163,15 +177,15 @@ def as_completion(mean: float, scale: float, b: Floats, c: Floats, point: Impute
     ----------
     mean, scale : float
         Mean and standard deviation of the ratings; see `standardise`.
-    b : ndarray (m,)
-    c : ndarray (n,)
-        Biases of the standardised ratings.
+    b, c : ndarray (m,) and (n,)
+        Row and column biases of the standardised ratings.
     point : Imputed
         The completed residual.
 
     Returns
     -------
     Completion
+        The fitted model.
     """
     root = np.sqrt(point.s)
     return completion(mean, scale, b, c, point.U * root, point.V * root)
