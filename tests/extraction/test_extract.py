@@ -139,7 +139,7 @@ FAILURES = {
     "no rule": (UsageError, lambda p: {}, "expected exactly one rule"),
     "two rules": (UsageError, lambda p: {"rank": 3, "energy": 0.5}, "expected exactly one rule"),
     "rule and keywords": (UsageError, lambda p: {"rule": Rank(3), "knee": True}, "keywords: knee"),
-    "dtype": (UsageError, lambda p: {"rank": 3, "dtype": "I8"}, "expected one of F32"),
+    "dtype": (UsageError, lambda p: {"rank": 3, "dtype": "I8"}, "expected one of float32, float16, bfloat16, float64"),
     "all of rank 0": (AdapterError, lambda p: {"plan": nothing()}, "would be empty"),
     "unknown tensor": (UsageError, lambda p: {"plan": unknown()}, "have no matrix of this name"),
 }  # fmt: skip
