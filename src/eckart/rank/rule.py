@@ -74,7 +74,7 @@ class Decision:
     Parameters
     ----------
     rank : int
-        A lower bound while `needs` is set.
+        Not final while `needs` is set.
     reason : str
         Why, in a few words.
     needs : Goal, optional
