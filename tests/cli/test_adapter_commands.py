@@ -304,7 +304,7 @@ def test_check_finds_nothing_wrong(work):
     done = run("check", work / "a", "--for", "peft,vllm,llama.cpp", "--base", work / "base")
     assert done.code == 0 and done.err == ""
     assert rows_of(done) == {
-        "program": ["right", "error of its update", "start it with"],
+        "program": ["correct", "error of its update", "start it with"],
         "PEFT": ["yes", "0", "-"],
         "vLLM": ["yes", "0", "--max-lora-rank 8"],
         "llama.cpp": ["yes", "0", "-"],
@@ -314,8 +314,8 @@ def test_check_finds_nothing_wrong(work):
 def test_check_exits_1_and_says_what_to_type(work):
     done = run("check", work / "bad", "--for", "peft,vllm-0.30", "--json")
     said = json.loads(done.out)
-    assert done.code == 1 and said["right"] is False
-    assert [(p["name"], p["right"]) for p in said["programs"]] == [("peft", True), ("vllm-0.30", False)]
+    assert done.code == 1 and said["holds"] is False
+    assert [(p["name"], p["holds"]) for p in said["programs"]] == [("peft", True), ("vllm-0.30", False)]
     updates = work.updates["bad"]
     wrong = "model.layers.0.mlp.down_proj"  # meant three times as large as vLLM makes it
     whole = sum((u**2).sum() for u in updates.values()) + 8 * (updates[wrong] ** 2).sum()
@@ -325,18 +325,18 @@ def test_check_exits_1_and_says_what_to_type(work):
     assert problem["where"] == wrong and problem["severity"] == "wrong"
     assert said["programs"][1]["source"].startswith("vllm-project/vllm")
     assert done.err.splitlines() == [
-        f"eckart: `{work / 'bad'}`: is not right for vLLM 0.30. See above for the cures."
+        f"eckart: `{work / 'bad'}`: would not be loaded correctly by vLLM 0.30. See the fixes above."
     ]
     printed = run("check", work / "bad", "--for", "peft,vllm-0.30")
     assert rows_of(printed)["vLLM 0.30"] == ["NO", f"{expected:.3g}", "--max-lora-rank 8"]
-    assert f"vLLM 0.30: {wrong} wrong: " in printed.out and "Cure: eckart resize" in printed.out
+    assert f"vLLM 0.30: {wrong} (wrong): " in printed.out and "Fix: eckart resize" in printed.out
 
 
-def test_the_cure_that_check_types_is_a_cure(work, tmp_path):
+def test_the_fix_that_check_prints_fixes_the_adapter(work, tmp_path):
     """The command that is printed, with its placeholders filled in, makes check hold."""
     said = json.loads(run("check", work / "bad", "--for", "vllm-0.30", "--json").out)
-    cure = said["programs"][0]["problems"][0]["cure"]
-    words = cure.replace("OUT", str(tmp_path / "o")).replace("ADAPTER", str(work / "bad"))
+    fix = said["programs"][0]["problems"][0]["fix"]
+    words = fix.replace("OUT", str(tmp_path / "o")).replace("ADAPTER", str(work / "bad"))
     done = run(*words.replace("--rank R", "--rank 4").split()[1:])
     assert done.code == 0, done.err
     assert run("check", tmp_path / "o", "--for", "vllm-0.30").code == 0
@@ -356,7 +356,7 @@ def test_check_against_measures(work, tmp_path):
     statement["error"] /= 2
     (tmp_path / "o" / "eckart.json").write_text(json.dumps(statement))
     done = run("check", tmp_path / "o", "--against", work / "a")
-    assert done.code == 1 and "is not right for what it states" in done.err
+    assert done.code == 1 and "states an error that does not hold" in done.err
     done = run("check", work / "a", "--against", work / "b")
     assert done.code == 0 and "nothing stated" in done.out
 
@@ -365,7 +365,7 @@ def test_check_against_another_base(work, tmp_path):
     (tmp_path / "base").mkdir()
     save_file({"h.0.weight": np.ones((3, 3), np.float32)}, tmp_path / "base" / "model.safetensors")
     done = run("check", work / "a", "--base", tmp_path / "base")
-    assert done.code == 1 and "is not right for the base" in done.err
+    assert done.code == 1 and "does not fit the base. See the fixes above" in done.err
     assert "no module fits this base" in done.out
 
 

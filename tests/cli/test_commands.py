@@ -334,7 +334,7 @@ def test_verify_exits_1_on_a_statement_that_is_wrong(work, tmp_path):
     assert done.code == 1
     assert rows_of(done.out)[module][-1] == "NO"
     assert done.err.startswith("eckart: `") and done.err.count("\n") == 1
-    assert "does not hold (1 modules, 0 other problems)" in done.err
+    assert "its statement does not hold (1 module, 0 other problems)" in done.err
     said = run("verify", *pair.paths, adapter, "--json")
     assert said.code == 1 and json.loads(said.out)["holds"] is False
 

@@ -123,11 +123,11 @@ def test_large_mean_does_not_affect_the_variance(dtype, mean):
     X = shifted(dtype, mean)
     wide = X.astype(np.longdouble)  # the same rows, with their mean to 19 digits
     true = np.linalg.svd((wide - wide.mean(axis=0)).astype(np.float64), compute_uv=False)
-    found = [PCA(n, method=method).fit(X) for n, method in ((None, "auto"), (6, "gram"), (6, "krylov"))]
+    fitted = [PCA(n, method=method).fit(X) for n, method in ((None, "auto"), (6, "gram"), (6, "krylov"))]
     parts = PCA()
     for rows in np.array_split(X, 7):
         parts.partial_fit(rows)
-    for pca in (*found, parts):
+    for pca in (*fitted, parts):
         # In float32, each entry of the centred rows is rounded exactly once.
         assert pca.singular_values_ == pytest.approx(true, abs=4 * float(np.finfo(dtype).eps) * true[0])
         scores = pca.transform(X)
@@ -176,14 +176,14 @@ def test_blocks_join_in_any_order():
 def test_search_in_large_data_is_accurate(n_components):
     X = samples(1100, 1050, np.float32)
     exact = np.linalg.svd((X - X.mean(axis=0, dtype=np.float64)), compute_uv=False)
-    found = PCA(n_components).fit(X)
-    k = found.n_components_
+    pca = PCA(n_components).fit(X)
+    k = pca.n_components_
     if n_components == 0.5:
         energy = np.cumsum(exact**2) / (exact**2).sum()
         assert k == int(np.argmax(energy >= 0.5)) + 1
     # The search stops at 1e-6 of the tail; the largest error measured is 2e-7 sigma_1.
-    assert found.singular_values_ == pytest.approx(exact[:k], rel=0, abs=1e-5 * exact[0])
-    assert found.explained_variance_ratio_.sum() == pytest.approx(
+    assert pca.singular_values_ == pytest.approx(exact[:k], rel=0, abs=1e-5 * exact[0])
+    assert pca.explained_variance_ratio_.sum() == pytest.approx(
         (exact[:k] ** 2).sum() / (exact**2).sum(), abs=1e-5
     )
 
@@ -220,11 +220,11 @@ def test_threshold_of_a_square_matrix_is_2_858_medians():
 
 def test_signs_do_not_depend_on_the_route():
     X = samples(90, 70)
-    found = [
+    components = [
         PCA(5, method=m, seed=s).fit(X).components_ for m in ("lapack", "gram", "krylov") for s in (0, 1)
     ]
-    for other in found[1:]:
-        assert other == pytest.approx(found[0], abs=5e-3)  # a flipped sign would differ by 2
+    for other in components[1:]:
+        assert other == pytest.approx(components[0], abs=5e-3)  # a flipped sign would differ by 2
 
 
 def test_scikit_learns_tools_accept_the_estimator():
@@ -258,6 +258,18 @@ def test_column_names_are_kept_and_compared():
     with pytest.raises(DataError, match="feature names should match"):
         pca.transform(Frame(rows=X, columns=["weight", "height"]))
     assert not hasattr(pca.fit(X), "feature_names_in_")
+
+
+@pytest.mark.parametrize("parameters", [{"n_components": 5}, {"method": "fast"}, {"seed": -1}], ids=str)
+def test_parameters_are_checked_before_the_data_are_centred(parameters, monkeypatch):
+    pca = PCA(**parameters)
+    monkeypatch.setattr("eckart.linalg.pca.pca.centre", None)
+    monkeypatch.setattr("eckart.linalg.pca.pca.CentredBlock", None)
+    for fit in (pca.fit, pca.partial_fit):
+        with pytest.raises(UsageError):
+            fit(samples(10, 3))
+        with pytest.raises(NotFittedError):
+            pca.transform(samples(10, 3))
 
 
 REFUSED = [

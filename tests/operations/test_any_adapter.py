@@ -17,7 +17,7 @@ from eckart.errors import AdapterError, OutputError
 from eckart.operations.combine import combine
 from eckart.operations.overlap import overlaps
 from eckart.operations.resize import resize_to
-from eckart.serving.check import check_adapter
+from eckart.serving import check
 
 DTYPES = [np.dtype(t) for t in (np.float64, np.float32, np.float16, ml_dtypes.bfloat16)]
 # Half an ulp of the largest factor entries, twice, and a few sums.
@@ -174,7 +174,7 @@ def test_what_is_written_for_servers_is_right_for_all_of_them(data, servers):
             assert not target.exists()
             return
         read = load_adapter(target)
-        report = check_adapter(read, servers)
-        assert report.right, [v.problems for v in report.verdicts]
-        assert all(v.error == 0 for v in report.verdicts)
+        result = check(read, servers)
+        assert result.holds, [v.problems for v in result.verdicts]
+        assert all(v.error == 0 for v in result.verdicts)
         assert apart(dense(read), meant) <= 1e-12 * sizes(adapter) and done.statement.error < 1e-6

@@ -14,7 +14,7 @@ from eckart.operations.combine import combine_to
 from eckart.operations.convert import convert
 from eckart.operations.merge import merge
 from eckart.operations.resize import recut_one, resize_to
-from serving.test_consumers import LLM, VARIED, making, write_base
+from support.adapter_files import PEFT_READERS, VARIED_RANKS, adapter_with, write_base
 
 
 def digest(path):
@@ -24,9 +24,9 @@ def digest(path):
 
 def adapters(folder):
     return [
-        making(ranks=VARIED, lora_alpha=7)(folder / "a"),
-        making(without="o_proj", use_rslora=True)(folder / "b"),
-        making(ranks=7, without="0.mlp")(folder / "c"),
+        adapter_with(ranks=VARIED_RANKS, lora_alpha=7)(folder / "a"),
+        adapter_with(without="o_proj", use_rslora=True)(folder / "b"),
+        adapter_with(ranks=7, without="0.mlp")(folder / "c"),
     ]
 
 
@@ -35,7 +35,7 @@ def resized(folder, workers):
 
 
 def resized_for_all(folder, workers):
-    resize_to(adapters(folder)[1], folder / "out", rank=3, consumers=LLM, workers=workers)
+    resize_to(adapters(folder)[1], folder / "out", rank=3, consumers=PEFT_READERS, workers=workers)
 
 
 def summed(folder, workers):

@@ -14,8 +14,8 @@ from eckart.linalg.stack import (
     as_tolerance,
     conjugate_transpose,
     cut_off,
+    either,
     hermitian_values,
-    one_of,
     relative_difference,
 )
 
@@ -67,7 +67,7 @@ def matrix_rank(
     1
     """
     call = "eckart.linalg.matrix_rank(A)"
-    one_of(call, ("tol", tol), ("rtol", rtol))
+    either(call, ("tol", tol), ("rtol", rtol))
     if np.ndim(A) < 2:
         return int(as_numbers(A, call)[0].any())
     wide, dtype = as_stack(A, call)

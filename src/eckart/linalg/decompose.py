@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from eckart.linalg.routes.krylov import BlockKrylov, leading, reaching, seed_for
 from eckart.linalg.spectrum import Spectrum
 
 Method = Literal["auto", "lapack", "gram", "krylov"]
+ExactMethod = Literal["auto", "lapack", "gram"]
+METHODS: tuple[str, ...] = get_args(Method)
+EXACT_METHODS: tuple[str, ...] = get_args(ExactMethod)
 
 SMALL = 256  # up to this size LAPACK takes milliseconds, so there is nothing to save
 SLACK = 0.004  # energy that a rank-k result may lack, as a share of the tail: 0.2 % of the residual
@@ -92,6 +95,7 @@ def svd(
     (2, (2, 2))
     """
     call = "eckart.svd(A)"
+    check_method(method, METHODS)
     goal = one_goal("eckart.svd", rank=rank, energy=energy, error=error)
     start = seed_for(seed)
     matrix = as_matrix(A, call)
@@ -106,7 +110,7 @@ def svd(
     return factor_matrix(matrix, goal, total=total, method=method, seed=start)
 
 
-def spectrum(A: DeviceArray, *, method: Literal["auto", "lapack", "gram"] = "auto") -> Spectrum:
+def spectrum(A: DeviceArray, *, method: ExactMethod = "auto") -> Spectrum:
     """Return all singular values. Equivalent to ``numpy.linalg.svd(A, compute_uv=False)``.
 
     Parameters
@@ -138,13 +142,14 @@ def spectrum(A: DeviceArray, *, method: Literal["auto", "lapack", "gram"] = "aut
     >>> spectrum(np.array([[4.0, 0.0], [3.0, 5.0]])).values.round(4).tolist()
     [6.3246, 3.1623]
     """
+    check_method(method, EXACT_METHODS)
     matrix = as_matrix(A, "eckart.spectrum(A)")
     total = ops_for(matrix).energy(matrix)
     check_energy(matrix, total, "eckart.spectrum(A)")
     return all_values(matrix, total, method)
 
 
-def all_values(A: DeviceArray, total: float, method: Literal["auto", "lapack", "gram"] = "auto") -> Spectrum:
+def all_values(A: DeviceArray, total: float, method: ExactMethod = "auto") -> Spectrum:
     """Return all singular values of a matrix that is checked already; `spectrum` checks it first.
 
     Parameters
@@ -166,8 +171,7 @@ def all_values(A: DeviceArray, total: float, method: Literal["auto", "lapack", "
     UsageError
         If the method is not one of the three.
     """
-    if method not in ("auto", "lapack", "gram"):
-        raise UsageError(f"method={method!r}", "expected 'auto', 'lapack' or 'gram'")
+    check_method(method, EXACT_METHODS)
     if total == 0.0:
         return Spectrum(np.zeros(min(A.shape)))
     A, scale = scaled_to_safe_range(A, total)
@@ -219,8 +223,7 @@ def factor_matrix(
     UsageError
         If the method is not one of the four.
     """
-    if method not in ("auto", "lapack", "gram", "krylov"):
-        raise UsageError(f"method={method!r}", "expected 'auto', 'lapack', 'gram' or 'krylov'")
+    check_method(method, METHODS)
     if total == 0.0:
         return _nothing(A, goal)
     A, scale = scaled_to_safe_range(A, total)
@@ -239,6 +242,13 @@ def factor_matrix(
     return factors if scale == 1.0 else factors * scale
 
 
+def check_method(method: str, methods: tuple[str, ...]) -> None:
+    """Raise UsageError if a method is not one of those that a call accepts."""
+    if method not in methods:
+        names = [repr(name) for name in methods]
+        raise UsageError(f"method={method!r}", f"expected {', '.join(names[:-1])} or {names[-1]}")
+
+
 def _by_krylov(
     A: DeviceArray, goal: Goal, total: float, seed: list[int], patient: bool, slack: float
 ) -> LowRank | None:
@@ -251,20 +261,20 @@ def _by_krylov(
         return None
     krylov = BlockKrylov(A, total, seed)
     if goal.kind == "rank":
-        found: Spectrum | None = leading(krylov, int(goal.value), slack)
+        known: Spectrum | None = leading(krylov, int(goal.value), slack)
     else:
-        found = reaching(krylov, goal, limit, slack)
-    keep = None if found is None else found.rank_for(goal)
-    if found is not None and keep is None and goal.kind == "rank":
-        keep = len(found.values)  # the matrix has fewer components than the goal
-    if found is None or keep is None:
+        known = reaching(krylov, goal, limit, slack)
+    keep = None if known is None else known.rank_for(goal)
+    if known is not None and keep is None and goal.kind == "rank":
+        keep = len(known.values)  # the matrix has fewer components than the goal
+    if known is None or keep is None:
         return None
     U, s, Vh = krylov.triplets(keep)
     tail = _tail(A, U, s, Vh, total)
     if goal.kind == "rank" and keep < goal.value:
         U, s, Vh = _padded(U, s, Vh, int(goal.value))
-    bounds = rank_bounds(found, goal, exact=False) or (keep, len(s))
-    return LowRank(U, s, Vh, tail, bounds, "krylov", found)
+    bounds = rank_bounds(known, goal, exact=False) or (keep, len(s))
+    return LowRank(U, s, Vh, tail, bounds, "krylov", known)
 
 
 def _by_gram(A: DeviceArray, goal: Goal, total: float) -> LowRank | None:

@@ -92,12 +92,12 @@ def eckart_young(A: ArrayLike, rank: int, *, tries: int = 20, seed: int = 0) -> 
     limit = min(wide.shape)
     rank = check_whole_number(rank, f"eckart_young(rank={rank!r})", 1, limit)
     tries = check_whole_number(tries, f"eckart_young(tries={tries!r})", 1)
+    random = np.random.default_rng(seed_for(seed))
     check_energy(wide, NUMPY.energy(wide), call)
     f = svd(wide)
     best: LowRank = f.truncate(rank=rank)
     difference = wide - best.dense()
     error = float(np.linalg.norm(difference))
-    random = np.random.default_rng(seed_for(seed))
     competitors = []
     for _ in range(tries):
         near = best.U + 0.1 * random.standard_normal(best.U.shape) / np.sqrt(wide.shape[0])

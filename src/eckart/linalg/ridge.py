@@ -12,8 +12,8 @@ from eckart.arrays import Floats
 from eckart.checks import is_number
 from eckart.errors import UsageError
 from eckart.linalg.backend import check_energy
-from eckart.linalg.solve import as_problem, reduced
-from eckart.linalg.stack import Numbers, conjugate_transpose, held
+from eckart.linalg.solve import as_problem, in_singular_coordinates
+from eckart.linalg.stack import Numbers, conjugate_transpose, to_dtype
 
 POINTS = 200  # penalties that are scored, evenly in their logarithm, before the best one is refined
 
@@ -87,7 +87,7 @@ class RidgePath:
         call = "eckart.linalg.RidgePath(A, b)"
         wide, right, self._dtype, self._is_vector = as_problem(A, b, call)
         with np.errstate(over="ignore", invalid="ignore"):
-            self._problem = reduced(wide, right)
+            self._problem = in_singular_coordinates(wide, right)
             self._squares = (np.abs(self._problem.coordinates) ** 2).sum(axis=1)  # |u_i^T b|^2 over all b
             self._outside = float(self._problem.outside.sum())
             # lambda is of the order of sigma^2, and the scores are of the order of |b|^2.
@@ -147,7 +147,7 @@ class RidgePath:
         x = conjugate_transpose(problem.Vh) @ (weights[:, None] * problem.coordinates)  # (n, k)
         residual, norm = self._sizes(penalty)
         return RidgeSolution(
-            held(x[:, 0] if self._is_vector else x, self._dtype, "RidgePath.solve"),
+            to_dtype(x[:, 0] if self._is_vector else x, self._dtype, "RidgePath.solve"),
             penalty,
             float(np.sqrt(residual)),
             float(np.sqrt(norm)),
@@ -335,14 +335,16 @@ def ridge(A: ArrayLike, b: ArrayLike, penalty: float | str = "gcv") -> RidgeSolu
     >>> ridge([[3.0, 0.0], [0.0, 1.0]], [3.0, 1.0], 1.0).x.round(12).tolist()
     [0.9, 0.5]
     """
+    if not isinstance(penalty, str):
+        penalty = _checked(penalty)
+    elif penalty not in ("gcv", "l-curve"):
+        raise UsageError(f"ridge(penalty={penalty!r})", "expected a number, 'gcv' or 'l-curve'")
     path = RidgePath(A, b)
     if penalty == "gcv":
         penalty = path.best_by_gcv()
     elif penalty == "l-curve":
         penalty = path.corner()
-    elif isinstance(penalty, str):
-        raise UsageError(f"ridge(penalty={penalty!r})", "expected a number, 'gcv' or 'l-curve'")
-    return path.solve(penalty)
+    return path.solve(float(penalty))
 
 
 def _filtered(s: Floats, penalty: float) -> tuple[Floats, Floats]:

@@ -19,10 +19,10 @@ from eckart.linalg.stack import (
     as_tolerance,
     conjugate_transpose,
     cut_off,
-    held,
+    either,
     hermitian_svd,
-    one_of,
     thin_svd,
+    to_dtype,
 )
 
 
@@ -76,17 +76,17 @@ def pinv(
     [[-1.3333, -0.3333, 0.6667], [1.0833, 0.3333, -0.4167]]
     """
     call = "eckart.linalg.pinv(A)"
-    rtol = one_of(call, ("rcond", rcond), ("rtol", rtol))
+    rtol = either(call, ("rcond", rcond), ("rtol", rtol))
     wide, dtype = as_stack(A, call)
     m, n = wide.shape[-2:]
     if not wide.size:
         return np.zeros((*wide.shape[:-2], n, m), dtype)
     U, s, Vh = hermitian_svd(wide, call) if hermitian else thin_svd(wide)
     above = s > cut_off(s, wide.shape, dtype, rtol, call)
-    with np.errstate(over="ignore", invalid="ignore"):  # `held` checks the result
+    with np.errstate(over="ignore", invalid="ignore"):  # `to_dtype` checks the result
         inverse = np.where(above, 1.0 / np.where(above, s, 1.0), 0.0)
         product = (conjugate_transpose(Vh) * inverse[..., None, :]) @ conjugate_transpose(U)
-    return held(product, dtype, call)
+    return to_dtype(product, dtype, call)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,14 +182,14 @@ def lstsq(
     relative = _relative_tolerance(rcond, rtol, dtype, call)
     unit_A, unit_b = (power_of_two(float(np.abs(M).max(initial=0.0))) for M in (wide, right))
     # Dividing by powers of two is exact, and keeps away from denormal numbers, which have few digits.
-    problem = reduced(wide / unit_A, right / unit_b)
+    problem = in_singular_coordinates(wide / unit_A, right / unit_b)
     s, c = problem.s, problem.coordinates
     tolerance = cut_off(s, problem.shape, dtype, relative, call)
     above = (s > tolerance)[:, None]
     z = np.divide(c, s[:, None], out=np.zeros_like(c), where=above)
     residuals = problem.outside + np.where(above, 0.0, np.abs(c) ** 2).sum(axis=0)
-    with np.errstate(over="ignore", invalid="ignore"):  # `held` checks x
-        x = held(conjugate_transpose(problem.Vh) @ z * np.divide(unit_b, unit_A), dtype, call)  # (n, k)
+    with np.errstate(over="ignore", invalid="ignore"):  # `to_dtype` checks x
+        x = to_dtype(conjugate_transpose(problem.Vh) @ z * np.divide(unit_b, unit_A), dtype, call)  # (n, k)
         return LeastSquares(
             x=x[:, 0] if is_vector else x,
             residuals=residuals * unit_b * unit_b,
@@ -201,7 +201,7 @@ def lstsq(
 
 def _relative_tolerance(rcond: float | None, rtol: float | None, dtype: np.dtype, call: str) -> float | None:
     """Return the relative tolerance as a float, with eps for NumPy's -1; None for the default."""
-    value = one_of(call, ("rcond", rcond), ("rtol", rtol))
+    value = either(call, ("rcond", rcond), ("rtol", rtol))
     if value is None:
         return None
     if rtol is None and np.ndim(value) == 0 and value == -1:
@@ -214,7 +214,7 @@ def _relative_tolerance(rcond: float | None, rtol: float | None, dtype: np.dtype
 
 
 @dataclass(frozen=True, eq=False)
-class Reduced:
+class DiagonalProblem:
     """A least-squares problem in the coordinates of the SVD, in which it is diagonal.
 
     ||A x - b||^2 = sum_i |sigma_i z_i - c_i|^2 + outside, with z = Vh x.
@@ -249,7 +249,7 @@ def as_problem(A: ArrayLike, b: ArrayLike, call: str) -> tuple[Numbers, Numbers,
     return wide, right[:, None] if is_vector else right, np.result_type(of_A, of_b), is_vector
 
 
-def reduced(A: Numbers, b: Numbers) -> Reduced:
+def in_singular_coordinates(A: Numbers, b: Numbers) -> DiagonalProblem:
     """Transform a checked problem, A (m, n) and b (m, k), to the coordinates of A's singular vectors."""
     (m, n), k = A.shape, b.shape[1]
     if m > n + k:
@@ -262,4 +262,4 @@ def reduced(A: Numbers, b: Numbers) -> Reduced:
         U, s, Vh = thin_svd(A)
         coordinates = conjugate_transpose(U) @ b
         outside = (np.abs(b - U @ coordinates) ** 2).sum(axis=0) if m > n else np.zeros(k)
-    return Reduced(s, Vh, coordinates, outside, (m, n))
+    return DiagonalProblem(s, Vh, coordinates, outside, (m, n))

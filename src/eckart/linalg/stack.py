@@ -142,7 +142,7 @@ def as_tolerance(value: ArrayLike, name: str, stack: tuple[int, ...], call: str)
     return tolerance
 
 
-def one_of(
+def either(
     call: str, first: tuple[str, ArrayLike | None], second: tuple[str, ArrayLike | None]
 ) -> ArrayLike | None:
     """Return the one of two arguments that is not None, or None; refuse both at once.
@@ -159,7 +159,7 @@ def one_of(
     return second[1] if first[1] is None else first[1]
 
 
-def held(result: Numbers, dtype: np.dtype, call: str) -> Numbers:
+def to_dtype(result: Numbers, dtype: np.dtype, call: str) -> Numbers:
     """Return a result in its dtype; raise MatrixError if it is out of that dtype's range."""
     with np.errstate(over="ignore", invalid="ignore"):
         narrow = result.astype(dtype)

@@ -19,7 +19,8 @@ from eckart.operations.overlap import Overlap, overlaps
 from eckart.operations.resize import Recut, dtype_of
 from eckart.parallel import OnProgress, half_of, threads_each
 from eckart.rank import Rank, RankRule, RuleOptions, rule_from
-from eckart.serving.layout import Layout, Wish
+from eckart.serving.consumers import ConsumerNames
+from eckart.serving.layout import Layout
 from eckart.text import listing
 
 
@@ -82,7 +83,7 @@ def combine_to(
     rule: RankRule | None = None,
     dtype: str | None = None,
     format: str | None = None,
-    consumers: Wish = (),
+    consumers: ConsumerNames = (),
     base: str | Path | None = None,
     overwrite: bool = False,
     workers: int | None = None,
@@ -102,7 +103,8 @@ def combine_to(
         loaded, weights, method, density, seed, rule, dtype, consumers, base, workers, progress, options
     )
     recut.write(out, format, overwrite=overwrite, workers=workers, progress=half_of(progress, second=True))
-    notes = [note for a in loaded for note in a.notes] + recut.layout.notes
+    notes = [note for a in loaded for note in a.notes] + list(recut.applied.notes)
+    notes += [f"{listing(a.unknown, 'tensor')} left out of the sum" for a in loaded if a.unknown]
     return Combined(Path(out), recut, recut.statement(), overlaps(loaded, workers), tuple(notes))
 
 
@@ -114,7 +116,7 @@ def _recut(
     seed: int,
     rule: RankRule | None,
     dtype: str | None,
-    consumers: Wish,
+    consumers: ConsumerNames,
     base: str | Path | None,
     workers: int | None,
     progress: OnProgress | None,
@@ -133,10 +135,13 @@ def _recut(
     model = Checkpoint.open(base) if base is not None else None
     prepared = [Layout.prepare(a, consumers, model) for a in adapters]
     laid_out = [a for _, a in prepared]
-    layout = _joined([layout for layout, _ in prepared])
-    dropped = [replace(a, modules=each.dropped) for a, (each, _) in zip(adapters, prepared, strict=True)]
-    sums = WeightedSum(dropped, shares)
-    layout.lost = {name: sums.core(name).spectrum.total for name in sums.like}
+    left_out = [
+        replace(a, modules=dict(each.modules_left_out))
+        for a, (each, _) in zip(adapters, prepared, strict=True)
+    ]
+    sums = WeightedSum(left_out, shares)
+    energies = {name: sums.core(name).spectrum.total for name in sums.like}
+    layout = Layout.joined([each for each, _ in prepared], energies)
     updates: Updates
     if method == "sum":
         updates = WeightedSum(laid_out, shares, threads_each(max(map(len, laid_out)), workers))
@@ -147,20 +152,9 @@ def _recut(
     if rule is None and not options:
         rule = Rank(sum(max((m.rank for m in a), default=0) for a in laid_out))
     components = tuple(dict.fromkeys(c for a in adapters for c in a.components))
-    layout.notes += [f"{listing(a.unknown, 'tensor')} left out of the sum" for a in adapters if a.unknown]
     whole = [a for a, share in zip(laid_out, shares, strict=True) if share]
     like = replace(
         laid_out[0], dense=common_dense(whole), rows=common_rows(whole), components=components, unknown={},
         config=joined_config([a.config for a in laid_out]),
     )  # fmt: skip
     return Recut(updates, rule_from(rule, options), dtype_of(dtype, first), like, layout, workers, progress)
-
-
-def _joined(layouts: list[Layout]) -> Layout:
-    """Return one layout for the sum of adapters, with all but the modules that was left out of any."""
-    result = layouts[0]
-    for other in layouts[1:]:
-        result.whole = tuple(dict.fromkeys(result.whole + other.whole))
-        result.biases += other.biases
-        result.notes += [note for note in other.notes if note not in result.notes]
-    return result

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from eckart.adapter.adapter import Adapter
-from eckart.adapter.experts import split_experts
+from eckart.adapter.experts import ExpertsLayout, arrange_experts, experts_layouts
 from eckart.adapter.rounding import relative
 from eckart.adapter.statement import Statement, agree
 from eckart.adapter.updates import WeightedSum
@@ -47,7 +47,7 @@ def compare(one: Adapter, other: Adapter) -> Comparison:
     The difference is the product of ``[B_1, -B_2]`` and ``[A_1; A_2]``, whose Frobenius norm is that of
     R_B R_A^T with the R of two QR factorisations in float64: exact to 1e-15 of the norms of the two.
     """
-    one, other = _alike(one, other)
+    one, other = _in_one_experts_layout(one, other)
     difference = WeightedSum([one, other], [1.0, -1.0])
     reference = WeightedSum([other])
     apart, whole = 0.0, 0.0
@@ -72,12 +72,13 @@ def _made_of(statement: Statement, other: Adapter) -> bool:
     return same_name and source.weight == 1.0 and source.parameters == other.parameters
 
 
-def _alike(one: Adapter, other: Adapter) -> tuple[Adapter, Adapter]:
-    """Bring a mixture's experts into one layout, where one adapter has them fused and the other split."""
-    fused = [any(m.expert is not None for m in a) for a in (one, other)]
+def _in_one_experts_layout(one: Adapter, other: Adapter) -> tuple[Adapter, Adapter]:
+    """Split the experts of both adapters where only one of them has fused experts."""
+    fused = [ExpertsLayout.FUSED in experts_layouts(adapter.modules) for adapter in (one, other)]
     if fused[0] == fused[1]:
         return one, other
     names = [*one.modules, *other.modules]
     config = {"model_type": "mixtral"} if any("block_sparse_moe" in name for name in names) else {}
-    made = [replace(a, modules=split_experts(a.modules, config)) for a in (one, other)]
-    return made[0], made[1]
+    one_split = arrange_experts(one.modules, ExpertsLayout.SPLIT, config)
+    other_split = arrange_experts(other.modules, ExpertsLayout.SPLIT, config)
+    return replace(one, modules=one_split), replace(other, modules=other_split)

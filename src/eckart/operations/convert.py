@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from eckart.adapter.adapter import Adapter, Module
-from eckart.adapter.experts import even_scales, fuse_experts, split_experts
+from eckart.adapter.adapter import Adapter
+from eckart.adapter.experts import ExpertsLayout, arrange_experts, even_scales
 from eckart.adapter.formats import FORMATS, load_adapter, save_adapter
 from eckart.checkpoint import Checkpoint, refuse_overlap
 from eckart.errors import UsageError
@@ -52,19 +52,13 @@ def convert(
     loaded = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
     if to not in FORMATS:
         raise UsageError(f"--to {to}", f"expected one of {', '.join(FORMATS)}")
+    layout = ExpertsLayout.parse(experts) if experts is not None else None
     refuse_overlap(out, [loaded.path])
     kept = loaded.statement if to == loaded.format and experts is None else None
     result = replace(loaded, statement=kept, notes=[])
-    if experts is not None:
-        result = replace(result, modules=_with_experts(result, experts, base))
+    if layout is not None:
+        config = Checkpoint.open(base).config if base is not None else {}
+        modules = arrange_experts(result.modules, layout, config)
+        result = replace(result, modules=even_scales(modules))
     save_adapter(result, out, to, overwrite=overwrite)
     return Converted(Path(out), loaded.format, len(result), tuple(loaded.notes + result.notes))
-
-
-def _with_experts(adapter: Adapter, experts: str, base: str | Path | None) -> dict[str, Module]:
-    config = Checkpoint.open(base).config if base is not None else {}
-    if experts == "split":
-        return split_experts(adapter.modules, config)
-    if experts == "fused":
-        return even_scales(fuse_experts(adapter.modules, config))
-    raise UsageError(f"--experts {experts}", "expected fused or split")

@@ -19,7 +19,8 @@ from eckart.checkpoint.dtypes import ADAPTER_DTYPES
 from eckart.errors import AdapterError, UsageError
 from eckart.parallel import OnProgress, Progress, half_of, map_unordered, threads_each
 from eckart.rank import Candidate, RankPlan, RankRule, RuleOptions, make_plan, rule_from
-from eckart.serving.layout import Layout, Wish
+from eckart.serving.consumers import ConsumerNames
+from eckart.serving.layout import Applied, Layout
 
 
 class Recut:
@@ -82,7 +83,8 @@ class Recut:
             raise AdapterError(str(like.path or "adapter"), "holds no update: every B A is zero")
         self.plan: RankPlan = make_plan(candidates, self.layout.bounded(rule), 0, dtype.itemsize)
         self.rule = rule
-        self.outlines = self._outlines(rule)
+        self.applied = self._applied(rule)
+        self.outlines = self.applied.modules
         self.stated: dict[str, ModuleStatement] = {}
         self._lost: dict[str, float] = {}
         self._lock = Lock()
@@ -93,7 +95,7 @@ class Recut:
         known = type(spectrum)(spectrum.values) if len(spectrum) else spectrum
         return Candidate(name, self.updates.like[name].shape, known)
 
-    def _outlines(self, rule: RankRule) -> dict[str, Module]:
+    def _applied(self, rule: RankRule) -> Applied:
         ranks = {name: rank for name, rank in self.plan.ranks.items() if rank}
         if not ranks:
             raise AdapterError("plan", "gives every module rank 0, so that nothing is left", "Ask for more")
@@ -138,7 +140,7 @@ class Recut:
         lost = sum(self._lost[name] for name in self.cores if name in self._lost)  # in one order always
         whole = sum(core.spectrum.total for core in self.cores.values())
         dropped = {n: self.cores[n].spectrum.total for n in self.cores if n not in self._lost}
-        of_layout = sum(energy for energy in self.layout.lost.values())
+        of_layout = sum(energy for energy in self.layout.energy_left_out.values())
         return Statement(
             error=relative(lost + sum(dropped.values()) + of_layout, whole + of_layout),
             parameters=sum(m.parameters for m in self.outlines.values()),
@@ -148,7 +150,7 @@ class Recut:
             plan=self.plan.to_json(),
             sources=self.updates.sources,
             left_out=tuple(sorted(n for n, energy in dropped.items() if energy)),
-            layout=self.layout.statement(self.outlines, self.dtype, self.plan.parameters),
+            layout=self.layout.statement(self.applied, self.dtype, self.plan.parameters),
             versions=versions(),
         )
 
@@ -201,7 +203,7 @@ def resize_to(
     rule: RankRule | None = None,
     dtype: str | None = None,
     format: str | None = None,
-    consumers: Wish = (),
+    consumers: ConsumerNames = (),
     base: str | Path | None = None,
     overwrite: bool = False,
     workers: int | None = None,
@@ -240,14 +242,14 @@ def resize_to(
     refuse_overlap(out, [loaded.path])
     recut = recut_one(loaded, rule, dtype, consumers, base, workers, progress, **options)
     recut.write(out, format, overwrite=overwrite, workers=workers, progress=half_of(progress, second=True))
-    return Resized(Path(out), recut, recut.statement(), tuple(loaded.notes + recut.layout.notes))
+    return Resized(Path(out), recut, recut.statement(), (*loaded.notes, *recut.applied.notes))
 
 
 def recut_one(
     adapter: Adapter,
     rule: RankRule | None = None,
     dtype: str | None = None,
-    consumers: Wish = (),
+    consumers: ConsumerNames = (),
     base: str | Path | None = None,
     workers: int | None = None,
     progress: OnProgress | None = None,

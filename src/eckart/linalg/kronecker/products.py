@@ -16,8 +16,8 @@ from eckart.linalg.stack import (
     as_stack,
     check_square,
     cut_off,
-    held,
     relative_difference,
+    to_dtype,
 )
 
 
@@ -84,10 +84,10 @@ def kron_matvec(factors: Sequence[ArrayLike], x: ArrayLike) -> Numbers:
     """
     call = "eckart.linalg.kron_matvec(factors, x)"
     matrices, right, dtype = _checked(factors, x, call, axis=1)
-    with np.errstate(over="ignore", invalid="ignore"):  # `held` checks the result
+    with np.errstate(over="ignore", invalid="ignore"):  # `to_dtype` checks the result
         for A in matrices:
             right = _along_first(A, right, A.shape[1], lambda A, X: A @ X)
-    return held(right[:, 0] if np.ndim(x) == 1 else right, dtype, call)
+    return to_dtype(right[:, 0] if np.ndim(x) == 1 else right, dtype, call)
 
 
 def kron_solve(factors: Sequence[ArrayLike], y: ArrayLike) -> Numbers:
@@ -132,9 +132,9 @@ def kron_solve(factors: Sequence[ArrayLike], y: ArrayLike) -> Numbers:
         s = np.linalg.svd(A, compute_uv=False)
         if (s <= cut_off(s, A.shape, dtype, None, call)).any():
             raise MatrixError(call, f"factor {i} is singular", "Use kron_matvec with the pinv of each factor")
-        with np.errstate(all="ignore"):  # `held` checks the result
+        with np.errstate(all="ignore"):  # `to_dtype` checks the result
             right = _along_first(A, right, A.shape[1], np.linalg.solve)
-    return held(right[:, 0] if np.ndim(y) == 1 else right, dtype, call)
+    return to_dtype(right[:, 0] if np.ndim(y) == 1 else right, dtype, call)
 
 
 class KroneckerLaws(NamedTuple):

@@ -28,6 +28,7 @@ class Estimator:
     """
 
     n_features_in_: int
+    learnt_attribute = "n_features_in_"  # set by a successful fit; a subclass names the last one that it sets
 
     def get_params(self, deep: bool = True) -> dict[str, object]:
         """Return the parameters by name.
@@ -93,7 +94,7 @@ class Estimator:
         )
 
     def _check_fitted(self, method: str) -> None:
-        if "n_features_in_" not in vars(self):
+        if self.learnt_attribute not in vars(self):
             name = type(self).__name__
             raise _not_fitted_error()(f"{name}.{method}", f"this {name} is not fitted yet", "Call fit first")
 

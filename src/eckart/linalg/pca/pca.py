@@ -11,7 +11,7 @@ from eckart.arrays import Array, Floats
 from eckart.checks import is_whole_number
 from eckart.errors import DataError, UsageError
 from eckart.linalg.backend import check_energy, ops_for
-from eckart.linalg.decompose import Method, all_values, factor_matrix
+from eckart.linalg.decompose import METHODS, Method, all_values, check_method, factor_matrix
 from eckart.linalg.goal import Goal
 from eckart.linalg.lowrank import LowRank
 from eckart.linalg.pca.blocks import CentredBlock, centre, subtract_mean
@@ -92,6 +92,8 @@ class PCA(Estimator):
     (1, [[1.0, 0.0]], [0.8])
     """
 
+    learnt_attribute = "n_samples_"
+
     components_: Array
     explained_variance_: Array
     explained_variance_ratio_: Array
@@ -137,6 +139,7 @@ class PCA(Estimator):
             If ``n_components``, ``method`` or ``seed`` is invalid.
         """
         table = self._samples(X, "fit", first=True, least=2)
+        self._check_parameters(min(table.shape))
         self.__dict__.pop("_seen", None)
         with np.errstate(over="ignore", invalid="ignore"):  # `_learn` checks the energy
             origin, offset, centred = centre(table)
@@ -173,11 +176,12 @@ class PCA(Estimator):
         """
         seen: CentredBlock | None = vars(self).get("_seen")
         table = self._samples(X, "partial_fit", first=seen is None, least=2 if seen is None else 1)
+        self._check_parameters(table.shape[1])  # later blocks may add as many rows as there are columns
         with np.errstate(over="ignore", invalid="ignore"):
             block = CentredBlock.of(table)
             seen = block if seen is None else seen + block
             mean = seen.mean
-        self._learn(seen.R, table, mean, seen.count, in_blocks=True)
+        self._learn(seen.R, table, mean, seen.count)
         self._seen = seen
         return self
 
@@ -350,12 +354,12 @@ class PCA(Estimator):
     def _n_features_out(self) -> int:
         return self.n_components_
 
-    def _learn(self, centred: Array, table: Array, mean: Floats, n: int, in_blocks: bool = False) -> Self:
+    def _learn(self, centred: Array, table: Array, mean: Floats, n: int) -> Self:
         """Factor centred rows, or a matrix with the same right singular vectors, and set the attributes."""
         limit, dtype = min(n, centred.shape[1]), table.dtype
         total = ops_for(centred).energy(centred)
         check_energy(centred if np.isfinite(total) else table, total, "PCA.fit(X)")
-        goal = self._goal(centred, n, total, in_blocks)
+        goal = self._goal(centred, n, total)
         if goal is None:
             s, Vh, tail = np.zeros(0), centred[:0], total
         else:
@@ -395,30 +399,37 @@ class PCA(Estimator):
         keep = None if refined.spectrum is None else refined.spectrum.rank_for(goal)
         return refined.truncate(rank=keep) if keep else refined
 
-    def _goal(self, centred: Array, n: int, total: float, in_blocks: bool) -> Goal | None:
-        """Return the goal that ``n_components`` sets for the factors; None for no component."""
-        requested, limit = self.n_components, min(n, centred.shape[1])
+    def _check_parameters(self, most: int) -> None:
+        """Refuse invalid parameters before any computation; ``most`` bounds the number of components."""
+        check_method(self.method, METHODS)
+        seed_for(self.seed)
+        requested = self.n_components
         call = f"PCA(n_components={requested!r})"
+        if requested is None or requested == "noise":
+            return
+        if isinstance(requested, str):
+            raise UsageError(call, "expected an int, a float between 0 and 1, 'noise' or None")
+        if isinstance(requested, (float, np.floating)):
+            if not 0 < requested < 1:
+                raise UsageError(
+                    call, "expected a float between 0 and 1", "Use an int for a number of components"
+                )
+        elif not is_whole_number(requested, 0, most):
+            raise UsageError(call, f"expected an int from 0 to min(n_samples, n_features) = {most}")
+
+    def _goal(self, centred: Array, n: int, total: float) -> Goal | None:
+        """Return the goal that ``n_components`` sets for the factors; None for no component."""
+        requested = self.n_components
         if requested is None:
             return Goal("full")
         if isinstance(requested, str):
-            if requested != "noise":
-                raise UsageError(call, "expected an int, a float between 0 and 1, 'noise' or None")
             if total == 0:
                 return None
             shape = (n - 1, centred.shape[1])
             rank = noise_rank(_values(centred, total, min(shape)), shape)
             return Goal("rank", rank) if rank else None
         if isinstance(requested, (float, np.floating)):
-            if not 0 < requested < 1:
-                raise UsageError(
-                    call, "expected a float between 0 and 1", "Use an int for a number of components"
-                )
             return Goal("energy", float(requested))
-        if in_blocks:
-            limit = max(limit, centred.shape[1])  # more rows may come
-        if not is_whole_number(requested, 0, limit):
-            raise UsageError(call, f"expected an int from 0 to min(n_samples, n_features) = {limit}")
         return Goal("rank", min(int(requested), min(centred.shape))) if requested else None
 
     def _deviations(self, dtype: np.dtype) -> Array:

@@ -12,8 +12,8 @@ from eckart.linalg.goal import Goal
 from eckart.linalg.spectrum import Spectrum
 
 PROBE = 16  # columns of the first sketch: enough to distinguish fast decay from slow
-GLANCE = 32  # one in this many of all columns is spent before a slow decay may end the search
-PROOF = 96  # columns that are spent at any rank to close the gap between its bounds
+GLANCE = 32  # a search uses at least 1/32 of all columns before slow decay may end it
+PROOF = 96  # a search may use this many columns at any rank to close the gap between the bounds
 
 
 class BlockKrylov:
@@ -264,8 +264,8 @@ def reaching(krylov: BlockKrylov, goal: Goal, limit: int, slack: float) -> Spect
                 return spectrum
         elif krylov.exhausted:
             return None
-        # Early values cannot distinguish slow decay from decay that has not begun. Until a GLANCE of the
-        # columns is spent, the search stops only if even fast decay would exceed the limit.
+        # Early values cannot distinguish slow decay from decay that has not begun. At first (see GLANCE),
+        # the search stops only if even fast decay would exceed the limit.
         optimistic = krylov.width < min(krylov.m, krylov.n) // GLANCE
         if max(predicted_rank(spectrum, goal, optimistic), krylov.width // 3) > limit:
             return None

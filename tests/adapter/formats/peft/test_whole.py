@@ -13,7 +13,7 @@ from eckart.operations.combine import combine_to
 from eckart.operations.convert import convert
 from eckart.operations.merge import merge
 from eckart.operations.resize import resize_to
-from serving.test_consumers import ROWS, TABLE, making
+from support.adapter_files import REPLACED_ROWS, TABLE_FACTORS, adapter_with
 from support.tuned_models import bert, llama, load_file, load_peft, torch
 from support.zoo import json_of, made, make_adapter, same_outputs, save_base
 
@@ -122,12 +122,13 @@ def test_an_adapter_of_weight_zero_gives_nothing_whole(tmp_path):
 
 def test_the_same_rows_in_two_adapters_are_kept_and_others_refused(tmp_path):
     rows = {"trainable_token_indices": [1, 3]}
-    one = making(more=ROWS, **rows)(tmp_path / "1")
-    same = making(more=ROWS, **rows)(tmp_path / "2")
-    moved = making(more=ROWS, trainable_token_indices=[1, 2])(tmp_path / "3")
+    one = adapter_with(more=REPLACED_ROWS, **rows)(tmp_path / "1")
+    same = adapter_with(more=REPLACED_ROWS, **rows)(tmp_path / "2")
+    moved = adapter_with(more=REPLACED_ROWS, trainable_token_indices=[1, 2])(tmp_path / "3")
     combine_to([one, same], tmp_path / "both")
     assert load_adapter(tmp_path / "both").rows[TABLE_NAME].indices == (1, 3)
-    for other in (moved, making(more={k: 2 * v for k, v in ROWS.items()}, **rows)(tmp_path / "4")):
+    doubled = {key: 2 * value for key, value in REPLACED_ROWS.items()}
+    for other in (moved, adapter_with(more=doubled, **rows)(tmp_path / "4")):
         with pytest.raises(AdapterError, match=r"embed_tokens\.weight`: has new rows in two adapters"):
             combine_to([one, other], tmp_path / "no")
     assert not (tmp_path / "no").exists()
@@ -147,7 +148,7 @@ def test_the_same_rows_in_two_adapters_are_kept_and_others_refused(tmp_path):
     ],
 )
 def test_rows_without_places_are_refused(indices, words, tmp_path):
-    path = making(more=ROWS, trainable_token_indices=indices)(tmp_path / "a")
+    path = adapter_with(more=REPLACED_ROWS, trainable_token_indices=indices)(tmp_path / "a")
     with pytest.raises(AdapterError, match=words) as caught:
         load_adapter(path)
     assert "trainable_tokens_delta" in str(caught.value)
@@ -174,16 +175,17 @@ def test_one_file_has_no_place_for_rows(to, tmp_path):
 
 
 def test_a_server_that_takes_none_gets_none_and_it_is_said(tmp_path):
-    path = making(more={**ROWS, **TABLE}, trainable_token_indices=[1, 3])(tmp_path / "a")
+    more = REPLACED_ROWS | TABLE_FACTORS
+    path = adapter_with(more=more, trainable_token_indices=[1, 3])(tmp_path / "a")
     done = resize_to(path, tmp_path / "out", rank=4, consumers="vllm")
     assert done.statement.layout.whole_left_out == (TABLE_NAME,)
-    assert any("1 tensor held whole or in rows left out (vLLM)" in note for note in done.notes)
+    assert any("1 tensor saved whole or by rows left out (vLLM)" in note for note in done.notes)
     assert "trainable_token_indices" not in json_of(tmp_path / "out")
     assert not load_adapter(tmp_path / "out").rows
 
 
 def test_what_is_not_understood_is_noted_and_a_sum_leaves_it_out(tmp_path):
-    path = making(more={"model.strange.weight": np.ones((2, 2), np.float32)})(tmp_path / "a")
+    path = adapter_with(more={"model.strange.weight": np.ones((2, 2), np.float32)})(tmp_path / "a")
     assert any("strange" in note and "not part of" in note for note in load_adapter(path).notes)
     done = combine_to([path, path], tmp_path / "out")
     assert any("strange" in note and "left out of the sum" in note for note in done.notes)
