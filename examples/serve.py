@@ -11,15 +11,15 @@ from pathlib import Path
 
 import eckart
 from eckart.demo import BASE, TUNED
-from eckart.serving.check import check_adapter
+from eckart.serving import check
 
 SERVERS = ("vllm", "llama.cpp", "tgi")
 
 
 def report(path: Path) -> None:
-    for verdict in check_adapter(eckart.load_adapter(path), SERVERS).verdicts:
+    for verdict in check(path, SERVERS).verdicts:
         problems = "; ".join(problem.what for problem in verdict.problems[:1])
-        print(f"  {verdict.consumer.title:15} {'correct' if verdict.right else problems}")
+        print(f"  {verdict.consumer.title:15} {'correct' if verdict.holds else problems}")
 
 
 def main(folder: Path) -> None:

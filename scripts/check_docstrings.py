@@ -15,6 +15,7 @@ import inspect
 import pkgutil
 import sys
 from collections.abc import Iterator
+from enum import Enum
 from functools import cached_property
 from typing import Any
 
@@ -38,7 +39,6 @@ CHECKS = {
     "PR03",  # parameters in the wrong order
     "PR07",  # a parameter has no description
     "RT01",  # no Returns section
-    "RT03",  # a returned value has no description
     "YD01",  # no Yields section
 }
 TEXT_CHECKS = {code for code in CHECKS if code.startswith(("GL", "SS"))}
@@ -54,6 +54,13 @@ class DocstringValidator(Validator):  # type: ignore[misc]
         super().__init__(get_doc_object(self._load_obj(obj_name), config={"show_class_members": False}))
 
     @property
+    def inherited_fields(self) -> set[str]:
+        """Return the fields of a dataclass that another class declares, and documents."""
+        if not dataclasses.is_dataclass(self.obj):
+            return set()
+        return {field.name for field in dataclasses.fields(self.obj)} - set(inspect.get_annotations(self.obj))
+
+    @property
     def doc_all_parameters(self) -> dict[str, Any]:
         """Return the documented parameters, and those fields of a dataclass that are documented."""
         documented: dict[str, Any] = self._doc_parameters(["Parameters", "Other Parameters"])
@@ -61,15 +68,21 @@ class DocstringValidator(Validator):  # type: ignore[misc]
             fields = {field.name for field in dataclasses.fields(self.obj) if field.init}
             attributes = self._doc_parameters(["Attributes"])
             documented |= {name: text for name, text in attributes.items() if name in fields}
+        if self.inherited_fields:  # they may be summed up, as **bounds
+            names = [name for name in documented if not name.startswith("**")]
+            documented = {name: documented[name] for name in names if name not in self.inherited_fields}
         return documented
 
     @property
     def signature_parameters(self) -> tuple[str, ...]:
-        """Return the names of the parameters; those of an exception are documented where they are defined."""
-        if inspect.isclass(self.obj) and issubclass(self.obj, Exception) and "__init__" not in vars(self.obj):
+        """Return the names of the parameters, without those that a base class documents."""
+        if (
+            inspect.isclass(self.obj)
+            and issubclass(self.obj, (Exception, Enum))
+            and "__init__" not in vars(self.obj)
+        ):
             return ()
-        names: tuple[str, ...] = super().signature_parameters
-        return names
+        return tuple(name for name in super().signature_parameters if name not in self.inherited_fields)
 
 
 def packages() -> list[str]:
@@ -91,17 +104,18 @@ def public_names(package: str) -> Iterator[tuple[str, set[str]]]:
         full_name = f"{value.__module__}.{value.__qualname__}"  # where it is defined
         yield full_name, CHECKS
         if inspect.isclass(value):
-            for method in public_methods(value):
-                yield f"{full_name}.{method}", METHOD_CHECKS
+            yield from public_methods(value)
 
 
-def public_methods(cls: type) -> Iterator[str]:
-    """Yield the names of the public methods and properties that Eckart defines for a class."""
-    for base in cls.__mro__:
-        if base.__module__.startswith("eckart."):
-            for name, value in vars(base).items():
-                if not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, METHODS)):
-                    yield name
+def public_methods(cls: type) -> Iterator[tuple[str, set[str]]]:
+    """Yield the full name of each public method and property, where Eckart defines it, and its checks."""
+    bases = [base for base in cls.__mro__ if base.__module__.startswith("eckart.")]
+    for position, base in enumerate(bases):
+        for name, value in vars(base).items():
+            if name.startswith("_") or not (inspect.isfunction(value) or isinstance(value, METHODS)):
+                continue
+            overrides = any(name in vars(other) for other in bases[position + 1 :])
+            yield f"{base.__module__}.{base.__qualname__}.{name}", TEXT_CHECKS if overrides else METHOD_CHECKS
 
 
 def failures(name: str, checks: set[str]) -> Iterator[str]:

@@ -75,6 +75,8 @@ def value(option: Any, hint: Any) -> str:
     """Return the word for an option's value; none for a switch."""
     if option.is_flag:
         return ""
+    if option.metavar:
+        return f" {option.metavar}"
     kinds = [kind for one in (get_args(hint) or (hint,)) for kind in (get_args(one) or (one,))]
     return " " + next(WORDS[kind] for kind in kinds if kind in WORDS)
 

@@ -1,39 +1,44 @@
-"""Every exception Eckart raises, drawn as a tree.
+"""The exceptions that Eckart raises.
 
-    EckartError                 the root: catch this to catch them all
-    ├── InputError              something given is wrong; the command line exits with 2
-    │   ├── UsageError          an argument or a combination of arguments
-    │   │   └── NotFittedError  an estimator that is asked before it has seen data
-    │   ├── MatrixError         an array that has no decomposition (shape, dtype, NaN)
-    │   │   └── DataError       a table of samples that an estimator cannot take
-    │   ├── CheckpointError     a checkpoint that cannot be read, or must not be
-    │   ├── PairError           two checkpoints that do not belong together
-    │   ├── StoreError          a factor store that is damaged or belongs to other sources
-    │   ├── AdapterError        an adapter that cannot be read
-    │   ├── RatingsError        ratings, or a saved recommender, that cannot be read
-    │   ├── ImageError          a picture that cannot be read, or is too large
-    │   ├── OutputError         a place that cannot be written
-    │   └── MissingExtraError   an optional library that is not installed
-    └── CheckFailedError        a check that was asked for did not hold; the command line exits with 1
+    EckartError                 base class of all of them
+    ├── InputError              invalid input; the command line exits with 2
+    │   ├── UsageError          an argument, or a combination of arguments, is invalid
+    │   │   └── NotFittedError  an estimator is used before it is fitted
+    │   ├── MatrixError         an array cannot be decomposed (shape, dtype, NaN)
+    │   │   └── DataError       samples that an estimator cannot use
+    │   ├── CheckpointError     a checkpoint cannot be read or is unsafe to read
+    │   ├── PairError           two checkpoints do not belong together
+    │   ├── StoreError          a factor store is damaged or belongs to other checkpoints
+    │   ├── AdapterError        an adapter cannot be read
+    │   ├── RatingsError        ratings or a saved recommender cannot be read
+    │   ├── ImageError          an image cannot be read or is too large
+    │   ├── OutputError         the output cannot be written
+    │   └── MissingExtraError   an optional library is not installed
+    └── CheckFailedError        a requested check failed; the command line exits with 1
 
-A message is built from three parts, in this order: where (the call, file or tensor), what (expected
-and found), and what to do about it.
+A message has three parts, in this order: where (the call, file or tensor), what (what was expected and
+what was found), and how to fix it.
 """
 
 from __future__ import annotations
 
 
 class EckartError(Exception):
-    """Root of every exception raised by Eckart.
+    """Base class of every exception that Eckart raises.
 
     Parameters
     ----------
     where : str
         The call, file or tensor at fault, e.g. ``"model.safetensors: lm_head.weight"``.
     what : str
-        What was expected and what was found.
+        What was expected and what was found, without a final period.
     fix : str, optional
-        What to type, or what to change.
+        What to type or to change, as an imperative sentence without a final period.
+
+    Examples
+    --------
+    >>> print(EckartError("rank=0", "expected at least 1", "Use rank=1"))
+    `rank=0`: expected at least 1. Use rank=1.
     """
 
     def __init__(self, where: str, what: str, fix: str = "") -> None:
@@ -41,60 +46,64 @@ class EckartError(Exception):
         super().__init__(f"`{where}`: {what}." + (f" {fix}." if fix else ""))
 
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
-        return type(self), (self.where, self.what, self.fix)  # survives a process pool
+        # Pickling by the three parts lets an error cross the boundary of a process pool.
+        return type(self), (self.where, self.what, self.fix)
 
 
 class InputError(EckartError):
-    """Something the user gave is wrong. For example a truncated file, or ``--energy 2``."""
+    """Invalid input, for example a truncated file or ``--energy 2``."""
 
 
 class UsageError(InputError):
-    """An argument is out of range or two exclude each other. For example ``rank=0``."""
+    """An argument is out of range, or two arguments exclude each other. For example ``rank=0``."""
 
 
 class MatrixError(InputError):
-    """An array has no decomposition. For example one that holds a NaN."""
+    """An array cannot be decomposed, for example because it holds a NaN."""
 
 
 class NotFittedError(UsageError, ValueError, AttributeError):
-    """An estimator was asked before it had seen data. Also what scikit-learn's error of this name is."""
+    """An estimator is used before it is fitted. The bases are those of scikit-learn's class of this name."""
 
 
 class DataError(MatrixError, ValueError, TypeError):
-    """A table of samples is no table. A ValueError and a TypeError: scikit-learn's checks expect either."""
+    """The samples do not form a 2-D table of numbers.
+
+    It is both a ValueError and a TypeError because scikit-learn's estimator checks expect either.
+    """
 
 
 class CheckpointError(InputError):
-    """A checkpoint cannot be read, or must not be. For example a pickle."""
+    """A checkpoint cannot be read or is unsafe to read, for example a pickle."""
 
 
 class PairError(InputError):
-    """Two checkpoints do not belong together. For example because a shape differs."""
+    """Two checkpoints do not belong together, for example because a shape differs."""
 
 
 class StoreError(InputError):
-    """A factor store is damaged, or its sources have changed since it was filled."""
+    """A factor store is damaged, or its source checkpoints have changed since it was filled."""
 
 
 class AdapterError(InputError):
-    """An adapter cannot be read. For example a module with A but no B."""
+    """An adapter cannot be read, for example because a module has A but no B."""
 
 
 class RatingsError(InputError):
-    """Ratings, or a saved recommender, cannot be read. For example a line without a number."""
+    """Ratings or a saved recommender cannot be read, for example because a line has no number."""
 
 
 class ImageError(InputError):
-    """A picture cannot be read, or must not be. For example a damaged .eki file."""
+    """An image cannot be read or is too large, for example a damaged .eki file."""
 
 
 class OutputError(InputError):
-    """A place cannot be written. For example a folder that is not empty, or a full disk."""
+    """The output cannot be written, for example because the folder is not empty or the disk is full."""
 
 
 class MissingExtraError(InputError):
-    """An optional library is not installed. For example torch, for a GPU."""
+    """An optional library is not installed, for example torch for the GPU route."""
 
 
 class CheckFailedError(EckartError):
-    """A check that was asked for did not hold. For example a stated error that is wrong."""
+    """A requested check failed, for example because a stated error is wrong."""

@@ -1,4 +1,4 @@
-"""The .eki format: files of yesterday, damaged files, files that ask for too much."""
+"""The .eki format: files of earlier releases, damaged files, and files that would exhaust the memory."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eckart.applications.images import compress, decompress
-from eckart.applications.images.file import HEAD, MAX_PIXELS, unpack
+from eckart.applications.images.file import HEADER, MAX_PIXELS, unpack
 from eckart.errors import ImageError
 from support.pictures import PICTURES
 
-# Two files of version 1, and the first half of the SHA-256 of the samples they hold: blocks, and factors.
-# Should a change, or another release of the range coder, read them otherwise, it needs another version.
+# Two files of version 1, with blocks and with factors, and the start of the SHA-256 of their samples. If a
+# change, or another release of the range coder, decodes them differently, the format needs a new version.
 BLOCKS = (
     "MN3Hm0|*oV000;O004WIG0Ff42LL`~000C400<WVK4bs@0RjLB2LL`~0002^4pb2Urt#p8E<6GN8h&wW-b`GkNjn8aEQ@A-<"
     "iDlx`cse+ji)zgSne6R_0<+8vjzibTt-+&i3TX#R+<0+kl_&vpjK@yN(KM`fgD0e2X*$fJo(rF!t<u%cNJV){Z+cjq0l4MOa"
@@ -29,7 +29,7 @@ GOLDEN = [(BLOCKS, (20, 24, 3), "390dfc2248e2cd08"), (FACTORS, (40, 64), "728193
 
 
 @pytest.mark.parametrize(("text", "shape", "digest"), GOLDEN, ids=["blocks", "factors"])
-def test_files_of_yesterday(text, shape, digest):
+def test_files_of_version_1_decode_to_the_same_samples(text, shape, digest):
     picture = decompress(base64.b85decode(text))
     assert picture.shape == shape and picture.dtype == np.uint8
     assert hashlib.sha256(picture.tobytes()).hexdigest()[:16] == digest
@@ -40,15 +40,15 @@ def data():
     return compress(PICTURES["still"], psnr=32).bytes
 
 
-def test_a_file_says_what_it_holds(data):
-    head, payload = unpack(data, "x")
-    assert (head.rows, head.columns, head.channels, head.depth) == (64, 64, 3, 8)
-    assert len(data) == HEAD.size + 3 * 10 + len(payload) + 4
+def test_the_header_describes_the_picture(data):
+    header, payload = unpack(data, "x")
+    assert (header.rows, header.columns, header.channels, header.depth) == (64, 64, 3, 8)
+    assert len(data) == HEADER.size + 3 * 10 + len(payload) + 4
 
 
 @settings(max_examples=60)
 @given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-def test_a_flipped_bit_is_found(data, where, bit):
+def test_a_flipped_bit_is_detected(data, where, bit):
     broken = bytearray(data)
     broken[int(where * len(data))] ^= 1 << bit
     with pytest.raises(ImageError):
@@ -56,23 +56,23 @@ def test_a_flipped_bit_is_found(data, where, bit):
 
 
 @pytest.mark.parametrize("length", [0, 2, 3, 4, 17, 18, 21, 22, 47, 52, 100, -4, -1])
-def test_a_file_cut_short(data, length):
+def test_a_truncated_file_is_refused(data, length):
     with pytest.raises(ImageError):
         decompress(data[:length])
 
 
 def sealed(body: bytes) -> bytes:
-    """A file whose checksum is right, whatever it says."""
+    """Append the matching checksum to the content of a file."""
     return body + struct.pack("<I", zlib.crc32(body))
 
 
 @settings(max_examples=60)
 @given(where=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255))
-def test_a_file_that_was_made_wrong(data, where, value):
-    """With its checksum mended, a changed file is an error, or the very picture where nothing changed."""
+def test_a_changed_byte_never_changes_the_picture(data, where, value):
+    """With a matching checksum, a changed file gives an error, or the same picture if nothing was changed."""
     body = bytearray(data[:-4])
     at = 4 + int(where * (len(body) - 4))
-    # a size in the head may ask for much memory rightly: those bytes have their own test
+    # A changed size may legitimately need much memory; these bytes have a test of their own.
     if 6 <= at < 14:
         return
     body[at] = value
@@ -83,7 +83,7 @@ def test_a_file_that_was_made_wrong(data, where, value):
     assert (picture == decompress(data)).all()
 
 
-def test_bits_that_are_noise(data):
+def test_random_data_is_refused(data):
     random = np.random.default_rng(0)
     for words in (0, 1, 50):
         noise = random.integers(0, 256, 4 * words).astype(np.uint8).tobytes()
@@ -91,22 +91,34 @@ def test_bits_that_are_noise(data):
             decompress(sealed(data[:48] + noise))
 
 
-def test_bombs_are_refused_from_the_head(data):
+def test_huge_and_empty_pictures_are_refused_from_the_header(data):
     for rows, columns in ((1 << 16, 1 << 16), (MAX_PIXELS + 1, 1), (0, 5), (2**32 - 1, 2**32 - 1)):
         body = bytearray(data[:-4])
         body[6:14] = struct.pack("<II", rows, columns)
-        with pytest.raises(ImageError, match=r"pixels|nothing to see"):
+        message = "the picture is empty" if rows == 0 else "the limits are"
+        with pytest.raises(ImageError, match=message):
             decompress(sealed(bytes(body)))
 
 
-def test_what_is_no_such_file(data):
+def test_other_formats_and_versions_are_refused(data):
     with pytest.raises(ImageError, match="does not begin with EKI"):
         decompress(b"\x89PNG....")
     with pytest.raises(ImageError, match="version 9"):
         decompress(data[:3] + b"\x09" + data[4:])
 
 
-def test_a_picture_too_large_is_refused_before_work():
-    huge = np.broadcast_to(np.uint8(0), (1 << 14, 1 << 13))  # no memory behind it
+@pytest.mark.parametrize(
+    ("at", "value", "message"),
+    [(4, 5, "5 channels of 8 bits"), (5, 7, "3 channels of 7 bits"), (18, 2, "plane 0 has kind 2")],
+)
+def test_an_invalid_header_is_refused(data, at, value, message):
+    body = bytearray(data[:-4])
+    body[at] = value
+    with pytest.raises(ImageError, match=f"the header is invalid: {message}"):
+        decompress(sealed(bytes(body)))
+
+
+def test_a_picture_that_is_too_large_is_refused_before_compression():
+    huge = np.broadcast_to(np.uint8(0), (1 << 14, 1 << 13))  # this view takes no memory
     with pytest.raises(ImageError, match="16384 x 8192"):
         compress(huge)

@@ -1,4 +1,4 @@
-"""Reading ratings: the formats, told apart by content; and every way a line can be wrong."""
+"""Ratings are read from every format, which is recognised by content, and every defect is reported."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def triples(r):
 
 
 def written(tmp_path, text):
-    path = tmp_path / "some.file"  # the name says nothing: the content must
+    path = tmp_path / "some.file"  # the format must be recognised by the content
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     return path
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_formats(tmp_path, name):
+def test_every_format_is_read(tmp_path, name):
     assert triples(read_ratings(written(tmp_path, FORMATS[name]))) == TRIPLES
 
 
 @pytest.mark.parametrize("name", ["u.data", "ratings.dat", "ratings.csv"])
-def test_a_folder(tmp_path, name):
+def test_folder_with_a_usual_file_is_read(tmp_path, name):
     (tmp_path / name).write_text(FORMATS[name])
     assert triples(read_ratings(tmp_path)) == TRIPLES
 
@@ -57,15 +57,15 @@ def test_ids_are_text(tmp_path):
     assert r.item_ids == ("tea, green", "07", "7", 'a "b"')
 
 
-def test_a_quote_in_a_tabbed_file_is_a_letter(tmp_path):
+def test_quote_in_a_tab_separated_file_is_part_of_the_id(tmp_path):
     r = read_ratings(written(tmp_path, '1\tthe "best\t5\n2\tother\t4\n'))
     assert r.item_ids == ('the "best', "other")
 
 
-def test_the_last_of_a_pair_wins(tmp_path):
+def test_last_rating_of_a_pair_is_kept(tmp_path):
     r = read_ratings(written(tmp_path, "a,x,1\nb,x,2\na,x,5\na,y,3\na,x,4\n"))
     assert sorted(triples(r)) == [("a", "x", 4.0), ("a", "y", 3.0), ("b", "x", 2.0)]
-    assert r.notes == ("2 ratings repeat a user and an item; the last of each pair is kept",)
+    assert r.notes == ("dropped 2 repeated ratings; the last rating of each user and item is kept",)
 
 
 BAD = {
@@ -84,44 +84,44 @@ BAD = {
     "several": ("1,2,x\n" * 9, "line 5: expected a rating, found 'x'; and 4 more bad lines"),
     "empty": ("", "the file is empty"),
     "blank": ("\n\n  \n", "the file is empty"),
-    "a header alone": ("user,item,rating\n", "it holds no rating"),
+    "a header alone": ("user,item,rating\n", "there are no ratings"),
     "no delimiter": ("hello\n", "expected user, item and rating in the first line, found 'hello'"),
-    "open quote": ('1,2,3\n1,"2,3\n', "it is not CSV"),
+    "open quote": ('1,2,3\n1,"2,3\n', "the file is not valid CSV"),
     "zip": (b"PK\x03\x04rest", "Unpack it"),
-    "binary": (b"\x80\x04\x00\x01", "it is not text"),
+    "binary": (b"\x80\x04\x00\x01", "the file is not text"),
     "latin-1": ("caf\xe9,2,3\n".encode("latin-1"), "is not UTF-8 text"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_files(tmp_path, name):
-    text, words = BAD[name]
+def test_bad_file_is_refused_with_its_defect(tmp_path, name):
+    text, defect = BAD[name]
     path = written(tmp_path, text)
     with pytest.raises(RatingsError) as error:
         read_ratings(path)
-    assert words in str(error.value) and str(path) in str(error.value)
+    assert defect in str(error.value) and str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_missing_and_misplaced(tmp_path):
+def test_missing_file_and_folder_without_ratings_are_refused(tmp_path):
     with pytest.raises(RatingsError, match="no such file"):
         read_ratings(tmp_path / "none.csv")
     with pytest.raises(RatingsError, match=r"the folder holds none of u\.data"):
         read_ratings(tmp_path)
 
 
-def test_bad_lines_can_be_left_out(tmp_path):
+def test_bad_lines_can_be_skipped(tmp_path):
     r = read_ratings(written(tmp_path, "1,2,3\n1,3,x\n1,4\n2,2,5\n"), skip_bad=True)
     assert triples(r) == [("1", "2", 3.0), ("2", "2", 5.0)]
-    assert r.notes == ("2 bad lines are left out, the first is line 2: expected a rating, found 'x'",)
+    assert r.notes == ("skipped 2 bad lines; the first is line 2: expected a rating, found 'x'",)
 
 
-def test_of_refuses():
-    with pytest.raises(RatingsError, match="one length"):
+def test_invalid_sequences_are_refused():
+    with pytest.raises(RatingsError, match="equal length"):
         Ratings.of(["a"], ["x", "y"], [1.0])
     with pytest.raises(RatingsError, match=r"values\[1\] is nan"):
         Ratings.of(["a", "b"], ["x", "y"], [1.0, np.nan])
-    with pytest.raises(RatingsError, match="no rating"):
+    with pytest.raises(RatingsError, match="no ratings"):
         Ratings.of([], [], [])
 
 
@@ -134,12 +134,14 @@ IDS = st.text(st.characters(codec="utf-8", exclude_characters='\r\n\t":;,\0\ufef
 @given(
     rows=st.lists(
         st.tuples(IDS.filter(bool), IDS.filter(bool), st.floats(-1e9, 1e9)),
-        min_size=1, max_size=20, unique_by=lambda row: row[:2],
+        min_size=1,
+        max_size=20,
+        unique_by=lambda row: row[:2],
     ),
     delimiter=st.sampled_from(["\t", ",", ";", "::"]),
-)  # fmt: skip
-def test_what_is_written_is_read(tmp_path_factory, rows, delimiter):
-    # A first line that names all three columns would be a header, rightly.
+)
+def test_written_ratings_are_read_back(tmp_path_factory, rows, delimiter):
+    # The third field is a number, so the first line is never a header.
     text = "".join(f"{u}{delimiter}{i}{delimiter}{v!r}\n" for u, i, v in rows)
     path = tmp_path_factory.mktemp("any") / "r"
     path.write_bytes(text.encode())

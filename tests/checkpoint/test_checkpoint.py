@@ -1,4 +1,4 @@
-"""Checkpoints: what the library reads, Eckart reads; and no file outside the folder."""
+"""Checkpoints are read as the safetensors library reads them, and no file outside the folder is read."""
 
 import json
 import os
@@ -30,11 +30,11 @@ def sharded(tmp_path):
     return tmp_path
 
 
-def fails(path, *words):
+def assert_open_fails(path, *parts):
     with pytest.raises(CheckpointError) as caught:
         Checkpoint.open(path)
-    for word in words:
-        assert word in str(caught.value)
+    for part in parts:
+        assert part in str(caught.value)
     assert caught.value.fix
     return str(caught.value)
 
@@ -47,15 +47,15 @@ def test_every_dtype_is_read_as_the_library_reads_it(tmp_path, shape):
     checkpoint, oracle = Checkpoint.open(file), dict(deserialize(file.read_bytes()))
     assert checkpoint.names() == tuple(natural_sort(DTYPES))
     for name, dtype in DTYPES.items():
-        found = checkpoint.map(name)
-        assert found.dtype == dtype
+        array = checkpoint.map(name)
+        assert array.dtype == dtype
         assert checkpoint.info(name).dtype == oracle[name]["dtype"] == name
-        assert found.shape == tuple(oracle[name]["shape"]) == shape
-        assert found.tobytes() == bytes(oracle[name]["data"])
+        assert array.shape == tuple(oracle[name]["shape"]) == shape
+        assert array.tobytes() == bytes(oracle[name]["data"])
         np.testing.assert_array_equal(checkpoint.read_float(name), numbers.astype(dtype).astype(float))
 
 
-def test_what_torch_writes_is_read(tmp_path):
+def test_file_written_by_torch_is_read(tmp_path):
     torch = pytest.importorskip("torch")
     from safetensors.torch import save_file as save_torch
 
@@ -65,11 +65,11 @@ def test_what_torch_writes_is_read(tmp_path):
     save_torch({str(kind): numbers.to(kind) for kind in kinds}, file)
     checkpoint = Checkpoint.open(file)
     for kind in kinds:
-        found = checkpoint.read_float(str(kind))
-        np.testing.assert_array_equal(found, numbers.to(kind).float().numpy())
+        array = checkpoint.read_float(str(kind))
+        np.testing.assert_array_equal(array, numbers.to(kind).float().numpy())
 
 
-def test_data_that_is_not_aligned_is_read(tmp_path):
+def test_unaligned_data_is_read(tmp_path):
     file = tmp_path / "model.safetensors"
     values = np.array([1.5, -3.0], ml_dtypes.bfloat16)
     entry = {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}
@@ -80,7 +80,7 @@ def test_data_that_is_not_aligned_is_read(tmp_path):
     assert Checkpoint.open(file).read_float("w").tolist() == [1.5, -3.0]
 
 
-def test_a_map_is_read_only(tmp_path):
+def test_mapped_tensor_is_read_only(tmp_path):
     save_file({"w": W, "none": W[:0]}, tmp_path / "model.safetensors")
     checkpoint = Checkpoint.open(tmp_path)
     for name in ("w", "none"):
@@ -88,7 +88,7 @@ def test_a_map_is_read_only(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_map_is_given_back_with_its_last_view(tmp_path):
+def test_tensor_is_unmapped_with_its_last_view(tmp_path):
     save_file({"w": W}, tmp_path / "model.safetensors")
     checkpoint = Checkpoint.open(tmp_path)
 
@@ -103,16 +103,16 @@ def test_a_map_is_given_back_with_its_last_view(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="posix_fadvise")
-def test_prefetch_asks_for_the_bytes_of_the_tensor(tmp_path, monkeypatch):
+def test_prefetch_requests_the_bytes_of_the_tensor(tmp_path, monkeypatch):
     save_file({"v": W, "w": W}, tmp_path / "model.safetensors")
-    checkpoint, asked = Checkpoint.open(tmp_path), []
-    monkeypatch.setattr(os, "posix_fadvise", lambda fd, *rest: asked.append(rest))
+    checkpoint, requests = Checkpoint.open(tmp_path), []
+    monkeypatch.setattr(os, "posix_fadvise", lambda fd, *rest: requests.append(rest))
     checkpoint.prefetch("w")
     info = checkpoint.info("w")
-    assert asked == [(info.start, 24, os.POSIX_FADV_WILLNEED)]
+    assert requests == [(info.start, 24, os.POSIX_FADV_WILLNEED)]
 
 
-def test_prefetch_of_a_file_that_is_gone_leaves_the_error_to_the_read(tmp_path):
+def test_prefetch_of_a_deleted_file_leaves_the_error_to_the_read(tmp_path):
     save_file({"w": W}, tmp_path / "model.safetensors")
     checkpoint = Checkpoint.open(tmp_path)
     (tmp_path / "model.safetensors").unlink()
@@ -121,7 +121,7 @@ def test_prefetch_of_a_file_that_is_gone_leaves_the_error_to_the_read(tmp_path):
         checkpoint.map("w")
 
 
-def test_a_file_that_shrank_is_an_error_and_not_a_crash(tmp_path):
+def test_truncated_file_raises_instead_of_crashing(tmp_path):
     file = tmp_path / "model.safetensors"
     save_file({"w": W}, file)
     checkpoint = Checkpoint.open(file)
@@ -130,7 +130,7 @@ def test_a_file_that_shrank_is_an_error_and_not_a_crash(tmp_path):
         checkpoint.map("w")
 
 
-def test_a_dtype_that_is_not_read_is_refused_when_read(tmp_path):
+def test_unsupported_dtype_is_refused_on_reading(tmp_path):
     file = tmp_path / "model.safetensors"
     header = b'{"w":{"dtype":"F4","shape":[4],"data_offsets":[0,2]}}'
     file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(2))
@@ -140,7 +140,7 @@ def test_a_dtype_that_is_not_read_is_refused_when_read(tmp_path):
         checkpoint.map("w")
 
 
-def test_an_unknown_name_brings_the_like_of_it(tmp_path):
+def test_unknown_tensor_name_suggests_similar_names(tmp_path):
     save_file({"lm_head.weight": W}, tmp_path / "model.safetensors")
     checkpoint = Checkpoint.open(tmp_path)
     assert "lm_head.weight" in checkpoint
@@ -149,12 +149,12 @@ def test_an_unknown_name_brings_the_like_of_it(tmp_path):
         checkpoint.map("lm_head.wieght")
 
 
-def test_natural_order():
+def test_names_are_sorted_in_natural_order():
     names = ["h.10.w", "h.2.w", "h.02.w", "h.w", "a", "h." + "9" * 5000]
     assert natural_sort(names) == ["a", "h.02.w", "h.2.w", "h.10.w", names[-1], "h.w"]
 
 
-def test_a_sharded_checkpoint_by_folder_and_by_index(sharded):
+def test_sharded_checkpoint_is_opened_by_folder_and_by_index(sharded):
     for path in (sharded, sharded / "model.safetensors.index.json"):
         checkpoint = Checkpoint.open(path)
         assert checkpoint.names() == ("layers.2.w", "layers.10.w")
@@ -164,7 +164,7 @@ def test_a_sharded_checkpoint_by_folder_and_by_index(sharded):
         assert checkpoint.notes == []
 
 
-def test_an_index_by_another_name_and_shards_in_a_subfolder(tmp_path):
+def test_index_of_any_name_with_shards_in_a_subfolder_is_read(tmp_path):
     (tmp_path / "shards").mkdir()
     save_file({"w": W}, tmp_path / "shards" / "a.safetensors")
     write_index(tmp_path, {"w": "shards/a.safetensors"}, "unet.safetensors.index.json")
@@ -173,42 +173,42 @@ def test_an_index_by_another_name_and_shards_in_a_subfolder(tmp_path):
     assert [f["name"] for f in checkpoint.fingerprint()["files"]] == ["shards/a.safetensors"]
 
 
-def test_a_file_by_another_name(tmp_path):
+def test_single_file_of_any_name_is_read(tmp_path):
     save_file({"w": W}, tmp_path / "adapter_model.safetensors")
     assert Checkpoint.open(str(tmp_path)).names() == ("w",)
 
 
-def test_the_usual_file_goes_first_and_the_others_are_noted(tmp_path):
+def test_usual_file_name_takes_precedence_and_ignored_files_are_noted(tmp_path):
     save_file({"w": W}, tmp_path / "model.safetensors")
     save_file({"v": W}, tmp_path / "model.fp16.safetensors")
     checkpoint = Checkpoint.open(tmp_path)
     assert checkpoint.names() == ("w",)
-    assert "not model.fp16.safetensors" in checkpoint.notes[0]
+    assert "ignored: model.fp16.safetensors" in checkpoint.notes[0]
 
 
-def test_shards_without_an_index_are_listed(sharded):
+def test_shards_without_an_index_are_refused_and_listed(sharded):
     (sharded / "model.safetensors.index.json").unlink()
-    fails(sharded, "a.safetensors, b.safetensors", "model.safetensors.index.json")
+    assert_open_fails(sharded, "a.safetensors, b.safetensors", "model.safetensors.index.json")
 
 
-def test_a_folder_of_pickles_gives_the_command(tmp_path):
+def test_folder_of_pickles_is_refused_with_the_conversion_command(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
-    fails(tmp_path, "only pickles", "torch.load('pytorch_model.bin', weights_only=True)")
+    assert_open_fails(tmp_path, "only pickles", "torch.load('pytorch_model.bin', weights_only=True)")
 
 
-def test_an_empty_folder_and_one_of_other_files(tmp_path):
-    fails(tmp_path, "an empty folder")
+def test_folder_without_a_checkpoint_is_refused(tmp_path):
+    assert_open_fails(tmp_path, "an empty folder")
     (tmp_path / "README.md").write_text("")
-    fails(tmp_path, "found README.md")
+    assert_open_fails(tmp_path, "found README.md")
 
 
-def test_a_path_that_is_not_there(tmp_path):
-    fails(tmp_path / "base", "there is no such file or folder")
+def test_missing_path_is_refused(tmp_path):
+    assert_open_fails(tmp_path / "base", "there is no such file or folder")
 
 
-def test_a_missing_shard_is_named(sharded):
+def test_missing_shard_is_named(sharded):
     (sharded / "b.safetensors").unlink()
-    fails(sharded, "1 of 2 shards are missing: b.safetensors")
+    assert_open_fails(sharded, "missing shards (1 of 2): b.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -227,68 +227,68 @@ def test_a_missing_shard_is_named(sharded):
         "x" * 300,
     ],
 )
-def test_a_shard_that_leads_out_is_refused(sharded, shard):
+def test_shard_outside_the_folder_is_refused(sharded, shard):
     write_index(sharded, {"layers.2.w": shard})
-    fails(sharded, "layers.2.w", "expected the name of a file in this folder")
+    assert_open_fails(sharded, "layers.2.w", "expected the name of a file in this folder")
 
 
 @pytest.mark.parametrize(
-    ("index", "words"),
+    ("index", "message"),
     [
         ("{", "not valid JSON"),
-        ("[]", "must be a JSON object, found a list"),
+        ("[]", "must be a JSON object, found an array"),
         ("{}", "weight_map"),
         ('{"weight_map": {}}', "at least one tensor"),
         ('{"weight_map": {"w": "a.safetensors", "w": "b.safetensors"}}', "'w' appears twice"),
     ],
 )
-def test_a_broken_index(sharded, index, words):
+def test_invalid_index_is_refused(sharded, index, message):
     (sharded / "model.safetensors.index.json").write_text(index)
-    fails(sharded, "model.safetensors.index.json", words)
+    assert_open_fails(sharded, "model.safetensors.index.json", message)
 
 
-def test_an_index_that_names_a_tensor_which_is_elsewhere_or_nowhere(sharded):
+def test_index_that_contradicts_its_shards_is_refused(sharded):
     write_index(sharded, {"layers.10.w": "b.safetensors", "layers.2.w": "a.safetensors"})
-    fails(sharded, "b.safetensors: layers.10.w", "it does not")
+    assert_open_fails(sharded, "b.safetensors: layers.10.w", "the file does not hold it")
     write_index(sharded, {"layers.10.w": "a.safetensors", "lost": "b.safetensors"})
-    fails(sharded, "b.safetensors: lost", "it does not")
+    assert_open_fails(sharded, "b.safetensors: lost", "the file does not hold it")
 
 
-def test_tensors_that_the_index_leaves_out_are_noted(sharded):
+def test_tensors_missing_from_the_index_are_noted(sharded):
     save_file({"layers.2.w": W, "extra": W}, sharded / "b.safetensors")
     checkpoint = Checkpoint.open(sharded)
     assert "extra" in checkpoint
-    assert "in the shards and not in the index (1): extra" in checkpoint.notes[0]
+    assert "the shards hold tensors that the index does not list (1): extra" in checkpoint.notes[0]
 
 
-def test_a_tensor_in_two_shards(sharded):
+def test_tensor_in_two_shards_is_refused(sharded):
     save_file({"layers.2.w": W, "layers.10.w": W}, sharded / "b.safetensors")
-    fails(sharded, "b.safetensors: layers.10.w", "is in a.safetensors too")
+    assert_open_fails(sharded, "b.safetensors: layers.10.w", "is also in a.safetensors")
 
 
-def test_a_damaged_shard_is_named(sharded):
+def test_damaged_shard_is_named(sharded):
     (sharded / "b.safetensors").write_bytes((sharded / "b.safetensors").read_bytes()[:-4])
-    fails(sharded, "b.safetensors: layers.2.w", "4 bytes are missing")
+    assert_open_fails(sharded, "b.safetensors: layers.2.w", "4 bytes are missing")
 
 
-def test_a_link_that_leads_out_is_refused(tmp_path):
+def test_link_that_leads_out_of_the_folder_is_refused(tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     save_file({"w": W}, tmp_path / "outside.safetensors")
     (folder / "model.safetensors").symlink_to("../outside.safetensors")
-    fails(folder, "a link that leads out of its folder", "outside.safetensors")
+    assert_open_fails(folder, "this link leads out of its folder", "outside.safetensors")
     (folder / "model.safetensors").rename(folder / "a.safetensors")
-    fails(folder, "a link that leads out")
+    assert_open_fails(folder, "this link leads out")
     write_index(folder, {"w": "a.safetensors"})
-    fails(folder, "a.safetensors`: it is a link that leads out")
+    assert_open_fails(folder, "a.safetensors`: this link leads out")
     (folder / "model.safetensors.index.json").rename(tmp_path / "index.json")
     (folder / "model.safetensors.index.json").symlink_to("../index.json")
-    fails(folder, "index.json`: it is a link that leads out")
-    # the same file is fine when it is the user who names it
+    assert_open_fails(folder, "index.json`: this link leads out")
+    # A link that the user names directly is followed.
     assert Checkpoint.open(folder / "a.safetensors").names() == ("w",)
 
 
-def test_a_link_within_the_folder_and_a_linked_folder_are_followed(tmp_path):
+def test_link_within_the_folder_and_link_to_the_folder_are_followed(tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     save_file({"w": W}, folder / "data")
@@ -297,14 +297,14 @@ def test_a_link_within_the_folder_and_a_linked_folder_are_followed(tmp_path):
     assert Checkpoint.open(tmp_path / "link").names() == ("w",)
 
 
-def test_a_link_to_itself(tmp_path):
+def test_link_to_itself_is_refused(tmp_path):
     (tmp_path / "model.safetensors").symlink_to("model.safetensors")
-    fails(tmp_path, "cannot be read")
+    assert_open_fails(tmp_path, "cannot be read")
 
 
 @pytest.fixture
 def cache(tmp_path):
-    """Two models as the Hugging Face cache keeps them."""
+    """Two models in the layout of the Hugging Face cache."""
     for name in ("models--me--tiny", "models--you--other"):
         (tmp_path / name / "blobs").mkdir(parents=True)
         (tmp_path / name / "snapshots" / "abc").mkdir(parents=True)
@@ -313,7 +313,7 @@ def cache(tmp_path):
     return tmp_path / "models--me--tiny" / "snapshots" / "abc"
 
 
-def test_the_links_of_the_hugging_face_cache_are_followed(cache):
+def test_links_of_the_hugging_face_cache_are_followed(cache):
     (cache / "model.safetensors").symlink_to("../../blobs/0f0f")
     (cache / "config.json").symlink_to("../../blobs/1e1e")
     checkpoint = Checkpoint.open(cache)
@@ -321,21 +321,21 @@ def test_the_links_of_the_hugging_face_cache_are_followed(cache):
     assert checkpoint.config == {"model_type": "llama"}
 
 
-def test_a_link_from_one_cached_model_to_another_is_refused(cache):
+def test_link_from_one_cached_model_to_another_is_refused(cache):
     (cache / "model.safetensors").symlink_to("../../../models--you--other/blobs/0f0f")
-    fails(cache, "a link that leads out")
+    assert_open_fails(cache, "this link leads out")
 
 
-def test_a_config_that_leads_out_is_refused(tmp_path):
+def test_config_outside_the_folder_is_refused(tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     save_file({"w": W}, folder / "model.safetensors")
     (tmp_path / "secret.json").write_text("{}")
     (folder / "config.json").symlink_to("../secret.json")
-    fails(folder, "config.json", "a link that leads out")
+    assert_open_fails(folder, "config.json", "this link leads out")
 
 
-def test_the_config_of_a_file_lies_beside_it_and_may_be_missing_but_not_broken(tmp_path):
+def test_config_in_the_same_folder_is_read_and_may_be_missing_but_not_invalid(tmp_path):
     file = tmp_path / "model.safetensors"
     save_file({"w": W}, file, {"format": "pt"})
     assert Checkpoint.open(file).config == {}
@@ -343,10 +343,10 @@ def test_the_config_of_a_file_lies_beside_it_and_may_be_missing_but_not_broken(t
     (tmp_path / "config.json").write_text('{"vocab_size": 7}')
     assert Checkpoint.open(file).config == {"vocab_size": 7}
     (tmp_path / "config.json").write_text('{"vocab_size": ')
-    fails(file, "config.json", "the configuration is not valid JSON")
+    assert_open_fails(file, "config.json", "the configuration is not valid JSON")
 
 
-def test_a_fingerprint_is_json_and_moves_with_size_time_and_header(tmp_path):
+def test_fingerprint_is_json_and_changes_with_size_time_and_header(tmp_path):
     file = tmp_path / "model.safetensors"
     save_file({"w": W}, file)
     first = Checkpoint.open(file).fingerprint()
@@ -357,7 +357,7 @@ def test_a_fingerprint_is_json_and_moves_with_size_time_and_header(tmp_path):
     time = one["mtime_ns"]
     os.utime(file, ns=(time, time + 1))
     assert Checkpoint.open(file).fingerprint()["files"][0] == {**one, "mtime_ns": time + 1}
-    save_file({"v": W}, file)  # as long as before
+    save_file({"v": W}, file)  # the same size as before
     os.utime(file, ns=(time, time))
     (renamed,) = Checkpoint.open(file).fingerprint()["files"]
     assert renamed["header"] != one["header"]

@@ -1,4 +1,4 @@
-"""OutputFolder: whole or not there, and never in the place of what is not ours."""
+"""OutputFolder writes a folder completely or not at all, and never replaces a folder without its marker."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ def tree(folder):
 
 @pytest.fixture
 def old(tmp_path):
-    """Make a folder as an earlier run leaves it."""
+    """Create a folder as an earlier run leaves it."""
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / MARKER).write_text("old")
@@ -29,7 +29,7 @@ def old(tmp_path):
 OLD = {"out": True, f"out/{MARKER}": "old", "out/stale": "old"}
 
 
-def test_the_folder_appears_at_the_end(tmp_path):
+def test_folder_appears_at_the_end(tmp_path):
     target = tmp_path / "out"
     with OutputFolder(target) as staging:
         (staging / "a").write_text("new")
@@ -39,7 +39,7 @@ def test_the_folder_appears_at_the_end(tmp_path):
     assert tree(tmp_path) == {"out": True, "out/a": "new"}
 
 
-def test_folders_above_are_made_and_unmade(tmp_path):
+def test_parent_folders_are_created_and_removed_on_failure(tmp_path):
     with OutputFolder(tmp_path / "x" / "y" / "out") as staging:
         (staging / "a").write_text("new")
     assert tree(tmp_path / "x" / "y") == {"out": True, "out/a": "new"}
@@ -48,7 +48,7 @@ def test_folders_above_are_made_and_unmade(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
 
 
-def test_an_empty_folder_is_filled(tmp_path):
+def test_empty_folder_is_filled(tmp_path):
     (tmp_path / "out").mkdir()
     with OutputFolder(tmp_path / "out") as staging:
         (staging / "a").write_text("new")
@@ -56,14 +56,14 @@ def test_an_empty_folder_is_filled(tmp_path):
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_a_failure_leaves_nothing(tmp_path, error):
+def test_failure_leaves_nothing(tmp_path, error):
     with pytest.raises(error), OutputFolder(tmp_path / "out") as staging:
         (staging / "a").write_text("new")
         raise error
     assert tree(tmp_path) == {}
 
 
-def test_a_folder_that_is_not_empty_is_kept(old):
+def test_folder_that_is_not_empty_is_kept(old):
     with pytest.raises(OutputError, match=r"is not empty.*overwrite=True"), OutputFolder(old):
         pytest.fail("the block must not run")
     assert tree(old.parent) == OLD
@@ -76,7 +76,7 @@ def test_overwriting_replaces_the_whole_folder_at_the_end(old):
     assert tree(old.parent) == {"out": True, "out/a": "new"}
 
 
-def test_a_failure_while_overwriting_loses_nothing(old):
+def test_failure_while_overwriting_keeps_the_old_folder(old):
     with (
         pytest.raises(RuntimeError),
         OutputFolder(old, overwrite=True, marker=MARKER) as staging,
@@ -87,7 +87,7 @@ def test_a_failure_while_overwriting_loses_nothing(old):
 
 
 @pytest.mark.parametrize("failing", [1, 2])
-def test_a_rename_that_fails_loses_nothing(old, monkeypatch, failing):
+def test_failed_rename_keeps_the_old_folder(old, monkeypatch, failing):
     rename, calls = os.rename, []
 
     def fail(source, target):
@@ -106,7 +106,7 @@ def test_a_rename_that_fails_loses_nothing(old, monkeypatch, failing):
     assert tree(old.parent) == OLD
 
 
-def test_a_folder_without_the_marker_is_never_overwritten(old):
+def test_folder_without_the_marker_is_never_overwritten(old):
     (old / MARKER).unlink()
     with (
         pytest.raises(OutputError, match=f"has no {MARKER}"),
@@ -116,12 +116,12 @@ def test_a_folder_without_the_marker_is_never_overwritten(old):
     assert (old / "stale").read_text() == "old"
 
 
-def test_overwriting_without_a_marker_is_a_mistake(old):
-    with pytest.raises(UsageError, match="expected a marker"):
+def test_overwriting_without_a_marker_is_refused(old):
+    with pytest.raises(UsageError, match="overwrite=True needs a marker"):
         OutputFolder(old, overwrite=True)
 
 
-def test_a_folder_that_was_filled_meanwhile_is_kept(tmp_path):
+def test_folder_filled_by_another_process_meanwhile_is_kept(tmp_path):
     target = tmp_path / "out"
     with pytest.raises(OutputError, match="is not empty"), OutputFolder(target) as staging:
         (staging / "a").write_text("new")
@@ -131,7 +131,7 @@ def test_a_folder_that_was_filled_meanwhile_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_file_in_the_place_is_kept(tmp_path, overwrite):
+def test_file_at_the_path_is_kept(tmp_path, overwrite):
     (tmp_path / "out").write_text("file")
     for path in (tmp_path / "out", tmp_path / "out" / "below"):
         with (
@@ -143,12 +143,12 @@ def test_a_file_in_the_place_is_kept(tmp_path, overwrite):
     assert tree(tmp_path) == {"out": "file"}
 
 
-def test_the_root_is_refused():
-    with pytest.raises(OutputError, match="expected a folder to make"):
+def test_root_folder_is_refused():
+    with pytest.raises(OutputError, match="the root folder cannot be replaced"):
         OutputFolder("/", overwrite=True, marker=MARKER)
 
 
-def test_a_link_to_a_folder_stays_a_link(old):
+def test_link_to_a_folder_stays_a_link(old):
     link = old.parent / "link"
     link.symlink_to("out")
     with OutputFolder(link, overwrite=True, marker=MARKER) as staging:
@@ -157,7 +157,7 @@ def test_a_link_to_a_folder_stays_a_link(old):
     assert tree(old) == {"a": "new"}
 
 
-def test_what_a_killed_run_left_is_cleared(tmp_path):
+def test_staging_folder_of_a_killed_run_is_cleared(tmp_path):
     with OutputFolder(tmp_path / "out") as staging:
         shutil.copytree(staging, tmp_path / "kept")
         name = staging.name

@@ -1,4 +1,4 @@
-"""Headers: every way in which a file can contradict itself is one error that says so."""
+"""Every defect of a safetensors header raises one error that describes it."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from eckart.errors import CheckpointError
 
 
 def build(header, data=b"", length=None):
-    """Make a file of a header, which may be JSON text, an object or bytes, and data."""
+    """Return the bytes of a file with a header, given as JSON text, an object or bytes, and data."""
     if not isinstance(header, bytes):
         header = (header if isinstance(header, str) else json.dumps(header)).encode()
     claimed = len(header) if length is None else length
@@ -50,14 +50,14 @@ MALFORMED = [
     ("cut JSON", build('{"w": {"dtype": "F3'), "not valid JSON"),
     ("not UTF-8", build(b'{"\xff": 1}'), "not valid JSON"),
     ("half a surrogate", build(r'{"\ud800": 1}'), "not valid JSON"),
-    ("nested for ever", build('{"w":' + "[" * 100_000), "nested too deeply"),
+    ("nested too deeply", build('{"w":' + "[" * 100_000), "nested too deeply"),
     ("an integer of 5000 digits", build('{"w":' + "1" * 5000 + "}"), "not valid JSON"),
     ("tensor twice", build(TWICE, bytes(8)), "'w' appears twice"),
     ("key twice", build('{"w": {"dtype": "F32", "dtype": "F64"}}'), "'dtype' appears twice"),
     ("metadata a list", build({"__metadata__": []}), "expected __metadata__ to map"),
     ("metadata of numbers", build({"__metadata__": {"step": 1}}), "expected __metadata__ to map"),
-    ("entry a list", build({"w": []}), "`FILE: w`: expected a JSON object, found a list"),
-    ("no dtype", build({"w": without("dtype")}, bytes(8)), "`FILE: w`: its entry has no dtype"),
+    ("entry a list", build({"w": []}), "`FILE: w`: expected a JSON object, found an array"),
+    ("no dtype", build({"w": without("dtype")}, bytes(8)), "`FILE: w`: the header entry has no dtype"),
     ("no shape", build({"w": without("shape")}, bytes(8)), "has no shape"),
     ("no offsets", build({"w": without("data_offsets")}, bytes(8)), "has no data_offsets"),
     ("dtype a number", build({"w": entry(dtype=32)}, bytes(8)), "dtype must be a string, found 32"),
@@ -78,29 +78,29 @@ MALFORMED = [
     (
         "shape too large",
         build({"w": entry(shape=[3])}, bytes(8)),
-        "[3] of F32 takes 12 bytes, found 8",
+        "[3] of F32 needs 12 bytes, found 8",
     ),
-    ("dtype too small", build({"w": entry(dtype="BF16")}, bytes(8)), "[2] of BF16 takes 4 bytes"),
-    ("F4 too large", build({"w": entry(dtype="F4")}, bytes(8)), "[2] of F4 takes 1 bytes, found 8"),
+    ("dtype too small", build({"w": entry(dtype="BF16")}, bytes(8)), "[2] of BF16 needs 4 bytes"),
+    ("F4 too large", build({"w": entry(dtype="F4")}, bytes(8)), "[2] of F4 needs 1 bytes, found 8"),
     (
         "overlap",
         build({"v": entry(0, 8), "w": entry(4, 12)}, bytes(12)),
         "`FILE: w`: its data overlaps that of v by 4 bytes",
     ),
     (
-        "hole",
+        "gap",
         build({"v": entry(0, 8), "w": entry(12, 20)}, bytes(20)),
-        "`FILE: w`: there is a hole of 4 bytes",
+        "`FILE: w`: there is a gap of 4 bytes",
     ),
-    ("hole in front", build({"w": entry(4, 12)}, bytes(12)), "hole of 4 bytes"),
+    ("gap in front", build({"w": entry(4, 12)}, bytes(12)), "gap of 4 bytes"),
     (
         "truncated",
         build({"v": entry(0, 8), "w": entry(8, 16), "x": entry(16, 24)}, bytes(13)),
         "`FILE: w`: the file is truncated",
     ),
     ("truncated by", build({"w": entry()}, bytes(5)), "3 bytes are missing"),
-    ("longer", build({"w": entry()}, bytes(11)), "3 bytes more than declared"),
-    ("GGUF", b"GGUF\x03" + bytes(40), "found GGUF"),
+    ("longer", build({"w": entry()}, bytes(11)), "3 bytes more than the header declares"),
+    ("GGUF", b"GGUF\x03" + bytes(40), "found a GGUF file"),
     ("Git LFS", b"version https://git-lfs.github.com/spec/v1\noid ", "git lfs pull"),
     ("pickle", pickle.dumps({"w": 1}, protocol=2), "weights_only=True"),
     ("zip", b"PK\x03\x04" + bytes(40), "weights_only=True"),
@@ -113,25 +113,25 @@ def file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [row[1:] for row in MALFORMED], ids=[row[0] for row in MALFORMED]
+    ("content", "message"), [row[1:] for row in MALFORMED], ids=[row[0] for row in MALFORMED]
 )
-def test_a_malformed_file_is_named_with_its_defect_and_a_cure(file, content, words):
+def test_malformed_file_is_refused_with_its_defect_and_a_fix(file, content, message):
     file.write_bytes(content)
     with pytest.raises(CheckpointError) as caught:
         read_header(file)
-    assert words.replace("FILE", str(file)) in str(caught.value)
+    assert message.replace("FILE", str(file)) in str(caught.value)
     assert str(caught.value).startswith(f"`{file}")
     assert caught.value.fix
 
 
-def test_the_file_that_the_table_spoils_is_itself_good(file):
+def test_well_formed_file_behind_the_malformed_ones_is_read(file):
     file.write_bytes(GOOD)
     info = read_header(file).tensors["w"]
     assert (info.dtype, info.shape, info.nbytes, info.size) == ("F32", (2,), 8, 2)
     assert (info.start, info.stop) == (len(GOOD) - 8, len(GOOD))
 
 
-def test_what_the_header_says_is_what_was_written(file):
+def test_header_describes_the_written_tensors(file):
     arrays = {"a": np.ones((2, 3), np.float32), "b": np.zeros((0, 4)), "c": np.array(1, np.int8)}
     raw = save(arrays, {"format": "pt"})
     file.write_bytes(raw)
@@ -144,27 +144,27 @@ def test_what_the_header_says_is_what_was_written(file):
     assert header.mtime_ns == file.stat().st_mtime_ns
 
 
-def test_a_file_without_tensors_is_valid(file):
+def test_file_without_tensors_is_valid(file):
     file.write_bytes(save({}))
     assert read_header(file).tensors == {}
 
 
 @pytest.mark.parametrize("dtype", ["F4", "F8_E8M0", "Q9_K"])
-def test_a_dtype_that_is_not_read_is_kept_by_name(file, dtype):
+def test_unsupported_dtype_is_kept_by_name(file, dtype):
     size = {"F4": 1, "F8_E8M0": 2, "Q9_K": 5}[dtype]
     file.write_bytes(build({"w": entry(0, size, dtype=dtype)}, bytes(size)))
     assert read_header(file).tensors["w"].dtype == dtype
 
 
-def test_a_header_whose_length_looks_like_a_pickle_is_read(file):
-    text = json.dumps({"w": entry()}).ljust(0x0280)  # 80 02, the magic of pickle protocol 2
+def test_header_whose_length_looks_like_a_pickle_is_read(file):
+    text = json.dumps({"w": entry()}).ljust(0x0280)  # 80 02, the magic number of pickle protocol 2
     file.write_bytes(build(text, bytes(8)))
     assert file.read_bytes().startswith(b"\x80\x02")
     assert list(read_header(file).tensors) == ["w"]
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "a.pt", "a.pth", "a.CKPT"])
-def test_a_pickle_is_known_by_its_name_too(tmp_path, name):
+def test_pickle_is_recognised_by_its_name(tmp_path, name):
     file = tmp_path / name
     file.write_bytes(b"0123456789")
     with pytest.raises(CheckpointError, match="found a pickle") as caught:
@@ -172,7 +172,7 @@ def test_a_pickle_is_known_by_its_name_too(tmp_path, name):
     assert f"torch.load('{name}', weights_only=True)" in caught.value.fix
 
 
-def test_the_command_that_converts_a_pickle_does(tmp_path, file):
+def test_suggested_command_converts_a_pickle(tmp_path, file):
     torch = pytest.importorskip("torch")
     pickled = tmp_path / "model.bin"
     torch.save({"w": torch.arange(6.0).reshape(2, 3).T}, pickled)
@@ -185,23 +185,23 @@ def test_the_command_that_converts_a_pickle_does(tmp_path, file):
     assert read_header(file).tensors["w"].shape == (3, 2)
 
 
-def test_a_missing_file(file):
+def test_missing_file_is_refused(file):
     with pytest.raises(CheckpointError, match="no such file"):
         read_header(file)
 
 
-def test_a_folder(tmp_path):
+def test_folder_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="expected a file, found a folder"):
         read_header(tmp_path)
 
 
-def test_a_pipe_does_not_block(file):
+def test_pipe_is_refused_without_blocking(file):
     os.mkfifo(file)
     with pytest.raises(CheckpointError, match="found a pipe"):
         read_header(file)
 
 
-def test_a_file_that_may_not_be_read(file, monkeypatch):
+def test_file_without_read_permission_is_refused(file, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
@@ -211,7 +211,7 @@ def test_a_file_that_may_not_be_read(file, monkeypatch):
         read_header(file)
 
 
-def test_a_name_that_would_command_the_terminal_is_escaped(file):
+def test_terminal_control_characters_in_a_name_are_escaped(file):
     file.write_bytes(build({"\x1b[2J" + "x" * 999: []}))
     with pytest.raises(CheckpointError) as caught:
         read_header(file)
@@ -226,10 +226,10 @@ VALID = save({"a.weight": np.ones((2, 3), np.float32), "b": np.arange(4, dtype=n
     st.lists(st.tuples(st.integers(0, len(VALID) - 1), st.integers(0, 255)), max_size=4),
     st.integers(0, len(VALID) + 8),
 )
-def test_flipped_bytes_and_cuts_raise_nothing_else(tmp_path_factory, flips, length):
+def test_flipped_bytes_and_truncation_raise_only_checkpoint_errors(tmp_path_factory, flips, length):
     content = bytearray(VALID)
-    for place, value in flips:
-        content[place] = value
+    for position, value in flips:
+        content[position] = value
     file = tmp_path_factory.getbasetemp() / "fuzz.safetensors"
     file.write_bytes(bytes(content[:length]).ljust(length, b" "))
     try:
@@ -255,8 +255,8 @@ JSON = st.recursive(
         {"w": st.fixed_dictionaries({"dtype": JSON, "shape": JSON, "data_offsets": JSON})}
     )
 )
-def test_any_json_in_the_header_raises_nothing_else(tmp_path_factory, header):
+def test_any_json_in_the_header_raises_only_checkpoint_errors(tmp_path_factory, header):
     file = tmp_path_factory.getbasetemp() / "json.safetensors"
     file.write_bytes(build(header, bytes(8)))
-    with pytest.raises(CheckpointError):  # eight bytes that no entry of these declares
+    with pytest.raises(CheckpointError):  # no entry accounts for the eight bytes of data
         read_header(file)

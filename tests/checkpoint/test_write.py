@@ -1,4 +1,4 @@
-"""Writing: what went in comes out, the same bytes each time, and all of it or nothing."""
+"""Written files hold the given data, are the same bytes each time, and appear completely or not at all."""
 
 import errno
 import hashlib
@@ -26,21 +26,21 @@ each_writer = pytest.mark.parametrize(("write", "is_new"), WRITERS, ids=["safete
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (7,), (), (0,), (2, 0, 3)])
-def test_the_library_reads_what_was_written(tmp_path, shape):
+def test_library_reads_what_was_written(tmp_path, shape):
     numbers = np.arange(np.prod(shape, dtype=int)).reshape(shape)
     arrays = {name: numbers.astype(dtype) for name, dtype in DTYPES.items()}
     write_safetensors(tmp_path / "a.safetensors", arrays, {"format": "pt"})
-    found = dict(deserialize((tmp_path / "a.safetensors").read_bytes()))
-    assert found.keys() == arrays.keys()
+    entries = dict(deserialize((tmp_path / "a.safetensors").read_bytes()))
+    assert entries.keys() == arrays.keys()
     for name, array in arrays.items():
-        assert found[name]["dtype"] == name
-        assert tuple(found[name]["shape"]) == shape
-        assert bytes(found[name]["data"]) == array.tobytes()
+        assert entries[name]["dtype"] == name
+        assert tuple(entries[name]["shape"]) == shape
+        assert bytes(entries[name]["data"]) == array.tobytes()
     with safe_open(tmp_path / "a.safetensors", "np") as file:
         assert file.metadata() == {"format": "pt"}
 
 
-def test_the_bytes_are_those_of_the_library(tmp_path):
+def test_bytes_are_those_of_the_library(tmp_path):
     arrays = {"b": W, "a\n\u00e9": W.astype(ml_dtypes.bfloat16), "c": W + 1}
     for metadata in (None, {"format": "pt \u00e9"}):
         write_safetensors(tmp_path / "a.safetensors", arrays, metadata)
@@ -48,7 +48,7 @@ def test_the_bytes_are_those_of_the_library(tmp_path):
 
 
 @given(st.permutations("abcdefgh"), st.permutations("stuvwxyz"))
-def test_the_order_given_does_not_change_the_bytes(tmp_path_factory, names, keys):
+def test_order_of_the_tensors_does_not_change_the_bytes(tmp_path_factory, names, keys):
     arrays = {n: np.full(3, ord(n), np.int16 if n in "bdf" else np.float64) for n in names}
     path = tmp_path_factory.getbasetemp() / "order.safetensors"
     write_safetensors(path, arrays, {key: key * 2 for key in keys})
@@ -57,7 +57,7 @@ def test_the_order_given_does_not_change_the_bytes(tmp_path_factory, names, keys
     assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
 
 
-def test_views_and_foreign_byte_orders_are_written_as_their_values(tmp_path):
+def test_views_and_big_endian_arrays_are_written_by_value(tmp_path):
     arrays = {
         "t": W.T,
         "step": W[:, ::2],
@@ -79,30 +79,30 @@ def test_every_tensor_is_aligned(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arrays", "words"),
-    [({"w": W + 1j}, "a.safetensors: w`.*complex"), ({"__metadata__": W}, "keeps this name")],
+    ("arrays", "message"),
+    [({"w": W + 1j}, "a.safetensors: w`.*complex"), ({"__metadata__": W}, "reserves this name")],
 )
-def test_what_the_format_cannot_hold_is_refused_by_name(tmp_path, arrays, words):
-    with pytest.raises(UsageError, match=words):
+def test_tensor_that_the_format_cannot_hold_is_refused_by_name(tmp_path, arrays, message):
+    with pytest.raises(UsageError, match=message):
         write_safetensors(tmp_path / "a.safetensors", arrays)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_json_keeps_its_order_and_ends_its_line(tmp_path):
+def test_json_keeps_its_key_order_and_ends_with_a_newline(tmp_path):
     write_json(tmp_path / "a.json", {"r": 8, "alpha": 16, "name": "\u00e9"})
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert text == '{\n "r": 8,\n "alpha": 16,\n "name": "\u00e9"\n}\n'
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_json_has_no_nan(tmp_path, number):
+def test_nan_and_infinity_are_refused_in_json(tmp_path, number):
     with pytest.raises(OutputError, match="cannot be written as JSON"):
         write_json(tmp_path / "a.json", {"error": number})
     assert list(tmp_path.iterdir()) == []
 
 
 @each_writer
-def test_an_old_file_is_replaced_and_nothing_else_is_left(tmp_path, write, is_new):
+def test_old_file_is_replaced_and_nothing_else_is_left(tmp_path, write, is_new):
     (tmp_path / "a").write_bytes(b"old")
     write(tmp_path / "a")
     assert is_new(tmp_path / "a")
@@ -110,22 +110,22 @@ def test_an_old_file_is_replaced_and_nothing_else_is_left(tmp_path, write, is_ne
 
 
 @each_writer
-def test_a_new_file_has_the_permissions_of_any_new_file(tmp_path, write, is_new):
+def test_new_file_has_the_usual_permissions(tmp_path, write, is_new):
     (tmp_path / "plain").write_text("")
     write(tmp_path / "a")
     modes = {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
     assert len(modes) == 1
 
 
-def full(*args):
+def raise_disk_full(*args):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @each_writer
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, write, is_new, call):
+def test_full_disk_leaves_the_old_file(tmp_path, monkeypatch, write, is_new, call):
     (tmp_path / "a").write_bytes(b"old")
-    monkeypatch.setattr(os, call, full)
+    monkeypatch.setattr(os, call, raise_disk_full)
     with pytest.raises(OutputError, match="No space left on device"):
         write(tmp_path / "a")
     assert [file.name for file in tmp_path.iterdir()] == ["a"]
@@ -133,16 +133,16 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, write, is_new, c
 
 
 @each_writer
-def test_the_file_is_whole_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch, write, is_new):
-    done, fsync, replace = [], os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda fd: done.append(os.fstat(fd).st_size) or fsync(fd))
-    monkeypatch.setattr(os, "replace", lambda *names: done.append("replace") or replace(*names))
+def test_file_is_complete_on_disk_before_it_gets_its_name(tmp_path, monkeypatch, write, is_new):
+    calls, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: calls.append(os.fstat(fd).st_size) or fsync(fd))
+    monkeypatch.setattr(os, "replace", lambda *names: calls.append("replace") or replace(*names))
     write(tmp_path / "a")
-    assert done == [(tmp_path / "a").stat().st_size, "replace"]
+    assert calls == [(tmp_path / "a").stat().st_size, "replace"]
 
 
 @each_writer
-def test_places_that_cannot_be_written(tmp_path, write, is_new):
+def test_path_that_cannot_be_written_is_refused(tmp_path, write, is_new):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "no" / "a", tmp_path / "file" / "a", tmp_path / "folder"):
@@ -153,7 +153,7 @@ def test_places_that_cannot_be_written(tmp_path, write, is_new):
 
 
 @each_writer
-def test_an_interrupt_is_passed_on_and_leaves_nothing(tmp_path, monkeypatch, write, is_new):
+def test_interrupt_is_passed_on_and_leaves_nothing(tmp_path, monkeypatch, write, is_new):
     def interrupt(*args):
         raise KeyboardInterrupt
 

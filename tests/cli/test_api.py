@@ -4,24 +4,40 @@ import inspect
 from types import ModuleType
 
 import eckart
+from eckart.rank import RuleOptions
 
 NAMES = [
     "Adapter",
+    "Budget",
+    "Combined",
+    "Comparison",
+    "Converted",
     "EckartError",
+    "Energy",
+    "Error",
     "Extraction",
     "FactorStore",
+    "Knee",
     "LowRank",
+    "Merged",
+    "NoiseFloor",
+    "Rank",
     "RankPlan",
     "RankRule",
+    "Ratio",
+    "Resized",
     "Spectrum",
     "Verification",
     "__version__",
     "combine",
+    "compare",
+    "convert",
     "extract",
     "factor",
     "load_adapter",
     "merge",
     "plan",
+    "resize",
     "spectrum",
     "svd",
     "verify",
@@ -47,8 +63,18 @@ def test_words_that_are_promised():
     assert {"rank", "energy", "error", "method"} <= set(inspect.signature(eckart.svd).parameters)
     assert list(inspect.signature(eckart.factor).parameters)[:3] == ["base", "tuned", "store"]
     assert list(inspect.signature(eckart.extract).parameters)[:3] == ["base", "tuned", "out"]
-    wishes = inspect.signature(eckart.RankRule.of).parameters
-    assert {
-        "rank", "energy", "error", "ratio", "knee", "noise_floor", "budget",
-        "min_rank", "max_rank", "multiple_of", "uniform", "include", "exclude",
-    } == set(wishes)  # fmt: skip
+    assert set(RuleOptions.__annotations__) == {
+        "rank",
+        "energy",
+        "error",
+        "ratio",
+        "knee",
+        "noise_floor",
+        "budget",
+        "min_rank",
+        "max_rank",
+        "multiple_of",
+        "uniform",
+        "include",
+        "exclude",
+    }

@@ -120,7 +120,7 @@ def test_no_color_and_pipes_as_a_process(work):
         done = start("inspect", *pair.paths, env={**ENVIRONMENT, **more})
         assert done.returncode == 0
         assert "\x1b" not in done.stdout + done.stderr
-        assert "q_proj" in done.stdout and done.stderr.startswith("note: Not floating")
+        assert "q_proj" in done.stdout and done.stderr.startswith("note: Skipped 1 tensor")
 
 
 @pytest.fixture(scope="module")
@@ -334,7 +334,7 @@ def test_verify_exits_1_on_a_statement_that_is_wrong(work, tmp_path):
     assert done.code == 1
     assert rows_of(done.out)[module][-1] == "NO"
     assert done.err.startswith("eckart: `") and done.err.count("\n") == 1
-    assert "does not hold (1 modules, 0 other problems)" in done.err
+    assert "its statement does not hold (1 module, 0 other problems)" in done.err
     said = run("verify", *pair.paths, adapter, "--json")
     assert said.code == 1 and json.loads(said.out)["holds"] is False
 
@@ -382,14 +382,14 @@ def test_a_damaged_statement_is_one_line(work, tmp_path, request, text):
 
 
 def test_the_demo(tmp_path):
-    done = start("demo", "--out", tmp_path / "adapters", "--quiet", cwd=tmp_path)
+    done = start("demo", "--output", tmp_path / "adapters", "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     marks = [
-        "The pair",
-        "What the update of each layer looks like",
-        "Adapters written, and their errors recomputed from the files",
-        "Loss on held-out Python, nats per byte",
+        "The pair of models",
+        "The update of each layer",
+        "Adapters, with their errors recomputed from the files",
+        "Loss on held-out Python code, in nats per byte",
     ]
     places = [done.stdout.index(mark) for mark in marks]
     assert places == sorted(places)

@@ -1,4 +1,4 @@
-"""`eckart image`: pictures of every kind in, .eki and pictures out, and one line where it cannot be."""
+"""`eckart image` reads and writes pictures and .eki files, and reports errors in one line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from eckart.applications.images import decompress, psnr, read_picture, write_picture
-from eckart.applications.images.pictures import encode_picture
+from eckart.applications.images.pictures import encode_png
 from eckart.applications.images.samples import sample
 from support.pictures import alpha, grey, wide
 from support.terminal import run, start, tree
@@ -26,15 +26,15 @@ def place(tmp_path):
     return tmp_path
 
 
-def test_there_and_back(place):
+def test_round_trip_through_a_file(place):
     done = run("image", place / "photo.png", "-o", place / "photo.eki", "--psnr", 34, "--json")
-    said = json.loads(done.out)
+    document = json.loads(done.out)
     assert (done.code, done.err) == (0, "")
     data = (place / "photo.eki").read_bytes()
-    assert said["bytes"] == len(data) and said["shape"] == [48, 48, 3]
-    assert said["psnr"] == psnr(PHOTO, decompress(data)) >= 34
-    assert [plane["name"] for plane in said["planes"]] == ["Y", "Cb", "Cr"]
-    back = run("image", place / "photo.eki", "-o", place / "back.png")
+    assert document["bytes"] == len(data) and document["shape"] == [48, 48, 3]
+    assert document["psnr"] == psnr(PHOTO, decompress(data)) >= 34
+    assert [plane["name"] for plane in document["planes"]] == ["Y", "Cb", "Cr"]
+    back = run("image", place / "photo.eki", "--output", place / "back.png")
     assert (back.code, back.err) == (0, "") and "48x48x3, uint8" in back.out
     assert (read_picture(place / "back.png")[0] == decompress(data)).all()
 
@@ -44,21 +44,22 @@ def test_help_has_an_example():
     assert done.code == 0 and "eckart image photo.jpg -o photo.eki" in " ".join(done.out.split())
 
 
-def test_the_table_shows_the_same(place):
+def test_the_table_and_the_json_document_agree(place):
     done = run("image", place / "photo.png", "--size", "1.2KB", "--compare")
     assert done.code == 0
     lines = done.out.splitlines()
-    assert lines[0].startswith("not written: 48x48x3, ") and "bits a pixel" in lines[0]
-    said = json.loads(run("image", place / "photo.png", "--size", "1200", "--compare", "--json").out)
-    assert said["bytes"] <= 1200
-    names = [rival["name"] for rival in said["compare"]]
+    assert lines[0].startswith("not written: 48x48x3, ") and "bits per pixel" in lines[0]
+    document = json.loads(run("image", place / "photo.png", "--size", "1200", "--compare", "--json").out)
+    assert document["bytes"] <= 1200
+    names = [result["name"] for result in document["compare"]]
     assert names == ["eckart", "JPEG", "WebP", "SVD, float16"]
     (row,) = (line.split() for line in lines if line.startswith("eckart"))
-    assert row[1:4] == [f"{said['bytes']:,}", f"{said['bits_per_pixel']:.3f}", f"{said['psnr']:.2f}"]
+    figures = [f"{document['bytes']:,}", f"{document['bits_per_pixel']:.3f}", f"{document['psnr']:.2f}"]
+    assert row[1:4] == figures
     assert sorted(p.name for p in place.iterdir()) == ["photo.png"]
 
 
-def test_a_picture_of_rank_k(place):
+def test_a_picture_of_a_given_rank_is_written(place):
     done = run("image", place / "photo.png", "-o", place / "rank2.png", "--rank", 2)
     assert done.code == 0 and done.err.startswith("note: ")
     assert "rank" in done.out and read_picture(place / "rank2.png")[0].shape == (48, 48, 3)
@@ -66,10 +67,10 @@ def test_a_picture_of_rank_k(place):
     assert (place / "x.jpg").read_bytes()[:2] == b"\xff\xd8"
 
 
-def test_exactly(place):
+def test_a_lossless_result_has_no_psnr_in_json(place):
     write_picture(place / "flat.png", np.full((20, 20), 9, np.uint8))
-    said = json.loads(run("image", place / "flat.png", "--psnr", 90, "--json").out)
-    assert said["exact"] and said["psnr"] is None
+    document = json.loads(run("image", place / "flat.png", "--psnr", 90, "--json").out)
+    assert document["exact"] and document["psnr"] is None
 
 
 KINDS = {
@@ -81,7 +82,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_kinds_of_pictures(place, kind):
+def test_every_kind_of_picture_survives_a_round_trip(place, kind):
     picture = KINDS[kind]
     write_picture(place / "p.png", picture)
     assert run("image", place / "p.png", "-o", place / "p.eki", "--psnr", 32).code == 0
@@ -91,37 +92,37 @@ def test_kinds_of_pictures(place, kind):
     assert psnr(picture, back) >= 32
 
 
-def save(place, name, picture, **how):
-    picture.save(place / name, **how)
+def save(place, name, picture, **options):
+    picture.save(place / name, **options)
     return place / name
 
 
 @pytest.mark.parametrize(
-    ("name", "mode", "words"),
+    ("name", "mode", "message"),
     [
-        ("p.gif", "P", "mode P; converted to colour"),
-        ("p.jpg", "CMYK", "mode CMYK; converted to colour"),
-        ("p.png", "1", "black and white; taken as grey"),
-        ("p.tif", "LAB", "mode LAB; converted to colour"),
+        ("p.gif", "P", "has mode P; converted to colour"),
+        ("p.jpg", "CMYK", "has mode CMYK; converted to colour"),
+        ("p.png", "1", "is black and white; converted to grey"),
+        ("p.tif", "LAB", "has mode LAB; converted to colour"),
     ],
 )
-def test_pictures_that_are_converted(place, name, mode, words):
+def test_other_modes_are_converted_with_a_note(place, name, mode, message):
     rgb = Image.fromarray(PHOTO)
     converted = Image.merge("LAB", rgb.split()) if mode == "LAB" else rgb.convert(mode)
     done = run("image", save(place, name, converted), "-o", place / "p.eki", "--rank", 2)
     assert done.code == 0, done.err
-    assert f"note: {place / name} is" in done.err and words in done.err
+    assert f"note: {place / name} {message}" in done.err
     if mode == "1":
         assert run("image", place / name, "-q", "--rank", 2).err == ""
 
 
-def test_transparency_of_a_palette_is_kept(place):
+def test_the_transparency_of_a_palette_is_kept(place):
     picture = Image.fromarray(PHOTO).convert("P")
     done = run("image", save(place, "p.png", picture, transparency=3), "--psnr", 30, "--json")
     assert json.loads(done.out)["shape"] == [48, 48, 4] and "colour and alpha" in done.err
 
 
-def test_a_rotation_that_is_a_tag(place):
+def test_an_exif_rotation_is_applied(place):
     picture = Image.fromarray(np.ascontiguousarray(PHOTO[:40]))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -129,7 +130,7 @@ def test_a_rotation_that_is_a_tag(place):
 
 
 def sixteen_bits(kind: int = 2, channels: int = 3) -> bytes:
-    """A PNG of 2 x 2 pixels, 16 bits a channel, which Pillow does not write; kind 2 is colour."""
+    """Return a PNG of 2 x 2 pixels with 16 bits per channel, which Pillow cannot write; kind 2 is colour."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -140,56 +141,58 @@ def sixteen_bits(kind: int = 2, channels: int = 3) -> bytes:
 
 
 @pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)])
-def test_16_bits_of_colour_are_said_to_be_lost(place, kind, channels):
+def test_the_loss_of_16_bit_colour_is_noted(place, kind, channels):
     (place / "p.png").write_bytes(sixteen_bits(kind, channels))
     done = run("image", place / "p.png")
-    assert done.code == 0 and "16 bits a channel; Pillow reads 8" in done.err
+    assert done.code == 0 and "16 bits per channel; Pillow reads 8" in done.err
 
 
 def bomb(side: int) -> bytes:
-    """A PNG whose head says that it is huge."""
+    """Return a small PNG file whose header claims a huge picture."""
     data = bytearray(sixteen_bits())
     data[16:24] = struct.pack(">II", side, side)
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
     return bytes(data)
 
 
-PNG = encode_picture(PHOTO, "PNG")
+PNG = encode_png(PHOTO)
 BAD = [
     ("no such file", None, [], "cannot be read"),
     ("text", b"hello", [], "not a picture"),
-    ("empty", b"", [], "not a picture"),
-    ("half a picture", PNG[: len(PNG) // 2], [], "is damaged"),
-    ("a bomb", bomb(60_000), [], "over"),
-    ("a small bomb", bomb(9_000), [], "9000 x 9000"),
-    ("two goals", PNG, ["--psnr", 30, "--rank", 3], "rank and psnr"),
-    ("no decibels", PNG, ["--psnr", -1], "decibels"),
-    ("no energy", PNG, ["--energy", 2], "energy=2"),
-    ("no size", PNG, ["--size", "many"], "40KB"),
-    ("a share", PNG, ["--size", "5%"], "40KB"),
-    ("too small a size", PNG, ["--size", "50"], "the least is"),
-    ("no suffix", PNG, ["-o", "out"], ".eki"),
-    ("an odd suffix", PNG, ["-o", "out.svg"], ".eki"),
-    ("no folder", PNG, ["-o", "no/where/out.eki"], "its folder is not there"),
-    ("there already", PNG, ["-o", "photo.png"], "--overwrite"),
+    ("empty file", b"", [], "not a picture"),
+    ("truncated picture", PNG[: len(PNG) // 2], [], "the file is damaged"),
+    ("decompression bomb", bomb(60_000), [], "over the limit"),
+    ("small decompression bomb", bomb(9_000), [], "9000 x 9000"),
+    ("two targets", PNG, ["--psnr", 30, "--rank", 3], "rank and psnr"),
+    ("negative decibels", PNG, ["--psnr", -1], "decibels"),
+    ("energy above 1", PNG, ["--energy", 2], "energy=2"),
+    ("size that is not a number", PNG, ["--size", "many"], "40KB"),
+    ("size as a share", PNG, ["--size", "5%"], "40KB"),
+    ("size too small", PNG, ["--size", "50"], "the smallest file has"),
+    ("output without suffix", PNG, ["-o", "out"], ".eki"),
+    ("output with unknown suffix", PNG, ["-o", "out.svg"], ".eki"),
+    ("output in a missing folder", PNG, ["-o", "no/where/out.eki"], "the folder does not exist"),
+    ("output exists", PNG, ["-o", "photo.png"], "--overwrite"),
 ]
 
 
-@pytest.mark.parametrize(("data", "more", "words"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
-def test_bad_input(place, monkeypatch, data, more, words):
+@pytest.mark.parametrize(
+    ("data", "options", "message"), [row[1:] for row in BAD], ids=[row[0] for row in BAD]
+)
+def test_bad_input_is_reported_in_one_line_and_nothing_is_written(place, monkeypatch, data, options, message):
     monkeypatch.chdir(place)
     if data is not None:
         (place / "in.png").write_bytes(data)
     before = tree(place)
-    done = run("image", "in.png", *more)
+    done = run("image", "in.png", *options)
     assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("eckart: `") and done.err.count("\n") == 1 and words in done.err
+    assert done.err.startswith("eckart: `") and done.err.count("\n") == 1 and message in done.err
     assert tree(place) == before
 
 
 @pytest.mark.parametrize("error", [RuntimeError("frame 0"), struct.error("short"), AttributeError("x")])
-def test_whatever_pillow_raises_is_one_line(place, monkeypatch, error):
-    """Its readers of some forty formats raise what they like on damaged files: AVIF's a RuntimeError."""
+def test_any_exception_from_pillow_is_reported_in_one_line(place, monkeypatch, error):
+    """Pillow's readers, for some forty formats, raise many types on damaged files: AVIF's a RuntimeError."""
 
     def fails(*_):
         raise error
@@ -197,11 +200,11 @@ def test_whatever_pillow_raises_is_one_line(place, monkeypatch, error):
     monkeypatch.setattr(Image.Image, "load", fails)
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fails)
     done = run("image", place / "photo.png")
-    assert done.code == 2 and done.err.count("\n") == 1 and "photo.png`: is damaged" in done.err
+    assert done.code == 2 and done.err.count("\n") == 1 and "photo.png`: the file is damaged" in done.err
 
 
-def test_no_program_is_run_to_read_a_picture(place):
-    """Pillow hands PostScript to Ghostscript, which runs it."""
+def test_postscript_is_refused(place):
+    """Pillow passes PostScript to Ghostscript, which would execute it."""
     (place / "p.png").write_bytes(
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
     )
@@ -210,25 +213,26 @@ def test_no_program_is_run_to_read_a_picture(place):
 
 
 @pytest.mark.parametrize(
-    ("more", "words"),
+    ("options", "message"),
     [
         ([], "-o photo.png"),
         (["-o", "x.eki"], "-o photo.png"),
         (["-o", "x.png", "--psnr", 30], "--psnr needs the original"),
         (["-o", "x.png", "--compare"], "--compare needs the original"),
+        (["-o", "x.png", "--size", "4KB", "--compare"], "--size and --compare need the original"),
     ],
 )
-def test_what_cannot_be_asked_of_an_eki_file(place, monkeypatch, more, words):
+def test_options_that_need_the_original_are_refused_for_an_eki_file(place, monkeypatch, options, message):
     monkeypatch.chdir(place)
     assert run("image", "photo.png", "-o", "photo.eki", "--psnr", 25).code == 0
     before = tree(place)
-    done = run("image", "photo.eki", *more)
-    assert (done.code, done.out) == (2, "") and done.err.count("\n") == 1 and words in done.err
+    done = run("image", "photo.eki", *options)
+    assert (done.code, done.out) == (2, "") and done.err.count("\n") == 1 and message in done.err
     assert tree(place) == before
 
 
 @pytest.mark.parametrize("length", [0, 10, -1])
-def test_an_eki_file_cut_short(place, length):
+def test_a_truncated_eki_file_is_refused(place, length):
     run("image", place / "photo.png", "-o", place / "photo.eki", "--psnr", 25)
     data = (place / "photo.eki").read_bytes()
     (place / "photo.eki").write_bytes(data[:length])
@@ -237,7 +241,7 @@ def test_an_eki_file_cut_short(place, length):
     assert not (place / "back.png").exists()
 
 
-def test_16_bits_go_to_png_or_eki_only(place):
+def test_jpeg_is_refused_for_16_bits_and_for_alpha(place):
     write_picture(place / "wide.png", wide(grey("hills", 40)))
     done = run("image", place / "wide.png", "-o", place / "x.jpg", "--psnr", 30)
     assert done.code == 2 and "16 bits" in done.err and not (place / "x.jpg").exists()
@@ -247,20 +251,20 @@ def test_16_bits_go_to_png_or_eki_only(place):
 
 
 @pytest.mark.parametrize("library", ["PIL", "constriction"])
-def test_a_library_that_is_not_there(place, monkeypatch, library):
-    real = builtins.__import__
+def test_a_missing_library_is_reported_with_its_extra(place, monkeypatch, library):
+    original_import = builtins.__import__
 
-    def without(name, *rest, **more):
+    def import_without_library(name, *args, **options):
         if name.split(".")[0] == library:
             raise ImportError(name)
-        return real(name, *rest, **more)
+        return original_import(name, *args, **options)
 
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setattr(builtins, "__import__", import_without_library)
     done = run("image", place / "photo.png", "-o", place / "x.eki")
     assert done.code == 2 and "pip install 'eckart[images]'" in done.err and done.err.count("\n") == 1
 
 
-def test_as_a_process(place):
+def test_a_process_prints_the_same_without_colour(place):
     done = start("image", place / "photo.png", "-o", place / "x.eki", "--psnr", 30)
     assert (done.returncode, done.stderr) == (0, "") and "\x1b" not in done.stdout
     again = run("image", place / "photo.png", "-o", place / "x.eki", "--psnr", 30, "--overwrite")

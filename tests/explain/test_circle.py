@@ -1,4 +1,4 @@
-"""The unit circle, turned, stretched, turned: the points that are drawn, and how they are drawn."""
+"""The drawings of the unit circle: the points in the data, and the SVG made from them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,24 @@ from eckart.explain.formula import plain
 from eckart.explain.steps import Picture
 from eckart.explain.words import TABLES
 
-MATRICES = ["4 0; 3 5", "3 1; 1 2", "1 2; 2 4", "0 0; 0 0", "0 -1; 1 0", "0 4; 5 3", "sqrt(2) 1; 1 1",
-            "0.01 0.02; -0.03 0.01", "900 1; 2 800", "1 2", "-3 0"]  # fmt: skip
+MATRICES = [
+    "4 0; 3 5",
+    "3 1; 1 2",
+    "1 2; 2 4",
+    "0 0; 0 0",
+    "0 -1; 1 0",
+    "0 4; 5 3",
+    "sqrt(2) 1; 1 1",
+    "0.01 0.02; -0.03 0.01",
+    "900 1; 2 800",
+    "1 2",
+    "-3 0",
+]
 
 
 def picture(matrix):
-    found = [part for part in explain("svd", matrix).parts() if isinstance(part, Picture)]
-    assert len(found) == 1
-    return found[0]
+    (found,) = (part for part in explain("svd", matrix).parts() if isinstance(part, Picture))
+    return found
 
 
 def numbers(matrix):
@@ -34,8 +44,8 @@ def _value(text):
 
 
 def check(W, drawn):
-    """The four panels are x, V^T x, S V^T x and W x for x on the circle, whatever made them."""
-    start, turned, stretched, ended = drawn.panels
+    """Check that the four panels are x, V^T x, S V^T x and W x for x on the circle."""
+    start, rotated, stretched, ended = drawn.panels
     points = [np.array(panel.outline).T for panel in drawn.panels]  # (2, 72) each
     sigma = np.zeros(2)
     values = np.linalg.svd(W, compute_uv=False)
@@ -47,33 +57,33 @@ def check(W, drawn):
     image = np.vstack([W @ points[0], np.zeros((2 - len(W), 72))])
     np.testing.assert_allclose(points[3], image, atol=1e-12 * scale)
     np.testing.assert_allclose(points[2], sigma[:, None] * points[1], atol=1e-12 * scale)
-    # The arrows: v to the axes, to the half axes, to where W sends them.
+    # The arrows: the v, their images on the axes, the semi-axes, and the images under W.
     rank = int(np.sum(sigma > 1e-12 * scale)) if sigma[0] else 0
     assert [len(panel.arrows) for panel in drawn.panels] == [2, 2, rank, rank]
     V = np.array([tip for _, tip in start.arrows]).T
     np.testing.assert_allclose(V.T @ V, np.eye(2), atol=1e-12)
-    np.testing.assert_allclose([tip for _, tip in turned.arrows], np.eye(2), atol=1e-12)
+    np.testing.assert_allclose([tip for _, tip in rotated.arrows], np.eye(2), atol=1e-12)
     for i in range(rank):
         assert np.hypot(*stretched.arrows[i][1]) == pytest.approx(sigma[i])
         np.testing.assert_allclose(ended.arrows[i][1][: len(W)], W @ V[:, i], atol=1e-12 * scale)
-    # Mirrored where orientation changes, and only there.
-    assert turned.caption.key == ("circle.turned" if np.linalg.det(V) > 0 else "circle.mirrored")
+    # A caption says "mirrors" exactly if the orientation changes.
+    assert rotated.caption.key == ("circle.turned" if np.linalg.det(V) > 0 else "circle.mirrored")
     if W.shape == (2, 2) and rank == 2:
-        over = [panel.caption.key for panel in (turned, ended)].count("circle.mirrored")
-        assert (over % 2 == 1) == (np.linalg.det(W) < 0)
+        mirrored = [panel.caption.key for panel in (rotated, ended)].count("circle.mirrored")
+        assert (mirrored % 2 == 1) == (np.linalg.det(W) < 0)
     np.testing.assert_allclose(ended.ring[: len(W)], W[:, 0], atol=1e-12 * scale)
     for panel, p in zip(drawn.panels, points, strict=True):
         assert np.abs(p).max() <= panel.reach * (1 + 1e-12)
 
 
 @pytest.mark.parametrize("matrix", MATRICES)
-def test_the_points_are_those_of_the_matrix(matrix):
+def test_the_panels_show_the_images_of_the_circle(matrix):
     check(numbers(matrix), picture(matrix))
 
 
 @settings(max_examples=40)
 @given(st.lists(st.lists(st.integers(-9, 9), min_size=2, max_size=2), min_size=1, max_size=2))
-def test_any_whole_numbers(rows):
+def test_the_panels_are_right_for_random_integers(rows):
     check(np.array(rows, float), picture(rows))
 
 
@@ -84,13 +94,13 @@ def test_other_shapes_are_not_drawn(matrix):
     assert "title.circle" not in done.keys() and "<svg" not in render(done, "html")  # noqa: SIM118
 
 
-def test_only_the_decomposition_is_drawn():
+def test_only_the_topic_svd_has_a_drawing():
     for topic in ("rank", "lowrank", "lora", "pinv", "pca"):
         assert "<svg" not in render(explain(topic, "4 0; 3 5"), "html")
 
 
 @pytest.mark.parametrize("matrix", MATRICES)
-def test_the_svg_holds_the_points(matrix):
+def test_the_svg_shows_the_points(matrix):
     text = render(explain("svd", matrix), "html")
     drawings = [ElementTree.fromstring(x) for x in re.findall(r"<svg.*?</svg>", text)]
     drawn = picture(matrix)
@@ -102,7 +112,7 @@ def test_the_svg_holds_the_points(matrix):
         tick = next(e for e in svg if e.get("class") == "tick" and e.tag == "path")
         label = float(next(e.text for e in svg if e.get("class") == "tick" and e.tag == "text"))
         place = float(re.match(r"M(-?[\d.]+)", tick.get("d"))[1])
-        # The scale is read off the tick, as a reader would: good to the two decimals it is drawn with.
+        # The scale is read from the tick, as a reader would do; coordinates have two decimals.
         scale = place / label
         np.testing.assert_allclose(points / [scale, -scale], panel.outline, atol=0.02 * panel.reach)
         assert np.abs(points).max() < 100
@@ -112,7 +122,7 @@ def test_the_svg_holds_the_points(matrix):
             assert abs(float(e.get("x"))) < 95 and abs(float(e.get("y"))) < 95
 
 
-def test_the_page_brings_its_own_colours_for_the_dark():
+def test_the_page_has_colours_for_dark_screens():
     text = render(explain("svd", "4 0; 3 5"), "html")
     style = text[: text.index("</style>")]
     assert "prefers-color-scheme: dark" in style
@@ -122,7 +132,7 @@ def test_the_page_brings_its_own_colours_for_the_dark():
         assert f".{kind}" in style
 
 
-def test_formats_of_words_say_it_in_a_sentence():
+def test_every_format_describes_the_picture_in_a_sentence():
     for matrix, key in (("4 0; 3 5", "ellipse"), ("1 2; 2 4", "segment"), ("0 0; 0 0", "point")):
         done = explain("svd", matrix)
         for format in FORMATS:
@@ -131,4 +141,4 @@ def test_formats_of_words_say_it_in_a_sentence():
                 assert re.split("u₁|{", TABLES[lang][f"circle.{key}"])[0] in text
                 assert ("<svg" in text) == (format == "html")
     text = " ".join(render(explain("svd", "4 0; 3 5")).split())
-    assert "the half axes σ₁ = 2√10 ≈ 6.3246 along u₁ and σ₂ = √10 ≈ 3.1623 along u₂." in text
+    assert "the semi-axes σ₁ = 2√10 ≈ 6.3246 along u₁ and σ₂ = √10 ≈ 3.1623 along u₂." in text

@@ -1,4 +1,4 @@
-"""Four formats, three languages: every sentence is there, and every page is well formed."""
+"""Rendering in four formats and three languages: no sentence is missing, and every page is well formed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from eckart.explain.render.box import WIDTH, draw
 from eckart.explain.words import TABLES
 from support.explain_cases import CASES
 
-HOW = {"lora": {"given": "1; 2"}}
 PAGES = [(topic, "3 2; 2 3") for topic in TOPICS] + [("svd", CASES["quartic"]), ("svd", CASES["ones"])]
 
 
 def every_explanation():
-    """Explanations that use every sentence there is."""
+    """Yield explanations that together use every sentence."""
     for matrix in CASES.values():
         for topic in TOPICS:
             if topic == "pca" and ";" not in matrix:
@@ -40,7 +39,7 @@ def gaps(text):
     return sorted(gap for _, gap, _, _ in Formatter().parse(text) if gap is not None)
 
 
-def test_the_tables_hold_the_same_sentences():
+def test_the_tables_contain_the_same_sentences():
     assert set(TABLES) == set(LANGUAGES) == {"en", "ja", "zh"}
     for lang, table in TABLES.items():
         assert table.keys() == TABLES["en"].keys(), lang
@@ -51,13 +50,13 @@ def test_the_tables_hold_the_same_sentences():
         assert not same, f"{lang} is not translated: {same}"
 
 
-def test_no_sentence_is_missing_and_none_is_idle(explanations):
+def test_every_sentence_is_used_and_none_is_missing(explanations):
     used = set().union(*(done.keys() for done in explanations))
     assert used <= TABLES["en"].keys()
     assert TABLES["en"].keys() - used == {"done.exact", "done.decimals", "done.wrong"}
 
 
-def test_every_page_in_every_format_and_language(explanations):
+def test_pages_render_in_every_format_and_language(explanations):
     some = explanations[::7] + explanations[-3:]
     for done in some:
         for format in FORMATS:
@@ -70,25 +69,24 @@ def test_every_page_in_every_format_and_language(explanations):
 
 @pytest.mark.parametrize("lang", LANGUAGES)
 @pytest.mark.parametrize(("topic", "matrix"), PAGES)
-def test_html_is_well_formed_and_fetches_nothing(topic, matrix, lang):
-    text = render(
-        explain(topic, matrix, **HOW.get(topic, {}) if matrix.count(";") == 1 else {}), "html", lang
-    )
-    # The page is XML but for its head.
+def test_html_is_well_formed_and_loads_no_other_files(topic, matrix, lang):
+    options = {"given": "1; 2"} if topic == "lora" else {}
+    text = render(explain(topic, matrix, **options), "html", lang)
+    # The body of the page is XML.
     body = text[text.index("<body>") : text.index("</body>") + len("</body>")]
     tree = ElementTree.fromstring(body)
     assert f'<html lang="{lang}">' in text
     assert not re.search(r"https?:|src=|href=|@import|url\(|<script|<link", text)
-    drawn = {"math", "mrow", "mi", "mn", "mo", "msub", "msup", "msubsup", "mfrac", "msqrt", "mroot", "mtable",
-             "mtr", "mtd"}  # fmt: skip
-    around = {"body", "h1", "h2", "p", "div", "span", "table", "thead", "tbody", "tr", "th", "td",
-              "figure", "figcaption"}  # fmt: skip
-    shapes = {"svg", "path", "line", "circle", "text"}
-    assert {e.tag for e in tree.iter()} <= drawn | around | shapes
-    arms = {"mfrac": 2, "msub": 2, "msup": 2, "mroot": 2, "msubsup": 3}
+    mathml = {"math", "mrow", "mi", "mn", "mo", "msub", "msup", "msubsup", "mfrac", "msqrt", "mroot"}
+    mathml |= {"mtable", "mtr", "mtd"}
+    html = {"body", "h1", "h2", "p", "div", "span", "figure", "figcaption"}
+    html |= {"table", "thead", "tbody", "tr", "th", "td"}
+    svg = {"svg", "path", "line", "circle", "text"}
+    assert {e.tag for e in tree.iter()} <= mathml | html | svg
+    children = {"mfrac": 2, "msub": 2, "msup": 2, "mroot": 2, "msubsup": 3}
     for element in tree.iter():
-        if element.tag in arms:
-            assert len(element) == arms[element.tag]
+        if element.tag in children:
+            assert len(element) == children[element.tag]
         if element.tag == "mtable":
             assert len({len(row) for row in element}) == 1
 
@@ -97,14 +95,13 @@ def test_html_is_well_formed_and_fetches_nothing(topic, matrix, lang):
 def test_latex_is_balanced(topic, matrix):
     for lang in LANGUAGES:
         text = render(explain(topic, matrix), "latex", lang)
-        begun = re.findall(r"\\(begin|end)\{(\w+)\}", text)
-        open_ones: list[str] = []
-        for kind, name in begun:
+        open_environments: list[str] = []
+        for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
             if kind == "begin":
-                open_ones.append(name)
+                open_environments.append(name)
             else:
-                assert open_ones.pop() == name
-        assert not open_ones
+                assert open_environments.pop() == name
+        assert not open_environments
         bare = re.sub(r"\\[{}]", "", text)
         depth = 0
         for sign in bare:
@@ -132,14 +129,14 @@ def test_markdown_has_ascii_formulas(topic, matrix):
             assert line.count("|") == next(x for x in text.splitlines() if x.startswith("|")).count("|")
 
 
-def test_terminal_lines_are_not_wide(explanations):
-    for done in explanations:
-        for line in render(done).splitlines():
-            # A single term may be wider than the limit; it is not broken.
+def test_terminal_lines_have_a_limited_width(explanations):
+    for explanation in explanations:
+        for line in render(explanation).splitlines():
+            # A single term may be wider than the limit, because lines break only between terms.
             assert len(line) <= WIDTH + 60, line
 
 
-def test_a_long_chain_goes_on_under_itself():
+def test_a_long_chain_continues_on_the_next_line():
     sum_of_many = Row(tuple(x for i in range(40) for x in (Op("+"), Num(str(1000 + i))))[1:])
     lines = draw(sum_of_many).splitlines()
     assert len(lines) > 1 and all(len(line) <= WIDTH for line in lines)
@@ -147,22 +144,22 @@ def test_a_long_chain_goes_on_under_itself():
     assert " ".join(" ".join(lines).split()) == plain(sum_of_many)
 
 
-def test_matrices_stand_level():
+def test_matrices_are_vertically_centred():
     two, three = (Grid(tuple((Num("1"), Num("10")) for _ in range(n))) for n in (2, 3))
     lines = draw(Row((Sym("W"), Op("="), two, three))).splitlines()
     assert len(lines) == 3 and lines[1].startswith("W = ")
     assert {len(line) for line in lines} == {len(lines[1])}
 
 
-def test_words_of_no_format_and_no_language():
-    done = explain("rank", "1")
+def test_unknown_formats_and_languages_are_refused():
+    explanation = explain("rank", "1")
     with pytest.raises(UsageError, match="expected one of terminal, markdown, latex, html"):
-        render(done, "pdf")
+        render(explanation, "pdf")
     with pytest.raises(UsageError, match="expected one of en, ja, zh"):
-        render(done, "html", "fr")
+        render(explanation, "html", "fr")
 
 
-def test_signs_of_a_format_are_made_harmless():
+def test_special_characters_are_escaped():
     from eckart.explain.render.html import Html
     from eckart.explain.render.latex import Latex
     from eckart.explain.render.markdown import Markdown

@@ -1,4 +1,4 @@
-"""Rank, approximation, LoRA factors, pseudo-inverse and components, over the table of cases."""
+"""Rank, approximation, LoRA factors, pseudo-inverse and principal components for every case."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.explain_cases import CASES, is_same, product
 
 
 def exact(name):
-    """The case as a matrix, read by sympy's own reader."""
+    """Return a case as a matrix, read with sympy's own parser."""
     return sympy.Matrix(
         [[sympy.sympify(x, rational=True) for x in row.split()] for row in CASES[name].split(";")]
     )
@@ -25,7 +25,7 @@ def floats(M):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_rank_and_its_factors(name):
+def test_rank_and_rank_factors_are_correct(name):
     W = exact(name)
     done = explain("rank", CASES[name])
     assert done.results["rank"] == W.rank()
@@ -38,7 +38,7 @@ def test_rank_and_its_factors(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_best_of_every_rank(name):
+def test_the_best_approximation_of_every_rank_is_correct(name):
     W = exact(name)
     for r in range(1, W.rank() + 1):
         done = explain("lowrank", CASES[name], rank=r)
@@ -52,13 +52,13 @@ def test_the_best_of_every_rank(name):
             np.linalg.norm(left), abs=1e-7 * scale
         )
         assert float(done.results["spectral_squared"]) ** 0.5 == pytest.approx(left[0], abs=1e-7 * scale)
-        if r == len(s) or s[r - 1] - s[r] > 1e-9 * scale:  # with a tie the best one is not the only one
+        if r == len(s) or s[r - 1] - s[r] > 1e-9 * scale:  # for equal values the best one is not unique
             assert best == pytest.approx((U[:, :r] * s[:r]) @ Vh[:r], abs=1e-9 * scale)
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("alpha", [None, 16])
-def test_lora_factors(name, alpha):
+def test_lora_factors_are_balanced_and_multiply_to_the_best_approximation(name, alpha):
     W = exact(name)
     for r in range(1, min(W.rank(), 2) + 1):
         results = explain("lora", CASES[name], rank=r, alpha=alpha).results
@@ -66,11 +66,11 @@ def test_lora_factors(name, alpha):
         B, A = results["B"], results["A"]
         assert B.shape == (W.rows, r) and A.shape == (r, W.cols)
         assert is_same(product(results["scale"] * B, A), product(results["best"]))
-        assert is_same(product(B.T, B), product(A, A.T))  # the roots were divided evenly
+        assert is_same(product(B.T, B), product(A, A.T))  # both factors have the same square roots
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_four_conditions(name):
+def test_the_pseudo_inverse_satisfies_the_four_conditions(name):
     W, done = exact(name), explain("pinv", CASES[name])
     X = done.results["pinv"]
     assert all(check.holds for check in done.checks)
@@ -91,7 +91,7 @@ DATA = {
 
 
 @pytest.mark.parametrize("name", DATA)
-def test_principal_components(name):
+def test_principal_components_are_correct(name):
     done = explain("pca", DATA[name])
     X = np.array([[float(x) for x in row.split()] for row in DATA[name].split(";")])
     C = np.atleast_2d(np.cov(X, rowvar=False))
@@ -100,7 +100,7 @@ def test_principal_components(name):
     assert variances == pytest.approx(np.linalg.eigvalsh(C)[::-1], abs=1e-12)
     for value, v in zip(variances, done.results["components"], strict=True):
         assert C @ floats(v) == pytest.approx(value * floats(v), abs=1e-12)
-    # By way of the singular values of the centred data, whose squares are n - 1 times the variances.
+    # The squared singular values of the centred data are n - 1 times the variances.
     sigma = np.linalg.svd(X - X.mean(0), compute_uv=False)
     ours = [float(s) for s in done.results["sigma"]]
     assert ours == pytest.approx(sigma[: len(ours)], abs=1e-12)
@@ -109,7 +109,7 @@ def test_principal_components(name):
 
 @settings(max_examples=20)
 @given(st.lists(st.lists(st.integers(-3, 3), min_size=2, max_size=2), min_size=2, max_size=5))
-def test_components_of_whole_numbers(rows):
+def test_principal_components_of_random_integers_are_correct(rows):
     done = explain("pca", rows)
     C = np.atleast_2d(np.cov(np.array(rows, float), rowvar=False))
     assert [float(v) for v in done.results["variances"]] == pytest.approx(
@@ -120,14 +120,14 @@ def test_components_of_whole_numbers(rows):
 
 @settings(max_examples=20)
 @given(st.lists(st.lists(st.integers(-2, 2), min_size=3, max_size=3), min_size=2, max_size=3))
-def test_pseudo_inverses_of_whole_numbers(rows):
+def test_pseudo_inverses_of_random_integers_are_correct(rows):
     done = explain("pinv", rows)
     assert all(check.holds for check in done.checks)
     assert done.results["pinv"] == sympy.Matrix(rows).pinv()
 
 
-def test_all_but_a_little_is_not_all():
-    """A first sigma that holds 99.96 % does not hold 100 %."""
+def test_shares_close_to_100_percent_are_not_rounded_to_it():
+    """A share of 99.96 % is not shown as 100 %."""
     text = render(explain("lowrank", "100 0; 0 2"))
     assert "99.96%" in text and text.count("100%") == 1
     text = render(explain("lowrank", "9999 0; 0 1"))
@@ -135,7 +135,7 @@ def test_all_but_a_little_is_not_all():
     assert "0.000001%" in render(explain("pca", "9999 0; -9999 0; 0 1; 0 -1"))
 
 
-def test_a_check_that_fails_is_shown_as_one():
+def test_a_failed_check_is_shown_as_failed():
     from eckart.explain.formula import Num
     from eckart.explain.steps import Check, Explanation, Step
 

@@ -1,4 +1,4 @@
-"""Every formula that is shown is computed again from what is drawn: both sides of every sign agree."""
+"""Every formula shown is evaluated by an independent reader, and both sides of every sign agree."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LARGE = {
 
 @pytest.mark.parametrize("topic", TOPICS)
 @pytest.mark.parametrize("name", [*CASES, *LARGE])
-def test_what_is_shown_is_true(topic, name):
+def test_all_formulas_shown_are_true(topic, name):
     text = {**CASES, **LARGE}[name]
     W = read_matrix(text)
     if topic == "pca" and W.rows < 2:
@@ -36,13 +36,13 @@ def test_what_is_shown_is_true(topic, name):
     assert not wrong and compared >= 2
 
 
-@pytest.mark.parametrize("how", [{"rank": 2}, {"alpha": 16}, {"rank": 2, "alpha": "1/2"}])
+@pytest.mark.parametrize("options", [{"rank": 2}, {"alpha": 16}, {"rank": 2, "alpha": "1/2"}])
 @pytest.mark.parametrize("name", ["tall", "wide", "quadratic roots", "quartic"])
-def test_the_factors_shown_are_true(name, how):
+def test_all_formulas_for_lora_options_are_true(name, options):
     W = read_matrix(CASES[name])
-    assert untrue(explain("lora", CASES[name], **how), W)[0] == []
+    assert untrue(explain("lora", CASES[name], **options), W)[0] == []
     B = "; ".join(str(i + 1) for i in range(W.rows))
-    assert untrue(explain("lora", CASES[name], given=B, **how), W, read_matrix(B))[0] == []
+    assert untrue(explain("lora", CASES[name], given=B, **options), W, read_matrix(B))[0] == []
 
 
 ENTRIES = st.one_of(
@@ -58,13 +58,13 @@ ENTRIES = st.one_of(
         lambda s: st.lists(st.lists(ENTRIES, min_size=s[1], max_size=s[1]), min_size=s[0], max_size=s[0])
     ),
 )
-def test_anything_shown_is_true(topic, rows):
+def test_all_formulas_for_random_matrices_are_true(topic, rows):
     rows = [*rows, rows[0]] if len(rows) == 1 and topic == "pca" else rows
     text = "; ".join(" ".join(row) for row in rows)
     assert untrue(explain(topic, text), read_matrix(text))[0] == []
 
 
-def test_a_formula_that_is_wrong_is_seen():
+def test_a_wrong_formula_is_detected():
     half = Row((Sym("σ", "1"), Op("="), Frac(Num("1"), Num("2"))))
     for formula in (
         half,

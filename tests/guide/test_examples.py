@@ -61,9 +61,9 @@ def test_forward_and_reverse_of_the_same_function():
 @pytest.mark.parametrize("rank", [1, 3, 5, 10, 20])
 def test_eckart_and_young_on_noise(rank):
     found = linalg.eckart_young(np.random.RandomState(42).randn(50, 30), rank)
-    assert found.frobenius == pytest.approx(found.frobenius_foretold, rel=1e-12)
-    assert found.spectral == pytest.approx(found.spectral_foretold, rel=1e-12)
-    assert found.rivals > 1
+    assert found.frobenius == pytest.approx(found.frobenius_predicted, rel=1e-12)
+    assert found.spectral == pytest.approx(found.spectral_predicted, rel=1e-12)
+    assert found.best_competitor > 1
 
 
 def test_a_pattern_of_waves_and_what_its_ranks_store():

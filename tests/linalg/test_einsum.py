@@ -1,4 +1,4 @@
-"""The ten operations against NumPy without einsum, and the cost of contractions counted by hand."""
+"""The ten operations compared with NumPy without einsum, and costs of contractions counted by hand."""
 
 import re
 import sys
@@ -14,21 +14,21 @@ SIZES = {"b": 2, "h": 3, "i": 4, "j": 5, "k": 6}
 
 
 @pytest.mark.parametrize("op", OPERATIONS, ids=lambda op: op.name)
-def test_einsum_is_what_numpy_says(op):
+def test_einsum_equals_the_numpy_expression(op):
     random = np.random.default_rng(0)
     arrays = [random.standard_normal(shape) for shape in op.shapes(SIZES)]
     names = dict(zip(_letters(op), arrays, strict=True))
     assert op(*arrays) == pytest.approx(op.direct(*arrays), abs=1e-13)
-    # The text in the table is the function beside it.
+    # The text in the table computes the same as the function.
     assert op(*arrays) == pytest.approx(eval(op.numpy, {"np": np, **names}), abs=1e-13)
 
 
 def _letters(op):
-    """The names of the operands, as the formula's right side writes them."""
+    """Return the names of the operands on the right side of the formula."""
     return re.findall(r"\b([a-zA-Z])_", op.formula.split("=")[1])
 
 
-def test_there_are_ten():
+def test_table_lists_ten_operations():
     assert len(OPERATIONS) == 10
     table = einsum_table(SIZES)
     assert len(table.splitlines()) == 11
@@ -39,26 +39,31 @@ def test_there_are_ten():
 @pytest.mark.parametrize(
     ("expression", "shapes", "flops", "naive", "largest"),
     [
-        # counted on paper: a multiplication and an addition for each combination of the indices
+        # Counted on paper: one multiplication and one addition for each combination of the indices.
         ("ik,kj->ij", ((4, 6), (6, 5)), 2 * 4 * 6 * 5, 2 * 4 * 6 * 5, 20),
         ("i,j->ij", ((4,), (5,)), 20, 20, 20),
         ("ij->ji", ((4, 5),), 0, 0, 20),
         ("ii->", ((4, 4),), 4, 4, 1),
-        ("ij,jk,kl->il", ((100, 50), (50, 200), (200, 100)), 2 * 50 * 200 * 100 + 2 * 100 * 50 * 100,
-         3 * 100 * 50 * 200 * 100, 10000),
+        (
+            "ij,jk,kl->il",
+            ((100, 50), (50, 200), (200, 100)),
+            2 * 50 * 200 * 100 + 2 * 100 * 50 * 100,
+            3 * 100 * 50 * 200 * 100,
+            10000,
+        ),
     ],
-)  # fmt: skip
-def test_flops_by_hand(expression, shapes, flops, naive, largest):
+)
+def test_flops_counted_by_hand(expression, shapes, flops, naive, largest):
     plan = contraction(expression, *shapes)
     assert (plan.flops, plan.naive_flops, plan.largest_intermediate) == (flops, naive, largest)
 
 
-def test_the_path_is_the_best_and_numpy_takes_it():
+def test_path_is_optimal_and_numpy_accepts_it():
     random = np.random.default_rng(1)
     shapes = [(30, 2), (2, 40), (40, 3), (3, 20)]
     arrays = [random.standard_normal(s) for s in shapes]
     plan = contraction("ij,jk,kl,lm->im", *shapes)
-    # Matrix-chain by the textbook: cost[i][j] over all splits.
+    # The textbook algorithm for a matrix chain: cost[i, j] is the least over all splits.
     sizes = [30, 2, 40, 3, 20]
     cost = {(i, i): 0 for i in range(4)}
     for length in range(1, 4):
@@ -71,7 +76,7 @@ def test_the_path_is_the_best_and_numpy_takes_it():
     assert plan.speedup > 100
     result = np.einsum("ij,jk,kl,lm->im", *arrays, optimize=["einsum_path", *plan.path])
     assert result == pytest.approx(np.linalg.multi_dot(arrays), abs=1e-10)
-    # The steps, done one after the other, are the contraction.
+    # The steps, carried out one after another, give the contraction.
     operands = list(arrays)
     for pair, step in zip(plan.path, plan.steps, strict=True):
         taken = [operands[i] for i in sorted(pair)]
@@ -80,7 +85,7 @@ def test_the_path_is_the_best_and_numpy_takes_it():
     assert f"flops {plan.flops:,}" in contraction_table(plan)
 
 
-def test_refusals(monkeypatch):
+def test_invalid_contractions_are_refused(monkeypatch):
     with pytest.raises(UsageError, match="do not fit"):
         contraction("ij,jk->ik", (2, 3), (4, 5))
     with pytest.raises(UsageError, match="do not fit"):
@@ -94,17 +99,20 @@ def test_refusals(monkeypatch):
 
 
 @pytest.mark.parametrize("rank", [1, 3, 7])
-def test_eckart_and_young_in_both_norms(rank):
+def test_eckart_young_in_both_norms(rank):
     sigma = np.array([9.0, 5.0, 4.0, 2.0, 1.0, 0.5, 0.25])
-    found = eckart_young(with_values(sigma, 12, 7), rank)
-    assert found.frobenius == pytest.approx(np.sqrt((sigma[rank:] ** 2).sum()), rel=1e-12, abs=1e-13)
-    assert found.spectral == pytest.approx(sigma[rank] if rank < 7 else 0.0, rel=1e-12, abs=1e-13)
-    assert found.frobenius_foretold == pytest.approx(found.frobenius, rel=1e-12, abs=1e-13)
-    assert found.spectral_foretold == pytest.approx(found.spectral, rel=1e-12, abs=1e-13)
-    assert found.rivals > 1 if rank < 7 else found.rivals == 1
+    result = eckart_young(with_values(sigma, 12, 7), rank)
+    assert result.frobenius == pytest.approx(np.sqrt((sigma[rank:] ** 2).sum()), rel=1e-12, abs=1e-13)
+    assert result.spectral == pytest.approx(sigma[rank] if rank < 7 else 0.0, rel=1e-12, abs=1e-13)
+    assert result.frobenius_predicted == pytest.approx(result.frobenius, rel=1e-12, abs=1e-13)
+    assert result.spectral_predicted == pytest.approx(result.spectral, rel=1e-12, abs=1e-13)
+    if rank < 7:
+        assert result.best_competitor > 1
+    else:
+        assert result.best_competitor == 1
 
 
-def test_eckart_young_refuses_a_rank_it_has_not():
+def test_eckart_young_refuses_invalid_arguments():
     with pytest.raises(UsageError, match="from 1 to 3"):
         eckart_young(np.eye(3), 4)
     with pytest.raises(UsageError, match="tries=0"):

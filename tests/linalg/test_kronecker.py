@@ -1,4 +1,4 @@
-"""Kronecker products against `numpy.kron`, which forms them."""
+"""Kronecker products compared with `numpy.kron`, which forms them."""
 
 import numpy as np
 import pytest
@@ -28,81 +28,81 @@ sides = st.integers(1, 4)
     shapes=st.lists(st.tuples(sides, sides), min_size=1, max_size=4), columns=st.none() | st.integers(0, 3)
 )
 @settings(max_examples=60)
-def test_matvec_is_that_of_the_formed_product(shapes, columns):
+def test_matvec_equals_the_formed_product(shapes, columns):
     factors = [gaussian(*shape, seed=i) for i, shape in enumerate(shapes)]
     K = formed(factors)
     x = gaussian(K.shape[1], *([] if columns is None else [columns]), seed=9)
-    found = kron_matvec(factors, x)
-    assert found.shape == (K @ x).shape
-    assert found == pytest.approx(K @ x, abs=1e-11)
+    product = kron_matvec(factors, x)
+    assert product.shape == (K @ x).shape
+    assert product == pytest.approx(K @ x, abs=1e-11)
 
 
 @given(sizes=st.lists(sides, min_size=1, max_size=4), columns=st.none() | st.integers(0, 3))
 @settings(max_examples=60)
-def test_solve_undoes_matvec(sizes, columns):
-    # 2 I plus a rotation of norm 1: condition 3 at most, each.
+def test_solve_inverts_matvec(sizes, columns):
+    # Each factor is 2 I plus a rotation of norm 1, with a condition of at most 3.
     factors = [2 * np.eye(n) + orthonormal(n, n, n) for n in sizes]
     x = gaussian(int(np.prod(sizes)), *([] if columns is None else [columns]))
     assert kron_solve(factors, kron_matvec(factors, x)) == pytest.approx(x, abs=1e-11)
 
 
-def test_vec_of_a_product():
+def test_matvec_applies_the_vec_identity():
     A, X, B = gaussian(3, 4), gaussian(4, 5, seed=1), gaussian(5, 2, seed=2)
     assert kron_matvec([B.T, A], vec(X)) == pytest.approx(vec(A @ X @ B), abs=1e-13)
 
 
-def test_a_product_too_large_to_form():
+def test_product_that_is_too_large_to_form():
     n = 300  # the product would take 65 GB
     A, B, x = gaussian(n, n), gaussian(n, n, seed=1), gaussian(n * n, seed=2)
     assert kron_matvec([A, B], x) == pytest.approx((A @ x.reshape(n, n) @ B.T).ravel(), rel=1e-9, abs=1e-9)
 
 
-def test_the_laws_hold_and_would_be_seen_not_to():
+def test_laws_hold_and_a_wrong_law_does_not():
     A, B, C, D, X = gaussian(3, 3), gaussian(2, 2), gaussian(3, 4), gaussian(2, 5), gaussian(3, 2)
     laws = kronecker_laws(A, B, C, D, X)
     condition = np.linalg.cond(np.kron(A, B))
     assert laws.mixed_product < 1e-14 and laws.vectorisation < 1e-14
     assert laws.inverse < 1e-15 * condition
-    # The same comparison with the factors changed places is no law.
+    # The same comparison fails for exchanged factors, which is not a law.
     wrong = np.linalg.norm(np.kron(B, A) - np.kron(A, B)) / np.linalg.norm(np.kron(A, B))
     assert wrong > 0.1
 
 
 @pytest.mark.parametrize("rank", [1, 2, 5])
-def test_the_nearest_sum_is_recovered(rank):
+def test_nearest_sum_recovers_a_sum_of_products(rank):
     terms = [np.kron(gaussian(3, 2, seed=i), gaussian(4, 5, seed=10 + i)) for i in range(rank)]
     M = np.sum(terms, axis=0)
-    found = nearest_kronecker(M, (3, 2), rank=rank)
-    assert found.rank == rank
-    assert found.error < 1e-14
-    assert found.shape == M.shape
-    assert found.dense() == pytest.approx(M, abs=1e-12)
+    nearest = nearest_kronecker(M, (3, 2), rank=rank)
+    assert nearest.rank == rank
+    assert nearest.error < 1e-14
+    assert nearest.shape == M.shape
+    assert nearest.dense() == pytest.approx(M, abs=1e-12)
     x = gaussian(10, 2)
-    assert found @ x == pytest.approx(M @ x, abs=1e-12)
-    assert found @ x[:, 0] == pytest.approx(M @ x[:, 0], abs=1e-12)
+    assert nearest @ x == pytest.approx(M @ x, abs=1e-12)
+    assert nearest @ x[:, 0] == pytest.approx(M @ x[:, 0], abs=1e-12)
 
 
-def test_the_error_is_that_of_the_rearranged_matrix():
+def test_error_equals_that_of_the_rearranged_matrix():
     M = gaussian(12, 10)
-    found = nearest_kronecker(M, (3, 2))
+    nearest = nearest_kronecker(M, (3, 2))
     s = np.linalg.svd(rearranged(M, (3, 2)), compute_uv=False)
-    assert found.error == pytest.approx(np.linalg.norm(s[1:]) / np.linalg.norm(s), rel=1e-12)
-    assert found.error == pytest.approx(np.linalg.norm(M - found.dense()) / np.linalg.norm(M), rel=1e-12)
-    for seed in range(50):  # no neighbour comes nearer
-        A = found.A[0] + 0.05 * gaussian(3, 2, seed=seed)
-        B = found.B[0] + 0.05 * gaussian(4, 5, seed=100 + seed)
-        assert np.linalg.norm(M - np.kron(A, B)) > np.linalg.norm(M - found.dense())
+    assert nearest.error == pytest.approx(np.linalg.norm(s[1:]) / np.linalg.norm(s), rel=1e-12)
+    assert nearest.error == pytest.approx(np.linalg.norm(M - nearest.dense()) / np.linalg.norm(M), rel=1e-12)
+    for seed in range(50):  # no nearby product is closer
+        A = nearest.A[0] + 0.05 * gaussian(3, 2, seed=seed)
+        B = nearest.B[0] + 0.05 * gaussian(4, 5, seed=100 + seed)
+        assert np.linalg.norm(M - np.kron(A, B)) > np.linalg.norm(M - nearest.dense())
 
 
-def test_how_many_terms_by_a_goal():
+def test_number_of_terms_is_the_least_for_a_goal():
     M = gaussian(12, 10)
-    found = nearest_kronecker(M, (3, 2), rank=None, error=0.3)
-    assert found.error <= 0.3
-    assert nearest_kronecker(M, (3, 2), rank=found.rank - 1).error > 0.3
+    nearest = nearest_kronecker(M, (3, 2), rank=None, error=0.3)
+    assert nearest.error <= 0.3
+    assert nearest_kronecker(M, (3, 2), rank=nearest.rank - 1).error > 0.3
 
 
 REFUSED = [
-    (lambda: kron_matvec([], [1.0]), UsageError, "one factor"),
+    (lambda: kron_matvec([], [1.0]), UsageError, "at least one factor"),
     (lambda: kron_matvec([np.eye(2), np.eye(3)], np.ones(5)), MatrixError, r"\(6,\)"),
     (lambda: kron_matvec([np.ones(3)], np.ones(3)), MatrixError, "expected a matrix"),
     (lambda: kron_solve([np.ones((2, 3))], np.ones(2)), MatrixError, "square"),
@@ -124,6 +124,6 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("call", "error", "word"), REFUSED)
-def test_refusals(call, error, word):
+def test_invalid_arguments_are_refused(call, error, word):
     with pytest.raises(error, match=word):
         call()

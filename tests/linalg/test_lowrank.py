@@ -1,4 +1,4 @@
-"""LowRank: the algebra of factors against the same algebra on dense float64 matrices."""
+"""The algebra of LowRank compared with the same algebra on dense float64 matrices."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ sizes = st.integers(1, 40)
 
 @st.composite
 def matrices(draw, m=None, n=None, dtype=None):
-    """A matrix of 1..40 x 1..40 with a random spectrum, zeros and repeats among its values."""
+    """A matrix of at most 40 x 40 with a random spectrum that may contain zeros and repeated values."""
     m, n = m or draw(sizes), n or draw(sizes)
     k = draw(st.integers(1, min(m, n)))
     sigma = draw(st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0, 2.0, 3.142]), min_size=k, max_size=k))
@@ -28,7 +28,7 @@ def wide(f):
 
 
 def near(A, *more):
-    """Rounding of a product of 40 terms up to 40 large: a few hundred eps of the largest factor."""
+    """Rounding of a sum of 40 products: a few hundred eps of the squared norm of the largest factor."""
     size = max(1.0, *(float(np.linalg.norm(x)) for x in (A, *more)))
     return 200 * float(np.finfo(A.dtype).eps) * size**2
 
@@ -48,7 +48,7 @@ def test_any_matrix_by_any_route(A, method, goal):
 
 
 @given(st.data(), matrices())
-def test_products_with_arrays_and_each_other(data, A):
+def test_products_with_arrays_and_with_each_other(data, A):
     f = eckart.svd(A)
     x = data.draw(matrices(m=A.shape[1], dtype=A.dtype))
     y = data.draw(matrices(n=A.shape[0], dtype=A.dtype))
@@ -78,7 +78,7 @@ def test_sums_differences_and_multiples(data, A, c):
 
 
 @given(matrices(), st.sampled_from([-3.0, 0.25, 2.0]))
-def test_a_multiple_keeps_its_shares(A, c):
+def test_multiple_keeps_energy_and_error(A, c):
     f = eckart.svd(A, rank=1)
     g = f * c
     assert (g.energy, g.error) == pytest.approx((f.energy, f.error))
@@ -100,12 +100,12 @@ def test_transpose_norms_and_factors(A):
     assert left.shape == (A.shape[0], f.rank) and right.shape == (f.rank, A.shape[1])
     assert left @ right == pytest.approx(A, abs=limit)
     assert f.parameters == left.size + right.size
-    # Balanced: both factors weigh the same, component by component.
+    # The factors are balanced: each component has the same norm in both.
     assert np.linalg.norm(left, axis=0) == pytest.approx(np.linalg.norm(right, axis=1), abs=limit)
 
 
 @given(matrices(dtype=np.float64), st.data())
-def test_every_prefix_is_the_best_of_its_rank(A, data):
+def test_every_truncation_is_the_best_of_its_rank(A, data):
     f = eckart.svd(A)
     rank = data.draw(st.integers(1, f.rank))
     g = f.truncate(rank)
@@ -119,7 +119,7 @@ def test_every_prefix_is_the_best_of_its_rank(A, data):
     assert again.tail == pytest.approx(float((true[again.rank :] ** 2).sum()), abs=near(A))
 
 
-def test_truncate_by_energy_is_of_this_matrix_and_its_tail_of_the_original():
+def test_truncate_uses_energy_of_this_matrix_and_tail_of_the_original():
     f = eckart.svd(np.diag([3.0, 2.0, 1.0]), rank=2)
     g = f.truncate(energy=9 / 13)  # 9 of the 9 + 4 that f holds
     assert (g.rank, g.tail) == (1, pytest.approx(5.0))
@@ -129,19 +129,19 @@ def test_truncate_by_energy_is_of_this_matrix_and_its_tail_of_the_original():
     assert f.truncate().rank == 2
 
 
-def test_bounds_do_not_outlive_their_question():
+def test_truncate_drops_rank_bounds():
     g = eckart.svd(np.diag([3.0, 2.0, 1.0]), rank=3).truncate(rank=1)
-    assert g.rank_bounds in (None, (1, 1))
+    assert g.rank_bounds is None
 
 
 @given(matrices(), st.data())
-def test_a_product_against_the_svd_of_the_dense_one(B, data):
+def test_product_equals_the_svd_of_the_dense_product(B, data):
     A = data.draw(matrices(m=B.shape[1], dtype=B.dtype))
     f = LowRank.from_product(B, A)
     dense = B.astype(np.float64) @ A.astype(np.float64)
     true = np.linalg.svd(dense, compute_uv=False)
     size = float(np.linalg.norm(B)) * float(np.linalg.norm(A))
-    # The core is solved in float64: values are right to its rounding whatever the dtype of the factors.
+    # The core is solved in float64, so values are accurate to its rounding for any dtype of the factors.
     assert f.s == pytest.approx(true[: f.rank], abs=1e-14 * max(size, 1e-300) * 40)
     assert np.abs(true[f.rank :]).max(initial=0.0) <= 1e-14 * 40 * size
     assert wide(f) == pytest.approx(dense, abs=200 * float(np.finfo(B.dtype).eps) * max(size, 1.0))
@@ -150,7 +150,7 @@ def test_a_product_against_the_svd_of_the_dense_one(B, data):
     assert f.rank_bounds == (f.rank, f.rank) and f.tail == 0
 
 
-def test_a_product_drops_what_is_rounding_and_keeps_its_rank():
+def test_product_drops_components_that_are_rounding():
     left = with_values(np.array([3.0, 2.0]), 30, 8, 1)
     right = with_values(np.array([5.0, 1.0, 1.0]), 8, 20, 2)
     f = LowRank.from_product(left, right)
@@ -160,7 +160,7 @@ def test_a_product_drops_what_is_rounding_and_keeps_its_rank():
 
 
 @pytest.mark.parametrize("scale", [1e30, 1e-30])
-def test_a_product_of_unlike_factors_loses_nothing_on_the_way(scale):
+def test_product_of_factors_of_opposite_sizes_is_accurate(scale):
     f = LowRank.from_product(np.array([[3.0], [4.0]]) * scale, np.array([[1.0, 0.0]]) / scale)
     assert f.s == pytest.approx([5.0], rel=1e-14)
 
@@ -171,7 +171,7 @@ def test_integer_and_small_float_factors():
     assert f.U.dtype == np.float32
 
 
-def test_a_zero_matrix_takes_part_in_the_algebra():
+def test_algebra_with_a_zero_matrix():
     zero = eckart.svd(np.zeros((3, 4)), energy=0.9)
     f = eckart.svd(np.ones((3, 4)), energy=0.9)
     assert (zero.rank, zero.energy, zero.error, zero.norm(), zero.norm(2)) == (0, 1.0, 0.0, 0.0, 0.0)
@@ -184,7 +184,24 @@ def test_a_zero_matrix_takes_part_in_the_algebra():
     assert (zero @ f.T).shape == (3, 3)
 
 
-def test_repr_says_shape_rank_energy_and_route():
+def test_repr_shows_shape_rank_energy_and_route():
     f = eckart.svd(np.diag([3.0, 2.0, 1.0]), energy=0.9)
     assert repr(f) == "LowRank(3 x 3, rank 2, energy 0.9286, by lapack)"
     assert repr(Spectrum([3.0], 5.0, 3)) == "Spectrum(leading 1 of 3, total=14)"
+
+
+def test_html_table_shows_the_main_numbers():
+    html = eckart.svd(np.diag([3.0, 2.0, 1.0]), energy=0.9)._repr_html_()
+    for label, value in (
+        ("shape", "3 x 3"),
+        ("rank", "2"),
+        ("energy kept", "92.8571%"),
+        ("relative error", "0.2673"),
+        ("parameters", "12 (dense: 9)"),
+        ("method", "lapack"),
+        ("least rank for the goal", "proven: 2"),
+    ):
+        assert f'<th scope="row">{label}</th><td>{value}</td>' in html
+    factors = LowRank(np.eye(3)[:, :1], np.ones(1), np.eye(3)[:1], rank_bounds=(1, 2))
+    assert "<td>between 1 and 2</td>" in factors._repr_html_()
+    assert "least rank" not in LowRank(np.eye(3)[:, :1], np.ones(1), np.eye(3)[:1])._repr_html_()

@@ -1,4 +1,4 @@
-"""PCA: scikit-learn's own checks, scikit-learn's own numbers, and the covariance's eigenvectors."""
+"""PCA passes scikit-learn's checks, and equals scikit-learn's numbers and the covariance's eigenvectors."""
 
 import warnings
 from types import SimpleNamespace
@@ -19,18 +19,18 @@ ESTIMATORS = [PCA(), PCA(n_components=1), PCA(0.9), PCA("noise"), PCA(whiten=Tru
 
 
 def samples(n, d, dtype=np.float64, seed=0, decay=0.5):
-    """Rows around 3 with standard deviations 1, 2^-decay, 3^-decay ... along random axes."""
+    """Return rows around 3 with standard deviations 1, 2^-decay, 3^-decay, ... along random axes."""
     random = np.random.default_rng(seed)
     scores = random.standard_normal((n, d)) * np.arange(1, d + 1) ** -decay
     return (scores @ orthonormal(d, d, seed).T + 3).astype(dtype)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
-def test_scikit_learns_checks(estimator):
+def test_scikit_learns_estimator_checks_pass(estimator):
     from sklearn.utils.estimator_checks import check_estimator
 
     with warnings.catch_warnings():
-        # It says so of any class that keeps the conventions without inheriting them.
+        # scikit-learn warns about every class that follows its conventions without inheriting from it.
         warnings.filterwarnings("ignore", message="Estimator PCA does not inherit from")
         results = check_estimator(estimator, on_skip=None, on_fail="raise")
     assert sum(r["status"] == "passed" for r in results) > 40
@@ -42,7 +42,7 @@ SHAPES = [(60, 8), (8, 60), (30, 30), (400, 20)]
 @pytest.mark.parametrize("n_components", [None, 3, 0.8])
 @pytest.mark.parametrize("whiten", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_numbers_of_scikit_learn(shape, whiten, n_components):
+def test_numbers_equal_those_of_scikit_learn(shape, whiten, n_components):
     X = samples(*shape)
     ours = PCA(n_components, whiten=whiten).fit(X)
     theirs = sklearn_pca(n_components, whiten=whiten, svd_solver="full").fit(X)
@@ -58,14 +58,14 @@ def test_the_numbers_of_scikit_learn(shape, whiten, n_components):
         theirs.inverse_transform(theirs.transform(X)), abs=1e-8
     )
     if n_components is not None:
-        # Whitening is a matter of transform; scikit-learn's covariance changes with it.
+        # Whitening should affect only `transform`, but it changes scikit-learn's covariance.
         plain = sklearn_pca(n_components, svd_solver="full").fit(X)
         assert ours.score(X) == pytest.approx(plain.score(X), rel=1e-8)
     assert np.array_equal(ours.get_feature_names_out(), theirs.get_feature_names_out())
 
 
 @pytest.mark.parametrize("n_components", [2, 5])
-def test_the_likelihood_is_a_gaussians(n_components):
+def test_likelihood_is_that_of_a_gaussian(n_components):
     X = samples(200, 5)
     pca = PCA(n_components).fit(X)
     values = np.full(5, pca.noise_variance_)
@@ -75,7 +75,7 @@ def test_the_likelihood_is_a_gaussians(n_components):
     assert pca.score_samples(X) == pytest.approx(by_scipy, rel=1e-10)
 
 
-def test_eigenvectors_of_the_covariance():
+def test_components_are_eigenvectors_of_the_covariance():
     X = samples(200, 5)
     values, vectors = np.linalg.eigh(np.cov(X.T))
     pca = PCA().fit(X)
@@ -84,7 +84,7 @@ def test_eigenvectors_of_the_covariance():
     assert overlap == pytest.approx(np.eye(5), abs=1e-12)
 
 
-def test_variances_that_were_set_are_found():
+def test_given_variances_are_recovered():
     D = np.diag([3.142, 2.718, 1.0])
     X = np.vstack([D, -D]) + np.array([10.0, 20.0, 30.0])
     pca = PCA().fit(X)
@@ -95,7 +95,7 @@ def test_variances_that_were_set_are_found():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n_components", [None, 4, 0.9, "noise"])
-def test_blocks_give_what_all_rows_give(n_components, dtype):
+def test_blocks_of_rows_give_the_result_of_all_rows(n_components, dtype):
     X = samples(300, 12, dtype)
     whole = PCA(n_components).fit(X)
     parts = PCA(n_components)
@@ -108,27 +108,27 @@ def test_blocks_give_what_all_rows_give(n_components, dtype):
         assert getattr(parts, name) == pytest.approx(getattr(whole, name), abs=near), name
         assert getattr(parts, name).dtype == (np.float64 if name == "mean_" else dtype)
     assert parts.noise_variance_ == pytest.approx(whole.noise_variance_, rel=near)
-    again = parts.fit(X[:20]).partial_fit(X[20:40])  # fit forgets
+    again = parts.fit(X[:20]).partial_fit(X[20:40])  # `fit` discards earlier rows
     assert again.n_samples_ == 20
 
 
 def shifted(dtype, mean):
-    """Rows with standard deviations 1 to 0.01 about a mean that is large beside them, on the dtype's grid."""
+    """Return rows with standard deviations 1 to 0.01 around a mean that is large in comparison."""
     Z = np.random.default_rng(0).standard_normal((500, 6)) * np.array([1, 0.5, 0.2, 0.1, 0.05, 0.01])
     return (Z + mean).astype(dtype)
 
 
 @pytest.mark.parametrize(("dtype", "mean"), [(np.float32, 1e4), (np.float32, 1e6), (np.float64, 1e8)])
-def test_a_large_mean_leaves_nothing_in_the_variance(dtype, mean):
+def test_large_mean_does_not_affect_the_variance(dtype, mean):
     X = shifted(dtype, mean)
-    wide = X.astype(np.longdouble)  # the very rows; their mean to 19 digits
+    wide = X.astype(np.longdouble)  # the same rows, with their mean to 19 digits
     true = np.linalg.svd((wide - wide.mean(axis=0)).astype(np.float64), compute_uv=False)
-    found = [PCA(n, method=method).fit(X) for n, method in ((None, "auto"), (6, "gram"), (6, "krylov"))]
+    fitted = [PCA(n, method=method).fit(X) for n, method in ((None, "auto"), (6, "gram"), (6, "krylov"))]
     parts = PCA()
     for rows in np.array_split(X, 7):
         parts.partial_fit(rows)
-    for pca in (*found, parts):
-        # float32: each entry of the centred rows is rounded once, and no more.
+    for pca in (*fitted, parts):
+        # In float32, each entry of the centred rows is rounded exactly once.
         assert pca.singular_values_ == pytest.approx(true, abs=4 * float(np.finfo(dtype).eps) * true[0])
         scores = pca.transform(X)
         assert scores.dtype == dtype
@@ -137,8 +137,8 @@ def test_a_large_mean_leaves_nothing_in_the_variance(dtype, mean):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_columns_of_one_value_have_no_variance(dtype):
-    X = np.full((10, 3), 0.1, dtype)  # ten tenths add up to 0.9999999999999999
+def test_constant_columns_have_zero_variance(dtype):
+    X = np.full((10, 3), 0.1, dtype)  # ten times 0.1 sums to 0.9999999999999999
     for fitted in (PCA().fit(X), PCA().partial_fit(X[:3]).partial_fit(X[3:])):
         assert not fitted.explained_variance_.any() and not fitted.explained_variance_ratio_.any()
         assert np.array_equal(fitted.mean_, X[0])
@@ -147,7 +147,7 @@ def test_columns_of_one_value_have_no_variance(dtype):
     assert PCA().fit(X).explained_variance_ratio_.tolist() == [1.0, 0.0, 0.0]
 
 
-def test_what_comes_as_a_table():
+def test_tensors_and_views_are_accepted():
     torch = pytest.importorskip("torch")
     X = samples(20, 3, np.float32)
     assert PCA(2).fit(torch.tensor(X)).components_ == pytest.approx(PCA(2).fit(X).components_)
@@ -157,7 +157,7 @@ def test_what_comes_as_a_table():
     )
 
 
-def test_fewer_rows_than_columns_in_blocks():
+def test_blocks_with_fewer_rows_than_columns():
     X = samples(9, 40)
     parts = PCA(3).partial_fit(X[:4]).partial_fit(X[4:])
     assert parts.components_ == pytest.approx(PCA(3).fit(X).components_, abs=1e-10)
@@ -173,24 +173,24 @@ def test_blocks_join_in_any_order():
 
 
 @pytest.mark.parametrize("n_components", [10, 0.5])
-def test_large_data_are_searched_and_right(n_components):
+def test_search_in_large_data_is_accurate(n_components):
     X = samples(1100, 1050, np.float32)
     exact = np.linalg.svd((X - X.mean(axis=0, dtype=np.float64)), compute_uv=False)
-    found = PCA(n_components).fit(X)
-    k = found.n_components_
+    pca = PCA(n_components).fit(X)
+    k = pca.n_components_
     if n_components == 0.5:
         energy = np.cumsum(exact**2) / (exact**2).sum()
         assert k == int(np.argmax(energy >= 0.5)) + 1
-    # The search stops at 1e-6 of the tail; 2e-7 sigma_1 was seen.
-    assert found.singular_values_ == pytest.approx(exact[:k], rel=0, abs=1e-5 * exact[0])
-    assert found.explained_variance_ratio_.sum() == pytest.approx(
+    # The search stops at 1e-6 of the tail; the largest error measured is 2e-7 sigma_1.
+    assert pca.singular_values_ == pytest.approx(exact[:k], rel=0, abs=1e-5 * exact[0])
+    assert pca.explained_variance_ratio_.sum() == pytest.approx(
         (exact[:k] ** 2).sum() / (exact**2).sum(), abs=1e-5
     )
 
 
 @pytest.mark.parametrize(("n", "d"), [(300, 80), (80, 300), (200, 200)])
 @pytest.mark.parametrize("rank", [0, 1, 5])
-def test_noise_is_told_from_signal(n, d, rank):
+def test_noise_is_separated_from_signal(n, d, rank):
     random = np.random.default_rng(n + rank)
     signal = 4 * random.standard_normal((n, rank)) @ random.standard_normal((rank, d)) if rank else 0.0
     pca = PCA("noise").fit(signal + 0.7 * random.standard_normal((n, d)) + 5)
@@ -200,7 +200,7 @@ def test_noise_is_told_from_signal(n, d, rank):
 
 
 @pytest.mark.parametrize("beta", [1e-3, 0.1, 0.5, 0.9, 1.0])
-def test_the_median_of_marchenko_and_pastur(beta):
+def test_median_of_the_marchenko_pastur_law(beta):
     low, high = (1 - np.sqrt(beta)) ** 2, (1 + np.sqrt(beta)) ** 2
 
     def density(x):
@@ -210,24 +210,24 @@ def test_the_median_of_marchenko_and_pastur(beta):
     assert below == pytest.approx(0.5, abs=1e-5)
 
 
-def test_the_threshold_of_a_square_matrix_is_2_858_medians():
+def test_threshold_of_a_square_matrix_is_2_858_medians():
     # Gavish and Donoho (2014), table IV: omega(1) = 2.8582.
     for factor, kept in ((2.8580, 0), (2.8584, 1)):
         assert noise_rank(Spectrum(np.r_[factor, np.ones(8)]), (9, 9)) == kept
-    with pytest.raises(UsageError, match="every singular value"):
+    with pytest.raises(UsageError, match="all singular values"):
         noise_rank(Spectrum([1.0], tail=1.0, size=3), (3, 3))
 
 
 def test_signs_do_not_depend_on_the_route():
     X = samples(90, 70)
-    found = [
+    components = [
         PCA(5, method=m, seed=s).fit(X).components_ for m in ("lapack", "gram", "krylov") for s in (0, 1)
     ]
-    for other in found[1:]:
-        assert other == pytest.approx(found[0], abs=5e-3)  # a turned sign would be off by 2
+    for other in components[1:]:
+        assert other == pytest.approx(components[0], abs=5e-3)  # a flipped sign would differ by 2
 
 
-def test_it_works_with_scikit_learns_tools():
+def test_scikit_learns_tools_accept_the_estimator():
     from sklearn.base import clone
     from sklearn.linear_model import Ridge
     from sklearn.model_selection import GridSearchCV
@@ -245,19 +245,31 @@ def test_it_works_with_scikit_learns_tools():
 
 
 class Frame(SimpleNamespace):
-    """As much of a data frame as is looked at."""
+    """The part of a data frame that PCA uses."""
 
     def __array__(self, dtype=None, copy=None):
         return np.asarray(self.rows, dtype)
 
 
-def test_names_of_columns_are_kept_and_compared():
+def test_column_names_are_kept_and_compared():
     X = samples(10, 2)
     pca = PCA(1).fit(Frame(rows=X, columns=["height", "weight"]))
     assert pca.feature_names_in_.tolist() == ["height", "weight"]
     with pytest.raises(DataError, match="feature names should match"):
         pca.transform(Frame(rows=X, columns=["weight", "height"]))
     assert not hasattr(pca.fit(X), "feature_names_in_")
+
+
+@pytest.mark.parametrize("parameters", [{"n_components": 5}, {"method": "fast"}, {"seed": -1}], ids=str)
+def test_parameters_are_checked_before_the_data_are_centred(parameters, monkeypatch):
+    pca = PCA(**parameters)
+    monkeypatch.setattr("eckart.linalg.pca.pca.centre", None)
+    monkeypatch.setattr("eckart.linalg.pca.pca.CentredBlock", None)
+    for fit in (pca.fit, pca.partial_fit):
+        with pytest.raises(UsageError):
+            fit(samples(10, 3))
+        with pytest.raises(NotFittedError):
+            pca.transform(samples(10, 3))
 
 
 REFUSED = [
@@ -277,7 +289,11 @@ REFUSED = [
     (lambda: PCA().fit(np.ma.masked_equal([[1.0], [2.0], [3.0]], 2)), DataError, "masked"),
     (lambda: PCA().fit([[1.7e308], [1.6e308]]), MatrixError, "range"),
     (lambda: PCA(1, seed=-1).fit(samples(10, 3)), UsageError, "seed=-1"),
-    (lambda: PCA(1).fit(samples(9, 3)).inverse_transform(np.ones((2, 2))), DataError, "2 columns"),
+    (
+        lambda: PCA(1).fit(samples(9, 3)).inverse_transform(np.ones((2, 2))),
+        DataError,
+        "expected 1 column, one per component, got 2",
+    ),
     (
         lambda: PCA(2).fit(np.outer(np.arange(5.0), [1, 2, 3])).score_samples([[1, 2, 3]]),
         UsageError,
@@ -287,7 +303,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("call", "error", "word"), REFUSED)
-def test_refusals(call, error, word):
+def test_invalid_arguments_are_refused(call, error, word):
     with pytest.raises(error, match=word) as caught:
         call()
     assert isinstance(caught.value, EckartError)

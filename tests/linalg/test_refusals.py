@@ -1,4 +1,4 @@
-"""What is refused: the class, and a message that says where and what."""
+"""Invalid input is refused with the right error class, and a message that names the call and the fault."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ MATRICES = [
 
 @pytest.mark.parametrize("call", [eckart.svd, eckart.spectrum])
 @pytest.mark.parametrize(("A", "words"), [m[1:] for m in MATRICES], ids=[m[0] for m in MATRICES])
-def test_no_matrix(call, A, words):
+def test_invalid_matrices_are_refused(call, A, words):
     with pytest.raises(MatrixError) as caught:
         call(A)
     text = str(caught.value)
@@ -68,7 +68,7 @@ USAGES = [
 
 
 @pytest.mark.parametrize(("arguments", "words"), USAGES, ids=[str(u[0]) for u in USAGES])
-def test_no_goal(arguments, words):
+def test_invalid_goals_are_refused(arguments, words):
     with pytest.raises(UsageError) as caught:
         eckart.svd(I3, **arguments)
     for word in words:
@@ -76,7 +76,7 @@ def test_no_goal(arguments, words):
 
 
 @pytest.mark.parametrize("method", ["fast", "krylov"])
-def test_spectrum_refuses_a_method_it_has_not(method):
+def test_spectrum_refuses_unknown_methods(method):
     with pytest.raises(UsageError, match=f"method='{method}'"):
         eckart.spectrum(I3, method=method)
 
@@ -84,7 +84,7 @@ def test_spectrum_refuses_a_method_it_has_not(method):
 @pytest.mark.parametrize(
     ("kind", "value"), [("ratio", 0.5), ("ratio", np.inf), ("above", -1.0), ("above", np.nan)]
 )
-def test_no_threshold(kind, value):
+def test_invalid_thresholds_are_refused(kind, value):
     with pytest.raises(UsageError, match=f"{kind}="):
         Goal(kind, value)
 
@@ -93,32 +93,36 @@ F = LowRank.from_product(np.ones((3, 1)), np.ones((1, 4)))
 
 OPERATIONS = [
     ("shapes that do not chain", lambda: F @ np.ones(3), UsageError, ["(3, 4)", "(3,)"]),
-    ("nor from the left", lambda: np.ones((2, 4)) @ F, UsageError, ["(2, 4)", "(3, 4)"]),
-    ("nor two of them", lambda: F @ F, UsageError, ["(3, 4)"]),
+    ("a row vector that does not chain", lambda: np.ones((2, 4)) @ F, UsageError, ["(2, 4)", "(3, 4)"]),
+    ("two factorisations that do not chain", lambda: F @ F, UsageError, ["(3, 4)"]),
     ("a sum of two shapes", lambda: F + F.T, UsageError, ["(3, 4)", "(4, 3)"]),
     ("a difference of two shapes", lambda: F - F.T, UsageError, ["(3, 4)", "(4, 3)"]),
     ("times a matrix", lambda: F * np.ones((3, 4)), UsageError, ["LowRank * x", "Use @"]),
     ("an unknown norm", lambda: F.norm(1), UsageError, ["norm(1)", "nuc"]),
     ("two goals", lambda: F.truncate(rank=1, energy=0.5), UsageError, ["LowRank.truncate"]),
     ("rank 0", lambda: F.truncate(0), UsageError, ["rank=0"]),
-    ("a product that does not chain", lambda: LowRank.from_product(I3, np.ones((2, 3))), MatrixError,
-     ["(3, 3)", "(2, 3)"]),
+    (
+        "a product that does not chain",
+        lambda: LowRank.from_product(I3, np.ones((2, 3))),
+        MatrixError,
+        ["(3, 3)", "(2, 3)"],
+    ),
     ("a NaN in a factor", lambda: LowRank.from_product(NAN, I3), MatrixError, ["from_product", "NaN"]),
     ("a vector for a factor", lambda: LowRank.from_product(np.ones(3), I3), MatrixError, ["(3,)"]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
     ("make", "error", "words"), [o[1:] for o in OPERATIONS], ids=[o[0] for o in OPERATIONS]
 )
-def test_no_operation(make, error, words):
+def test_invalid_operations_are_refused(make, error, words):
     with pytest.raises(error) as caught:
         make()
     for word in words:
         assert word in str(caught.value)
 
 
-def test_adding_something_else_is_a_type_error():
+def test_adding_another_type_is_a_type_error():
     with pytest.raises(TypeError):
         _ = F + 1.0
     assert issubclass(MatrixError, EckartError) and issubclass(UsageError, EckartError)
@@ -126,7 +130,7 @@ def test_adding_something_else_is_a_type_error():
 
 @pytest.mark.parametrize("scale", [1e200, 1e-200])
 def test_squares_out_of_range_are_refused(scale):
-    """An energy that float64 cannot hold would be stated as 0 or infinity."""
+    """An energy out of float64's range would be reported as 0 or infinity."""
     for call in (eckart.svd, eckart.spectrum):
         with pytest.raises(MatrixError, match=r"out of float64's range.*Divide the matrix by"):
             call(np.diag([3.0, 2.0, 1.0]) * scale)

@@ -1,4 +1,4 @@
-"""Ridge: against the normal equations, its scores by their definitions, its choices against the truth."""
+"""Ridge compared with the normal equations, its scores with their definitions, its choices with the truth."""
 
 import numpy as np
 import pytest
@@ -17,18 +17,19 @@ def problem(m=30, n=12, seed=0):
 
 @pytest.mark.parametrize("penalty", PENALTIES)
 @pytest.mark.parametrize("shape", [(30, 12), (12, 30), (12, 12), (200, 4)])
-def test_the_normal_equations(shape, penalty):
+def test_solution_satisfies_the_normal_equations(shape, penalty):
     A, b = problem(*shape)
-    found = ridge(A, b, penalty)
+    solution = ridge(A, b, penalty)
     by_hand = np.linalg.solve(A.T @ A + penalty * np.eye(shape[1]), A.T @ b)
-    # The right side squares the condition: 1e4 at most, and eps / penalty where columns are too many.
-    assert found.x == pytest.approx(by_hand, abs=1e-8 * np.abs(by_hand).max())
-    assert found.residual == pytest.approx(np.linalg.norm(A @ by_hand - b), rel=1e-8)
-    assert found.norm == pytest.approx(np.linalg.norm(by_hand), rel=1e-8)
+    # The normal equations square the condition, at most 1e4. With more columns than rows their error is
+    # eps / penalty.
+    assert solution.x == pytest.approx(by_hand, abs=1e-8 * np.abs(by_hand).max())
+    assert solution.residual == pytest.approx(np.linalg.norm(A @ by_hand - b), rel=1e-8)
+    assert solution.norm == pytest.approx(np.linalg.norm(by_hand), rel=1e-8)
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
-def test_degrees_of_freedom_and_gcv_by_the_hat_matrix(penalty):
+def test_degrees_of_freedom_and_gcv_equal_those_of_the_hat_matrix(penalty):
     A, b = problem()
     hat = A @ np.linalg.solve(A.T @ A + penalty * np.eye(12), A.T)
     left = np.eye(30) - hat
@@ -39,10 +40,9 @@ def test_degrees_of_freedom_and_gcv_by_the_hat_matrix(penalty):
     assert path.filter_factors(penalty) == pytest.approx(path.s**2 / (path.s**2 + penalty), rel=1e-12)
 
 
-@pytest.mark.parametrize(
-    "penalty", PENALTIES[1:]
-)  # below, the curve hardly moves and differences are rounding
-def test_curvature_by_differences(penalty):
+# At the smallest penalty the curve hardly moves, and differences are rounding.
+@pytest.mark.parametrize("penalty", PENALTIES[1:])
+def test_curvature_equals_finite_differences(penalty):
     path = RidgePath(*problem())
     t = np.log(penalty) + 1e-3 * np.arange(-2, 3)
     points = [path.solve(float(np.exp(u))) for u in t]
@@ -55,12 +55,12 @@ def test_curvature_by_differences(penalty):
         return (v[3] - 2 * v[2] + v[1]) / 1e-6
 
     by_differences = (first(x) * second(y) - second(x) * first(y)) / np.hypot(first(x), first(y)) ** 3
-    # The step's error is O(h^2) of curves whose derivatives are of size 1; rounding adds 1e-16 / h^2.
+    # The error of a step is O(h^2), since derivatives are of order 1; rounding adds 1e-16 / h^2.
     assert path.curvature(penalty) == pytest.approx(by_differences, rel=1e-3, abs=1e-4)
 
 
 def smooth_problem(noise, seed=5):
-    """A blurred step and its noisy image: a first-kind integral equation, whose sigma fall geometrically."""
+    """Return a blur A, a bump x and noisy data A x: an integral equation with geometrically falling sigma."""
     t = np.linspace(-3, 3, 64)
     A = np.exp(-0.5 * ((t[:, None] - t) / 0.35) ** 2) * (t[1] - t[0])
     x = np.where(np.abs(t) < 1.5, np.cos(t * np.pi / 3) ** 2, 0.0)
@@ -71,8 +71,8 @@ def smooth_problem(noise, seed=5):
 @pytest.mark.parametrize("noise", [1e-3, 1e-2])
 @pytest.mark.parametrize(("choice", "factor"), [("gcv", 5), ("l-curve", 40)])
 @pytest.mark.parametrize("seed", range(4))
-def test_both_choices_come_close_to_the_best(noise, choice, factor, seed):
-    """The corner is known to be too small a penalty where the solution is smooth: Hanke (1996)."""
+def test_both_choices_are_close_to_the_best_penalty(noise, choice, factor, seed):
+    """The corner is known to be too small a penalty for smooth solutions: Hanke (1996)."""
     A, x, b = smooth_problem(noise, seed)
     path = RidgePath(A, b)
     best = min(np.linalg.norm(path.solve(p).x - x) for p in np.geomspace(1e-12, 10, 200))
@@ -82,22 +82,22 @@ def test_both_choices_come_close_to_the_best(noise, choice, factor, seed):
     assert chosen < naive / 1000
 
 
-def test_the_best_score_is_the_least_of_a_finer_grid():
+def test_best_score_is_the_minimum_of_a_finer_grid():
     path = RidgePath(*smooth_problem(1e-2)[::2])
     grid = np.geomspace(1e-14, 10, 3000)
     assert path.gcv(path.best_by_gcv()) <= min(map(path.gcv, grid)) * (1 + 1e-9)
     assert path.curvature(path.corner()) >= max(map(path.curvature, grid)) * (1 - 1e-3)
 
 
-def test_no_penalty_is_least_squares():
+def test_zero_penalty_gives_least_squares():
     A, b = with_values(np.array([2.0, 1.0]), 9, 4), np.arange(9.0)
     assert ridge(A, b, 0.0).x == pytest.approx(lstsq(A, b).x, abs=1e-13)
     assert ridge(A, b, 0).degrees_of_freedom == 2
     square, c = problem(12, 12)
-    assert RidgePath(square, c).gcv(0.0) == np.inf  # nothing left to test with
+    assert RidgePath(square, c).gcv(0.0) == np.inf  # no degrees of freedom are left
 
 
-def test_columns_share_a_penalty_and_dtypes_stay():
+def test_columns_share_a_penalty_and_dtypes_are_kept():
     A, b = problem()
     B = np.column_stack([b, 2 * b])
     both = ridge(A.astype(np.float32), B.astype(np.float32), 0.1)
@@ -106,21 +106,21 @@ def test_columns_share_a_penalty_and_dtypes_stay():
     assert both.x[:, 1] == pytest.approx(2 * both.x[:, 0], rel=1e-5)
 
 
-def test_an_orthogonal_matrix_has_one_sigma():
-    found = ridge(np.eye(5)[:, :3], np.ones(5), "gcv")
-    assert 0 < found.penalty <= 1.001
+def test_matrix_with_equal_singular_values():
+    solution = ridge(np.eye(5)[:, :3], np.ones(5), "gcv")
+    assert 0 < solution.penalty <= 1.001
 
 
 @pytest.mark.parametrize(("A", "b"), [(1e200, 1), (1e-200, 1), (1, 1e200), (1, 1e-200), (1e-310, 1)])
 def test_squares_out_of_range_are_refused(A, b):
-    """A penalty of the size of sigma^2 could not be written, and the scores would be 0 or infinite."""
-    guilty = "b of" if A == 1 else "A of"
-    with pytest.raises(MatrixError, match=f"{guilty} .*RidgePath.*out of float64's range"):
+    """A penalty of the order of sigma^2 would be out of range, and the scores would be 0 or infinite."""
+    argument = "b of" if A == 1 else "A of"
+    with pytest.raises(MatrixError, match=f"{argument} .*RidgePath.*out of float64's range"):
         ridge(A * problem()[0], b * problem()[1])
 
 
 @pytest.mark.parametrize("unit", [1e100, 1e-100])
-def test_units_that_fit_change_nothing(unit):
+def test_scaling_within_range_changes_nothing(unit):
     A, b = problem()
     path, scaled = RidgePath(A, b), RidgePath(A * unit, b * unit)
     for choice in ("best_by_gcv", "corner"):
@@ -130,7 +130,7 @@ def test_units_that_fit_change_nothing(unit):
 
 
 @pytest.mark.parametrize(
-    ("call", "words"),
+    ("call", "expected_words"),
     [
         (lambda: ridge(np.eye(2), np.ones(2), -1.0), ["penalty=-1.0"]),
         (lambda: ridge(np.eye(2), np.ones(2), np.nan), ["penalty=nan"]),
@@ -139,8 +139,8 @@ def test_units_that_fit_change_nothing(unit):
         (lambda: RidgePath(np.eye(2), np.ones(2)).curvature(0.0), ["above 0"]),
     ],
 )
-def test_refusals(call, words):
+def test_invalid_arguments_are_refused(call, expected_words):
     with pytest.raises(UsageError) as caught:
         call()
-    for word in words:
+    for word in expected_words:
         assert word in str(caught.value)

@@ -1,4 +1,4 @@
-"""torch tensors take the same routes through other operations, and come out as torch tensors."""
+"""torch tensors take the same routes with other array operations, and results are torch tensors."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ NAMES = [
 
 
 def tensor(A):
-    return torch.tensor(A)  # a copy: the table is read-only, which torch has no word for
+    return torch.tensor(A)  # a copy, because torch does not support read-only arrays
 
 
 def rounding(c):
@@ -33,7 +33,7 @@ def rounding(c):
 
 @pytest.mark.parametrize("method", ROUTES)
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_numbers_as_numpy(name, method):
+def test_numbers_equal_those_of_numpy(name, method):
     c = case(name)
     for goal in ({"energy": 0.9}, {"rank": min(20, *c.A.shape)}):
         f, g = eckart.svd(c.A, method=method, **goal), eckart.svd(tensor(c.A), method=method, **goal)
@@ -41,8 +41,8 @@ def test_the_same_numbers_as_numpy(name, method):
         assert isinstance(g.s, np.ndarray) and g.s.dtype == np.float64
         assert g.U.dtype == g.Vh.dtype == tensor(c.A).dtype
         assert (g.rank, g.method, g.rank_bounds) == (f.rank, f.method, f.rank_bounds)
-        # Same sketch, another BLAS: a Ritz value that has not converged moves by more than rounding,
-        # but by no more than the square root of it.
+        # The sketch is the same, but BLAS is another: a Ritz value that has not converged may differ by more
+        # than rounding, but by at most its square root.
         assert g.s == pytest.approx(f.s, rel=np.sqrt(c.eps), abs=rounding(c) * c.values[0] * c.unit)
         dense = (g.U.double().numpy() * (g.s / c.unit)) @ g.Vh.double().numpy()
         whole = np.linalg.norm(c.wide)
@@ -54,10 +54,10 @@ def test_the_same_numbers_as_numpy(name, method):
 
 @pytest.mark.parametrize("method", ["auto", "lapack", "gram"])
 @pytest.mark.parametrize("name", ["1/i 40x60 float32", "1/i 300x400 float32", "exp(-i/20) 600x300 float64"])
-def test_the_whole_spectrum(name, method):
+def test_spectrum(name, method):
     c = case(name)
     s = eckart.spectrum(tensor(c.A), method=method)
-    # The Gram matrix loses what is under sqrt(n eps) sigma_1, in float64.
+    # The Gram matrix loses values below sqrt(n eps) sigma_1, in float64.
     lost = np.sqrt(max(c.A.shape) * np.finfo(np.float64).eps)
     assert s.values == pytest.approx(
         c.values * c.unit, rel=0, abs=(rounding(c) + lost) * c.values[0] * c.unit
@@ -79,7 +79,7 @@ def test_integers_become_float64():
     assert f.s == pytest.approx(np.sqrt([40, 10]), rel=1e-14)
 
 
-def test_a_parameter_is_read_without_its_gradient():
+def test_parameter_is_factored_without_its_gradient():
     T = torch.tensor([[4.0, 0.0], [3.0, 5.0]], requires_grad=True)
     f = eckart.svd(T, rank=1)
     assert not f.U.requires_grad
@@ -87,7 +87,7 @@ def test_a_parameter_is_read_without_its_gradient():
 
 
 @pytest.mark.parametrize("method", ROUTES)
-def test_the_same_bytes_twice_and_the_input_untouched(method):
+def test_two_runs_give_equal_bytes_and_keep_the_input(method):
     T = tensor(case("i^-0.5 300x400 float32").A)
     before = T.clone()
     f, g = (eckart.svd(T, rank=30, method=method) for _ in range(2))
@@ -95,13 +95,12 @@ def test_the_same_bytes_twice_and_the_input_untouched(method):
     assert torch.equal(T, before)
 
 
-def test_the_algebra_stays_in_torch():
+def test_algebra_of_factors_stays_in_torch():
     A, B = torch.randn(7, 5, generator=torch.manual_seed(0)), torch.ones(7, 5)
     f, g = eckart.svd(A), eckart.svd(B, rank=1)
     close = {"atol": 1e-5, "rtol": 0}  # values of order 1 to 10 in float32
-    for lazy, dense in (
-        (f + g, A + B), (f - g, A - B), (2.0 * f, 2 * A), (f.T, A.T), (-f, -A), (f @ g.T, A @ B.T)
-    ):  # fmt: skip
+    pairs = [(f + g, A + B), (f - g, A - B), (2.0 * f, 2 * A), (f.T, A.T), (-f, -A), (f @ g.T, A @ B.T)]
+    for lazy, dense in pairs:
         assert isinstance(lazy, LowRank)
         assert torch.allclose(lazy.dense(), dense, **close)
     assert torch.allclose(f @ torch.ones(5), A @ torch.ones(5), **close)
@@ -123,12 +122,12 @@ def test_the_algebra_stays_in_torch():
         (torch.tensor([[1.0], [float("inf")]]).bfloat16(), "[1, 0]"),
     ],
 )
-def test_no_matrix(T, words):
+def test_invalid_tensors_are_refused(T, words):
     with pytest.raises(MatrixError) as caught:
         eckart.svd(T)
     assert words in str(caught.value)
     assert str(caught.value).startswith("`eckart.svd(A)`: ")
 
 
-def test_the_names_are_in_the_table():
+def test_names_are_in_the_table():
     assert {c.name for c in CASES} >= set(NAMES)

@@ -1,4 +1,4 @@
-"""Triangles of tall matrices against NumPy's, whichever way they are made, and from any number format."""
+"""Triangles of tall matrices compared with NumPy's, for each way to compute them and for any dtype."""
 
 import ml_dtypes
 import numpy as np
@@ -13,7 +13,7 @@ EPS = float(np.finfo(np.float64).eps)
 
 
 def full(F):
-    """R of F = Q R, from the triangle with its columns put back to their lengths."""
+    """Return R of F = Q R, the triangle with its columns scaled back."""
     R, exponents, live = triangle(Tall([F]))
     return np.ldexp(R, exponents) * live
 
@@ -43,10 +43,10 @@ MATRICES = {
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("name", MATRICES)
-def test_the_gram_matrix_is_that_of_the_triangle(name, order):
+def test_triangle_has_the_gram_matrix_of_the_matrix(name, order):
     F = np.asarray(MATRICES[name], order=order)
     R = full(F)
-    # Column by column, since that is what scaling promises: each pair to rounding of their lengths.
+    # Each pair of columns is accurate to rounding of their lengths, because columns are scaled separately.
     lengths = np.array([np.linalg.norm(F[:, i] / (abs(F[:, i]).max() or 1)) for i in range(F.shape[1])])
     lengths *= abs(F).max(axis=0)
     unit = np.where(lengths > 0, lengths, 1.0)
@@ -56,12 +56,12 @@ def test_the_gram_matrix_is_that_of_the_triangle(name, order):
 
 
 @pytest.mark.parametrize("name", sorted(MATRICES.keys() - {"all zero"}))
-def test_singular_values_are_those_of_the_matrix(name):
+def test_triangle_has_the_singular_values_of_the_matrix(name):
     F = MATRICES[name]
     unit = 2.0 ** np.floor(np.log2(abs(F).max()))
     ours = np.linalg.svd(full(F) / unit, compute_uv=False)
     theirs = np.linalg.svd(F / unit, compute_uv=False)
-    # One pass errs by eps ||R^-1||^2 of a value, at most 2e-10 of the smallest.
+    # The relative error of one pass is eps ||R^-1||^2, at most 2e-10 for the smallest value.
     np.testing.assert_allclose(ours, theirs[: len(ours)], rtol=1e-9, atol=200 * EPS * theirs[0])
 
 
@@ -78,7 +78,7 @@ def test_singular_values_are_those_of_the_matrix(name):
         ("wide", True),
     ],
 )
-def test_householder_is_left_to_those_that_need_it(name, householder, monkeypatch):
+def test_householder_is_used_only_where_needed(name, householder, monkeypatch):
     called = []
     real = np.linalg.qr
     monkeypatch.setattr(module.np.linalg, "qr", lambda *a, **k: called.append(1) or real(*a, **k))
@@ -86,7 +86,7 @@ def test_householder_is_left_to_those_that_need_it(name, householder, monkeypatc
     assert bool(called) is householder
 
 
-def test_parts_of_any_format_side_by_side():
+def test_parts_of_any_dtype_side_by_side():
     random = np.random.default_rng(0)
     parts = [
         random.standard_normal((500, 3)).astype(ml_dtypes.bfloat16),
@@ -102,7 +102,7 @@ def test_parts_of_any_format_side_by_side():
 
 
 @pytest.mark.parametrize("name", ["well", "orthogonal columns of all sizes", "zero columns"])
-def test_an_inverse_root_makes_an_orthonormal_basis(name):
+def test_inverse_root_gives_an_orthonormal_basis(name):
     F = MATRICES[name]
     W = inverse_root(Tall([F]).gram())
     Q = F @ W
@@ -111,5 +111,5 @@ def test_an_inverse_root_makes_an_orthonormal_basis(name):
 
 
 @pytest.mark.parametrize("name", ["a column twice", "condition 1e14", "squares overflow"])
-def test_no_inverse_root_of_what_has_none(name):
+def test_inverse_root_is_none_for_dependent_columns_and_overflow(name):
     assert inverse_root(Tall([MATRICES[name]]).gram()) is None

@@ -11,7 +11,7 @@ from eckart.adapter import load_adapter
 from eckart.checkpoint import Checkpoint
 from eckart.errors import AdapterError
 from eckart.operations.merge import merge
-from eckart.serving.check import check_adapter
+from eckart.serving import check
 from support.tuned_models import torch, transformers
 from support.zoo import json_of, load_peft, make_adapter, save_base
 
@@ -85,7 +85,7 @@ def test_merged_as_peft_merges(name, tmp_path):
 def test_check_knows_the_names_too(name, tmp_path):
     made(name, tmp_path)
     adapter, base = load_adapter(tmp_path / "a"), Checkpoint.open(tmp_path / "base")
-    assert check_adapter(adapter, "", base).right
+    assert check(adapter, "", base).holds
 
 
 def test_the_language_model_alone_is_another_base(tmp_path):

@@ -1,4 +1,4 @@
-"""Budgets: what they parse to, and that no other division keeps more."""
+"""Budgets: how they are parsed, and that no other distribution keeps more energy."""
 
 import itertools
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eckart.errors import UsageError
-from eckart.rank import Budget
+from eckart.rank import Amount
 from eckart.rank.budget import Share, allocate
 
 
@@ -43,28 +43,51 @@ from eckart.rank.budget import Share, allocate
         ("57%", 570),
     ],
 )
-def test_what_a_budget_means(text, parameters):
-    assert Budget.parse(text).parameters(base_parameters=1000, bytes_each=2) == parameters
+def test_a_budget_is_parsed_to_a_number_of_parameters(text, parameters):
+    assert Amount.parse(text).parameters(base_parameters=1000, bytes_each=2) == parameters
 
 
 @pytest.mark.parametrize("percent", range(1, 101))
-def test_whole_percents_of_a_hundred(percent):
-    assert Budget.parse(f"{percent}%").parameters(100, 2) == percent
+def test_a_percentage_of_100_is_that_number(percent):
+    assert Amount.parse(f"{percent}%").parameters(100, 2) == percent
 
 
-def test_bytes_depend_on_the_dtype():
-    budget = Budget.parse("8MB")
+def test_a_budget_in_bytes_depends_on_the_dtype():
+    budget = Amount.parse("8MB")
     assert [budget.parameters(0, n) for n in (1, 2, 4)] == [8_000_000, 4_000_000, 2_000_000]
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "M", "%", "2X", "2 M B", "-2M", "0", "0%", "0MB", "101%", "1%%", "two", "nan", "inf", "1e999",
-     "2,000", "1_000", "0x10", "2M/s", True, None, -5, 0],
-)  # fmt: skip
-def test_garbage(text):
+    [
+        "",
+        "M",
+        "%",
+        "2X",
+        "2 M B",
+        "-2M",
+        "0",
+        "0%",
+        "0MB",
+        "101%",
+        "1%%",
+        "two",
+        "nan",
+        "inf",
+        "1e999",
+        "2,000",
+        "1_000",
+        "0x10",
+        "2M/s",
+        True,
+        None,
+        -5,
+        0,
+    ],
+)
+def test_invalid_budget_is_refused(text):
     with pytest.raises(UsageError) as caught:
-        Budget.parse(text)
+        Amount.parse(text)
     assert f"budget={text!r}" in str(caught.value)
     assert "2M, 8MB or 1%" in str(caught.value)
 
@@ -90,10 +113,10 @@ def best(parts, budget):
 
 
 @given(st.lists(shares(cost=3), min_size=1, max_size=4), st.integers(0, 50))
-def test_equal_costs_are_divided_as_brute_force_does(parts, budget):
+def test_with_equal_costs_the_distribution_is_as_good_as_brute_force(parts, budget):
     truth = best(parts, budget)
     if truth is None:
-        with pytest.raises(UsageError, match="least ranks alone"):
+        with pytest.raises(UsageError, match="minimum ranks alone"):
             allocate(parts, budget)
         return
     ranks = allocate(parts, budget)
@@ -103,41 +126,46 @@ def test_equal_costs_are_divided_as_brute_force_does(parts, budget):
 
 
 @given(st.lists(shares(), min_size=1, max_size=4), st.integers(10, 50))
-def test_unequal_costs_lose_one_component_at_most(parts, budget):
+def test_with_unequal_costs_at_most_one_component_is_lost(parts, budget):
     truth = best(parts, budget)
     if truth is None:
         return
     ranks = allocate(parts, budget)
     assert spent(parts, ranks) <= budget
     refused = [float(p.energies[r]) for p, r in zip(parts, ranks, strict=True) if r < p.most]
-    # The component that no longer fitted is what a fractional budget would have bought.
+    # A fractional budget would have added a part of the first component that did not fit.
     assert kept(parts, ranks) >= truth - max(refused, default=0.0) - 1e-9
-    # Nothing that is left out would have fitted.
+    # No component that was left out would still fit.
     left = budget - spent(parts, ranks)
     assert all(p.cost > left for p, r in zip(parts, ranks, strict=True) if r < p.most)
 
 
 @given(st.lists(shares(), min_size=1, max_size=4), st.integers(10, 50), st.integers(0, 20))
-def test_more_budget_never_keeps_less_when_costs_are_equal(parts, budget, more):
+def test_with_equal_costs_a_larger_budget_keeps_at_least_as_much(parts, budget, more):
     parts = [Share(p.energies, 3, 0, p.most) for p in parts]
     assert kept(parts, allocate(parts, budget + more)) >= kept(parts, allocate(parts, budget)) - 1e-12
 
 
 @given(st.lists(shares(), min_size=1, max_size=4), st.integers(10, 60), st.integers(2, 3))
-def test_multiples(parts, budget, multiple):
+def test_a_distribution_respects_multiples(parts, budget, multiple):
     parts = [Share(p.energies, p.cost, 0, p.most) for p in parts]
     ranks = allocate(parts, budget, multiple)
     assert spent(parts, ranks) <= budget
     assert all(r % multiple == 0 or r == p.most for p, r in zip(parts, ranks, strict=True))
 
 
-def test_by_hand():
-    # Worth per parameter: a 9/10, b 4/5 then 3/5, a 1/10.
+def test_a_distribution_computed_by_hand():
+    # Energy per parameter: 9/10 (first tensor), 4/5 and 3/5 (second), 1/10 (first).
     parts = [Share(np.array([9.0, 1.0]), 10, 0, 2), Share(np.array([4.0, 3.0]), 5, 0, 2)]
     assert [allocate(parts, n) for n in (4, 9, 10, 15, 20, 30)] == [
-        [0, 0], [0, 1], [1, 0], [1, 1], [1, 2], [2, 2],
-    ]  # fmt: skip
+        [0, 0],
+        [0, 1],
+        [1, 0],
+        [1, 1],
+        [1, 2],
+        [2, 2],
+    ]
 
 
-def test_components_of_no_energy_are_not_bought():
+def test_components_without_energy_are_not_added():
     assert allocate([Share(np.array([2.0, 0.0, 0.0]), 1, 0, 3)], 100) == [1]

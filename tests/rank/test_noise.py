@@ -1,4 +1,4 @@
-"""The noise floor: above what noise alone does, and below what is planted in it."""
+"""The noise floor lies above the singular values of pure noise and below a planted signal."""
 
 import numpy as np
 import pytest
@@ -26,13 +26,13 @@ def test_pure_noise_stays_near_the_edge(m, n, variance):
         assert 0.8 * edge < np.linalg.norm(noise, 2) < 1.1 * edge
 
 
-def test_rounding_noise_is_uniform_and_keeps_the_same_edge():
+def test_uniform_rounding_noise_has_the_same_edge():
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, (300, 300))
     edge = edge_of(np.full((300, 300), 1 / 12))  # the variance of rounding to a grid of step 1
     assert 0.8 * edge < np.linalg.norm(noise, 2) < 1.1 * edge
 
 
-def test_unequal_variances_are_bounded_by_the_loudest_row_and_column():
+def test_unequal_variances_are_bounded_by_the_noisiest_row_and_column():
     scale = np.ones((200, 300))
     scale[:50] = 4.0
     noise = np.random.default_rng(1).standard_normal((200, 300)) * scale
@@ -41,7 +41,7 @@ def test_unequal_variances_are_bounded_by_the_loudest_row_and_column():
 
 @pytest.mark.parametrize(("m", "n"), SHAPES)
 @pytest.mark.parametrize("rank", [0, 1, 7])
-def test_a_planted_rank_above_the_edge_is_found(m, n, rank):
+def test_a_planted_signal_above_the_edge_is_counted(m, n, rank):
     noise = np.random.default_rng(2).standard_normal((m, n))
     edge = edge_of(np.ones((m, n)))
     planted = with_values(np.linspace(4, 2, rank) * edge, m, n, 3) if rank else 0.0
@@ -50,6 +50,6 @@ def test_a_planted_rank_above_the_edge_is_found(m, n, rank):
     assert Spectrum(sigma).rank_for(Goal("above", edge)) in range(rank, rank + 2)
 
 
-def test_an_empty_side_has_no_noise():
+def test_an_empty_matrix_has_no_noise():
     assert noise_edge(np.zeros(0), np.zeros(0)) == 0.0
     assert noise_edge(np.zeros(3), np.zeros(5)) == 0.0

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 import eckart
-from eckart import FactorStore, RankRule, factor
+from eckart import Energy, FactorStore, Rank, factor
 from eckart.linalg import Goal
+from eckart.rank import rule_from
 from eckart.store import decide, pool
 from eckart.store.fill import fill as fill_store
 from eckart.store.record import Demand
-from eckart.store.sources import Sources
+from eckart.store.sources import PairSources
 from support.pairs import EPS, LINEAR, MATRICES, SMALL, SMALL_LINEAR, contents, make_pair, write_pair
 
 RULES = {
@@ -82,7 +83,7 @@ def passes(monkeypatch):
 def test_a_store_filled_for_one_rule_plans_as_the_whole_spectrum_does(small, tmp_path, wishes):
     pair, whole = small
     expected = eckart.plan(whole, **wishes)
-    rule = RankRule.of(**wishes)
+    rule = rule_from(None, wishes)
     store = factor(*pair.paths, tmp_path / "store", rule=rule)
     found = eckart.plan(store, rule)
     assert found.ranks == expected.ranks
@@ -100,7 +101,7 @@ def test_a_store_that_left_tensors_out_plans_as_the_whole_spectrum_does(small, t
     """Of what the first rule excluded not one singular value is known."""
     pair, whole = small
     for given in ("layers.1", "layers"):
-        first = RankRule.of(rank=1, exclude=[given])
+        first = Rank(1, exclude=[given])
         store = factor(*pair.paths, tmp_path / given, rule=first)
         assert min(len(store.spectrum(name)) for name in SMALL_LINEAR) == 0
         expected = eckart.plan(whole, **wishes)
@@ -110,13 +111,13 @@ def test_a_store_that_left_tensors_out_plans_as_the_whole_spectrum_does(small, t
 @pytest.mark.parametrize("wishes", RULES.values(), ids=RULES)
 def test_a_second_plan_factors_nothing(small, tmp_path, passes, wishes):
     pair, _ = small
-    rule = RankRule.of(**wishes)
+    rule = rule_from(None, wishes)
     store, first = decide(factor(*pair.paths, tmp_path / "store", rule=rule), rule)
     before = contents(store.path)
     passes.clear()
     said = []
     for again in (store, FactorStore.open(store.path)):
-        assert decide(again, rule, say=said.append)[1] == first
+        assert decide(again, rule, notify=said.append)[1] == first
     assert passes == [] and said == []
     assert contents(store.path) == before
 
@@ -148,11 +149,11 @@ def test_only_the_tensors_that_need_more_are_factored_again(tmp_path, passes):
     first, second = sorted(SMALL_LINEAR, key=lambda name: min(SMALL[name]))
     passes.clear()
     said = []
-    store, plan = decide(store, RankRule.of(rank=33), say=said.append)
+    store, plan = decide(store, Rank(33), notify=said.append)
     assert passes == [second]
     assert plan.ranks == {first: 30, second: 33}
     (words,) = said
-    assert "factoring again 1 of 2" in words and second in words
+    assert "factoring 1 of 2 tensors again" in words and second in words
 
 
 def test_what_was_known_is_not_forgotten(tmp_path, passes):
@@ -161,7 +162,7 @@ def test_what_was_known_is_not_forgotten(tmp_path, passes):
     expected = {r.name: r for r in whole}
     spectra = {name: whole.spectrum(name).values for name in MATRICES}
     passes.clear()
-    store, _ = decide(whole, RankRule.of(rank=10))
+    store, _ = decide(whole, Rank(10))
     assert sorted(passes) == sorted(LINEAR)
     for name in MATRICES:
         old, new = expected[name], store.record(name)
@@ -180,16 +181,16 @@ def test_what_was_known_is_not_forgotten(tmp_path, passes):
 @pytest.mark.parametrize("first", [{"rank": 1}, {"rank": 40}], ids=["from little", "from all values"])
 def test_each_rule_in_turn_on_one_store(small, tmp_path, first):
     pair, whole = small
-    store = factor(*pair.paths, tmp_path / "store", rule=RankRule.of(**first))
+    store = factor(*pair.paths, tmp_path / "store", rule=rule_from(None, first))
     for wishes in RULES.values():
-        store, found = decide(store, RankRule.of(**wishes))
+        store, found = decide(store, rule_from(None, wishes))
         assert found.ranks == eckart.plan(whole, **wishes).ranks, wishes
 
 
 def test_the_noise_floor_is_computed_where_all_values_are_known(tmp_path):
     pair = make_pair(tmp_path, "BF16", "BF16", shapes=SMALL, size=0.02)
     expected = eckart.plan(factor(*pair.paths, tmp_path / "whole"), noise_floor=True)
-    store = factor(*pair.paths, tmp_path / "store", rule=RankRule.of(rank=99))
+    store = factor(*pair.paths, tmp_path / "store", rule=Rank(99))
     found = eckart.plan(store, noise_floor=True)
     assert all("not computed" not in reason for reason in found.reasons.values())
     assert found.ranks == expected.ranks
@@ -197,12 +198,12 @@ def test_the_noise_floor_is_computed_where_all_values_are_known(tmp_path):
 
 def test_a_rule_on_a_store_of_values_alone(tmp_path, passes):
     pair = make_pair(tmp_path, shapes=SMALL)
-    sources = Sources.open(*pair.paths)
+    sources = PairSources.open(*pair.paths)
     demands = {name: Demand(None, whole=True, noise=True) for name in MATRICES}
     store = fill_store(sources, tmp_path / "store", demands)
     assert all(r.rank == 0 and r.known == r.size for r in store)
     passes.clear()
-    store, plan = decide(store, RankRule.of(energy=0.9))
+    store, plan = decide(store, Energy(0.9))
     assert sorted(passes) == sorted(SMALL_LINEAR)
     for name, rank in plan.ranks.items():
         assert store.factors(name, rank).rank == rank
@@ -213,7 +214,7 @@ def test_embeddings_are_planned_when_asked(small, passes):
     _, whole = small
     (table,) = set(MATRICES) & set(SMALL) - set(SMALL_LINEAR)
     assert table not in eckart.plan(whole, rank=2).ranks
-    assert decide(whole, RankRule.of(rank=2), embeddings=True)[1].ranks[table] == 2
+    assert decide(whole, Rank(2), embeddings=True)[1].ranks[table] == 2
     assert passes == []
 
 
@@ -223,9 +224,9 @@ def test_large_tensors_reach_their_goal_from_a_store_that_holds_too_little(tmp_p
     (large,) = set(LINEAR) - set(SMALL)
     sigma = pair.sigma(large)
     total = (sigma**2).sum()
-    store = factor(*pair.paths, tmp_path / "store", rule=RankRule.of(rank=2))
+    store = factor(*pair.paths, tmp_path / "store", rule=Rank(2))
     for energy in (0.7, 0.9, 0.97):
-        store, plan = decide(store, RankRule.of(energy=energy))
+        store, plan = decide(store, Energy(energy))
         rank = plan.ranks[large]
         found = store.factors(large, rank)
         wide = found.U.astype(np.float64) * found.s @ found.Vh.astype(np.float64)
@@ -242,7 +243,7 @@ def test_a_zero_update_needs_nothing(tmp_path, passes):
     other = same + np.float32(1)
     pair = write_pair(tmp_path, {"a.weight": same, "b.weight": same}, {"a.weight": same, "b.weight": other})
     for i, wishes in enumerate(RULES.values()):
-        rule = RankRule.of(**{k: v for k, v in wishes.items() if k not in ("include", "exclude")})
+        rule = rule_from(None, {k: v for k, v in wishes.items() if k not in ("include", "exclude")})
         store = factor(*pair.paths, tmp_path / str(i), rule=rule)
         found = eckart.plan(store, rule)
         assert found.ranks["a.weight"] == 0
@@ -256,7 +257,7 @@ def test_a_rank_above_the_matrix_s_own_is_padded_with_zeros(tmp_path):
     zeros = np.zeros((300, 280), np.float32)
     one = np.outer(np.arange(300), np.ones(280)).astype(np.float32)
     pair = write_pair(tmp_path, {"a.weight": zeros}, {"a.weight": one})
-    rule = RankRule.of(rank=8)
+    rule = Rank(8)
     store, plan = decide(factor(*pair.paths, tmp_path / "store", rule=rule), rule)
     assert plan.ranks == {"a.weight": 8}
     found = store.factors("a.weight", 8)
@@ -270,7 +271,7 @@ def test_a_demand_is_met_or_not():
 
     known = TensorRecord(
         "a", "linear", (9, 7), "F32", "F32", 0, 4.0, 9.0, 0.0, known=5, size=7, rank=3,
-        goal={"kind": "energy", "value": 0.9},
+        goal=Goal("energy", 0.9),
     )  # fmt: skip
     assert known.meets(Demand())
     assert known.meets(Demand(Goal("rank", 3)))

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from eckart import FactorStore, RankRule, factor
+from eckart import FactorStore, Rank, factor
 from eckart.checkpoint import DTYPES
 from eckart.errors import CheckpointError, StoreError
 from eckart.store.fill import MAX_RANK
@@ -177,13 +177,13 @@ def test_max_rank_bounds_the_factors_and_not_the_spectrum(tmp_path):
         assert (record.rank, record.known) == (5, min(SHAPES[name]))
         whole = np.sqrt((pair.sigma(name)[5:] ** 2).sum())
         assert np.sqrt(store.factors(name).tail) == pytest.approx(whole, rel=1e-5)  # float32 residual
-        with pytest.raises(StoreError, match=r"holds 5 components, 6 were asked for.*higher rank"):
+        with pytest.raises(StoreError, match=r"expected 6 components, the store holds 5.*--max-rank"):
             store.factors(name, 6)
 
 
 def test_a_rule_factors_no_more_than_it_needs(tmp_path):
     pair = make_pair(tmp_path)
-    rule = RankRule.of(rank=3, include=["layers.0"])
+    rule = Rank(3, include=["layers.0"])
     store = factor(*pair.paths, tmp_path / "store", rule=rule)
     ranks = {r.name: r.rank for r in store if r.rank}
     assert ranks == {name: 3 for name in LINEAR if "layers.0" in name}
@@ -199,7 +199,7 @@ def test_grown_vocabulary_compares_the_rows_of_both(tmp_path):
     assert record.energy == pytest.approx(20 * 8 * 0.25, rel=EPS)
 
 
-def test_names_that_are_no_file_names(tmp_path):
+def test_names_that_cannot_be_file_names(tmp_path):
     names = ["../../up.weight", "a/b.weight", "\u00e9.weight", ".h.weight", f"{300 * 'x'}.weight", "A.weight"]
     shape = (6, 5)
     before = {name: np.zeros(shape, np.float32) for name in names}

@@ -59,7 +59,7 @@ def rename(path, name):
     ("change", "words"),
     [(rewrite, "time of change"), (touch, "(time of change)"), (grow, "size and"), (rename, "(header)")],
 )
-def test_changed_sources(finished, side, change, words):
+def test_changed_sources_are_refused(finished, side, change, words):
     pair, store = finished
     path = getattr(pair, side)
     change(path, NAME)
@@ -80,7 +80,7 @@ def test_changed_sources(finished, side, change, words):
     assert fresh.sources[side]["files"][0]["mtime_ns"] == path.stat().st_mtime_ns
 
 
-def test_what_the_store_holds_is_still_read_without_the_sources(finished):
+def test_a_store_can_be_read_without_its_sources(finished):
     pair, store = finished
     expected = eckart.plan(store, rank=4)
     pair.base.unlink()
@@ -90,7 +90,7 @@ def test_what_the_store_holds_is_still_read_without_the_sources(finished):
         eckart.plan(store.path, rank=5)
 
 
-def test_another_pair(finished, tmp_path):
+def test_a_store_of_another_pair_is_refused(finished, tmp_path):
     pair, store = finished
     other = make_pair(tmp_path / "other", shapes=SMALL)
     before = contents(store.path)
@@ -115,7 +115,7 @@ def test_a_store_of_one_checkpoint_is_not_one_of_a_pair(tmp_path):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_folder_that_is_no_store_is_left_alone(tmp_path, overwrite):
+def test_a_folder_that_is_not_a_store_is_not_touched(tmp_path, overwrite):
     pair = make_pair(tmp_path, shapes=SMALL)
     folder = tmp_path / "thesis"
     folder.mkdir()
@@ -124,12 +124,12 @@ def test_a_folder_that_is_no_store_is_left_alone(tmp_path, overwrite):
         factor(*pair.paths, folder, overwrite=overwrite)
     assert "not empty" in one_line(error) and str(folder) in str(error.value)
     assert contents(folder) == {"thesis.tex": b"years of work"}
-    with pytest.raises(OutputError, match="is a file"):
+    with pytest.raises(OutputError, match="found a file"):
         factor(*pair.paths, folder / "thesis.tex", overwrite=overwrite)
     assert contents(folder) == {"thesis.tex": b"years of work"}
 
 
-def test_overwrite_removes_only_what_is_the_store_s(finished, tmp_path):
+def test_overwrite_removes_only_the_files_of_the_store(finished, tmp_path):
     _, store = finished
     (store.path / "notes.txt").write_text("mine")
     other = make_pair(tmp_path / "other", shapes=SMALL)
@@ -137,7 +137,7 @@ def test_overwrite_removes_only_what_is_the_store_s(finished, tmp_path):
     assert (store.path / "notes.txt").read_text() == "mine"
 
 
-def test_an_empty_folder_is_a_place_for_a_store(tmp_path):
+def test_an_empty_folder_can_become_a_store(tmp_path):
     pair = make_pair(tmp_path, shapes=SMALL)
     (tmp_path / "store").mkdir()
     assert len(factor(*pair.paths, tmp_path / "store")) == len(SMALL)
@@ -151,7 +151,7 @@ def test_an_empty_folder_is_a_place_for_a_store(tmp_path):
         (lambda folder: folder.write_text("x"), "no such folder"),
     ],
 )
-def test_open_what_is_no_store(tmp_path, make, words):
+def test_opening_a_folder_that_is_not_a_store_is_refused(tmp_path, make, words):
     make(tmp_path / "store")
     with pytest.raises(StoreError) as error:
         FactorStore.open(tmp_path / "store")
@@ -197,7 +197,7 @@ DAMAGED_MANIFESTS = {
     "damage",
     [pytest.param(f, id=name) for name, f in DAMAGED_MANIFESTS.items()],
 )
-def test_a_damaged_manifest(finished, damage):
+def test_a_damaged_manifest_is_refused(finished, damage):
     _, store = finished
     damage(store.path)
     with pytest.raises(StoreError) as error:
@@ -206,7 +206,7 @@ def test_a_damaged_manifest(finished, damage):
     assert "manifest.json" in text and "--overwrite" in text
 
 
-def test_overwrite_cures_a_damaged_manifest(finished):
+def test_overwrite_replaces_a_damaged_manifest(finished):
     pair, store = finished
     expected = contents(store.path)
     (store.path / "manifest.json").write_text("{")
@@ -236,7 +236,7 @@ def without(key):
 
 
 @pytest.mark.parametrize("damage", [remove, cut, scribble, without(NAME)])
-def test_damaged_spectra(finished, damage):
+def test_damaged_spectra_are_refused(finished, damage):
     _, store = finished
     damage(store.path / "spectra.safetensors")
     with pytest.raises((StoreError, CheckpointError)) as error:
@@ -245,7 +245,7 @@ def test_damaged_spectra(finished, damage):
 
 
 @pytest.mark.parametrize("damage", [remove, cut, scribble, without("U"), without("values")])
-def test_a_damaged_factor_file(finished, tmp_path, damage):
+def test_a_damaged_factor_file_is_refused(finished, tmp_path, damage):
     pair, store = finished
     damage(store.path / "factors" / f"{NAME}.safetensors")
     with pytest.raises((StoreError, CheckpointError)) as error:
@@ -260,7 +260,7 @@ def test_a_damaged_factor_file(finished, tmp_path, damage):
 
 @pytest.mark.parametrize("damaged", ["spectra.safetensors", f"factors/{NAME}.safetensors"])
 @pytest.mark.parametrize("damage", [remove, cut])
-def test_overwrite_cures_damaged_files(finished, damaged, damage):
+def test_overwrite_replaces_damaged_files(finished, damaged, damage):
     pair, store = finished
     expected = contents(store.path)
     damage(store.path / damaged)
@@ -268,7 +268,7 @@ def test_overwrite_cures_damaged_files(finished, damaged, damage):
     assert contents(store.path) == expected
 
 
-def test_factors_of_another_tensor_are_not_taken(finished):
+def test_factors_of_another_tensor_are_refused(finished):
     # The file is whole and of the right name, and holds another tensor's factors.
     _, store = finished
     folder = store.path / "factors"
@@ -277,17 +277,17 @@ def test_factors_of_another_tensor_are_not_taken(finished):
         FactorStore.open(store.path).factors(NAME)
 
 
-def test_no_such_tensor(finished):
+def test_an_unknown_tensor_is_refused_with_examples(finished):
     _, store = finished
     for ask in (store.record, store.spectrum, store.factors):
-        with pytest.raises(StoreError, match=r"nothing.weight.*no such tensor.*Names look like"):
+        with pytest.raises(StoreError, match=r"nothing.weight.*no tensor of this name.*Names look like"):
             ask("nothing.weight")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("side", ["base", "tuned"])
 @pytest.mark.parametrize("name", [LINEAR[0], "model.layers.0.input_layernorm.weight", "model.scale"])
-def test_a_number_that_is_none_is_named(tmp_path, value, side, name):
+def test_a_nan_or_infinity_is_reported_with_its_place(tmp_path, value, side, name):
     pair = make_pair(tmp_path)
     arrays = pair.before if side == "base" else pair.after
     flat = arrays[name].reshape(-1).copy()
@@ -303,18 +303,18 @@ def test_a_number_that_is_none_is_named(tmp_path, value, side, name):
     assert f"{len(places)} of {flat.size} entries" in text
     # A tensor with no or one axis is read as a row: only the last index can be the user's.
     assert str(first[-1:])[1:-1] + "]" in text
-    with pytest.raises(StoreError, match="not finished"):
+    with pytest.raises(StoreError, match="unfinished"):
         FactorStore.open(tmp_path / "store")
 
 
-def test_infinities_in_both_at_one_place(tmp_path):
+def test_infinities_at_one_place_in_both_are_refused(tmp_path):
     both = np.array([[1.0, np.inf], [2.0, 3.0]], np.float32)
     pair = write_pair(tmp_path, {"a.weight": both}, {"a.weight": both})
     with pytest.raises(CheckpointError, match=r"a.weight.*1 of 4.*\[0, 1\]"):
         factor(*pair.paths, tmp_path / "store")
 
 
-def test_an_update_that_overflows(tmp_path):
+def test_an_update_that_overflows_is_refused(tmp_path):
     big = np.full((2, 2), 3e38, np.float32)
     pair = write_pair(tmp_path, {"a.weight": -big}, {"a.weight": big})
     with pytest.raises(CheckpointError, match=r"a.weight.*overflows float32"):

@@ -17,9 +17,10 @@ import pytest
 import eckart
 from eckart import FactorStore, factor
 from eckart.errors import StoreError
-from eckart.rank import RankRule
+from eckart.rank import Rank
 from eckart.store import pool
-from eckart.store.store import Journal, factor_file
+from eckart.store.journal import Journal
+from eckart.store.layout import factor_file
 from support import crash
 from support.pairs import MATRICES, SHAPES, SMALL, contents, make_pair
 
@@ -96,17 +97,17 @@ def test_every_state_of_the_journal_was_met(crashed):
     assert any(list(store.rglob("*.tmp*")) for store in stores)
 
 
-def test_a_killed_pass_is_no_store_until_it_has_gone_on(crashed):
+def test_a_killed_pass_is_not_a_store_until_it_is_resumed(crashed):
     _, _, stores = crashed
     for store in stores:
         if (store / "manifest.json").exists():  # killed after the last step that matters
             assert len(FactorStore.open(store)) == len(SMALL)
             continue
-        with pytest.raises(StoreError, match=r"not finished|not a factor store"):
+        with pytest.raises(StoreError, match=r"pass is unfinished|so not a store"):
             FactorStore.open(store)
 
 
-def test_killed_at_every_step_it_goes_on_to_the_same_bytes(crashed, tmp_path):
+def test_a_pass_killed_at_any_step_resumes_to_the_same_bytes(crashed, tmp_path):
     pair, expected, stores = crashed
     assert len(stores) > 2 * len(SMALL)
     for killed in stores:
@@ -125,7 +126,7 @@ def test_killed_at_every_step_it_goes_on_to_the_same_bytes(crashed, tmp_path):
                 assert after[file] == before[file], (killed, name)
 
 
-def test_killed_before_the_journal_has_its_first_line(crashed, tmp_path):
+def test_a_pass_killed_before_its_first_journal_line_starts_over(crashed, tmp_path):
     pair, expected, stores = crashed
     early = [s for s in stores if lines(s) is None and not (s / "manifest.json").exists()]
     assert early
@@ -136,7 +137,7 @@ def test_killed_before_the_journal_has_its_first_line(crashed, tmp_path):
         assert no_leftovers(contents(store)) == expected
 
 
-def test_temporary_files_of_a_killed_pass_are_gone_in_the_end(crashed, tmp_path):
+def test_a_resumed_pass_removes_temporary_files(crashed, tmp_path):
     pair, expected, stores = crashed
     left = [s for s in stores if any(s.glob("factors/.*tmp*")) and lines(s)]
     assert left
@@ -146,7 +147,7 @@ def test_temporary_files_of_a_killed_pass_are_gone_in_the_end(crashed, tmp_path)
     assert contents(store).keys() == expected.keys()
 
 
-def test_killed_at_random_times(crashed, tmp_path):
+def test_a_pass_killed_at_random_times_resumes_to_the_same_bytes(crashed, tmp_path):
     pair, expected, _ = crashed
     script = tmp_path / "slow.py"
     script.write_text(SLOW)
@@ -182,7 +183,7 @@ def half_done(crashed, tmp_path):
 
 
 @pytest.mark.parametrize("keep", [1, 0.5, -1])
-def test_a_line_cut_short_is_ignored(half_done, keep):
+def test_a_truncated_journal_line_is_ignored(half_done, keep):
     pair, expected, store = half_done
     journal = store / "journal.jsonl"
     *whole, last, end = journal.read_bytes().split(b"\n")
@@ -195,7 +196,7 @@ def test_a_line_cut_short_is_ignored(half_done, keep):
     assert no_leftovers(contents(store)) == expected
 
 
-def test_the_last_line_without_its_end_is_done_again(half_done):
+def test_a_tensor_with_an_incomplete_last_line_is_factored_again(half_done):
     # Without the newline nobody knows whether the line is whole.
     pair, expected, store = half_done
     journal = store / "journal.jsonl"
@@ -215,7 +216,7 @@ NO_JOURNALS = [
 
 @pytest.mark.parametrize("text", NO_JOURNALS)
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_journal_that_is_no_journal(half_done, text, overwrite):
+def test_an_invalid_journal_is_refused(half_done, text, overwrite):
     pair, expected, store = half_done
     (store / "journal.jsonl").write_bytes(text)
     if overwrite:
@@ -229,7 +230,7 @@ def test_a_journal_that_is_no_journal(half_done, text, overwrite):
     assert contents(store) == before
 
 
-def test_an_unfinished_pass_of_other_files_is_not_gone_on_with(half_done, tmp_path):
+def test_an_unfinished_pass_over_other_files_is_refused(half_done, tmp_path):
     _, _, store = half_done
     other = make_pair(tmp_path / "other")
     before = contents(store)
@@ -257,7 +258,7 @@ def test_an_error_in_one_tensor_keeps_the_others(crashed, tmp_path, monkeypatch)
     assert contents(tmp_path / "store") == expected
 
 
-def test_the_last_tensor_left_alone_has_the_same_bytes(tmp_path, monkeypatch):
+def test_a_tensor_factored_alone_has_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr("eckart.store.pool.os.cpu_count", lambda: 2)
     pair = make_pair(tmp_path)
     store = tmp_path / "store"
@@ -265,7 +266,7 @@ def test_the_last_tensor_left_alone_has_the_same_bytes(tmp_path, monkeypatch):
     expected = contents(store)
     large = max(SHAPES, key=lambda name: np.prod(SHAPES[name]))
     records = [r for r in finished if r.name != large]
-    Journal(store).start({"format": 1, "sources": finished.sources}, records, set())
+    Journal(store).start(finished.sources, records, set())
     (store / "manifest.json").unlink()
     (store / factor_file(large)).unlink()
     done = []
@@ -274,17 +275,17 @@ def test_the_last_tensor_left_alone_has_the_same_bytes(tmp_path, monkeypatch):
     assert contents(store) == expected
 
 
-def test_a_pass_killed_while_replacing_forgets_nothing(tmp_path):
+def test_a_pass_killed_while_replacing_loses_nothing(tmp_path):
     pair = make_pair(tmp_path)
     store = tmp_path / "store"
     finished = factor(*pair.paths, store)
     expected = contents(store)
     replaced = max(SHAPES, key=lambda name: np.prod(SHAPES[name]))
-    Journal(store).start({"format": 1, "sources": finished.sources}, list(finished), {replaced})
+    Journal(store).start(finished.sources, list(finished), {replaced})
     (store / "manifest.json").unlink()
     # The rule asks for far less than was known: every value, the noise floor and more components.
     done = []
-    factor(*pair.paths, store, rule=RankRule.of(rank=1), progress=lambda step: done.append(step.name))
+    factor(*pair.paths, store, rule=Rank(1), progress=lambda step: done.append(step.name))
     assert done == [replaced]
     assert {k: v for k, v in contents(store).items() if "manifest" not in str(k)} == {
         k: v for k, v in expected.items() if "manifest" not in str(k)

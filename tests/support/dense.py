@@ -1,4 +1,4 @@
-"""Independent second opinions, all of them dense: for small matrices, and to be read at a glance."""
+"""Independent reference implementations with dense matrices, simple enough to verify by reading."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def dense(entries):
-    """Return the matrix with zeros, and the mask of what is known."""
+    """Return the matrix with zeros for unknown entries, and the mask of the known ones."""
     X, known = np.zeros(entries.shape), np.zeros(entries.shape, bool)
     X[entries.rows, entries.columns] = entries.values
     known[entries.rows, entries.columns] = True
@@ -14,7 +14,7 @@ def dense(entries):
 
 
 def dense_soft_impute(X, known, threshold, start=None, iterations=20_000, tolerance=1e-12):
-    """Mazumder, Hastie and Tibshirani (2010), algorithm 1, by a full SVD in each iteration."""
+    """Algorithm 1 of Mazumder, Hastie and Tibshirani (2010), with a full SVD in each iteration."""
     M = np.zeros_like(X) if start is None else start
     for _ in range(iterations):
         U, s, Vh = np.linalg.svd(np.where(known, X, M), full_matrices=False)
@@ -26,10 +26,10 @@ def dense_soft_impute(X, known, threshold, start=None, iterations=20_000, tolera
 
 
 def mean_filled_svd(kept, held, ranks, by_column):
-    """Fill what is missing with a mean, truncate the SVD, and return the error for each rank.
+    """Fill unknown entries with a mean, truncate the SVD, and return the error on held-out entries by rank.
 
-    What an introduction to the SVD does with ratings: the best low-rank approximation of a matrix that
-    consists, for the most part, of guesses.
+    Introductions to the SVD treat ratings like this. The result approximates a matrix that consists mostly
+    of guesses.
     """
     X, known = dense(kept)
     counts = known.sum(0)
@@ -37,6 +37,6 @@ def mean_filled_svd(kept, held, ranks, by_column):
     U, s, Vh = np.linalg.svd(np.where(known, X, means), full_matrices=False)
     errors = {}
     for rank in ranks:
-        found = ((U[:, :rank] * s[:rank]) @ Vh[:rank])[held.rows, held.columns]
-        errors[rank] = float(np.sqrt(np.mean((found - held.values) ** 2)))
+        predicted = ((U[:, :rank] * s[:rank]) @ Vh[:rank])[held.rows, held.columns]
+        errors[rank] = float(np.sqrt(np.mean((predicted - held.values) ** 2)))
     return errors

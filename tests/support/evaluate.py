@@ -1,7 +1,7 @@
-"""A second reader of formulas: it computes what is drawn, and says where two sides of a sign differ.
+"""An independent evaluator of formulas: it computes both sides of every sign and reports where they differ.
 
-It knows nothing of how the working was made. Letters mean what `meanings` makes of the results; one that it
-does not know means what a formula says it equals.
+It does not use the code that produced the steps. `meanings` gives letters their values from the results; an
+unknown letter gets its value from the first formula that defines it.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from typing import Any
 import mpmath
 import sympy
 
+from eckart.explain.decomposition import decompose
 from eckart.explain.formula import Frac, Grid, Mark, Norm, Num, Op, Paren, Power, Root, Row, Sym, plain
 from eckart.explain.steps import Check, Explanation, Say, Show
-from eckart.explain.work import work_out
 
 DIGITS = 60
-EXACT = mpmath.mpf(10) ** -40  # numbers of so few roots and digits do not come nearer without being equal
-ROUNDED = mpmath.mpf("5.0001e-5")  # four decimals, or five digits beside a power of ten
-PERCENT = mpmath.mpf("5.0001e-4")  # one decimal of a per cent
-SAMPLE = mpmath.mpf(7) / 3  # what an unknown is taken for: polynomials that agree there to 40 digits are one
+EXACT = mpmath.mpf(10) ** -40  # unequal numbers with so few roots and digits differ by more than this
+ROUNDED = mpmath.mpf("5.0001e-5")  # four decimals, or five digits before a power of ten
+PERCENT = mpmath.mpf("5.0001e-4")  # one decimal of a percentage
+SAMPLE = mpmath.mpf(7) / 3  # the value of lambda: polynomials that agree here to 40 digits are equal
 
 
-def untrue(done: Explanation, W: Any, given: Any = None) -> tuple[list[str], int]:
-    """Return the statements of an explanation that do not hold, and how many signs were looked at."""
+def untrue(explanation: Explanation, W: Any, given: Any = None) -> tuple[list[str], int]:
+    """Return the statements of an explanation that do not hold, and the number of comparisons made."""
     with mpmath.workdps(DIGITS):
-        reader = Reader(meanings(done, W, given))
+        reader = Reader(meanings(explanation, W, given))
         wrong = []
-        for step in done.steps:
+        for step in explanation.steps:
             reader.forget()
             reader.rows = matrix(W) if step.title == "title.elimination" else None
             if step.title == "title.given":
@@ -40,22 +40,22 @@ def untrue(done: Explanation, W: Any, given: Any = None) -> tuple[list[str], int
         return wrong, reader.compared
 
 
-def meanings(done: Explanation, W: Any, given: Any = None) -> dict[str, Any]:
-    """What the letters of an explanation stand for."""
-    results = done.results
-    work = work_out(results["centred"] if done.topic == "pca" else W)
-    U, S, V, (m, n) = work.U, work.S, work.V, W.shape
+def meanings(explanation: Explanation, W: Any, given: Any = None) -> dict[str, Any]:
+    """Return the values of the letters in an explanation."""
+    results, topic = explanation.results, explanation.topic
+    svd = decompose(results["centred"] if topic == "pca" else W)
+    U, S, V, (m, n) = svd.U, svd.S, svd.V, W.shape
     inverted = sympy.zeros(n, m)
-    for i, value in enumerate(work.sigma):
+    for i, value in enumerate(svd.sigma):
         inverted[i, i] = 1 / value
     exact = {"W": W, "U": U, "Σ": S, "V": V, "Σ+": inverted}
     exact |= {f"u_{i + 1}": U[:, i] for i in range(m)} | {f"e_{i + 1}": sympy.eye(m)[:, i] for i in range(m)}
     exact |= {f"v_{i + 1}": V[:, i] for i in range(n)}
     numbers: dict[str, Any] = {"m": m, "n": n}
-    numbers |= {f"σ_{i}": number(value) for i, value in enumerate(work.sigma, 1)}
-    values = results["variances"] if done.topic == "pca" else work.eigen.values
+    numbers |= {f"σ_{i}": number(value) for i, value in enumerate(svd.sigma, 1)}
+    values = results["variances"] if topic == "pca" else svd.eigen.values
     numbers |= {f"λ_{i}": number(value) for i, value in enumerate(values, 1)}
-    match done.topic:
+    match topic:
         case "pca":
             numbers["n"] = m
             exact |= {"X": W, "X_c": results["centred"], "C": results["covariance"], "μ": results["mean"].T}
@@ -77,12 +77,12 @@ def meanings(done: Explanation, W: Any, given: Any = None) -> dict[str, Any]:
 
 
 def matrix(M: Any) -> Any:
-    """A sympy matrix in decimals; of one entry, that entry, since formulas write either."""
-    found = mpmath.zeros(M.rows, M.cols)
+    """Return a sympy matrix in decimals; a 1 x 1 matrix becomes a number, since formulas show either."""
+    decimals = mpmath.zeros(M.rows, M.cols)
     for i in range(M.rows):
         for j in range(M.cols):
-            found[i, j] = number(M[i, j])
-    return single(found)
+            decimals[i, j] = number(M[i, j])
+    return single(decimals)
 
 
 def single(value: Any) -> Any:
@@ -91,16 +91,16 @@ def single(value: Any) -> Any:
 
 
 def number(value: Any) -> Any:
-    """A sympy number in decimals."""
+    """Return a sympy number in decimals."""
     return mpmath.mpf(str(sympy.N(value, DIGITS)))
 
 
 class UnknownError(Exception):
-    """A letter without a meaning, or a sign that is no arithmetic."""
+    """A letter has no value, or a sign is not an arithmetic one."""
 
 
 class Identity:
-    """The unit matrix, of whatever size is wanted, times a number."""
+    """A multiple of the identity matrix, of any size."""
 
     def __init__(self, scale: Any = 1) -> None:
         self.scale = scale
@@ -109,47 +109,44 @@ class Identity:
         return Identity(number * self.scale)
 
     def __add__(self, other: Any) -> Any:
-        return self.like(other) + other
+        return self.sized_as(other) + other
 
-    def like(self, other: Any) -> Any:
+    def sized_as(self, other: Any) -> Any:
         return self.scale * (mpmath.eye(other.rows) if isinstance(other, mpmath.matrix) else 1)
 
 
 class Reader:
-    """Computes formulas."""
+    """Evaluates formulas."""
 
     def __init__(self, known: dict[str, Any]) -> None:
         self.known = known
-        self.waiting: list[list[Any]] = []  # statements about an x that comes later
-        self.determinant: Any = None  # of the polynomial that comes next
-        self.rows: Any = None  # the matrix that row operations are done on
+        self.waiting: list[list[Any]] = []  # statements about an x that is defined later
+        self.determinant: Any = None  # the value of the polynomial that follows
+        self.rows: Any = None  # the matrix that row operations act on
         self.compared = 0
 
     def forget(self) -> None:
-        """Begin with another x."""
+        """Forget the values of x and y."""
         self.waiting.clear()
         self.known = {name: value for name, value in self.known.items() if name[0] not in "xy"}
 
     def differences(self, formula: Any) -> list[str]:
-        """Say which sides of a formula differ; learn what unknown letters stand for."""
+        """Return the statements whose sides differ, and store the values of unknown letters."""
         tokens = flat(formula)
         if any(isinstance(t, Op) and t.text in "←↔" for t in tokens):
             self._operate(tokens)
             return []
         if self.rows is not None and isinstance(tokens[-1], Grid) and len(tokens) < 3:
-            # A matrix alone, after a sign where it is rounded, is what the row operations leave.
+            # A matrix without a left side (after ≈ if it is rounded) is the result of the row operations.
             self.compared += 1
             shown = single(self.one(tokens[-1]))
-            return (
-                []
-                if near(self.rows, shown, tokens[0].text if len(tokens) == 2 else "=")
-                else [plain(formula)]
-            )
+            sign = tokens[0].text if len(tokens) == 2 else "="
+            return [] if near(self.rows, shown, sign) else [plain(formula)]
         statements = split(tokens, lambda t: isinstance(t, Mark) and t.text == ",")
         return [wrong for statement in statements for wrong in self._statement(statement)]
 
     def _operate(self, tokens: list[Any]) -> None:
-        """Do a row operation: rows swapped, or a multiple of one taken from another."""
+        """Carry out a row operation: swap two rows, or subtract a multiple of one from another."""
         i, j, M = int(tokens[0].sub) - 1, int(tokens[-1].sub) - 1, self.rows
         for k in range(M.cols):
             if tokens[1].text == "↔":
@@ -183,7 +180,7 @@ class Reader:
             self.determinant = first
         elif self.determinant is not None:
             self.compared += 1
-            # Each coefficient is rounded, to four decimals or to five digits, beside a power of 7/3.
+            # Each coefficient is rounded to four decimals or five digits, and multiplied by a power of 7/3.
             scale = SAMPLE**6 + self._magnitude(tokens) if vague else None
             if not near(self.determinant, first, "≈" if vague else "=", scale=scale):
                 wrong.append(f"the determinant is not {plain(Row(tuple(tokens)))}")
@@ -191,25 +188,23 @@ class Reader:
         if isinstance(unknown, Sym) and not unknown.sup and not vague:
             self.known[key(unknown)] = first
             if unknown == Sym("x", "1"):
-                self.known["y_1"] = first  # as the sentence says
-            if unknown.name == "x":  # x, or x_1, x_2, ...: each solves what was left open
-                # M x = 0: whatever the length of x, a rounded M is off by no more than its entries are.
-                x = (
-                    first / max(abs(v) for v in first) / len(first)
-                    if isinstance(first, mpmath.matrix)
-                    else first
-                )
+                self.known["y_1"] = first  # a sentence of the explanation defines it
+            if unknown.name == "x":  # x, or x_1, x_2, ...: each must satisfy the waiting statements
+                # In M x = 0, x is scaled so that the error of a rounded M is at most that of its entries.
+                x = first
+                if isinstance(first, mpmath.matrix):
+                    x = first / max(abs(v) for v in first) / len(first)
                 for statement in self.waiting:
                     wrong += Reader({**self.known, "x": x})._statement(statement)
         return wrong
 
     def _magnitude(self, tokens: list[Any]) -> Any:
-        """The sum of the sizes of the terms."""
+        """Return the sum of the absolute values of the terms."""
         positive = [Op("+") if t == Op("-") else t for t in tokens if t not in (Op("≈"), Mark("-"))]
         return self.value(positive)
 
     def value(self, tokens: list[Any]) -> Any:
-        """Compute a sum of products."""
+        """Evaluate a sum of products."""
         whole, sign, product = None, 1, list[Any]()
         for token in [*tokens, Op("+")]:
             if not (isinstance(token, Op) and token.text in "+-"):
@@ -250,7 +245,7 @@ class Reader:
         return sign * value
 
     def one(self, formula: Any) -> Any:
-        """Compute one thing."""
+        """Evaluate a single item."""
         match formula:
             case Num(text):
                 return mpmath.mpf(text)
@@ -288,7 +283,7 @@ class Reader:
 
 
 def raised(value: Any, sup: str) -> Any:
-    """A letter's value with what stands over it."""
+    """Return a value with the operation of a superscript applied."""
     if sup == "T":
         return transposed(value)
     if sup == "1/2":
@@ -313,19 +308,19 @@ def key(letter: Sym) -> str:
 
 
 def times(a: Any, b: Any) -> Any:
-    """A product; of two columns, the inner one."""
+    """Return a product; for two columns, the inner product."""
     columns = all(isinstance(x, mpmath.matrix) and x.cols == 1 and x.rows > 1 for x in (a, b))
     return (a.T * b)[0] if columns else a * b
 
 
 def is_product(tokens: list[Any]) -> bool:
-    """Whether rounded things are multiplied, which multiplies what they are off by."""
+    """Whether rounded values are multiplied, which multiplies their errors."""
     return Op("·") in tokens and not isinstance(tokens[0], Num)
 
 
 def near(a: Any, b: Any, sign: str, is_percent: bool = False, scale: Any = None) -> bool:
-    """Whether two sides agree as well as the sign between them says."""
-    a, b = (x.like(y) if isinstance(x, Identity) else x for x, y in ((a, b), (b, a)))
+    """Whether two sides agree as closely as the sign between them requires."""
+    a, b = (x.sized_as(y) if isinstance(x, Identity) else x for x, y in ((a, b), (b, a)))
     both = [isinstance(x, mpmath.matrix) for x in (a, b)]
     if all(both) and (a.rows, a.cols) != (b.rows, b.cols):
         return False
@@ -346,7 +341,7 @@ def allowed(x: Any, y: Any, sign: str, is_percent: bool) -> Any:
 
 
 def flat(formula: Any) -> list[Any]:
-    """The items of a row and of the rows in it."""
+    """Return the items of a row, with nested rows flattened."""
     return [t for item in formula.items for t in flat(item)] if isinstance(formula, Row) else [formula]
 
 

@@ -1,4 +1,4 @@
-"""The matrices that the explanations are tried on, by what is special about them."""
+"""The matrices for the tests of explanations, named after their special property."""
 
 from __future__ import annotations
 
@@ -39,28 +39,27 @@ IN_DECIMALS = {"cubic", "quartic", "noisy", "defective 3", "roots and more", "ro
 
 
 def product(*factors: sympy.Matrix, digits: int = 80) -> mpmath.matrix:
-    """Multiply matrices of exact numbers, each first written out to 80 digits."""
+    """Multiply matrices of exact numbers in decimals of 80 digits."""
     with mpmath.workdps(digits):
-        done = None
+        result = None
         for M in factors:
-            given = mpmath.matrix(
-                [[mpmath.mpf(str(sympy.N(M[i, j], digits))) for j in range(M.cols)] for i in range(M.rows)]
-            )
-            done = given if done is None else done * given
-    return done
+            entries = [[str(sympy.N(M[i, j], digits)) for j in range(M.cols)] for i in range(M.rows)]
+            factor = mpmath.matrix([[mpmath.mpf(x) for x in row] for row in entries])
+            result = factor if result is None else result * factor
+    return result
 
 
 def is_same(left: mpmath.matrix, right: mpmath.matrix) -> bool:
     """Whether two products agree to 60 digits.
 
-    Two numbers made of such roots that differ, but by less than 10^-60, would need entries of far
-    more digits than the cases have.
+    Unequal numbers with these roots that differ by less than 10^-60 would need entries of far more digits
+    than the cases have.
     """
     with mpmath.workdps(80):
         return all(abs(x) < mpmath.mpf(10) ** -60 for x in left - right)
 
 
 def is_plain(M: sympy.Matrix) -> bool:
-    """Whether no entry is a decimal and none has a root under a root: expanding proves zero."""
+    """Whether entries have no decimals and no roots under roots, so that expanding them can prove zero."""
     powers = M.atoms(sympy.Pow)
     return not M.has(sympy.Float) and all(p.base.is_Rational for p in powers)

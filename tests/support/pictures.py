@@ -1,4 +1,4 @@
-"""The pictures that the tests run over: every kind, shape and depth that a user may have."""
+"""The pictures for the tests of images: every kind, shape and bit depth that a user may have."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from eckart.applications.images.samples import SAMPLES, sample
 
 
 def grey(name: str, size: int = 96) -> np.ndarray:
-    """The middle channel of a sample."""
+    """Return the green channel of a sample."""
     return np.ascontiguousarray(sample(name, size)[..., 1])
 
 
 def alpha(picture: np.ndarray) -> np.ndarray:
-    """A picture with a soft disc for its alpha."""
+    """Return a picture with a soft disc as its alpha channel."""
     m, n = picture.shape[:2]
     y, x = np.mgrid[0:m, 0:n]
     disc = np.clip(255 * (1.5 - 3 * np.hypot(y / m - 0.5, x / n - 0.5)), 0, 255).astype(picture.dtype)
@@ -22,7 +22,7 @@ def alpha(picture: np.ndarray) -> np.ndarray:
 
 
 def wide(picture: np.ndarray) -> np.ndarray:
-    """A picture of 16 bits, whose low bits are not those of 8."""
+    """Return a picture in 16 bits whose low bits are not a copy of the high ones."""
     y = np.arange(picture.shape[0])[:, None]
     extra = (37 * y) % 257
     base = picture.astype(np.int64) * 256 + (extra if picture.ndim == 2 else extra[..., None])

@@ -1,4 +1,4 @@
-"""Matrices whose completion is known, and where entries of them are."""
+"""Matrices whose completion is known, and random samples of their entries."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from support.matrices import with_values
 
 
 def entries_of(X, share, seed=0):
-    """Keep a share of a matrix's entries, drawn at random."""
+    """Return a random share of the entries of a matrix."""
     rows, columns = np.nonzero(np.random.default_rng(seed).random(X.shape) < share)
     return Entries.of(rows, columns, X[rows, columns], X.shape)
 
 
 def low_rank(m, n, rank, seed=0):
-    """Return a matrix with singular values sqrt(mn) / 1, / 2, ...: entries about 1 for every size."""
+    """Return a matrix with singular values sqrt(mn) / 1, sqrt(mn) / 2, ..., whose entries are about 1."""
     return with_values(np.sqrt(m * n) / np.arange(1, rank + 1), m, n, seed)

@@ -1,39 +1,74 @@
-"""The two layouts of a mixture of experts: one fused parameter for all, or matrices by expert."""
+"""The two layouts of a mixture of experts: one fused parameter for all, or matrices for each expert."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from enum import Enum
 from typing import Any
 
 import numpy as np
 
 from eckart.adapter.adapter import Array, Module, by_parameter, expert_name
-from eckart.errors import AdapterError
+from eckart.errors import AdapterError, UsageError
 
-# Where each model type keeps its experts in files, and what it calls an expert's gate, up and down
-# matrices; transformers 5 fuses them on loading (conversion_mapping.py) into gate_up_proj and
+
+class ExpertsLayout(Enum):
+    """How a mixture's experts are held.
+
+    ``FUSED``: one parameter for all experts of a layer, ``...mlp.experts.gate_up_proj[3]``.
+    ``SPLIT``: matrices for every expert, by name: ``...mlp.experts.3.up_proj``.
+    """
+
+    FUSED = "fused"
+    SPLIT = "split"
+
+    @classmethod
+    def parse(cls, text: str) -> ExpertsLayout:
+        """Return the layout that a user named.
+
+        Parameters
+        ----------
+        text : {"fused", "split"}
+
+        Raises
+        ------
+        UsageError
+            If the text is anything else.
+
+        Examples
+        --------
+        >>> ExpertsLayout.parse("split")
+        <ExpertsLayout.SPLIT: 'split'>
+        """
+        try:
+            return cls(text)
+        except ValueError:
+            raise UsageError(
+                f"--experts {text}", "expected fused or split", "Use --experts fused or --experts split"
+            ) from None
+
+
+# Where each model type keeps its experts in files, and the names of an expert's gate, up and down
+# matrices. On loading, transformers 5 fuses them (conversion_mapping.py) into gate_up_proj and
 # down_proj under `mlp.experts`.
 MIXTRAL = ("block_sparse_moe.experts", ("w1", "w3", "w2"))
 QWEN = ("mlp.experts", ("gate_proj", "up_proj", "down_proj"))
+_QWEN_LIKE = """
+    afmoe deepseek_v2 deepseek_v3 deepseek_v32 dots1 ernie4_5_moe exaone_moe flex_olmo glm4_moe glm4_moe_lite
+    glm4v_moe hunyuan_v1_moe longcat_flash olmoe qwen2_moe qwen3_moe qwen3_next qwen3_omni_moe solar_open
+"""
 FUSED_ON_LOADING: Mapping[str, tuple[str, tuple[str, str, str]]] = {
     **dict.fromkeys(("mixtral", "minimax", "minimax_m2"), MIXTRAL),
-    **dict.fromkeys(
-        (
-            "afmoe", "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots1", "ernie4_5_moe", "exaone_moe",
-            "flex_olmo", "glm4_moe", "glm4_moe_lite", "glm4v_moe", "hunyuan_v1_moe", "longcat_flash",
-            "olmoe", "qwen2_moe", "qwen3_moe", "qwen3_next", "qwen3_omni_moe", "solar_open",
-        ),
-        QWEN,
-    ),
-}  # fmt: skip
-FUSED = "mlp.experts"
+    **dict.fromkeys(_QWEN_LIKE.split(), QWEN),
+}
+FUSED_PATH = "mlp.experts"
 
-# Model types whose gate and up rows alternate in gate_up_proj instead of standing one above the other.
+# Model types that interleave the rows of gate and up in gate_up_proj instead of stacking the two.
 INTERLEAVED = frozenset({"gpt_oss"})
 
-# A mixture's router: a matrix of its own in files, and a bare parameter in transformers 5.
+# A mixture's router: a linear layer of its own in files, a bare parameter in transformers 5.
 _ROUTER = re.compile(r"(.*\.)?((mlp|block_sparse_moe)\.gate|mlp\.router)")
 
 _SPLIT = re.compile(r"(.+\.)?(\w+\.experts)\.(\d+)\.(\w+)")
@@ -44,22 +79,70 @@ def is_split(name: str) -> bool:
     return _SPLIT.fullmatch(name) is not None
 
 
+def experts_layouts(modules: Mapping[str, Module]) -> set[ExpertsLayout]:
+    """Return the layouts in which modules hold experts.
+
+    Returns
+    -------
+    set of ExpertsLayout
+        Empty without experts; both layouts if some experts are fused and others split.
+    """
+    layouts = set()
+    if any(module.expert is not None for module in modules.values()):
+        layouts.add(ExpertsLayout.FUSED)
+    if any(is_split(name) for name in modules):
+        layouts.add(ExpertsLayout.SPLIT)
+    return layouts
+
+
+def arrange_experts(
+    modules: Mapping[str, Module], layout: ExpertsLayout | None, config: Mapping[str, Any]
+) -> dict[str, Module]:
+    """Return the modules with their experts in a layout; every update stays exactly the same.
+
+    Parameters
+    ----------
+    modules : mapping of str to Module
+    layout : ExpertsLayout or None
+        None leaves the experts as they are.
+    config : mapping
+        The base's ``config.json``, whose ``model_type`` determines the names; may be empty.
+
+    Raises
+    ------
+    AdapterError
+        If a fused parameter cannot be split, because the order of its rows is not known.
+
+    Notes
+    -----
+    This is the one place that moves experts between layouts. Modules that are in the layout already stay as
+    they are. A router follows the experts: with fused experts it is a bare parameter, with split ones a
+    linear layer. Fusing leaves each expert its own scale; a file that stores one scale for a whole stack
+    needs `even_scales` as well.
+    """
+    if layout is ExpertsLayout.SPLIT:
+        return split_experts(modules, config)
+    if layout is ExpertsLayout.FUSED:
+        return fuse_experts(modules, config)
+    return dict(modules)
+
+
 def split_experts(modules: Mapping[str, Module], config: Mapping[str, Any]) -> dict[str, Module]:
-    """Take fused updates apart into those of each expert's matrices, exactly and without a copy.
+    """Split updates of fused parameters into updates of each expert's matrices, exactly and without a copy.
 
     Parameters
     ----------
     modules : mapping of str to Module
     config : mapping
-        The base's ``config.json``; its ``model_type`` says what the matrices are called.
+        The base's ``config.json``, whose ``model_type`` determines the names of the matrices.
 
     Notes
     -----
-    The rows of B are cut, and A is shared: the update of ``gate_up_proj`` becomes those of gate and
-    up, each with the same A.
+    The rows of B are cut and A is shared: the update of ``gate_up_proj`` becomes an update of gate and
+    one of up, each with the same A.
     """
-    kind = str(config.get("model_type"))
-    container, (gate, up, down) = FUSED_ON_LOADING.get(kind, QWEN)
+    model_type = str(config.get("model_type"))
+    container, (gate, up, down) = FUSED_ON_LOADING.get(model_type, QWEN)
     result: dict[str, Module] = {}
     for module in modules.values():
         if module.kind == "router":
@@ -71,48 +154,52 @@ def split_experts(modules: Mapping[str, Module], config: Mapping[str, Any]) -> d
             continue
         parameter, number = module.expert
         path, _, leaf = parameter.rpartition(".")
-        if leaf not in ("gate_up_proj", "down_proj") or kind in INTERLEAVED:
-            raise AdapterError(parameter, "is a fused parameter whose parts are not known", "Keep it fused")
-        path = re.sub(rf"{re.escape(FUSED)}$", container, path)
+        if leaf not in ("gate_up_proj", "down_proj") or model_type in INTERLEAVED:
+            raise AdapterError(
+                parameter,
+                "this fused parameter cannot be split into the matrices of each expert: their order in it "
+                "is not known",
+                "Keep the experts fused",
+            )
+        path = re.sub(rf"{re.escape(FUSED_PATH)}$", container, path)
         B, A = module.BA
         half = B.shape[0] // 2
         parts = {down: B} if leaf == "down_proj" else {gate: B[:half], up: B[half:]}
         for name, rows in parts.items():
-            full = f"{path}.{number}.{name}"
-            result[full] = replace(module, name=full, kind="linear", left=rows, right=A)
+            full_name = f"{path}.{number}.{name}"
+            result[full_name] = replace(module, name=full_name, kind="linear", left=rows, right=A)
     return result
 
 
 def fuse_experts(modules: Mapping[str, Module], config: Mapping[str, Any]) -> dict[str, Module]:
-    """Put updates by expert together into those of the fused parameters, exactly.
+    """Join the updates of each expert's matrices into updates of the fused parameters, exactly.
 
     Parameters
     ----------
     modules : mapping of str to Module
     config : mapping
-        The base's ``config.json``, which says how many experts there are; without it there is one more
-        than the largest number seen.
+        The base's ``config.json``, which gives the number of experts. Without it, the largest expert
+        number among the modules is taken for the last one.
 
     Notes
     -----
-    gate and up stand one above the other in ``gate_up_proj``: B = [B_gate, 0; 0, B_up], A = [A_gate;
-    A_up], of rank r_gate + r_up. An expert without an update gets one of zeros and rank 1.
+    gate is stacked on up in ``gate_up_proj``: B = [B_gate, 0; 0, B_up], A = [A_gate; A_up], of rank
+    r_gate + r_up. An expert without an update gets zeros of rank 1.
     """
     result: dict[str, Module] = {}
     groups: dict[str, dict[int, dict[str, Module]]] = {}
     for module in modules.values():
-        found = _SPLIT.fullmatch(module.name)
-        if found is None:
+        match = _SPLIT.fullmatch(module.name)
+        if match is None:
             result[module.name] = module
         else:
-            path = (found[1] or "") + FUSED
-            groups.setdefault(path, {}).setdefault(int(found[3]), {})[found[4]] = module
+            path = (match[1] or "") + FUSED_PATH
+            groups.setdefault(path, {}).setdefault(int(match[3]), {})[match[4]] = module
     for path, by_expert in groups.items():
         count = max(expert_count(config) or 0, max(by_expert) + 1)
         shapes = {_role(leaf): m.shape for parts in by_expert.values() for leaf, m in parts.items()}
         for number in range(count):
-            named = by_expert.get(number, {})
-            parts = {_role(leaf): m for leaf, m in named.items()}
+            parts = {_role(leaf): m for leaf, m in by_expert.get(number, {}).items()}
             if "gate" in shapes or "up" in shapes:
                 name = expert_name(f"{path}.gate_up_proj", number)
                 result[name] = _stacked(name, parts, shapes, _dtype(modules))
@@ -123,15 +210,19 @@ def fuse_experts(modules: Mapping[str, Module], config: Mapping[str, Any]) -> di
     return with_routers(result, config)
 
 
+def is_fused_on_loading(config: Mapping[str, Any]) -> bool:
+    """Whether transformers fuses this model's experts on loading, while its files hold them split."""
+    return config.get("model_type") in FUSED_ON_LOADING
+
+
 def fuses_experts(config: Mapping[str, Any]) -> bool:
     """Whether transformers holds this model's experts in fused parameters."""
-    kind = config.get("model_type")
-    return kind in FUSED_ON_LOADING or kind in INTERLEAVED
+    return is_fused_on_loading(config) or config.get("model_type") in INTERLEAVED
 
 
 def with_routers(modules: Mapping[str, Module], config: Mapping[str, Any]) -> dict[str, Module]:
-    """Mark the routers of a mixture whose experts are fused, and name them as transformers 5 does."""
-    if not fuses_experts(config) or any(map(is_split, modules)):
+    """Mark the routers of a model whose experts are fused, and name them as transformers 5 does."""
+    if not fuses_experts(config) or ExpertsLayout.SPLIT in experts_layouts(modules):
         return dict(modules)
     result = {}
     for name, module in modules.items():
@@ -144,7 +235,7 @@ def with_routers(modules: Mapping[str, Module], config: Mapping[str, Any]) -> di
 
 
 def expert_count(config: Mapping[str, Any]) -> int | None:
-    """Return how many experts a model has, by its configuration."""
+    """Return how many experts a model has, from its configuration; None if it does not say."""
     for key in ("num_local_experts", "num_experts", "n_routed_experts"):
         if isinstance(config.get(key), int):
             return int(config[key])
@@ -152,7 +243,10 @@ def expert_count(config: Mapping[str, Any]) -> int | None:
 
 
 def even_scales(modules: Mapping[str, Module]) -> dict[str, Module]:
-    """Fold the scales of the experts of one parameter into their factors, in float32, where they differ."""
+    """Give the experts of each fused parameter one scale.
+
+    Where their scales differ, each is multiplied into its expert's factors, in float32 or better.
+    """
     result = dict(modules)
     for stack in by_parameter(modules).values():
         if len({m.scale for m in stack}) > 1:
@@ -162,14 +256,14 @@ def even_scales(modules: Mapping[str, Module]) -> dict[str, Module]:
 
 
 def _folded(module: Module, scale: float) -> Module:
-    """Return the module with another scale, its factors in float32 at least: bfloat16 would round them."""
+    """Return the same update with another scale; float32 or float64 factors, which bfloat16 would round."""
     work = np.float64 if module.dtype == np.float64 else np.float32
     left = (module.left.astype(np.float64) * (module.scale / scale)).astype(work)
     return replace(module, left=left, right=module.right.astype(work), scale=scale, alpha=None)
 
 
 def even_ranks(modules: Mapping[str, Module]) -> dict[str, Module]:
-    """Pad the experts of each fused parameter with zeros to one rank, which a stack of factors needs."""
+    """Pad the experts of each fused parameter with zeros to one rank, as a stack of factors needs."""
     result = dict(modules)
     for stack in by_parameter(modules).values():
         rank = max(m.rank for m in stack)
@@ -178,7 +272,7 @@ def even_ranks(modules: Mapping[str, Module]) -> dict[str, Module]:
 
 
 def zero_module(name: str, shape: tuple[int, int], dtype: np.dtype[Any], kind: str = "expert") -> Module:
-    """Return an update of nothing, of rank 1."""
+    """Return an update of zeros, of rank 1."""
     return Module(name, kind, np.zeros((shape[0], 1), dtype), np.zeros((1, shape[1]), dtype))
 
 
@@ -194,18 +288,18 @@ def _dtype(modules: Mapping[str, Module]) -> np.dtype[Any]:
 def _stacked(
     name: str, parts: Mapping[str, Module], shapes: Mapping[str, tuple[int, int]], dtype: np.dtype[Any]
 ) -> Module:
-    """Return one expert's gate_up_proj of its gate and up, either of which may be missing."""
+    """Build one expert's update of gate_up_proj from its gate and up, either of which may be missing."""
     rows, columns = shapes.get("gate") or shapes["up"]
-    found = [(place, parts[role]) for place, role in enumerate(("gate", "up")) if role in parts]
-    if not found:
+    halves = [(half, parts[role]) for half, role in enumerate(("gate", "up")) if role in parts]
+    if not halves:
         return zero_module(name, (2 * rows, columns), dtype)
-    scale = found[0][1].scale
-    if any(m.scale != scale for _, m in found):
-        found = [(place, _folded(m, scale)) for place, m in found]
+    scale = halves[0][1].scale
+    if any(m.scale != scale for _, m in halves):
+        halves = [(half, _folded(m, scale)) for half, m in halves]
     lefts, rights = [], []
-    for place, m in found:
-        wide: Array = np.zeros((2 * rows, m.rank), m.dtype)
-        wide[place * rows : (place + 1) * rows] = m.left
-        lefts.append(wide)
+    for half, m in halves:
+        tall: Array = np.zeros((2 * rows, m.rank), m.dtype)  # (rows of gate and up, r)
+        tall[half * rows : (half + 1) * rows] = m.left
+        lefts.append(tall)
         rights.append(m.right)
     return Module(name, "expert", np.concatenate(lefts, axis=1), np.concatenate(rights), scale)

@@ -9,12 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from eckart.adapter.adapter import Adapter, Module
-from eckart.adapter.experts import (
-    FUSED_ON_LOADING,
-    fuse_experts,
-    is_split,
-    split_experts,
-)
+from eckart.adapter.experts import ExpertsLayout, arrange_experts, is_fused_on_loading, is_split
 from eckart.arrays import Array
 from eckart.checkpoint import Checkpoint, TensorInfo, to_float
 from eckart.checkpoint.kinds import TRANSPOSED_EXPERTS, is_input_embedding, kind_of, tied_head
@@ -131,15 +126,13 @@ def holds(base: Checkpoint, name: str, array: Array) -> bool:
 
 
 def experts_as_in(modules: Mapping[str, Module], base: Checkpoint) -> dict[str, Module]:
-    """Lay the experts out as the base's files do."""
-    fused = any(m.expert is not None for m in modules.values())
-    split = any(is_split(name) for name in modules)
-    base_split = any(is_split(name.removesuffix(".weight")) for name in base.tensors)
-    if fused and base_split:
-        return split_experts(modules, base.config)
-    if split and not base_split and base.config.get("model_type") in FUSED_ON_LOADING:
-        return fuse_experts(modules, base.config)
-    return dict(modules)
+    """Return the modules with their experts in the layout of the base's files."""
+    layout: ExpertsLayout | None = None
+    if any(is_split(name.removesuffix(".weight")) for name in base.tensors):
+        layout = ExpertsLayout.SPLIT
+    elif is_fused_on_loading(base.config):
+        layout = ExpertsLayout.FUSED
+    return arrange_experts(modules, layout, base.config)
 
 
 def _one_component(

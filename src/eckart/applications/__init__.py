@@ -1,1 +1,1 @@
-"""What low rank is used for beside adapters: one application to a file or folder."""
+"""Applications of low-rank approximation other than adapters: image compression and recommendations."""

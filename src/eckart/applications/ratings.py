@@ -1,4 +1,4 @@
-"""Ratings from a file: MovieLens' three formats and any CSV, told apart by what they hold."""
+"""Read ratings from MovieLens files and from any CSV. The format is recognised by the content."""
 
 from __future__ import annotations
 
@@ -9,39 +9,43 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eckart.arrays import Floats
 from eckart.errors import RatingsError
+from eckart.text import clip, count
 
-USUAL = ("u.data", "ratings.dat", "ratings.csv")  # what MovieLens' archives hold, oldest first
-DELIMITERS = ("::", "\t", ";", ",")  # in this order: the first that stands in the first line
-LARGEST = 1e30  # of a rating: factors are float32, whose squares must not overflow
-SHOWN = 5  # bad lines that are named; the rest are counted
-NAMES = {  # what the columns of a header are called, without case, spaces and underscores
+USUAL_FILES = ("u.data", "ratings.dat", "ratings.csv")  # names in the MovieLens archives, oldest first
+DELIMITERS = ("::", "\t", ";", ",")  # the first of these that occurs in the first line is used
+LARGEST = 1e30  # largest absolute rating; the squares of the float32 factors must not overflow
+SHOWN = 5  # number of bad lines that a message describes
+EXAMPLE = "Provide lines of user,item,rating"
+# Names of the columns in a header, in lower case without spaces and underscores.
+NAMES = {
     "user": {"user", "userid", "uid", "useridx", "reviewer", "reviewerid", "customer", "customerid"},
-    "item": {"item", "itemid", "iid", "movie", "movieid", "product", "productid", "asin", "isbn", "book",
-             "bookid", "track", "trackid", "song", "songid", "business", "businessid"},
+    "item": {"item", "itemid", "iid", "movie", "movieid", "product", "productid", "asin", "isbn"}
+    | {"book", "bookid", "track", "trackid", "song", "songid", "business", "businessid"},
     "rating": {"rating", "ratings", "score", "stars", "value", "bookrating", "overall"},
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Ratings:
-    """Who rated what, and how high. Made by `read_ratings` or `Ratings.of`.
+    """A table of ratings. Use `read_ratings` or `Ratings.of` to create one.
 
     Parameters
     ----------
     users, items : ndarray (n,) of int
-        Places in ``user_ids`` and ``item_ids``.
+        Indices into ``user_ids`` and ``item_ids``. No pair of user and item occurs twice.
     values : ndarray (n,) of float64
-        Of at most 1e30; a pair of user and item occurs once.
+        The ratings, of absolute value at most 1e30.
     user_ids, item_ids : tuple of str
-        As they stand in the file, in the order of first appearance.
+        Ids as written in the file, in the order of first appearance.
     notes : tuple of str
-        What was tolerated, in sentences.
+        Irregularities that were tolerated.
 
     Examples
     --------
@@ -52,7 +56,7 @@ class Ratings:
 
     users: NDArray[np.intp]
     items: NDArray[np.intp]
-    values: NDArray[np.float64]
+    values: Floats
     user_ids: tuple[str, ...]
     item_ids: tuple[str, ...]
     notes: tuple[str, ...] = ()
@@ -62,25 +66,37 @@ class Ratings:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Number of users and of items."""
+        """Number of users and number of items."""
         return len(self.user_ids), len(self.item_ids)
 
     @classmethod
     def of(cls, users: Sequence[object], items: Sequence[object], values: Iterable[float]) -> Ratings:
-        """Build ratings from three sequences of one length; ids become strings, the last of a pair wins.
+        """Build ratings from three sequences of equal length.
+
+        Parameters
+        ----------
+        users, items : sequence
+            Ids, which are converted to strings.
+        values : iterable of float
+            The ratings. If a pair of user and item occurs more than once, its last rating is kept.
+
+        Returns
+        -------
+        Ratings
 
         Raises
         ------
         RatingsError
-            If the lengths differ, there is no rating, or one is not a number of at most 1e30.
+            If the lengths differ, there are no ratings, or a rating is not a number of absolute value at most
+            1e30.
         """
         numbers = np.asarray(list(values), np.float64)
         if not len(users) == len(items) == len(numbers):
-            found = f"{len(users)} users, {len(items)} items and {len(numbers)} ratings"
-            raise RatingsError("Ratings.of", f"expected three sequences of one length, got {found}")
+            lengths = f"{len(users)} users, {len(items)} items and {len(numbers)} ratings"
+            raise RatingsError("Ratings.of", f"expected three sequences of equal length, got {lengths}")
         bad = np.flatnonzero(~(np.abs(numbers) <= LARGEST))
         if len(bad):
-            raise RatingsError("Ratings.of", f"values[{bad[0]}] is {numbers[bad[0]]}", "Leave it out")
+            raise RatingsError("Ratings.of", f"values[{bad[0]}] is {numbers[bad[0]]}", "Remove this rating")
         table = _Table()
         for user, item, value in zip(users, items, numbers.tolist(), strict=True):
             table.add(str(user), str(item), value)
@@ -88,27 +104,34 @@ class Ratings:
 
 
 def read_ratings(path: str | Path, skip_bad: bool = False) -> Ratings:
-    """Read ratings from a text file, whatever its dialect.
+    """Read ratings from a text file.
 
     Parameters
     ----------
     path : str or Path
-        ``u.data`` (tabs), ``ratings.dat`` (``::``), ``ratings.csv`` (a header), any text with the
-        columns user, item, rating and perhaps a timestamp, parted by tabs, ``::``, semicolons or commas;
-        or a folder that holds one of the first three. A header may order its columns as it likes.
+        ``u.data`` (separated by tabs), ``ratings.dat`` (by ``::``), ``ratings.csv`` (with a header), or any
+        other text file with the columns user, item, rating and optionally a timestamp, separated by tabs,
+        ``::``, semicolons or commas. With a header the columns may be in any order. A folder that holds one
+        of the three named files is accepted too.
     skip_bad : bool
-        Leave bad lines out, and say how many, instead of refusing the file.
+        Whether to skip invalid lines and report their number, instead of refusing the file.
+
+    Returns
+    -------
+    Ratings
+        The ratings in the order of the file.
 
     Raises
     ------
     RatingsError
-        If the file is missing, not text, empty, or has lines without a user, an item and a number of at
-        most 1e30; the first few are named by number.
+        If the file is missing, is not text, is empty, or has lines without a user, an item and a number of
+        absolute value at most 1e30. The message describes the first few such lines.
 
     Notes
     -----
-    Ids are text: ``7`` and ``07`` are two users. A pair that is rated again keeps the rating of its last
-    line. Takes about two seconds per million lines and 50 bytes a rating, plus the ids.
+    Ids are text: ``7`` and ``07`` are different users. If a pair of user and item is rated more than once,
+    the last rating is kept. Reading takes about two seconds per million lines, and 50 bytes of memory for
+    each rating plus the ids.
 
     Examples
     --------
@@ -119,82 +142,92 @@ def read_ratings(path: str | Path, skip_bad: bool = False) -> Ratings:
     >>> r.item_ids, r.values.tolist()
     (('31', '1029'), [2.5, 3.0])
     """
-    path = _file(Path(path))
+    path = _find_file(Path(path))
     try:
-        # Bytes that are not UTF-8 come through as surrogates, and are refused below where an id holds one.
+        # Bytes that are not UTF-8 are read as surrogates. `_check_text` refuses ids that contain them.
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             return _read(path, file, skip_bad)
+    except FileNotFoundError as error:
+        raise RatingsError(str(path), "there is no such file or folder", "Check the path") from error
     except OSError as error:
-        what = (
-            "there is no such file or folder"
-            if isinstance(error, FileNotFoundError)
-            else f"it cannot be read ({error.strerror or error})"
-        )
+        what = f"it cannot be read ({error.strerror or error})"
         raise RatingsError(str(path), what, "Check the path") from error
 
 
-def _file(path: Path) -> Path:
-    """Find the file of a folder, and refuse what is no text."""
+def _find_file(path: Path) -> Path:
+    """Return the file to read, given a file or folder, and refuse files that are not text."""
     if path.is_dir():
-        found = [path / name for name in USUAL if (path / name).is_file()]
-        if not found:
-            raise RatingsError(str(path), f"the folder holds none of {', '.join(USUAL)}", "Give the file")
-        path = found[0]
-    if path.exists() and not path.is_file():  # a pipe would block for ever
-        raise RatingsError(str(path), "expected a file of ratings, found something else")
+        candidates = [path / name for name in USUAL_FILES if (path / name).is_file()]
+        if not candidates:
+            raise RatingsError(
+                str(path), f"the folder holds none of {', '.join(USUAL_FILES)}", "Pass the path of a file"
+            )
+        path = candidates[0]
+    if path.exists() and not path.is_file():  # reading a pipe would block forever
+        raise RatingsError(str(path), "expected a file of ratings, found a pipe or a device")
     if path.is_file():
         try:
             with path.open("rb") as file:
                 head = file.read(1024)
         except OSError:
-            return path  # the caller meets it again, and names it
+            return path  # the caller opens the file again and reports the error
         if head.startswith(b"PK\x03\x04"):
-            raise RatingsError(str(path), "it is a zip archive", f"Unpack it: unzip {path.name}")
+            raise RatingsError(
+                str(path), "expected text, found a zip archive", f"Unpack it: unzip {path.name}"
+            )
         if b"\0" in head:
-            raise RatingsError(str(path), "it is not text", "Give a file with user,item,rating on each line")
+            raise RatingsError(str(path), "the file is not text", EXAMPLE)
     return path
 
 
 class _Table:
-    """Ratings in the making: ids become places in the order they come."""
+    """Ratings under construction. Ids become indices in the order of first appearance."""
 
     def __init__(self) -> None:
-        self.user_places: dict[str, int] = {}
-        self.item_places: dict[str, int] = {}
+        self.user_index: dict[str, int] = {}
+        self.item_index: dict[str, int] = {}
         self.users, self.items, self.values = array("q"), array("q"), array("d")
 
     def add(self, user: str, item: str, value: float) -> None:
-        self.users.append(self.user_places.setdefault(user, len(self.user_places)))
-        self.items.append(self.item_places.setdefault(item, len(self.item_places)))
+        self.users.append(self.user_index.setdefault(user, len(self.user_index)))
+        self.items.append(self.item_index.setdefault(item, len(self.item_index)))
         self.values.append(value)
 
     def ratings(self, where: str, notes: list[str]) -> Ratings:
         if not self.values:
-            raise RatingsError(where, "it holds no rating", "Give lines of user,item,rating")
+            raise RatingsError(where, "there are no ratings", EXAMPLE)
         users = np.array(self.users, np.intp)
         items = np.array(self.items, np.intp)
-        pairs = users * len(self.item_places) + items
-        _, last = np.unique(pairs[::-1], return_index=True)  # the first of the reversed is the last
+        pairs = users * len(self.item_index) + items
+        _, last = np.unique(pairs[::-1], return_index=True)  # the first in reverse order is the last
         keep = np.sort(len(pairs) - 1 - last)
-        twice = len(pairs) - len(keep)
-        if twice:
-            notes = [*notes, f"{twice:,} ratings repeat a user and an item; the last of each pair is kept"]
+        repeated = len(pairs) - len(keep)
+        if repeated:
+            note = (
+                f"dropped {count(repeated, 'repeated rating')}; the last rating of each user and item is kept"
+            )
+            notes = [*notes, note]
         return Ratings(
-            users[keep], items[keep], np.array(self.values)[keep],
-            tuple(self.user_places), tuple(self.item_places), tuple(notes),
-        )  # fmt: skip
+            users=users[keep],
+            items=items[keep],
+            values=np.array(self.values)[keep],
+            user_ids=tuple(self.user_index),
+            item_ids=tuple(self.item_index),
+            notes=tuple(notes),
+        )
 
 
 def _read(path: Path, file: IO[str], skip_bad: bool) -> Ratings:
     first = next((line for line in file if line.strip()), "")
     delimiter = next((d for d in DELIMITERS if d in first), "")
     if not first:
-        raise RatingsError(str(path), "the file is empty", "Give lines of user,item,rating")
+        raise RatingsError(str(path), "the file is empty", EXAMPLE)
     if not delimiter:
         raise RatingsError(
-            str(path), f"expected user, item and rating in the first line, found {_clip(first)}",
-            "Part them by tabs, ::, semicolons or commas",
-        )  # fmt: skip
+            str(path),
+            f"expected user, item and rating in the first line, found {_quote(first)}",
+            "Separate them with tabs, ::, semicolons or commas",
+        )
     file.seek(0)
     table, bad_count = _Table(), 0
     bad: list[str] = []
@@ -214,66 +247,68 @@ def _read(path: Path, file: IO[str], skip_bad: bool) -> Ratings:
                     bad.append(f"line {number}: {defect}")
     except csv.Error as error:
         raise RatingsError(
-            str(path), f"it is not CSV ({error})", "Look for a quote that is not closed"
+            str(path), f"the file is not valid CSV ({error})", "Look for a quote that is not closed"
         ) from None
     if bad and not skip_bad:
-        more = f"; and {bad_count - len(bad):,} more bad lines" if bad_count > len(bad) else ""
-        raise RatingsError(str(path), "; ".join(bad) + more, "Mend them, or leave them out with --skip-bad")
-    notes = [f"{bad_count:,} bad lines are left out, the first is {bad[0]}"] if bad else []
+        more = f"; and {count(bad_count - len(bad), 'more bad line')}" if bad_count > len(bad) else ""
+        fix = "Correct these lines, or skip them with --skip-bad"
+        raise RatingsError(str(path), "; ".join(bad) + more, fix)
+    notes = [f"skipped {count(bad_count, 'bad line')}; the first is {bad[0]}"] if bad else []
     _check_text(path, table)
     return table.ratings(str(path), notes)
 
 
 def _lines(file: IO[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Give the number and the fields of every line that is not blank."""
+    """Yield the number and the fields of every line that is not blank."""
     if len(delimiter) > 1:
         for number, line in enumerate(file, 1):
             if line.strip():
                 yield number, line.rstrip("\r\n").split(delimiter)
         return
-    # Tabs come from programs that do not quote; a quote there is a part of an id.
-    how: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if delimiter == "\t" else {"strict": True}
-    reader = csv.reader(file, delimiter=delimiter, **how)
+    if delimiter == "\t":
+        # Programs that write tabs do not quote, so a quote is part of an id.
+        reader = csv.reader(file, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
     for fields in reader:
         if fields and (len(fields) > 1 or fields[0].strip()):
             yield reader.line_num, fields
 
 
 def _header(fields: list[str]) -> tuple[int, int, int] | None:
-    """Give the places of user, item and rating if this line names them."""
-    words = [re.sub(r"[\W_]", "", field).lower() for field in fields]
-    places = [next((i for i, word in enumerate(words) if word in NAMES[kind]), -1) for kind in NAMES]
-    return None if -1 in places else (places[0], places[1], places[2])
+    """Return the columns of user, item and rating if a line is a header that names all three."""
+    titles = [re.sub(r"[\W_]", "", field).lower() for field in fields]
+    columns = [next((i for i, title in enumerate(titles) if title in NAMES[kind]), -1) for kind in NAMES]
+    return None if -1 in columns else (columns[0], columns[1], columns[2])
 
 
 def _add(table: _Table, fields: list[str], columns: tuple[int, int, int], width: int) -> str:
-    """Add a line to the table; the answer says what is wrong with it, or nothing."""
+    """Add a line to the table. Returns a description of its defect, or ``""`` if it is valid."""
     if len(fields) != width and (width or len(fields) not in (3, 4)):
-        expected = f"the header's {width}" if width else "3 (user, item, rating) or 4 (a timestamp)"
+        expected = f"the header's {width}" if width else "3 (user, item, rating) or 4 (with a timestamp)"
         return f"expected {expected} fields, found {len(fields)}"
     user, item, text = fields[columns[0]].strip(), fields[columns[1]].strip(), fields[columns[2]]
     if not user or not item:
         return f"the {'item' if user else 'user'} is empty"
     try:
-        value = float(text) if "_" not in text else math.nan  # Python alone reads 1_000 as a number
+        value = float(text) if "_" not in text else math.nan  # only Python accepts 1_000 as a number
     except ValueError:
         value = math.nan
-    if not abs(value) <= LARGEST:  # a NaN is not either
-        return f"expected a rating, found {_clip(text)}"
+    if not abs(value) <= LARGEST:  # this is true for NaN as well
+        return f"expected a rating, found {_quote(text)}"
     table.add(user, item, value)
     return ""
 
 
 def _check_text(path: Path, table: _Table) -> None:
-    for name in (*table.user_places, *table.item_places):
+    for name in (*table.user_index, *table.item_index):
         if not name.isascii():
             try:
                 name.encode()
             except UnicodeEncodeError:
-                fix = "Convert it: iconv -f latin1 -t utf8"
+                fix = "Convert the file: iconv -f latin1 -t utf8"
                 raise RatingsError(str(path), f"the id {name!a} is not UTF-8 text", fix) from None
 
 
-def _clip(text: str) -> str:
-    shown = ascii(text.strip())
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+def _quote(text: str) -> str:
+    return clip(repr(text.strip()), 60)

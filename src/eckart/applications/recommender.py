@@ -1,83 +1,68 @@
-"""A recommender from ratings: fitted by matrix completion, measured on ratings it has not seen."""
+"""A recommender fitted to ratings by matrix completion, with its error on held-out ratings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from eckart.applications.completion.baseline import complete_by_biases
-from eckart.applications.completion.choose import METHODS, Setting, choose, measure
+from eckart.applications.completion.choose import METHODS, MIN_ENTRIES, OnTrial, Setting, choose
 from eckart.applications.completion.entries import Entries
-from eckart.applications.completion.model import Completion, rmse
+from eckart.applications.completion.model import Completion
+from eckart.applications.evaluation import Measured, evaluate
 from eckart.applications.ratings import Ratings
 from eckart.applications.savedmodel import Saved, read_saved, write_saved
+from eckart.arrays import Ints
+from eckart.checks import check_whole_number, is_whole_number
 from eckart.errors import UsageError
 
-HOLDOUT = 0.2  # share of the ratings that the stated error is measured on
-FEWEST_TO_HOLD_OUT = 10  # with fewer ratings a fifth is one or none
+__all__ = ["HOLDOUT", "Measured", "Recommender", "Suggestion", "fit"]
+
+HOLDOUT = 0.2  # share of the ratings on which the stated error is measured
+MIN_RATINGS_TO_HOLD_OUT = 10  # with fewer ratings, a fifth of them is one rating or none
 
 
 class Suggestion(NamedTuple):
-    """An item that a user has not rated, and the rating that is predicted."""
+    """An item that a user has not rated, and its predicted rating.
+
+    Parameters
+    ----------
+    item : str
+        Id of the item.
+    rating : float
+        Predicted rating.
+    """
 
     item: str
     rating: float
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Root mean squared errors on ratings that had no part in fitting or in choosing.
-
-    Parameters
-    ----------
-    ratings : int
-        How many were held out.
-    share, seed : float and int
-        What parts them: the same two give the same ratings.
-    rmse : float
-        Of the chosen setting, fitted to all the others.
-    rmse_biases, rmse_mean : float
-        Of biases alone and of the mean of all the others: what there was to gain from.
-    cold_users, cold_items : int
-        Held-out ratings whose user, or whose item, has no rating among the others.
-    """
-
-    ratings: int
-    share: float
-    seed: int
-    rmse: float
-    rmse_biases: float
-    rmse_mean: float
-    cold_users: int
-    cold_items: int
-
-
 @dataclass(frozen=True, eq=False)
 class Recommender:
-    """Predicts ratings. Made by `fit` or `Recommender.load`.
+    """A fitted model that predicts ratings. Use `fit` or `Recommender.load` to create one.
 
     Parameters
     ----------
     model : Completion
-        Fitted to all ratings.
+        The model, fitted to all ratings.
     setting : Setting
-        What was chosen.
+        The method and its parameters.
     measured : Measured or None
-        None if nothing was held out.
+        Errors on held-out ratings, or None if no ratings were held out.
     user_ids, item_ids : tuple of str
-    starts, rated : ndarray
-        Items that user u has rated: ``rated[starts[u]:starts[u + 1]]``.
+        Ids in the order of the rows and columns of the model.
+    starts : ndarray (users + 1,) of int64
+        Position in `rated` at which the items of each user start.
+    rated : ndarray (ratings,) of int64
+        The items that user u has rated are ``rated[starts[u]:starts[u + 1]]``.
     low, high : float
-        Range of the ratings, which predictions are cut to.
+        Range of the ratings, to which predictions are clipped.
     notes : tuple of str
-        What was tolerated or left undone, in sentences.
+        Irregularities that were tolerated.
     """
 
     model: Completion
@@ -85,31 +70,40 @@ class Recommender:
     measured: Measured | None
     user_ids: tuple[str, ...]
     item_ids: tuple[str, ...]
-    starts: NDArray[np.int64]
-    rated: NDArray[np.int64]
+    starts: Ints
+    rated: Ints
     low: float
     high: float
     notes: tuple[str, ...] = ()
 
     @property
     def rmse(self) -> float | None:
-        """Root mean squared error on held-out ratings; None if none were held out."""
+        """Root mean squared error on held-out ratings, or None if no ratings were held out."""
         return None if self.measured is None else self.measured.rmse
 
     @cached_property
     def users(self) -> dict[str, int]:
-        """The place of every user."""
+        """Index of each user by id."""
         return {name: i for i, name in enumerate(self.user_ids)}
 
     @cached_property
     def items(self) -> dict[str, int]:
-        """The place of every item."""
+        """Index of each item by id."""
         return {name: i for i, name in enumerate(self.item_ids)}
 
     def predict(self, user: object, item: object) -> float:
-        """Return the rating that is expected, within the range of the known ones.
+        """Predict a rating.
 
-        An unknown user or item is no error: the prediction rests on less, which `basis` puts in words.
+        Parameters
+        ----------
+        user, item : object
+            Ids, which are converted to strings. Unknown ids are accepted; `basis` tells what the prediction
+            is then based on.
+
+        Returns
+        -------
+        float
+            The prediction, clipped to the range of the known ratings.
         """
         u, i = self.users.get(str(user)), self.items.get(str(item))
         value = self.model.mean
@@ -122,24 +116,50 @@ class Recommender:
         return float(np.clip(value, self.low, self.high))
 
     def basis(self, user: object, item: object) -> str:
-        """Say in words what a prediction rests on."""
-        known = str(user) in self.users, str(item) in self.items
-        if known == (False, False):
-            return f"user {user} and item {item} have no rating: the mean of all ratings"
-        if not known[0]:
-            return f"user {user} has no rating: the mean and the item's bias"
-        if not known[1]:
-            return f"item {item} has no rating: the mean and the user's bias"
-        return "the mean, both biases" + (" and the factors" if self.model.rank else "")
+        """Describe in words what a prediction is based on.
+
+        Parameters
+        ----------
+        user, item : object
+            Ids, as for `predict`.
+
+        Returns
+        -------
+        str
+            A sentence without a period.
+        """
+        is_known_user, is_known_item = str(user) in self.users, str(item) in self.items
+        if not is_known_user and not is_known_item:
+            return f"user {user} and item {item} have no ratings; the prediction is the mean of all ratings"
+        if not is_known_user:
+            return f"user {user} has no ratings; the prediction is the mean plus the item's bias"
+        if not is_known_item:
+            return f"item {item} has no ratings; the prediction is the mean plus the user's bias"
+        parts = "the mean, both biases and the factors" if self.model.rank else "the mean and both biases"
+        return f"the prediction is the sum of {parts}"
 
     def top(self, user: object, n: int = 10) -> list[Suggestion]:
-        """Return the ``n`` items of highest predicted rating that a user has not rated, best first.
+        """Return the items with the highest predicted ratings among those that a user has not rated.
 
-        For an unknown user these are the items of highest bias. Items are ordered by what is predicted
-        before it is cut to the range of ratings; of equals, the first in the file comes first.
+        Parameters
+        ----------
+        user : object
+            Id, which is converted to a string. For an unknown user, items are ranked by their bias.
+        n : int
+            Maximum number of items.
+
+        Returns
+        -------
+        list of Suggestion
+            The best item first. Items are ranked by their prediction before it is clipped to the range of the
+            ratings; among equals, the one that appears first in the file comes first.
+
+        Raises
+        ------
+        UsageError
+            If `n` is less than 1.
         """
-        if n < 1:
-            raise UsageError(f"Recommender.top(n={n})", "expected 1 or more")
+        n = check_whole_number(n, f"Recommender.top(n={n})", least=1)
         u = self.users.get(str(user))
         if u is None:
             scores = self.model.mean + self.model.column_bias.astype(np.float64)
@@ -154,26 +174,66 @@ class Recommender:
         ]
 
     def save(self, path: str | Path) -> None:
-        """Write one safetensors file: factors, biases, ids and what is known of them; never a pickle."""
-        facts = {
-            "setting": self.setting.to_json(),
-            "measured": None if self.measured is None else asdict(self.measured),
-            "low": self.low,
-            "high": self.high,
-            "notes": list(self.notes),
-        }
-        write_saved(path, Saved(self.model, self.user_ids, self.item_ids, self.starts, self.rated, facts))
+        """Write the recommender to one safetensors file.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file. An existing file is replaced.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written.
+        """
+        saved = Saved(
+            model=self.model,
+            setting=self.setting,
+            measured=self.measured,
+            user_ids=self.user_ids,
+            item_ids=self.item_ids,
+            starts=self.starts,
+            rated=self.rated,
+            low=self.low,
+            high=self.high,
+            notes=self.notes,
+        )
+        write_saved(path, saved)
 
     @classmethod
     def load(cls, path: str | Path) -> Recommender:
-        """Read what `save` wrote; predictions are the same to the bit."""
+        """Read a recommender that `save` wrote. Its predictions are identical to the last bit.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+
+        Returns
+        -------
+        Recommender
+            The recommender with all its figures.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is not a safetensors file, or lacks a tensor.
+        RatingsError
+            If the file does not hold a recommender, or is damaged.
+        """
         saved = read_saved(path)
-        facts = saved.facts
-        measured = None if facts["measured"] is None else Measured(**facts["measured"])
         return cls(
-            saved.model, Setting(**facts["setting"]), measured, saved.user_ids, saved.item_ids,
-            saved.starts, saved.rated, float(facts["low"]), float(facts["high"]), tuple(facts["notes"]),
-        )  # fmt: skip
+            model=saved.model,
+            setting=saved.setting,
+            measured=saved.measured,
+            user_ids=saved.user_ids,
+            item_ids=saved.item_ids,
+            starts=saved.starts,
+            rated=saved.rated,
+            low=saved.low,
+            high=saved.high,
+            notes=saved.notes,
+        )
 
 
 def fit(
@@ -184,29 +244,31 @@ def fit(
     setting: Setting | None = None,
     holdout: float = HOLDOUT,
     seed: int = 0,
-    tell: Callable[[Setting, float], None] | None = None,
+    on_trial: OnTrial | None = None,
 ) -> Recommender:
-    """Fit a recommender: choose a setting, measure it on ratings held out, and fit it to all of them.
+    """Choose a setting, measure its error on held-out ratings, and fit it to all ratings.
 
     Parameters
     ----------
     ratings : Ratings
+        The ratings to fit.
     method : {"auto", "als", "softimpute", "biases"}
-        "auto" takes whichever predicts best.
+        "auto" uses the method that predicts best.
     rank : int, optional
-        Number of factors, or the most of them for soft-impute; chosen if not given.
+        Number of factors, or their maximum number for soft-impute. By default it is chosen.
     setting : Setting, optional
-        Choose nothing, and fit this.
+        Fit this setting instead of choosing one.
     holdout : float
-        Share of the ratings, drawn at random, that `Recommender.rmse` is measured on; 0 for none.
+        Share of the ratings, drawn at random, on which `Recommender.rmse` is measured; 0 measures nothing.
     seed : int
-        Of the draws and the fits. The same ratings, seed and machine give the same bytes.
-    tell : callable, optional
-        Is told each setting that is tried, with its error.
+        Random seed of the splits and the fits. The same ratings, seed and machine give the same bytes.
+    on_trial : callable, optional
+        Called with each setting that is tried and its error.
 
     Returns
     -------
     Recommender
+        The chosen setting, fitted to all ratings, with its error on held-out ratings.
 
     Raises
     ------
@@ -215,69 +277,70 @@ def fit(
 
     Notes
     -----
-    What is not rated is missing, not zero and not average. The held-out ratings are set aside first; a
-    tenth of the others serves to choose (`choose`), and the error that is stated is that of ratings which
-    had no part in it. It speaks of ratings like those in the file: people rate what they expect to like,
-    so the error on items drawn blindly would be larger. The choice takes about a hundred fits, most of
-    them of few factors; one fit of 100,000 ratings and 20 factors takes about a fifth of a second.
+    Unrated pairs count as missing, not as zero or average. The held-out ratings are set aside first. A tenth
+    of the others is used for choosing (see `choose`), so the stated error is that of ratings that were used
+    neither for fitting nor for choosing. It applies to ratings like those in the file: people rate what they
+    expect to like, and the error on items drawn at random would be larger. The choice takes about a hundred
+    fits, most of them with few factors. One fit of 100,000 ratings with 20 factors takes about 0.2 seconds.
 
     Examples
     --------
     >>> from eckart.applications.simulate import simulate_ratings
-    >>> made = simulate_ratings(users=60, items=80, ratings=1500, rank=1, noise=0.2, taste=1.0)
-    >>> found = fit(made.ratings, "als", rank=1)
-    >>> found.rmse < found.measured.rmse_biases / 2
+    >>> simulated = simulate_ratings(users=60, items=80, ratings=1500, rank=1, noise=0.2, taste=1.0)
+    >>> recommender = fit(simulated.ratings, "als", rank=1)
+    >>> recommender.rmse < recommender.measured.rmse_biases / 2
     True
-    >>> [round(s.rating, 1) for s in found.top(made.ratings.user_ids[0], 3)] == sorted(
-    ...     [round(s.rating, 1) for s in found.top(made.ratings.user_ids[0], 3)], reverse=True)
+    >>> suggestions = recommender.top(simulated.ratings.user_ids[0], 3)
+    >>> [s.rating for s in suggestions] == sorted([s.rating for s in suggestions], reverse=True)
     True
     """
-    _check(method, rank, holdout)
-    with threadpool_limits(1, user_api="blas"):  # thin products: more threads wait for one another
-        return _fit(ratings, method, rank, setting, holdout, seed, tell)
+    if method not in ("auto", *METHODS):
+        raise UsageError(f"method={method!r}", f"expected one of auto, {', '.join(METHODS)}")
+    if rank is not None and not is_whole_number(rank, least=1):
+        raise UsageError(
+            f"rank={rank}", "expected a whole number of at least 1", "Use method biases to fit no factors"
+        )
+    if not 0 <= holdout < 1:
+        raise UsageError(f"holdout={holdout:g}", "expected at least 0 and less than 1", "Use for example 0.2")
+    with threadpool_limits(1, user_api="blas"):  # the matrices are thin; more threads would wait
+        return _fit(ratings, method, rank, setting, holdout, seed, on_trial)
 
 
 def _fit(
-    ratings: Ratings, method: str, rank: int | None, setting: Setting | None, holdout: float, seed: int,
-    tell: Callable[[Setting, float], None] | None,
-) -> Recommender:  # fmt: skip
+    ratings: Ratings,
+    method: str,
+    rank: int | None,
+    setting: Setting | None,
+    holdout: float,
+    seed: int,
+    on_trial: OnTrial | None,
+) -> Recommender:
     entries = Entries.of(ratings.users, ratings.items, ratings.values, ratings.shape)
     notes = list(ratings.notes)
-    if holdout and len(entries) < FEWEST_TO_HOLD_OUT:
-        notes.append(f"{len(entries)} ratings are too few to hold any out: no error is stated")
+    if holdout and len(entries) < MIN_RATINGS_TO_HOLD_OUT:
+        needed = MIN_RATINGS_TO_HOLD_OUT
+        notes.append(f"no error is measured: at least {needed} ratings are needed to hold some out")
         holdout = 0.0
-    kept, held = entries.split(holdout, seed)
+    kept, held_out = entries.split(holdout, seed)
     if setting is None:
-        search = choose(kept, method, rank, seed, tell)
+        search = choose(kept, method, rank, seed, on_trial)
         setting = search.best() if search.tried else Setting("biases")
         if not search.tried and method != "biases":
-            notes.append(f"{len(kept)} ratings are too few to choose by: biases alone are fitted")
-    measured = None
-    if len(held):
-        model = setting.complete(kept, seed)
-        rows, columns = kept.counts()
-        measured = Measured(
-            ratings=len(held),
-            share=holdout,
-            seed=seed,
-            rmse=measure(model, kept, held),
-            rmse_biases=measure(complete_by_biases(kept, setting.shrink), kept, held),
-            rmse_mean=rmse(np.full(len(held), kept.values.mean()), held.values),
-            cold_users=int((rows[held.rows] == 0).sum()),
-            cold_items=int((columns[held.columns] == 0).sum()),
-        )
+            notes.append(
+                f"only biases are fitted: at least {MIN_ENTRIES} ratings that are not held out are needed to "
+                "choose a method"
+            )
+    measured = evaluate(setting, kept, held_out, holdout, seed) if len(held_out) else None
     counts = np.bincount(entries.rows, minlength=entries.shape[0])
     return Recommender(
-        setting.complete(entries, seed), setting, measured, ratings.user_ids, ratings.item_ids,
-        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), entries.columns.astype(np.int64),
-        float(entries.values.min()), float(entries.values.max()), tuple(notes),
-    )  # fmt: skip
-
-
-def _check(method: str, rank: int | None, holdout: float) -> None:
-    if method not in ("auto", *METHODS):
-        raise UsageError(f"method={method!r}", f"expected auto, {', '.join(METHODS)}")
-    if rank is not None and rank < 1:
-        raise UsageError(f"rank={rank}", "expected 1 or more", "For rank 0 ask for method biases")
-    if not 0 <= holdout < 1:
-        raise UsageError(f"holdout={holdout:g}", "expected 0 or more and less than 1", "For example 0.2")
+        model=setting.complete(entries, seed),
+        setting=setting,
+        measured=measured,
+        user_ids=ratings.user_ids,
+        item_ids=ratings.item_ids,
+        starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        rated=entries.columns.astype(np.int64),
+        low=float(entries.values.min()),
+        high=float(entries.values.max()),
+        notes=tuple(notes),
+    )

@@ -1,29 +1,30 @@
-"""Made-up ratings whose truth is known, for those who have none at hand and for measuring against."""
+"""Simulated ratings with a known noise-free value, for examples and for measurements."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eckart.applications.ratings import Ratings
+from eckart.arrays import Floats
 from eckart.errors import UsageError
 
 
 @dataclass(frozen=True, eq=False)
 class Simulated:
-    """Ratings, and what they would be without noise.
+    """Simulated ratings with their noise-free values.
 
     Parameters
     ----------
     ratings : Ratings
+        The ratings with noise.
     truth : ndarray (n,) of float64
-        For each rating its value before the noise. Predicting it would leave the noise and nothing else.
+        The value of each rating before noise was added. The error of predicting it is the noise alone.
     """
 
     ratings: Ratings
-    truth: NDArray[np.float64]
+    truth: Floats
 
 
 def simulate_ratings(
@@ -35,45 +36,57 @@ def simulate_ratings(
     taste: float = 0.5,
     seed: int = 0,
 ) -> Simulated:
-    """Draw ratings 3.5 + b_u + c_i + p_u . q_i + noise, missing not at random.
+    """Simulate ratings 3.5 + b_u + c_i + p_u . q_i + noise, which are missing not at random.
 
     Parameters
     ----------
     users, items, ratings : int
-        The defaults are those of MovieLens-100k.
+        Numbers of users, items and ratings. The defaults are those of MovieLens-100k.
     rank : int
-        Of p . q; the deviation of component k falls as 1/sqrt(k).
+        Number of components of p . q. The standard deviation of component k decreases as 1/sqrt(k).
     noise, taste : float
-        Standard deviations of the noise and of p . q, in stars. Those of the biases are 0.45 and 0.5.
+        Standard deviations of the noise and of p . q, in stars. Those of the biases b and c are 0.45 and 0.5.
     seed : int
+        Random seed.
+
+    Returns
+    -------
+    Simulated
+        The ratings and their noise-free values.
+
+    Raises
+    ------
+    UsageError
+        If `ratings` is less than 1 or exceeds the number of pairs.
 
     Notes
     -----
-    Who rates what depends on all that a rating is made of but the noise: users differ in how much they rate
-    (log-normal, deviation 1) and items in how well known they are (deviation 1.3); good items are better
-    known, and people choose what is to their taste. Some users and items get no rating at all. Takes memory
-    for users x items numbers.
+    Which pairs are rated depends on every part of a rating except the noise. Users differ in how much they
+    rate (log-normal with deviation 1), and items in how well they are known (deviation 1.3). Good items are
+    better known, and users tend to rate items they like. Some users and items get no rating. The function
+    needs memory for users x items numbers.
 
     Examples
     --------
-    >>> made = simulate_ratings(users=20, items=30, ratings=100)
-    >>> len(made.ratings)
+    >>> simulated = simulate_ratings(users=20, items=30, ratings=100)
+    >>> len(simulated.ratings)
     100
     """
     if not 0 < ratings <= users * items:
-        raise UsageError(f"ratings={ratings}", f"expected 1 to {users * items}, users times items")
+        raise UsageError(f"ratings={ratings}", f"expected 1 to {users * items} ratings (users times items)")
     random = np.random.default_rng(seed)
     b, c = 0.45 * random.standard_normal(users), 0.5 * random.standard_normal(items)
     spread = np.arange(1, rank + 1) ** -0.5
-    weights = np.sqrt(taste * spread / np.linalg.norm(spread))  # on either side, so that p . q has `taste`
+    # Both sides get the square root, so that the deviation of p . q is `taste`.
+    weights = np.sqrt(taste * spread / np.linalg.norm(spread))
     P = random.standard_normal((users, rank)) * weights
     Q = random.standard_normal((items, rank)) * weights
     liking = P @ Q.T
-    active = random.standard_normal(users)
-    known = 1.3 * random.standard_normal(items) + 1.6 * c
-    # Gumbel noise on log-weights and the largest N of them: N draws without replacement.
-    keys = active[:, None] + known + 0.6 * liking + random.gumbel(size=(users, items))
-    # Sorted, since the order in which argpartition leaves them is the processor's.
+    activity = random.standard_normal(users)
+    popularity = 1.3 * random.standard_normal(items) + 1.6 * c
+    # The largest log-weights after adding Gumbel noise are a weighted sample without replacement.
+    keys = activity[:, None] + popularity + 0.6 * liking + random.gumbel(size=(users, items))
+    # Sorted first, because the order that argpartition returns depends on the processor.
     chosen = random.permutation(np.sort(np.argpartition(-keys.ravel(), ratings - 1)[:ratings]))
     u, i = np.divmod(chosen, items)
     truth = 3.5 + b[u] + c[i] + liking[u, i]

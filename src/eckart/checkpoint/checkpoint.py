@@ -1,20 +1,18 @@
-"""Checkpoint: a file or a folder of safetensors as one mapping from name to tensor."""
+"""A checkpoint on disk as one mapping from tensor name to tensor, whether it is one file or many shards."""
 
 from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from numpy.typing import NDArray
-
+from eckart.arrays import Array
 from eckart.checkpoint.dtypes import to_float
 from eckart.checkpoint.header import Header, read_header
 from eckart.checkpoint.locate import Located, check_link, locate
 from eckart.checkpoint.mapping import map_tensor, prefetch_tensor
 from eckart.checkpoint.order import natural_sort
-from eckart.checkpoint.strictjson import parse_object, read_bytes
+from eckart.checkpoint.strictjson import JsonObject, parse_object, read_bytes
 from eckart.checkpoint.tensorinfo import TensorInfo
 from eckart.errors import CheckpointError
 from eckart.text import clip
@@ -22,32 +20,34 @@ from eckart.text import clip
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The tensors of a model on disk. Made by `Checkpoint.open`; holds no data and no open file.
+    """The tensors of a model on disk. Use `Checkpoint.open` to create one.
+
+    It holds neither tensor data nor open files.
 
     Parameters
     ----------
     path : Path
-        What was opened.
+        The path that was opened.
     folder : Path
-        The folder it lies in.
+        The folder that contains the files.
     tensors : dict of str to TensorInfo
-        By name, in natural order: layer 2 comes before layer 10.
+        Tensors by name, in natural order: layer 2 comes before layer 10.
     config : dict
-        The ``config.json`` beside the tensors, ``{}`` where there is none.
+        The contents of ``config.json`` in the same folder, or ``{}`` if there is none.
     files : list of Path
         The safetensors files.
     metadata : dict of str to str
-        The ``__metadata__`` of the files; where two differ, that of the first file.
+        The ``__metadata__`` of all files. If two files disagree on a key, the first one wins.
     notes : list of str
-        What was tolerated, in sentences.
+        Irregularities that were tolerated, one sentence each.
     headers : dict of Path to Header
-        What each file said when it was opened.
+        The header of each file, as it was when the checkpoint was opened.
     """
 
     path: Path
     folder: Path
     tensors: dict[str, TensorInfo]
-    config: dict[str, Any]
+    config: JsonObject
     files: list[Path]
     metadata: dict[str, str]
     notes: list[str]
@@ -55,18 +55,22 @@ class Checkpoint:
 
     @classmethod
     def open(cls, path: str | Path) -> Checkpoint:
-        """Open a checkpoint: read the headers, check them, touch no data.
+        """Open a checkpoint by reading and checking its headers, without reading any tensor data.
 
         Parameters
         ----------
         path : str or Path
-            A ``.safetensors`` file, an ``.index.json``, or a folder that holds
+            A ``.safetensors`` file, an ``.index.json`` file, or a folder that holds
             ``model.safetensors``, an index with its shards, or one other ``.safetensors`` file.
+
+        Returns
+        -------
+        Checkpoint
 
         Raises
         ------
         CheckpointError
-            If a file is missing, damaged, of another format, or outside the folder.
+            If a file is missing, damaged, in another format, or outside the folder.
 
         Examples
         --------
@@ -100,41 +104,75 @@ class Checkpoint:
         return len(self.tensors)
 
     def names(self) -> tuple[str, ...]:
-        """Give the names of all tensors, in natural order."""
+        """Return the names of all tensors, in natural order."""
         return tuple(self.tensors)
 
     def info(self, name: str) -> TensorInfo:
-        """Give the dtype, shape and place of a tensor; CheckpointError if there is none."""
+        """Return the dtype, shape and location of a tensor.
+
+        Parameters
+        ----------
+        name : str
+            Name of the tensor.
+
+        Returns
+        -------
+        TensorInfo
+            Description of the tensor, without its data.
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint has no tensor of this name. The message suggests similar names.
+        """
         if name not in self.tensors:
             close = difflib.get_close_matches(name, self.tensors, n=3)
-            hint = f"Did you mean {' or '.join(close)}" if close else "See Checkpoint.names()"
-            raise CheckpointError(f"{self.path}: {clip(name)}", "there is no such tensor", hint)
+            fix = f"Did you mean {' or '.join(close)}" if close else "Use a name from Checkpoint.names()"
+            raise CheckpointError(f"{self.path}: {clip(name)}", "there is no such tensor", fix)
         return self.tensors[name]
 
-    def map(self, name: str) -> NDArray[Any]:
-        """Map a tensor into memory, read-only, in its stored dtype and shape; see `map_tensor`."""
+    def map(self, name: str) -> Array:
+        """Map a tensor into memory, read-only, in its stored dtype and shape. See `map_tensor`.
+
+        Parameters
+        ----------
+        name : str
+            Name of the tensor.
+        """
         return map_tensor(self.info(name))
 
-    def read_float(self, name: str) -> NDArray[Any]:
-        """Give a tensor as float32, or float64 where it is stored so; see `to_float`."""
+    def read_float(self, name: str) -> Array:
+        """Return a tensor as float32, or as float64 if that is its stored dtype. See `to_float`.
+
+        Parameters
+        ----------
+        name : str
+            Name of the tensor.
+        """
         return to_float(self.map(name))
 
     def prefetch(self, name: str) -> None:
-        """Ask the operating system to read a tensor ahead; does nothing where it cannot."""
+        """Ask the operating system to read a tensor ahead. See `prefetch_tensor`.
+
+        Parameters
+        ----------
+        name : str
+            Name of the tensor.
+        """
         prefetch_tensor(self.info(name))
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Describe the files as they were when opened, to tell later whether they have changed.
+    def fingerprint(self) -> JsonObject:
+        """Describe the files as they were when opened, so that a later change can be detected.
 
         Returns
         -------
         dict
-            ``{"files": [{"name", "size", "mtime_ns", "header"}, ...]}``, fit for JSON; ``header``
-            is the SHA-256 of the header.
+            A JSON object ``{"files": [{"name", "size", "mtime_ns", "header"}, ...]}``, where ``header``
+            is the SHA-256 of the file's header.
 
         Notes
         -----
-        The data itself is not hashed: a change that keeps size and time goes unseen.
+        The tensor data is not hashed, so a change that preserves size and modification time is not detected.
         """
         return {
             "files": [
@@ -156,7 +194,7 @@ def _merge(headers: dict[Path, Header]) -> dict[str, TensorInfo]:
             if name in tensors:
                 raise CheckpointError(
                     f"{file}: {clip(name)}",
-                    f"the same tensor is in {tensors[name].file.name} too",
+                    f"the same tensor is also in {tensors[name].file.name}",
                     "Download the checkpoint again, into an empty folder",
                 )
             tensors[name] = info
@@ -170,17 +208,17 @@ def _check_index(path: Path, located: Located, tensors: dict[str, TensorInfo]) -
         if name not in tensors or tensors[name].file != file:
             raise CheckpointError(
                 f"{file}: {clip(name)}",
-                "the index says that this file holds the tensor, and it does not",
-                "Download the index and its shards again, from one revision",
+                "the index assigns the tensor to this file, but the file does not hold it",
+                "Download the index and all shards again, from the same revision",
             )
     extra = natural_sort(tensors.keys() - located.weight_map.keys())
     if not extra:
         return []
     shown = clip(", ".join(extra[:5]))
-    return [f"{path}: in the shards and not in the index ({len(extra)}): {shown}"]
+    return [f"{path}: the shards hold tensors that the index does not list ({len(extra)}): {shown}"]
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> JsonObject:
     file = folder / "config.json"
     if not file.exists():
         return {}

@@ -7,8 +7,8 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from numpy.typing import NDArray
 
+from eckart.arrays import Array
 from eckart.errors import UsageError
 
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -127,6 +127,7 @@ def dtype_name(dtype: str | np.dtype[Any]) -> str:
     Returns
     -------
     str
+        For example ``"bfloat16"``.
 
     Examples
     --------
@@ -138,7 +139,18 @@ def dtype_name(dtype: str | np.dtype[Any]) -> str:
 
 
 def bits_of(name: str) -> int | None:
-    """Return the bits per number of a safetensors dtype, or None for a name that is not defined."""
+    """Return the size of a safetensors dtype.
+
+    Parameters
+    ----------
+    name : str
+        Safetensors name of the dtype.
+
+    Returns
+    -------
+    int or None
+        Bits per number, or None for a name that safetensors does not define.
+    """
     if name in DTYPES:
         return DTYPES[name].itemsize * 8
     return UNREAD_BITS.get(name)
@@ -150,10 +162,12 @@ def name_of(dtype: np.typing.DTypeLike) -> str:
     Parameters
     ----------
     dtype : dtype-like
+        A NumPy dtype or its name.
 
     Returns
     -------
     str
+        For example ``"BF16"``.
 
     Raises
     ------
@@ -177,20 +191,33 @@ def name_of(dtype: np.typing.DTypeLike) -> str:
 
 
 def is_float(dtype: np.typing.DTypeLike) -> bool:
-    """Return whether a dtype is one of the floating-point dtypes that Eckart reads."""
+    """Return whether a dtype is one of the floating-point dtypes that Eckart reads.
+
+    Parameters
+    ----------
+    dtype : dtype-like
+        A NumPy dtype or its name.
+
+    Returns
+    -------
+    bool
+        False for integers, booleans and complex numbers.
+    """
     return _NAMES.get(np.dtype(dtype).newbyteorder("="), "").startswith(("F", "BF"))
 
 
-def all_finite(array: NDArray[Any]) -> bool:
+def all_finite(array: Array) -> bool:
     """Return whether an array of any dtype holds neither NaN nor infinity.
 
     Parameters
     ----------
     array : ndarray, any shape
+        Numbers of any dtype of `DTYPES`.
 
     Returns
     -------
     bool
+        True also for an empty array.
 
     Examples
     --------
@@ -213,10 +240,12 @@ def mantissa_bits(dtype: np.typing.DTypeLike) -> int:
     Parameters
     ----------
     dtype : dtype-like
+        A NumPy dtype or its name.
 
     Returns
     -------
     int
+        10 for float16, 7 for bfloat16, 23 for float32.
 
     Raises
     ------
@@ -237,7 +266,7 @@ def mantissa_bits(dtype: np.typing.DTypeLike) -> int:
     return int(ml_dtypes.finfo(np.dtype(dtype)).nmant)  # type: ignore[no-untyped-call]
 
 
-def to_float(array: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
+def to_float(array: Array, out: Array | None = None) -> Array:
     """Convert an array to float32; float64 stays float64.
 
     Equivalent to ``array.astype(np.float32)`` for every dtype except float64.

@@ -1,4 +1,4 @@
-"""OutputFolder: many files written, and seen all at once."""
+"""Write a folder of files atomically: readers see either all of them or none."""
 
 from __future__ import annotations
 
@@ -14,61 +14,62 @@ from eckart.errors import OutputError, UsageError
 
 
 class OutputFolder:
-    """A folder that appears whole, or not at all.
+    """A context manager that writes a folder completely or not at all.
 
     Parameters
     ----------
     path : str or Path
-        The folder; folders above it are made.
+        The folder to write. Missing parent folders are created.
     overwrite : bool
-        Whether a folder that is not empty may be replaced.
+        Whether an existing folder that is not empty may be replaced.
     marker : str
-        With `overwrite`: a file that the old folder must hold, so that no home directory is wiped
-        by a mistyped path. For example ``"adapter_config.json"``.
+        Name of a file that an existing folder must hold to be replaced, for example
+        ``"adapter_config.json"``. Required with `overwrite`: it keeps a mistyped path from wiping a home
+        directory.
 
     Raises
     ------
     OutputError
-        On entry, if `path` is a file, or a folder that is not empty and must not be replaced; on
-        either end, if it cannot be written.
+        On entry, if `path` is a file, or a folder that is not empty and may not be replaced. On entry and on
+        exit, if the folder cannot be written.
     UsageError
         If `overwrite` is given without `marker`.
+
+    Notes
+    -----
+    The block writes into a hidden staging folder next to `path`. On success the staging folder is renamed to
+    `path`; if the block raises, it is removed. Replacing an existing folder takes two renames, and between
+    them neither folder is at `path`; if the second rename fails, the old folder is moved back.
 
     Examples
     --------
     >>> with OutputFolder("adapter") as staging:  # doctest: +SKIP
     ...     write_json(staging / "adapter_config.json", {"r": 8})
-
-    Notes
-    -----
-    Files are written into a hidden folder beside `path`, which is renamed into place at the end and
-    removed if the block raises. Between two renames an old folder is for an instant not there; if
-    the second fails, it is put back.
     """
 
     def __init__(self, path: str | Path, overwrite: bool = False, *, marker: str = "") -> None:
         if overwrite and not marker:
             raise UsageError(
                 "OutputFolder",
-                "expected a marker with overwrite=True, found none",
-                'Pass the name of a file that the old folder must hold, e.g. marker="plan.json"',
+                "overwrite=True needs a marker",
+                'Pass the name of a file that the old folder must hold, for example marker="plan.json"',
             )
         self.path = Path(os.path.realpath(path))
         if not self.path.name:
-            raise OutputError(str(path), "expected a folder to make", "Give another path")
+            raise OutputError(str(path), "the root folder cannot be replaced", "Use another path")
         self.overwrite, self.marker = overwrite, marker
         self._staging = self.path.with_name(f".{self.path.name}.tmp-{os.getpid()}")
         self._aside = self.path.with_name(f".{self.path.name}.old-{os.getpid()}")
-        self._made: list[Path] = []
+        self._created_parents: list[Path] = []
 
     def __enter__(self) -> Path:
         try:
             self._check_target()
-            above = [folder for folder in self.path.parents if not folder.exists()]
-            for folder in reversed(above):
+            missing = [folder for folder in self.path.parents if not folder.exists()]
+            for folder in reversed(missing):
                 folder.mkdir(exist_ok=True)
-                self._made.insert(0, folder)
-            if self._staging.exists():  # of a process that was killed and had our number
+                self._created_parents.insert(0, folder)
+            if self._staging.exists():  # left by a killed process that had the same process id
                 shutil.rmtree(self._staging)
             self._staging.mkdir()
         except OSError as error:
@@ -77,7 +78,7 @@ class OutputFolder:
         return self._staging
 
     def check(self) -> None:
-        """Raise the `OutputError` that entering would raise for what is at `path`; write nothing.
+        """Raise the `OutputError` that entering would raise because of what is at `path`, without writing.
 
         Call it before slow work whose result goes into the folder.
         """
@@ -96,12 +97,12 @@ class OutputFolder:
             self._discard()
             hidden = str(self._staging)
             if isinstance(error, OutputError) and hidden in error.where:
-                # The hidden folder is gone by now: name the one that was asked for.
-                shown = error.where.replace(hidden, str(self.path))
-                raise OutputError(shown, error.what, error.fix) from error
+                # The staging folder no longer exists, so the message names the folder that was asked for.
+                where = error.where.replace(hidden, str(self.path))
+                raise OutputError(where, error.what, error.fix) from error
             return
         try:
-            self._check_target()  # the block may have taken hours
+            self._check_target()  # again, because the block may have taken hours
             self._commit()
         except OSError as failure:
             raise cannot_write(self.path, failure) from failure
@@ -112,20 +113,20 @@ class OutputFolder:
         if not os.path.lexists(self.path):
             return
         if not self.path.is_dir():
-            raise OutputError(str(self.path), "expected a folder, found a file", "Give another path")
+            raise OutputError(str(self.path), "expected a folder, found a file", "Use another path")
         if not any(self.path.iterdir()):
             return
         if not self.overwrite:
             raise OutputError(
                 str(self.path),
                 "the folder is not empty",
-                "Give another path, or allow it to be replaced (--overwrite; in Python overwrite=True)",
+                "Use another path, or pass --overwrite (overwrite=True in Python) to replace it",
             )
         if not (self.path / self.marker).is_file():
             raise OutputError(
                 str(self.path),
-                f"the folder is not empty and has no {self.marker}, so that it is not one to overwrite",
-                "Give another path, or empty the folder yourself",
+                f"the folder is not empty and has no {self.marker}, so it will not be overwritten",
+                "Use another path, or empty the folder yourself",
             )
 
     def _commit(self) -> None:
@@ -142,8 +143,8 @@ class OutputFolder:
 
     def _discard(self) -> None:
         shutil.rmtree(self._staging, ignore_errors=True)
-        for folder in self._made:  # those that hold the finished folder are not empty, and stay
-            with suppress(OSError):  # someone else may use it by now
+        for folder in self._created_parents:  # rmdir fails, as it should, if a parent holds the result
+            with suppress(OSError):  # or if another process uses it by now
                 folder.rmdir()
 
 

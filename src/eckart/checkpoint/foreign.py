@@ -1,4 +1,4 @@
-"""Files that are not safetensors: recognised, named and refused, with the way to convert them."""
+"""Recognise and refuse files that are not safetensors, and explain how to convert them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,18 @@ _PICKLE_MAGIC = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x0
 
 
 def convert_command(path: Path) -> str:
-    """Give the one line of Python that turns a pickle into safetensors without running its code."""
+    """Return a shell command that converts a pickle to safetensors without running the pickle's code.
+
+    Parameters
+    ----------
+    path : Path
+        The pickle.
+
+    Returns
+    -------
+    str
+        A command to run in the folder of the pickle. It needs torch and safetensors.
+    """
     return (
         'python -c "import torch, safetensors.torch as s; s.save_file({k: v.contiguous() for k, v '
         f"in torch.load('{path.name}', weights_only=True).items()}}, 'model.safetensors')\""
@@ -20,7 +31,18 @@ def convert_command(path: Path) -> str:
 
 
 def is_pickle_name(path: Path) -> bool:
-    """Tell whether a file name ends like a pickled checkpoint."""
+    """Return whether a file name has the suffix of a pickled checkpoint.
+
+    Parameters
+    ----------
+    path : Path
+        A file that need not exist.
+
+    Returns
+    -------
+    bool
+        True for ``.bin``, ``.pt``, ``.pth`` and ``.ckpt``, in upper or lower case.
+    """
     return path.suffix.lower() in PICKLE_SUFFIXES
 
 
@@ -32,35 +54,35 @@ def refuse_foreign(path: Path, head: bytes) -> None:
     path : Path
         The file.
     head : bytes
-        Its first nine bytes or more.
+        At least the first nine bytes of the file.
 
     Raises
     ------
     CheckpointError
-        With the command that makes a safetensors file of it.
+        If the file is one of these. The message tells how to get a safetensors file.
 
     Notes
     -----
-    The magic of a pickle can also be the length of a safetensors header: 640 is written
-    ``80 02 00 ...``. So a file whose ninth byte opens a JSON object is never called foreign.
+    The magic number of a pickle can also be the length of a safetensors header: 640 is stored as
+    ``80 02 00 ...``. Therefore a file whose ninth byte opens a JSON object is always accepted.
     """
     if head[8:9] == b"{":
         return
     if head.startswith(b"GGUF"):
         raise CheckpointError(
             str(path),
-            "expected a safetensors file, found GGUF, which llama.cpp reads",
-            "Give the safetensors checkpoint that the GGUF file was converted from",
+            "expected a safetensors file, found a GGUF file",
+            "Use the safetensors checkpoint that the GGUF file was converted from",
         )
     if head.startswith(b"version "):
         raise CheckpointError(
             str(path),
-            "expected a safetensors file, found a Git LFS pointer: the data was never fetched",
-            "In that folder, type: git lfs pull",
+            "expected a safetensors file, found a Git LFS pointer whose data was not downloaded",
+            "Run in that folder: git lfs pull",
         )
     if head.startswith(_PICKLE_MAGIC) or is_pickle_name(path):
         raise CheckpointError(
             str(path),
-            "expected a safetensors file, found a pickle, and loading a pickle can run its code",
+            "expected a safetensors file, found a pickle, which can run code when it is loaded",
             f"Convert it: {convert_command(path)}",
         )

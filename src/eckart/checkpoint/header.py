@@ -1,8 +1,8 @@
-"""The header of a safetensors file: read without its data, and believed only after checking.
+"""Read and check the header of a safetensors file without reading its data.
 
-A file is eight bytes of length (little-endian), that many bytes of JSON, and the data. The JSON
-gives each tensor a dtype, a shape and its two offsets into the data. Every claim is checked against
-the others and against the size of the file before any of it is used to allocate or to map.
+A file consists of the header's length (eight bytes, little-endian), the header in JSON, and the data. The
+header gives the dtype, the shape and the two data offsets of each tensor. Every field is checked against
+the others and against the size of the file before any of them is used to allocate or map memory.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eckart.checkpoint.foreign import refuse_foreign
-from eckart.checkpoint.strictjson import AGAIN, cannot_read, parse_object
+from eckart.checkpoint.strictjson import DOWNLOAD_AGAIN, cannot_read, parse_object
 from eckart.checkpoint.tensorinfo import TensorInfo, parse_entry
 from eckart.errors import CheckpointError
-from eckart.text import clip
+from eckart.text import clip, count
 
 MAX_HEADER = 100_000_000  # the limit of the safetensors library
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a safetensors file says of itself.
+    """The checked header of a safetensors file.
 
     Parameters
     ----------
     tensors : dict of str to TensorInfo
-        In the order of the file.
+        Tensors by name, in the order of the header.
     metadata : dict of str to str
-        The ``__metadata__`` of the file.
+        The ``__metadata__`` entry.
     digest : str
-        SHA-256 of the header's bytes, in hexadecimal: names, dtypes and shapes, not the data.
+        SHA-256 of the header's bytes, in hexadecimal. It covers names, dtypes and shapes but not the data.
     size : int
-        Bytes of the whole file.
+        Size of the whole file in bytes.
     mtime_ns : int
-        When the file was last written, in nanoseconds.
+        Modification time of the file in nanoseconds.
     """
 
     tensors: dict[str, TensorInfo]
@@ -58,26 +58,26 @@ def read_header(path: str | Path) -> Header:
     Returns
     -------
     Header
-        Whose tensors tile the data exactly: no hole, no overlap, nothing missing.
+        Its tensors cover the data exactly, without gaps or overlaps.
 
     Raises
     ------
     CheckpointError
-        If the file cannot be read, is another format, or contradicts itself.
+        If the file cannot be read, has another format, or contradicts itself.
 
     Notes
     -----
-    Reads at most 100 MB, whatever length the file claims. The data is not read, so that flipped
-    bits in it go unseen.
+    At most 100 MB are read, whatever length the file claims. The data is not read, so flipped bits in it are
+    not detected.
     """
     path = Path(path)
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             raise CheckpointError(
-                str(path), "expected a file, found a folder", "Open it with Checkpoint.open"
+                str(path), "expected a file, found a folder", "Use Checkpoint.open for folders"
             )
-        if not stat.S_ISREG(mode):  # a pipe would block for ever
+        if not stat.S_ISREG(mode):  # reading a pipe would block forever
             raise CheckpointError(
                 str(path), "expected a regular file, found a pipe or a device", "Check the path"
             )
@@ -88,73 +88,80 @@ def read_header(path: str | Path) -> Header:
             raw = head[8:] + file.read(length - 1)
     except OSError as error:
         raise cannot_read(path, error) from error
-    found = parse_object(raw, path, "the header")
-    metadata = _metadata(path, found.pop("__metadata__", {}))
-    data = 8 + length
-    tensors = {name: parse_entry(path, name, entry, data) for name, entry in found.items()}
-    _check_tiling(path, list(tensors.values()), data, status.st_size)
+    entries = parse_object(raw, path, "the header")
+    metadata = _metadata(path, entries.pop("__metadata__", {}))
+    data_start = 8 + length
+    tensors = {name: parse_entry(path, name, entry, data_start) for name, entry in entries.items()}
+    _check_coverage(path, list(tensors.values()), data_start, status.st_size)
     digest = hashlib.sha256(raw).hexdigest()
     return Header(tensors, metadata, digest, status.st_size, status.st_mtime_ns)
 
 
 def _header_length(path: Path, head: bytes, size: int) -> int:
     if size == 0:
-        raise CheckpointError(str(path), "the file is empty", AGAIN)
+        raise CheckpointError(str(path), "the file is empty", DOWNLOAD_AGAIN)
     refuse_foreign(path, head)
     if size < 8:
         raise CheckpointError(
-            str(path), f"expected at least 8 bytes, found {size}: not a safetensors file", AGAIN
+            str(path),
+            f"expected at least 8 bytes, found {size}: this is not a safetensors file",
+            DOWNLOAD_AGAIN,
         )
     length = int.from_bytes(head[:8], "little")
     if length > MAX_HEADER:
         raise CheckpointError(
             str(path),
             f"the header claims {length:,} bytes and the limit is {MAX_HEADER:,}: "
-            "not a safetensors file, or a damaged one",
-            AGAIN,
+            "the file is damaged or not a safetensors file",
+            DOWNLOAD_AGAIN,
         )
     if length > size - 8:
         raise CheckpointError(
             str(path),
-            f"the header claims {length:,} bytes and the file holds {size - 8:,} after the "
-            "length: truncated, or not a safetensors file",
-            AGAIN,
+            f"the header claims {length:,} bytes and the file holds {size - 8:,} after the length: "
+            "the file is truncated or not a safetensors file",
+            DOWNLOAD_AGAIN,
         )
     if head[8:9] != b"{" or length == 0:
-        raise CheckpointError(str(path), "the header must begin with '{': not a safetensors file", AGAIN)
+        raise CheckpointError(
+            str(path), "the header must begin with '{': this is not a safetensors file", DOWNLOAD_AGAIN
+        )
     return length
 
 
-def _metadata(path: Path, found: object) -> dict[str, str]:
-    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
-        raise CheckpointError(str(path), "expected __metadata__ to map strings to strings", AGAIN)
-    return found
+def _metadata(path: Path, metadata: object) -> dict[str, str]:
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise CheckpointError(str(path), "expected __metadata__ to map strings to strings", DOWNLOAD_AGAIN)
+    return metadata
 
 
-def _check_tiling(path: Path, tensors: list[TensorInfo], data: int, size: int) -> None:
-    end, before = data, ""
+def _check_coverage(path: Path, tensors: list[TensorInfo], data_start: int, size: int) -> None:
+    """Raise unless the tensors cover the data without gaps or overlaps, up to the end of the file."""
+    end, previous = data_start, ""
     for info in sorted(tensors, key=lambda t: (t.start, t.stop)):
         where = f"{path}: {clip(info.name)}"
         if info.start < end:
             raise CheckpointError(
-                where, f"its data overlaps that of {before} by {end - info.start:,} bytes", AGAIN
+                where,
+                f"its data overlaps that of {previous} by {count(end - info.start, 'byte')}",
+                DOWNLOAD_AGAIN,
             )
         if info.start > end:
             raise CheckpointError(
-                where, f"there is a hole of {info.start - end:,} bytes before its data", AGAIN
+                where, f"there is a gap of {count(info.start - end, 'byte')} before its data", DOWNLOAD_AGAIN
             )
-        end, before = info.stop, clip(info.name)
+        end, previous = info.stop, clip(info.name)
     if end > size:
         cut = min((t for t in tensors if t.stop > size), key=lambda t: t.stop)
         raise CheckpointError(
             f"{path}: {clip(cut.name)}",
-            f"the file is truncated: expected {end:,} bytes, found {size:,}, "
-            f"so that {end - size:,} bytes are missing from this tensor on",
-            AGAIN,
+            f"the file is truncated: expected {end:,} bytes, found {size:,}; "
+            f"{end - size:,} bytes are missing from this tensor onwards",
+            DOWNLOAD_AGAIN,
         )
     if end < size:
         raise CheckpointError(
             str(path),
-            f"expected {end:,} bytes, found {size:,}: {size - end:,} bytes more than declared",
-            AGAIN,
+            f"expected {end:,} bytes, found {size:,}: {size - end:,} bytes more than the header declares",
+            DOWNLOAD_AGAIN,
         )

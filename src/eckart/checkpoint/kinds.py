@@ -1,18 +1,18 @@
-"""What a tensor is to a model, told from its name, its shape and the model's configuration."""
+"""The kind of layer a tensor belongs to, inferred from its name, its shape and the model configuration."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 Kind = Literal["linear", "conv1d", "embedding", "conv", "experts", "vector", "other"]
 
-# Model types whose fused experts are stored as (experts, d_in, d_out) (transformers 5.23, is_transposed).
+# Model types whose fused experts are stored as (experts, d_in, d_out): is_transposed in transformers 5.23.
 TRANSPOSED_EXPERTS = frozenset({"gpt_oss", "aria", "aria_text", "openai_privacy_filter"})
 
-# Model types whose projections are transformers' `Conv1D`, a linear layer stored as (d_in, d_out),
-# with the module names that are (transformers.pytorch_utils.Conv1D, as of transformers 5.23).
+# Model types that use transformers.pytorch_utils.Conv1D, a linear layer stored as (d_in, d_out), and the
+# names of the modules that do (as of transformers 5.23).
 CONV1D_MODULES: Mapping[str, frozenset[str]] = {
     model: frozenset({"c_attn", "c_proj", "c_fc", "q_attn"})
     for model in ("gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp_decoder")
@@ -23,7 +23,7 @@ _EMBEDDING = re.compile(
 )
 _NOT_EMBEDDING = re.compile(r"^(embed_out|lm_head)$|proj")
 _HEADS = frozenset({"lm_head", "embed_out"})
-# Output layers that are not called lm_head (as of transformers 5.23).
+# Output layers by architecture, where they are not called lm_head (as of transformers 5.23).
 _OTHER_HEADS = {
     "BertForMaskedLM": "cls.predictions.decoder",
     "BertForPreTraining": "cls.predictions.decoder",
@@ -38,12 +38,33 @@ _INPUT_EMBEDDINGS = frozenset(
 
 
 def module_of(name: str) -> str:
-    """Return the module that holds a parameter: ``"model.norm.weight"`` is in ``"model.norm"``."""
+    """Return the module that holds a parameter.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter, e.g. ``"model.norm.weight"``.
+
+    Returns
+    -------
+    str
+        Path of the module, e.g. ``"model.norm"``.
+    """
     return name.rpartition(".")[0]
 
 
 def module_name(tensor: str) -> str:
-    """Return the name of the module that updates a tensor: its path, or an expert's own name.
+    """Return the name of the adapter module that updates a tensor.
+
+    Parameters
+    ----------
+    tensor : str
+        Name of a tensor, or of an expert in a fused tensor, which ends in its index in brackets.
+
+    Returns
+    -------
+    str
+        Path of the module that holds the tensor. An expert keeps its own name.
 
     Examples
     --------
@@ -53,21 +74,28 @@ def module_name(tensor: str) -> str:
     return tensor if tensor.endswith("]") else module_of(tensor)
 
 
-def kind_of(name: str, shape: Sequence[int], config: Mapping[str, Any]) -> Kind:
-    """Say what kind of layer a tensor belongs to.
+def kind_of(name: str, shape: Sequence[int], config: Mapping[str, object]) -> Kind:
+    """Return the kind of layer that a tensor belongs to.
 
     Parameters
     ----------
     name : str
         Parameter name, e.g. ``"model.layers.0.mlp.up_proj.weight"``.
     shape : sequence of int
+        Shape of the tensor.
     config : mapping
-        The model's ``config.json``; only ``model_type`` is looked at.
+        The model's ``config.json``. Only ``model_type`` is used.
+
+    Returns
+    -------
+    {"linear", "conv1d", "embedding", "conv", "experts", "vector", "other"}
+        "conv1d" is a linear layer stored as (d_in, d_out), "experts" a stack of matrices, and "vector" any
+        tensor with fewer than two axes.
 
     Notes
     -----
-    A heuristic on names: the files do not say which module class a tensor belongs to. A two-axis
-    ``.weight`` is linear unless its module is named like an embedding table.
+    This is a heuristic on names, because the files do not tell the module class of a tensor. A ``.weight``
+    with two axes is linear unless its module is named like an embedding table.
 
     Examples
     --------
@@ -93,39 +121,64 @@ def kind_of(name: str, shape: Sequence[int], config: Mapping[str, Any]) -> Kind:
 
 
 def is_head(name: str) -> bool:
-    """Whether a tensor is the output layer of a language model."""
+    """Return whether a tensor is the output layer of a language model, judged by its name.
+
+    Parameters
+    ----------
+    name : str
+        Name of the tensor.
+
+    Returns
+    -------
+    bool
+        True for modules called ``lm_head`` or ``embed_out``.
+    """
     return module_of(name).rpartition(".")[2] in _HEADS
 
 
 def is_input_embedding(name: str) -> bool:
-    """Whether a tensor is the table that tokens are looked up in, and that a head may be tied to."""
+    """Return whether a tensor is an input embedding, which a head may be tied to, judged by its name.
+
+    Parameters
+    ----------
+    name : str
+        Name of the tensor.
+
+    Returns
+    -------
+    bool
+        True for modules called for example ``embed_tokens`` or ``wte``.
+    """
     return module_of(name).rpartition(".")[2] in _INPUT_EMBEDDINGS
 
 
-def tied_head(names: Sequence[str], config: Mapping[str, Any]) -> str | None:
-    """Return the output layer that shares the input embedding's weight.
+def tied_head(names: Sequence[str], config: Mapping[str, object]) -> str | None:
+    """Return the output layer that shares the weight of the input embedding.
 
     Parameters
     ----------
     names : sequence of str
-        Tensors of the checkpoint; a stored head is not tied.
+        Names of the tensors in the checkpoint. An output layer that is stored is not tied.
     config : mapping
         The model's ``config.json``.
 
     Returns
     -------
     str or None
-        The module's path, ``""`` if there is one whose path is not known, None if there is none.
+        The path of the module, ``""`` if the layer is tied but its path is not known, or None if no output
+        layer is tied.
     """
     text = config.get("text_config")
     inner = text if isinstance(text, Mapping) else {}
-    said = config.get("tie_word_embeddings", inner.get("tie_word_embeddings", True))
+    is_tied = config.get("tie_word_embeddings", inner.get("tie_word_embeddings", True))
     architectures = config.get("architectures")
-    name = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
-    if not said or any(is_head(n) for n in names):
+    architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    if not is_tied or any(is_head(name) for name in names):
         return None
-    if name in _OTHER_HEADS:
-        return _OTHER_HEADS[name]
-    if name.endswith(("ForCausalLM", "LMHeadModel")):
+    if architecture in _OTHER_HEADS:
+        return _OTHER_HEADS[architecture]
+    if architecture.endswith(("ForCausalLM", "LMHeadModel")):
         return "lm_head"
-    return "" if name.endswith(("ForMaskedLM", "ForConditionalGeneration", "ForPreTraining")) else None
+    return (
+        "" if architecture.endswith(("ForMaskedLM", "ForConditionalGeneration", "ForPreTraining")) else None
+    )

@@ -1,8 +1,8 @@
-"""Which files a checkpoint is made of, and which it must not reach.
+"""Find the files of a checkpoint, and refuse those outside its folder.
 
-A checkpoint is often a folder from a stranger, so that a file name in an index, or a symbolic link,
-is a way out of it (``../../etc/passwd``). Names that lead out are refused, and so are links, but
-for those of the Hugging Face cache, where every file is a link from ``snapshots/`` to ``blobs/``.
+A checkpoint is often downloaded from an untrusted source. A file name in its index or a symbolic link could
+point outside the folder (``../../etc/passwd``), so both are refused if they do. The Hugging Face cache is
+the one exception: there every file is a link from ``snapshots/`` to ``blobs/``.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 
 from eckart.checkpoint.foreign import convert_command, is_pickle_name
-from eckart.checkpoint.strictjson import AGAIN, cannot_read, parse_object, read_bytes
+from eckart.checkpoint.strictjson import DOWNLOAD_AGAIN, cannot_read, parse_object, read_bytes
 from eckart.errors import CheckpointError
-from eckart.text import clip
+from eckart.text import clip, count
 
 SINGLE = "model.safetensors"
 INDEX_SUFFIX = ".safetensors.index.json"
@@ -27,13 +27,13 @@ class Located:
     Parameters
     ----------
     folder : Path
-        Where it lies.
+        The folder that contains them.
     files : list of Path
-        Its safetensors files.
+        The safetensors files.
     weight_map : dict of str to Path, optional
-        Tensor name to file, where an index says so.
+        File by tensor name, if there is an index.
     notes : list of str
-        What was passed over, in sentences.
+        Files that were ignored, one sentence each.
     """
 
     folder: Path
@@ -43,12 +43,23 @@ class Located:
 
 
 def locate(path: Path) -> Located:
-    """Find the files of a checkpoint, given a file, an index or a folder.
+    """Find the files of a checkpoint.
+
+    Parameters
+    ----------
+    path : Path
+        A safetensors file, an index, or a folder.
+
+    Returns
+    -------
+    Located
+        The files, which exist if an index or a folder is given.
 
     Raises
     ------
     CheckpointError
-        If there is none, if it is not clear which is meant, or if one lies outside the folder.
+        If there is no safetensors file, if it is ambiguous which one is meant, or if a file lies outside the
+        folder.
     """
     try:
         names = sorted(entry.name for entry in os.scandir(path)) if path.is_dir() else None
@@ -64,7 +75,7 @@ def locate(path: Path) -> Located:
         file = path / SINGLE
         check_link(path, file)
         others = [name for name in shards if name != SINGLE]
-        notes = [f"{path}: {SINGLE} is read, not {', '.join(others)}"] if others else []
+        notes = [f"{path}: {SINGLE} is read; ignored: {', '.join(others)}"] if others else []
         return Located(path, [file], notes=notes)
     if "model" + INDEX_SUFFIX in names:
         return _from_index(path / ("model" + INDEX_SUFFIX))
@@ -73,12 +84,25 @@ def locate(path: Path) -> Located:
     if len(shards) == 1:
         check_link(path, path / shards[0])
         return Located(path, [path / shards[0]])
-    raise _unclear(path, names, shards)
+    raise _ambiguous(path, names, shards)
 
 
 def check_link(folder: Path, file: Path) -> None:
-    """Raise if a file of a folder is a link that leads out of it, the Hub's cache excepted."""
-    # realpath, because Path.resolve raises on a link that points to itself
+    """Raise if a file in a folder is a link to a file outside it, unless both are in the Hugging Face cache.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder that the file must not leave.
+    file : Path
+        A file in the folder.
+
+    Raises
+    ------
+    CheckpointError
+        If the link leads out of the folder.
+    """
+    # os.path.realpath, because Path.resolve raises on a link that points to itself.
     target, root = Path(os.path.realpath(file)), Path(os.path.realpath(folder))
     if target.is_relative_to(root):
         return
@@ -87,8 +111,8 @@ def check_link(folder: Path, file: Path) -> None:
             return
     raise CheckpointError(
         str(file),
-        f"it is a link that leads out of its folder, to {target}",
-        "If you trust it, put a copy of that file in the place of the link",
+        f"this link leads out of its folder, to {target}",
+        "If you trust it, replace the link with a copy of that file",
     )
 
 
@@ -97,20 +121,20 @@ def _from_index(path: Path) -> Located:
     check_link(folder, path)
     weight_map = parse_object(read_bytes(path), path, "the index").get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(str(path), "expected a weight_map with at least one tensor", AGAIN)
+        raise CheckpointError(str(path), "expected a weight_map with at least one tensor", DOWNLOAD_AGAIN)
     for name, shard in weight_map.items():
         if not isinstance(shard, str) or not _stays_inside(shard):
             raise CheckpointError(
                 f"{path}: {clip(name)}",
                 f"expected the name of a file in this folder, found {clip(repr(shard))}",
-                "Do not trust this checkpoint; download it from its author",
+                "Do not use this checkpoint: download it from its author",
             )
     shards = sorted(set(weight_map.values()))
     missing = [shard for shard in shards if not (folder / shard).exists()]
     if missing:
         raise CheckpointError(
             str(path),
-            f"{len(missing)} of {len(shards)} shards are missing: {clip(', '.join(missing))}",
+            f"missing shards ({len(missing)} of {len(shards)}): {clip(', '.join(missing))}",
             "Download them into the same folder",
         )
     for shard in shards:
@@ -123,7 +147,7 @@ def _from_index(path: Path) -> Located:
 
 
 def _stays_inside(name: str) -> bool:
-    # Judged by the rules of Windows too: there, a backslash parts folders and C: is absolute.
+    # Windows rules apply on every system: a backslash separates folders, and C: is absolute.
     parts = PureWindowsPath(name)
     return (
         name.isprintable()
@@ -135,24 +159,24 @@ def _stays_inside(name: str) -> bool:
     )
 
 
-def _unclear(folder: Path, names: list[str], shards: list[str]) -> CheckpointError:
+def _ambiguous(folder: Path, names: list[str], shards: list[str]) -> CheckpointError:
     if shards:
         return CheckpointError(
             str(folder),
-            f"expected {SINGLE} or an index, found {len(shards)} files without one: "
+            f"expected {SINGLE} or an index, found {count(shards, 'file')} without an index: "
             f"{clip(', '.join(shards))}",
-            f"Download model{INDEX_SUFFIX} too, or give the path of one file",
+            f"Download model{INDEX_SUFFIX} too, or pass the path of one file",
         )
     pickles = [Path(name) for name in names if is_pickle_name(Path(name))]
     if pickles:
         return CheckpointError(
             str(folder),
-            f"expected a .safetensors file, found only pickles: "
-            f"{clip(', '.join(map(str, pickles)))}; loading a pickle can run its code",
+            f"expected a .safetensors file, found only pickles, which can run code when they are loaded: "
+            f"{clip(', '.join(map(str, pickles)))}",
             f"Convert it: {convert_command(pickles[0])}",
         )
     return CheckpointError(
         str(folder),
         f"expected a .safetensors file, found {clip(', '.join(names)) or 'an empty folder'}",
-        f"Give the folder that holds {SINGLE}",
+        f"Use the folder that holds {SINGLE}",
     )

@@ -1,4 +1,4 @@
-"""Pair: which tensor of the base belongs to which of the fine-tune, and what was tolerated."""
+"""Match the tensors of a base checkpoint with those of a fine-tuned one."""
 
 from __future__ import annotations
 
@@ -6,31 +6,32 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from eckart.checkpoint.checkpoint import Checkpoint
-from eckart.checkpoint.dtypes import DTYPES, is_float
+from eckart.checkpoint.dtypes import DTYPES, dtype_name, is_float
 from eckart.checkpoint.order import natural_sort
 from eckart.checkpoint.prefix import find_prefix
 from eckart.checkpoint.quantised import refuse_quantised
 from eckart.checkpoint.tensorinfo import TensorInfo
 from eckart.errors import PairError
-from eckart.text import clip
+from eckart.text import clip, count
 
 VOCABULARY = ("embed", "wte", "lm_head")
-"""What the name of a matrix with a row per token contains."""
+"""Substrings that mark the name of a vocabulary matrix, which has one row per token."""
+
+EXAMPLES = 5  # number of names that a note lists
 
 
 @dataclass(frozen=True, slots=True)
 class PairEntry:
-    """One tensor in both checkpoints.
+    """One tensor that both checkpoints hold.
 
     Parameters
     ----------
     name : str
-        Its name in the checkpoint that has the prefix, where only one has it.
+        Name of the tensor. If only one checkpoint uses a prefix, this is the name with the prefix.
     base, tuned : TensorInfo
-        The two.
+        The tensor in each checkpoint.
     rows : int, optional
-        How many rows, from the first, the two have in common, where a vocabulary has grown; None
-        where the shapes are equal.
+        Number of leading rows that both have, if the vocabulary was resized. None if the shapes are equal.
     """
 
     name: str
@@ -41,20 +42,20 @@ class PairEntry:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two checkpoints that belong together. Made by `Pair.match`.
+    """Two checkpoints whose tensors are matched. Use `Pair.match` to create one.
 
     Parameters
     ----------
     entries : tuple of PairEntry
-        The floating tensors in both, in natural order.
+        The floating-point tensors that both checkpoints hold, in natural order.
     only_base, only_tuned : tuple of str
-        The names in one alone, as spelt there.
+        Names of the tensors that only one checkpoint holds, as they appear there.
     grown : tuple of PairEntry
-        Those of `entries` whose `rows` is not None.
+        The `entries` whose `rows` is not None.
     prefix : str
-        What one checkpoint has before the names of the other, e.g. ``"model."``; else ``""``.
+        The prefix that one checkpoint puts before the names of the other, e.g. ``"model."``, or ``""``.
     notes : tuple of str
-        Every difference that was tolerated, in sentences.
+        The differences that were tolerated, one sentence each.
     """
 
     entries: tuple[PairEntry, ...]
@@ -71,7 +72,7 @@ class Pair:
         Parameters
         ----------
         base, tuned : Checkpoint
-            May be the same one: whether that makes sense is for the caller to say.
+            The two checkpoints, which may be the same.
 
         Returns
         -------
@@ -80,35 +81,35 @@ class Pair:
         Raises
         ------
         PairError
-            If no tensor is in both, a shape differs (but for the rows of a vocabulary), or one of
-            them is quantised.
+            If the checkpoints have no tensor in common, if a shape differs (other than the number of rows of
+            a vocabulary), or if a checkpoint is quantised.
 
         Notes
         -----
-        A name is matched as it is where it can be, and else with the one prefix that makes the most
-        further pairs of equal shape; heads such as ``lm_head`` often stay without it.
+        Equal names are matched first. The remaining names are matched with the one prefix that gives the most
+        pairs of equal shape; output layers such as ``lm_head`` often have no prefix.
         """
         refuse_quantised(base.tensors)
         refuse_quantised(tuned.tensors)
         common = {name: name for name in base.tensors if name in tuned.tensors}
-        rest_base = {name: t for name, t in base.tensors.items() if name not in common}
-        rest_tuned = {name: t for name, t in tuned.tensors.items() if name not in common}
+        rest_base = {name: info for name, info in base.tensors.items() if name not in common}
+        rest_tuned = {name: info for name, info in tuned.tensors.items() if name not in common}
         prefix, in_base = find_prefix(rest_base, rest_tuned)
         for name in rest_base if prefix else ():
             other = name.removeprefix(prefix) if in_base else prefix + name
             if other in rest_tuned:
                 common[name] = other
         if not common:
-            raise _nothing_common(base, tuned)
+            raise _no_common_tensor(base, tuned)
         entries, skipped = [], []
-        for ours, theirs in common.items():
-            entry = _entry(base.tensors[ours], tuned.tensors[theirs])
-            if _is_numeric(entry.base) and _is_numeric(entry.tuned):
+        for base_name, tuned_name in common.items():
+            entry = _entry(base.tensors[base_name], tuned.tensors[tuned_name])
+            if _is_floating(entry.base) and _is_floating(entry.tuned):
                 entries.append(entry)
             else:
-                skipped.append(f"{clip(entry.name)} ({entry.base.dtype})")
+                skipped.append(f"{clip(entry.name)} ({dtype_name(entry.base.dtype)})")
         if not entries:
-            raise _nothing_common(base, tuned)
+            raise _no_common_tensor(base, tuned)
         by_name = {entry.name: entry for entry in entries}
         ordered = tuple(by_name[name] for name in natural_sort(by_name))
         grown = tuple(entry for entry in ordered if entry.rows is not None)
@@ -135,58 +136,58 @@ def _entry(base: TensorInfo, tuned: TensorInfo) -> PairEntry:
         return PairEntry(name, base, tuned, min(base.shape[0], tuned.shape[0]))
     raise PairError(
         clip(name),
-        f"expected one shape in both, found {base.shape} in {base.file} and {tuned.shape} in {tuned.file}",
-        "Give the base that the fine-tune started from",
+        f"expected equal shapes, found {base.shape} in {base.file} and {tuned.shape} in {tuned.file}",
+        "Use the base that the fine-tune started from",
     )
 
 
 def _is_vocabulary(name: str) -> bool:
-    # By name, because nothing else tells: "shared" only as a whole word, so that the
-    # "shared_expert" of a mixture is not one, and "output.weight" only near the root, so that the
-    # "attention.output" of BERT is not one.
-    words = name.split(".")
+    # The name is the only evidence. "shared" must be a whole part of it, to exclude the "shared_expert" of
+    # mixtures, and "output.weight" must be near the root, to exclude BERT's "attention.output".
+    parts = name.split(".")
     return (
         any(mark in name for mark in VOCABULARY)
-        or "shared" in words
-        or (words[-2:] == ["output", "weight"] and len(words) <= 3)
+        or "shared" in parts
+        or (parts[-2:] == ["output", "weight"] and len(parts) <= 3)
     )
 
 
-def _is_numeric(info: TensorInfo) -> bool:
+def _is_floating(info: TensorInfo) -> bool:
     return info.dtype in DTYPES and is_float(DTYPES[info.dtype])
 
 
-def _nothing_common(base: Checkpoint, tuned: Checkpoint) -> PairError:
+def _no_common_tensor(base: Checkpoint, tuned: Checkpoint) -> PairError:
     if any(".lora_A." in name for name in tuned.names()):
         return PairError(
             str(tuned.path),
-            "is a LoRA adapter, not a checkpoint",
-            "Give the whole fine-tuned checkpoint; to check an adapter: eckart verify BASE TUNED ADAPTER",
+            "expected a checkpoint, found a LoRA adapter",
+            "Use the whole fine-tuned checkpoint. To check an adapter, run: eckart verify BASE TUNED ADAPTER",
         )
     return PairError(
         f"{base.path}, {tuned.path}",
-        f"expected floating tensors with the same names, found {_examples(base.names(), 2)} in "
-        f"the base and {_examples(tuned.names(), 2)} in the fine-tune",
-        "Give the base that the fine-tune started from, saved by the same library",
+        f"expected floating-point tensors with the same names, found {_examples(base.names(), 2)} in the "
+        f"base and {_examples(tuned.names(), 2)} in the fine-tune",
+        "Use the base that the fine-tune started from, saved by the same library",
     )
 
 
-def _examples(names: Sequence[str], count: int = 5) -> str:
-    return ", ".join(clip(name) for name in names[:count]) or "no tensor"
+def _examples(names: Sequence[str], most: int = EXAMPLES) -> str:
+    return ", ".join(clip(name) for name in names[:most]) or "no tensor"
 
 
-def _count(found: Sequence[object]) -> str:
-    return "1 tensor" if len(found) == 1 else f"{len(found)} tensors"
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - EXAMPLES
+    return _examples(names) + (f" and {more} more" if more > 0 else "")
 
 
 def _prefix_note(prefix: str, side: str) -> Iterable[str]:
     if prefix:
-        yield f"Names in {side} begin with {clip(prefix)} where the other has nothing."
+        yield f"Tensor names begin with {clip(prefix)} only in the {side} checkpoint."
 
 
 def _missing_note(names: Sequence[str], side: str) -> Iterable[str]:
     if names:
-        yield f"Only in {side}, and left out: {_count(names)}, among them {_examples(names)}."
+        yield f"Skipped {count(names, 'tensor')} found only in the {side} checkpoint: {_listed(names)}."
 
 
 def _grown_note(entry: PairEntry) -> str:
@@ -201,11 +202,12 @@ def _dtype_note(entries: Sequence[PairEntry]) -> Iterable[str]:
     if mixed:
         first = mixed[0]
         yield (
-            f"Of two dtypes: {_count(mixed)}, for example {clip(first.name)}: "
-            f"{first.base.dtype} in base, {first.tuned.dtype} in tuned."
+            f"The dtypes of {count(mixed, 'tensor')} differ between the checkpoints, "
+            f"for example {clip(first.name)}: "
+            f"{dtype_name(first.base.dtype)} in base, {dtype_name(first.tuned.dtype)} in tuned."
         )
 
 
 def _skipped_note(skipped: Sequence[str]) -> Iterable[str]:
     if skipped:
-        yield f"Not floating, and left out: {_count(skipped)}: {_examples(skipped)}."
+        yield f"Skipped {count(skipped, 'tensor')} not in a floating-point dtype: {_listed(skipped)}."

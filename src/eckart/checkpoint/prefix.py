@@ -1,4 +1,4 @@
-"""The prefix that one library puts before every name and another does not."""
+"""Find the prefix by which the tensor names of two checkpoints differ."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from eckart.checkpoint.tensorinfo import TensorInfo
 
 
 def find_prefix(base: Mapping[str, TensorInfo], tuned: Mapping[str, TensorInfo]) -> tuple[str, bool]:
-    """Find the prefix that makes the most pairs of equal name and shape.
+    """Find the prefix that gives the most pairs of equal name and shape.
 
     Parameters
     ----------
     base, tuned : mapping of str to TensorInfo
-        The tensors whose names are in one checkpoint alone.
+        The tensors whose names occur in only one of the checkpoints.
 
     Returns
     -------
     prefix : str
-        With its dot, e.g. ``"model."`` or ``"base_model.model."``; ``""`` if none makes a pair. Of
-        two that make as many, the shorter.
+        The prefix with its final dot, e.g. ``"model."`` or ``"base_model.model."``, or ``""`` if no prefix
+        gives a pair. Ties are resolved in favour of the shorter prefix.
     in_base : bool
-        Whether it is the base that has it.
+        Whether the base has the prefix.
 
     Notes
     -----
-    Every beginning of every name is tried, up to each of its dots; no list of known prefixes.
+    The candidates are all parts of names that end in a dot. There is no list of known prefixes.
     """
     votes: Counter[tuple[str, bool]] = Counter()
     for in_base, longer, shorter in ((True, base, tuned), (False, tuned, base)):
         for name, info in longer.items():
-            for place, letter in enumerate(name, 1):
-                rest = name[place:] if letter == "." else ""
+            for end, letter in enumerate(name, 1):
+                rest = name[end:] if letter == "." else ""
                 if rest in shorter and shorter[rest].shape == info.shape:
-                    votes[name[:place], in_base] += 1
+                    votes[name[:end], in_base] += 1
     if not votes:
         return "", False
     return min(votes, key=lambda vote: (-votes[vote], len(vote[0]), vote))

@@ -1,33 +1,33 @@
-"""Quantised checkpoints: recognised by their layout, and refused.
+"""Recognise quantised checkpoints by their layout and refuse them.
 
-The difference of packed integers is not the update of the weights that they stand for.
+The difference between two sets of packed integers is not the update of the weights that they encode.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from eckart.checkpoint.dtypes import DTYPES, UNREAD_BITS, is_float
+from eckart.checkpoint.dtypes import DTYPES, UNREAD_BITS, dtype_name, is_float
 from eckart.checkpoint.tensorinfo import TensorInfo
 from eckart.errors import PairError
 from eckart.text import clip
 
 PACKED = (".qweight", ".weight_packed")
-"""Endings of integer tensors that hold packed weights: GPTQ and AWQ, compressed-tensors."""
+"""Suffixes of integer tensors that hold packed weights, used by GPTQ, AWQ and compressed-tensors."""
 
 COMPANIONS = {
-    "_scale_inv": "",  # fp8 of DeepSeek: X.weight, X.weight_scale_inv
-    "_scale": "",  # compressed-tensors: X.weight, X.weight_scale
-    ".absmax": "",  # bitsandbytes, 4 bits: X.weight, X.weight.absmax
-    ".SCB": ".weight",  # bitsandbytes, 8 bits: X.weight, X.SCB
-    ".scales": ".weight",  # MLX: X.weight, X.scales
-    "_scales": "_blocks",  # MXFP4 of gpt-oss: X_blocks, X_scales
+    "_scale_inv": "",  # DeepSeek fp8: X.weight and X.weight_scale_inv
+    "_scale": "",  # compressed-tensors: X.weight and X.weight_scale
+    ".absmax": "",  # bitsandbytes, 4 bits: X.weight and X.weight.absmax
+    ".SCB": ".weight",  # bitsandbytes, 8 bits: X.weight and X.SCB
+    ".scales": ".weight",  # MLX: X.weight and X.scales
+    "_scales": "_blocks",  # gpt-oss MXFP4: X_blocks and X_scales
 }
-"""Endings of scales, and what replaces each to give the name of the tensor that is scaled."""
+"""Suffixes of scale tensors, and the suffix that replaces each to give the name of the scaled tensor."""
 
 
 def refuse_quantised(tensors: Mapping[str, TensorInfo]) -> None:
-    """Raise if a tensor is quantised.
+    """Raise if a checkpoint contains quantised tensors.
 
     Parameters
     ----------
@@ -37,32 +37,36 @@ def refuse_quantised(tensors: Mapping[str, TensorInfo]) -> None:
     Raises
     ------
     PairError
-        Naming the first such tensor. A float8 tensor without a scale is a plain number and passes.
+        If a tensor is quantised; the message names the first one. A float8
+        tensor without a scale is accepted.
 
     Notes
     -----
-    Goes by names and dtypes, so that a layout which nobody has published yet is not seen.
+    Detection relies on the names and dtypes that known quantisation libraries use. Other layouts are not
+    detected.
     """
     for name, info in tensors.items():
         if name.endswith(PACKED) and not _is_wide(info):
-            raise _refusal(info, f"{info.dtype} of packed weights")
-        # the FNUZ formats, the FP4 and FP6 families, and scales kept as bare exponents
+            raise _refusal(info, f"{dtype_name(info.dtype)} packed weights")
+        # These are the FNUZ formats, the FP4 and FP6 families, and scales stored as exponents.
         if info.dtype in UNREAD_BITS and info.dtype.startswith("F"):
-            raise _refusal(info, f"{info.dtype}, which only quantised checkpoints use")
-        for ending, instead in COMPANIONS.items():
-            scaled = name.removesuffix(ending) + instead
-            if name.endswith(ending) and scaled in tensors and not _is_wide(tensors[scaled]):
-                raise _refusal(tensors[scaled], f"{tensors[scaled].dtype} scaled by {clip(name)}")
+            raise _refusal(info, f"{dtype_name(info.dtype)}, which only quantised checkpoints use")
+        for suffix, replacement in COMPANIONS.items():
+            scaled = name.removesuffix(suffix) + replacement
+            if name.endswith(suffix) and scaled in tensors and not _is_wide(tensors[scaled]):
+                dtype = dtype_name(tensors[scaled].dtype)
+                raise _refusal(tensors[scaled], f"{dtype} weights scaled by {clip(name)}")
 
 
 def _is_wide(info: TensorInfo) -> bool:
+    """Return whether a tensor holds floating-point numbers of 16 bits or more."""
     dtype = DTYPES.get(info.dtype)
     return dtype is not None and is_float(dtype) and dtype.itemsize > 1
 
 
-def _refusal(info: TensorInfo, found: str) -> PairError:
+def _refusal(info: TensorInfo, content: str) -> PairError:
     return PairError(
         f"{info.file}: {clip(info.name)}",
-        f"expected plain weights, found {found}: the update of a quantised checkpoint is refused",
-        "Dequantise it first, or give the checkpoint it was quantised from",
+        f"expected floating-point weights, found {content}; quantised checkpoints are not supported",
+        "Dequantise the checkpoint first, or use the one it was quantised from",
     )

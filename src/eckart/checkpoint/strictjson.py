@@ -1,4 +1,4 @@
-"""JSON from strangers: read so that every defect is one error with a file name."""
+"""Parse JSON from untrusted files; every defect raises an error that names the file."""
 
 from __future__ import annotations
 
@@ -9,44 +9,86 @@ from typing import Any
 from eckart.errors import CheckpointError
 from eckart.text import clip
 
-AGAIN = "Download the file again, or write it again with the program that made it"
+JsonObject = dict[str, Any]
+"""A parsed JSON object. The values are Any because every reader checks the fields that it uses."""
+
+DOWNLOAD_AGAIN = "Download the file again, or recreate it with the program that wrote it"
 
 
-def parse_object(raw: bytes, where: Path, what: str, *, unique: bool = True) -> dict[str, Any]:
+def parse_object(raw: bytes, where: Path, what: str, *, unique: bool = True) -> JsonObject:
     """Parse bytes that must hold one JSON object.
 
     Parameters
     ----------
     raw : bytes
-        The text, which must be UTF-8.
+        The text in UTF-8.
     where : Path
-        The file, for the message.
+        The file, for the error message.
     what : str
-        What the bytes are, for the message, e.g. ``"the header"``.
+        A description of the text for the error message, e.g. ``"the header"``.
     unique : bool
-        Whether a key that appears twice is an error. It is one where two readers could come to
-        two different tensors.
+        Whether a repeated key is an error. It should be one wherever two programs that read the file could
+        end up with different tensors.
+
+    Returns
+    -------
+    dict of str to Any
+        The parsed object.
 
     Raises
     ------
     CheckpointError
-        If the bytes are not UTF-8, not JSON, not an object, or repeat a key.
+        If the bytes are not UTF-8, not JSON or not an object, or if a key is repeated.
     """
     try:
-        found = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique if unique else None)
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique if unique else None)
     except RecursionError:
-        raise CheckpointError(str(where), f"{what} is nested too deeply", AGAIN) from None
-    except ValueError as error:  # also UnicodeDecodeError, JSONDecodeError, an int of 5000 digits
-        raise CheckpointError(str(where), f"{what} is not valid JSON ({clip(str(error))})", AGAIN) from error
-    if not isinstance(found, dict):
+        raise CheckpointError(str(where), f"{what} is nested too deeply", DOWNLOAD_AGAIN) from None
+    except ValueError as error:  # includes UnicodeDecodeError, JSONDecodeError and integers of 5000 digits
+        defect = f"{what} is not valid JSON ({clip(str(error))})"
+        raise CheckpointError(str(where), defect, DOWNLOAD_AGAIN) from error
+    if not isinstance(value, dict):
         raise CheckpointError(
-            str(where), f"{what} must be a JSON object, found a {type(found).__name__}", AGAIN
+            str(where), f"{what} must be a JSON object, found {json_kind(value)}", DOWNLOAD_AGAIN
         )
-    return found
+    return value
+
+
+def json_kind(value: object) -> str:
+    """Return the JSON type of a parsed value, for an error message.
+
+    Parameters
+    ----------
+    value : object
+        A value that ``json.loads`` returned.
+
+    Returns
+    -------
+    str
+        The type with its article, e.g. ``"an array"``.
+    """
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a small file whole; a CheckpointError names it if that fails."""
+    """Read a whole file.
+
+    Parameters
+    ----------
+    path : Path
+        A small file.
+
+    Returns
+    -------
+    bytes
+        Its contents.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read. The message names it.
+    """
     try:
         return path.read_bytes()
     except OSError as error:
@@ -54,21 +96,34 @@ def read_bytes(path: Path) -> bytes:
 
 
 def cannot_read(path: Path, error: OSError) -> CheckpointError:
-    """Turn an operating-system error into one that names the file and what to do."""
+    """Return the error for a file that the operating system could not read.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    error : OSError
+        The error of the operating system.
+
+    Returns
+    -------
+    CheckpointError
+        The error, to be raised by the caller.
+    """
     if isinstance(error, FileNotFoundError):
         return CheckpointError(str(path), "there is no such file or folder", "Check the path")
     if isinstance(error, PermissionError):
-        return CheckpointError(str(path), "reading it is not permitted", f"Try: chmod u+r {path.name}")
+        return CheckpointError(str(path), "there is no permission to read it", f"Run: chmod u+r {path.name}")
     return CheckpointError(
         str(path), f"it cannot be read ({error.strerror or error})", "Check the path and the disk"
     )
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    result: dict[str, object] = {}
     for key, value in pairs:
-        if key in found:
+        if key in result:
             raise ValueError(f"the key {key!r} appears twice")
-        key.encode("utf-8")  # JSON can spell half a surrogate pair, which no file can hold
-        found[key] = value
-    return found
+        key.encode("utf-8")  # raises on half a surrogate pair, which JSON can express and UTF-8 cannot
+        result[key] = value
+    return result

@@ -1,37 +1,37 @@
-"""TensorInfo: what a header says of one tensor, checked against itself."""
+"""The dtype, shape and location of one tensor, parsed from a safetensors header."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from eckart.checkpoint.dtypes import bits_of
-from eckart.checkpoint.strictjson import AGAIN
+from eckart.checkpoint.strictjson import DOWNLOAD_AGAIN, json_kind
+from eckart.checks import is_whole_number
 from eckart.errors import CheckpointError
 from eckart.text import clip
 
-MAX_DIMS = 64  # the limit of NumPy
+MAX_DIMS = 64  # NumPy's limit
 MAX_DIM = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """Where one tensor lies and what it is; no data.
+    """The dtype, shape and location of one tensor, without its data.
 
     Parameters
     ----------
     name : str
-        Its name in the file.
+        Name of the tensor in the file.
     dtype : str
-        The safetensors name of the dtype, which may be one that Eckart does not read.
+        Safetensors name of the dtype. It may be one that Eckart does not read.
     shape : tuple of int
-        Its shape, ``()`` for a scalar.
+        Shape of the tensor, ``()`` for a scalar.
     file : Path
-        The file that holds it.
+        The file that holds the tensor.
     start, stop : int
-        Its bytes, as offsets from the start of the file.
+        The tensor's byte range, as offsets from the start of the file.
     """
 
     name: str
@@ -43,47 +43,54 @@ class TensorInfo:
 
     @property
     def nbytes(self) -> int:
-        """Bytes in the file."""
+        """Number of bytes in the file."""
         return self.stop - self.start
 
     @property
     def size(self) -> int:
-        """Count of numbers."""
+        """Number of elements."""
         return math.prod(self.shape)
 
 
-def parse_entry(path: Path, name: str, entry: object, data: int) -> TensorInfo:
-    """Check one entry of a header, by itself.
+def parse_entry(path: Path, name: str, entry: object, data_start: int) -> TensorInfo:
+    """Parse and check one entry of a header.
 
     Parameters
     ----------
-    path, name : Path, str
-        The file and the tensor, for the messages.
+    path : Path
+        The file.
+    name : str
+        Name of the tensor.
     entry : object
-        What the header holds under `name`.
-    data : int
-        Where the data begins in the file.
+        The value of the key `name` in the header.
+    data_start : int
+        Offset in bytes at which the data begins in the file.
+
+    Returns
+    -------
+    TensorInfo
+        The checked entry.
 
     Raises
     ------
     CheckpointError
-        If a field is missing or of another type, or if shape, dtype and offsets disagree. The size
-        of a dtype that safetensors does not define is not checked.
+        If a field is missing or has the wrong type, or if shape, dtype and offsets are inconsistent. For
+        a dtype that safetensors does not define, the number of bytes is not checked.
     """
     where = f"{path}: {clip(name)}"
     if not isinstance(entry, dict):
-        raise CheckpointError(where, f"expected a JSON object, found a {type(entry).__name__}", AGAIN)
+        raise CheckpointError(where, f"expected a JSON object, found {json_kind(entry)}", DOWNLOAD_AGAIN)
     for key in ("dtype", "shape", "data_offsets"):
         if key not in entry:
-            raise CheckpointError(where, f"its entry has no {key}", AGAIN)
+            raise CheckpointError(where, f"the header entry has no {key}", DOWNLOAD_AGAIN)
     dtype = entry["dtype"]
     if not isinstance(dtype, str):
-        raise CheckpointError(where, f"dtype must be a string, found {_show(dtype)}", AGAIN)
+        raise CheckpointError(where, f"dtype must be a string, found {_show(dtype)}", DOWNLOAD_AGAIN)
     shape = _integers(where, "shape", entry["shape"])
     offsets = _integers(where, "data_offsets", entry["data_offsets"])
     if len(offsets) != 2 or offsets[0] > offsets[1]:
         raise CheckpointError(
-            where, f"data_offsets must be [begin, end], found {_show(list(offsets))}", AGAIN
+            where, f"data_offsets must be [begin, end], found {_show(list(offsets))}", DOWNLOAD_AGAIN
         )
     begin, end = offsets
     bits = bits_of(dtype)
@@ -91,27 +98,26 @@ def parse_entry(path: Path, name: str, entry: object, data: int) -> TensorInfo:
         expected = clip(f"{-(-math.prod(shape) * bits // 8):,}")
         raise CheckpointError(
             where,
-            f"shape {_show(list(shape))} of {dtype} takes {expected} bytes, "
+            f"shape {_show(list(shape))} of {dtype} needs {expected} bytes, "
             f"found {end - begin:,} between its offsets",
-            AGAIN,
+            DOWNLOAD_AGAIN,
         )
-    return TensorInfo(name, dtype, shape, path, data + begin, data + end)
+    return TensorInfo(name, dtype, shape, path, data_start + begin, data_start + end)
 
 
-def _integers(where: str, key: str, found: object) -> tuple[int, ...]:
-    # type(n), because bool is an int in Python, and true is no number in JSON
+def _integers(where: str, key: str, value: object) -> tuple[int, ...]:
     if (
-        isinstance(found, list)
-        and len(found) <= MAX_DIMS
-        and all(type(n) is int and 0 <= n <= MAX_DIM for n in found)
+        isinstance(value, list)
+        and len(value) <= MAX_DIMS
+        and all(is_whole_number(n, 0, MAX_DIM) for n in value)
     ):
-        return tuple(found)
+        return tuple(value)
     raise CheckpointError(
         where,
-        f"{key} must be a list of at most {MAX_DIMS} integers from 0 to 2**63 - 1, found {_show(found)}",
-        AGAIN,
+        f"{key} must be a list of at most {MAX_DIMS} integers from 0 to 2**63 - 1, found {_show(value)}",
+        DOWNLOAD_AGAIN,
     )
 
 
-def _show(found: Any) -> str:
-    return clip(repr(found))
+def _show(value: object) -> str:
+    return clip(repr(value))

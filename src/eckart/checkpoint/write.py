@@ -1,4 +1,4 @@
-"""Writing that is all or nothing: a reader finds the old or the new, never half of one."""
+"""Write files atomically: a reader finds the old file or the complete new one."""
 
 from __future__ import annotations
 
@@ -7,47 +7,48 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
+from eckart.arrays import Array
 from eckart.checkpoint.dtypes import name_of
 from eckart.errors import OutputError, UsageError
 
 
 def write_safetensors(
     path: str | Path,
-    tensors: Mapping[str, NDArray[Any]],
+    tensors: Mapping[str, Array],
     metadata: Mapping[str, str] | None = None,
     durable: bool = True,
 ) -> None:
-    """Write a safetensors file, or nothing.
+    """Write a safetensors file atomically.
 
     Equivalent to ``safetensors.numpy.save_file``.
 
     Parameters
     ----------
     path : str or Path
-        The file, replaced if it is there.
+        The file. An existing file is replaced.
     tensors : mapping of str to ndarray
-        Of any dtype in `DTYPES`, any order in memory.
+        Arrays of any dtype in `DTYPES`, contiguous or not.
     metadata : mapping of str to str, optional
-        Text for the header.
+        The ``__metadata__`` of the header.
     durable : bool
-        Whether to wait until the disk has it; scratch that will be removed need not.
+        Whether to wait until the data has reached the disk. Temporary files need not.
 
     Raises
     ------
     OutputError
-        If the place cannot be written, or the disk is full; what was there before still is.
+        If the file cannot be written, for example because the disk is full. An existing file is kept.
     UsageError
-        If safetensors has no name for the dtype of a tensor, or keeps its name for itself.
+        If safetensors has no such dtype, or reserves the name of a tensor.
 
     Notes
     -----
-    The same tensors give the same bytes. The library (0.8) writes the keys of `metadata` in another
-    order each time, and leaves a file that only its owner can read; hence this one.
+    The same tensors give the same bytes. The safetensors library (0.8) does not guarantee this, since it
+    writes the keys of `metadata` in a different order each time; it also leaves a file that only its owner
+    can read.
     """
     with stream_safetensors(path, tensors, metadata, durable) as put:
         for name, array in tensors.items():
@@ -57,90 +58,120 @@ def write_safetensors(
 @contextmanager
 def stream_safetensors(
     path: str | Path,
-    outline: Mapping[str, NDArray[Any]],
+    outline: Mapping[str, Array],
     metadata: Mapping[str, str] | None = None,
     durable: bool = True,
-) -> Iterator[Callable[[str, NDArray[Any]], None]]:
-    """Write a safetensors file tensor by tensor, in any order and from any thread, or nothing.
+) -> Iterator[Callable[[str, Array], None]]:
+    """Write a safetensors file atomically, one tensor at a time, in any order and from any thread.
 
     Parameters
     ----------
-    path, metadata, durable
-        As for `write_safetensors`.
+    path : str or Path
+        The file. An existing file is replaced.
     outline : mapping of str to ndarray
-        Arrays of the shapes and dtypes to come; their numbers are not looked at, so that
-        ``numpy.broadcast_to(numpy.zeros((), dtype), shape)``, which takes no memory, will do.
+        Arrays with the shapes and dtypes that will be written. Their values are not used, so
+        ``numpy.broadcast_to(numpy.zeros((), dtype), shape)``, which needs no memory, is enough.
+    metadata, durable
+        As for `write_safetensors`.
 
     Yields
     ------
     callable
-        ``put(name, array)``, to be called once for every name; other calls are a `UsageError`.
+        ``put(name, array)``, to be called exactly once for every name in `outline`.
+
+    Raises
+    ------
+    OutputError
+        As for `write_safetensors`.
+    UsageError
+        As for `write_safetensors`, and if a tensor is written twice, never, or with another shape or dtype
+        than in `outline`.
     """
-    # The widest first, as in the library, keeps every tensor aligned to its dtype.
+    # Writing the widest dtypes first, as the library does, keeps every tensor aligned.
     order = sorted(outline, key=lambda name: (-outline[name].itemsize, name))
-    header: dict[str, Any] = {}
+    header: dict[str, object] = {}
     if metadata:
         header["__metadata__"] = dict(sorted(metadata.items()))
-    begin = 0
+    starts: dict[str, int] = {}
+    end = 0
     for name in order:
-        end = begin + outline[name].nbytes
-        header[name] = _entry(path, name, outline[name], [begin, end])
-        begin = end
+        starts[name], end = end, end + outline[name].nbytes
+        header[name] = _entry(path, name, outline[name], [starts[name], end])
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    offset = 8 + len(text)
+    data_start = 8 + len(text)
     missing = set(order)
     with _replacing(Path(path), durable) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         file.flush()
         descriptor = file.fileno()
-        os.truncate(descriptor, offset + begin)
+        os.truncate(descriptor, data_start + end)
 
-        def put(name: str, array: NDArray[Any]) -> None:
+        def put(name: str, array: Array) -> None:
             if (
                 name not in missing
                 or array.shape != outline[name].shape
                 or array.dtype != outline[name].dtype
             ):
-                raise UsageError(f"{path}: {name}", "was written already, or is not as it was outlined")
+                raise UsageError(
+                    f"{path}: {name}",
+                    f"expected a tensor of the outline that is not yet written, found shape {array.shape} of "
+                    f"{array.dtype}",
+                )
             missing.discard(name)
             ready = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
             data = ready.reshape(-1).view(np.uint8).data
-            place = offset + header[name]["data_offsets"][0]
-            while data:  # a system writes at most 2 GiB at a time
-                done = os.pwrite(descriptor, data, place)
-                data, place = data[done:], place + done
+            position = data_start + starts[name]
+            while data:  # one call writes at most 2 GiB
+                written = os.pwrite(descriptor, data, position)
+                data, position = data[written:], position + written
 
         yield put
         if missing:
-            raise UsageError(f"{path}: {min(missing)}", "was outlined and never written")
+            raise UsageError(
+                f"{path}: {min(missing)}", "the outline lists this tensor, but it was never written"
+            )
 
 
 def write_json(path: str | Path, obj: object) -> None:
-    """Write an object as JSON, or nothing: keys in the order given, indented by one.
+    """Write an object as JSON atomically, with its keys in the given order and an indent of one.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file. An existing file is replaced.
+    obj : object
+        Any value that ``json.dumps`` accepts.
 
     Raises
     ------
     OutputError
-        If the place cannot be written, or a number is NaN or infinite, which JSON cannot say.
+        If the file cannot be written, or if a number is NaN or infinite, which JSON cannot represent.
     """
     try:
         text = json.dumps(obj, indent=1, allow_nan=False, ensure_ascii=False)
     except ValueError as error:
         raise OutputError(
-            str(path), f"it cannot be written as JSON ({error})", "Replace the value by null"
+            str(path), f"the data cannot be written as JSON ({error})", "Replace the value with null"
         ) from error
     with _replacing(Path(path)) as file:
         file.write(f"{text}\n".encode())
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write a file of these bytes, or nothing.
+    """Write bytes to a file atomically.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file. An existing file is replaced.
+    data : bytes
+        Contents of the file.
 
     Raises
     ------
     OutputError
-        If the place cannot be written; what was there before still is.
+        If the file cannot be written. An existing file is kept.
     """
     with _replacing(Path(path)) as file:
         file.write(data)
@@ -159,14 +190,14 @@ def _replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
-        with suppress(OSError):  # it is gone after success, and must not hide an error otherwise
+        with suppress(OSError):  # it no longer exists after success, and must not hide another error
             temporary.unlink()
 
 
-def _entry(path: str | Path, name: str, array: NDArray[Any], offsets: list[int]) -> dict[str, Any]:
+def _entry(path: str | Path, name: str, array: Array, offsets: list[int]) -> dict[str, object]:
     where = f"{path}: {name}"
     if name == "__metadata__":
-        raise UsageError(where, "the format keeps this name for itself", "Rename the tensor")
+        raise UsageError(where, "the format reserves this name", "Rename the tensor")
     try:
         dtype = name_of(array.dtype)
     except UsageError as error:
@@ -175,9 +206,22 @@ def _entry(path: str | Path, name: str, array: NDArray[Any], offsets: list[int])
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:
-    """Turn an operating-system error into one that names the place and what to do."""
+    """Return the error for a file or folder that the operating system could not write.
+
+    Parameters
+    ----------
+    path : Path
+        The file or folder.
+    error : OSError
+        The error of the operating system.
+
+    Returns
+    -------
+    OutputError
+        The error, to be raised by the caller.
+    """
     return OutputError(
         str(path),
         f"it cannot be written ({error.strerror or error})",
-        "Check the free space and the permissions of the folder, or give another path",
+        "Check the free space and the permissions of the folder, or use another path",
     )

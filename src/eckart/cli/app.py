@@ -29,7 +29,10 @@ from eckart.errors import CheckFailedError, EckartError
 from eckart.text import escape
 from eckart.version import __version__
 
-EPILOG = "Results go to stdout, progress to stderr. Exit 0: done; 1: a check failed; 2: bad input."
+EPILOG = (
+    "Results go to stdout, progress and remarks to stderr. "
+    "Exit codes: 0 done, 1 a check did not hold, 2 bad usage or input, 130 interrupted."
+)
 
 app = typer.Typer(
     name="eckart",
@@ -66,7 +69,7 @@ def _root(
 
 
 def main() -> None:
-    """Run the program; an error is one line on stderr, never a stack trace."""
+    """Run the program. Errors are one line on stderr, never a stack trace."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop)
     try:
@@ -75,18 +78,18 @@ def main() -> None:
         _fail(str(error), 1 if isinstance(error, CheckFailedError) else 2)
     except MemoryError:
         _fail("out of memory. Try --workers 1, or a smaller --rank.", 2)
-    except Exception as error:  # the last resort: a bug of ours, said so
+    except Exception as error:  # the last resort: this is a bug in Eckart
         if os.environ.get("ECKART_DEBUG"):
             raise
         _fail(
-            f"internal error: {type(error).__name__}: {error}. This is a bug in eckart; "
-            "set ECKART_DEBUG=1 to see where, and please report it.",
+            f"internal error: {type(error).__name__}: {error}. This is a bug in Eckart. "
+            "Set ECKART_DEBUG=1 to see the stack trace, and please report it.",
             2,
         )
 
 
 def _stop(number: int, frame: object) -> None:
-    """End as an exception does, so that what was half-written is removed."""
+    """Exit through an exception, so that half-written files are removed."""
     sys.exit(128 + number)
 
 

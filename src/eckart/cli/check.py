@@ -1,4 +1,4 @@
-"""`eckart check`: what each program would make of an adapter."""
+"""`eckart check`: predict how each program would load an adapter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import CheckFailedError, UsageError
 from eckart.operations.compare import Comparison, compare
-from eckart.serving.check import CheckReport, check_adapter
+from eckart.serving import CheckResult, Problem
+from eckart.serving import check as check_adapter
+
+MOST_BASE_PROBLEMS = 20  # printed; --json lists all
 
 
 def check(
@@ -23,14 +26,14 @@ def check(
     base: opt.BaseOf = None,
     against: Annotated[
         Path | None,
-        typer.Option("--against", help="Measure the difference from another adapter.", show_default=False),
+        typer.Option("--against", help="Measure the difference from this adapter.", show_default=False),
     ] = None,
     quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
-    """Compare the update that programs would compute with the one that is meant.
+    """Predict how programs would load an adapter, and compare that with the intended update.
 
-    Exits 1 if a program would refuse the adapter, compute another update, or drop a part of it.
+    Exits 1 if a program would refuse the adapter, compute a different update, or drop a part of it.
 
     Examples: **eckart check adapter/ --for vllm,llama.cpp,peft** · **eckart check adapter/ --base base/** ·
     **eckart check small/ --against adapter/**
@@ -38,63 +41,80 @@ def check(
     loaded = load_adapter(adapter)
     for note in loaded.notes:
         console.say(f"note: {note}", quiet)
-    report = CheckReport((), ())
+    result = CheckResult(())
     if consumers or base is not None:
-        report = check_adapter(loaded, consumers or "", Checkpoint.open(base) if base is not None else None)
+        model = Checkpoint.open(base) if base is not None else None
+        result = check_adapter(loaded, consumers or "", model)
     elif against is None:
-        raise UsageError("eckart check", "expected --for, --base or --against", "For example --for vllm")
+        raise UsageError("eckart check", "expected --for, --base or --against", "Pass e.g. --for vllm")
     comparison = compare(loaded, load_adapter(against)) if against is not None else None
     if json:
-        console.print_json(_as_json(report, comparison))
+        console.print_json(_as_json(result, comparison))
     else:
-        _print(report, comparison, base)
-    wrong = [v.consumer.title for v in report.verdicts if not v.right]
-    if report.base_problems:
-        wrong.append("the base")
+        _print(result, comparison, base)
+    failures = _failures(result, comparison)
+    if failures:
+        fix = "" if result.holds else "See the fixes above"
+        raise CheckFailedError(str(adapter), " and ".join(failures), fix)
+
+
+def _failures(result: CheckResult, comparison: Comparison | None) -> list[str]:
+    """Return what does not hold, as predicates of the adapter."""
+    failures = []
+    programs = [v.consumer.title for v in result.verdicts if not v.holds]
+    if programs:
+        failures.append(f"would not be loaded correctly by {', '.join(programs)}")
+    if result.base_problems:
+        failures.append("does not fit the base")
     if comparison is not None and not comparison.holds:
-        wrong.append("what it states")
-    if wrong:
-        raise CheckFailedError(
-            str(adapter), f"is not right for {', '.join(wrong)}", "See above for the cures"
-        )
+        failures.append("states an error that does not hold")
+    return failures
 
 
-def _print(report: CheckReport, comparison: Comparison | None, base: Path | None) -> None:
-    rows = []
-    for v in report.verdicts:
-        error = "does not load" if v.refused else "not known" if v.error is None else f"{v.error:.3g}"
-        rows.append([v.consumer.title, "yes" if v.right else "NO", error, v.options or None])
+def _print(result: CheckResult, comparison: Comparison | None, base: Path | None) -> None:
+    rows = [
+        [v.consumer.title, "yes" if v.holds else "NO", v.outcome.removeprefix("error "), v.options or None]
+        for v in result.verdicts
+    ]
     if rows:
-        console.print_table(["program", "right", "error of its update", "start it with"], rows)
+        console.print_table(["program", "correct", "error of its update", "start it with"], rows)
     out = console.out()
-    for v in report.verdicts:
-        for p in v.problems:
-            out.print(f"{v.consumer.title}: {p.where} {p.severity}: {p.what}. Cure: {p.cure}", markup=False)
-    for p in report.base_problems[:20]:
-        out.print(f"base: {p.where} {p.severity}: {p.what}. Cure: {p.cure}", markup=False)
-    if base is not None and not report.base_problems:
+    for verdict in result.verdicts:
+        for problem in verdict.problems:
+            out.print(_line(verdict.consumer.title, problem), markup=False)
+    for problem in result.base_problems[:MOST_BASE_PROBLEMS]:
+        out.print(_line("base", problem), markup=False)
+    if len(result.base_problems) > MOST_BASE_PROBLEMS:
+        out.print(f"... and {len(result.base_problems) - MOST_BASE_PROBLEMS} more", markup=False)
+    if base is not None and not result.base_problems:
         out.print(f"base: every module fits {base}", markup=False)
-    if len(report.base_problems) > 20:
-        out.print(f"... and {len(report.base_problems) - 20} more", markup=False)
     if comparison is not None:
-        said = "nothing stated" if comparison.stated is None else f"stated {comparison.stated:.6g}"
-        out.print(f"difference of the updates: measured {comparison.error:.6g}, {said}", markup=False)
+        stated = "nothing stated" if comparison.stated is None else f"stated {comparison.stated:.6g}"
+        out.print(f"difference of the updates: measured {comparison.error:.6g}, {stated}", markup=False)
 
 
-def _as_json(report: CheckReport, comparison: Comparison | None) -> dict[str, object]:
+def _line(reader: str, problem: Problem) -> str:
+    return f"{reader}: {problem.where} ({problem.severity.value}): {problem.what}. Fix: {problem.fix}"
+
+
+def _as_json(result: CheckResult, comparison: Comparison | None) -> dict[str, object]:
     return {
-        "right": report.right and (comparison is None or comparison.holds),
+        "holds": result.holds and (comparison is None or comparison.holds),
         "programs": [
             {
                 "name": v.consumer.name,
-                "right": v.right,
+                "holds": v.holds,
                 "error": v.error,
                 "start_with": v.options,
                 "source": v.consumer.source,
-                "problems": [asdict(p) for p in v.problems],
+                "problems": [_problem_as_json(p) for p in v.problems],
             }
-            for v in report.verdicts
+            for v in result.verdicts
         ],
-        "base": [asdict(p) for p in report.base_problems],
+        "base": [_problem_as_json(p) for p in result.base_problems],
         "against": None if comparison is None else asdict(comparison),
     }
+
+
+def _problem_as_json(problem: Problem) -> dict[str, str]:
+    return {**asdict(problem), "severity": problem.severity.value}

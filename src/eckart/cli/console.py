@@ -18,18 +18,18 @@ from rich.text import Text
 from eckart.parallel import OnProgress, Progress
 from eckart.text import escape
 
-WIDE = 220  # columns where stdout is not a terminal, so that nothing is cut in a file or a pipe
+WIDE = 220  # columns where stdout is not a terminal, so that files and pipes get whole lines
 
 
 class _Console(Console):
-    """A console that prints no control characters of ours or of others."""
+    """A console that prints no control characters."""
 
-    def print(self, *objects: Any, **how: Any) -> None:
-        super().print(*(escape(o, keep="\n") if isinstance(o, str) else o for o in objects), **how)
+    def print(self, *objects: Any, **options: Any) -> None:  # Any: the signature of rich
+        super().print(*(escape(o, keep="\n") if isinstance(o, str) else o for o in objects), **options)
 
 
 class _Pipe(_Console):
-    """A console whose reader may go away."""
+    """A console whose reader may close the pipe."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -37,9 +37,9 @@ class _Pipe(_Console):
 
 
 def _leave() -> None:
-    """Print to nobody from now on: the reader of our output went away, as `head` does.
+    """Discard all further output: the reader closed the pipe, as `head` does.
 
-    The command goes on, so that its exit code still tells what it found.
+    The command continues, so that its exit code still reports the result.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -65,7 +65,7 @@ def print_json(data: Any) -> None:
 
 
 def print_text(text: str) -> None:
-    """Print text as it is, as UTF-8 where stdout has no encoding that can hold it."""
+    """Print text unchanged; as UTF-8 where the encoding of stdout cannot represent it."""
     try:
         text.encode(sys.stdout.encoding or "utf-8")
         sys.stdout.write(text)
@@ -92,7 +92,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
 
 
 def _plain(text: str, style: str = "") -> Text:
-    """Return text in which brackets are brackets, and no style of a stranger's."""
+    """Return text without markup, in which control characters are escaped."""
     return Text(escape(text), style)
 
 
@@ -136,7 +136,7 @@ def progress_bar(quiet: bool, title: str) -> Iterator[OnProgress | None]:
 
 
 def size(number: float) -> str:
-    """Return bytes in words: 1,536 -> '1.5 kB'."""
+    """Return a number of bytes with its unit: 1536 gives '1.5 kB'."""
     for unit in ("B", "kB", "MB", "GB"):
         if abs(number) < 1000 or unit == "GB":
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
@@ -149,11 +149,16 @@ def percent(share: float | None, digits: int = 1) -> str | None:
     return None if share is None else f"{100 * share:.{digits}f}%"
 
 
+def share(number: float) -> str:
+    """Return a share as a percentage to two significant digits: 0.00358 -> '0.36 %'."""
+    return f"{100 * number:.2g} %"
+
+
 def figure(number: float | None, digits: int = 3) -> str | None:
-    """Return a number to a few significant digits."""
+    """Return a number with a few significant digits."""
     return None if number is None else f"{number:.{digits}g}"
 
 
 def shape(axes: Sequence[int]) -> str:
-    """Return a shape: (3, 4) -> '3x4'."""
+    """Return a shape: (3, 4) gives '3x4'."""
     return "x".join(str(n) for n in axes)

@@ -1,10 +1,11 @@
-"""`eckart demo`: the main job on a real pair that comes with the package."""
+"""`eckart demo`: extract, verify and measure adapters for a small pair of models that is packaged."""
 
 from __future__ import annotations
 
 import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -23,62 +24,82 @@ from eckart.store import FactorStore, factor
 from eckart.store.summary import diagnose, summarise
 
 BUDGETS = ("2%", "6%", "18%")
-SHARE = 16_384  # bytes of the held-out text that the losses are measured on
+LOSS_BYTES = 16_384  # bytes of the held-out text on which losses are measured
+
+
+@dataclass(frozen=True)
+class DemoAdapter:
+    """An extracted adapter, with its stated error and the error recomputed from its files."""
+
+    budget: str
+    path: str
+    parameters: int
+    ranks: dict[str, int]
+    stated_error: float | None
+    measured_error: float
+    holds: bool
+
+
+@dataclass(frozen=True)
+class ModelLoss:
+    """The loss of a model on held-out Python code, in nats per byte."""
+
+    model: str
+    parameters: int
+    nats_per_byte: float
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the adapters.")] = Path("eckart-demo"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder to write: the adapters, or the pair with --pair.")
+    ] = Path("eckart-demo"),
     pair: Annotated[
-        Path | None,
-        typer.Option(
-            "--pair", help="Only copy the pair to this folder, to try other commands on.", show_default=False
-        ),
-    ] = None,
+        bool, typer.Option("--pair", help="Only copy the two models, to try other commands on them.")
+    ] = False,
     quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
-    """Extract adapters from a small real fine-tune, verify them, and measure what they are worth.
+    """Extract adapters from a small real fine-tune, verify them and measure their loss.
 
-    The pair is a 1.3 M parameter byte-level Llama trained on English prose, and the same model
-    trained on to write Python. Nothing is downloaded.
+    The base is a byte-level Llama with 1.3 million parameters, trained on English prose. The fine-tune is
+    the same model after further training on Python code. Both are part of the package. Nothing is downloaded.
 
-    Examples: **eckart demo** · **eckart demo --pair pair/**, then **eckart inspect pair/base pair/tuned**
+    Examples: **eckart demo** · **eckart demo --pair -o pair**, then **eckart inspect pair/base pair/tuned**
     """
-    if pair is not None:
-        _copy_pair(pair, json)
+    if pair:
+        _copy_pair(output, json)
         return
-    result: dict[str, Any] = {"base": str(BASE), "tuned": str(TUNED)}
     if not json:
-        _say_pair()
+        _print_pair()
     with tempfile.TemporaryDirectory(prefix="eckart-") as scratch:
         with console.progress_bar(quiet, "factoring") as bar:
             store = factor(BASE, TUNED, Path(scratch) / "store", progress=bar)
         rows = summarise(store)
-        result["layers"] = [r.to_json() for r in rows]
         if not json:
-            console.out().print("\nWhat the update of each layer looks like", style="bold")
+            console.out().print("\nThe update of each layer", style="bold")
             print_layers(store, rows)
             for remark in diagnose(store, rows):
                 console.out().print(remark, markup=False)
-        written = [_extract(store, budget, out / f"budget-{budget.rstrip('%')}") for budget in BUDGETS]
-        result["adapters"] = written
+        adapters = [_extract(store, budget, output / f"budget-{budget.rstrip('%')}") for budget in BUDGETS]
     if not json:
-        _print_written(written)
-    text = PYTHON.read_bytes()[:SHARE]
-    losses = [["base", 0, _loss(BASE, None, text)]]
-    losses += [
-        [f"base + {w['budget']}", w["parameters"], _loss(BASE, Path(w["path"]), text)] for w in written
-    ]
-    losses.append(["tuned", store.base_parameters, _loss(TUNED, None, text)])
-    result["losses"] = [
-        dict(zip(("model", "parameters", "nats_per_byte"), row, strict=True)) for row in losses
-    ]
+        _print_adapters(adapters)
+    losses = _measure_losses(adapters, store.base_parameters)
     if json:
-        console.print_json(result)
+        console.print_json(
+            {
+                "base": str(BASE),
+                "tuned": str(TUNED),
+                "layers": [row.to_json() for row in rows],
+                "adapters": [asdict(adapter) for adapter in adapters],
+                "losses": [asdict(loss) for loss in losses],
+            }
+        )
     else:
         _print_losses(losses)
-        console.say(f"\nThe adapters are in {out}. Yours: eckart inspect BASE TUNED", quiet)
-    if not all(w["holds"] for w in written):
+        console.say(
+            f"\nThe adapters are in {output}. To inspect your own models: eckart inspect BASE TUNED", quiet
+        )
+    if not all(adapter.holds for adapter in adapters):
         raise CheckFailedError("eckart demo", "a stated error does not hold", "Please report this")
 
 
@@ -94,36 +115,49 @@ def _copy_pair(folder: Path, json: bool) -> None:
         console.out().print(f"{folder / BASE.name}\n{folder / TUNED.name}", markup=False)
 
 
-def _say_pair() -> None:
+def _print_pair() -> None:
     base = Checkpoint.open(BASE)
     parameters = sum(info.size for info in base.tensors.values())
-    console.out().print("The pair", style="bold")
+    console.out().print("The pair of models", style="bold")
     console.out().print(
         f"base   {BASE}: byte-level Llama, {parameters:,} parameters, bfloat16, trained on the King James "
-        f"Bible\ntuned  {TUNED}: all of it trained on, on Python source code",
+        f"Bible\ntuned  {TUNED}: the same model with all weights fine-tuned on Python source code",
         markup=False,
     )
 
 
-def _extract(store: FactorStore, budget: str, folder: Path) -> dict[str, Any]:
-    """Extract at one budget, verify from the files, and return both sides' numbers."""
-    done = extract(
+def _extract(store: FactorStore, budget: str, folder: Path) -> DemoAdapter:
+    """Extract an adapter within a budget, and verify its stated error from the files."""
+    extracted = extract(
         BASE, TUNED, folder, budget=budget, store=store.path, base_name="eckart-demo-base", overwrite=True
     )
     checked = verify(BASE, TUNED, folder)
-    return {
-        "budget": budget,
-        "path": str(folder),
-        "parameters": done.adapter.parameters,
-        "ranks": {m.name: m.rank for m in done.adapter},
-        "stated_error": done.statement.error,
-        "measured_error": checked.error,
-        "holds": checked.holds,
-    }
+    return DemoAdapter(
+        budget=budget,
+        path=str(folder),
+        parameters=extracted.adapter.parameters,
+        ranks={module.name: module.rank for module in extracted.adapter},
+        stated_error=extracted.statement.error,
+        measured_error=checked.error,
+        holds=checked.holds,
+    )
+
+
+def _measure_losses(adapters: list[DemoAdapter], parameters: int) -> list[ModelLoss]:
+    """Measure the base, the base with each adapter, and the fine-tune, which has this many parameters."""
+    text = PYTHON.read_bytes()[:LOSS_BYTES]
+    adapted = [
+        ModelLoss(f"base + {a.budget}", a.parameters, _loss(BASE, Path(a.path), text)) for a in adapters
+    ]
+    return [
+        ModelLoss("base", 0, _loss(BASE, None, text)),
+        *adapted,
+        ModelLoss("tuned", parameters, _loss(TUNED, None, text)),
+    ]
 
 
 def _loss(model: Path, adapter: Path | None, text: bytes) -> float:
-    """Return nats per byte of a model, with an adapter merged in if there is one."""
+    """Return the loss of a model in nats per byte, with an adapter merged into it if one is given."""
     checkpoint = Checkpoint.open(model)
     weights = {name: checkpoint.read_float(name) for name in checkpoint.names()}
     for module in load_adapter(adapter) if adapter else ():
@@ -132,26 +166,37 @@ def _loss(model: Path, adapter: Path | None, text: bytes) -> float:
     return float(np.float64(Llama(checkpoint.config, weights).loss(text)))
 
 
-def _print_written(written: list[dict[str, Any]]) -> None:
-    console.out().print("\nAdapters written, and their errors recomputed from the files", style="bold")
+def _print_adapters(adapters: list[DemoAdapter]) -> None:
+    console.out().print("\nAdapters, with their errors recomputed from the files", style="bold")
     console.print_table(
         ["adapter", "budget", "parameters", "ranks", "stated error", "measured", "holds"],
         [
-            [w["path"], w["budget"], f"{w['parameters']:,}",
-             f"{min(w['ranks'].values())}-{max(w['ranks'].values())}", f"{w['stated_error']:.6f}",
-             f"{w['measured_error']:.6f}", "yes" if w["holds"] else "NO"]
-            for w in written
+            [
+                adapter.path,
+                adapter.budget,
+                f"{adapter.parameters:,}",
+                f"{min(adapter.ranks.values())}-{max(adapter.ranks.values())}",
+                None if adapter.stated_error is None else f"{adapter.stated_error:.6f}",
+                f"{adapter.measured_error:.6f}",
+                "yes" if adapter.holds else "NO",
+            ]
+            for adapter in adapters
         ],
-    )  # fmt: skip
+    )
 
 
-def _print_losses(losses: list[list[Any]]) -> None:
-    console.out().print("\nLoss on held-out Python, nats per byte", style="bold")
-    worst, best = losses[0][2], losses[-1][2]
+def _print_losses(losses: list[ModelLoss]) -> None:
+    console.out().print("\nLoss on held-out Python code, in nats per byte", style="bold")
+    worst, best = losses[0].nats_per_byte, losses[-1].nats_per_byte
     console.print_table(
-        ["model", "parameters added", "loss", "of the way"],
+        ["model", "parameters added", "loss", "gap closed"],
         [
-            [name, f"{count:,}", f"{loss:.3f}", console.percent((worst - loss) / (worst - best))]
-            for name, count, loss in losses
+            [
+                loss.model,
+                f"{loss.parameters:,}",
+                f"{loss.nats_per_byte:.3f}",
+                console.percent((worst - loss.nats_per_byte) / (worst - best)),
+            ]
+            for loss in losses
         ],
     )

@@ -1,12 +1,23 @@
-"""`eckart explain`: a worked derivation for a small matrix."""
+"""`eckart explain`: a worked explanation for a small matrix."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from eckart.checkpoint.write import write_bytes
 from eckart.cli import console
+from eckart.cli import options as opt
+from eckart.errors import OutputError
+
+if TYPE_CHECKING:
+    from eckart.explain.steps import Result
+
+Json: TypeAlias = bool | int | str | list["Json"]
+
+FORMAT_OF_SUFFIX = {".md": "markdown", ".tex": "latex", ".html": "html"}
 
 
 def explain(
@@ -14,48 +25,75 @@ def explain(
     matrix: Annotated[
         str,
         typer.Argument(
-            help='Rows parted by semicolons, as "4 0; 3 5"; or a .csv or .npy file.', show_default=False
+            help='Rows separated by semicolons, as in "4 0; 3 5", or a .csv or .npy file.', show_default=False
         ),
     ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Write the page to this file instead of printing it.", show_default=False
+        ),
+    ] = None,
     rank: Annotated[
-        int | None, typer.Option("--rank", help="lowrank, lora: the rank to cut at.", show_default="1")
+        int | None, typer.Option("--rank", help="lowrank, lora: rank of the approximation.", show_default="1")
     ] = None,
     alpha: Annotated[
-        str | None, typer.Option("--alpha", help="lora: the scale is alpha / rank.", show_default="the rank")
+        str | None,
+        typer.Option("--alpha", help="lora: alpha, for a scale of alpha / rank.", show_default="the rank"),
     ] = None,
     given: Annotated[
         str | None,
-        typer.Option("--given", help="lora: a B, for which the best A is found.", show_default=False),
+        typer.Option("--given", help="lora: a B for which to find the best A.", show_default=False),
     ] = None,
-    format: Annotated[str, typer.Option("--format", help="terminal, markdown, latex or html.")] = "terminal",
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="terminal, markdown, latex or html.",
+            show_default="by the suffix of the output, else terminal",
+        ),
+    ] = None,
     lang: Annotated[str, typer.Option("--lang", help="en, ja or zh.")] = "en",
+    overwrite: opt.Overwrite = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
 ) -> None:
-    """Work out a small matrix as on paper, exactly, with every step shown and checked.
+    """Explain a computation on a small matrix as on paper: every step is exact, shown and checked.
 
-    Up to 5 x 5, for **pca** 12 x 5; whole numbers, decimals, fractions and roots: **"1/2 sqrt(2); 0 -3"**.
-    Where the roots get ugly it says so and goes on in decimals. Needs eckart[explain].
+    The matrix is at most 5 x 5, for **pca** 12 x 5. Entries are integers, decimals, fractions and roots:
+    **"1/2 sqrt(2); 0 -3"**. The command falls back to decimals, with a note, when roots do not simplify.
+    Needs eckart[explain].
 
     Examples: **eckart explain svd "4 0; 3 5"** · **eckart explain lora W.npy --rank 2 --alpha 16** ·
-    **eckart explain pca data.csv --format html --lang ja > pca.html**
+    **eckart explain pca data.csv --lang ja -o pca.html**
     """
-    from eckart.explain import explain as work_out
+    from eckart.explain import explain as make_explanation
     from eckart.explain import render
 
-    done = work_out(topic, matrix, rank=rank, alpha=alpha, given=given)
-    text = render(done, "markdown" if json and format == "terminal" else format, lang)
+    if output is not None and output.exists() and not overwrite:
+        raise OutputError(str(output), "the file already exists", "Pass --overwrite to replace it")
+    if format is None:
+        default = "markdown" if json else "terminal"
+        format = default if output is None else FORMAT_OF_SUFFIX.get(output.suffix.lower(), default)
+    explanation = make_explanation(topic, matrix, rank=rank, alpha=alpha, given=given)
+    text = render(explanation, format, lang)
+    if output is not None:
+        write_bytes(output, text.encode())
     if json:
-        results = {name: plain_value(value) for name, value in done.results.items()}
-        held = all(check.holds for check in done.checks)
-        console.print_json({"topic": topic, "holds": held, "results": results, "text": text})
-        return
-    console.print_text(text)
+        results = {name: to_json(value) for name, value in explanation.results.items()}
+        holds = all(check.holds for check in explanation.checks)
+        console.print_json({"topic": topic, "holds": holds, "results": results, "text": text})
+    elif output is None:
+        console.print_text(text)
+    else:
+        console.out().print(f"{output}: written as {format}", markup=False)
 
 
-def plain_value(value: Any) -> Any:
+def to_json(value: Result) -> Json:
     """Return a result for JSON: exact numbers as text, matrices as lists of lists."""
     if isinstance(value, bool | int | str):
         return value
     if isinstance(value, list):
-        return [plain_value(item) for item in value]
-    return plain_value(value.tolist()) if hasattr(value, "tolist") else str(value)
+        return [to_json(item) for item in value]
+    if hasattr(value, "tolist"):
+        return to_json(value.tolist())
+    return str(value)

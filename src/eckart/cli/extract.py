@@ -15,40 +15,29 @@ from eckart.cli import options as opt
 from eckart.errors import UsageError
 from eckart.extraction.extract import Extraction
 from eckart.extraction.extract import extract as extract_adapter
-from eckart.rank import RankPlan
+from eckart.rank import RankPlan, RankRule
 from eckart.text import count
 
 
+@opt.rank_options(alternative="plan")
 def extract(
     base: opt.Base,
     tuned: opt.Tuned,
     out: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the new adapter.", show_default=False)
     ],
-    rank: opt.Rank = None,
-    energy: opt.Energy = None,
-    error: opt.Error = None,
-    ratio: opt.Ratio = None,
-    knee: opt.Knee = False,
-    noise_floor: opt.NoiseFloor = False,
-    budget: opt.BudgetText = None,
+    rule: RankRule | None,
     plan: Annotated[
         Path | None,
         typer.Option("--plan", help="Take the ranks from a plan file (eckart plan -o).", show_default=False),
     ] = None,
-    min_rank: opt.MinRank = 0,
-    max_rank: opt.MaxRank = None,
-    multiple_of: opt.MultipleOf = 1,
-    uniform: opt.Uniform = False,
-    include: opt.Include = None,
-    exclude: opt.Exclude = None,
     store: Annotated[
         Path | None,
         typer.Option("--store", help="Use this factor store, or create and keep it.", show_default=False),
     ] = None,
     dtype: Annotated[
         str | None,
-        typer.Option("--dtype", help="F32, F16, BF16 or F64.", show_default="the tuned checkpoint's"),
+        typer.Option("--dtype", help=opt.DTYPE_HELP, show_default="the tuned checkpoint's"),
     ] = None,
     embeddings: Annotated[bool, typer.Option("--embeddings", help="Also factor embedding tables.")] = False,
     modules_to_save: Annotated[
@@ -80,11 +69,6 @@ def extract(
     Examples: **eckart extract base/ tuned/ -o adapter/ --budget 1%** ·
     **eckart extract base/ tuned/ -o adapter/ --energy 0.9 --max-rank 128 --store store/**
     """
-    words = locals()
-    given = [f"--{c.replace('_', '-')}" for c, unset in opt.UNSET.items() if words[c] != unset]
-    if plan is not None and given:
-        raise UsageError("eckart extract", f"got --plan together with {', '.join(given)}", "Pass one of them")
-    rule = opt.rule_of(words) if plan is None else None
     with console.progress_bar(quiet, "factoring") as bar:
         done = extract_adapter(
             base, tuned, out, rule=rule, plan=read_plan(plan) if plan else None, store=store,

@@ -1,42 +1,44 @@
-"""`eckart image`: a picture to few bytes by the SVD of its blocks, and back."""
+"""`eckart image`: compress a picture by the SVD of its blocks, or decode a compressed one."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from eckart.applications.images import (
     CompressedImage,
+    FormatResult,
     compare,
     compress,
     decompress,
     read_picture,
     write_picture,
 )
-from eckart.applications.images.layers import STEP_UNIT
+from eckart.applications.images.layers import STEP_UNIT, LayerKind
 from eckart.applications.images.pictures import PICTURES
 from eckart.checkpoint.write import write_bytes
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import ImageError, OutputError, UsageError
-from eckart.rank.budget import Budget
+from eckart.rank.budget import Amount, Unit
 
-GOAL = "How far to compress (give one)"
+TARGET = "How far to compress (give one)"
+SUFFIX = ".eki"
 
 
 def image(
     photo: Annotated[
         Path,
-        typer.Argument(help="A picture (PNG, JPEG, WebP, TIFF, ...), or an .eki file.", show_default=False),
+        typer.Argument(help="A picture (PNG, JPEG, WebP, TIFF, ...) or an .eki file.", show_default=False),
     ],
-    out: Annotated[
+    output: Annotated[
         Path | None,
         typer.Option(
-            "--out",
+            "--output",
             "-o",
-            help=".eki: the compressed file; .png, .jpg, .webp: what it decodes to.",
+            help="File to write: .eki for the compressed picture; .png, .jpg or .webp for the decoded one.",
             show_default=False,
         ),
     ] = None,
@@ -44,8 +46,8 @@ def image(
         int | None,
         typer.Option(
             "--rank",
-            help="This many of the 64 components of each block.",
-            rich_help_panel=GOAL,
+            help="Keep this many of the 64 components of each 8 x 8 block.",
+            rich_help_panel=TARGET,
             show_default=False,
         ),
     ] = None,
@@ -53,8 +55,8 @@ def image(
         float | None,
         typer.Option(
             "--energy",
-            help="Keep this share of the sum of squares, e.g. 0.99.",
-            rich_help_panel=GOAL,
+            help="Keep this share of the sum of squares about the mean, e.g. 0.99.",
+            rich_help_panel=TARGET,
             show_default=False,
         ),
     ] = None,
@@ -62,129 +64,162 @@ def image(
         float | None,
         typer.Option(
             "--psnr",
-            help="Reach this many decibels.",
-            rich_help_panel=GOAL,
-            show_default="38, if nothing is given",
+            help="Reach this PSNR in decibels.",
+            rich_help_panel=TARGET,
+            show_default="38 if no target is given",
         ),
     ] = None,
     size: Annotated[
         str | None,
         typer.Option(
-            "--size", help="Use at most these bytes, e.g. 40KB.", rich_help_panel=GOAL, show_default=False
+            "--size",
+            help="Use at most this many bytes, e.g. 40KB.",
+            rich_help_panel=TARGET,
+            show_default=False,
         ),
     ] = None,
     compare_: Annotated[
-        bool, typer.Option("--compare", help="Show what JPEG, WebP and a plain SVD make of as many bytes.")
+        bool, typer.Option("--compare", help="Compare with JPEG, WebP and a truncated SVD at the same size.")
     ] = False,
     overwrite: opt.Overwrite = False,
     quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
-    """Compress a picture by the SVD of its blocks, or decode one.
+    """Compress a picture by the SVD of its blocks, or decode a compressed one.
 
-    Colour is coded as brightness and two differences, each in the basis of its own blocks' SVD, with one step
-    for all coefficients. An .eki file decodes to the same samples on every machine. Needs eckart[images].
+    Colour is coded as brightness and two colour differences. Each of them is written in the basis of the SVD
+    of its own blocks, and one step quantises all coefficients. An .eki file decodes to the same samples on
+    every machine. Needs eckart[images].
 
     Examples: **eckart image photo.jpg -o photo.eki --psnr 38** ·
     **eckart image photo.eki -o photo.png** · **eckart image photo.png --size 40KB --compare**
     """
-    _check_out(out, overwrite)
-    goal: dict[str, Any] = {"rank": rank, "energy": energy, "psnr": psnr, "size": _bytes_of(size)}
-    if photo.suffix.lower() == ".eki":
-        _decode(photo, out, goal, compare_, quiet, json)
+    _check_output(output, overwrite)
+    size_in_bytes = _bytes_of(size)
+    if photo.suffix.lower() == SUFFIX:
+        options = (("--rank", rank), ("--energy", energy), ("--psnr", psnr), ("--size", size))
+        given = [name for name, value in options if value is not None]
+        _decode(photo, output, [*given, "--compare"] if compare_ else given, json)
         return
     picture, notes = read_picture(photo)
     for note in notes:
         console.say(f"note: {note}", quiet)
-    done = compress(picture, **goal)
-    rivals = compare(picture, done) if compare_ else []
-    if out is not None and out.suffix.lower() == ".eki":
-        write_bytes(out, done.bytes)
-    elif out is not None:
-        write_picture(out, done.decode())
+    compressed = compress(picture, rank=rank, energy=energy, psnr=psnr, size=size_in_bytes)
+    results = compare(picture, compressed) if compare_ else []
+    if output is not None and output.suffix.lower() == SUFFIX:
+        write_bytes(output, compressed.bytes)
+    elif output is not None:
+        write_picture(output, compressed.decode())
         console.say(
-            f"note: {out} holds what the picture decodes to; give an .eki file to keep its bytes", quiet
+            f"note: {output} contains the decoded picture; use -o with an .eki file to keep the compressed one",
+            quiet,
         )
     if json:
-        said = _statement(done, photo, out, notes)
+        document = _document(compressed, photo, output, notes)
         if compare_:
-            said["compare"] = [vars(rival) for rival in rivals]
-        console.print_json(said)
+            document["compare"] = [vars(result) for result in results]
+        console.print_json(document)
         return
-    _print(done, out)
-    if rivals:
+    _print(compressed, output)
+    if results:
         console.out().print()
         console.print_table(
-            ["format", "bytes", "bits a pixel", "PSNR", "SSIM", ""],
-            [_row(rival.name, rival.bytes, done, rival.psnr, rival.ssim, rival.why_not) for rival in rivals],
+            ["format", "bytes", "bits per pixel", "PSNR", "SSIM", ""],
+            [_row(result, compressed) for result in results],
         )
 
 
-def _decode(
-    photo: Path, out: Path | None, goal: dict[str, Any], compared: bool, quiet: bool, json: bool
-) -> None:
-    given = [f"--{name}" for name, value in goal.items() if value is not None] + ["--compare"] * compared
-    if given:
-        raise UsageError(str(photo), f"is compressed already, and {' and '.join(given)} needs the original")
-    if out is None or out.suffix.lower() == ".eki":
+def _decode(photo: Path, output: Path | None, refused: list[str], json: bool) -> None:
+    """Decode an .eki file to a picture file."""
+    if refused:
+        verb = "needs" if len(refused) == 1 else "need"
         raise UsageError(
-            str(photo), "is compressed already", f"Name a picture to decode it to: -o {photo.stem}.png"
+            str(photo), f"the picture is compressed already, and {' and '.join(refused)} {verb} the original"
+        )
+    if output is None or output.suffix.lower() == SUFFIX:
+        raise UsageError(
+            str(photo), "the picture is compressed already", f"Use -o {photo.stem}.png to decode it"
         )
     try:
         data = photo.read_bytes()
     except OSError as error:
         raise ImageError(
-            str(photo), f"cannot be read ({error.strerror or error})", "Check the path"
+            str(photo), f"the file cannot be read ({error.strerror or error})", "Check the path"
         ) from None
     picture = decompress(data, str(photo))
-    write_picture(out, picture)
+    write_picture(output, picture)
     if json:
         console.print_json(
-            {"image": str(photo), "out": str(out), "shape": list(picture.shape), "dtype": str(picture.dtype)}
+            {
+                "image": str(photo),
+                "out": str(output),
+                "shape": list(picture.shape),
+                "dtype": str(picture.dtype),
+            }
         )
         return
-    console.out().print(f"{out}: {console.shape(picture.shape)}, {picture.dtype}", markup=False)
+    console.out().print(f"{output}: {console.shape(picture.shape)}, {picture.dtype}", markup=False)
 
 
-def _print(done: CompressedImage, out: Path | None) -> None:
-    name = "not written" if out is None else str(out)
+def _print(compressed: CompressedImage, output: Path | None) -> None:
+    name = "not written" if output is None else str(output)
+    shape, size = console.shape(compressed.shape), len(compressed.bytes)
     console.out().print(
-        f"{name}: {console.shape(done.shape)}, {len(done.bytes):,} bytes, {done.bits_per_pixel:.3f} bits a pixel\n"
-        f"PSNR {_decibels(done.psnr)} dB, SSIM {console.figure(done.ssim, 4) or '-'}, "
-        f"energy {console.percent(done.energy, 2)}",
+        f"{name}: {shape}, {size:,} bytes, {compressed.bits_per_pixel:.3f} bits per pixel\n"
+        f"PSNR {_decibels(compressed.psnr)} dB, SSIM {console.figure(compressed.ssim, 4) or '-'}, "
+        f"energy {console.percent(compressed.energy, 2)}",
         markup=False,
     )
-    rows = [
-        [name, "factors" if layer.size == 0 else f"{layer.size}x{layer.size} blocks", layer.rank,
-         console.figure(layer.step / STEP_UNIT)]
-        for name, layer in zip(done.planes, done.layers, strict=True)
-    ]  # fmt: skip
-    console.print_table(["plane", "as", "rank", "step"], rows)
+    rows = []
+    for plane, layer in zip(compressed.planes, compressed.layers, strict=True):
+        kind = "factors" if layer.kind == LayerKind.FACTORS else f"{layer.size}x{layer.size} blocks"
+        rows.append([plane, kind, layer.rank, console.figure(layer.step / STEP_UNIT)])
+    console.print_table(["plane", "coded as", "rank", "step"], rows)
 
 
-def _row(
-    name: str, size: int | None, done: CompressedImage, psnr: float | None, ssim: float | None, why_not: str
-) -> list[Any]:
-    pixels = done.shape[0] * done.shape[1]
+def _row(result: FormatResult, compressed: CompressedImage) -> list[str | None]:
+    """Return the row of a format in the table of the comparison."""
+    if result.bytes is None:
+        return [result.name, None, None, None, None, result.why_not]
+    pixels = compressed.shape[0] * compressed.shape[1]
     return [
-        name, None if size is None else f"{size:,}", None if size is None else f"{8 * size / pixels:.3f}",
-        None if psnr is None else _decibels(psnr), console.figure(ssim, 4), why_not,
-    ]  # fmt: skip
+        result.name,
+        f"{result.bytes:,}",
+        f"{8 * result.bytes / pixels:.3f}",
+        _decibels(result.psnr),
+        console.figure(result.ssim, 4),
+        result.why_not,
+    ]
 
 
-def _statement(done: CompressedImage, photo: Path, out: Path | None, notes: list[str]) -> dict[str, Any]:
-    exact = done.psnr == float("inf")  # which JSON has no number for
+def _document(
+    compressed: CompressedImage, photo: Path, output: Path | None, notes: list[str]
+) -> dict[str, object]:
+    """Return the JSON document."""
+    exact = compressed.psnr == float("inf")  # JSON has no infinity
+    planes = [
+        {
+            "name": name,
+            "as": layer.kind.name.lower(),
+            "block": layer.size or None,
+            "rank": layer.rank,
+            "step": layer.step / STEP_UNIT,
+        }
+        for name, layer in zip(compressed.planes, compressed.layers, strict=True)
+    ]
     return {
-        "image": str(photo), "out": None if out is None else str(out), "shape": list(done.shape),
-        "bytes": len(done.bytes), "bits_per_pixel": done.bits_per_pixel,
-        "psnr": None if exact else done.psnr, "exact": exact, "ssim": done.ssim, "energy": done.energy,
-        "planes": [
-            {"name": name, "as": "factors" if layer.size == 0 else "blocks", "block": layer.size or None,
-             "rank": layer.rank, "step": layer.step / STEP_UNIT}
-            for name, layer in zip(done.planes, done.layers, strict=True)
-        ],
+        "image": str(photo),
+        "out": None if output is None else str(output),
+        "shape": list(compressed.shape),
+        "bytes": len(compressed.bytes),
+        "bits_per_pixel": compressed.bits_per_pixel,
+        "psnr": None if exact else compressed.psnr,
+        "exact": exact,
+        "ssim": compressed.ssim,
+        "energy": compressed.energy,
+        "planes": planes,
         "notes": notes,
-    }  # fmt: skip
+    }
 
 
 def _decibels(psnr: float | None) -> str:
@@ -192,24 +227,27 @@ def _decibels(psnr: float | None) -> str:
 
 
 def _bytes_of(text: str | None) -> int | None:
+    """Read a size such as 40KB."""
     if text is None:
         return None
     try:
-        budget = Budget.parse(text)
+        amount = Amount.parse(text)
     except UsageError:
-        budget = None
-    if budget is None or budget.unit == "share":
-        raise UsageError(f"--size {text}", "expected a number of bytes", "Write for example 40KB")
-    return int(budget.amount)
+        amount = None
+    if amount is None or amount.unit is Unit.SHARE:
+        raise UsageError(f"--size {text}", "expected a number of bytes", "Use for example 40KB")
+    return int(amount.number)
 
 
-def _check_out(out: Path | None, overwrite: bool) -> None:
-    """Refuse at once what could only be refused after the work."""
-    if out is None:
+def _check_output(output: Path | None, overwrite: bool) -> None:
+    """Refuse an output that cannot be written before the picture is compressed."""
+    if output is None:
         return
-    if out.suffix.lower() not in (".eki", *PICTURES):
-        raise UsageError(str(out), f"expected a name that ends in .eki, {', '.join(PICTURES)}")
-    if out.exists() and not overwrite:
-        raise OutputError(str(out), "is there already", "Give --overwrite, or another path")
-    if not out.parent.is_dir():
-        raise OutputError(str(out), "its folder is not there", f"Make it: mkdir -p {out.parent}")
+    if output.suffix.lower() not in (SUFFIX, *PICTURES):
+        raise UsageError(str(output), f"expected a name that ends in {SUFFIX}, {', '.join(PICTURES)}")
+    if output.exists() and not overwrite:
+        raise OutputError(str(output), "the file already exists", "Pass --overwrite to replace it")
+    if not output.parent.is_dir():
+        raise OutputError(
+            str(output), "the folder does not exist", f"Create it with mkdir -p {output.parent}"
+        )

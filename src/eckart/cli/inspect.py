@@ -1,4 +1,4 @@
-"""`eckart inspect`: look before you cut."""
+"""`eckart inspect`: the spectra of a fine-tune, of one checkpoint, or of an adapter."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from eckart.adapter import Adapter, load_adapter
 from eckart.adapter.formats import is_adapter
-from eckart.checkpoint import Checkpoint
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import UsageError
-from eckart.operations.spectra import remarks, summarise_adapter
+from eckart.operations.inspect import AdapterSummary, inspect_adapter
 from eckart.store import FactorStore
 from eckart.store.demands import whole_demands
 from eckart.store.estimate import Estimate, estimate
@@ -22,6 +20,7 @@ from eckart.store.fill import fill
 from eckart.store.options import PassOptions
 from eckart.store.sources import PairSources, SingleSources
 from eckart.store.summary import ENERGIES, LayerSummary, diagnose, summarise
+from eckart.text import count
 
 # The columns that give the rank of a share of the energy, of layers and of modules alike.
 RANKS = [f"r{e:.0%}".rstrip("%") for e in ENERGIES]
@@ -30,35 +29,34 @@ RANKS = [f"r{e:.0%}".rstrip("%") for e in ENERGIES]
 def inspect(
     base: Annotated[
         Path,
-        typer.Argument(
-            help="The base checkpoint; or one checkpoint alone, or one adapter.", show_default=False
-        ),
+        typer.Argument(help="The base checkpoint, a single checkpoint, or an adapter.", show_default=False),
     ],
     tuned: Annotated[
         Path | None, typer.Argument(help="The fine-tuned checkpoint, or an adapter.", show_default=False)
     ] = None,
     store: Annotated[
         Path | None,
-        typer.Option("--store", help="Read this store, or make it and keep it.", show_default=False),
+        typer.Option("--store", help="Use this factor store, or create and keep it.", show_default=False),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Read headers only; say what a pass would cost.")
+        bool, typer.Option("--dry-run", help="Read headers only, and estimate the cost of a pass.")
     ] = False,
     workers: opt.Workers = None,
     device: opt.Device = "cpu",
     quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
-    """Show every layer's update: its size, its spectrum, and the rank each wish would take.
+    """Show the size and the spectrum of every layer's update, and the rank that each share of energy needs.
 
     Examples: **eckart inspect base/ tuned/** · **eckart inspect base/ tuned/ --dry-run** ·
     **eckart inspect model/** (one checkpoint: its weights' own spectra) · **eckart inspect adapter/** ·
     **eckart inspect base/ adapter/** (what an adapter learned: the spectrum of every B A)
 
-    Columns: *stable*, |dW|^2 / sigma_1^2. *effective*, exp of the entropy of sigma / sum sigma. *r90*, the
-    least rank with 90 % of the energy. *knee*, where the energy curve bends. *above noise*, singular values
-    over what rounding can make. *decay*, fast if a tenth of the ranks hold 90 %. *unchanged*, share of entries
-    equal in both. Of an adapter: *rank*, as stored; *first*, share of the energy in one component.
+    Columns: *stable* is |dW|^2 / sigma_1^2. *effective* is exp of the entropy of sigma / sum sigma. *r90* is
+    the least rank with 90 % of the energy. *knee* is where the energy curve bends. *above noise* counts the
+    singular values larger than rounding alone can cause. *decay* is fast if a tenth of the ranks hold 90 %.
+    *unchanged* is the share of entries that are equal in both checkpoints. For an adapter, *rank* is the stored
+    rank and *first* is the share of the energy in the first component.
     """
     adapter, model = (base, None) if tuned is None else (tuned, base)
     if is_adapter(adapter):
@@ -66,7 +64,14 @@ def inspect(
             raise UsageError(
                 "--store" if store is not None else "--dry-run", "is for checkpoints, not adapters"
             )
-        inspect_adapter(load_adapter(adapter), model, workers, quiet, json)
+        with console.progress_bar(quiet, "factoring") as bar:
+            summary = inspect_adapter(adapter, model, workers=workers, progress=bar)
+        for note in summary.notes:
+            console.say(f"note: {note}", quiet)
+        if json:
+            console.print_json(summary.to_json())
+        else:
+            print_adapter(summary, with_base=model is not None)
         return
     sources = SingleSources.open(base) if tuned is None else PairSources.open(base, tuned)
     for note in sources.notes:
@@ -90,45 +95,35 @@ def inspect(
         console.out().print(remark, markup=False)
 
 
-def inspect_adapter(
-    adapter: Adapter, model: Path | None, workers: int | None, quiet: bool, json: bool
-) -> None:
-    """Print the spectrum of every update of an adapter."""
-    for note in adapter.notes:
-        console.say(f"note: {note}", quiet)
-    base = Checkpoint.open(model) if model is not None else None
-    with console.progress_bar(quiet, "factoring") as bar:
-        rows = summarise_adapter(adapter, base, workers=workers, progress=bar)
-    said = remarks(rows)
-    if json:
-        console.print_json(
-            {"modules": [r.to_json() for r in rows], "diagnosis": said, "notes": adapter.notes}
-        )
-        return
-    sizes = ["|BA|"] if base is None else ["|BA|", "|BA|/|W|"]
-    console.print_table(
-        ["module", "shape", "rank", *sizes, "sigma_1", "first", "stable", "effective", *RANKS, "knee"],
-        [
+def print_adapter(summary: AdapterSummary, with_base: bool) -> None:
+    """Print the spectrum of every update of an adapter, and what it shows."""
+    sizes = ["|BA|", "|BA|/|W|"] if with_base else ["|BA|"]
+    rows = []
+    for module in summary.modules:
+        relative = [console.figure(module.relative)] if with_base else []
+        rows.append(
             [
-                r.name,
-                console.shape(r.shape),
-                r.rank,
-                *([console.figure(r.size), console.figure(r.relative)][: len(sizes)]),
-                console.figure(r.sigma_1),
-                console.percent(r.first, 0),
-                console.figure(r.stable_rank),
-                console.figure(r.effective_rank),
-                *r.ranks.values(),
-                r.knee,
+                module.name,
+                console.shape(module.shape),
+                module.rank,
+                console.figure(module.size),
+                *relative,
+                console.figure(module.sigma_1),
+                console.percent(module.first, 0),
+                console.figure(module.stable_rank),
+                console.figure(module.effective_rank),
+                *module.ranks.values(),
+                module.knee,
             ]
-            for r in rows
-        ],
-    )  # fmt: skip
-    console.out().print(
-        f"\n{len(rows)} modules, {adapter.parameters:,} parameters, {adapter.dtype}", markup=False
+        )
+    console.print_table(
+        ["module", "shape", "rank", *sizes, "sigma_1", "first", "stable", "effective", *RANKS, "knee"], rows
     )
-    for remark in said:
-        console.out().print(remark, markup=False)
+    modules = count(summary.modules, "module")
+    out = console.out()
+    out.print(f"\n{modules}, {summary.parameters:,} parameters, {summary.dtype}", markup=False)
+    for sentence in summary.diagnosis:
+        out.print(sentence, markup=False)
 
 
 def print_layers(store: FactorStore, rows: list[LayerSummary]) -> None:
@@ -158,21 +153,21 @@ def print_layers(store: FactorStore, rows: list[LayerSummary]) -> None:
     shown = sum(r.energy for r in rows)
     if not store.single and total:
         console.out().print(
-            f"\n{len(rows)} matrices hold {console.percent(shown / total)} of the change's energy; "
-            f"{len(store) - len(rows)} other tensors hold the rest",
+            f"\n{count(rows, 'matrix', 'matrices')} with {console.percent(shown / total)} of the change's energy; "
+            f"the rest is in {count(len(store) - len(rows), 'other tensor')}",
             markup=False,
         )
 
 
 def print_estimate(cost: Estimate, json: bool) -> None:
-    """Print what a pass would cost."""
+    """Print the estimated cost of a pass."""
     if json:
         console.print_json(cost.to_json())
         return
     console.print_table(
-        ["what a pass would cost", ""],
+        ["cost of a pass", ""],
         [
-            ["tensors", f"{cost.tensors} ({cost.matrices} matrices)"],
+            ["tensors", f"{cost.tensors} ({count(cost.matrices, 'matrix', 'matrices')})"],
             ["parameters", f"{cost.parameters:,}"],
             ["to read", console.size(cost.bytes_read)],
             ["rank 32", f"{cost.flops_leading:.2g} flops, about {_minutes(cost.seconds_leading)} here"],

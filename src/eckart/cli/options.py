@@ -1,122 +1,64 @@
-"""Options that several commands share, and the rule they spell."""
+"""Arguments and options that several commands share, and the options of the rank rules."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args, overload
 
 import typer
 
+from eckart.checkpoint.dtypes import ADAPTER_DTYPES, dtype_name
 from eckart.errors import UsageError
-from eckart.rank import RankRule
+from eckart.rank.options import BOUNDS, RULES, RuleOptions, rule_from
+from eckart.rank.rule import RuleOption
+from eckart.serving.consumers import ALIASES, CONSUMERS
 
-RULE = "How ranks are chosen (give one)"
-SHAPE = "Bounds on the ranks"
-HOW = "How the pass runs"
+RULE = "Rank rule (give one)"
+BOUNDS_PANEL = "Bounds on the ranks"
+RUN = "Execution"
+DTYPE_HELP = (
+    f"Dtype of the factors: {', '.join(dtype_name(d) for d in ADAPTER_DTYPES)}, in any common spelling."
+)
 
 Base = Annotated[
     Path, typer.Argument(help="The base checkpoint: a .safetensors file or a folder.", show_default=False)
 ]
 Tuned = Annotated[Path, typer.Argument(help="The fine-tuned checkpoint.", show_default=False)]
 
-Rank = Annotated[
-    int | None,
-    typer.Option("--rank", help="This rank for every tensor.", rich_help_panel=RULE, show_default=False),
-]
-Energy = Annotated[
-    float | None,
-    typer.Option(
-        "--energy",
-        help="The least rank that keeps this share of sum sigma^2, e.g. 0.9.",
-        rich_help_panel=RULE,
-        show_default=False,
-    ),
-]
-Error = Annotated[
-    float | None,
-    typer.Option(
-        "--error",
-        help="The least rank with this relative Frobenius error, e.g. 0.05.",
-        rich_help_panel=RULE,
-        show_default=False,
-    ),
-]
-Ratio = Annotated[
-    float | None,
-    typer.Option(
-        "--ratio", help="Keep sigma > sigma_1 / RATIO, e.g. 100.", rich_help_panel=RULE, show_default=False
-    ),
-]
-Knee = Annotated[bool, typer.Option("--knee", help="The knee of each energy curve.", rich_help_panel=RULE)]
-NoiseFloor = Annotated[
-    bool,
-    typer.Option(
-        "--noise-floor", help="Keep what stands above the checkpoints' own rounding.", rich_help_panel=RULE
-    ),
-]
-BudgetText = Annotated[
-    str | None,
-    typer.Option(
-        "--budget",
-        help="Share parameters (2M), bytes (8MB) or a share of the base (1%) among all tensors.",
-        rich_help_panel=RULE,
-        show_default=False,
-    ),
-]
-
-MinRank = Annotated[int, typer.Option("--min-rank", help="No rank under this.", rich_help_panel=SHAPE)]
-MaxRank = Annotated[
-    int | None,
-    typer.Option("--max-rank", help="No rank over this.", rich_help_panel=SHAPE, show_default=False),
-]
-MultipleOf = Annotated[
-    int, typer.Option("--multiple-of", help="Round ranks up to a multiple.", rich_help_panel=SHAPE)
-]
-Uniform = Annotated[bool, typer.Option("--uniform", help="One rank for all tensors.", rich_help_panel=SHAPE)]
-Include = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--include",
-        help="Only tensors whose name matches this regular expression; may be repeated.",
-        rich_help_panel=SHAPE,
-        show_default=False,
-    ),
-]
-Exclude = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--exclude",
-        help="Not the tensors whose name matches; may be repeated.",
-        rich_help_panel=SHAPE,
-        show_default=False,
-    ),
-]
-
 Dtype = Annotated[
     str | None,
-    typer.Option("--dtype", help="F32, F16, BF16 or F64.", show_default="the adapter's own"),
+    typer.Option("--dtype", help=DTYPE_HELP, show_default="the adapter's own"),
 ]
 Format = Annotated[
     str | None,
-    typer.Option("--format", help="peft, kohya or diffusers.", show_default="the adapter's own"),
+    typer.Option(
+        "--format",
+        help="File format of the result: peft, kohya or diffusers.",
+        show_default="the adapter's own",
+    ),
 ]
 For = Annotated[
     str | None,
     typer.Option(
         "--for",
-        help="Programs that must compute it right: peft, vllm, vllm-0.30, sglang, llama.cpp, tgi, lorax, "
-        "tensorrt-llm, diffusers, comfyui; parted by commas.",
+        help="Comma-separated programs that must load the result correctly: "
+        f"{', '.join(CONSUMERS)}. Other names: {', '.join(ALIASES)}.",
         show_default=False,
     ),
 ]
 BaseOf = Annotated[
     Path | None,
-    typer.Option("--base", help="The base model of the adapter.", show_default=False),
+    typer.Option("--base", help="The base model that the adapter belongs to.", show_default=False),
 ]
 Weights = Annotated[
     str | None,
     typer.Option(
-        "--weights", help="A number for each adapter, e.g. 0.7,0.3 or 1,-1.", show_default="1 for each"
+        "--weights",
+        help="Comma-separated numbers, one per adapter, e.g. 0.7,0.3 or 1,-1.",
+        show_default="1 for each",
     ),
 ]
 
@@ -125,46 +67,127 @@ Workers = Annotated[
     typer.Option(
         "--workers",
         min=1,
-        help="Tensors in flight at once.",
-        rich_help_panel=HOW,
+        help="Number of tensors to process at the same time.",
+        rich_help_panel=RUN,
         show_default="one per core",
     ),
 ]
 Device = Annotated[
-    str, typer.Option("--device", help="cpu, or cuda (needs eckart[torch]).", rich_help_panel=HOW)
+    str,
+    typer.Option("--device", help="Where to factor: cpu or cuda (needs eckart[torch]).", rich_help_panel=RUN),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print neither progress nor remarks.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 
 
-# What a rule's options are when they are not given: a plan excludes them all.
-UNSET = {
-    **dict.fromkeys(("rank", "energy", "error", "ratio", "budget", "max_rank", "include", "exclude")),
-    **dict.fromkeys(("knee", "noise_floor", "uniform"), False),
-    "min_rank": 0,
-    "multiple_of": 1,
-}
+@overload
+def rank_options(command: Callable[..., None]) -> Callable[..., None]: ...
 
 
-def rule_of(words: dict[str, Any]) -> RankRule:
-    """Build a rule from a command's options (its ``locals()``, or a part of them)."""
-    names = (
-        "rank", "energy", "error", "ratio", "knee", "noise_floor", "budget",
-        "min_rank", "max_rank", "multiple_of", "uniform",
-    )  # fmt: skip
-    return RankRule.of(
-        **{name: words[name] for name in names},
-        include=words["include"] or (),
-        exclude=words["exclude"] or (),
+@overload
+def rank_options(*, alternative: str) -> Callable[[Callable[..., None]], Callable[..., None]]: ...
+
+
+def rank_options(
+    command: Callable[..., None] | None = None, *, alternative: str | None = None
+) -> Callable[..., Any]:
+    """Add the options of every rank rule to a command, and pass the command the resulting rule.
+
+    Parameters
+    ----------
+    command : callable
+        A typer command with a parameter ``rule: RankRule``, in whose place the help lists the options. If it
+        is annotated ``RankRule | None``, the command also runs without a rule.
+    alternative : str, optional
+        Parameter of the command that may be given instead of a rule, for example ``"plan"``. It is refused
+        together with any of the options.
+
+    Returns
+    -------
+    callable
+        The command with the added options, or a decorator if no command is given.
+
+    Examples
+    --------
+    ::
+
+        @rank_options
+        def plan(store: Path, rule: RankRule) -> None: ...
+
+        @rank_options(alternative="plan")
+        def extract(base: Path, tuned: Path, rule: RankRule | None, plan: Path | None = None) -> None: ...
+    """
+    if command is None:
+        return partial(rank_options, alternative=alternative)
+    signature = inspect.signature(command, eval_str=True)
+    rule_parameter = signature.parameters["rule"]
+    is_optional = type(None) in get_args(rule_parameter.annotation)
+    options = [*(rule_type.option for rule_type in RULES), *BOUNDS]
+    added = [_option_parameter(o, BOUNDS_PANEL if o in BOUNDS else RULE) for o in options]
+    parameters: list[inspect.Parameter] = []
+    for parameter in signature.parameters.values():
+        here = added if parameter is rule_parameter else [parameter]
+        parameters += [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in here]
+    name = command.__name__
+
+    @wraps(command)
+    def with_rule(**arguments: Any) -> None:
+        values = {option: arguments.pop(option.keyword) for option in options}
+        given = {option.keyword: value for option, value in values.items() if option.is_given(value)}
+        if alternative is not None and arguments[alternative] is not None and given:
+            flags = ", ".join(option.flag for option in options if option.keyword in given)
+            raise UsageError(
+                f"eckart {name}", f"got --{alternative} together with {flags}", "Pass one of them"
+            )
+        is_omitted = not given and is_optional
+        rule = None if is_omitted else rule_from(None, cast(RuleOptions, given))
+        command(rule=rule, **arguments)
+
+    with_rule.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_rule.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
+    return with_rule
+
+
+def _option_parameter(option: RuleOption, panel: str) -> inspect.Parameter:
+    """Return the parameter that typer turns into one command-line option."""
+    is_switch = option.type is bool
+    declared = typer.Option(
+        False if is_switch else None,
+        option.flag,
+        help=option.help,
+        metavar=option.metavar or None,
+        rich_help_panel=panel,
+        show_default=False,
+    )
+    annotation: Any = bool if is_switch else option.type | None
+    return inspect.Parameter(
+        option.keyword, inspect.Parameter.KEYWORD_ONLY, default=declared, annotation=annotation
     )
 
 
 def weights_of(text: str | None) -> list[float] | None:
-    """Read ``"0.7,0.3"``."""
+    """Return the numbers of a ``--weights`` option.
+
+    Parameters
+    ----------
+    text : str or None
+        For example ``"0.7,0.3"``.
+
+    Returns
+    -------
+    list of float, or None if the option was not given
+
+    Raises
+    ------
+    UsageError
+        If a part is not a number.
+    """
     if text is None:
         return None
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise UsageError(f"--weights {text}", "expected numbers parted by commas, e.g. 0.7,0.3") from None
+        raise UsageError(
+            f"--weights {text}", "expected numbers separated by commas", "Use for example 0.7,0.3"
+        ) from None

@@ -10,28 +10,17 @@ import typer
 from eckart.checkpoint import write_json
 from eckart.cli import console
 from eckart.cli import options as opt
-from eckart.rank import RankPlan
+from eckart.rank import RankPlan, RankRule
 from eckart.store import FactorStore, decide
 from eckart.store.decide import adapter_dtype
 from eckart.store.options import PassOptions
 from eckart.text import listing
 
 
+@opt.rank_options
 def plan(
     store: Annotated[Path, typer.Argument(help="A store made by eckart factor.", show_default=False)],
-    rank: opt.Rank = None,
-    energy: opt.Energy = None,
-    error: opt.Error = None,
-    ratio: opt.Ratio = None,
-    knee: opt.Knee = False,
-    noise_floor: opt.NoiseFloor = False,
-    budget: opt.BudgetText = None,
-    min_rank: opt.MinRank = 0,
-    max_rank: opt.MaxRank = None,
-    multiple_of: opt.MultipleOf = 1,
-    uniform: opt.Uniform = False,
-    include: opt.Include = None,
-    exclude: opt.Exclude = None,
+    rule: RankRule,
     embeddings: Annotated[bool, typer.Option("--embeddings", help="Also plan embedding tables.")] = False,
     out: Annotated[
         Path | None,
@@ -46,7 +35,6 @@ def plan(
 
     Examples: **eckart plan store/ --energy 0.9 --max-rank 64** · **eckart plan store/ --budget 1%**
     """
-    rule = opt.rule_of(locals())
     with console.progress_bar(quiet, "factoring") as bar:
         opened, chosen = decide(
             FactorStore.open(store), rule, embeddings=embeddings,

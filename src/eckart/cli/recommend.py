@@ -1,197 +1,217 @@
-"""`eckart recommend`: ratings in, predictions out."""
+"""`eckart recommend`: fit a recommender to ratings, predict ratings and suggest items."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from eckart.applications.completion.choose import Setting
 from eckart.applications.ratings import Ratings, read_ratings
-from eckart.applications.recommender import HOLDOUT, Recommender, fit
+from eckart.applications.recommender import HOLDOUT, Measured, Recommender, fit
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import OutputError, UsageError
 from eckart.parallel import Progress
+from eckart.text import count
 
 
 def recommend(
     ratings: Annotated[
         Path,
         typer.Argument(
-            help="u.data, ratings.dat, ratings.csv or any CSV of user,item,rating; or a saved .safetensors.",
+            help="File of ratings (u.data, ratings.dat, ratings.csv or any CSV of user,item,rating), "
+            "or a saved model (.safetensors).",
             show_default=False,
         ),
     ],
     user: Annotated[
         str | None, typer.Option("--user", "-u", help="Suggest items for this user.", show_default=False)
     ] = None,
-    top: Annotated[int, typer.Option("--top", "-n", min=1, help="How many.")] = 10,
+    top: Annotated[int, typer.Option("--top", "-n", min=1, help="Number of items to suggest.")] = 10,
     item: Annotated[
         str | None,
-        typer.Option("--item", help="With --user: predict this rating.", show_default=False),
+        typer.Option("--item", help="Predict the user's rating of this item.", show_default=False),
     ] = None,
     method: Annotated[
-        str, typer.Option("--method", help="als, softimpute, biases, or auto: what predicts best.")
+        str, typer.Option("--method", help="als, softimpute, biases, or auto for the one that predicts best.")
     ] = "auto",
     rank: Annotated[
         int | None, typer.Option("--rank", help="Number of factors.", show_default="chosen")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the draws and the fits.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the splits and the fits.")] = 0,
     holdout: Annotated[
-        float, typer.Option("--holdout", help="Share of the ratings that the error is measured on.")
+        float, typer.Option("--holdout", help="Share of the ratings on which the error is measured.")
     ] = HOLDOUT,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad lines out.")] = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Save the model, .safetensors.", show_default=False)
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip invalid lines.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Save the model to this .safetensors file.", show_default=False),
     ] = None,
     overwrite: opt.Overwrite = False,
     quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
-    """Predict ratings from a low-rank model, and suggest items; what is not rated counts as missing.
+    """Predict ratings with a low-rank model, and suggest items.
 
-    Chooses method, rank and regularisation on ratings held out, states the error on others that had no
-    part in the choice, and then fits all ratings.
+    Ratings that are not in the file count as missing. The method, rank and regularisation are chosen on
+    held-out ratings. The reported error is measured on other held-out ratings, which play no part in the
+    choice. Then the model is fitted to all ratings.
 
     Examples: **eckart recommend ml-100k/u.data** · **eckart recommend ratings.csv --user 7 --top 5** ·
-    **eckart recommend ratings.csv --out model.safetensors**, then
+    **eckart recommend ratings.csv -o model.safetensors**, then
     **eckart recommend model.safetensors --user 7**
     """
     if item is not None and user is None:
-        raise UsageError("--item", "expected --user with it")
-    if out is not None:
-        _check_out(out, ratings, overwrite)
+        raise UsageError("--item", "expected --user with it", "Pass both --user and --item")
+    if output is not None:
+        _check_output(output, overwrite)
     data = None
     if ratings.suffix == ".safetensors":
-        _refuse_to_fit(ratings, method=method != "auto", rank=rank is not None, holdout=holdout != HOLDOUT,
-                       seed=seed != 0, skip_bad=skip_bad, out=out is not None)  # fmt: skip
-        found = Recommender.load(ratings)
+        fit_options = {
+            "--method": method != "auto",
+            "--rank": rank is not None,
+            "--holdout": holdout != HOLDOUT,
+            "--seed": seed != 0,
+            "--skip-bad": skip_bad,
+            "--output": output is not None,
+        }
+        _refuse_options(ratings, [name for name, is_given in fit_options.items() if is_given])
+        recommender = Recommender.load(ratings)
     else:
         data = read_ratings(ratings, skip_bad)
-        found = _fit(data, method, rank, holdout, seed, quiet)
-    for note in found.notes:
+        recommender = _fit(data, method, rank, holdout, seed, quiet)
+    for note in recommender.notes:
         console.say(f"note: {note}", quiet)
     if user is not None:
-        _say_if_cold(found, user, item, quiet)
-    if out is not None:
-        found.save(out)
-        console.say(f"saved: {out}", quiet)
+        _report_cold_start(recommender, user, item, quiet)
+    if output is not None:
+        recommender.save(output)
+        console.say(f"saved: {output}", quiet)
     if json:
-        console.print_json(_as_json(found, user, item, top))
+        console.print_json(_as_json(recommender, user, item, top))
         return
     if data is not None or user is None:
-        _print_fit(found, data)
+        _print_fit(recommender)
     if user is not None and item is not None:
-        line = f"user {user}, item {item}: {console.figure(found.predict(user, item), 4)}"
+        line = f"user {user}, item {item}: {console.figure(recommender.predict(user, item), 4)}"
         console.out().print(line, markup=False)
     elif user is not None:
-        rows = [[s.item, f"{s.rating:.2f}"] for s in found.top(user, top)]
-        console.print_table([f"for user {user}", "predicted"], rows)
+        rows = [[s.item, f"{s.rating:.2f}"] for s in recommender.top(user, top)]
+        console.print_table([f"items for user {user}", "predicted"], rows)
         if not rows:
             console.say(f"note: user {user} has rated every item", quiet)
 
 
-def _refuse_to_fit(ratings: Path, **given: bool) -> None:
-    """Refuse what was asked of a fit where there is none, and would be overlooked."""
-    names = [f"--{name.replace('_', '-')}" for name, is_given in given.items() if is_given]
-    if names:
-        said = " and ".join(names)
+def _refuse_options(model: Path, options: list[str]) -> None:
+    """Refuse options that only matter when fitting, because a saved model is not fitted again."""
+    if options:
+        names = " and ".join(options)
         raise UsageError(
-            said, f"{ratings} is a saved model already", f"Leave {said} away, or give the ratings"
+            names,
+            f"{model} is a saved model, which is not fitted again",
+            f"Remove {names}, or pass the ratings",
         )
 
 
-def _check_out(out: Path, ratings: Path, overwrite: bool) -> None:
-    """Refuse a place that cannot or must not be written, before the fit and not after it."""
-    if out.suffix != ".safetensors":
-        raise OutputError(str(out), "expected a name that ends in .safetensors")
-    if out.is_dir():
-        raise OutputError(str(out), "it is a folder", "Give a file")
-    if out.exists() and not overwrite:
-        raise OutputError(str(out), "the file is there already", "Replace it with --overwrite")
-    if not out.absolute().parent.is_dir():
-        raise OutputError(str(out), "it cannot be written (there is no such folder)", "Make the folder first")
+def _check_output(output: Path, overwrite: bool) -> None:
+    """Refuse an output file that cannot or must not be written, before the fit starts."""
+    if output.suffix != ".safetensors":
+        raise OutputError(
+            str(output),
+            "expected a name that ends in .safetensors",
+            f"Use {output.with_suffix('.safetensors')}",
+        )
+    if output.is_dir():
+        raise OutputError(str(output), "expected a file, found a folder", "Use the path of a file")
+    if output.exists() and not overwrite:
+        raise OutputError(str(output), "the file already exists", "Pass --overwrite to replace it")
+    if not output.absolute().parent.is_dir():
+        raise OutputError(str(output), "its folder does not exist", "Create the folder first")
 
 
 def _fit(data: Ratings, method: str, rank: int | None, holdout: float, seed: int, quiet: bool) -> Recommender:
-    tried: list[Setting] = []  # some of them more than once
+    trials: list[Setting] = []  # the finalists occur more than once
     with console.progress_bar(quiet, "choosing") as bar:
 
-        def tell(setting: Setting, error: float) -> None:
-            tried.append(setting)
+        def on_trial(setting: Setting, error: float) -> None:
+            trials.append(setting)
             if bar is not None:
-                bar(Progress(len(tried), None, str(setting)))  # nobody knows how many there will be
+                bar(Progress(len(trials), None, str(setting)))  # the total is not known in advance
 
-        found = fit(data, method, rank, holdout=holdout, seed=seed, tell=tell)
-    if tried:
-        console.say(f"chose {found.setting} of {len(set(tried))} settings tried", quiet)
-    return found
+        recommender = fit(data, method, rank, holdout=holdout, seed=seed, on_trial=on_trial)
+    if trials:
+        console.say(f"chose {recommender.setting} from {count(set(trials), 'setting')}", quiet)
+    return recommender
 
 
-def _say_if_cold(found: Recommender, user: str, item: str | None, quiet: bool) -> None:
-    cold_item = item is not None and item not in found.items
-    if user in found.users and not cold_item:
+def _report_cold_start(recommender: Recommender, user: str, item: str | None, quiet: bool) -> None:
+    is_known_item = item is None or item in recommender.items
+    if user in recommender.users and is_known_item:
         return
-    basis = (
-        f"user {user} has no rating: items are ordered by their bias"
-        if item is None
-        else found.basis(user, item)
-    )
+    if item is None:
+        basis = f"user {user} has no ratings; items are ranked by their bias"
+    else:
+        basis = recommender.basis(user, item)
     console.say(f"note: {basis}", quiet)
 
 
-def _print_fit(found: Recommender, data: Ratings | None) -> None:
+def _print_fit(recommender: Recommender) -> None:
     out = console.out()
-    m, n = len(found.user_ids), len(found.item_ids)
-    known = len(found.rated)
+    m, n = len(recommender.user_ids), len(recommender.item_ids)
+    known = len(recommender.rated)
     out.print(
-        f"{known:,} ratings from {found.low:g} to {found.high:g}, {m:,} users, {n:,} items, "
-        f"{console.percent(known / (m * n))} known",
+        f"{count(known, 'rating')} from {recommender.low:g} to {recommender.high:g}, {count(m, 'user')}, "
+        f"{count(n, 'item')}, {console.percent(known / (m * n))} known",
         markup=False,
     )
-    out.print(f"model: {found.setting}", markup=False)
-    said = found.measured
-    if said is None:
-        out.print("RMSE: nothing was held out\n", markup=False)
+    out.print(f"model: {recommender.setting}", markup=False)
+    _print_measured(recommender.measured)
+
+
+def _print_measured(measured: Measured | None) -> None:
+    out = console.out()
+    if measured is None:
+        out.print("RMSE: not measured, because no ratings were held out\n", markup=False)
         return
     out.print(
-        f"RMSE {said.rmse:.4f} on {said.ratings:,} held-out ratings "
-        f"({console.percent(said.share, 0)}, seed {said.seed}); biases alone {said.rmse_biases:.4f}, "
-        f"the mean {said.rmse_mean:.4f}",
+        f"RMSE {measured.rmse:.4f} on {measured.ratings:,} held-out ratings "
+        f"({console.percent(measured.share, 0)}, seed {measured.seed}); for comparison: "
+        f"{measured.rmse_biases:.4f} with biases only, {measured.rmse_mean:.4f} with the mean",
         markup=False,
     )
-    if said.cold_users or said.cold_items:
+    if measured.cold_users or measured.cold_items:
         out.print(
-            f"of these, {said.cold_users:,} of users and {said.cold_items:,} of items without any other rating",
+            f"cold-start ratings among them: {measured.cold_users:,} by new users, "
+            f"{measured.cold_items:,} of new items",
             markup=False,
         )
 
 
-def _as_json(found: Recommender, user: str | None, item: str | None, top: int) -> dict[str, Any]:
-    answer: dict[str, Any] = {
-        "ratings": len(found.rated),
-        "users": len(found.user_ids),
-        "items": len(found.item_ids),
-        "range": [found.low, found.high],
-        "setting": found.setting.to_json(),
-        "factors": found.model.rank,
-        "measured": None if found.measured is None else asdict(found.measured),
-        "notes": list(found.notes),
+def _as_json(recommender: Recommender, user: str | None, item: str | None, top: int) -> dict[str, object]:
+    answer: dict[str, object] = {
+        "ratings": len(recommender.rated),
+        "users": len(recommender.user_ids),
+        "items": len(recommender.item_ids),
+        "range": [recommender.low, recommender.high],
+        "setting": recommender.setting.to_json(),
+        "factors": recommender.model.rank,
+        "measured": None if recommender.measured is None else asdict(recommender.measured),
+        "notes": list(recommender.notes),
     }
     if user is not None and item is not None:
         answer["prediction"] = {
             "user": user,
             "item": item,
-            "rating": found.predict(user, item),
-            "basis": found.basis(user, item),
+            "rating": recommender.predict(user, item),
+            "basis": recommender.basis(user, item),
         }
     elif user is not None:
         answer["suggestions"] = {
             "user": user,
-            "known": user in found.users,
-            "items": [s._asdict() for s in found.top(user, top)],
+            "known": user in recommender.users,
+            "items": [s._asdict() for s in recommender.top(user, top)],
         }
     return answer

@@ -11,6 +11,7 @@ from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import CheckFailedError
 from eckart.extraction.verify import verify as verify_adapter
+from eckart.text import count
 
 
 def verify(
@@ -56,6 +57,6 @@ def verify(
         wrong = [m.name for m in found.modules if not m.holds]
         raise CheckFailedError(
             str(adapter),
-            f"what it states does not hold ({len(wrong)} modules, {len(found.problems)} other problems)",
+            f"its statement does not hold ({count(wrong, 'module')}, {count(found.problems, 'other problem')})",
             "Extract it again, or check that these are the checkpoints it was made from, base first",
         )

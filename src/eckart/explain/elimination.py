@@ -1,4 +1,4 @@
-"""Gaussian elimination that keeps its working, and what follows from it: rank, minors, null space."""
+"""Gaussian elimination that records its steps; rank, minors and null space follow from it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from eckart.explain.exact import Matrix, Number, inverse, is_zero, tidied, tidy
 
 @dataclass(frozen=True)
 class Move:
-    """A row operation: rows swapped (``factor`` None), or ``row <- row - factor * source``."""
+    """A row operation: a swap if ``factor`` is None, otherwise ``row <- row - factor * source``."""
 
     row: int
     source: int
@@ -21,7 +21,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Stage:
-    """The operations that clear one column, and the matrix after them."""
+    """The operations that clear one column, and the resulting matrix."""
 
     moves: tuple[Move, ...]
     after: Matrix
@@ -29,16 +29,16 @@ class Stage:
 
 @dataclass(frozen=True)
 class Elimination:
-    """A matrix brought to echelon form.
+    """The elimination of a matrix.
 
-    Parameters
+    Attributes
     ----------
     stages : tuple of Stage
-        One for every column in which something had to be done.
+        One for every column that needed an operation.
     echelon : Matrix (m, n)
-        Its non-zero rows are as many as the rank.
+        The echelon form. The number of its nonzero rows is the rank.
     columns, rows : tuple of int
-        The pivots' columns, and the rows of the given matrix that they came from.
+        The columns of the pivots, and the rows of the original matrix that they came from.
     """
 
     stages: tuple[Stage, ...]
@@ -53,7 +53,7 @@ class Elimination:
 
     @property
     def reduced(self) -> Matrix:
-        """The non-zero rows with pivots 1 and zeros over them, (rank, n)."""
+        """The reduced echelon form without its zero rows, (rank, n)."""
         M = self.echelon[: self.rank, :]
         for i in reversed(range(self.rank)):
             j = self.columns[i]
@@ -64,14 +64,14 @@ class Elimination:
 
 
 def eliminate(W: Matrix) -> Elimination:
-    """Bring a matrix to echelon form, from the top, with the first non-zero entry as pivot.
+    """Bring a matrix to echelon form, from the top, with the first nonzero entry as pivot.
 
-    On paper there is no rounding, so nothing is gained by the largest pivot.
+    The arithmetic is exact, so choosing the largest pivot would gain nothing.
 
     Examples
     --------
-    >>> done = eliminate(sympy.Matrix([[4, 0], [3, 5]]))
-    >>> done.rank, done.stages[0].moves[0].factor, done.echelon
+    >>> result = eliminate(sympy.Matrix([[4, 0], [3, 5]]))
+    >>> result.rank, result.stages[0].moves[0].factor, result.echelon
     (2, 3/4, Matrix([
     [4, 0],
     [0, 5]]))
@@ -101,27 +101,27 @@ def eliminate(W: Matrix) -> Elimination:
 
 
 def null_space(M: Matrix) -> tuple[Matrix, list[Matrix]]:
-    """Return the reduced form of M and a vector for every free column, each scaled as it comes."""
-    done = eliminate(M)
-    reduced = done.reduced
+    """Return the reduced echelon form of M and a basis of its null space, one vector per free column."""
+    elimination = eliminate(M)
+    reduced = elimination.reduced
     vectors = []
-    for free in (j for j in range(M.cols) if j not in done.columns):
+    for free in (j for j in range(M.cols) if j not in elimination.columns):
         x = sympy.zeros(M.cols, 1)
         x[free] = sympy.Integer(1)
-        for i, j in enumerate(done.columns):
+        for i, j in enumerate(elimination.columns):
             x[j] = -reduced[i, free]
         vectors.append(x)
     return reduced, vectors
 
 
 def rank_factors(W: Matrix) -> tuple[Matrix, Matrix]:
-    """Return C (m, r) and F (r, n) with W = C F: the pivots' columns, and the reduced form."""
-    done = eliminate(W)
-    return W[:, list(done.columns)], done.reduced
+    """Return C (m, r) and F (r, n) with W = C F: the columns with a pivot, and the reduced echelon form."""
+    elimination = eliminate(W)
+    return W[:, list(elimination.columns)], elimination.reduced
 
 
 def inverse_matrix(M: Matrix) -> Matrix:
-    """Return the inverse of a regular matrix, by elimination beside the unit matrix."""
+    """Return the inverse of a nonsingular matrix, by elimination of [M, I]."""
     n = M.rows
     return eliminate(sympy.Matrix.hstack(M, sympy.eye(n))).reduced[:, n:]
 
@@ -132,7 +132,7 @@ def determinant(M: Matrix) -> Number:
 
 
 def vanishing_minors(W: Matrix, order: int) -> int | None:
-    """Return how many minors of an order there are, all of them zero; None where one is not."""
+    """Return the number of minors of an order if all of them are zero, otherwise None."""
     count = 0
     for rows in combinations(range(W.rows), order):
         for columns in combinations(range(W.cols), order):

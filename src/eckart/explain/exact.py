@@ -1,37 +1,38 @@
-"""Exact numbers: fractions and square roots, kept in one form so that zero is seen to be zero.
+"""Exact numbers: sums of fractions times square roots, in a canonical form that makes zero recognisable.
 
-Every exact number here is a sum of fractions times square roots of whole numbers. Expanded, sympy
-keeps such a sum in one form only, if nothing is ever divided by it: `inverse` multiplies by conjugates
-instead. Decimals (sympy Floats) pass through, so that the same working goes on after roots get ugly.
+Every exact number here is a sum of fractions times square roots of integers. In expanded form, sympy
+represents such a sum uniquely, provided that nothing is ever divided by one: `inverse` multiplies by
+conjugates instead. Decimals (sympy Floats) are accepted as well, so the same code continues when the roots
+have no simple form.
 """
 
 from __future__ import annotations
 
 from math import gcd, lcm
-from typing import Any
+from typing import TypeAlias
 
 import sympy
 
-Number = Any  # a sympy expression: Rational, a sum of square roots, or Float
-Matrix = Any  # a sympy Matrix of them
+Number: TypeAlias = sympy.Expr  # a Rational, a sum of square roots, or a Float; also a polynomial in lambda
+Matrix: TypeAlias = sympy.MatrixBase
 
-DIGITS = 80  # of decimals, where the working goes on in them
-ALMOST = sympy.Float("1e-20", DIGITS)  # two decimals nearer than this are the same number
+DIGITS = 80  # significant digits of decimals
+ALMOST = sympy.Float("1e-20", DIGITS)  # decimals that differ by less than this are considered equal
 
 
 class NotSurdError(ArithmeticError):
-    """A number is no sum of square roots: a root under a root."""
+    """A number is not a sum of square roots of integers: it has a root under a root."""
 
 
 def tidy(number: Number) -> Number:
-    """Return a number in its one expanded form."""
+    """Return a number in its canonical expanded form."""
     if number.is_Rational or number.is_Float:
         return number
     return sympy.N(number, DIGITS) if number.has(sympy.Float) else sympy.expand(number)
 
 
 def tidied(matrix: Matrix) -> Matrix:
-    """Return a matrix with every entry in its one form."""
+    """Return a matrix with every entry in its canonical form."""
     return matrix.applyfunc(tidy)
 
 
@@ -40,8 +41,8 @@ def inverse(number: Number) -> Number:
 
     Notes
     -----
-    For a prime p under one of the roots, let c be the number with the sign of sqrt(p) turned. Then
-    number * c has no sqrt(p) in it, and 1/number = c / (number * c), one prime fewer each time.
+    For a prime p under one of the roots, let c be the number with the sign of sqrt(p) changed. Then number *
+    c does not contain sqrt(p), and 1/number = c / (number * c) has one prime less in the denominator.
 
     Examples
     --------
@@ -53,12 +54,12 @@ def inverse(number: Number) -> Number:
     terms = surd_terms(number)
     roots = [root for root in terms if root != 1]
     prime = roots[0] if len(roots) == 1 else min(p for root in roots for p in sympy.primefactors(root))
-    turned = sympy.Add(*(c * sympy.sqrt(d) * (-1 if d % prime == 0 else 1) for d, c in terms.items()))
-    return tidy(turned * inverse(tidy(number * turned)))
+    conjugate = sympy.Add(*(c * sympy.sqrt(d) * (-1 if d % prime == 0 else 1) for d, c in terms.items()))
+    return tidy(conjugate * inverse(tidy(number * conjugate)))
 
 
 def surd_terms(number: Number) -> dict[int, Number]:
-    """Return {d: c} with number = sum of c sqrt(d); raise NotSurdError for any other number."""
+    """Return {d: c} with number = sum of c sqrt(d); raises `NotSurdError` for any other number."""
     terms: dict[int, Number] = {}
     for term in sympy.Add.make_args(sympy.expand(number)):
         factor, root = term.as_coeff_Mul()
@@ -70,7 +71,7 @@ def surd_terms(number: Number) -> dict[int, Number]:
 
 
 def is_surd(number: Number) -> bool:
-    """Whether a number is a sum of fractions times square roots of whole numbers."""
+    """Whether a number is a sum of fractions times square roots of integers."""
     try:
         surd_terms(number)
     except NotSurdError:
@@ -79,7 +80,7 @@ def is_surd(number: Number) -> bool:
 
 
 def root(number: Number) -> Number:
-    """Return the square root of a number that is not negative, without a root under a root if it can be.
+    """Return the square root of a nonnegative number, without a root under a root where that is possible.
 
     Examples
     --------
@@ -95,7 +96,7 @@ def root(number: Number) -> Number:
 
 
 def is_zero(number: Number) -> bool:
-    """Whether a number is 0: exactly, or for decimals to 20 places."""
+    """Whether a number is 0: exactly, or to 20 places for decimals."""
     number = tidy(number)
     return bool(abs(number) < ALMOST) if number.is_Float else bool(number == 0)
 
@@ -106,18 +107,18 @@ def is_exact(matrix: Matrix) -> bool:
 
 
 def same(left: Matrix, right: Matrix) -> bool:
-    """Whether two matrices are equal: exactly, or for decimals to 20 places."""
+    """Whether two matrices are equal: exactly, or to 20 places for decimals."""
     return all(is_zero(entry) for entry in left - right)
 
 
-def nice(direction: Matrix) -> tuple[Matrix, Number]:
-    """Scale a vector to whole coefficients without a common divisor, its first entry positive.
+def primitive(direction: Matrix) -> tuple[Matrix, Number]:
+    """Scale a vector to integer coefficients without a common divisor and with a positive first entry.
 
     Returns
     -------
     (Matrix, Number)
-        The new vector and the factor c with ``direction = c * vector``. Decimals are left alone but
-        for the sign.
+        The scaled vector, and the factor c with ``direction = c * vector``. For decimals only the sign is
+        changed.
     """
     first = next((x for x in direction if not is_zero(x)), sympy.Integer(1))
     sign = 1 if sympy.N(first, DIGITS) > 0 else -1

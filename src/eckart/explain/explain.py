@@ -1,12 +1,15 @@
-"""`explain`: read a small matrix, work a topic out."""
+"""`explain`: read a small matrix and explain a topic on it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from numpy.typing import ArrayLike
+
+from eckart.checks import is_whole_number
 from eckart.errors import UsageError
 from eckart.explain.entry import read_entry
+from eckart.explain.exact import Matrix
 from eckart.explain.read import LIMIT, SAMPLES, read_matrix
 from eckart.explain.steps import Explanation
 from eckart.explain.topics.lora import explain_lora
@@ -21,48 +24,58 @@ TOPICS = ("svd", "rank", "lowrank", "lora", "pinv", "pca")
 
 def explain(
     topic: str,
-    matrix: str | Path | Any,
+    matrix: str | Path | ArrayLike | Matrix,
     *,
     rank: int | None = None,
     alpha: str | float | None = None,
-    given: str | Path | Any = None,
+    given: str | Path | ArrayLike | Matrix | None = None,
 ) -> Explanation:
-    """Work a topic out on a small matrix, as on paper.
+    """Explain a topic on a small matrix, with every step as on paper.
 
     Parameters
     ----------
     topic : {"svd", "rank", "lowrank", "lora", "pinv", "pca"}
+        What to explain.
     matrix : str, Path or array_like (m, n)
-        ``"4 0; 3 5"``, a .csv or .npy file, or an array; at most 5 x 5, for ``pca`` 12 x 5. Entries
-        of at most 6 digits: whole numbers, decimals, fractions and square roots.
+        ``"4 0; 3 5"``, a .csv or .npy file, or an array; at most 5 x 5, for ``pca`` 12 x 5. The entries are
+        integers, decimals, fractions and square roots of at most 6 digits.
     rank : int, optional
-        For ``lowrank`` and ``lora``: the rank to cut at; 1 if not given.
-    alpha : number, optional
-        For ``lora``: the scale is alpha / rank; alpha = rank if not given.
+        The rank of the approximation, for ``lowrank`` and ``lora``. The default is 1.
+    alpha : str or float, optional
+        For ``lora``: the scale is alpha / rank. By default alpha is the rank.
     given : str, Path or array_like (m, k), optional
-        For ``lora``: a B, for which the best A is found by least squares.
+        For ``lora``: a matrix B, for which the best A is computed by least squares.
 
     Returns
     -------
     Explanation
-        Steps as data, for `render`; and ``results``, by name, as exact sympy objects.
+        The steps, for `render`, and the results by name as exact sympy objects. The names are:
+
+        * ``svd``: rank, sigma, eigenvalues, gram, U, S, V, exact;
+        * ``rank``: rank, echelon, C, F, sigma;
+        * ``lowrank``: rank, sigma, best, error_squared, spectral_squared, energy, exact;
+        * ``lora``: rank, sigma, best, exact; B, A, scale unless the matrix is 0; with ``given`` also
+          coefficients, fit, mean_absolute_error, fit_error_squared;
+        * ``pinv``: pinv, sigma, rank, exact;
+        * ``pca``: mean, centred, covariance, variances, components, sigma, exact.
 
     Raises
     ------
     MatrixError
-        The matrix is not one of real numbers, or too large.
+        The matrix is not a matrix of real numbers, or is too large.
     UsageError
-        No such topic; a rank that the matrix has not; an option that belongs to another topic.
+        The topic is unknown, the rank is above that of the matrix, or an option belongs to another topic.
 
     Notes
     -----
-    Exact as long as the eigenvalues of W^T W have fractions and simple square roots in them; where
-    not, it says so and goes on with 80 digits. Under a second for 5 x 5.
+    The results are exact as long as the eigenvalues of W^T W contain only fractions and simple square roots.
+    Otherwise a step reports this, and the computation continues with 80 digits. It takes less than a second
+    for 5 x 5.
 
     Examples
     --------
-    >>> done = explain("svd", "4 0; 3 5")
-    >>> done.results["sigma"], all(check.holds and check.exact for check in done.checks)
+    >>> explanation = explain("svd", "4 0; 3 5")
+    >>> explanation.results["sigma"], all(check.holds and check.exact for check in explanation.checks)
     ([2*sqrt(10), sqrt(10)], True)
     >>> explain("lowrank", "3 1; 1 3; 1 1", rank=1).results["best"].tolist()
     [[2, 2], [2, 2], [1, 1]]
@@ -70,10 +83,10 @@ def explain(
     if topic not in TOPICS:
         raise UsageError(f"explain {topic}", f"expected one of {', '.join(TOPICS)}")
     if rank is not None and topic not in ("lowrank", "lora"):
-        raise UsageError(f"explain {topic} --rank", "a rank goes with lowrank and lora")
+        raise UsageError(f"explain {topic} --rank", "this option is only for lowrank and lora")
     for name, value in (("alpha", alpha), ("given", given)):
         if value is not None and topic != "lora":
-            raise UsageError(f"explain {topic} --{name}", "it goes with lora")
+            raise UsageError(f"explain {topic} --{name}", "this option is only for lora")
     W = read_matrix(matrix, SAMPLES if topic == "pca" else LIMIT)
     _check_rank(W, rank)
     match topic:
@@ -94,13 +107,12 @@ def explain(
             return explain_lora(W, rank, scale, None if given is None else read_matrix(given))
 
 
-def _check_rank(W: Any, rank: int | None) -> None:
+def _check_rank(W: Matrix, rank: int | None) -> None:
     if rank is None:
         return
-    most = W.rank()
-    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+    if not is_whole_number(rank, least=1):
         raise UsageError(f"--rank {rank}", "expected a whole number of at least 1")
-    if rank > most:
-        raise UsageError(
-            f"--rank {rank}", f"the matrix has rank {most}", f"Ask for at most {most}" if most else ""
-        )
+    highest = W.rank()
+    if rank > highest:
+        fix = f"Use at most {highest}" if highest else ""
+        raise UsageError(f"--rank {rank}", f"the matrix has rank {highest}", fix)

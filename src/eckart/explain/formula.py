@@ -1,8 +1,7 @@
-"""Formulas as data: what a renderer is given, whatever it writes.
+"""Formulas as data, independent of sympy, of the language and of the output format.
 
-A formula knows nothing of sympy, of a language or of a format. Signs in leaves are ASCII; a renderer
-draws them as its format does. `plain` writes one as a line of text, which is how long formulas are
-recognised, and how the terminal writes everything but matrices.
+Signs in the leaves are ASCII; each renderer draws them in its own way. `plain` writes a formula as one line
+of text. It serves to recognise long formulas, and the terminal renderer uses it for everything but matrices.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ class Num:
 
 @dataclass(frozen=True)
 class Sym:
-    """A letter with marks under and over it: W, lambda_1, V^T."""
+    """A letter with a subscript and a superscript: W, lambda_1, V^T."""
 
     name: str
     sub: str = ""
@@ -31,14 +30,14 @@ class Sym:
 
 @dataclass(frozen=True)
 class Op:
-    """A sign between two things, with space around it: =, +, a product's dot."""
+    """An operator or relation with space on both sides: =, +, the dot of a product."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A sign that stands close: a leading minus, a comma."""
+    """A sign without space: a leading minus, a comma."""
 
     text: str
 
@@ -60,7 +59,7 @@ class Frac:
 
 @dataclass(frozen=True)
 class Root:
-    """A root, square unless ``index`` says another."""
+    """A root: ``index`` 2 for the square root."""
 
     inner: Formula
     index: int = 2
@@ -68,7 +67,7 @@ class Root:
 
 @dataclass(frozen=True)
 class Power:
-    """A power with a whole exponent."""
+    """A power with an integer exponent."""
 
     base: Formula
     exponent: int
@@ -76,14 +75,14 @@ class Power:
 
 @dataclass(frozen=True)
 class Paren:
-    """Something in round brackets; a vector is one with commas in it."""
+    """A formula in parentheses; with commas in it, a vector."""
 
     inner: Formula
 
 
 @dataclass(frozen=True)
 class Norm:
-    """A norm: ``Norm(W, "F")``; of a vector, without a mark."""
+    """A norm, for example ``Norm(W, "F")``; the norm of a vector has no subscript."""
 
     inner: Formula
     sub: str = ""
@@ -91,7 +90,7 @@ class Norm:
 
 @dataclass(frozen=True)
 class Grid:
-    """A matrix, or with bars a determinant."""
+    """A matrix; with bars as the fence, a determinant."""
 
     rows: tuple[tuple[Formula, ...], ...]
     fence: Fence = "[]"
@@ -140,13 +139,13 @@ def plain(formula: Formula) -> str:
 
 
 def _grouped(formula: Formula) -> str:
-    """Return a numerator: in brackets where it is a sum."""
+    """Return a numerator, in parentheses if it is a sum."""
     text = plain(formula)
     return f"({text})" if " " in text and not isinstance(formula, Paren | Norm) else text
 
 
 def _close(formula: Formula) -> str:
-    """Return a denominator: in brackets unless it is one thing."""
+    """Return a denominator, in parentheses unless it is a single item."""
     alone = isinstance(formula, Num | Sym | Paren | Norm | Root)
     return plain(formula) if alone else f"({plain(formula)})"
 

@@ -1,13 +1,14 @@
-"""From exact numbers and matrices to formulas: what is written for them."""
+"""Conversion of exact numbers and matrices to formulas."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any
+from typing import TypeAlias
 
 import sympy
 
+from eckart.explain.decomposition import Unit
 from eckart.explain.exact import DIGITS, Matrix, Number
 from eckart.explain.formula import (
     Fence,
@@ -25,11 +26,12 @@ from eckart.explain.formula import (
     Sym,
     plain,
 )
-from eckart.explain.work import Unit
 
 PLACES = 4  # decimals shown
-LONG = 22  # characters; a matrix with a longer entry is shown in decimals, which a reader can take in
-LONGEST = 60  # the same for a number that stands alone
+LONG = 22  # characters; a matrix with a longer entry is shown in decimals, which are easier to read
+LONGEST = 60  # the same limit for a number on its own
+
+Part: TypeAlias = Formula | Number | Matrix | Unit | int  # one side of an equation
 
 
 def number(value: Number) -> Formula:
@@ -67,7 +69,7 @@ def number(value: Number) -> Formula:
 
 
 def _factors(value: Number) -> Iterable[Formula]:
-    """Write the factors of a product: numbers first, then letters, roots last."""
+    """Yield the factors of a product: numbers first, then letters, roots last."""
     order = sorted(value.args, key=lambda f: (not f.is_Rational, not f.is_Symbol, f.sort_key()))
     for factor in order:
         body = number(factor)
@@ -102,7 +104,7 @@ def _is_negative(value: Number) -> bool:
 
 
 def decimal(value: Number, places: int = PLACES) -> Formula:
-    """Return a number in decimals; very large and very small ones with a power of ten."""
+    """Return a number in decimals; very large and very small numbers have a power of ten."""
     exact = sympy.sympify(value)
     value = sympy.N(exact, DIGITS)
     size = abs(value)
@@ -118,20 +120,20 @@ def decimal(value: Number, places: int = PLACES) -> Formula:
 
 
 def percent(share: Number) -> Formula:
-    """Return a share of 1 as a percentage: to one decimal, or to as many as tell it from none and all."""
+    """Return a share of 1 as a percentage, with enough decimals to distinguish it from 0 % and 100 %."""
     value = Decimal(str(sympy.N(100 * share, DIGITS)))
-    # Decimals are right to 20 places: what is nearer to none or to all than that is none or all.
+    # Decimals are correct to 20 places: a share that is closer to 0 % or 100 % is shown as 0 % or 100 %.
     digits = next((d for d in range(1, 20) if Decimal(f"{value:.{d}f}") not in (0, 100)), 1)
     return Row((Num(f"{value:.{digits}f}".removesuffix(".0")), Mark("%")))
 
 
 def is_long(value: Number, limit: int = LONG) -> bool:
-    """Whether a number takes more room than a reader has."""
+    """Whether a number has more characters than fit."""
     return not value.is_Float and len(plain(number(value))) > limit
 
 
 def grid(M: Matrix, fence: Fence = "[]") -> Grid:
-    """Return a matrix, in decimals where an entry is one or is too long."""
+    """Return a matrix, in decimals if any entry is a decimal or too long."""
     write = decimal if in_decimals(M) else number
     return Grid(tuple(tuple(write(M[i, j]) for j in range(M.cols)) for i in range(M.rows)), fence)
 
@@ -151,7 +153,7 @@ def vector(x: Matrix) -> Formula:
 
 
 def unit(u: Unit) -> Formula:
-    """Return a vector of length 1 as 1/length times a direction."""
+    """Return a unit vector as 1/length times a direction."""
     if u.square == 1 or in_decimals(u.direction):
         return vector(u.vector)
     length = sympy.sqrt(u.square)
@@ -160,10 +162,15 @@ def unit(u: Unit) -> Formula:
     return Row((Frac(Num("1"), number(length)), Op("·"), vector(u.direction)))
 
 
-def chain(*parts: Any, relation: str = "=") -> Row:
-    """Return parts joined by =, or by the approximate sign before and after what is shown in decimals.
+def chain(*parts: Part, relation: str = "=") -> Row:
+    """Return parts joined by =, or by ≈ next to a part that is shown in decimals.
 
-    A part is a formula, a number, a matrix or a Unit. A number with a root in it brings its decimals.
+    Parameters
+    ----------
+    *parts : Formula, Number, Matrix or Unit
+        The sides of the equation. A number with a root is followed by its decimals.
+    relation : str
+        The sign between exact parts.
     """
     items: list[Formula] = []
     for part in parts:
@@ -174,12 +181,13 @@ def chain(*parts: Any, relation: str = "=") -> Row:
 
 
 def is_rounded(formula: Formula) -> bool:
-    """Whether a formula shows decimals: what is exact is shown in whole numbers, fractions and roots."""
+    """Whether a formula shows decimals; exact values are shown as integers, fractions and roots."""
     match formula:
         case Num(text):
             return "." in text
         case Row(items):
-            return Mark("%") not in items and any(map(is_rounded, items))  # who writes a share says how exact
+            # The caller of `percent` chooses the sign in front of it.
+            return Mark("%") not in items and any(map(is_rounded, items))
         case Frac(top, bottom):
             return is_rounded(top) or is_rounded(bottom)
         case Root(inner) | Power(inner) | Paren(inner) | Norm(inner):
@@ -191,12 +199,12 @@ def is_rounded(formula: Formula) -> bool:
 
 
 def alone(M: Matrix) -> Formula:
-    """Return a matrix that stands for itself, after the approximate sign where it is in decimals."""
+    """Return a matrix without a left side; ≈ precedes it if it is in decimals."""
     return Row((Op("≈"), grid(M))) if in_decimals(M) else grid(M)
 
 
 def polynomial(value: Number) -> Formula:
-    """Return a polynomial in lambda, after the approximate sign and in decimals where it is too long."""
+    """Return a polynomial in lambda; if it is too long, in decimals and preceded by ≈."""
     if not is_long(value, LONGEST):
         return number(value)
     letter = sympy.Mul(*value.free_symbols)
@@ -215,7 +223,8 @@ def polynomial(value: Number) -> Formula:
     return Row(tuple(items))
 
 
-def _written(part: Any, relation: str) -> Iterable[tuple[str, Formula]]:
+def _written(part: Part, relation: str) -> Iterable[tuple[str, Formula]]:
+    """Yield the formulas for one part of a chain, each with the sign before it."""
     if isinstance(part, Formula):
         yield relation, part
     elif isinstance(part, Unit):
@@ -234,11 +243,15 @@ def _written(part: Any, relation: str) -> Iterable[tuple[str, Formula]]:
             yield "≈", decimal(value)
 
 
-def row(*items: Any) -> Row:
-    """Return formulas and numbers side by side; a string is a sign between two things."""
-    return Row(
-        tuple(Op(i) if isinstance(i, str) else i if isinstance(i, Formula) else number(i) for i in items)
-    )
+def row(*items: Formula | Number | int | str) -> Row:
+    """Return formulas and numbers next to each other; a string is a sign between them."""
+    return Row(tuple(map(_item, items)))
+
+
+def _item(item: Formula | Number | int | str) -> Formula:
+    if isinstance(item, str):
+        return Op(item)
+    return item if isinstance(item, Formula) else number(item)
 
 
 def letter(name: str, index: object = "", sup: str = "") -> Sym:

@@ -1,43 +1,44 @@
-"""A small matrix from the command line, a CSV file or an npy file, as exact numbers."""
+"""Reading of a small matrix of exact numbers from text, a CSV file, an npy file or an array."""
 
 from __future__ import annotations
 
 import math
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import sympy
+from numpy.typing import ArrayLike
 
 from eckart.errors import MatrixError
 from eckart.explain.entry import read_entry
 from eckart.explain.exact import Matrix, surd_terms
+from eckart.text import count
 
 LIMIT = 5  # rows and columns
 SAMPLES = 12  # rows of a table of data
-ROOTS = 2  # different square roots in one matrix: the working has up to 2^ROOTS terms in every number
-BYTES = 1 << 16  # of a text file
+ROOTS = 2  # different square roots in one matrix: every number has up to 2^ROOTS terms
+BYTES = 1 << 16  # size of a text file
 SUFFIXES = (".csv", ".npy", ".txt", ".tsv")
-CURE = 'Write rows parted by semicolons, as "4 0; 3 5", or name a .csv or .npy file'
+FIX = 'Separate rows by semicolons, as in "4 0; 3 5", or use a .csv or .npy file'
 
 
-def read_matrix(source: str | Path | Any, rows: int = LIMIT) -> Matrix:
+def read_matrix(source: str | Path | ArrayLike | Matrix, rows: int = LIMIT) -> Matrix:
     """Read a matrix of at most ``rows`` x 5 exact numbers.
 
     Parameters
     ----------
     source : str, Path or array_like
-        ``"4 0; 3 5"`` (rows parted by semicolons or line ends, entries by spaces or commas), the path
-        of a .csv, .txt, .tsv or .npy file, or an array. A float is taken for the shortest decimal
-        that rounds to it: 0.1 is 1/10.
+        Text such as ``"4 0; 3 5"``, with rows separated by semicolons or line ends and entries by spaces or
+        commas; the path of a .csv, .txt, .tsv or .npy file; or an array. A float is read as the shortest
+        decimal that rounds to it: 0.1 is 1/10.
     rows : int
-        The most rows allowed.
+        The maximum number of rows.
 
     Raises
     ------
     MatrixError
-        Not a matrix of real numbers, or too large to be worked on paper.
+        The source is not a matrix of real numbers, or is too large to be followed on paper.
 
     Examples
     --------
@@ -56,7 +57,7 @@ def read_matrix(source: str | Path | Any, rows: int = LIMIT) -> Matrix:
         where = path.name
     elif isinstance(source, str):
         where = "MATRIX"
-        cells = [_words(line) for line in re.split(r"[;\n]", source) if line.strip()]
+        cells = [_split(line) for line in re.split(r"[;\n]", source) if line.strip()]
     else:
         where = "W"
         cells = _cells(source, where, rows)
@@ -72,25 +73,27 @@ def read_matrix(source: str | Path | Any, rows: int = LIMIT) -> Matrix:
 
 
 def _check_roots(matrix: Matrix, where: str) -> None:
-    """Refuse more square roots than the working can carry; sqrt(6) is none beside sqrt(2) and sqrt(3)."""
-    found = sorted({d for x in matrix if x != 0 for d in surd_terms(x)} - {1})
-    span = {1}  # what products of the roots so far have under their root: twice as many for each new one
-    for d in found:
+    """Refuse too many independent square roots; next to sqrt(2) and sqrt(3), sqrt(6) is not a new one."""
+    radicands = sorted({d for x in matrix if x != 0 for d in surd_terms(x)} - {1})
+    span = {1}  # the radicands of all products of the roots so far; each independent root doubles it
+    for d in radicands:
         if d not in span:
-            span |= {d * known // math.gcd(d, known) ** 2 for known in span}
+            span |= {d * other // math.gcd(d, other) ** 2 for other in span}
     if len(span) > 2**ROOTS:
-        names = ", ".join(f"sqrt({d})" for d in found)
-        raise MatrixError(where, f"at most {ROOTS} different square roots are worked with, found {names}")
+        names = ", ".join(f"sqrt({d})" for d in radicands)
+        raise MatrixError(where, f"expected at most {ROOTS} different square roots, found {names}")
 
 
 def _check_shape(cells: list[list[str]], rows: int, where: str) -> None:
     if not cells or not cells[0]:
-        raise MatrixError(where, "there is no number in it", CURE)
+        raise MatrixError(where, "expected a matrix, found no number", FIX)
     widths = [len(row) for row in cells]
     if len(set(widths)) > 1:
         odd = next(i for i, width in enumerate(widths) if width != widths[0])
         raise MatrixError(
-            where, f"row {odd + 1} has {widths[odd]} entries and row 1 has {widths[0]}", "Make them alike"
+            where,
+            f"row {odd + 1} has {count(widths[odd], 'entry', 'entries')} and row 1 has {widths[0]}",
+            "Use rows of equal length",
         )
     if len(cells) > rows or widths[0] > LIMIT:
         raise _too_large(where, len(cells), widths[0], rows)
@@ -99,16 +102,17 @@ def _check_shape(cells: list[list[str]], rows: int, where: str) -> None:
 def _too_large(where: str, m: int, n: int, rows: int) -> MatrixError:
     return MatrixError(
         where,
-        f"{m} x {n} is too large to work on paper: the limit is {rows} x {LIMIT}",
+        f"the matrix is {m} x {n}; the limit for exact steps is {rows} x {LIMIT}",
         "Use eckart.svd or eckart.spectrum for larger matrices, and `eckart inspect` for checkpoints",
     )
 
 
-def _words(line: str) -> list[str]:
-    """Split a row into its entries. A space inside brackets or around * and / parts nothing."""
+def _split(line: str) -> list[str]:
+    """Split a row into its entries; spaces in parentheses and around * and / do not separate entries."""
     line = re.sub(r"\s*([*/])\s*", r"\1", line.strip())
-    while (closer := re.sub(r"(\([^()\s]*)\s+([^()]*\))", r"\1\2", line)) != line:
-        line = closer
+    changes = 1
+    while changes:
+        line, changes = re.subn(r"(\([^()\s]*)\s+([^()]*\))", r"\1\2", line)
     parts = line.removesuffix(",").split(",")
     return [word for part in parts for word in (part.split() or [""])]
 
@@ -119,9 +123,9 @@ def _csv(path: Path) -> list[list[str]]:
     for number, line in enumerate(lines, 1):
         if ";" in line and "," in line:
             raise MatrixError(
-                path.name, f"line {number} has both commas and semicolons", "Write decimals with a point"
+                path.name, f"line {number} has both commas and semicolons", "Use a point for decimals"
             )
-    return [_words(line.replace(";", ",").replace("\t", ",")) for line in lines]
+    return [_split(line.replace(";", ",").replace("\t", ",")) for line in lines]
 
 
 def _bytes(path: Path) -> bytes:
@@ -130,35 +134,35 @@ def _bytes(path: Path) -> bytes:
         if size > BYTES:
             raise MatrixError(
                 path.name,
-                f"a file of {size:,} bytes holds no matrix of {SAMPLES} x {LIMIT}",
+                f"the file has {size:,} bytes, too many for a matrix of {SAMPLES} x {LIMIT}",
                 "Use eckart.svd for larger matrices",
             )
         return path.read_bytes()
     except OSError as error:
-        raise MatrixError(str(path), f"it cannot be read ({error.strerror})", CURE) from None
+        raise MatrixError(str(path), f"the file cannot be read ({error.strerror})", FIX) from None
 
 
 def _npy(path: Path, rows: int) -> list[list[str]]:
     try:
-        # Mapped, not read: the shape is known before a byte of the data is.
+        # A memory map: the shape is checked before any of the data is read.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
-        raise MatrixError(str(path), f"it cannot be read ({error.strerror or error})", CURE) from None
+        raise MatrixError(str(path), f"the file cannot be read ({error.strerror or error})", FIX) from None
     except (ValueError, EOFError) as error:
-        words = str(error).splitlines()[0].rstrip(".")
-        raise MatrixError(path.name, f"it is no .npy file of plain numbers ({words})") from None
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise MatrixError(path.name, f"this is not an .npy file of numbers ({reason})") from None
     return _cells(array, path.name, rows)
 
 
-def _cells(source: Any, where: str, rows: int) -> list[list[str]]:
+def _cells(source: ArrayLike, where: str, rows: int) -> list[list[str]]:
     try:
         array = np.asarray(source)
     except ValueError:
-        raise MatrixError(where, "the rows have different lengths", "Make them alike") from None
+        raise MatrixError(where, "the rows have different lengths", "Use rows of equal length") from None
     if array.ndim != 2:
         raise MatrixError(where, f"expected a matrix, got an array of shape {array.shape}")
     if np.iscomplexobj(array):
-        raise MatrixError(where, "expected real numbers, got complex ones", "Take its real part")
+        raise MatrixError(where, "expected real numbers, got complex numbers", "Use its real part")
     if array.size > SAMPLES * LIMIT:
         raise _too_large(where, int(array.shape[0]), int(array.shape[1]), rows)
     return [[str(x) for x in row] for row in array]

@@ -1,19 +1,21 @@
-"""A worked explanation as data: sentences, formulas, tables, checks and pictures, in no language yet."""
+"""An explanation as data: sentences, formulas, tables, checks and pictures, independent of the language."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeAlias
 
+from eckart.explain.exact import Matrix, Number
 from eckart.explain.formula import Formula
 
-Value = Formula | int
+Value: TypeAlias = Formula | int
+Result: TypeAlias = Number | Matrix | list[Number] | list[Matrix] | int | bool
 
 
 @dataclass(frozen=True)
 class Text:
-    """A sentence by its key in the table of sentences, and what goes into its gaps."""
+    """The key of a sentence in the table of sentences, and the values for the names in it."""
 
     key: str
     values: Mapping[str, Value] = field(default_factory=dict)
@@ -21,21 +23,21 @@ class Text:
 
 @dataclass(frozen=True)
 class Say:
-    """A sentence of its own."""
+    """A paragraph of one sentence."""
 
     text: Text
 
 
 @dataclass(frozen=True)
 class Show:
-    """A formula on a line of its own."""
+    """A formula on its own line."""
 
     formula: Formula
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table; its cells are sentences by key, or formulas."""
+    """A table; each cell is a sentence or a formula."""
 
     header: tuple[Text | Formula, ...]
     rows: tuple[tuple[Text | Formula, ...], ...]
@@ -43,9 +45,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Check:
-    """An identity that was recomputed.
+    """An identity and the outcome of its check.
 
-    ``exact``: it was proven in exact arithmetic; otherwise both sides agree to 20 decimals.
+    Attributes
+    ----------
+    formula : Formula
+        The identity.
+    holds : bool
+        Whether both sides agree.
+    exact : bool
+        Whether they were compared in exact arithmetic; otherwise they were compared to 20 decimals.
     """
 
     formula: Formula
@@ -58,11 +67,22 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Panel:
-    """One drawing in the plane, the origin in its middle.
+    """A drawing in the plane with the origin in its centre.
 
-    ``outline``: a closed curve. ``arrows``: what is written at the tip, and the tip; from the origin.
-    ``ring``: a point to follow. ``dashed``: a closed curve to compare with, or nothing. ``reach``: the
-    largest coordinate that must be seen.
+    Attributes
+    ----------
+    caption : Text
+        The caption.
+    outline : tuple of Point
+        A closed curve.
+    arrows : tuple of (Formula, Point)
+        Arrows from the origin: the label at the tip, and the tip.
+    ring : Point
+        A marked point.
+    reach : float
+        The largest coordinate that must be visible.
+    dashed : tuple of Point
+        A closed curve for comparison; empty for none.
     """
 
     caption: Text
@@ -75,7 +95,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Picture:
-    """Panels side by side. A format of words alone leaves them out: a sentence must say the same."""
+    """Panels next to each other. Text formats omit them, so a sentence must say the same."""
 
     caption: Text
     panels: tuple[Panel, ...]
@@ -86,7 +106,7 @@ Part = Say | Show | Table | Check | Picture
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the working."""
+    """One step of an explanation; ``title`` is the key of a sentence."""
 
     title: str
     parts: tuple[Part, ...]
@@ -94,46 +114,46 @@ class Step:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A worked explanation.
+    """An explanation, step by step.
 
-    Parameters
+    Attributes
     ----------
     topic : str
-        What is explained, one of `eckart.explain.TOPICS`.
+        The topic, one of `eckart.explain.TOPICS`.
     steps : tuple of Step
-        The working, in order.
-    results : dict
-        What was worked out, by name, as sympy objects: ``"rank"``, ``"sigma"``, ``"U"``, ...
+        The steps, in order.
+    results : mapping of str to Result
+        The results by name as sympy objects: ``"rank"``, ``"sigma"``, ``"U"``, ... `explain` lists the names.
     """
 
     topic: str
     steps: tuple[Step, ...]
-    results: Mapping[str, Any]
+    results: Mapping[str, Result]
 
     @property
     def checks(self) -> tuple[Check, ...]:
-        """Every identity that was recomputed on the way."""
+        """All checked identities, in order."""
         return tuple(part for part in self.parts() if isinstance(part, Check))
 
     def parts(self) -> Iterator[Part]:
-        """Walk over the parts of all steps."""
+        """Iterate over the parts of all steps."""
         for step in self.steps:
             yield from step.parts
 
     def keys(self) -> set[str]:
-        """Return the key of every sentence used."""
-        found = {f"topic.{self.topic}"} | {step.title for step in self.steps}
+        """Return the keys of all sentences used."""
+        keys = {f"topic.{self.topic}"} | {step.title for step in self.steps}
         for part in self.parts():
             if isinstance(part, Say):
-                found.add(part.text.key)
+                keys.add(part.text.key)
             elif isinstance(part, Table):
                 cells = (cell for row in (part.header, *part.rows) for cell in row)
-                found |= {cell.key for cell in cells if isinstance(cell, Text)}
+                keys |= {cell.key for cell in cells if isinstance(cell, Text)}
             elif isinstance(part, Picture):
-                found |= {part.caption.key} | {panel.caption.key for panel in part.panels}
-        return found
+                keys |= {part.caption.key} | {panel.caption.key for panel in part.panels}
+        return keys
 
 
 def say(key: str, **values: Value) -> Say:
-    """Return a sentence with what goes into its gaps."""
+    """Return a sentence with values for the names in it."""
     return Say(Text(key, values))

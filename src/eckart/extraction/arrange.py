@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 
 from eckart.adapter.adapter import Adapter
 from eckart.adapter.experts import (
-    FUSED_ON_LOADING,
+    ExpertsLayout,
+    arrange_experts,
     even_ranks,
     even_scales,
-    fuse_experts,
-    is_split,
-    split_experts,
+    is_fused_on_loading,
     with_routers,
 )
 from eckart.adapter.rounding import relative
@@ -53,17 +52,16 @@ def _for_consumers(
     job: Job, sources: PairSources, adapter: Adapter, parts: Parts, needed: int
 ) -> tuple[Adapter, LayoutStatement | None]:
     """Return the adapter in the layout its consumers need, or else in the one PEFT needs."""
-    modules, config = adapter.modules, sources.config
     if job.consumers:
-        layout, adapter = Layout.prepare(adapter, [c.name for c in job.consumers], sources.base)
-        adapter = replace(adapter, modules=layout.realised(adapter.modules))
-        return adapter, layout.statement(adapter.modules, parts.dtype, needed)
-    if job.experts == "split":
-        return replace(adapter, modules=split_experts(modules, config)), None
-    split = any(is_split(name) for name in modules)
-    if split and (job.experts == "fused" or config.get("model_type") in FUSED_ON_LOADING):
-        return replace(adapter, modules=even_scales(fuse_experts(modules, config))), None
-    return adapter, None
+        names = [c.name for c in job.consumers]
+        layout, adapter = Layout.prepare(adapter, names, sources.base, job.experts)
+        applied = layout.realised(adapter.modules)
+        return replace(adapter, modules=applied.modules), layout.statement(applied, parts.dtype, needed)
+    experts = job.experts
+    if experts is None and is_fused_on_loading(sources.config):
+        experts = ExpertsLayout.FUSED
+    modules = arrange_experts(adapter.modules, experts, sources.config)
+    return replace(adapter, modules=even_scales(modules)), None
 
 
 def _state(

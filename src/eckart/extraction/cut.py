@@ -15,8 +15,8 @@ from eckart.checkpoint.kinds import is_input_embedding, module_name, tied_head
 from eckart.errors import AdapterError
 from eckart.extraction.job import Job
 from eckart.rank import RankPlan
-from eckart.serving.consumers import Consumer
-from eckart.serving.layout import treatment
+from eckart.serving.consumer import Consumer
+from eckart.serving.treatment import treatment_of
 from eckart.store import FactorStore, TensorRecord
 from eckart.store.decide import adapter_dtype
 from eckart.store.sources import PairSources
@@ -107,7 +107,7 @@ def _part(store: FactorStore, record: TensorRecord, rank: int, dtype: np.dtype[A
 
 
 def _reads(consumer: Consumer, module: Module) -> bool:
-    return treatment(module, consumer, as_read=True) == "loads"
+    return treatment_of(module, consumer, experts_arranged=True).is_read
 
 
 def _with_rows(module: Module, rows: int) -> Module:

@@ -26,16 +26,15 @@ from eckart.extraction.job import Job, check_consumers, check_dtype, open_source
 from eckart.extraction.leftovers import Leftover
 from eckart.linalg import Goal
 from eckart.parallel import OnProgress
-from eckart.rank import RankPlan, RankRule
-from eckart.rank.rule import RuleOptions, rule_from
-from eckart.serving.layout import Wish
+from eckart.rank import RankPlan, RankRule, RuleOptions, rule_from
+from eckart.serving.consumers import ConsumerNames
 from eckart.store import FactorStore, decide
 from eckart.store.demands import first_demands
 from eckart.store.fill import fill
+from eckart.store.layout import MANIFEST
 from eckart.store.options import PassOptions
 from eckart.store.record import Demand
 from eckart.store.sources import PairSources
-from eckart.store.store import MANIFEST
 from eckart.text import count
 
 WRAPPABLE = ("linear", "conv1d", "embedding", "conv")  # kinds of layers that PEFT can wrap
@@ -86,7 +85,7 @@ def extract(
     dtype: str | None = None,
     embeddings: bool = False,
     modules_to_save: bool = False,
-    consumers: Wish = (),
+    consumers: ConsumerNames = (),
     experts: str | None = None,
     base_name: str | None = None,
     overwrite: bool = False,
@@ -185,7 +184,7 @@ def validate(
     dtype: str | None,
     embeddings: bool,
     modules_to_save: bool,
-    consumers: Wish,
+    consumers: ConsumerNames,
     experts: str | None,
     base_name: str | None,
     overwrite: bool,
@@ -197,7 +196,7 @@ def validate(
     if plan is not None and (rule is not None or rule_options):
         raise UsageError("eckart.extract", "got both a plan and a rank rule", "Pass one of the two")
     asked = rule_from(rule, rule_options) if plan is None else None
-    named, bounded = check_consumers(consumers, experts, modules_to_save, asked)
+    named, experts_layout, bounded = check_consumers(consumers, experts, modules_to_save, asked)
     refuse_overlap(out, [base, tuned, store])
     return Job(
         base=str(base),
@@ -210,7 +209,7 @@ def validate(
         embeddings=embeddings,
         modules_to_save=modules_to_save,
         consumers=named,
-        experts=experts,
+        experts=experts_layout,
         base_name=base_name or str(base),
         overwrite=overwrite,
         options=options,

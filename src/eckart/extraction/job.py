@@ -9,12 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from eckart.adapter.experts import ExpertsLayout
 from eckart.checkpoint import DTYPES
-from eckart.checkpoint.dtypes import ADAPTER_DTYPES
+from eckart.checkpoint.dtypes import ADAPTER_DTYPES, parse_dtype
 from eckart.errors import UsageError
 from eckart.rank import RankPlan, RankRule
-from eckart.serving.consumers import Consumer, consumers_named
-from eckart.serving.layout import Layout, Wish
+from eckart.serving.consumer import Consumer
+from eckart.serving.consumers import ConsumerNames, consumers_named
+from eckart.serving.experts_read import check_experts
+from eckart.serving.layout import Layout
+from eckart.serving.treatment import titles_of
 from eckart.store.options import PassOptions
 from eckart.store.sources import ALL_KINDS, LORA_KINDS, PairSources
 from eckart.text import count, preview
@@ -39,8 +43,8 @@ class Job:
         Dtype of the factors; None for the tuned checkpoint's.
     embeddings, modules_to_save : bool
     consumers : tuple of Consumer
-    experts : str, optional
-        ``fused``, ``split``, or None for what PEFT needs.
+    experts : ExpertsLayout, optional
+        None for the layout that PEFT needs.
     base_name : str
         What the adapter calls its base.
     overwrite : bool
@@ -59,7 +63,7 @@ class Job:
     embeddings: bool
     modules_to_save: bool
     consumers: tuple[Consumer, ...]
-    experts: str | None
+    experts: ExpertsLayout | None
     base_name: str
     overwrite: bool
     options: PassOptions
@@ -72,31 +76,22 @@ class Job:
 
 
 def check_dtype(dtype: str | None) -> np.dtype[Any] | None:
-    """Return the NumPy dtype of a name; None for None."""
-    if dtype is None:
-        return None
-    if dtype not in ADAPTER_DTYPES:
-        raise UsageError(f"dtype={dtype!r}", f"expected one of {', '.join(ADAPTER_DTYPES)}")
-    return DTYPES[dtype]
+    """Return the NumPy dtype of a name in any common spelling; None for None."""
+    return None if dtype is None else DTYPES[parse_dtype(dtype, ADAPTER_DTYPES)]
 
 
 def check_consumers(
-    names: Wish, experts: str | None, modules_to_save: bool, rule: RankRule | None
-) -> tuple[tuple[Consumer, ...], RankRule | None]:
-    """Return the consumers, and the rule bounded by the ranks that they take."""
+    names: ConsumerNames, experts: str | None, modules_to_save: bool, rule: RankRule | None
+) -> tuple[tuple[Consumer, ...], ExpertsLayout | None, RankRule | None]:
+    """Return the consumers, the layout of experts, and the rule bounded by the ranks that they accept."""
     consumers = tuple(consumers_named(names))
-    if modules_to_save and any(c.whole != "loads" for c in consumers):
-        refusing = ", ".join(c.title for c in consumers if c.whole != "loads")
+    if modules_to_save and not all(c.whole.is_read for c in consumers):
+        refusing = titles_of(c for c in consumers if not c.whole.is_read)
         raise UsageError(
             "--modules-to-save", f"{refusing} cannot read whole tensors", "Remove one of the two"
         )
-    if experts not in (None, "fused", "split"):
-        raise UsageError(f"--experts {experts}", "expected fused or split")
-    if experts is not None and consumers:
-        raise UsageError(
-            f"--experts {experts}", "the programs given with --for decide this", "Remove --experts or --for"
-        )
-    return consumers, None if rule is None else Layout(consumers).bounded(rule)
+    layout = check_experts(experts, consumers)
+    return consumers, layout, None if rule is None else Layout(consumers).bounded(rule)
 
 
 def check_plan(plan: RankPlan, sources: PairSources) -> None:

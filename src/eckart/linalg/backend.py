@@ -1,8 +1,8 @@
-"""The few array operations the routes need, for NumPy arrays and for torch tensors.
+"""The array operations that differ between NumPy arrays and torch tensors.
 
-A route is written once over these; everything else in it is `@`, `.T`, slicing and in-place
-arithmetic, which both kinds share. Random numbers always come from NumPy, so that a seed means the
-same sketch on every device.
+Each route is written once, in terms of these operations and of `@`, `.T`, slicing and in-place
+arithmetic, which both kinds of array share. Random numbers always come from NumPy, so a seed gives
+the same sketch on every device.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeGuard
 
 import ml_dtypes
 import numpy as np
@@ -22,21 +22,34 @@ from eckart.errors import MatrixError
 # A NumPy array or a torch tensor on any device. torch is optional, and its type is unknown without it.
 DeviceArray: TypeAlias = Any
 
-THREADS = 2  # a sum of squares is bound by memory, which two threads fill
-BLOCK = 1 << 18  # numbers in a block of rows: 1 MB of float32, which stays in a core's cache
+THREADS = 2  # a sum of squares is limited by memory bandwidth, which two threads use up
+BLOCK = 1 << 18  # entries in a block of rows: 1 MB of float32, which stays in a core's cache
 SAFE_RANGE = (1e-12, 1e12)  # root mean square of entries whose float32 products neither overflow nor vanish
 
 
 class Ops(Protocol):
-    """What a route may ask of a kind of array."""
+    """The operations on one kind of array."""
 
-    def like(self, values: Array, array: DeviceArray) -> DeviceArray: ...
-    def host(self, array: DeviceArray) -> Array: ...
-    def dtype(self, array: DeviceArray) -> np.dtype[np.floating]: ...
-    def concatenate(self, arrays: Sequence[DeviceArray], axis: int) -> DeviceArray: ...
-    def orthonormal_rows(self, Y: DeviceArray, noise: float) -> tuple[DeviceArray, Floats]: ...
-    def energy(self, A: DeviceArray) -> float: ...
-    def residual(self, A: DeviceArray, U: DeviceArray, s: Floats, Vh: DeviceArray) -> float: ...
+    def like(self, values: Array, array: DeviceArray) -> DeviceArray:
+        """Return NumPy values as an array of the kind, dtype and device of ``array``."""
+
+    def host(self, array: DeviceArray) -> Array:
+        """Return an array as a NumPy array in main memory."""
+
+    def dtype(self, array: DeviceArray) -> np.dtype[np.floating]:
+        """Return the dtype as NumPy's, without copying any entry."""
+
+    def concatenate(self, arrays: Sequence[DeviceArray], axis: int) -> DeviceArray:
+        """Join arrays along an axis."""
+
+    def orthonormal_rows(self, Y: DeviceArray, noise: float) -> tuple[DeviceArray, Floats]:
+        """Split Y (b, n) = L Q with orthonormal rows in Q, dropping directions shorter than ``noise``."""
+
+    def energy(self, A: DeviceArray) -> float:
+        """Return the sum of squares, in float64."""
+
+    def residual(self, A: DeviceArray, U: DeviceArray, s: Floats, Vh: DeviceArray) -> float:
+        """Return ||A - U diag(s) Vh||_F^2, computed from the difference itself."""
 
 
 class NumpyOps:
@@ -60,17 +73,17 @@ class NumpyOps:
         return Q.astype(Y.dtype), L
 
     def energy(self, A: Array) -> float:
-        """Sum of squares in float64, a cache-sized block of rows at a time."""
+        """Return the sum of squares, in float64, over cache-sized blocks of rows."""
         return _over_row_blocks(A, lambda rows: A[rows])
 
     def residual(self, A: Array, U: Array, s: Floats, Vh: Array) -> float:
-        """||A - U diag(s) Vh||_F^2, measured and not deduced."""
+        """Return ||A - U diag(s) Vh||_F^2, computed from the difference itself."""
         Us = U * self.like(s, U)
         return _over_row_blocks(A, lambda rows: A[rows] - Us[rows] @ Vh)
 
 
 class TorchOps:
-    """torch tensors, on whatever device they are."""
+    """torch tensors on any device."""
 
     def like(self, values: Array, array: DeviceArray) -> DeviceArray:
         import torch
@@ -108,21 +121,34 @@ NUMPY: Ops = NumpyOps()
 TORCH: Ops = TorchOps()
 
 
-def is_torch(array: object) -> bool:
-    """Whether this is a torch tensor, told without importing torch."""
+def is_torch(array: object) -> TypeGuard[DeviceArray]:
+    """Whether a value is a torch tensor. Does not import torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(array, torch.Tensor)
 
 
 def ops_for(array: DeviceArray) -> Ops:
-    """Return the operations for the kind of ``array``."""
+    """Return the operations for the kind of array that ``array`` is."""
     return TORCH if is_torch(array) else NUMPY
 
 
 def as_matrix(A: DeviceArray, call: str = "eckart.svd(A)", may_be_empty: bool = False) -> DeviceArray:
-    """Return ``A`` as a float32 or float64 matrix of the kind that came in, checked.
+    """Return ``A`` as a float32 or float64 matrix, NumPy or torch as it came in, or refuse it.
 
-    float16, bfloat16 and float8 become float32; integers and lists become float64.
+    Parameters
+    ----------
+    A : array_like (m, n)
+        float16, bfloat16 and float8 become float32; integers and lists become float64. Entries are not
+        checked: see `check_energy`.
+    call : str
+        The call as messages show it.
+    may_be_empty : bool
+        Whether m or n may be 0.
+
+    Raises
+    ------
+    MatrixError
+        If ``A`` is not a matrix, is complex, masked, or not numeric.
     """
     if is_torch(A):
         return _torch_matrix(A, call, may_be_empty)
@@ -132,7 +158,9 @@ def as_matrix(A: DeviceArray, call: str = "eckart.svd(A)", may_be_empty: bool = 
     if 0 in array.shape and not may_be_empty:
         raise MatrixError(call, f"expected at least one row and one column, got shape {array.shape}")
     if np.iscomplexobj(array):
-        raise MatrixError(call, "expected real numbers, got complex ones", "Factor A.real and A.imag")
+        raise MatrixError(
+            call, "expected real numbers, got complex ones", "Factor A.real and A.imag separately"
+        )
     if array.dtype in (np.float32, np.float64):
         return array
     if array.dtype.kind in "iub" or array.dtype == object:
@@ -146,10 +174,13 @@ def as_matrix(A: DeviceArray, call: str = "eckart.svd(A)", may_be_empty: bool = 
 
 
 def as_array(A: ArrayLike, call: str) -> Array:
-    """Return what NumPy makes of ``A``; refuse rows of different lengths, and masks, which nothing reads."""
+    """Convert ``A`` to a NumPy array; refuse rows of different lengths and masked entries.
+
+    Masks are refused because no computation here respects them.
+    """
     if np.ma.is_masked(A):
         raise MatrixError(
-            call, "expected a matrix of numbers, got masked entries", "Fill them: A.filled(value)"
+            call, "expected a matrix of numbers, got masked entries", "Use A.filled(value) to fill them"
         )
     try:
         return np.asarray(A)
@@ -161,12 +192,26 @@ SMALL_FLOATS = tuple(
     np.dtype(t) for t in (ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2)
 )
 
-# Sums of squares below this lose digits: they hold numbers that float64 has no room for.
+# A sum of squares below this loses digits, because some squares underflow in float64.
 LEAST_ENERGY = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
 
 
 def check_energy(A: DeviceArray, total: float, call: str) -> None:
-    """Raise if ``total``, the energy of ``A``, betrays a NaN, an infinity, or numbers out of range."""
+    """Refuse a matrix whose energy shows a NaN, an infinity, or squares out of float64's range.
+
+    Parameters
+    ----------
+    A : array (m, n)
+        Searched for the entry to report, only if the energy is suspect.
+    total : float
+        ||A||_F^2 in float64.
+    call : str
+        The call as messages show it.
+
+    Raises
+    ------
+    MatrixError
+    """
     if np.isfinite(total) and total >= LEAST_ENERGY:
         return
     host = ops_for(A).host(A)
@@ -176,24 +221,24 @@ def check_energy(A: DeviceArray, total: float, call: str) -> None:
         raise MatrixError(
             call,
             f"{int(bad.sum())} of {bad.size} entries are NaN or infinite, the first at [{row}, {column}]",
-            "Mend or mask them first",
+            "Replace them with finite numbers",
         )
     largest = float(np.abs(host).max(initial=0.0))
     if largest > 0:
         raise MatrixError(
             call,
-            f"its largest entry is {largest:.3g}, and the sum of squares is out of float64's range",
+            f"the largest entry is {largest:.3g}; its sum of squares is out of float64's range",
             f"Divide the matrix by {largest:.3g}",
         )
 
 
 def power_of_two(largest: float) -> float:
-    """Return the power of two just under a number, to divide by without rounding; 1 for 0."""
+    """Return the largest power of two not above a number, which divides without rounding; 1 for 0."""
     return float(2.0 ** np.floor(np.log2(largest))) if largest > 0 else 1.0
 
 
 def scaled_to_safe_range(A: DeviceArray, total: float) -> tuple[DeviceArray, float]:
-    """Divide a matrix by a power of two where float32 squares of its entries could overflow or vanish.
+    """Divide a matrix by a power of two if float32 squares of its entries could overflow or vanish.
 
     Parameters
     ----------
@@ -204,9 +249,9 @@ def scaled_to_safe_range(A: DeviceArray, total: float) -> tuple[DeviceArray, flo
     Returns
     -------
     scaled : array (m, n)
-        ``A`` itself where it needs no scaling.
+        ``A`` itself if it needs no scaling.
     scale : float
-        What ``A`` was divided by; 1 where it needs no scaling.
+        The divisor; 1 if ``A`` needs no scaling.
     """
     size = float(A.shape[0]) * float(A.shape[1])
     with np.errstate(divide="ignore", over="ignore"):
@@ -218,17 +263,17 @@ def scaled_to_safe_range(A: DeviceArray, total: float) -> tuple[DeviceArray, flo
 
 
 def row_blocks(rows: int, columns: int) -> list[slice]:
-    """Cut the rows of a matrix into slices of about ``BLOCK`` numbers."""
+    """Divide the rows of a matrix into slices of about ``BLOCK`` entries."""
     step = max(1, BLOCK // max(columns, 1))
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
 def _orthonormal(Y: Floats, noise: float, quick: bool) -> tuple[Floats, Floats]:
-    """Split Y = L Q with orthonormal rows in Q, without directions shorter than ``noise``.
+    """Split Y = L Q with orthonormal rows in Q, dropping directions shorter than ``noise``.
 
-    ``quick`` allows Cholesky of Y Y^T, which is all products. Its error is eps cond(Y)^2: in float64,
-    below float32's own for a condition up to 1e4. Anything worse is left to the SVD, which alone can
-    say which directions are real: the zeros of an unpivoted triangle do not.
+    ``quick`` allows Cholesky of Y Y^T, which consists of products only. Its error is eps cond(Y)^2: in
+    float64, below float32's own rounding for a condition up to 1e4. Worse conditions go to the SVD, because
+    only the SVD shows which directions are real; the diagonal of an unpivoted triangle does not.
     """
     if quick:
         try:
@@ -244,10 +289,10 @@ def _orthonormal(Y: Floats, noise: float, quick: bool) -> tuple[Floats, Floats]:
 
 
 def _over_row_blocks(A: Array, part: Callable[[slice], Array]) -> float:
-    """Sum the squares of ``part(rows)`` over the blocks, in float64 and in a fixed order."""
+    """Sum the squares of ``part(rows)`` over blocks of rows, in float64 and in a fixed order."""
 
     def squares(rows: slice) -> float:
-        with np.errstate(over="ignore", invalid="ignore"):  # the caller looks at the sum
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller checks the sum
             flat = part(rows).ravel().astype(np.float64)
             return float(np.dot(flat, flat))
 
@@ -264,7 +309,9 @@ def _torch_matrix(A: DeviceArray, call: str, may_be_empty: bool) -> DeviceArray:
     if A.ndim != 2 or (0 in A.shape and not may_be_empty):
         raise MatrixError(call, f"expected a matrix, got a tensor of shape {tuple(A.shape)}")
     if A.is_complex():
-        raise MatrixError(call, "expected real numbers, got complex ones", "Factor A.real and A.imag")
+        raise MatrixError(
+            call, "expected real numbers, got complex ones", "Factor A.real and A.imag separately"
+        )
     A = A.detach()
     if A.dtype in (torch.float32, torch.float64):
         return A

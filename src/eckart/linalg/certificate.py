@@ -1,4 +1,4 @@
-"""Bounds that prove a rank: how small the least rank that does the job could be."""
+"""Bounds that prove a rank: how small the least rank that reaches a goal could be."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from eckart.linalg.spectrum import SAME_SUM, Spectrum
 
 
 def rank_bounds(spectrum: Spectrum, goal: Goal, exact: bool) -> tuple[int, int] | None:
-    """Bound the least rank that fulfils a goal, from the values found in a subspace.
+    """Bound the least rank that reaches a goal, from the singular values found in a subspace.
 
     Parameters
     ----------
@@ -17,13 +17,13 @@ def rank_bounds(spectrum: Spectrum, goal: Goal, exact: bool) -> tuple[int, int] 
         Either the true singular values (``exact``), or those of U^T A for an orthonormal U, with
         ``tail`` = ||A||_F^2 - ||U^T A||_F^2.
     goal : Goal
-        For a goal of kind ``rank`` the question is which ranks could keep the same energy.
+        For a goal of kind ``rank``, the bounds are those of the least rank that keeps the same energy.
     exact : bool
-        Whether the values are those of A itself; then both bounds are the same number.
+        Whether the values are those of A itself; both bounds are then equal.
 
     Returns
     -------
-    (lo, hi) or None
+    (lo, hi) : tuple of int, or None
         None if the values do not reach the goal.
 
     Notes
@@ -31,12 +31,12 @@ def rank_bounds(spectrum: Spectrum, goal: Goal, exact: bool) -> tuple[int, int] 
     Let s_i be the singular values of U^T A and R = A - U U^T A.
 
     * hi: s_i <= sigma_i (Cauchy interlacing), so a prefix of s that reaches the target proves that
-      its length is enough; the factors are in hand.
+      its length is sufficient; factors of that rank are already computed.
     * lo: A^T A = (U^T A)^T (U^T A) + R^T R, and by Ky Fan's inequality
-      sum_{i<=k} sigma_i^2 <= sum_{i<=k} s_i^2 + ||R||_F^2. No k below the first that reaches the
-      target with this surplus can do it.
-    * For a threshold on sigma itself the sides change places: interlacing proves that at least lo
-      values are over it, and sigma_i^2 <= s_i^2 + ||R||_F^2 (Weyl) that no more than hi can be.
+      sum_{i<=k} sigma_i^2 <= sum_{i<=k} s_i^2 + ||R||_F^2. Every k below the first that reaches the
+      target with this surplus is too small.
+    * For a threshold on sigma itself the roles are exchanged: interlacing proves that at least lo
+      values are above it, and sigma_i^2 <= s_i^2 + ||R||_F^2 (Weyl) that at most hi can be.
 
     Examples
     --------
@@ -54,7 +54,7 @@ def rank_bounds(spectrum: Spectrum, goal: Goal, exact: bool) -> tuple[int, int] 
         first = float(spectrum.values[0]) if len(spectrum) else 0.0
         raised = np.sqrt(spectrum.values**2 + spectrum.tail)
         low_bar = high_bar = goal.value
-        if goal.kind == "ratio":  # sigma_1 is only known to lie between these two
+        if goal.kind == "ratio":  # only bounds on sigma_1 are known
             low_bar = first / goal.value
             high_bar = float(np.sqrt(first**2 + spectrum.tail)) / goal.value
         lo = int(np.count_nonzero(spectrum.values > high_bar))
@@ -64,4 +64,4 @@ def rank_bounds(spectrum: Spectrum, goal: Goal, exact: bool) -> tuple[int, int] 
     share = goal.required_energy
     target = captured[hi] if share is None else (share - SAME_SUM) * spectrum.total
     lo = int(np.argmax(captured + spectrum.tail >= target))
-    return min(max(lo, 1), hi), hi  # a matrix that is not zero has rank 1 at least
+    return min(max(lo, 1), hi), hi  # a nonzero matrix has rank at least 1

@@ -1,8 +1,8 @@
-"""What can be asked of a matrix: its rank, its condition, and whether an inverse or a basis is one."""
+"""Properties of a matrix: rank, condition, and how close it is to an inverse or an orthonormal basis."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,15 +14,18 @@ from eckart.linalg.stack import (
     as_tolerance,
     conjugate_transpose,
     cut_off,
+    either,
     hermitian_values,
-    one_of,
     relative_difference,
 )
+
+# An int or a float for one matrix, an array for a stack. The type of the argument does not tell which.
+Scalars: TypeAlias = Any
 
 
 def matrix_rank(
     A: ArrayLike, tol: ArrayLike | None = None, hermitian: bool = False, *, rtol: ArrayLike | None = None
-) -> Any:
+) -> Scalars:
     """Return the number of singular values above a tolerance.
 
     Equivalent to ``numpy.linalg.matrix_rank(A)``.
@@ -32,29 +35,31 @@ def matrix_rank(
     A : array_like (..., m, n), or (n,)
         A vector has rank 1, or 0 if it is zero.
     tol : float or array_like (...), optional
-        Count sigma > ``tol``.
+        Count sigma > ``tol``. One number for each matrix of a stack, or one for all.
     hermitian : bool
-        Take A for Hermitian: eigenvalues of its lower triangle in place of an SVD, a third of the time.
+        Whether A is Hermitian. Uses eigenvalues of its lower triangle instead of an SVD, in a third of the
+        time.
     rtol : float or array_like (...), optional
         Count sigma > ``rtol`` sigma_1. Default: max(m, n) eps of the dtype that A came in.
 
     Returns
     -------
     int, or ndarray (...) of int for a stack
+        The rank of each matrix.
 
     Raises
     ------
     MatrixError
-        Not numbers, or a NaN or an infinity.
+        If A is not numeric, or holds a NaN or an infinity.
     UsageError
-        Both tolerances, or one that is negative or fits no stack.
+        If both tolerances are given, or one is negative or does not fit the stack.
 
     Notes
     -----
     About 4 m n^2 flops for n <= m. A tolerance is a statement about the data: the default is about what
-    rounding its entries to their dtype does to a singular value. `Spectrum` answers the same for
-    energy. A NaN is refused with its place, where NumPy says that the SVD did not converge; and singular
-    values of float32 data are computed in float64, so that only the data's own rounding is in them.
+    rounding its entries to their dtype does to a singular value. `Spectrum` has ranks by energy. A NaN is
+    reported with its position, where NumPy reports that the SVD did not converge. Singular values of float32
+    data are computed in float64, so they contain only the data's own rounding.
 
     Examples
     --------
@@ -62,7 +67,7 @@ def matrix_rank(
     1
     """
     call = "eckart.linalg.matrix_rank(A)"
-    one_of(call, tol=tol, rtol=rtol)
+    either(call, ("tol", tol), ("rtol", rtol))
     if np.ndim(A) < 2:
         return int(as_numbers(A, call)[0].any())
     wide, dtype = as_stack(A, call)
@@ -78,7 +83,7 @@ def matrix_rank(
     return int(ranks) if np.ndim(ranks) == 0 else ranks
 
 
-def cond(A: ArrayLike) -> Any:
+def cond(A: ArrayLike) -> Scalars:
     """Return the condition number sigma_1 / sigma_min in the 2-norm; inf for a singular matrix.
 
     Equivalent to ``numpy.linalg.cond(A)``.
@@ -91,17 +96,18 @@ def cond(A: ArrayLike) -> Any:
     Returns
     -------
     float, or ndarray (...) of float64 for a stack
+        At least 1.
 
     Raises
     ------
     MatrixError
-        Not numbers, a NaN or an infinity, or no row or column.
+        If A is empty, not numeric, or holds a NaN or an infinity.
 
     Notes
     -----
     About 4 m n^2 flops for n <= m. Solving with A loses log10(cond(A)) digits. Values beyond 1/eps of
-    float64, 4.5e15, are rounding: read them as "singular". For float32 data NumPy computes in float32 and
-    ends at 1e7; this does not.
+    float64, 4.5e15, are rounding, and mean "singular". NumPy computes in float32 for float32 data, where
+    nothing above 1e7 can be resolved; this function computes in float64.
 
     Examples
     --------
@@ -122,42 +128,52 @@ def cond(A: ArrayLike) -> Any:
 
 
 class MoorePenrose(NamedTuple):
-    """The residuals of Penrose's four equations, each relative to the size of what it compares."""
+    """Relative residuals of Penrose's four equations.
+
+    Parameters
+    ----------
+    A_X_A : float
+        ||A X A - A|| / ||A||.
+    X_A_X : float
+        ||X A X - X|| / ||X||.
+    A_X_symmetric : float
+        ||(A X)^H - A X|| / ||A X||.
+    X_A_symmetric : float
+        ||(X A)^H - X A|| / ||X A||.
+    """
 
     A_X_A: float
-    """||A X A - A|| / ||A||"""
     X_A_X: float
-    """||X A X - X|| / ||X||"""
     A_X_symmetric: float
-    """||(A X)^H - A X|| / ||A X||"""
     X_A_symmetric: float
-    """||(X A)^H - X A|| / ||X A||"""
 
 
 def moore_penrose_conditions(A: ArrayLike, X: ArrayLike) -> MoorePenrose:
-    """Return how far X is from being the pseudo-inverse of A: the residuals of the four conditions.
+    """Return how far X is from the pseudo-inverse of A: the residuals of Penrose's four conditions.
 
     Parameters
     ----------
     A : array_like (m, n)
+        The matrix.
     X : array_like (n, m)
+        The candidate.
 
     Returns
     -------
     MoorePenrose
-        Four numbers, relative Frobenius norms. All zero means X = A^+, the only matrix that has this;
-        infinite where a product is out of float64's range.
+        Four relative Frobenius norms. All are zero only for X = A^+. Infinite if a product is out of
+        float64's range.
 
     Raises
     ------
     MatrixError
-        Shapes that do not fit, or a NaN or an infinity.
+        If the shapes do not match, or A or X is not numeric or holds a NaN or an infinity.
 
     Notes
     -----
-    For X from `pinv` expect about eps cond(A) in the first two and in the symmetries: no algorithm
-    that stores X does better, since rounding X alone moves A X by eps ||A|| ||X||. Any unit will do. Four
-    products, 4 m n (m + n) flops.
+    For X from `pinv` expect about eps cond(A) in all four: no algorithm that stores X does better, since
+    rounding X alone moves A X by eps ||A|| ||X||. Scaling A and X changes nothing. Four products,
+    4 m n (m + n) flops.
 
     References
     ----------
@@ -184,7 +200,7 @@ def moore_penrose_conditions(A: ArrayLike, X: ArrayLike) -> MoorePenrose:
             (conjugate_transpose(AX), AX),
             (conjugate_transpose(XA), XA),
         )
-    return MoorePenrose(*(relative_difference(found, wanted) for found, wanted in pairs))
+    return MoorePenrose(*(relative_difference(actual, expected) for actual, expected in pairs))
 
 
 def orthogonality(Q: ArrayLike) -> float:
@@ -193,17 +209,18 @@ def orthogonality(Q: ArrayLike) -> float:
     Parameters
     ----------
     Q : array_like (m, k)
+        Columns to test.
 
     Returns
     -------
     float
-        The largest factor by which Q stretches or shrinks a squared length, less one:
-        every ||Q x||^2 lies within (1 - t, 1 + t) ||x||^2. At least 1 for k > m.
+        The smallest t such that every ||Q x||^2 is between (1 - t) ||x||^2 and (1 + t) ||x||^2. At least 1
+        for k > m.
 
     Raises
     ------
     MatrixError
-        Not a matrix, a NaN or an infinity, or squares out of float64's range.
+        If Q is not a matrix, holds a NaN or an infinity, or has squares out of float64's range.
 
     Notes
     -----
@@ -226,5 +243,5 @@ def orthogonality(Q: ArrayLike) -> float:
         defect = conjugate_transpose(wide) @ wide - np.eye(k)
     if not np.isfinite(defect).all():
         largest = float(np.abs(wide).max())
-        raise MatrixError(call, f"its largest entry is {largest:.3g}, and squares are out of float64's range")
+        raise MatrixError(call, f"the largest entry is {largest:.3g}; its square is out of float64's range")
     return float(np.abs(np.linalg.eigvalsh(defect)).max(initial=0.0))

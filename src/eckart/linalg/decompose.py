@@ -1,8 +1,8 @@
-"""`svd` and `spectrum`: pick the cheapest route that can do what is asked, and check that it did."""
+"""`svd` and `spectrum`: choose the cheapest route that reaches the goal, and check that it did."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -23,10 +23,13 @@ from eckart.linalg.routes.krylov import BlockKrylov, leading, reaching, seed_for
 from eckart.linalg.spectrum import Spectrum
 
 Method = Literal["auto", "lapack", "gram", "krylov"]
+ExactMethod = Literal["auto", "lapack", "gram"]
+METHODS: tuple[str, ...] = get_args(Method)
+EXACT_METHODS: tuple[str, ...] = get_args(ExactMethod)
 
-SMALL = 256  # up to this, LAPACK takes milliseconds and there is nothing to save
-SLACK = 0.004  # energy a rank-k answer may lack, as a share of the tail: 0.2 % of the residual
-MEASURE_BELOW = 1e-3  # a tail under this share of the energy is measured, not deduced: see `_tail`
+SMALL = 256  # up to this size LAPACK takes milliseconds, so there is nothing to save
+SLACK = 0.004  # energy that a rank-k result may lack, as a share of the tail: 0.2 % of the residual
+MEASURE_BELOW = 1e-3  # a tail below this share of the energy is measured instead of computed: see `_tail`
 
 
 def svd(
@@ -38,44 +41,45 @@ def svd(
     method: Method = "auto",
     seed: int = 0,
 ) -> LowRank:
-    """Factor a matrix to the least rank that does what is asked.
+    """Factor a matrix to the least rank that reaches a goal.
 
-    Equivalent to ``numpy.linalg.svd(A, full_matrices=False)`` cut at the right rank.
+    Equivalent to ``numpy.linalg.svd(A, full_matrices=False)``, truncated at that rank.
 
     Parameters
     ----------
     A : array_like (m, n)
-        NumPy array or torch tensor. float32 and float64 are used as they are; smaller floats become
-        float32, integers float64.
+        NumPy array or torch tensor. float32 and float64 are kept; smaller floats become float32,
+        integers float64.
     rank : int, optional
         Keep this many components.
     energy : float, optional
-        Keep the least r with energy(r) >= energy, the sum of sigma^2.
+        Keep the least r with energy(r) >= energy, where energy(r) is the share of sum sigma^2 in the first r.
     error : float, optional
         Keep the least r with ||A - A_r||_F <= error ||A||_F.
     method : {"auto", "lapack", "gram", "krylov"}
         The route; "auto" predicts the cheapest from the shape and a small sketch.
     seed : int
-        Seeds the sketch. The same input, seed and machine give the same bytes.
+        Seed of the sketch. The same input, seed and machine give the same bytes.
 
     Returns
     -------
     LowRank
-        In the kind of array that came in. ``energy`` and ``error`` are measured; ``rank_bounds`` =
-        (lo, hi) proves that hi is enough and nothing under lo is; lo == hi where the rank is exact.
+        The vectors are of the kind of array that came in. ``energy`` and ``error`` are measured;
+        ``rank_bounds`` = (lo, hi) proves that hi is sufficient and every rank below lo is too small;
+        lo == hi if the rank is exact. Without a goal, all components.
 
     Raises
     ------
     MatrixError
-        Not a matrix, empty, complex, or holding a NaN or an infinity.
+        If A is not a matrix, is empty, complex, or holds a NaN or an infinity.
     UsageError
-        Two goals at once, or one out of range.
+        If more than one goal is given, or one is out of range.
 
     Notes
     -----
     Cost for n x n, r kept: ``krylov`` about 16 n^2 r; ``gram`` 7/3 n^3 + 4 n^2 r; ``lapack`` 26 n^3.
     Accuracy: ``krylov`` leaves at most about 0.5 % more residual than the best of its rank, and its rank
-    for an energy or error is proven as far as ``rank_bounds`` says; ``gram`` is right to 1e-6 sigma_1;
+    for an energy or error is proven as far as ``rank_bounds`` shows; ``gram`` is accurate to 1e-6 sigma_1;
     ``lapack`` to rounding. Signs of the vectors are not unique: see scikit-learn's
     ``svd_flip`` if you need a convention.
 
@@ -91,6 +95,7 @@ def svd(
     (2, (2, 2))
     """
     call = "eckart.svd(A)"
+    check_method(method, METHODS)
     goal = one_goal("eckart.svd", rank=rank, energy=energy, error=error)
     start = seed_for(seed)
     matrix = as_matrix(A, call)
@@ -105,31 +110,68 @@ def svd(
     return factor_matrix(matrix, goal, total=total, method=method, seed=start)
 
 
-def spectrum(A: DeviceArray, *, method: Literal["auto", "lapack", "gram"] = "auto") -> Spectrum:
+def spectrum(A: DeviceArray, *, method: ExactMethod = "auto") -> Spectrum:
     """Return all singular values. Equivalent to ``numpy.linalg.svd(A, compute_uv=False)``.
 
     Parameters
     ----------
     A : array_like (m, n)
+        NumPy array or torch tensor, converted as by `svd`.
     method : {"auto", "lapack", "gram"}
-        "auto" takes LAPACK for small or float64 matrices and the float64 Gram matrix otherwise,
-        which is about twice as fast, and right to 1e-6 sigma_1 at the small end.
+        "auto" uses LAPACK for small or float64 matrices and the float64 Gram matrix otherwise, which is
+        about twice as fast; its smallest values are accurate to 1e-6 sigma_1.
+
+    Returns
+    -------
+    Spectrum
+        Complete.
+
+    Raises
+    ------
+    MatrixError
+        If A is not a matrix, is empty, complex, or holds a NaN or an infinity.
+    UsageError
+        If the method is not one of the three.
+
+    Notes
+    -----
+    Cost for n x n: 8/3 n^3 flops by LAPACK, 7/3 n^3 by the Gram matrix, in cheaper operations.
 
     Examples
     --------
     >>> spectrum(np.array([[4.0, 0.0], [3.0, 5.0]])).values.round(4).tolist()
     [6.3246, 3.1623]
     """
+    check_method(method, EXACT_METHODS)
     matrix = as_matrix(A, "eckart.spectrum(A)")
     total = ops_for(matrix).energy(matrix)
     check_energy(matrix, total, "eckart.spectrum(A)")
     return all_values(matrix, total, method)
 
 
-def all_values(A: DeviceArray, total: float, method: Literal["auto", "lapack", "gram"] = "auto") -> Spectrum:
-    """Return the whole spectrum of a checked float matrix of known energy."""
-    if method not in ("auto", "lapack", "gram"):
-        raise UsageError(f"method={method!r}", "expected 'auto', 'lapack' or 'gram'")
+def all_values(A: DeviceArray, total: float, method: ExactMethod = "auto") -> Spectrum:
+    """Return all singular values of a matrix that is checked already; `spectrum` checks it first.
+
+    Parameters
+    ----------
+    A : array (m, n)
+        float32 or float64, finite.
+    total : float
+        ||A||_F^2 in float64.
+    method : {"auto", "lapack", "gram"}
+        As for `spectrum`.
+
+    Returns
+    -------
+    Spectrum
+        Complete.
+
+    Raises
+    ------
+    UsageError
+        If the method is not one of the three.
+    """
+    check_method(method, EXACT_METHODS)
     if total == 0.0:
         return Spectrum(np.zeros(min(A.shape)))
     A, scale = scaled_to_safe_range(A, total)
@@ -154,9 +196,34 @@ def factor_matrix(
     seed: list[int],
     slack: float = SLACK,
 ) -> LowRank:
-    """Factor a checked float32 or float64 matrix of known energy; `svd` without its front door."""
-    if method not in ("auto", "lapack", "gram", "krylov"):
-        raise UsageError(f"method={method!r}", "expected 'auto', 'lapack', 'gram' or 'krylov'")
+    """Factor a matrix that is checked already; `svd` checks it first.
+
+    Parameters
+    ----------
+    A : array (m, n)
+        float32 or float64, finite.
+    goal : Goal
+        What the factors must reach.
+    total : float
+        ||A||_F^2 in float64.
+    method : {"auto", "lapack", "gram", "krylov"}
+        As for `svd`.
+    seed : list of int
+        Seed of the sketch: see `eckart.linalg.routes.krylov.seed_for`.
+    slack : float
+        Energy that the result of a Krylov search may lack, as a share of the tail.
+
+    Returns
+    -------
+    LowRank
+        The factors, of the kind of array that came in.
+
+    Raises
+    ------
+    UsageError
+        If the method is not one of the four.
+    """
+    check_method(method, METHODS)
     if total == 0.0:
         return _nothing(A, goal)
     A, scale = scaled_to_safe_range(A, total)
@@ -165,43 +232,53 @@ def factor_matrix(
         goal = Goal("above", goal.value / scale)
     if goal.kind == "full" or (method == "auto" and min(A.shape) <= SMALL):
         method = "lapack"
-    found = None
+    factors = None
     if method in ("auto", "krylov"):
-        found = _by_krylov(A, goal, total, seed, method == "krylov", slack)
-    if found is None and method != "lapack":
-        found = _by_gram(A, goal, total)
-    if found is None:
-        found = _by_lapack(A, goal, total)
-    return found if scale == 1.0 else found * scale
+        factors = _by_krylov(A, goal, total, seed, method == "krylov", slack)
+    if factors is None and method != "lapack":
+        factors = _by_gram(A, goal, total)
+    if factors is None:
+        factors = _by_lapack(A, goal, total)
+    return factors if scale == 1.0 else factors * scale
+
+
+def check_method(method: str, methods: tuple[str, ...]) -> None:
+    """Raise UsageError if a method is not one of those that a call accepts."""
+    if method not in methods:
+        names = [repr(name) for name in methods]
+        raise UsageError(f"method={method!r}", f"expected {', '.join(names[:-1])} or {names[-1]}")
 
 
 def _by_krylov(
     A: DeviceArray, goal: Goal, total: float, seed: list[int], patient: bool, slack: float
 ) -> LowRank | None:
-    """Return the answer of the Krylov route, or None where another is predicted to be cheaper."""
+    """Factor by the Krylov route; return None if another is predicted to be cheaper.
+
+    ``patient`` continues the search even then, since the caller asked for this route.
+    """
     limit = min(A.shape) if patient else krylov_limit(*A.shape)
     if goal.kind == "rank" and goal.value > limit:
         return None
     krylov = BlockKrylov(A, total, seed)
     if goal.kind == "rank":
-        found: Spectrum | None = leading(krylov, int(goal.value), slack)
+        known: Spectrum | None = leading(krylov, int(goal.value), slack)
     else:
-        found = reaching(krylov, goal, limit, slack)
-    keep = None if found is None else found.rank_for(goal)
-    if found is not None and keep is None and goal.kind == "rank":
-        keep = len(found.values)  # the matrix has fewer components than were asked for
-    if found is None or keep is None:
+        known = reaching(krylov, goal, limit, slack)
+    keep = None if known is None else known.rank_for(goal)
+    if known is not None and keep is None and goal.kind == "rank":
+        keep = len(known.values)  # the matrix has fewer components than the goal
+    if known is None or keep is None:
         return None
     U, s, Vh = krylov.triplets(keep)
     tail = _tail(A, U, s, Vh, total)
     if goal.kind == "rank" and keep < goal.value:
         U, s, Vh = _padded(U, s, Vh, int(goal.value))
-    bounds = rank_bounds(found, goal, exact=False) or (keep, len(s))
-    return LowRank(U, s, Vh, tail, bounds, "krylov", found)
+    bounds = rank_bounds(known, goal, exact=False) or (keep, len(s))
+    return LowRank(U, s, Vh, tail, bounds, "krylov", known)
 
 
 def _by_gram(A: DeviceArray, goal: Goal, total: float) -> LowRank | None:
-    """Return the answer of the values-first route, or None where float64 squares are not enough."""
+    """Factor by the values-first route; return None if the squares lose too much, even in float64."""
     from eckart.linalg.routes.gram import GramSpectrum  # scipy takes 0.2 s to import
 
     solver = GramSpectrum.of(A)
@@ -210,7 +287,7 @@ def _by_gram(A: DeviceArray, goal: Goal, total: float) -> LowRank | None:
     if not keep:
         return LowRank(A[:, :0], np.zeros(0), A[:0], total, (0, 0), "gram", known)
     if solver.values[keep - 1] < solver.floor:
-        return None  # the last component asked for is under the floor of the squared matrix
+        return None  # the last component is below what the squared matrix resolves
     U, s, Vh = solver.vectors(keep)
     return LowRank(U, s, Vh, _tail(A, U, s, Vh, total), (keep, keep), "gram", known)
 
@@ -229,8 +306,8 @@ def _by_lapack(A: DeviceArray, goal: Goal, total: float) -> LowRank:
 def _tail(A: DeviceArray, U: DeviceArray, s: Floats, Vh: DeviceArray, total: float) -> float:
     """Return ||A - U diag(s) Vh||_F^2.
 
-    By Pythagoras it is ||A||^2 - sum s^2, exact in exact arithmetic; but s is right to about 1e-7
-    in float32, so a small difference is lost in it. Under MEASURE_BELOW it is measured instead.
+    It equals ||A||^2 - sum s^2 in exact arithmetic (Pythagoras). But s is accurate to about 1e-7 in
+    float32, and a small difference drowns in that. Below MEASURE_BELOW the residual is measured instead.
     """
     tail = total - float((s**2).sum())
     if tail < MEASURE_BELOW * total:
@@ -239,11 +316,24 @@ def _tail(A: DeviceArray, U: DeviceArray, s: Floats, Vh: DeviceArray, total: flo
 
 
 def krylov_limit(m: int, n: int) -> int:
-    """Return the rank beyond which values-first is predicted to be cheaper than Krylov.
+    """Return the rank beyond which the values-first route is predicted to be cheaper than Krylov.
 
-    In units of one float32 product flop. Measured on two cores: float64 products cost 2, the memory-
-    bound tridiagonal reduction 4, the small SVDs of the Krylov route 8; its space is taken as 2 r wide:
-    small ranks need 3 to 5 r, and a search that goes on for long ends soon after its rank is in it.
+    Parameters
+    ----------
+    m, n : int
+        Shape of the matrix.
+
+    Returns
+    -------
+    int
+        0 if values-first is always cheaper.
+
+    Notes
+    -----
+    Costs are in units of one float32 flop of a matrix product. Measured on two cores: a flop of a float64
+    product costs 2, one of the tridiagonal reduction (limited by memory bandwidth) 4, one of the small SVDs
+    of the Krylov route 8. The width of the Krylov space is taken as 2r: small ranks need 3r to 5r, and a
+    long search ends soon after its space has reached the rank.
     """
     large, small = max(m, n), min(m, n)
     ranks = np.arange(1, small + 1)
@@ -255,7 +345,7 @@ def krylov_limit(m: int, n: int) -> int:
 
 
 def _nothing(A: DeviceArray, goal: Goal) -> LowRank:
-    """Factor a zero matrix: no components, or as many of sigma = 0 as were asked for."""
+    """Factor a zero matrix: no components, or as many with sigma = 0 as the goal requires."""
     known = Spectrum(np.zeros(min(A.shape)))
     keep = known.rank_at(goal)
     U, s, Vh = _padded(A[:, :0], np.zeros(0), A[:0], keep)
@@ -263,40 +353,70 @@ def _nothing(A: DeviceArray, goal: Goal) -> LowRank:
 
 
 def _padded(U: DeviceArray, s: Floats, Vh: DeviceArray, rank: int) -> tuple[DeviceArray, Floats, DeviceArray]:
-    """Complete to ``rank`` components with sigma = 0 and orthonormal vectors, as LAPACK would."""
-    ops, more = ops_for(U), rank - len(s)
-    if not more:
+    """Append components with sigma = 0 and orthonormal vectors, up to ``rank``, as LAPACK would."""
+    ops, missing = ops_for(U), rank - len(s)
+    if not missing:
         return U, s, Vh
     random = np.random.default_rng(0)
 
     def completed(rows: DeviceArray) -> DeviceArray:  # (r, m) -> (rank, m)
-        fresh = ops.like(random.standard_normal((more, rows.shape[1])), rows)
+        fresh = ops.like(random.standard_normal((missing, rows.shape[1])), rows)
         for _ in range(2):
             fresh, _ = ops.orthonormal_rows(fresh - (fresh @ rows.T) @ rows, 0.0)
         return ops.concatenate([rows, fresh], 0)
 
-    return completed(U.T).T, np.concatenate([s, np.zeros(more)]), completed(Vh)
+    return completed(U.T).T, np.concatenate([s, np.zeros(missing)]), completed(Vh)
 
 
 def on_gpu(A: DeviceArray) -> DeviceArray:
-    """Move a matrix to the GPU as a torch tensor; raises if torch or the GPU is missing."""
+    """Copy a matrix to the GPU as a torch tensor.
+
+    Parameters
+    ----------
+    A : array (m, n)
+        NumPy array or torch tensor.
+
+    Returns
+    -------
+    torch.Tensor
+
+    Raises
+    ------
+    MissingExtraError
+        If torch is not installed, or finds no GPU.
+    """
     try:
         import torch
     except ImportError:
         raise MissingExtraError(
-            "device='cuda'", "torch is not installed", "Type: pip install 'eckart[torch]'"
+            "device='cuda'", "torch is not installed", "Run: pip install 'eckart[torch]'"
         ) from None
     if not torch.cuda.is_available():
-        raise MissingExtraError("device='cuda'", "torch sees no GPU", "Leave --device out")
+        raise MissingExtraError("device='cuda'", "torch finds no GPU", "Remove --device cuda to use the CPU")
     return torch.from_numpy(A).cuda() if not is_torch(A) else A.cuda()
 
 
 def with_all_values(A: DeviceArray, goal: Goal, total: float) -> LowRank:
-    """Factor a checked matrix as `factor_matrix` does, by a route that finds every singular value."""
+    """Factor as `factor_matrix` does, by a route that computes every singular value.
+
+    Parameters
+    ----------
+    A : array (m, n)
+        float32 or float64, finite.
+    goal : Goal
+        What the factors must reach.
+    total : float
+        ||A||_F^2 in float64.
+
+    Returns
+    -------
+    LowRank
+        With a complete ``spectrum``.
+    """
     exact: Method = "lapack" if _needs_lapack(A) else "gram"
     return factor_matrix(A, goal, total=total, method=exact, seed=[])
 
 
 def _needs_lapack(A: DeviceArray) -> bool:
-    """Whether every value is wanted to rounding (float64), or the matrix is too small to matter."""
+    """Whether LAPACK is the default: for float64, to resolve every value, and for small matrices."""
     return min(A.shape) <= SMALL or ops_for(A).dtype(A) == np.float64

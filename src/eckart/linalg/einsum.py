@@ -1,11 +1,10 @@
-"""Einstein's notation: ten operations as data, and what a contraction costs in the best order."""
+"""Einstein notation: ten operations as data, and the cost of a contraction in the best order."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -16,33 +15,46 @@ from eckart.errors import MissingExtraError, UsageError
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation on tensors, written three ways.
+    """An operation on tensors in three notations.
 
     Parameters
     ----------
     name : str
+        Its usual name.
     formula : str
-        With every sum written out.
+        With all sums written out.
     einsum : str
-        An index that is repeated and not in the result is summed over.
+        The subscripts for `numpy.einsum`. An index that is not in the result is summed over.
     numpy : str
-        The same in NumPy without einsum.
+        A NumPy expression without einsum.
     direct : callable
-        What ``numpy`` says, to check against.
+        ``numpy`` as a function, to compare with.
     """
 
     name: str
     formula: str
     einsum: str
     numpy: str
-    direct: Callable[..., Any]
+    direct: Callable[..., Array]
 
-    def __call__(self, *arrays: Array) -> Any:
-        """Evaluate by ``numpy.einsum``."""
-        return np.einsum(self.einsum, *arrays)
+    def __call__(self, *arrays: Array) -> Array:
+        """Evaluate the operation with ``numpy.einsum``; a NumPy scalar if the result has no index."""
+        result: Array = np.einsum(self.einsum, *arrays)
+        return result
 
     def shapes(self, sizes: Mapping[str, int] | None = None) -> list[tuple[int, ...]]:
-        """Return the shapes of the operands for the size of each index; 8 for those not given."""
+        """Return the shapes of the operands.
+
+        Parameters
+        ----------
+        sizes : mapping of str to int, optional
+            Length of each index; 8 for missing ones.
+
+        Returns
+        -------
+        list of tuple of int
+            One shape for each operand.
+        """
         known = dict(sizes or {})
         return [tuple(known.get(i, 8) for i in term) for term in self.einsum.split("->")[0].split(",")]
 
@@ -54,9 +66,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("trace", "t = sum_i A_ii", "ii->", "np.trace(A)", np.trace),
     Operation("transpose", "B_ji = A_ij", "ij->ji", "A.T", lambda A: A.T),
     Operation("diagonal", "d_i = A_ii", "ii->i", "np.diag(A)", np.diag),
-    Operation(
-        "batched product", "C_bij = sum_k A_bik B_bkj", "bik,bkj->bij", "A @ B", lambda A, B: A @ B
-    ),
+    Operation("batched product", "C_bij = sum_k A_bik B_bkj", "bik,bkj->bij", "A @ B", lambda A, B: A @ B),
     Operation(
         "attention scores",
         "S_bhij = sum_k Q_bhik K_bhjk",
@@ -64,34 +74,36 @@ OPERATIONS: tuple[Operation, ...] = (
         "Q @ K.swapaxes(-1, -2)",
         lambda Q, K: Q @ K.swapaxes(-1, -2),
     ),
+    Operation("double contraction", "s = sum_ij A_ij B_ij", "ij,ij->", "np.vdot(A, B)", np.vdot),
     Operation(
-        "double contraction", "s = sum_ij A_ij B_ij", "ij,ij->", "np.vdot(A, B)", lambda A, B: np.vdot(A, B)
-    ),
-    Operation(
-        "contraction", "C_ik = sum_j A_ij B_jk", "ij,jk->ik", "np.tensordot(A, B, 1)",
+        "contraction",
+        "C_ik = sum_j A_ij B_jk",
+        "ij,jk->ik",
+        "np.tensordot(A, B, 1)",
         lambda A, B: np.tensordot(A, B, 1),
     ),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
 class Contraction:
-    """The order in which a contraction is cheapest, and what it costs there.
+    """The cheapest order of a contraction, and its cost.
 
     Parameters
     ----------
     einsum : str
+        The subscripts.
     path : tuple of tuples of int
-        Positions of the operands that are contracted together, step by step; the result of a step goes
-        to the end of the list. `numpy.einsum` takes it as ``optimize=["einsum_path", *path]``.
+        Positions of the operands that each step contracts. The result of a step goes to the end of the
+        list of operands. `numpy.einsum` accepts it as ``optimize=["einsum_path", *path]``.
     steps : tuple of str
-        The einsum of each step.
+        The einsum subscripts of each step.
     flops : int
         Multiplications and additions in this order.
     naive_flops : int
-        The same in one loop over all indices.
+        Multiplications and additions in one loop over all indices.
     largest_intermediate : int
-        Numbers in the largest array on the way, the result among them.
+        Number of entries of the largest array that a step produces, including the result.
     """
 
     einsum: str
@@ -103,39 +115,42 @@ class Contraction:
 
     @property
     def speedup(self) -> float:
-        """naive_flops / flops."""
+        """Ratio naive_flops / flops."""
         return self.naive_flops / self.flops if self.flops else 1.0
 
 
-def contraction(expression: str, *shapes: tuple[int, ...], optimize: Any = "auto") -> Contraction:
-    """Plan a contraction of tensors of these shapes.
+def contraction(
+    expression: str, *shapes: tuple[int, ...], optimize: str | list[tuple[int, ...]] = "auto"
+) -> Contraction:
+    """Find the cheapest order of a contraction for tensors of given shapes.
 
     Parameters
     ----------
     expression : str
-        As for ``numpy.einsum``.
+        Subscripts as for ``numpy.einsum``.
     *shapes : tuple of int
-        One for each operand; no data is needed.
+        The shape of each operand; no data is needed.
     optimize : str or list
-        How opt_einsum searches: "auto" is optimal up to eight operands; "optimal", "dp", "greedy"; or
-        a path, to learn its cost.
+        Search method of opt_einsum: "auto" (optimal for up to eight operands), "optimal", "dp" or "greedy".
+        A path is also accepted, and its cost is computed.
 
     Returns
     -------
     Contraction
+        The order and its cost.
 
     Raises
     ------
     UsageError
-        An expression that the shapes do not fit, or sizes that are no whole numbers of at least 0.
+        If the shapes do not fit the expression, or a size is not a whole number of at least 0.
     MissingExtraError
-        opt_einsum is not installed.
+        If opt_einsum is not installed.
 
     Notes
     -----
-    opt_einsum finds the path; the flops are counted here: for each combination of the indices of a step,
+    opt_einsum finds the path, but the flops are counted here: for each combination of the indices of a step,
     a multiplication for every operand but the first, and an addition if anything is summed. A
-    transpose costs none (opt_einsum's own count has one for each entry). The cheapest order depends on the
+    transpose costs none (opt_einsum counts one for each entry). The cheapest order depends on the
     shapes: for matrices in a chain it is the classical matrix-chain problem.
 
     References
@@ -152,7 +167,7 @@ def contraction(expression: str, *shapes: tuple[int, ...], optimize: Any = "auto
         import opt_einsum
     except ImportError:
         raise MissingExtraError(
-            "eckart.linalg.contraction", "opt_einsum is not installed", "Type: pip install 'eckart[einsum]'"
+            "eckart.linalg.contraction", "opt_einsum is not installed", "Run: pip install 'eckart[einsum]'"
         ) from None
     for size in (size for shape in shapes for size in shape):
         if not is_whole_number(size):
@@ -178,12 +193,24 @@ def contraction(expression: str, *shapes: tuple[int, ...], optimize: Any = "auto
 
 
 def einsum_table(sizes: Mapping[str, int] | None = None) -> str:
-    """Return the ten operations as a table of text, with their cost for given sizes of the indices.
+    """Return the ten operations and their costs as a table of text.
 
     Parameters
     ----------
     sizes : mapping of str to int, optional
-        The length of each index; 8 for those not given.
+        Length of each index; 8 for missing ones.
+
+    Returns
+    -------
+    str
+        One line per operation.
+
+    Raises
+    ------
+    UsageError
+        If a size is not a whole number of at least 0.
+    MissingExtraError
+        If opt_einsum is not installed.
 
     Examples
     --------
@@ -199,7 +226,17 @@ def einsum_table(sizes: Mapping[str, int] | None = None) -> str:
 
 
 def contraction_table(plan: Contraction) -> str:
-    """Return a plan as text: its steps, and its cost beside one loop over all indices.
+    """Return a contraction as text: its steps, and its cost compared with one loop over all indices.
+
+    Parameters
+    ----------
+    plan : Contraction
+        As `contraction` returns it.
+
+    Returns
+    -------
+    str
+        One line per step, and a line with the costs.
 
     Examples
     --------
@@ -219,24 +256,23 @@ def contraction_table(plan: Contraction) -> str:
 
 
 def _steps(terms: list[str], result: str, path: tuple[tuple[int, ...], ...]) -> tuple[str, ...]:
-    """Write each step as an einsum: opt_einsum's own text orders the indices by the hash of the day."""
+    """Return the einsum of each step. opt_einsum's own text changes the order of indices from run to run."""
     steps = []
     for number, pair in enumerate(path, 1):
-        taken = [terms[i] for i in sorted(pair)]
+        operands = [terms[i] for i in sorted(pair)]
         terms = [term for i, term in enumerate(terms) if i not in pair]
-        wanted = set(result).union(*terms)
-        kept = (
-            result
-            if number == len(path)
-            else "".join(i for i in dict.fromkeys("".join(taken)) if i in wanted)
-        )
-        steps.append(f"{','.join(taken)}->{kept}")
+        needed = set(result).union(*terms)
+        if number == len(path):
+            kept = result
+        else:
+            kept = "".join(i for i in dict.fromkeys("".join(operands)) if i in needed)
+        steps.append(f"{','.join(operands)}->{kept}")
         terms.append(kept)
     return tuple(steps)
 
 
 def _flops(step: str, sizes: Mapping[str, int]) -> int:
-    """Multiplications and additions of one loop over all indices of a step."""
+    """Return the multiplications and additions of one loop over all indices of a step."""
     terms, result = step.split("->")
     indices = set(terms) - {","}
     each = terms.count(",") + bool(indices - set(result))
@@ -244,16 +280,16 @@ def _flops(step: str, sizes: Mapping[str, int]) -> int:
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> str:
-    """Columns of text, those of numbers to the right."""
+    """Return rows as aligned columns; columns of numbers are aligned on the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    right = [
+    numeric = [
         all(cell.replace(",", "").isdigit() for cell in column[1:]) for column in zip(*rows, strict=True)
     ]
-    right[0] = False
-    lines = (
-        "  ".join(
-            cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True)
+    numeric[0] = False
+    lines = []
+    for row in rows:
+        cells = zip(row, widths, numeric, strict=True)
+        lines.append(
+            "  ".join(text.rjust(width) if number else text.ljust(width) for text, width, number in cells)
         )
-        for row in rows
-    )
     return "\n".join(line.rstrip() for line in lines)

@@ -1,4 +1,4 @@
-"""A matrix kept as its factors: U diag(s) Vh."""
+"""A low-rank matrix, stored as its factors U diag(s) Vh."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from eckart.arrays import Floats
 from eckart.errors import UsageError
 from eckart.linalg.backend import DeviceArray, ops_for
+from eckart.linalg.display import html_table
 from eckart.linalg.goal import one_goal
 from eckart.linalg.routes.product import svd_of_product
 from eckart.linalg.spectrum import Spectrum
@@ -16,7 +17,7 @@ from eckart.linalg.spectrum import Spectrum
 
 @dataclass(frozen=True, eq=False)
 class LowRank:
-    """A matrix of low rank, U diag(s) Vh, and what it leaves out of the matrix it came from.
+    """A low-rank matrix U diag(s) Vh, and the energy it lacks of the matrix it was computed from.
 
     Parameters
     ----------
@@ -27,13 +28,19 @@ class LowRank:
     Vh : array (r, n)
         Right singular vectors, transposed.
     tail : float
-        ||A - U diag(s) Vh||_F^2 for the matrix A that was factored; 0 if nothing was left out.
+        ||A - U diag(s) Vh||_F^2 for the matrix A that was factored; 0 if the factors are exact.
     rank_bounds : (int, int), optional
-        Bounds on the least rank that fulfils what was asked for; equal where the rank is proven.
+        Bounds on the least rank that reaches the goal; equal if the rank is proven.
     method : str
-        The route that made it.
+        The route that computed it.
     spectrum : Spectrum, optional
         Every singular value that the route computed, with the exact energy of the rest.
+
+    Notes
+    -----
+    Supports ``+``, ``-``, multiplication by numbers, and ``@`` with arrays and with other `LowRank`
+    matrices, without forming the matrix. Sums and products of two `LowRank` matrices are exact;
+    components that are rounding are dropped.
 
     Examples
     --------
@@ -54,28 +61,46 @@ class LowRank:
     method: str = "given"
     spectrum: Spectrum | None = field(default=None, repr=False)
 
-    __array_ufunc__ = None  # so that `ndarray @ LowRank` and `2.0 * LowRank` come to this class
+    __array_ufunc__ = None  # makes NumPy leave `ndarray @ LowRank` and `2.0 * LowRank` to this class
 
     @classmethod
     def from_product(cls, B: DeviceArray, A: DeviceArray) -> LowRank:
-        """Factor the product B A, never forming it. Equivalent to the SVD of ``B @ A``, exactly.
+        """Factor the product B A without forming it. Equivalent to the SVD of ``B @ A``.
 
         Parameters
         ----------
-        B : array (m, r)
-        A : array (r, n)
+        B : array_like (m, r)
+            Left factor.
+        A : array_like (r, n)
+            Right factor.
+
+        Returns
+        -------
+        LowRank
+            Of rank at most min(m, n, r); components that are rounding are dropped. In the dtype of B, or
+            float32 for smaller ones.
+
+        Raises
+        ------
+        MatrixError
+            Shapes that do not chain, factors that are not real matrices, or a NaN or an infinity.
 
         Notes
         -----
         QR of B, QR of A^T, SVD of the r x r core, in float64: 4(m + n)r^2 + 22r^3 flops against
         about 26n^3 for the SVD of the product.
+
+        Examples
+        --------
+        >>> LowRank.from_product(np.array([[3.0], [4.0]]), np.array([[1.0, 0.0, 0.0]])).s.tolist()
+        [5.0]
         """
         (U, s, Vh, tail), known = svd_of_product(B, A)
         return cls(U, s, Vh, tail, (len(s), len(s)), "product", known)
 
     @property
     def rank(self) -> int:
-        """Number of components kept."""
+        """Number of components."""
         return len(self.s)
 
     @property
@@ -85,18 +110,18 @@ class LowRank:
 
     @property
     def parameters(self) -> int:
-        """Numbers stored by B and A: r (m + n)."""
+        """Number of entries of B and A together, r (m + n)."""
         return self.rank * sum(self.shape)
 
     @property
     def energy(self) -> float:
-        """Share of the original's energy that is kept; 1 for a zero matrix."""
+        """Share of the original matrix's energy that is kept; 1 for a zero matrix."""
         kept = float((self.s**2).sum())
         return kept / (kept + self.tail) if kept + self.tail > 0 else 1.0
 
     @property
     def error(self) -> float:
-        """Relative Frobenius error against the original; 0 for a zero matrix."""
+        """Relative Frobenius error against the original matrix; 0 for a zero matrix."""
         whole = float((self.s**2).sum()) + self.tail
         return float(np.sqrt(self.tail / whole)) if whole > 0 else 0.0
 
@@ -106,16 +131,40 @@ class LowRank:
         return replace(self, U=self.Vh.T, Vh=self.U.T)
 
     def factors(self) -> tuple[DeviceArray, DeviceArray]:
-        """Return B = U sqrt(S), shape (m, r), and A = sqrt(S) Vh, shape (r, n), so that B A is the matrix."""
+        """Return two factors of equal norm whose product is the matrix.
+
+        Returns
+        -------
+        B : array (m, r)
+            U sqrt(S).
+        A : array (r, n)
+            sqrt(S) Vh.
+        """
         root = _like(np.sqrt(self.s), self.U)
         return self.U * root, root[:, None] * self.Vh
 
     def dense(self) -> DeviceArray:
-        """Return the matrix itself, (m, n). Cost 2mnr."""
+        """Return the matrix as an array (m, n), in 2mnr flops."""
         return (self.U * _like(self.s, self.U)) @ self.Vh
 
     def norm(self, order: int | str = "fro") -> float:
-        """Return a norm of the matrix: ``"fro"``, ``2`` (spectral) or ``"nuc"`` (sum of sigma)."""
+        """Return a norm of the matrix, from its singular values.
+
+        Parameters
+        ----------
+        order : {"fro", 2, "nuc"}
+            Frobenius norm, spectral norm (sigma_1) or nuclear norm (sum of sigma).
+
+        Returns
+        -------
+        float
+            0 for a matrix of rank 0.
+
+        Raises
+        ------
+        UsageError
+            If the order is not one of the three.
+        """
         if order not in ("fro", "nuc", 2):
             raise UsageError(f"LowRank.norm({order!r})", "expected 'fro', 'nuc' or 2")
         if not self.rank:
@@ -127,9 +176,26 @@ class LowRank:
     def truncate(
         self, rank: int | None = None, energy: float | None = None, error: float | None = None
     ) -> LowRank:
-        """Keep the leading components. Energy and error are those of this matrix, not of its original.
+        """Keep the leading components.
 
-        The tail of the result is still measured against the original.
+        Parameters
+        ----------
+        rank : int, optional
+            Keep this many components.
+        energy : float, optional
+            Keep the least number that holds this share of this matrix's energy (not of the original's).
+        error : float, optional
+            Keep the least number whose relative Frobenius error against this matrix is at most this.
+
+        Returns
+        -------
+        LowRank
+            Its ``tail`` is measured against the original matrix.
+
+        Raises
+        ------
+        UsageError
+            If more than one goal is given, or one is out of range.
         """
         goal = one_goal("LowRank.truncate", rank=rank, energy=energy, error=error)
         keep = Spectrum(self.s).rank_at(goal)
@@ -140,7 +206,7 @@ class LowRank:
             s=self.s[:keep],
             Vh=self.Vh[:keep],
             tail=self.tail + left,
-            rank_bounds=None,  # they answered another question
+            rank_bounds=None,  # the bounds belong to the goal of the original
         )
 
     def __matmul__(self, other: DeviceArray) -> DeviceArray:
@@ -157,12 +223,17 @@ class LowRank:
 
     def __mul__(self, scalar: float) -> LowRank:
         if not np.isscalar(scalar):
-            raise UsageError("LowRank * x", f"expected a number, got {type(scalar).__name__}", "Use @")
+            raise UsageError(
+                "LowRank * x",
+                f"expected a number, got {type(scalar).__name__}",
+                "Use @ for products with matrices",
+            )
         size = abs(float(scalar))  # type: ignore[arg-type]
         sign = -1 if float(scalar) < 0 else 1  # type: ignore[arg-type]
-        spectrum = self.spectrum and Spectrum(
-            self.spectrum.values * size, self.spectrum.tail * size**2, self.spectrum.size
-        )
+        spectrum = None
+        if self.spectrum is not None:
+            known = self.spectrum
+            spectrum = Spectrum(known.values * size, known.tail * size**2, known.size)
         return replace(self, U=self.U * sign, s=self.s * size, tail=self.tail * size**2, spectrum=spectrum)
 
     __rmul__ = __mul__
@@ -171,11 +242,13 @@ class LowRank:
         return self * -1.0
 
     def __add__(self, other: LowRank) -> LowRank:
-        """Add two matrices in factor space: exact, rank at most the sum of ranks; the tail starts at 0."""
+        """Return the exact sum, from the factors: of rank at most the sum of ranks, with tail 0."""
         if not isinstance(other, LowRank):
             return NotImplemented
         if self.shape != other.shape:
-            raise UsageError("LowRank + LowRank", f"shapes differ: {self.shape} and {other.shape}")
+            raise UsageError(
+                "LowRank + LowRank", f"expected equal shapes, got {self.shape} and {other.shape}"
+            )
         (B1, A1), (B2, A2) = self.factors(), other.factors()
         return LowRank.from_product(_stack(B1, B2, 1), _stack(A1, A2, 0))
 
@@ -186,9 +259,25 @@ class LowRank:
         m, n = self.shape
         return f"LowRank({m} x {n}, rank {self.rank}, energy {self.energy:.4f}, by {self.method})"
 
+    def _repr_html_(self) -> str:
+        m, n = self.shape
+        rows = {
+            "shape": f"{m:,} x {n:,}",
+            "rank": str(self.rank),
+            "energy kept": f"{self.energy:.4%}",
+            "relative error": f"{self.error:.4g}",
+            "parameters": f"{self.parameters:,} (dense: {m * n:,})",
+            "method": self.method,
+        }
+        if self.rank_bounds is not None:
+            low, high = self.rank_bounds
+            proven = f"proven: {high}" if low == high else f"between {low} and {high}"
+            rows["least rank for the goal"] = proven
+        return html_table("LowRank", rows)
+
 
 def _like(values: Floats, array: DeviceArray) -> DeviceArray:
-    """Return float64 values as an array of the same kind, dtype and device as ``array``."""
+    """Return float64 values as an array of the kind, dtype and device of ``array``."""
     return ops_for(array).like(values, array)
 
 
@@ -198,4 +287,4 @@ def _stack(a: DeviceArray, b: DeviceArray, axis: int) -> DeviceArray:
 
 def _chain(left: tuple[int, ...], right: tuple[int, ...]) -> None:
     if left[-1] != right[0]:
-        raise UsageError("LowRank @ x", f"shapes {left} and {right} do not chain")
+        raise UsageError("LowRank @ x", f"the shapes {left} and {right} do not chain")

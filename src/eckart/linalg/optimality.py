@@ -1,4 +1,4 @@
-"""Eckart and Young's theorem, checked on a matrix of yours in both norms."""
+"""Eckart and Young's theorem, checked numerically on a given matrix, in both norms."""
 
 from __future__ import annotations
 
@@ -16,26 +16,31 @@ from eckart.linalg.routes.krylov import seed_for
 
 @dataclass(frozen=True)
 class Optimality:
-    """What the best approximation of one rank leaves out, measured and foretold.
+    """Errors of the best approximation of a rank, measured and predicted.
 
     Parameters
     ----------
     rank : int
-    frobenius, spectral : float
-        ||A - A_r||_F and ||A - A_r||_2, measured on the difference.
-    frobenius_foretold, spectral_foretold : float
-        sqrt(sum_{i>r} sigma_i^2) and sigma_{r+1}, from the singular values.
-    rivals : float
-        The least ||A - B||_F / ||A - A_r||_F among other matrices of rank r that were tried; at least 1,
-        and 1 where nothing is left out.
+        Rank of the approximation.
+    frobenius : float
+        ||A - A_r||_F, measured on the difference.
+    frobenius_predicted : float
+        sqrt(sum_{i>r} sigma_i^2), from the singular values.
+    spectral : float
+        ||A - A_r||_2, measured on the difference.
+    spectral_predicted : float
+        sigma_{r+1}, from the singular values.
+    best_competitor : float
+        The least ||A - B||_F / ||A - A_r||_F among the other matrices B of rank r that were tried. At least
+        1 if the theorem holds; 1 if the approximation is exact.
     """
 
     rank: int
     frobenius: float
-    frobenius_foretold: float
+    frobenius_predicted: float
     spectral: float
-    spectral_foretold: float
-    rivals: float
+    spectral_predicted: float
+    best_competitor: float
 
 
 def eckart_young(A: ArrayLike, rank: int, *, tries: int = 20, seed: int = 0) -> Optimality:
@@ -44,28 +49,31 @@ def eckart_young(A: ArrayLike, rank: int, *, tries: int = 20, seed: int = 0) -> 
     Parameters
     ----------
     A : array_like (m, n)
+        The matrix.
     rank : int
         From 1 to min(m, n).
     tries : int
-        Rivals, one at least: A projected on ``rank`` columns near the best ones.
+        Number of competitors, at least 1. Each is A projected on ``rank`` directions near the best ones.
     seed : int
-        Seeds the rivals.
+        Seed of the competitors.
 
     Returns
     -------
     Optimality
+        Errors in both norms, and the best competitor.
 
     Raises
     ------
     MatrixError
-        Not a real matrix, empty, a NaN or an infinity, or squares out of float64's range.
+        If A is not a real matrix, is empty, holds a NaN or an infinity, or has squares out of float64's
+        range.
     UsageError
-        A rank that A has not, or no rival.
+        If an argument is out of range.
 
     Notes
     -----
-    A full SVD in float64, 26 n^3 flops, and 4 m n r for each rival. Rivals prove no theorem; one that
-    wins would disprove it.
+    A full SVD in float64, 26 n^3 flops, and 4 m n r for each competitor. Competitors do not prove the
+    theorem, but one with a smaller error would disprove it.
 
     References
     ----------
@@ -74,8 +82,8 @@ def eckart_young(A: ArrayLike, rank: int, *, tries: int = 20, seed: int = 0) -> 
 
     Examples
     --------
-    >>> found = eckart_young(np.diag([3.0, 2.0, 1.0]), 1)
-    >>> round(found.frobenius, 4), round(found.spectral, 4), found.rivals >= 1
+    >>> result = eckart_young(np.diag([3.0, 2.0, 1.0]), 1)
+    >>> round(result.frobenius, 4), round(result.spectral, 4), result.best_competitor >= 1
     (2.2361, 2.0, True)
     """
     call = "eckart.linalg.eckart_young(A, rank)"
@@ -84,23 +92,23 @@ def eckart_young(A: ArrayLike, rank: int, *, tries: int = 20, seed: int = 0) -> 
     limit = min(wide.shape)
     rank = check_whole_number(rank, f"eckart_young(rank={rank!r})", 1, limit)
     tries = check_whole_number(tries, f"eckart_young(tries={tries!r})", 1)
+    random = np.random.default_rng(seed_for(seed))
     check_energy(wide, NUMPY.energy(wide), call)
     f = svd(wide)
-    best: LowRank = f.truncate(rank=int(rank))
-    left = wide - best.dense()
-    measured = float(np.linalg.norm(left))
-    random = np.random.default_rng(seed_for(seed))
-    rivals = []
+    best: LowRank = f.truncate(rank=rank)
+    difference = wide - best.dense()
+    error = float(np.linalg.norm(difference))
+    competitors = []
     for _ in range(tries):
         near = best.U + 0.1 * random.standard_normal(best.U.shape) / np.sqrt(wide.shape[0])
         Q = np.linalg.qr(near)[0]  # (m, r)
-        rivals.append(float(np.linalg.norm(wide - Q @ (Q.T @ wide))))
-    something = measured > np.finfo(np.float64).eps * limit * best.norm()
+        competitors.append(float(np.linalg.norm(wide - Q @ (Q.T @ wide))))
+    is_exact = error <= np.finfo(np.float64).eps * limit * best.norm()
     return Optimality(
-        rank=int(rank),
-        frobenius=measured,
-        frobenius_foretold=float(np.sqrt((f.s[rank:] ** 2).sum())),
-        spectral=float(np.linalg.norm(left, 2)),
-        spectral_foretold=float(f.s[rank]) if rank < limit else 0.0,
-        rivals=min(rivals) / measured if something else 1.0,
+        rank=rank,
+        frobenius=error,
+        frobenius_predicted=float(np.sqrt((f.s[rank:] ** 2).sum())),
+        spectral=float(np.linalg.norm(difference, 2)),
+        spectral_predicted=float(f.s[rank]) if rank < limit else 0.0,
+        best_competitor=1.0 if is_exact else min(competitors) / error,
     )

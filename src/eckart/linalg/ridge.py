@@ -1,9 +1,9 @@
-"""Tikhonov's regularisation (ridge) by filter factors: every penalty from one SVD, and two ways to choose."""
+"""Tikhonov regularisation (ridge): one SVD serves all penalties, and two methods choose one."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,29 +12,30 @@ from eckart.arrays import Floats
 from eckart.checks import is_number
 from eckart.errors import UsageError
 from eckart.linalg.backend import check_energy
-from eckart.linalg.solve import as_problem, reduced
-from eckart.linalg.stack import Numbers, conjugate_transpose, held
+from eckart.linalg.solve import as_problem, in_singular_coordinates
+from eckart.linalg.stack import Numbers, conjugate_transpose, to_dtype
 
-POINTS = 200  # penalties looked at, evenly in their logarithm, before the best is refined
+POINTS = 200  # penalties that are scored, evenly in their logarithm, before the best one is refined
 
 
 @dataclass(frozen=True, eq=False)
 class RidgeSolution:
-    """The minimiser of ||A x - b||^2 + penalty ||x||^2, and what it costs.
+    """The minimiser of ||A x - b||^2 + penalty ||x||^2, with its residual and norm.
 
     Parameters
     ----------
     x : ndarray (n,) or (n, k)
+        The solution.
     penalty : float
         lambda.
     residual : float
-        ||A x - b||, over all right-hand sides together.
+        ||A x - b||_F, over all right-hand sides together.
     norm : float
         ||x||.
     degrees_of_freedom : float
         Sum of the filter factors sigma^2 / (sigma^2 + lambda): min(m, n) at 0, 0 at infinity.
     gcv : float
-        The score of generalised cross-validation; less is better.
+        Score of generalised cross-validation; lower is better.
     """
 
     x: Numbers
@@ -46,27 +47,28 @@ class RidgeSolution:
 
 
 class RidgePath:
-    """min ||A x - b||^2 + lambda ||x||^2 for every lambda, from one SVD.
+    """Solutions of min ||A x - b||^2 + lambda ||x||^2 for every lambda, from one SVD.
 
     Equivalent, at each lambda, to ``numpy.linalg.solve(A.T @ A + lambda * I, A.T @ b)``.
 
     Parameters
     ----------
     A : array_like (m, n)
+        The matrix.
     b : array_like (m,) or (m, k)
-        All columns share one lambda.
+        One right-hand side, or k of them as columns, which share one lambda.
 
     Raises
     ------
     MatrixError
-        Shapes that do not fit, a NaN or an infinity, or squares out of float64's range.
+        If the shapes do not match, A or b holds a NaN or an infinity, or squares are out of float64's range.
 
     Notes
     -----
-    x = sum_i sigma_i / (sigma_i^2 + lambda) v_i (u_i^T b). After the SVD (`lstsq` says what it costs) a
+    x = sum_i sigma_i / (sigma_i^2 + lambda) v_i (u_i^T b). After the SVD (see `lstsq` for its cost) a
     solution costs 2 min(m, n) n k flops, and a score or a point of the L-curve min(m, n). A^T A is
-    never formed: it would square the condition. Nothing is centred: subtract means first where the
-    model has an intercept. lambda here is not divided by m, as it is in some texts.
+    never formed, because that would square the condition. Nothing is centred: subtract the means first if
+    the model has an intercept. lambda is not divided by m, unlike in some texts.
 
     References
     ----------
@@ -85,25 +87,59 @@ class RidgePath:
         call = "eckart.linalg.RidgePath(A, b)"
         wide, right, self._dtype, self._is_vector = as_problem(A, b, call)
         with np.errstate(over="ignore", invalid="ignore"):
-            self._problem = reduced(wide, right)
+            self._problem = in_singular_coordinates(wide, right)
             self._squares = (np.abs(self._problem.coordinates) ** 2).sum(axis=1)  # |u_i^T b|^2 over all b
             self._outside = float(self._problem.outside.sum())
-            # lambda is of the size of sigma^2, and the scores are of that of |b|^2.
+            # lambda is of the order of sigma^2, and the scores are of the order of |b|^2.
             check_energy(wide, float((self.s**2).sum()), f"A of {call}")
             check_energy(right, float(self._squares.sum()) + self._outside, f"b of {call}")
 
     @property
     def s(self) -> Floats:
-        """Singular values of A, (min(m, n),)."""
+        """Singular values of A, ndarray (min(m, n),)."""
         return self._problem.s
 
     def filter_factors(self, penalty: float) -> Floats:
-        """Return sigma^2 / (sigma^2 + lambda), (min(m, n),): the share of each component that is kept."""
+        """Return the share of each component that is kept, sigma^2 / (sigma^2 + lambda).
+
+        Parameters
+        ----------
+        penalty : float
+            lambda, at least 0.
+
+        Returns
+        -------
+        ndarray (min(m, n),), float64
+            From 0 to 1.
+
+        Raises
+        ------
+        UsageError
+            If the penalty is not a number of at least 0.
+        """
         kept, _ = _filtered(self.s, _checked(penalty))
         return kept
 
     def solve(self, penalty: float) -> RidgeSolution:
-        """Return the solution for one penalty; 0 gives the least-squares solution of smallest norm."""
+        """Return the solution for one penalty.
+
+        Parameters
+        ----------
+        penalty : float
+            lambda, at least 0. 0 gives the least-squares solution of smallest norm.
+
+        Returns
+        -------
+        RidgeSolution
+            The solution, with its residual, norm and score.
+
+        Raises
+        ------
+        MatrixError
+            If the solution is out of the dtype's range.
+        UsageError
+            If the penalty is not a number of at least 0.
+        """
         problem, penalty = self._problem, _checked(penalty)
         kept, _ = _filtered(self.s, penalty)
         # sigma / (sigma^2 + lambda), without squaring a small sigma.
@@ -111,7 +147,7 @@ class RidgePath:
         x = conjugate_transpose(problem.Vh) @ (weights[:, None] * problem.coordinates)  # (n, k)
         residual, norm = self._sizes(penalty)
         return RidgeSolution(
-            held(x[:, 0] if self._is_vector else x, self._dtype, "RidgePath.solve"),
+            to_dtype(x[:, 0] if self._is_vector else x, self._dtype, "RidgePath.solve"),
             penalty,
             float(np.sqrt(residual)),
             float(np.sqrt(norm)),
@@ -120,9 +156,24 @@ class RidgePath:
         )
 
     def gcv(self, penalty: float) -> float:
-        """Return m ||A x - b||^2 / (m - degrees of freedom)^2; inf where there is nothing left to test with.
+        """Return the score of generalised cross-validation; lower is better.
 
-        The leave-one-out error, made independent of the axes that b is written in.
+        It is the leave-one-out error, made independent of the coordinates of b.
+
+        Parameters
+        ----------
+        penalty : float
+            lambda, at least 0.
+
+        Returns
+        -------
+        float
+            m ||A x - b||^2 / (m - degrees of freedom)^2; inf if the model uses all m degrees of freedom.
+
+        Raises
+        ------
+        UsageError
+            If the penalty is not a number of at least 0.
 
         References
         ----------
@@ -131,27 +182,40 @@ class RidgePath:
         """
         m = self._problem.shape[0]
         kept, lost = _filtered(self.s, _checked(penalty))
-        left = float(lost.sum()) + max(m - len(kept), 0)  # not m - sum(kept): that cancels
+        left = float(lost.sum()) + max(m - len(kept), 0)  # m - sum(kept) would cancel
         return m * self._sizes(penalty)[0] / left**2 if left > 0 else float("inf")
 
     def curvature(self, penalty: float) -> float:
-        """Return the curvature of the L-curve (log ||A x - b||, log ||x||) at a penalty above 0.
+        """Return the curvature of the L-curve (log ||A x - b||, log ||x||).
 
-        Positive where the curve turns as at the corner of an L.
+        Parameters
+        ----------
+        penalty : float
+            lambda, above 0.
+
+        Returns
+        -------
+        float
+            Positive where the curve bends like the corner of an L; 0 if a norm is 0.
+
+        Raises
+        ------
+        UsageError
+            If the penalty is not a number above 0.
 
         Notes
         -----
-        By the exact derivatives of both squared norms in lambda, and the chain rule for the logarithms;
-        for real and complex data alike.
+        Uses the exact derivatives of both squared norms in lambda and the chain rule for the logarithms,
+        for real and complex data.
         """
         penalty = _checked(penalty)
         if penalty == 0:
             raise UsageError(
-                "RidgePath.curvature(0)", "expected a penalty above 0: the curve is drawn in logarithms"
+                "RidgePath.curvature(0)", "expected a penalty above 0, because the curve uses its logarithm"
             )
         kept, lost = _filtered(self.s, penalty)
         safe = np.where(self.s > 0, self.s, 1.0)
-        parts = np.where(self.s > 0, (kept / safe) ** 2, 0.0) * self._squares  # of ||x||^2
+        parts = np.where(self.s > 0, (kept / safe) ** 2, 0.0) * self._squares  # terms of ||x||^2
         rho, eta = self._sizes(penalty)
         if rho <= 0 or eta <= 0:
             return 0.0
@@ -165,25 +229,45 @@ class RidgePath:
         return (x_1 * y_2 - x_2 * y_1) / speed**3 if speed > 0 else 0.0
 
     def best_by_gcv(self) -> float:
-        """Return the penalty with the least `gcv` score.
+        """Return the penalty with the lowest `gcv` score.
+
+        Returns
+        -------
+        float
+            lambda.
+
+        Raises
+        ------
+        UsageError
+            If A is zero.
 
         Notes
         -----
-        The curve can have several minima: `POINTS` penalties between sigma_1^2 and the square of the
-        rounding of sigma_1 (or of the least sigma that is above it) are looked at, and the best is
-        refined. Right for white noise in b; correlated noise is taken for signal.
+        The score can have several minima. `POINTS` penalties between sigma_1^2 and the square of the
+        rounding of sigma_1 (or of the least sigma above that) are scored, and the best one is
+        refined. Suited to white noise in b; correlated noise is mistaken for signal.
         """
         return self._best(self.gcv)
 
     def corner(self) -> float:
-        """Return the penalty at the corner of the L-curve: where its curvature is largest.
+        """Return the penalty at the corner of the L-curve, where its curvature is largest.
+
+        Returns
+        -------
+        float
+            lambda.
+
+        Raises
+        ------
+        UsageError
+            If A is zero.
 
         Notes
         -----
-        Needs no model of the noise. It is known to choose too small a penalty where the solution is smooth
+        Needs no model of the noise. It is known to choose too small a penalty for smooth solutions
         (Hanke, 1996) and not to converge as the noise goes to zero (Vogel, 1996): on the blurred signals
-        of our tests its error is up to 25 times the best, that of `best_by_gcv` up to 3.3 times. A curve
-        without a corner has none: then what is found is a bend by chance.
+        of our tests its error is up to 25 times the best, that of `best_by_gcv` up to 3.3 times. If the
+        curve has no corner, the result is an arbitrary bend.
 
         References
         ----------
@@ -191,20 +275,21 @@ class RidgePath:
         """
         return self._best(lambda penalty: -self.curvature(penalty))
 
-    def _best(self, score: Any) -> float:
+    def _best(self, score: Callable[[float], float]) -> float:
+        """Return the penalty with the lowest score."""
         from scipy.optimize import minimize_scalar
 
         above = self.s[self.s > (self.s.max(initial=0.0) * np.finfo(np.float64).eps * len(self.s))]
         if not len(above):
-            raise UsageError("RidgePath", "A is zero: every penalty gives x = 0")
+            raise UsageError("RidgePath", "A is zero, so every penalty gives x = 0")
         grid = np.linspace(2 * np.log(above[-1]), 2 * np.log(above[0]), POINTS) if len(above) > 1 else None
         if grid is None or grid[0] == grid[-1]:
             grid = 2 * np.log(above[0]) + np.linspace(-30.0, 0.0, POINTS)
         scores = [score(float(np.exp(t))) for t in grid]
         best = int(np.argmin(scores))
         low, high = grid[max(best - 1, 0)], grid[min(best + 1, POINTS - 1)]
-        found = minimize_scalar(lambda t: score(float(np.exp(t))), bounds=(low, high), method="bounded")
-        return float(np.exp(found.x if found.fun <= scores[best] else grid[best]))
+        refined = minimize_scalar(lambda t: score(float(np.exp(t))), bounds=(low, high), method="bounded")
+        return float(np.exp(refined.x if refined.fun <= scores[best] else grid[best]))
 
     def _sizes(self, penalty: float) -> tuple[float, float]:
         """Return ||A x - b||^2 and ||x||^2."""
@@ -223,53 +308,59 @@ def ridge(A: ArrayLike, b: ArrayLike, penalty: float | str = "gcv") -> RidgeSolu
     Parameters
     ----------
     A : array_like (m, n)
+        The matrix.
     b : array_like (m,) or (m, k)
+        One right-hand side, or k of them as columns.
     penalty : float, "gcv" or "l-curve"
-        lambda, or how to choose it: see `RidgePath.best_by_gcv` and `RidgePath.corner`.
+        lambda, or a method that chooses it: see `RidgePath.best_by_gcv` and `RidgePath.corner`.
 
     Returns
     -------
     RidgeSolution
+        The solution, with its residual, norm and score.
 
     Raises
     ------
     MatrixError
-        As `RidgePath`.
+        As for `RidgePath`, or if the solution is out of the dtype's range.
     UsageError
-        A penalty below 0, or a word that is none of the two.
+        If the penalty is neither a number of at least 0 nor one of the two names.
 
     Notes
     -----
-    One SVD (`lstsq` says what it costs); a choice adds some 230 scores of min(m, n) numbers each.
+    One SVD (see `lstsq` for its cost). A method adds about 230 scores of min(m, n) flops each.
 
     Examples
     --------
     >>> ridge([[3.0, 0.0], [0.0, 1.0]], [3.0, 1.0], 1.0).x.round(12).tolist()
     [0.9, 0.5]
     """
+    if not isinstance(penalty, str):
+        penalty = _checked(penalty)
+    elif penalty not in ("gcv", "l-curve"):
+        raise UsageError(f"ridge(penalty={penalty!r})", "expected a number, 'gcv' or 'l-curve'")
     path = RidgePath(A, b)
     if penalty == "gcv":
         penalty = path.best_by_gcv()
     elif penalty == "l-curve":
         penalty = path.corner()
-    elif isinstance(penalty, str):
-        raise UsageError(f"ridge(penalty={penalty!r})", "expected a number, 'gcv' or 'l-curve'")
-    return path.solve(penalty)
+    return path.solve(float(penalty))
 
 
 def _filtered(s: Floats, penalty: float) -> tuple[Floats, Floats]:
-    """Return the shares of each component that are kept and lost, each without cancelling."""
+    """Return the shares of each component that are kept and lost, each without cancellation."""
     if penalty == 0:
-        # As in `lstsq`: what is under rounding is not there.
+        # As in `lstsq`, singular values below rounding count as zero.
         kept = (s > s.max(initial=0.0) * len(s) * np.finfo(np.float64).eps).astype(np.float64)
         return kept, 1.0 - kept
     root = np.sqrt(penalty)
     scale = np.maximum(s, root)
-    one, other = (s / scale) ** 2, (root / scale) ** 2
-    return one / (one + other), other / (one + other)
+    signal, damping = (s / scale) ** 2, (root / scale) ** 2
+    return signal / (signal + damping), damping / (signal + damping)
 
 
 def _checked(penalty: float) -> float:
+    """Return a penalty as a float, or refuse it."""
     if not is_number(penalty) or penalty < 0:
         raise UsageError(f"penalty={penalty!r}", "expected a number of at least 0")
     return float(penalty)

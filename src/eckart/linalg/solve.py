@@ -19,48 +19,52 @@ from eckart.linalg.stack import (
     as_tolerance,
     conjugate_transpose,
     cut_off,
-    held,
+    either,
     hermitian_svd,
-    one_of,
     thin_svd,
+    to_dtype,
 )
 
 
 def pinv(
     A: ArrayLike, rcond: ArrayLike | None = None, hermitian: bool = False, *, rtol: ArrayLike | None = None
 ) -> Numbers:
-    """Return the Moore-Penrose pseudo-inverse, V diag(1/sigma) U^H over the sigma that are not zero.
+    """Return the Moore-Penrose pseudo-inverse, V diag(1/sigma) U^H over the nonzero sigma.
 
     Equivalent to ``numpy.linalg.pinv(A, rtol=None)``.
 
     Parameters
     ----------
     A : array_like (..., m, n)
-        Real or complex. Smaller floats than float32 become float32, integers float64.
-    rcond, rtol : float or array_like (...), optional
-        NumPy's two names for one number: singular values at or under ``rtol`` sigma_1 are taken for zero.
-        Default: max(m, n) eps of the data's dtype.
+        Real or complex. Floats smaller than float32 become float32, integers float64.
+    rcond : float or array_like (...), optional
+        NumPy's older name for ``rtol``.
     hermitian : bool
-        Take A for Hermitian: eigenvalues of its lower triangle in place of an SVD, a third of the time.
+        Whether A is Hermitian. Uses eigenvalues of its lower triangle instead of an SVD, in a third of the
+        time.
+    rtol : float or array_like (...), optional
+        Singular values of at most ``rtol`` sigma_1 count as zero. One number for each matrix of a stack, or
+        one for all. Default: max(m, n) eps of the data's dtype.
 
     Returns
     -------
     ndarray (..., n, m)
-        In float32 for float32.
+        In the dtype of A, at least float32.
 
     Raises
     ------
     MatrixError
-        Not numbers, fewer than two axes, a NaN or an infinity, or a result out of the dtype's range.
+        If A is not numeric, has fewer than two axes, or holds a NaN or an infinity; or if the result is out
+        of the dtype's range.
     UsageError
-        A tolerance that is negative or fits no stack.
+        If a tolerance is negative or does not fit the stack, or both are given.
 
     Notes
     -----
     About 14 m n^2 + 8 n^3 flops, m >= n. The relative error is about eps cond(A).
-    ``numpy.linalg.pinv(A)`` cuts at 1e-15 sigma_1 whatever the dtype and the shape. That is under the
-    rounding of any float32 matrix, and of a float64 one beyond a few rows, so that the pseudo-inverse
-    of a singular matrix comes out as noise of size 1e7 or 1e15; here, the default follows the dtype.
+    ``numpy.linalg.pinv(A)`` cuts at 1e-15 sigma_1 for every dtype and shape. That is below the
+    rounding of any float32 matrix, and of a float64 matrix with more than a few rows, so the pseudo-inverse
+    of a singular matrix is noise of size 1e7 or 1e15. Here the default follows the dtype.
 
     References
     ----------
@@ -72,35 +76,35 @@ def pinv(
     [[-1.3333, -0.3333, 0.6667], [1.0833, 0.3333, -0.4167]]
     """
     call = "eckart.linalg.pinv(A)"
-    rtol = one_of(call, rcond=rcond, rtol=rtol)
+    rtol = either(call, ("rcond", rcond), ("rtol", rtol))
     wide, dtype = as_stack(A, call)
     m, n = wide.shape[-2:]
     if not wide.size:
         return np.zeros((*wide.shape[:-2], n, m), dtype)
     U, s, Vh = hermitian_svd(wide, call) if hermitian else thin_svd(wide)
     above = s > cut_off(s, wide.shape, dtype, rtol, call)
-    with np.errstate(over="ignore", invalid="ignore"):  # `held` looks at what comes out
+    with np.errstate(over="ignore", invalid="ignore"):  # `to_dtype` checks the result
         inverse = np.where(above, 1.0 / np.where(above, s, 1.0), 0.0)
         product = (conjugate_transpose(Vh) * inverse[..., None, :]) @ conjugate_transpose(U)
-    return held(product, dtype, call)
+    return to_dtype(product, dtype, call)
 
 
 @dataclass(frozen=True, eq=False)
 class LeastSquares:
-    """What `lstsq` found. Unpacks as NumPy's: ``x, residuals, rank, s = lstsq(A, b)``.
+    """The result of `lstsq`. Unpacks like NumPy's: ``x, residuals, rank, s = lstsq(A, b)``.
 
     Parameters
     ----------
     x : ndarray (n,) or (n, k)
         The least-squares solution of smallest norm.
     residuals : ndarray (k,), float64
-        ||b - A x||^2 for each right-hand side; one for a vector. Infinite where float64 cannot hold it.
+        ||b - A x||^2 for each right-hand side; k = 1 for a vector. Infinite if out of float64's range.
     rank : int
         Number of singular values above ``tolerance``.
     s : ndarray (min(m, n),), float64
         Singular values of A.
     tolerance : float
-        Singular values at or under this were taken for zero.
+        Singular values of at most this count as zero.
     """
 
     x: Numbers
@@ -109,56 +113,61 @@ class LeastSquares:
     s: Floats
     tolerance: float
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # so that type checkers accept each unpacked variable
         return iter((self.x, self.residuals, self.rank, self.s))
 
     @property
     def condition(self) -> float:
-        """sigma_1 / sigma_rank: how much a relative error in b can grow in x. 1 for a zero matrix."""
+        """Ratio sigma_1 / sigma_rank, by which a relative error in b can grow in x; 1 for a zero matrix."""
         return float(self.s[0] / self.s[self.rank - 1]) if self.rank else 1.0
 
 
 def lstsq(
     A: ArrayLike, b: ArrayLike, rcond: float | None = None, *, rtol: float | None = None
 ) -> LeastSquares:
-    """Solve min ||A x - b||, and among all solutions take the one of smallest norm.
+    """Solve min ||A x - b||, with the solution of smallest norm if there are several.
 
     Equivalent to ``numpy.linalg.lstsq(A, b)``.
 
     Parameters
     ----------
     A : array_like (m, n)
+        The matrix.
     b : array_like (m,) or (m, k)
         One right-hand side, or k of them as columns.
-    rcond, rtol : float, optional
-        NumPy's name and ours for one number: singular values at or under ``rtol`` sigma_1 are taken for
-        zero. Default: max(m, n) eps of the dtype that A and b came in; -1, as in NumPy, means eps.
+    rcond : float, optional
+        NumPy's name for ``rtol``. -1 means eps, as in NumPy.
+    rtol : float, optional
+        Singular values of at most ``rtol`` sigma_1 count as zero. Default: max(m, n) eps of the dtype that A
+        and b came in.
 
     Returns
     -------
     LeastSquares
+        The solution, residuals, rank and singular values.
 
     Raises
     ------
     MatrixError
-        Shapes that do not fit, a NaN or an infinity, or a solution out of the dtype's range.
+        If the shapes do not match, A or b holds a NaN or an infinity, or the solution is out of the dtype's
+        range.
     UsageError
-        A tolerance that is no number of at least 0.
+        If the tolerance is not a number of at least 0, or both are given.
 
     Notes
     -----
-    A tall A is reduced by one Householder QR of [A b], 2 m (n + k)^2 flops, whose triangle also holds
-    the residual; then an n x n SVD. Nothing of size m is stored beside it. The relative error of x is
+    A tall A is reduced by one Householder QR of [A b], 2 m (n + k)^2 flops, whose triangle also contains
+    the residual; an n x n SVD follows. Nothing else of size m is stored. The relative error of x is
     about eps (cond(A) + cond(A)^2 ||r|| / ||A x||) (Golub and Van Loan, 4th ed., section 5.3.8).
 
-    Two things differ from NumPy, on purpose. ``residuals`` is always given, where NumPy leaves it empty
-    for a rank below n or for m <= n. And the default tolerance follows the dtype: NumPy takes eps of
-    float64 for float32 data too, calls the rounding of a singular float32 matrix full rank, and
-    returns a solution that is all noise.
+    Two things differ from NumPy intentionally. ``residuals`` is always computed, while NumPy leaves it empty
+    for a rank below n or for m <= n. And the default tolerance follows the dtype: NumPy uses eps of
+    float64 for float32 data too, so it mistakes the rounding of a singular float32 matrix for full rank and
+    returns a solution that is noise.
 
     Examples
     --------
-    The coefficients a that bring B a closest to W, for a column B that is given:
+    The coefficients a that bring B a closest to W, for a given column B:
 
     >>> B = np.array([[4.0], [2.0], [3.0], [5.0]])
     >>> W = [[4.2, 8.1, 11.9], [2.1, 4.0, 6.1], [2.9, 6.1, 9.2], [5.1, 10.2, 15.1]]
@@ -171,39 +180,42 @@ def lstsq(
     call = "eckart.linalg.lstsq(A, b)"
     wide, right, dtype, is_vector = as_problem(A, b, call)
     relative = _relative_tolerance(rcond, rtol, dtype, call)
-    of_A, of_b = (power_of_two(float(np.abs(M).max(initial=0.0))) for M in (wide, right))
-    problem = reduced(
-        wide / of_A, right / of_b
-    )  # exact, and far from denormal numbers, which have few digits
+    unit_A, unit_b = (power_of_two(float(np.abs(M).max(initial=0.0))) for M in (wide, right))
+    # Dividing by powers of two is exact, and keeps away from denormal numbers, which have few digits.
+    problem = in_singular_coordinates(wide / unit_A, right / unit_b)
     s, c = problem.s, problem.coordinates
     tolerance = cut_off(s, problem.shape, dtype, relative, call)
     above = (s > tolerance)[:, None]
     z = np.divide(c, s[:, None], out=np.zeros_like(c), where=above)
-    missed = problem.outside + np.where(above, 0.0, np.abs(c) ** 2).sum(axis=0)
-    with np.errstate(over="ignore", invalid="ignore"):  # `held` looks at x
-        x = held(conjugate_transpose(problem.Vh) @ z * np.divide(of_b, of_A), dtype, call)  # (n, k)
+    residuals = problem.outside + np.where(above, 0.0, np.abs(c) ** 2).sum(axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):  # `to_dtype` checks x
+        x = to_dtype(conjugate_transpose(problem.Vh) @ z * np.divide(unit_b, unit_A), dtype, call)  # (n, k)
         return LeastSquares(
-            x[:, 0] if is_vector else x, missed * of_b * of_b, int(np.count_nonzero(above)), s * of_A,
-            float(tolerance[0]) * of_A,
-        )  # fmt: skip
+            x=x[:, 0] if is_vector else x,
+            residuals=residuals * unit_b * unit_b,
+            rank=int(np.count_nonzero(above)),
+            s=s * unit_A,
+            tolerance=float(tolerance[0]) * unit_A,
+        )
 
 
 def _relative_tolerance(rcond: float | None, rtol: float | None, dtype: np.dtype, call: str) -> float | None:
-    """Return the one that was given, NumPy's -1 in words; None for the default."""
-    value = one_of(call, rcond=rcond, rtol=rtol)
+    """Return the relative tolerance as a float, with eps for NumPy's -1; None for the default."""
+    value = either(call, ("rcond", rcond), ("rtol", rtol))
     if value is None:
         return None
     if rtol is None and np.ndim(value) == 0 and value == -1:
         return float(np.finfo(dtype).eps)
-    found = as_tolerance(value, "rcond" if rtol is None else "rtol", (), call)
-    if found.ndim:
-        raise UsageError(call, f"expected one number for rtol, got shape {found.shape}")
-    return float(found)
+    name = "rcond" if rtol is None else "rtol"
+    tolerance = as_tolerance(value, name, (), call)
+    if tolerance.ndim:
+        raise UsageError(call, f"expected one number for {name}, got shape {tolerance.shape}")
+    return float(tolerance)
 
 
 @dataclass(frozen=True, eq=False)
-class Reduced:
-    """A least-squares problem in the coordinates of the SVD, where it is diagonal.
+class DiagonalProblem:
+    """A least-squares problem in the coordinates of the SVD, in which it is diagonal.
 
     ||A x - b||^2 = sum_i |sigma_i z_i - c_i|^2 + outside, with z = Vh x.
 
@@ -215,7 +227,7 @@ class Reduced:
     coordinates : ndarray (p, k)
         c = U^H b.
     outside : ndarray (k,)
-        ||b - U U^H b||^2: what no x reaches.
+        ||b - U U^H b||^2, the part of the residual that does not depend on x.
     shape : (int, int)
         (m, n).
     """
@@ -228,7 +240,7 @@ class Reduced:
 
 
 def as_problem(A: ArrayLike, b: ArrayLike, call: str) -> tuple[Numbers, Numbers, np.dtype, bool]:
-    """Return A (m, n) and b (m, k), checked, the dtype of x, and whether b came as a vector."""
+    """Check A and b; return them as (m, n) and (m, k), with the dtype of x and whether b is a vector."""
     wide, of_A = as_stack(A, call)
     right, of_b = as_numbers(b, call)
     if wide.ndim != 2 or right.ndim not in (1, 2) or right.shape[0] != wide.shape[0]:
@@ -237,11 +249,11 @@ def as_problem(A: ArrayLike, b: ArrayLike, call: str) -> tuple[Numbers, Numbers,
     return wide, right[:, None] if is_vector else right, np.result_type(of_A, of_b), is_vector
 
 
-def reduced(A: Numbers, b: Numbers) -> Reduced:
-    """Bring A (m, n) and b (m, k), checked, to the coordinates of A's singular vectors."""
+def in_singular_coordinates(A: Numbers, b: Numbers) -> DiagonalProblem:
+    """Transform a checked problem, A (m, n) and b (m, k), to the coordinates of A's singular vectors."""
     (m, n), k = A.shape, b.shape[1]
     if m > n + k:
-        # Householder's QR treats columns apart, so b may be of any scale beside A.
+        # Householder's QR rounds each column separately, so A and b may differ in scale.
         R = np.asarray(np.linalg.qr(np.concatenate([A, b], axis=1), mode="r"))  # (n + k, n + k)
         U, s, Vh = thin_svd(R[:n, :n])
         coordinates = conjugate_transpose(U) @ R[:n, n:]
@@ -250,4 +262,4 @@ def reduced(A: Numbers, b: Numbers) -> Reduced:
         U, s, Vh = thin_svd(A)
         coordinates = conjugate_transpose(U) @ b
         outside = (np.abs(b - U @ coordinates) ** 2).sum(axis=0) if m > n else np.zeros(k)
-    return Reduced(s, Vh, coordinates, outside, (m, n))
+    return DiagonalProblem(s, Vh, coordinates, outside, (m, n))

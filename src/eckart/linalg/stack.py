@@ -1,8 +1,6 @@
-"""Matrices and stacks of matrices, checked, and their thin SVD in double precision."""
+"""Checked matrices and stacks of matrices, and their thin SVD in double precision."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,26 +9,45 @@ from eckart.arrays import Array, Floats
 from eckart.errors import MatrixError, UsageError
 from eckart.linalg.backend import SMALL_FLOATS, as_array, is_torch, ops_for, power_of_two
 
-Numbers = Array  # float64 or complex128
+Numbers = Array  # real or complex, in double precision
 
 
 def as_stack(A: ArrayLike, call: str) -> tuple[Numbers, np.dtype]:
-    """Return ``A`` (..., m, n) in double precision, and the dtype that results should have.
+    """Return a matrix or stack of matrices in double precision, and the dtype of results.
 
-    float32 and complex64 stay what they are in results; smaller floats become float32; integers,
-    booleans and lists float64. Everything between is double: it costs twice the time of single
-    precision, and squares no condition number into nothing.
+    Parameters
+    ----------
+    A : array_like (..., m, n)
+    call : str
+        The call as messages show it.
+
+    Returns
+    -------
+    wide : ndarray (..., m, n), float64 or complex128
+    dtype : dtype
+        float32 and complex64 are kept in results; smaller floats become float32; integers, booleans
+        and lists float64.
+
+    Raises
+    ------
+    MatrixError
+        If A has fewer than two axes, is not numeric, or holds a NaN or an infinity.
+
+    Notes
+    -----
+    Computing in double precision costs twice the time of single precision, and keeps the digits that
+    squared condition numbers would take from single precision.
     """
     array, dtype = as_numbers(A, call)
     if array.ndim < 2:
-        raise MatrixError(call, f"expected a matrix or a stack of them, got shape {array.shape}")
+        raise MatrixError(call, f"expected a matrix or a stack of matrices, got shape {array.shape}")
     return array, dtype
 
 
 def as_numbers(A: ArrayLike, call: str) -> tuple[Numbers, np.dtype]:
-    """Return an array of any shape in double precision, checked, and the dtype of results."""
+    """Return an array of any shape in double precision, and the dtype of results: see `as_stack`."""
     if is_torch(A):
-        A = ops_for(A).host(A.float() if A.is_floating_point() and A.itemsize < 4 else A)  # type: ignore[union-attr]
+        A = ops_for(A).host(A.float() if A.is_floating_point() and A.itemsize < 4 else A)
     array = as_array(A, call)
     kind = array.dtype
     result: np.dtype
@@ -48,11 +65,11 @@ def as_numbers(A: ArrayLike, call: str) -> tuple[Numbers, np.dtype]:
         raise MatrixError(call, f"expected numbers, got dtype {kind}") from None
     finite = np.isfinite(wide)
     if not finite.all():
-        where = tuple(int(i) for i in np.argwhere(~finite)[0])
+        where = [int(i) for i in np.argwhere(~finite)[0]]
         raise MatrixError(
             call,
-            f"{int((~finite).sum())} of {wide.size} entries are NaN or infinite, the first at {list(where)}",
-            "Mend or mask them first",
+            f"{int((~finite).sum())} of {wide.size} entries are NaN or infinite, the first at {where}",
+            "Replace them with finite numbers",
         )
     return wide, result
 
@@ -60,8 +77,8 @@ def as_numbers(A: ArrayLike, call: str) -> tuple[Numbers, np.dtype]:
 def thin_svd(A: Numbers) -> tuple[Numbers, Floats, Numbers]:
     """Return U (..., m, k), s (..., k) and Vh (..., k, n) of a checked stack, k = min(m, n).
 
-    Divide and conquer; where it does not converge, which happens with some builds of LAPACK, QR
-    iteration, matrix by matrix.
+    Uses divide and conquer. If that does not converge, which happens with some builds of LAPACK, uses QR
+    iteration, one matrix at a time.
     """
     try:
         U, s, Vh = np.linalg.svd(A, full_matrices=False)
@@ -98,10 +115,10 @@ def check_square(A: Numbers, call: str) -> None:
 
 
 def cut_off(s: Floats, shape: tuple[int, ...], dtype: np.dtype, rtol: ArrayLike | None, call: str) -> Floats:
-    """Return the tolerance (..., 1) at or under which a singular value counts as zero.
+    """Return the tolerance (..., 1) at or below which a singular value counts as zero.
 
-    ``rtol`` times the largest; by default max(m, n) eps of the dtype that the data came in, which
-    is NumPy's for `matrix_rank`: about the size of what rounding the entries does to a singular value.
+    The tolerance is ``rtol`` times the largest value. The default is max(m, n) eps of the dtype that the
+    data came in, as in NumPy's `matrix_rank`: about the effect of rounding the entries on a singular value.
     """
     if rtol is None:
         relative: Floats = np.asarray(max(shape[-2:]) * np.finfo(dtype).eps, np.float64)
@@ -111,49 +128,58 @@ def cut_off(s: Floats, shape: tuple[int, ...], dtype: np.dtype, rtol: ArrayLike 
 
 
 def as_tolerance(value: ArrayLike, name: str, stack: tuple[int, ...], call: str) -> Floats:
-    """Return a tolerance that was given, one for all matrices of a stack or one for each."""
+    """Return a tolerance as an array: one number for all matrices of a stack, or one for each."""
     try:
-        found = np.asarray(value, np.float64)
+        tolerance = np.asarray(value, np.float64)
     except (TypeError, ValueError):
         raise UsageError(call, f"expected a number for {name}, got {value!r}") from None
-    if not (found >= 0).all():
+    if not (tolerance >= 0).all():
         raise UsageError(call, f"expected {name} of at least 0, got {value!r}")
     try:
-        np.broadcast_shapes(found.shape, stack)
+        np.broadcast_shapes(tolerance.shape, stack)
     except ValueError:
-        raise UsageError(call, f"{name} of shape {found.shape} does not fit a stack of {stack}") from None
-    return found
+        raise UsageError(call, f"{name} of shape {tolerance.shape} does not fit a stack of {stack}") from None
+    return tolerance
 
 
-def one_of(call: str, **given: Any) -> Any:
-    """Return the one argument that was given, or None; refuse two names for one thing at once."""
-    named = {name: value for name, value in given.items() if value is not None}
-    if len(named) > 1:
-        raise UsageError(call, f"expected one of {' and '.join(named)}, got both")
-    return next(iter(named.values()), None)
+def either(
+    call: str, first: tuple[str, ArrayLike | None], second: tuple[str, ArrayLike | None]
+) -> ArrayLike | None:
+    """Return the one of two arguments that is not None, or None; refuse both at once.
+
+    Parameters
+    ----------
+    call : str
+        The call as messages show it.
+    first, second : (str, value)
+        Name and value of the arguments.
+    """
+    if first[1] is not None and second[1] is not None:
+        raise UsageError(call, f"expected {first[0]} or {second[0]}, got both")
+    return second[1] if first[1] is None else first[1]
 
 
-def held(result: Numbers, dtype: np.dtype, call: str) -> Numbers:
-    """Return a result in the dtype it should have, or refuse where that cannot hold it."""
+def to_dtype(result: Numbers, dtype: np.dtype, call: str) -> Numbers:
+    """Return a result in its dtype; raise MatrixError if it is out of that dtype's range."""
     with np.errstate(over="ignore", invalid="ignore"):
         narrow = result.astype(dtype)
     if not np.isfinite(narrow).all():
-        raise MatrixError(call, f"its result is out of {dtype}'s range", "Scale the data by a power of ten")
+        raise MatrixError(call, f"the result is out of {dtype}'s range", "Scale the data by a power of ten")
     return narrow
 
 
-def relative_difference(found: Numbers, wanted: Numbers) -> float:
-    """Return ||found - wanted||_F / ||wanted||_F, in any unit; absolute where ``wanted`` is zero."""
-    largest = max(float(np.abs(M).max(initial=0.0)) for M in (found, wanted))
+def relative_difference(actual: Numbers, expected: Numbers) -> float:
+    """Return ||actual - expected||_F / ||expected||_F, at any scale; absolute if ``expected`` is zero."""
+    largest = max(float(np.abs(M).max(initial=0.0)) for M in (actual, expected))
     if not np.isfinite(largest):
         return float("inf")
-    unit = power_of_two(largest)  # norms square
-    size = float(np.linalg.norm(wanted / unit))
-    missed = float(np.linalg.norm(found / unit - wanted / unit))
-    return missed / size if size else missed * unit
+    unit = power_of_two(largest)  # keeps the squares inside norms in range
+    size = float(np.linalg.norm(expected / unit))
+    difference = float(np.linalg.norm(actual / unit - expected / unit))
+    return difference / size if size else difference * unit
 
 
 def conjugate_transpose(A: Numbers) -> Numbers:
-    """Return A^H (..., n, m); for real numbers a view."""
+    """Return A^H (..., n, m), as a view if A is real."""
     flipped = np.swapaxes(A, -1, -2)
     return flipped.conj() if A.dtype.kind == "c" else flipped

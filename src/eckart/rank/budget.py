@@ -1,54 +1,87 @@
-"""A budget of parameters or bytes, and how it is shared among tensors."""
+"""The budget rule: parameters or bytes distributed over all tensors, so that the most energy is kept."""
 
 from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar, final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from eckart.arrays import Floats
 from eckart.errors import UsageError
+from eckart.linalg import Goal
+from eckart.rank.plan import Candidate
+from eckart.rank.rule import FIRST_VALUES, Choice, Decision, RankRule, RuleOption
 
 _SUFFIX = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
 _BYTES = {"B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2.0**10, "MIB": 2.0**20, "GIB": 2.0**30}
 
+FIRST_RANK = 8  # factored of each tensor before anything is known, unless the budget allows more
+
+
+class Unit(Enum):
+    """What an `Amount` counts."""
+
+    PARAMETERS = "parameters"
+    BYTES = "bytes"
+    SHARE = "share of the base"
+
 
 @dataclass(frozen=True)
-class Budget:
-    """An amount with its unit: parameters (``2M``), bytes (``8MB``) or a share of the base (``1%``).
+class Amount:
+    """A number of parameters (``2M``), of bytes (``8MB``), or a share of the base model (``1%``).
+
+    Parameters
+    ----------
+    number : float
+        For a share, a fraction from 0 to 1.
+    unit : Unit
+        What the number counts.
 
     Examples
     --------
-    >>> Budget.parse("2M").parameters(base_parameters=0, bytes_each=2)
+    >>> Amount.parse("2M").parameters(base_parameters=0, bytes_each=2)
     2000000
-    >>> Budget.parse("8MB").parameters(base_parameters=0, bytes_each=2)
+    >>> Amount.parse("8MB").parameters(base_parameters=0, bytes_each=2)
     4000000
-    >>> Budget.parse("1%").parameters(base_parameters=700, bytes_each=2)
+    >>> Amount.parse("1%").parameters(base_parameters=700, bytes_each=2)
     7
     """
 
-    text: str
-    amount: float
-    unit: str
+    number: float
+    unit: Unit
 
     @classmethod
-    def parse(cls, text: str | int) -> Budget:
-        """Read ``"500000"``, ``"500k"``, ``"2M"``, ``"8MB"``, ``"8MiB"`` or ``"1%"``."""
-        words = str(text).strip()
-        match = re.fullmatch(r"([0-9]*\.?[0-9]+(?:[eE][0-9]+)?)\s*(%|[A-Za-z]*)", words)
-        unit = match[2].upper() if match else ""
-        amount = float(match[1]) if match else 0.0
-        if amount == float("inf"):
-            match = None
-        if match and unit == "%" and 0 < amount <= 100:
-            return cls(words, amount / 100, "share")
-        if match and unit in _BYTES and amount > 0:
-            return cls(words, amount * _BYTES[unit], "bytes")
-        if match and unit in _SUFFIX and amount > 0:
-            return cls(words, amount * _SUFFIX[unit], "parameters")
+    def parse(cls, text: str | int) -> Amount:
+        """Read an amount.
+
+        Parameters
+        ----------
+        text : str or int
+            ``500000``, ``"500k"``, ``"2M"``, ``"8MB"``, ``"8MiB"`` or ``"1%"``, in upper or lower case.
+
+        Returns
+        -------
+        Amount
+
+        Raises
+        ------
+        UsageError
+            If the text has no such form, or the number is not above 0 and finite, or a share exceeds 100 %.
+        """
+        match = re.fullmatch(r"([0-9]*\.?[0-9]+(?:[eE][0-9]+)?)\s*(%|[A-Za-z]*)", str(text).strip())
+        if match:
+            number, unit = float(match[1]), match[2].upper()
+            if unit == "%" and 0 < number <= 100:
+                return cls(number / 100, Unit.SHARE)
+            if unit in _BYTES and 0 < number < float("inf"):
+                return cls(number * _BYTES[unit], Unit.BYTES)
+            if unit in _SUFFIX and 0 < number < float("inf"):
+                return cls(number * _SUFFIX[unit], Unit.PARAMETERS)
         raise UsageError(
             f"budget={text!r}",
             "expected parameters, bytes or a share of the base's parameters",
@@ -56,59 +89,239 @@ class Budget:
         )
 
     def parameters(self, base_parameters: int, bytes_each: int) -> int:
-        """Return the budget as a number of parameters of ``bytes_each`` bytes."""
+        """Return the amount as a number of parameters.
+
+        Parameters
+        ----------
+        base_parameters : int
+            Number of parameters of the base model, for a share of it.
+        bytes_each : int
+            Bytes per parameter, for an amount in bytes.
+
+        Returns
+        -------
+        int
+            Rounded down.
+        """
         match self.unit:
-            case "share":
-                return int(round(self.amount * base_parameters, 6))  # 29 % of 100 is 29, not 28
-            case "bytes":
-                return int(self.amount / bytes_each)
-            case _:
-                return int(self.amount)
+            case Unit.SHARE:
+                return int(round(self.number * base_parameters, 6))  # 29 % of 100 is 29, not 28
+            case Unit.BYTES:
+                return int(self.number / bytes_each)
+            case Unit.PARAMETERS:
+                return int(self.number)
+
+
+@final
+@dataclass(frozen=True, repr=False)
+class Budget(RankRule):
+    """Distribute a number of parameters over all tensors, so that the most energy is kept.
+
+    Parameters
+    ----------
+    budget : str or int
+        Parameters (``"2M"``), bytes (``"8MB"``) or a share of the base model's parameters (``"1%"``).
+        With ``uniform``, every tensor gets the largest rank at which all of them fit.
+    **bounds
+        See `Bounds`.
+
+    Raises
+    ------
+    UsageError
+        If the budget has no such form.
+
+    Notes
+    -----
+    Energy is not accuracy: a budget favours tensors with large updates. Compare a few plans on held-out data
+    before you trust one.
+
+    Examples
+    --------
+    >>> Budget("1%", min_rank=2).describe()
+    'budget 1%, at least rank 2'
+    """
+
+    option: ClassVar[RuleOption] = RuleOption(
+        "budget",
+        str,
+        "Distribute this many parameters (2M), bytes (8MB) or this share of the base (1%) over all tensors.",
+        metavar="SIZE",
+        example="2M",
+    )
+
+    budget: str | int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Amount.parse(self.budget)  # refuses a budget that cannot be read
+
+    @property
+    def amount(self) -> Amount:
+        """The budget as a number with its unit."""
+        return Amount.parse(self.budget)
+
+    @property
+    def target(self) -> str:
+        """The rule in words, without its bounds."""
+        return f"budget {str(self.budget).strip()}"
+
+    @property
+    def needs_base_size(self) -> bool:
+        """Whether the budget is a share of the base model."""
+        return self.amount.unit is Unit.SHARE
+
+    def goal(self, size: int, noise_floor: float | None = None) -> Goal:
+        """Return a first guess, because the rank depends on all tensors together. See `RankRule.goal`."""
+        return self._first_goal(size, FIRST_RANK)
+
+    def _first_goal(self, size: int, rank: int) -> Goal:
+        return Goal("rank", min(size, max(rank, self.min_rank)))
+
+    def first_goals(
+        self, shapes: Mapping[str, Sequence[int]], base_parameters: int, bytes_each: int
+    ) -> dict[str, Goal]:
+        """Return half as much again as the rank that would spend the budget evenly.
+
+        See `RankRule.first_goals`.
+        """
+        cost = sum(sum(shape) for shape in shapes.values())
+        even = 3 * self.amount.parameters(base_parameters, bytes_each) // (2 * cost) if cost else 0
+        rank = max(FIRST_RANK, even)
+        return {name: self._first_goal(min(shape), rank) for name, shape in shapes.items()}
+
+    def choose(self, candidate: Candidate) -> Choice:
+        """Return no rank: one tensor alone does not determine it. `decide` distributes the budget."""
+        return Choice(None, "depends on all tensors")
+
+    def decide(
+        self, candidates: Sequence[Candidate], base_parameters: int, bytes_each: int
+    ) -> dict[str, Decision]:
+        """Distribute the budget over all changed tensors. See `RankRule.decide`.
+
+        Raises
+        ------
+        UsageError
+            If the budget is smaller than one component, or than the minimum ranks.
+        """
+        parameters = self.amount.parameters(base_parameters, bytes_each)
+        changed = [c for c in candidates if c.spectrum.total > 0]
+        distribute = self._evenly if self.uniform else self._by_energy
+        reason = f"its share of {parameters:,} parameters"
+        decisions = {c.name: Decision(0, "unchanged") for c in candidates}
+        decisions |= {
+            name: Decision(rank, reason, needs)
+            for name, (rank, needs) in distribute(changed, parameters).items()
+        }
+        if changed and not any(d.rank or d.needs for d in decisions.values()):
+            raise UsageError(
+                self._where,
+                f"is {parameters:,} parameters; one component costs at least "
+                f"{min(c.cost for c in changed):,}",
+                "Raise --budget",
+            )
+        return decisions
+
+    @property
+    def _where(self) -> str:
+        """The argument as messages show it."""
+        return f"budget={self.budget!r}"
+
+    def _evenly(self, changed: Sequence[Candidate], parameters: int) -> dict[str, tuple[int, Goal | None]]:
+        """Give every tensor the largest rank at which all of them fit."""
+        shared = _largest_shared_rank(changed, parameters) // self.multiple_of * self.multiple_of
+        ranks = {c.name: min(shared, self.largest(c.spectrum.size)) for c in changed}
+        least = {c.name: self._least(c) for c in changed}
+        if any(ranks[name] < rank for name, rank in least.items()):
+            raise UsageError(
+                self._where,
+                f"is {parameters:,} parameters, and the minimum ranks alone cost "
+                f"{sum(least[c.name] * c.cost for c in changed):,}",
+                "Lower --min-rank or raise --budget",
+            )
+        return {
+            c.name: (
+                ranks[c.name],
+                Goal("rank", ranks[c.name]) if ranks[c.name] > len(c.spectrum) else None,
+            )
+            for c in changed
+        }
+
+    def _by_energy(self, changed: Sequence[Candidate], parameters: int) -> dict[str, tuple[int, Goal | None]]:
+        """Give each tensor the components that keep the most energy per parameter."""
+        ranks = allocate([self._share(c) for c in changed], parameters, self.multiple_of)
+        result: dict[str, tuple[int, Goal | None]] = {}
+        for c, rank in zip(changed, ranks, strict=True):
+            known = len(c.spectrum)
+            affordable = min(self.largest(c.spectrum.size), parameters // c.cost)
+            needs = None
+            # Every known component was taken, so the next ones might be worth taking too.
+            if rank > known or (rank == known and rank < affordable):
+                needs = Goal("rank", min(affordable, max(2 * known, FIRST_VALUES, rank)))
+            result[c.name] = (rank, needs)
+        return result
+
+    def _least(self, candidate: Candidate) -> int:
+        """Return the minimum rank of one tensor."""
+        return self.bounded(self.min_rank, candidate.spectrum.size) if self.min_rank else 0
+
+    def _share(self, candidate: Candidate) -> Share:
+        """Return what one tensor brings to the distribution, from its known values."""
+        most = self.largest(candidate.spectrum.size)
+        known = min(most, len(candidate.spectrum))
+        least = min(self._least(candidate), most)
+        energies = np.zeros(most)
+        energies[:known] = candidate.spectrum.values[:known] ** 2
+        return Share(energies, candidate.cost, least, max(known, least))
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one tensor brings to the division: the energy of each component, and what one costs.
+    """What one tensor brings to the distribution: the energy of each component, and its cost.
 
     Parameters
     ----------
-    energies : ndarray (k,)
-        sigma^2 of the components known, largest first.
+    energies : ndarray (k,), float64
+        sigma^2 of the known components, largest first.
     cost : int
-        Parameters a component takes, m + n.
+        Parameters per component, m + n.
     least, most : int
         Bounds on the rank.
     """
 
-    energies: NDArray[np.float64]
+    energies: Floats
     cost: int
     least: int
     most: int
 
 
 def allocate(shares: Sequence[Share], parameters: int, multiple_of: int = 1) -> list[int]:
-    """Divide a budget so that the most energy is kept.
+    """Distribute a budget so that the most energy is kept.
+
+    Parameters
+    ----------
+    shares : sequence of Share
+        One per tensor.
+    parameters : int
+        The budget.
+    multiple_of : int
+        Components to add at once.
 
     Returns
     -------
     list of int
-        A rank per share.
+        The rank of each tensor.
 
     Raises
     ------
     UsageError
-        If the least ranks alone cost more than the budget.
+        If the minimum ranks alone cost more than the budget.
 
     Notes
     -----
-    Minimising the energy left out, sum over tensors of the tail, under sum r (m + n) <= budget is
-    separable and convex: each tensor's next component is worth no more than its last. Taking
-    components in the order of sigma^2 / (m + n) is therefore optimal up to the last component that
-    fits. What is left over goes to the next best components that still fit. With ``multiple_of``
-    a step is that many components at once.
-
-    Energy is not accuracy: a budget measured in energy favours tensors with large updates. Compare
-    a few plans on held-out data before trusting one.
+    The problem is to minimise the energy left out, the sum of all tails, subject to
+    sum r (m + n) <= budget. It is separable and convex, because each tensor's next component is worth no more
+    than its last. Taking components in the order of sigma^2 / (m + n) is therefore optimal up to the last
+    component that fits. What remains goes to the next best components that still fit.
 
     Examples
     --------
@@ -121,7 +334,7 @@ def allocate(shares: Sequence[Share], parameters: int, multiple_of: int = 1) -> 
     if left < 0:
         raise UsageError(
             f"budget of {parameters:,} parameters",
-            f"the least ranks alone take {parameters - left:,}",
+            f"the minimum ranks alone cost {parameters - left:,}",
             "Lower --min-rank or raise --budget",
         )
     heap: list[tuple[float, int]] = []
@@ -144,3 +357,16 @@ def allocate(shares: Sequence[Share], parameters: int, multiple_of: int = 1) -> 
             ranks[i] += step
             offer(i)
     return ranks
+
+
+def _largest_shared_rank(changed: Sequence[Candidate], parameters: int) -> int:
+    """Return the largest rank that fits the budget when every tensor gets it."""
+    low, high = 0, max((c.spectrum.size for c in changed), default=0)
+    while low < high:
+        middle = (low + high + 1) // 2
+        cost = sum(min(middle, c.spectrum.size) * c.cost for c in changed)
+        if cost <= parameters:
+            low = middle
+        else:
+            high = middle - 1
+    return low

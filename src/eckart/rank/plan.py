@@ -1,21 +1,35 @@
-"""A RankPlan: the rank of every tensor, and why; and the candidates it is made from."""
+"""The plan: a rank for every tensor, with the reason; and the candidates that it is made from."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 import numpy as np
 
 from eckart.errors import UsageError
 from eckart.linalg import Goal, Spectrum
+from eckart.text import count
 
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A tensor that may be planned: its name, shape (d_out, d_in), spectrum and noise floor."""
+    """A tensor that a rule can choose a rank for.
+
+    Parameters
+    ----------
+    name : str
+        The tensor's full name.
+    shape : (int, int)
+        (d_out, d_in).
+    spectrum : Spectrum
+        All singular values of its update, or the leading ones.
+    noise_floor : float, optional
+        Largest singular value that rounding alone could cause; None if it was not computed.
+    """
 
     name: str
     shape: tuple[int, int]
@@ -34,32 +48,32 @@ class Candidate:
         return -(-m * n // (m + n))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RankPlan:
-    """A rank per tensor, with the reason and the totals.
+    """A rank for every tensor, with the reason and the totals.
 
     Parameters
     ----------
     ranks : dict of str to int
-        0 for a tensor that is left as it is in the base.
+        Rank by tensor name; 0 for a tensor that stays as it is in the base.
     reasons : dict of str to str
-        Why each rank is what it is.
+        Why each tensor has its rank.
     rule : str
-        The wish, in words.
+        The rule in words.
     parameters : int
-        Numbers in all B and A.
+        Numbers in all B and A together.
     energy : float
-        Share kept of the energy of the planned tensors, all together.
+        Share of the energy of all planned tensors that is kept.
     dense : tuple of str
-        Tensors whose factors are no smaller than the dense update would be.
-    short : dict of str to Goal
-        Tensors whose known singular values cannot tell, and what they must be factored to; a plan
-        is final when this is empty.
+        Tensors whose factors are no smaller than a dense update would be.
+    undecided : dict of str to Goal
+        Tensors whose known singular values cannot determine the rank, and what they must be factored to.
+        The plan is final when this is empty.
 
     Notes
     -----
-    The error of the whole is ``sqrt(1 - energy)``, relative to the Frobenius norm of all the
-    planned updates taken as one vector.
+    The error of the whole is ``sqrt(1 - energy)``, relative to the Frobenius norm of all planned updates
+    taken as one vector.
     """
 
     ranks: dict[str, int]
@@ -68,25 +82,87 @@ class RankPlan:
     parameters: int
     energy: float
     dense: tuple[str, ...] = ()
-    short: dict[str, Goal] = field(default_factory=dict)
+    undecided: dict[str, Goal] = field(default_factory=dict)
 
     @property
     def error(self) -> float:
         """Relative Frobenius error of all planned tensors together."""
         return float(np.sqrt(max(1.0 - self.energy, 0.0)))
 
+    def __repr__(self) -> str:
+        return f"<RankPlan {self._summary()}>"
+
+    def _summary(self) -> str:
+        ranks = sorted(self.ranks.values())
+        spread = "no ranks"
+        if ranks:
+            spread = f"rank {ranks[0]}" if ranks[0] == ranks[-1] else f"ranks {ranks[0]} to {ranks[-1]}"
+        undecided = f", {count(self.undecided, 'tensor')} undecided" if self.undecided else ""
+        return (
+            f"{self.rule}: {count(self.ranks, 'tensor')}, {spread}, {self.parameters:,} parameters, "
+            f"energy {self.energy:.1%}, error {self.error:.4f}{undecided}"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the plan as an HTML table, for notebooks."""
+        rows = "".join(
+            f"<tr><td>{escape(name)}</td><td>{rank}</td><td>{escape(self.reasons.get(name, ''))}</td></tr>"
+            for name, rank in self.ranks.items()
+        )
+        return (
+            f"<table><caption>{escape(self._summary())}</caption>"
+            f"<thead><tr><th>tensor</th><th>rank</th><th>reason</th></tr></thead><tbody>{rows}</tbody></table>"
+        )
+
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as plain data."""
-        if self.short:
-            raise UsageError("RankPlan.to_json", f"{len(self.short)} tensors are not decided yet")
-        data = asdict(self)
-        del data["short"]
-        data["dense"] = list(self.dense)
-        return {"format": FORMAT, **data}
+        """Return the plan as plain data, ready for `json.dump`.
+
+        Returns
+        -------
+        dict
+            The fields of the plan, and ``format``, the version of this layout.
+
+        Raises
+        ------
+        UsageError
+            If tensors are still undecided.
+        """
+        if self.undecided:
+            raise UsageError(
+                "RankPlan.to_json",
+                f"{count(self.undecided, 'tensor')} not decided yet",
+                "Use eckart.plan(store, ...), which factors them further",
+            )
+        return {
+            "format": FORMAT,
+            "ranks": dict(self.ranks),
+            "reasons": dict(self.reasons),
+            "rule": self.rule,
+            "parameters": self.parameters,
+            "energy": self.energy,
+            "dense": list(self.dense),
+        }
 
     @classmethod
-    def from_json(cls, data: Any, where: str = "plan") -> RankPlan:
-        """Read a plan back, checking it."""
+    def from_json(cls, data: object, where: str = "plan") -> RankPlan:
+        """Read a plan that `to_json` wrote, and check it.
+
+        Parameters
+        ----------
+        data : object
+            The parsed JSON document.
+        where : str
+            The file, as error messages show it.
+
+        Returns
+        -------
+        RankPlan
+
+        Raises
+        ------
+        UsageError
+            If the data is not a plan of this format.
+        """
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise UsageError(where, f"expected a plan of format {FORMAT}")
         try:

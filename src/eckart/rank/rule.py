@@ -1,204 +1,293 @@
-"""A user's wish for ranks: one criterion, and the shape the answer must have."""
+"""A rank rule: what a user asks for, and how it becomes one rank per tensor."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import ClassVar
 
-from eckart.checks import is_number
-from eckart.errors import UsageError
-from eckart.linalg import Goal
-from eckart.linalg.spectrum import KNEE_WINDOW
-from eckart.rank.budget import Budget
+import numpy as np
 
+from eckart.linalg import Goal, Spectrum
+from eckart.rank.bounds import Bounds
+from eckart.rank.plan import Candidate
 
-class RuleOptions(TypedDict, total=False):
-    """The keyword form of a rank rule."""
-
-    rank: int | None
-    energy: float | None
-    error: float | None
-    ratio: float | None
-    knee: bool
-    noise_floor: bool
-    budget: str | int | None
-    min_rank: int
-    max_rank: int | None
-    multiple_of: int
-    uniform: bool
-    include: str | Sequence[str]
-    exclude: str | Sequence[str]
-
-
-def rule_from(rule: RankRule | None, options: RuleOptions) -> RankRule:
-    """Return the rule, or the one that keywords give; refuse both together."""
-    if rule is not None and options:
-        raise UsageError(
-            "rank rule", f"got a rule together with keywords: {', '.join(options)}", "Pass one of them"
-        )
-    return rule if rule is not None else RankRule.of(**options)
-
-
-Criterion = Literal["rank", "energy", "error", "ratio", "knee", "noise-floor", "budget"]
+FIRST_VALUES = 16
+"""Singular values to compute of a tensor that has few or none. Each later request doubles their number."""
 
 
 @dataclass(frozen=True)
-class RankRule:
-    """How ranks are to be chosen. Build it with `RankRule.of`.
+class RuleOption:
+    """How a rule, or one of its bounds, is written as a keyword argument and on the command line.
 
     Parameters
     ----------
-    criterion : {"rank", "energy", "error", "ratio", "knee", "noise-floor", "budget"}
-    value : float
-        The criterion's target; unused by ``knee``, ``noise-floor`` and ``budget``.
-    budget : Budget, optional
-        For the criterion ``budget``.
-    min_rank, max_rank : int
-        Bounds on every chosen rank; a changed tensor never gets more than min(m, n).
-    multiple_of : int
-        Ranks are rounded up to a multiple of this, where the tensor is large enough.
-    uniform : bool
-        One rank for all tensors.
-    include, exclude : tuple of str
-        Regular expressions searched for in tensor names; a tensor is planned if it matches some
-        ``include`` (or there is none) and no ``exclude``.
+    keyword : str
+        The keyword argument, for example ``"noise_floor"``. The command line spells it ``--noise-floor``.
+    type : {int, float, str, bool, list}
+        Type of the value; ``bool`` for a switch, ``list`` for an option that can be repeated.
+    help : str
+        Help text of the command line.
+    metavar : str
+        Stands for the value in the help. Empty for a switch.
+    example : str
+        A value for error messages. Empty for a switch.
     """
 
-    criterion: Criterion
-    value: float = 0.0
-    budget: Budget | None = None
-    min_rank: int = 0
-    max_rank: int | None = None
-    multiple_of: int = 1
-    uniform: bool = False
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-
-    @classmethod
-    def of(
-        cls,
-        *,
-        rank: int | None = None,
-        energy: float | None = None,
-        error: float | None = None,
-        ratio: float | None = None,
-        knee: bool = False,
-        noise_floor: bool = False,
-        budget: str | int | None = None,
-        min_rank: int = 0,
-        max_rank: int | None = None,
-        multiple_of: int = 1,
-        uniform: bool = False,
-        include: str | Sequence[str] = (),
-        exclude: str | Sequence[str] = (),
-    ) -> RankRule:
-        """Build a rule from the words used on the command line; exactly one criterion.
-
-        Examples
-        --------
-        >>> RankRule.of(energy=0.9, max_rank=64).describe()
-        'energy 0.9, at most rank 64'
-        """
-        wishes: dict[str, Any] = {
-            "rank": rank, "energy": energy, "error": error, "ratio": ratio,
-            "knee": knee or None, "noise-floor": noise_floor or None, "budget": budget,
-        }  # fmt: skip
-        given = [name for name, value in wishes.items() if value is not None]
-        if len(given) != 1:
-            found = " and ".join(f"--{name}" for name in given) or "none"
-            raise UsageError(
-                "rank rule",
-                f"expected one criterion, got {found}",
-                "Give one of --rank N, --energy 0.9, --error 0.05, --ratio 100, --knee, --noise-floor, "
-                "--budget 2M",
-            )
-        criterion = given[0]
-        value = wishes[criterion]
-        if criterion in ("rank", "energy", "error", "ratio"):
-            Goal(criterion, value)  # type: ignore[arg-type]  # checks the range
-        for name, number, least in (
-            ("min_rank", min_rank, 0),
-            ("max_rank", max_rank, 1),
-            ("multiple_of", multiple_of, 1),
-        ):
-            if number is not None and not (is_number(number) and number == int(number) and number >= least):
-                raise UsageError(f"{name}={number!r}", f"expected a whole number of at least {least}")
-        include = (include,) if isinstance(include, str) else tuple(include)
-        exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
-        if max_rank is not None and max_rank < min_rank:
-            raise UsageError(f"max_rank={max_rank}", f"is below min_rank={min_rank}")
-        for pattern in (*include, *exclude):
-            try:
-                re.compile(pattern)
-            except re.error as reason:
-                raise UsageError(f"pattern {pattern!r}", f"is not a regular expression: {reason}") from None
-        return cls(
-            criterion=criterion,  # type: ignore[arg-type]
-            value=float(value) if criterion in ("rank", "energy", "error", "ratio") else 0.0,
-            budget=Budget.parse(value) if criterion == "budget" else None,
-            min_rank=int(min_rank),
-            max_rank=None if max_rank is None else int(max_rank),
-            multiple_of=int(multiple_of),
-            uniform=uniform,
-            include=include,
-            exclude=exclude,
-        )
+    keyword: str
+    type: type[int] | type[float] | type[str] | type[bool] | type[list[str]]
+    help: str
+    metavar: str = ""
+    example: str = ""
 
     @property
-    def needs_noise(self) -> bool:
-        """Whether the rule needs each tensor's noise floor."""
-        return self.criterion == "noise-floor"
+    def flag(self) -> str:
+        """The option on the command line, for example ``--noise-floor``."""
+        return "--" + self.keyword.replace("_", "-")
 
-    def selects(self, name: str) -> bool:
-        """Whether a tensor of this name is to be planned."""
-        wanted = not self.include or any(re.search(p, name) for p in self.include)
-        return wanted and not any(re.search(p, name) for p in self.exclude)
+    def is_given(self, value: object) -> bool:
+        """Return whether a value was passed: a switch that is on, at least one pattern, or a value."""
+        return value is not None if self.type in (int, float, str) else bool(value)
 
-    def goal(self, size: int, noise_floor: float | None = None, guess: int = 8) -> Goal:
-        """Return what a tensor with min(m, n) = ``size`` must be factored to for this rule alone.
 
-        For ``budget``, which depends on all tensors together, it is the rank ``guess``, to be widened.
+@dataclass(frozen=True)
+class Choice:
+    """The rank that a rule alone, without its bounds, chooses for one tensor.
+
+    Parameters
+    ----------
+    rank : int or None
+        None if the known singular values do not determine it.
+    reason : str
+        Why, in a few words.
+    """
+
+    rank: int | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The rank of one tensor, bounds included.
+
+    Parameters
+    ----------
+    rank : int
+        Not final while `needs` is set.
+    reason : str
+        Why, in a few words.
+    needs : Goal, optional
+        What the tensor must be factored to before the rank is final.
+    """
+
+    rank: int
+    reason: str
+    needs: Goal | None = None
+
+
+class RankRule(Bounds, ABC):
+    """How ranks are chosen: the base class of all rules.
+
+    Every rule also accepts the keywords of `Bounds`: ``min_rank``, ``max_rank``, ``multiple_of``,
+    ``uniform``, ``include`` and ``exclude``.
+
+    Examples
+    --------
+    >>> from eckart.rank import Energy
+    >>> Energy(0.9, max_rank=64)
+    Energy(0.9, max_rank=64)
+    >>> Energy(0.9, max_rank=64).describe()
+    'energy 0.9, at most rank 64'
+    """
+
+    option: ClassVar[RuleOption]
+    """The rule as a keyword argument and on the command line."""
+
+    needs_noise_floor: ClassVar[bool] = False
+    """Whether the rule needs the noise floor of each tensor."""
+
+    @property
+    @abstractmethod
+    def target(self) -> str:
+        """The rule in words, without its bounds, for example ``energy 0.9``."""
+
+    @abstractmethod
+    def goal(self, size: int, noise_floor: float | None = None) -> Goal:
+        """Return what a tensor must be factored to, so that the rule can choose its rank.
+
+        Parameters
+        ----------
+        size : int
+            ``min(m, n)`` of the tensor, at least 1.
+        noise_floor : float, optional
+            The tensor's noise floor, in the units of its singular values, if it is known.
+
+        Returns
+        -------
+        Goal
         """
-        match self.criterion:
-            case "rank":
-                return Goal("rank", self.shaped(int(self.value), size))
-            case "energy" | "error" | "ratio":
-                return Goal(self.criterion, self.value)
-            case "knee":
-                return Goal("energy", KNEE_WINDOW)
-            case "noise-floor":
-                return Goal("above", noise_floor) if noise_floor is not None else Goal("full")
-            case "budget":
-                return Goal("rank", min(size, max(guess, self.min_rank)))
 
-    def shaped(self, rank: int, size: int) -> int:
-        """Apply min, max and multiple to a rank; 0 stays 0 unless a minimum is set."""
-        rank = max(rank, self.min_rank)
-        if rank:
-            rank = -(-rank // self.multiple_of) * self.multiple_of
-        return min(rank, self.most(size))
+    @abstractmethod
+    def choose(self, candidate: Candidate) -> Choice:
+        """Choose the rank of one changed tensor, without applying the bounds.
 
-    def most(self, size: int) -> int:
-        """Return the largest rank allowed to a tensor: a multiple within max_rank, or all of it."""
-        if self.max_rank is None or self.max_rank >= size:
-            return size
-        return self.max_rank // self.multiple_of * self.multiple_of or self.max_rank
+        Parameters
+        ----------
+        candidate : Candidate
+            The tensor, whose update is not zero.
+
+        Returns
+        -------
+        Choice
+        """
+
+    @property
+    def pooled_goal(self) -> Goal | None:
+        """What all tensors must reach together if they share one rank (``uniform``).
+
+        None: the shared rank is the largest that any tensor needs.
+        """
+        return None
+
+    @property
+    def needs_base_size(self) -> bool:
+        """Whether the rule needs the number of parameters of the base model."""
+        return False
+
+    def first_goals(
+        self, shapes: Mapping[str, Sequence[int]], base_parameters: int, bytes_each: int
+    ) -> dict[str, Goal]:
+        """Return what to factor each tensor to while nothing is known about any of them.
+
+        Parameters
+        ----------
+        shapes : mapping of str to (int, int)
+            Shape of each selected tensor, without empty ones.
+        base_parameters : int
+            Number of parameters of the base model.
+        bytes_each : int
+            Bytes per number in the adapter.
+
+        Returns
+        -------
+        dict of str to Goal
+            A guess where the rule depends on all tensors together; `decide` then asks for more.
+        """
+        return {name: self.goal(min(shape)) for name, shape in shapes.items()}
+
+    def decide(
+        self, candidates: Sequence[Candidate], base_parameters: int, bytes_each: int
+    ) -> dict[str, Decision]:
+        """Choose the rank of every tensor, bounds included.
+
+        Parameters
+        ----------
+        candidates : sequence of Candidate
+            The selected tensors.
+        base_parameters : int
+            Number of parameters of the base model.
+        bytes_each : int
+            Bytes per number in the adapter.
+
+        Returns
+        -------
+        dict of str to Decision
+            In the order of the candidates.
+        """
+        if self.uniform:
+            return _decide_together(self, candidates)
+        return {candidate.name: _decide_alone(self, candidate) for candidate in candidates}
 
     def describe(self) -> str:
-        """Say the rule in words."""
-        match self.criterion:
-            case "budget":
-                words = f"budget {self.budget.text if self.budget else ''}"
-            case "knee" | "noise-floor":
-                words = self.criterion.replace("-", " ")
-            case _:
-                words = f"{self.criterion} {self.value:g}"
-        if self.min_rank:
-            words += f", at least rank {self.min_rank}"
-        if self.max_rank is not None:
-            words += f", at most rank {self.max_rank}"
-        if self.multiple_of > 1:
-            words += f", multiples of {self.multiple_of}"
-        return words + (", one rank for all" if self.uniform else "")
+        """Return the rule in words, bounds included."""
+        return ", ".join([self.target, *self.describe_bounds()])
+
+    def __repr__(self) -> str:
+        bounds = {bound.name: bound.default for bound in fields(Bounds)}
+        own = [repr(getattr(self, f.name)) for f in fields(self) if f.name not in bounds]
+        changed = [
+            f"{name}={getattr(self, name)!r}"
+            for name, default in bounds.items()
+            if default is not MISSING and getattr(self, name) != default
+        ]
+        return f"{type(self).__name__}({', '.join(own + changed)})"
+
+
+def _decide_alone(rule: RankRule, candidate: Candidate) -> Decision:
+    """Choose the rank of one tensor without regard to the others."""
+    spectrum = candidate.spectrum
+    if spectrum.total == 0:
+        return Decision(0, "unchanged")
+    choice = rule.choose(candidate)
+    needs = None
+    wanted = choice.rank
+    if wanted is None:
+        is_unmeasured = rule.needs_noise_floor and candidate.noise_floor is None
+        # The rank exceeds the number of known values. That settles it where max_rank does not exceed it.
+        wanted = 0 if is_unmeasured else len(spectrum) + 1
+        if is_unmeasured or rule.bounded(wanted, spectrum.size) > len(spectrum):
+            needs = rule.goal(spectrum.size, candidate.noise_floor)
+    rank = rule.bounded(wanted, spectrum.size)
+    if rank > len(spectrum) and needs is None:
+        needs = Goal("rank", rank)
+    reason = choice.reason
+    if rank != wanted:
+        reason += f"; changed from {wanted} to {rank} by the bounds"
+    if rank >= candidate.break_even:
+        reason += f"; from rank {candidate.break_even} on, a dense update is no larger"
+    return Decision(rank, reason, needs)
+
+
+def _decide_together(rule: RankRule, candidates: Sequence[Candidate]) -> dict[str, Decision]:
+    """Choose one rank for all tensors."""
+    goal = rule.pooled_goal
+    needs: dict[str, Goal | None]
+    if goal is None:
+        alone = {candidate.name: _decide_alone(rule, candidate) for candidate in candidates}
+        needs = {name: decision.needs for name, decision in alone.items()}
+        wanted = max(decision.rank for decision in alone.values())
+        reason = f"the largest rank that any tensor needs for {rule.describe()}"
+    else:
+        needs = {candidate.name: None for candidate in candidates}
+        pooled_rank = _pooled(candidates).rank_for(goal)
+        reason = f"the smallest rank at which all tensors together reach {rule.target}"
+        if pooled_rank is None:
+            wanted = max(len(candidate.spectrum) for candidate in candidates)
+            needs |= _needs_of_shortest(candidates)
+        else:
+            wanted = pooled_rank
+    shared = rule.bounded(wanted, max(candidate.spectrum.size for candidate in candidates))
+    decisions = {}
+    for candidate in candidates:
+        spectrum = candidate.spectrum
+        rank = min(shared, spectrum.size) if spectrum.total else 0
+        need = needs[candidate.name]
+        if need is None and rank > len(spectrum):
+            need = Goal("rank", rank)
+        decisions[candidate.name] = Decision(rank, reason if spectrum.total else "unchanged", need)
+    return decisions
+
+
+def _needs_of_shortest(candidates: Sequence[Candidate]) -> dict[str, Goal | None]:
+    """Ask for more values of the tensors with the fewest, because the pooled energies stop there."""
+    incomplete = [c for c in candidates if not c.spectrum.complete]
+    known = min(len(c.spectrum) for c in incomplete)
+    return {
+        c.name: Goal("rank", min(max(2 * known, FIRST_VALUES), c.spectrum.size))
+        for c in incomplete
+        if len(c.spectrum) == known
+    }
+
+
+def _pooled(candidates: Sequence[Candidate]) -> Spectrum:
+    """Return a spectrum whose r-th energy is what one more rank adds over all tensors together."""
+    size = max(c.spectrum.size for c in candidates)
+    # Past the shortest list of leading values the sum would miss terms, so it stops there.
+    known = min((len(c.spectrum) for c in candidates if not c.spectrum.complete), default=size)
+    steps = np.zeros(known)
+    for candidate in candidates:
+        values = candidate.spectrum.values[:known]
+        steps[: len(values)] += values**2
+    total = sum(c.spectrum.total for c in candidates)
+    return Spectrum(np.sqrt(steps), total - float(steps.sum()) if known < size else 0.0, size)

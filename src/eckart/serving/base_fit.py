@@ -1,73 +1,94 @@
-"""What is the matter with an adapter, and how it fits its base: names, shapes and vocabulary."""
+"""How an adapter fits its base: names, shapes and vocabulary."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 from eckart.adapter.adapter import Adapter
 from eckart.adapter.formats.peft.whole import is_copy_of_base
 from eckart.adapter.targets import Targets, holds
 from eckart.checkpoint import Checkpoint
+from eckart.serving.problems import Problem, Severity
 
-Severity = Literal["refused", "wrong", "dropped"]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that a consumer would refuse, compute wrongly, or drop without a word.
-
-    Parameters
-    ----------
-    severity : {"refused", "wrong", "dropped"}
-    where : str
-        The module, tensor or setting.
-    what : str
-        What is the matter.
-    cure : str
-        What to type or to change.
-    """
-
-    severity: Severity
-    where: str
-    what: str
-    cure: str
+USE_ITS_BASE = "Use the base that the adapter was made for"
 
 
 def base_problems(adapter: Adapter, base: Checkpoint) -> Iterator[Problem]:
-    """Say where an adapter does not fit a base."""
+    """Find every part of an adapter that does not fit a base.
+
+    Parameters
+    ----------
+    adapter : Adapter
+    base : Checkpoint
+    """
     targets = Targets.find(adapter, base)
-    cure = "Name the base that the adapter was made for"
     if len(targets.missing) == len(adapter) and len(adapter):
-        name, why = next(iter(targets.missing.items()))
-        yield Problem("refused", name, f"no module fits this base: {why}", cure)
+        name, reason = next(iter(targets.missing.items()))
+        yield Problem(Severity.REFUSED, name, f"no module fits this base: {reason}", USE_ITS_BASE)
         return
-    for name, why in targets.missing.items():
+    yield from _module_problems(adapter, targets)
+    yield from _whole_problems(adapter, base, targets)
+    yield from _row_problems(adapter, base, targets)
+
+
+def _module_problems(adapter: Adapter, targets: Targets) -> Iterator[Problem]:
+    for name, reason in targets.missing.items():
         module = adapter.modules.get(name)
-        vocabulary = module is not None and module.kind == "embedding"
-        yield Problem("refused", name, f"{why}{' (another vocabulary)' if vocabulary else ''}", cure)
+        is_table = module is not None and module.kind == "embedding"
+        hint = " (another vocabulary)" if is_table else ""
+        yield Problem(Severity.REFUSED, name, f"{reason}{hint}", USE_ITS_BASE)
+    if any(m.kind == "embedding" for m in adapter):
+        return
     for name in targets.tied:
-        if not any(m.kind == "embedding" for m in adapter):
-            yield Problem(
-                "wrong", name, "the base ties this weight to its embedding, which would change with it",
-                f"Save the base untied, or eckart resize {adapter.path} OUT --rank 999 --exclude {name}",
-            )  # fmt: skip
+        yield Problem(
+            Severity.WRONG,
+            name,
+            "the base ties this weight to its embedding table, which would change as well",
+            f"Save the base untied, or run eckart resize {adapter.path or 'ADAPTER'} -o OUT "
+            f"--rank 999 --exclude {name}",
+        )
+
+
+def _whole_problems(adapter: Adapter, base: Checkpoint, targets: Targets) -> Iterator[Problem]:
     for name, array in adapter.dense.items():
-        spelt = targets.tensor(name, base)
-        if spelt not in base:
+        base_name = targets.tensor(name, base)
+        if base_name not in base:
             continue
-        if base.info(spelt).shape != array.shape:
+        base_shape = base.info(base_name).shape
+        if base_shape != array.shape:
             yield Problem(
-                "refused", name, f"is of shape {array.shape}, the base holds {base.info(spelt).shape}",
+                Severity.REFUSED,
+                name,
+                f"this tensor has shape {array.shape}, the base holds {base_shape}",
                 "Resize the base's vocabulary first",
-            )  # fmt: skip
-        elif is_copy_of_base(name, adapter) and not holds(base, spelt, array):
-            yield Problem(
-                "wrong", name, "lies under factors and is not the base's, which some programs take", cure
             )
+        elif is_copy_of_base(name, adapter) and not holds(base, base_name, array):
+            yield Problem(
+                Severity.WRONG,
+                name,
+                "this copy of a table with factors differs from the base's table, and programs disagree on "
+                "which of the two they use",
+                USE_ITS_BASE,
+            )
+
+
+def _row_problems(adapter: Adapter, base: Checkpoint, targets: Targets) -> Iterator[Problem]:
     for name, rows in adapter.rows.items():
-        shape = base.info(spelt).shape if (spelt := targets.tensor(name, base)) in base else None
-        if shape is None or max(rows.indices) >= shape[0] or shape[1:] != rows.values.shape[1:]:
-            there = shape or "no such table"
-            yield Problem("refused", name, f"gets row {max(rows.indices)}, the base holds {there}", cure)
+        base_name = targets.tensor(name, base)
+        table_shape = base.info(base_name).shape if base_name in base else None
+        last_row = max(rows.indices)
+        if table_shape is None:
+            yield Problem(
+                Severity.REFUSED,
+                name,
+                f"the adapter replaces row {last_row}, the base has no such table",
+                USE_ITS_BASE,
+            )
+        elif last_row >= table_shape[0] or table_shape[1:] != rows.values.shape[1:]:
+            yield Problem(
+                Severity.REFUSED,
+                name,
+                f"the adapter replaces row {last_row} of length {rows.values.shape[-1]}, the base holds "
+                f"{table_shape}",
+                USE_ITS_BASE,
+            )

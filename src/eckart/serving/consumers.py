@@ -1,115 +1,14 @@
-"""Programs that load adapters, as data: how each computes the scale, and what it refuses or drops."""
+"""The programs that load adapters, as data with sources, and how to look them up by name."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterable, Sequence
 
+from eckart.adapter.experts import ExpertsLayout
 from eckart.errors import UsageError
+from eckart.serving.consumer import Consumer, Scaling, Treatment
 
-Scale = Literal["module", "global", "tensor", "file"]
-Treatment = Literal["loads", "refuses", "drops"]
-
-
-@dataclass(frozen=True)
-class Consumer:
-    """A program that loads adapters.
-
-    Parameters
-    ----------
-    name, title : str
-        As on the command line, and as its makers write it.
-    source : str
-        Project, file and commit or version that these facts were read in.
-    formats : tuple of str
-        Formats that it reads.
-    scale : {"module", "global", "tensor", "file"}
-        What it multiplies B A by. ``module``: alpha / r of that module, patterns honoured. ``global``:
-        ``lora_alpha / r`` of the configuration, for every module. ``tensor``: ``lora_alpha`` of the
-        configuration over the rank of the tensor, or its root for rsLoRA. ``file``: the alpha stored
-        beside the tensors over their rank, and 1 where there is none.
-    metadata : bool
-        Whether an alpha in the file's metadata is read too (``lora_adapter_metadata`` of diffusers).
-    one_alpha_in : tuple of str
-        Formats that it reads right only where all modules have one alpha.
-    rslora : bool
-        Whether ``use_rslora`` is honoured.
-    one_rank : bool
-        Whether every module must have the configuration's ``r``.
-    ranks : tuple of int
-        The ranks that it computes right; empty for any.
-    order : tuple of str
-        Where only some ranks are right: the order in which it goes through the types of modules. The
-        first is scaled by the configuration's rank, and the rest by the padded one.
-    max_rank : int, optional
-        The largest rank that it can be told to accept.
-    limits : tuple of int
-        Values of the option that sets the largest rank; empty if there is none.
-    option : str
-        That option.
-    whole, bias, embeddings, conv : {"loads", "refuses", "drops"}
-        What it does with ``modules_to_save``, ``lora_B.bias``, factors of embedding tables and of
-        convolutions.
-    heads : {"loads", "refuses", "drops"}
-        What it does with factors of the output layer.
-    exceptions : tuple of (str, {"loads", "refuses", "drops"})
-        Regular expressions for the names of whole tensors with which it does something else.
-    experts : {"fused", "split", "neither"}
-        Which layout of mixture-of-experts layers it reads right: one stack of factors for a fused
-        parameter, or factors for every expert by name.
-    other_experts : {"refuses", "drops"}
-        What it does with experts in a layout that it does not read.
-    all_experts : bool
-        Whether a layer's experts must all be there if one is.
-    every_layer : bool
-        Whether a type of module must be there in every layer or is dropped in all.
-    needs : mapping of str to tuple of str
-        Modules, by the last part of their names, that need others beside them.
-    lists_targets : bool
-        Whether ``target_modules`` must be a list, or PEFT's ``all-linear``.
-    """
-
-    name: str
-    title: str
-    source: str
-    formats: tuple[str, ...] = ("peft",)
-    scale: Scale = "module"
-    metadata: bool = False
-    one_alpha_in: tuple[str, ...] = ()
-    rslora: bool = True
-    one_rank: bool = False
-    ranks: tuple[int, ...] = ()
-    order: tuple[str, ...] = ()
-    max_rank: int | None = None
-    limits: tuple[int, ...] = ()
-    option: str = ""
-    whole: Treatment = "loads"
-    bias: Treatment = "loads"
-    embeddings: Treatment = "loads"
-    conv: Treatment = "loads"
-    heads: Treatment = "loads"
-    exceptions: tuple[tuple[str, Treatment], ...] = ()
-    experts: Literal["fused", "split", "neither"] = "fused"
-    other_experts: Treatment = "drops"
-    all_experts: bool = False
-    every_layer: bool = False
-    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    lists_targets: bool = False
-
-    def whole_treatment(self, name: str) -> Treatment:
-        """Return what it does with a whole tensor, or with new rows of one."""
-        return next((t for pattern, t in self.exceptions if re.search(pattern, name)), self.whole)
-
-    def padded(self, rank: int) -> int:
-        """Return the rank that it pads to, where only some are computed right."""
-        return next((r for r in self.ranks if r >= rank), rank)
-
-    def limit_for(self, rank: int) -> int | None:
-        """Return the least value of `option` that admits a rank; None if there is none."""
-        return next((limit for limit in self.limits if limit >= rank), None)
-
+ConsumerNames = str | Sequence[str]  # "vllm,llama.cpp" or ["vllm", "llama.cpp"]
 
 VLLM_LIMITS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
@@ -120,6 +19,7 @@ CONSUMERS: dict[str, Consumer] = {
             "peft",
             "PEFT",
             "huggingface/peft 0.21.2: tuners/lora/layer.py, utils/other.py (get_pattern_key)",
+            one_rank_per_stack=True,
         ),
         Consumer(
             "vllm",
@@ -128,42 +28,42 @@ CONSUMERS: dict[str, Consumer] = {
             max_rank=512,
             limits=VLLM_LIMITS,
             option="--max-lora-rank",
-            whole="refuses",
-            exceptions=((r"(^|\.)(classifier|score)\.", "loads"),),
-            bias="refuses",
-            conv="refuses",
-            # Fused ones want --enable-mixed-moe-lora-format and is_3d_lora_weight in the request.
-            experts="split",
-            other_experts="refuses",
+            whole=Treatment.REFUSES,
+            exceptions=((r"(^|\.)(classifier|score)\.", Treatment.LOADS),),
+            bias=Treatment.REFUSES,
+            conv=Treatment.REFUSES,
+            # Fused experts need --enable-mixed-moe-lora-format, and is_3d_lora_weight in the request.
+            experts=ExpertsLayout.SPLIT,
+            other_experts=Treatment.REFUSES,
         ),
         Consumer(
             "vllm-0.30",
             "vLLM 0.30",
             "vllm-project/vllm 0.30.0: vllm/lora/peft_helper.py, lora_model.py@0306474e, issue 59799",
-            scale="global",
+            scale=Scaling.GLOBAL,
             max_rank=512,
             limits=VLLM_LIMITS,
             option="--max-lora-rank",
-            whole="refuses",
-            bias="refuses",
-            conv="refuses",
-            experts="split",
+            whole=Treatment.REFUSES,
+            bias=Treatment.REFUSES,
+            conv=Treatment.REFUSES,
+            experts=ExpertsLayout.SPLIT,
         ),
         Consumer(
             "sglang",
             "SGLang",
             "sgl-project/sglang 0.5.23: srt/lora/lora.py, lora_config.py, mem_pool.py, utils.py",
-            scale="global",
+            scale=Scaling.GLOBAL,
             rslora=False,
             one_rank=True,
             option="--max-lora-rank",
-            whole="drops",
-            exceptions=((r"\.layers\.\d+\.", "refuses"),),  # a key in a layer has to be a target's
-            bias="drops",
-            conv="refuses",
-            experts="split",
-            other_experts="refuses",
-            # It stacks q, k and v, taking zeros for k alone, and gate and up, taking zeros for up alone.
+            whole=Treatment.DROPS,
+            exceptions=((r"\.layers\.\d+\.", Treatment.REFUSES),),  # a key in a layer must belong to a target
+            bias=Treatment.DROPS,
+            conv=Treatment.REFUSES,
+            experts=ExpertsLayout.SPLIT,
+            other_experts=Treatment.REFUSES,
+            # It stacks q, k and v, and gate and up. Zeros replace only a missing k and a missing up.
             needs={
                 "q_proj": ("v_proj",),
                 "v_proj": ("q_proj",),
@@ -177,47 +77,47 @@ CONSUMERS: dict[str, Consumer] = {
             "llama.cpp",
             "llama.cpp",
             "ggml-org/llama.cpp: convert_lora_to_gguf.py@0b03adaa, src/llama-adapter.h@215841fc",
-            scale="tensor",
+            scale=Scaling.TENSOR,
             rslora=False,
-            whole="refuses",
-            exceptions=((r"_layernorm|\.norm", "drops"),),  # converted, and ignored at run time
-            other_experts="refuses",
+            whole=Treatment.REFUSES,
+            exceptions=((r"_layernorm|\.norm", Treatment.DROPS),),  # converted, then ignored at run time
+            other_experts=Treatment.REFUSES,
             all_experts=True,
-            bias="refuses",
-            conv="refuses",
-            experts="split",
+            bias=Treatment.REFUSES,
+            conv=Treatment.REFUSES,
+            experts=ExpertsLayout.SPLIT,
         ),
         Consumer(
             "tgi",
             "TGI and LoRAX",
             "predibase/lorax: adapters/lora.py@03679f33; text-generation-inference copy@45d95bdc",
-            scale="global",
+            scale=Scaling.GLOBAL,
             one_rank=True,
-            # The rank is padded to 8 or a multiple of 16, and written back into the configuration
-            # after the first type of module: from then on alpha is divided by the padded one.
+            # It pads the rank to 8 or a multiple of 16, and writes that back into the configuration after
+            # the first type of module: for all later types, alpha is divided by the padded rank.
             ranks=(8, 16, 32, 48, 64, 80, 96, 112, 128),
             order=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"),
             max_rank=128,
-            whole="drops",
-            bias="drops",
-            embeddings="drops",
-            conv="drops",
-            experts="neither",
+            whole=Treatment.DROPS,
+            bias=Treatment.DROPS,
+            embeddings=Treatment.DROPS,
+            conv=Treatment.DROPS,
+            experts=None,
             every_layer=True,
         ),
         Consumer(
             "tensorrt-llm",
             "TensorRT-LLM",
             "NVIDIA/TensorRT-LLM: tensorrt_llm/lora_manager.py@007e181b (load_from_hf)",
-            scale="tensor",
-            whole="refuses",
-            exceptions=((r"lm_head|embed_tokens", "drops"),),
-            bias="refuses",
-            embeddings="drops",
-            heads="drops",
-            conv="drops",
-            experts="neither",
-            other_experts="refuses",
+            scale=Scaling.TENSOR,
+            whole=Treatment.REFUSES,
+            exceptions=((r"lm_head|embed_tokens", Treatment.DROPS),),
+            bias=Treatment.REFUSES,
+            embeddings=Treatment.DROPS,
+            heads=Treatment.DROPS,
+            conv=Treatment.DROPS,
+            experts=None,
+            other_experts=Treatment.REFUSES,
             option="max_lora_rank",
         ),
         Consumer(
@@ -225,22 +125,22 @@ CONSUMERS: dict[str, Consumer] = {
             "diffusers",
             "huggingface/diffusers 0.42.1: loaders/peft.py, lora_conversion_utils.py, pull request 14409",
             formats=("diffusers", "kohya"),
-            scale="file",
+            scale=Scaling.FILE,
             metadata=True,
             one_alpha_in=("kohya",),
-            whole="drops",
-            experts="neither",
+            whole=Treatment.DROPS,
+            experts=None,
         ),
         Consumer(
             "comfyui",
             "ComfyUI",
             "Comfy-Org/ComfyUI: comfy/weight_adapter/lora.py@6f98b150, comfy/lora.py@17358c8f",
             formats=("kohya", "diffusers"),
-            scale="file",
-            whole="drops",
-            bias="drops",
-            embeddings="drops",
-            experts="neither",
+            scale=Scaling.FILE,
+            whole=Treatment.DROPS,
+            bias=Treatment.DROPS,
+            embeddings=Treatment.DROPS,
+            experts=None,
         ),
     )
 }
@@ -249,23 +149,55 @@ ALIASES = {"lorax": "tgi", "llamacpp": "llama.cpp", "trt-llm": "tensorrt-llm", "
 
 
 def consumers_named(names: str | Iterable[str]) -> list[Consumer]:
-    """Return consumers by their names: ``"vllm,llama.cpp"`` or a sequence of names.
+    """Return consumers by their names.
+
+    Parameters
+    ----------
+    names : str or iterable of str
+        ``"vllm,llama.cpp"`` or ``["vllm", "llama.cpp"]``; aliases and capitals are accepted.
+
+    Returns
+    -------
+    list of Consumer
+        In the given order, each once.
+
+    Raises
+    ------
+    UsageError
+        If a name is not known.
 
     Examples
     --------
     >>> [c.title for c in consumers_named("vllm,lorax")]
     ['vLLM', 'TGI and LoRAX']
     """
-    parts = names.split(",") if isinstance(names, str) else [p for n in names for p in n.split(",")]
-    found: list[Consumer] = []
-    for part in (p.strip().lower() for p in parts):
-        name = ALIASES.get(part, part)
+    texts = [names] if isinstance(names, str) else names
+    consumers: list[Consumer] = []
+    for given in (part.strip().lower() for text in texts for part in text.split(",")):
+        name = ALIASES.get(given, given)
         if not name:
             continue
         if name not in CONSUMERS:
             raise UsageError(
-                f"--for {part}", f"expected some of {', '.join(CONSUMERS)}", "Part them by commas"
+                f"--for {given}",
+                f"expected some of {', '.join(CONSUMERS)}",
+                "Separate several names by commas",
             )
-        if CONSUMERS[name] not in found:
-            found.append(CONSUMERS[name])
-    return found
+        if CONSUMERS[name] not in consumers:
+            consumers.append(CONSUMERS[name])
+    return consumers
+
+
+def common_formats(consumers: Sequence[Consumer]) -> list[str]:
+    """Return the formats that every consumer reads, in the first one's order of preference.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    common = [f for f in consumers[0].formats if all(f in c.formats for c in consumers)]
+    if not common:
+        readers = "; ".join(f"{c.title} reads {' and '.join(c.formats)}" for c in consumers)
+        raise UsageError("--for", f"no format is read by all: {readers}", "Write one adapter for each format")
+    return common

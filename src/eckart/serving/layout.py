@@ -1,8 +1,11 @@
-"""Layout: an adapter arranged so that every program it is meant for computes the same update."""
+"""Layout: what must change in an adapter so that every program it is meant for computes the same update.
+
+`Layout.prepare` decides what the programs can load, before ranks are chosen; `Layout.applied` adds what
+they need, after ranks are chosen. A layout is a plan: neither step changes it.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,359 +13,327 @@ from typing import Any
 import numpy as np
 
 from eckart.adapter.adapter import Adapter, Module
-from eckart.adapter.experts import (
-    FUSED_ON_LOADING,
-    even_scales,
-    fuse_experts,
-    is_split,
-    split_experts,
-    zero_module,
-)
-from eckart.adapter.formats.peft.whole import is_copy_of_base
+from eckart.adapter.experts import ExpertsLayout, even_scales, zero_module
 from eckart.adapter.statement import LayoutStatement
 from eckart.adapter.updates import side_by_side
 from eckart.checkpoint import Checkpoint
-from eckart.checkpoint.kinds import is_head, kind_of, module_of
 from eckart.errors import AdapterError, UsageError
 from eckart.linalg.routes.product import ProductCore
 from eckart.rank import RankRule
-from eckart.serving.consumers import CONSUMERS, Consumer, consumers_named
-from eckart.text import count
+from eckart.serving.consumer import Consumer, Scaling
+from eckart.serving.consumers import ConsumerNames, common_formats, consumers_named
+from eckart.serving.experts_read import arrange_experts_for
+from eckart.serving.missing_modules import matrix_shapes, missing_modules
+from eckart.serving.treatment import (
+    has_expression,
+    separate_unread,
+    titles_of,
+    unread_by,
+    unread_whole,
+    without_unread_biases,
+)
+from eckart.text import count, preview
 
-Wish = str | Sequence[str]
 
-_LAYER = re.compile(r"(.*?\.)(\d+)(\..+)")
+@dataclass(frozen=True)
+class Applied:
+    """Modules as the consumers need them, and what that took.
+
+    Parameters
+    ----------
+    modules : dict of str to Module
+        By name, the modules of zeros included.
+    added : tuple of str
+        Names of the modules of zeros that were added.
+    notes : tuple of str
+        What was left out and what was added, in sentences; the layout's own notes included.
+    """
+
+    modules: dict[str, Module]
+    added: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Layout:
-    """What the named consumers need of an adapter, and what giving it to them costs.
+    """What a choice of consumers needs of an adapter, and what had to be left out for them.
 
     Parameters
     ----------
     consumers : tuple of Consumer
-    dropped : dict of str to Module
-        The modules that had to be left out.
-    lost : dict of str to float
-        Their energy.
-    whole : tuple of str
-        Whole tensors that had to be left out.
-    biases : int
-        Biases that had to be left out.
-    notes : list of str
-        The same, in sentences.
-    shapes : dict of str to (int, int)
-        Of the base's matrices, where the base was given.
-    added : tuple of str
-        Modules of zeros that had to be added; known once `applied` was called.
+        Empty if the adapter is for no program in particular.
+    modules_left_out : mapping of str to Module
+        Modules that a consumer would not load.
+    energy_left_out : mapping of str to float
+        The energy (squared Frobenius norm) of each module left out.
+    whole_left_out : tuple of str
+        Names of tensors, saved whole or by rows, that a consumer would not load.
+    biases_left_out : int
+        Number of biases that a consumer would not load.
+    shapes : mapping of str to (int, int)
+        Shapes of the base's matrices by module name; empty if the base is not known.
     """
 
     consumers: tuple[Consumer, ...] = ()
-    dropped: dict[str, Module] = field(default_factory=dict)
-    lost: dict[str, float] = field(default_factory=dict)
-    whole: tuple[str, ...] = ()
-    biases: int = 0
-    notes: list[str] = field(default_factory=list)
-    shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
-    added: tuple[str, ...] = ()
+    modules_left_out: Mapping[str, Module] = field(default_factory=dict)
+    energy_left_out: Mapping[str, float] = field(default_factory=dict)
+    whole_left_out: tuple[str, ...] = ()
+    biases_left_out: int = 0
+    shapes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @classmethod
     def prepare(
-        cls, adapter: Adapter, wish: Wish = (), base: Checkpoint | None = None
+        cls,
+        adapter: Adapter,
+        consumers: ConsumerNames = (),
+        base: Checkpoint | None = None,
+        experts: ExpertsLayout | None = None,
     ) -> tuple[Layout, Adapter]:
-        """Arrange an adapter's modules before they are cut.
+        """Plan the layout of an adapter, and keep only what the consumers can load.
 
         Parameters
         ----------
         adapter : Adapter
-        wish : str or sequence of str
-            Names of consumers.
+            The adapter to arrange; it is not changed.
+        consumers : str or sequence of str
+            Names of programs, e.g. ``"vllm,llama.cpp"``.
         base : Checkpoint, optional
-            Tells which layers there are, and their shapes; without it they are inferred.
+            The base model: which layers there are, their shapes, and the type of the model. Without it,
+            layers and shapes are inferred from the adapter.
+        experts : ExpertsLayout, optional
+            The layout of experts that the user asked for, as `check_experts` returned it.
 
         Returns
         -------
-        (Layout, Adapter)
-            The second holds what the consumers can load, exactly.
+        layout : Layout
+        adapter : Adapter
+            The adapter with all that the consumers can load; each update is exactly the same.
+
+        Raises
+        ------
+        UsageError
+            If the consumers have no format, or no layout of experts, in common.
+        AdapterError
+            If no module remains.
         """
-        consumers = tuple(consumers_named(wish))
-        if not consumers:
+        programs = tuple(consumers_named(consumers))
+        if not programs:
             return cls(), replace(adapter, modules=even_scales(adapter.modules))
-        _common_formats(consumers)
-        modules = _with_experts_as_read(adapter, consumers, base)
-        modules, dropped, notes = _without_what_is_not_read(modules, consumers)
-        lost = {name: ProductCore.of(side_by_side([(1.0, m)])).spectrum.total for name, m in dropped.items()}
-        whole: tuple[str, ...] = ()
-        unread = [n for n in _whole(adapter) if any(c.whole_treatment(n) != "loads" for c in consumers)]
-        if unread:
-            whole = tuple(unread)
-            names = ", ".join(
-                c.title for c in consumers if any(c.whole_treatment(n) != "loads" for n in unread)
-            )
-            notes.append(
-                f"{count(whole, 'tensor')} held whole or in rows left out ({names}): {', '.join(whole[:3])}"
-            )
-        biases = sum(m.bias is not None for m in modules.values())
-        if any(c.bias != "loads" for c in consumers) and biases:
-            modules = {name: replace(m, bias=None) for name, m in modules.items()}
-            notes.append(f"{biases} biases left out")
-        else:
-            biases = 0
-        layout = cls(consumers, dropped, lost, whole, biases, notes, _base_shapes(base))
+        common_formats(programs)
+        config = base.config if base is not None else {}
+        modules = arrange_experts_for(programs, adapter.modules, config, experts)
+        modules, unread_modules = separate_unread(modules, programs)
+        modules, unread_biases = without_unread_biases(modules, programs)
+        layout = cls(
+            consumers=programs,
+            modules_left_out=unread_modules,
+            energy_left_out={name: _energy(module) for name, module in unread_modules.items()},
+            whole_left_out=unread_whole(adapter, programs),
+            biases_left_out=unread_biases,
+            shapes=matrix_shapes(base),
+        )
         return layout, layout.stripped(replace(adapter, modules=modules))
+
+    @classmethod
+    def joined(cls, layouts: Sequence[Layout], energy_left_out: Mapping[str, float]) -> Layout:
+        """Return one layout for a combination of adapters that were prepared for the same consumers.
+
+        Parameters
+        ----------
+        layouts : sequence of Layout
+            The layout of each adapter; at least one.
+        energy_left_out : mapping of str to float
+            The energy of the combined update of each module left out. It does not follow from the
+            adapters' own energies, because updates may cancel.
+        """
+        modules_left_out: dict[str, Module] = {}
+        for layout in layouts:
+            modules_left_out = {**layout.modules_left_out, **modules_left_out}
+        return replace(
+            layouts[0],
+            modules_left_out=modules_left_out,
+            energy_left_out=energy_left_out,
+            whole_left_out=tuple(dict.fromkeys(n for layout in layouts for n in layout.whole_left_out)),
+            biases_left_out=sum(layout.biases_left_out for layout in layouts),
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out, in sentences."""
+        notes = []
+        if self.modules_left_out:
+            left_out = self.modules_left_out.values()
+            titles = titles_of(c for c in self.consumers if any(unread_by(m, [c]) for m in left_out))
+            notes.append(
+                f"{count(self.modules_left_out, 'module')} left out ({titles}): "
+                f"{preview(self.modules_left_out)}"
+            )
+        if self.whole_left_out:
+            names = self.whole_left_out
+            titles = titles_of(
+                c for c in self.consumers if not all(c.whole_treatment(name).is_read for name in names)
+            )
+            tensors = count(names, "tensor saved whole or by rows", "tensors saved whole or by rows")
+            notes.append(f"{tensors} left out ({titles}): {preview(names)}")
+        if self.biases_left_out:
+            notes.append(f"{count(self.biases_left_out, 'bias', 'biases')} left out")
+        return tuple(notes)
 
     @property
     def format(self) -> str | None:
-        """The format that all consumers read; None if there are no consumers."""
+        """The preferred format among those that all consumers read; None without consumers."""
         return self.formats[0] if self.consumers else None
 
     @property
     def formats(self) -> list[str]:
-        """All formats that all consumers read."""
-        return _common_formats(self.consumers)
+        """All formats that every consumer reads."""
+        return common_formats(self.consumers)
 
     def bounded(self, rule: RankRule) -> RankRule:
-        """Return the rule with no rank over what the consumers take."""
-        most = [c.max_rank for c in self.consumers if c.max_rank is not None]
-        if rule.max_rank is not None:
-            most.append(rule.max_rank)
-        if not most:
-            return rule
-        return replace(rule, max_rank=min(most), min_rank=min(rule.min_rank, min(most)))
+        """Return the rule with its ranks limited to those that every consumer accepts.
 
-    def applied(self, outlines: Mapping[str, Module], like: Mapping[str, Module]) -> dict[str, Module]:
-        """Return outlines as the consumers need them: no gaps, and one rank if they need one.
+        Parameters
+        ----------
+        rule : RankRule
+            The rule that was asked for.
+        """
+        bounds = [c.max_rank for c in self.consumers if c.max_rank is not None]
+        if rule.max_rank is not None:
+            bounds.append(rule.max_rank)
+        if not bounds:
+            return rule
+        return replace(rule, max_rank=min(bounds), min_rank=min(rule.min_rank, min(bounds)))
+
+    def applied(self, outlines: Mapping[str, Module], available: Mapping[str, Module]) -> Applied:
+        """Add the modules that consumers need, and pad all ranks to one if a consumer needs one.
 
         Parameters
         ----------
         outlines : mapping of str to Module
-            What the rule gave.
-        like : mapping of str to Module
-            All modules there were, those of rank 0 too.
+            Modules of the ranks that the rule chose; only shapes and dtypes are used.
+        available : mapping of str to Module
+            All modules of the adapter, including those for which the rule chose rank 0.
+
+        Returns
+        -------
+        Applied
+            Its modules are outlines, apart from the modules of zeros.
+
+        Raises
+        ------
+        AdapterError
+            If the shape of a module that must be added is not known.
         """
-        result = dict(outlines)
-        missing = missing_modules(result, self.consumers, self.shapes)
-        for name, sibling in missing.items():
-            result[name] = self._zeros(name, like.get(name) or sibling, next(iter(outlines.values())))
-        self.added = tuple(missing)
+        modules = dict(outlines)
+        missing = missing_modules(modules, self.consumers, self.shapes)
+        dtype = next((m.dtype for m in outlines.values()), np.dtype(np.float32))
+        for name, twin in missing.items():
+            modules[name] = self._zeros(name, available.get(name) or twin, dtype)
+        notes = self.notes
         if missing:
-            self.notes.append(f"{count(missing, 'module')} of zeros added, so that no layer lacks a type")
-        if not self.needs_one_rank(result):
-            return result
-        rank = self.rank_for(max(m.rank for m in result.values()))
-        return {name: replace(m.of_rank(rank, m.dtype), bias=m.bias) for name, m in result.items()}
+            notes += (f"{count(missing, 'module')} of zeros added, because a program needs them",)
+        if self.needs_one_rank(modules):
+            rank = self.rank_for(max(m.rank for m in modules.values()))
+            modules = {name: replace(m.of_rank(rank, m.dtype), bias=m.bias) for name, m in modules.items()}
+        return Applied(modules, tuple(missing), notes)
 
-    def realised(self, modules: Mapping[str, Module]) -> dict[str, Module]:
-        """Return modules that are in memory as the consumers need them; see `applied`."""
-        outlines = self.applied(modules, modules)
-        return {
-            name: modules[name].padded(m.rank)
-            if name in modules
-            else replace(m, left=np.array(m.left), right=np.array(m.right))
-            for name, m in outlines.items()
-        }
+    def realised(self, modules: Mapping[str, Module]) -> Applied:
+        """Do what `applied` plans, to modules that are in memory.
 
-    def _zeros(self, name: str, like: Module | None, first: Module) -> Module:
-        shape = self.shapes.get(name) or (like.shape if like is not None else None)
+        Parameters
+        ----------
+        modules : mapping of str to Module
+            All modules of the adapter, with their factors.
+        """
+        plan = self.applied(modules, modules)
+        padded = {}
+        for name, outline in plan.modules.items():
+            if name in modules:
+                padded[name] = modules[name].padded(outline.rank)
+            else:
+                padded[name] = replace(outline, left=np.array(outline.left), right=np.array(outline.right))
+        return replace(plan, modules=padded)
+
+    def _zeros(self, name: str, twin: Module | None, dtype: np.dtype[Any]) -> Module:
+        shape = self.shapes.get(name) or (twin.shape if twin is not None else None)
         if shape is None:
             raise AdapterError(
-                name, "is needed beside what the adapter has, and its shape is not known", "Give --base MODEL"
+                name, "a program needs this module, and its shape is not known", "Pass --base MODEL"
             )
-        return zero_module(name, shape, first.dtype, "linear" if like is None else like.kind)
+        return zero_module(name, shape, dtype, "linear" if twin is None else twin.kind)
 
     def needs_one_rank(self, modules: Mapping[str, Module]) -> bool:
-        """Whether a consumer needs one rank for all, or one of a list."""
+        """Whether a consumer needs these modules to have one rank, or a rank from a list.
+
+        Parameters
+        ----------
+        modules : mapping of str to Module
+            Modules of the ranks that were chosen.
+        """
         varied = len({m.rank for m in modules.values()}) > 1
-        return any(((c.one_rank or c.scale == "tensor") and varied) or c.ranks for c in self.consumers)
+        return any(c.ranks or (varied and (c.one_rank or c.scale is Scaling.TENSOR)) for c in self.consumers)
 
     def rank_for(self, rank: int) -> int:
-        """Return the least rank that all consumers compute right, and that is not under ``rank``."""
+        """Return the smallest rank of at least ``rank`` for which every consumer is correct.
+
+        Parameters
+        ----------
+        rank : int
+            The rank that is needed.
+        """
         lists = [set(c.ranks) for c in self.consumers if c.ranks]
         if not lists:
             return rank
         allowed = sorted(set.intersection(*lists))
-        found = next((r for r in allowed if r >= rank), None)
-        if found is None:
-            raise UsageError(f"rank {rank}", f"is over what the consumers take, {allowed[-1]}", "Lower it")
-        return found
+        for candidate in allowed:
+            if candidate >= rank:
+                return candidate
+        titles = titles_of(c for c in self.consumers if c.ranks)
+        known = f"the largest rank they load correctly is {allowed[-1]}" if allowed else "they share no rank"
+        raise UsageError("--for", f"rank {rank} is too large for {titles}: {known}", "Pass a smaller --rank")
 
     def stripped(self, adapter: Adapter) -> Adapter:
-        """Return the adapter without what the consumers refuse."""
-        dense = {name: array for name, array in adapter.dense.items() if name not in self.whole}
-        rows = {name: rows for name, rows in adapter.rows.items() if name not in self.whole}
+        """Return the adapter without the whole tensors and the settings that a consumer would not load.
+
+        Parameters
+        ----------
+        adapter : Adapter
+            The adapter that `prepare` returned.
+        """
+        dense = {name: array for name, array in adapter.dense.items() if name not in self.whole_left_out}
+        rows = {name: rows for name, rows in adapter.rows.items() if name not in self.whole_left_out}
         config = adapter.config
         if has_expression(config) and any(c.lists_targets for c in self.consumers):
-            config = {**config, "target_modules": None}  # a list of paths is written then
+            config = {**config, "target_modules": None}  # the writer then lists the modules' paths
         return replace(adapter, dense=dense, rows=rows, config=config)
 
-    def statement(
-        self, outlines: Mapping[str, Module], dtype: np.dtype[Any], needed: int
-    ) -> LayoutStatement | None:
-        """Return the cost of the layout, for the statement; None without consumers."""
+    def statement(self, applied: Applied, dtype: np.dtype[Any], needed: int) -> LayoutStatement | None:
+        """Return what the layout takes, for the adapter's statement; None without consumers.
+
+        Parameters
+        ----------
+        applied : Applied
+            The modules as they are written.
+        dtype : dtype
+            Of the factors.
+        needed : int
+            Numbers in all factors before the layout was applied.
+        """
         if not self.consumers:
             return None
-        rank = max((m.rank for m in outlines.values()), default=0)
-        written = sum(m.parameters for m in outlines.values())
+        rank = max((m.rank for m in applied.modules.values()), default=0)
+        written = sum(m.parameters for m in applied.modules.values())
         return LayoutStatement(
             consumers=tuple(c.name for c in self.consumers),
             bytes_of_zeros=(written - needed) * dtype.itemsize,
-            modules_left_out=tuple(sorted(self.lost)),
-            whole_left_out=tuple(self.whole),
-            biases_left_out=self.biases,
-            modules_added=len(self.added),
-            options={c.name: f"{c.option} {c.limit_for(rank) or rank}" for c in self.consumers if c.option},
+            modules_left_out=tuple(sorted(self.energy_left_out)),
+            whole_left_out=self.whole_left_out,
+            biases_left_out=self.biases_left_out,
+            modules_added=len(applied.added),
+            options={c.name: c.start_option(rank) for c in self.consumers if c.option},
         )
 
 
-def has_expression(config: Mapping[str, Any]) -> bool:
-    """Whether a PEFT configuration gives its targets by a regular expression."""
-    targets = config.get("target_modules")
-    return isinstance(targets, str) and targets != "all-linear"
-
-
-def _whole(adapter: Adapter) -> list[str]:
-    """Return what is no factors, but for copies of the base's tables, which all programs pass over."""
-    return [*(n for n in adapter.dense if not is_copy_of_base(n, adapter)), *adapter.rows]
-
-
-def _common_formats(consumers: Sequence[Consumer]) -> list[str]:
-    common = [f for f in consumers[0].formats if all(f in c.formats for c in consumers)]
-    if not common:
-        said = "; ".join(f"{c.title} reads {' and '.join(c.formats)}" for c in consumers)
-        raise UsageError("--for", f"no format is read by all: {said}", "Write one adapter for each")
-    return common
-
-
-def _with_experts_as_read(
-    adapter: Adapter, consumers: Sequence[Consumer], base: Checkpoint | None
-) -> dict[str, Module]:
-    """Split or fuse a mixture's experts, as the consumers read them."""
-    fused = any(m.expert is not None for m in adapter)
-    split = any(is_split(m.name) for m in adapter)
-    wanted = {c.experts for c in consumers} - {"neither"}
-    if (fused or split) and len(wanted) > 1:
-        raise UsageError("--for", "some of these read experts fused and some by name", "Write one for each")
-    config = base.config if base is not None else {}
-    if fused and wanted == {"split"}:
-        return split_experts(adapter.modules, config)
-    if split and wanted == {"fused"} and config.get("model_type") in FUSED_ON_LOADING:
-        return fuse_experts(adapter.modules, config)
-    return even_scales(adapter.modules)
-
-
-def treatment(module: Module, consumer: Consumer, as_read: bool = False) -> str:
-    """Return what a consumer does with a module's factors: loads, refuses or drops.
-
-    With ``as_read`` a mixture's experts count as laid out the way the consumer reads them, if it does.
-    """
-    if module.kind == "embedding":
-        return consumer.embeddings
-    if module.kind == "conv":
-        return consumer.conv
-    if module.expert is not None and consumer.experts != "fused":
-        return "loads" if as_read and consumer.experts == "split" else consumer.other_experts
-    if is_split(module.name) and consumer.experts == "neither":
-        return consumer.other_experts
-    return consumer.heads if is_head(f"{module.name}.weight") else "loads"
-
-
-def _without_what_is_not_read(
-    modules: Mapping[str, Module], consumers: Sequence[Consumer]
-) -> tuple[dict[str, Module], dict[str, Module], list[str]]:
-    kept, lost, notes = {}, {}, []
-    for name, module in modules.items():
-        if all(treatment(module, c) == "loads" for c in consumers):
-            kept[name] = module
-        else:
-            lost[name] = module
-    if lost:
-        names = ", ".join(
-            c.title for c in consumers if any(treatment(modules[n], c) != "loads" for n in lost)
-        )
-        notes.append(f"{count(lost, 'module')} left out ({names}): {', '.join(list(lost)[:3])}")
-    if not kept:
-        raise AdapterError("--for", f"leaves no module: {', '.join(list(lost)[:3])}", "Choose other programs")
-    return kept, lost, notes
-
-
-def missing_modules(
-    modules: Mapping[str, Module],
-    consumers: Sequence[Consumer],
-    shapes: Mapping[str, tuple[int, int]],
-) -> dict[str, Module | None]:
-    """Return the modules that must be there too, each with one like it where there is one.
-
-    Parameters
-    ----------
-    modules : mapping of str to Module
-    consumers : sequence of Consumer
-    shapes : mapping of str to (int, int)
-        Of all matrices of the base; may be empty.
-    """
-    found: dict[str, Module | None] = {}
-    waiting = list(modules) if any(c.needs for c in consumers) else []
-    while waiting:
-        name = waiting.pop(0)
-        path, leaf = module_of(name), name.rpartition(".")[2]
-        for other in dict.fromkeys(needed for c in consumers for needed in c.needs.get(leaf, ())):
-            full = f"{path}.{other}"
-            if full not in modules and full not in found and (not shapes or full in shapes):
-                found[full] = _sibling(full, modules)
-                waiting.append(full)
-    if any(c.all_experts for c in consumers):
-        found |= _missing_experts(modules)
-    if any(c.every_layer for c in consumers):
-        types: dict[tuple[str, str], Module] = {}
-        layers: dict[str, set[int]] = {}
-        for name in [*modules, *found, *shapes]:
-            match = _LAYER.fullmatch(name)
-            if match:
-                layers.setdefault(match[1], set()).add(int(match[2]))
-                module = modules.get(name) or found.get(name)
-                if module is not None:
-                    types.setdefault((match[1], match[3]), module)
-        for (before, after), like in types.items():
-            for layer in range(max(layers[before]) + 1):
-                full = f"{before}{layer}{after}"
-                if full not in modules and (not shapes or full in shapes):
-                    found.setdefault(full, like)
-    return found
-
-
-def _missing_experts(modules: Mapping[str, Module]) -> dict[str, Module | None]:
-    """Return the experts' matrices that are lacking in layers where some expert has one."""
-    parts = {name: name.rsplit(".", 2) for name in modules if is_split(name)}
-    paths = dict.fromkeys(path for path, _, _ in parts.values())
-    leaves = {leaf: modules[name] for name, (_, _, leaf) in parts.items()}
-    count = 1 + max((int(number) for _, number, _ in parts.values()), default=-1)
-    return {
-        f"{path}.{number}.{leaf}": like
-        for path in paths
-        for number in range(count)
-        for leaf, like in leaves.items()
-        if f"{path}.{number}.{leaf}" not in modules
-    }
-
-
-def _sibling(name: str, modules: Mapping[str, Module]) -> Module | None:
-    """Return the module of the same type in another layer, if there is one."""
-    match = _LAYER.fullmatch(name)
-    if match is None:
-        return None
-    same = (
-        m for n, m in modules.items() if (f := _LAYER.fullmatch(n)) and (f[1], f[3]) == (match[1], match[3])
-    )
-    return next(same, None)
-
-
-def _base_shapes(base: Checkpoint | None) -> dict[str, tuple[int, int]]:
-    if base is None:
-        return {}
-    return {
-        module_of(name): (info.shape[0], info.shape[1])
-        for name, info in base.tensors.items()
-        if len(info.shape) == 2 and kind_of(name, info.shape, base.config) in ("linear", "conv1d")
-    }
-
-
-__all__ = ["CONSUMERS", "Layout", "Wish", "missing_modules", "treatment"]
+def _energy(module: Module) -> float:
+    """Return ||B A||_F^2."""
+    return float(ProductCore.of(side_by_side([(1.0, module)])).spectrum.total)

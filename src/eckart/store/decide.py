@@ -1,16 +1,16 @@
-"""From a store to a final plan, factoring again only the tensors that the rule needs more of."""
+"""Decide: from a store to a final plan, factoring again only the tensors of which the rule needs more."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from eckart.checkpoint.dtypes import ADAPTER_DTYPES, DTYPES
 from eckart.linalg import Goal
-from eckart.rank import Candidate, RankPlan, RankRule, make_plan
+from eckart.rank import Candidate, RankPlan, RankRule, RuleOptions, make_plan, rule_from
 from eckart.store.fill import fill, reopen
 from eckart.store.options import DEFAULT, PassOptions
 from eckart.store.record import Demand
@@ -39,17 +39,19 @@ def decide(
     notify: Callable[[str], None] | None = None,
     options: PassOptions = DEFAULT,
 ) -> tuple[FactorStore, RankPlan]:
-    """Apply a rule, going back to the checkpoints for what the store does not hold.
+    """Apply a rule, and go back to the checkpoints for what the store does not hold.
 
     Parameters
     ----------
     store : FactorStore
+        The store to plan from, and to fill further if necessary.
     rule : RankRule
+        The rule, with its bounds.
     embeddings : bool
-        Plan embedding tables too.
+        Also plan embedding tables.
     bytes_each : int, optional
-        Bytes per stored number, for a budget in bytes; the tuned checkpoint's by default.
-    sources : Sources, optional
+        Bytes per stored number, for a budget in bytes; by default those of the tuned checkpoint's dtype.
+    sources : PairSources or SingleSources, optional
         The checkpoints, if they are open already.
     notify : callable, optional
         Called with a sentence when tensors have to be factored again.
@@ -65,14 +67,14 @@ def decide(
     asked: set[tuple[str, Goal | None]] = set()
     while True:
         plan = make_plan(candidates(store, embeddings), rule, store.base_parameters, size)
-        goals = dict(plan.short)
+        goals = dict(plan.undecided)
         for name, rank in plan.ranks.items():
             if rank > store.record(name).rank and name not in goals:
                 goals[name] = Goal("rank", rank)
         demands = {name: _demand(store, rule, name, goal) for name, goal in goals.items()}
         for name, demand in demands.items():
-            if (name, demand.goal) in asked:  # asked before, and it was not enough: then everything
-                demands[name] = Demand(Goal("full"), whole=True, noise=rule.needs_noise)
+            if (name, demand.goal) in asked:  # asked before, and it was not enough: ask for everything
+                demands[name] = Demand(Goal("full"), whole=True, noise=rule.needs_noise_floor)
             asked.add((name, demand.goal))
         if not demands:
             return store, plan
@@ -86,26 +88,54 @@ def decide(
 
 
 def _demand(store: FactorStore, rule: RankRule, name: str, goal: Goal) -> Demand:
-    if rule.needs_noise and store.record(name).noise_floor is None:
+    if rule.needs_noise_floor and store.record(name).noise_floor is None:
         return Demand(Goal("above", 0.0), noise=True)
-    return Demand(goal, noise=rule.needs_noise)
+    return Demand(goal, noise=rule.needs_noise_floor)
 
 
-def plan(store: FactorStore | str | Path, rule: RankRule | None = None, **wishes: Any) -> RankPlan:
-    """Choose ranks for the tensors of a store. Equivalent to `decide` with the rule in words.
+def plan(
+    store: FactorStore | str | Path, rule: RankRule | None = None, **options: Unpack[RuleOptions]
+) -> RankPlan:
+    """Choose a rank for every tensor of a store.
+
+    Parameters
+    ----------
+    store : FactorStore or path
+        A store that `factor` filled.
+    rule : RankRule, optional
+        For example ``eckart.Energy(0.9)``.
+    **options
+        The rule and its bounds as keyword arguments instead, for example ``energy=0.9, max_rank=64``.
+
+    Returns
+    -------
+    RankPlan
+
+    Raises
+    ------
+    UsageError
+        If there is not exactly one rule, or it selects no tensor.
+    StoreError, CheckpointError
+        If more of a tensor must be factored and the checkpoints have changed or are gone.
+
+    Notes
+    -----
+    Takes milliseconds where the store holds what the rule needs. Otherwise the tensors concerned are factored
+    again, which `decide` reports.
 
     Examples
     --------
-    ``eckart.plan(store, energy=0.9)``, ``eckart.plan("store", budget="1%", multiple_of=8)``.
+    ``eckart.plan(store, energy=0.9)``, ``eckart.plan("store", eckart.Budget("1%", multiple_of=8))``.
     """
+    chosen = rule_from(rule, options)
     opened = store if isinstance(store, FactorStore) else FactorStore.open(store)
-    return decide(opened, rule or RankRule.of(**wishes))[1]
+    return decide(opened, chosen)[1]
 
 
 def adapter_dtype(store: FactorStore) -> np.dtype[Any]:
-    """Return the dtype that an adapter gets by default: that of most of the tuned checkpoint's matrices.
+    """Return the default dtype of an adapter: that of most of the tuned checkpoint's matrix entries.
 
-    float8 is too coarse for factors, which then are bfloat16.
+    float8 is too coarse for factors, so the default is bfloat16 there.
     """
     sizes: dict[str, int] = {}
     for r in store:

@@ -1,4 +1,4 @@
-"""The update of one tensor, tuned minus base, and everything one pass over it can measure."""
+"""The update of one tensor, tuned minus base, and everything that one pass over it can measure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from numpy.typing import NDArray
 
+from eckart.arrays import Array, Floats
 from eckart.checkpoint import TensorInfo, is_float, mantissa_bits, to_float
 from eckart.checkpoint.mapping import map_tensor
 from eckart.checkpoint.numbers import as_matrix, energy_of, name_non_finite
@@ -33,10 +33,10 @@ class Delta:
     unchanged : int
         Entries that are equal in both.
     noise_floor : float or None
-        Largest singular value that the checkpoints' own rounding can be expected to make, if asked.
+        Largest singular value that the checkpoints' own rounding is expected to cause; None if not asked for.
     """
 
-    matrix: NDArray[Any]
+    matrix: Array
     energy: float
     base_energy: float
     unchanged: int
@@ -51,7 +51,7 @@ def read_delta(
     Parameters
     ----------
     base : TensorInfo or None
-        None to take ``tuned`` itself, for a single checkpoint.
+        None to read ``tuned`` itself, for a single checkpoint.
     tuned : TensorInfo
     rows : int, optional
         Compare only the first rows, where a vocabulary has grown.
@@ -68,7 +68,7 @@ def read_delta(
     The noise of an entry x stored with p bits of mantissa is uniform with variance ulp(x)^2 / 12,
     ulp(x) = 2^(floor(log2 |x|) - p); the two sides' variances add. Where the base was the exact
     start of the fine-tune, its own rounding is not noise, and the floor is too high by at most a
-    factor sqrt(2): a component is rather called noise than signal.
+    factor sqrt(2), which errs on the side of calling a component noise.
     """
     ours = as_matrix(map_tensor(tuned), rows)
     theirs = None if base is None else as_matrix(map_tensor(base), rows)
@@ -96,7 +96,7 @@ def read_delta(
                 weight = _float_block(theirs[part], other[:height])
                 if noise:
                     _add_noise(weight, theirs.dtype, row_noise[part], column_noise)
-                base_energy += _yardstick(weight)
+                base_energy += _sum_of_squares(weight)
                 np.subtract(mine, weight, out=update)
                 unchanged += count - int(np.count_nonzero(update != 0))
             np.copyto(squares[:count], update.reshape(-1))
@@ -106,22 +106,22 @@ def read_delta(
         if base is not None:
             name_non_finite(base, rows)
         raise CheckpointError(
-            f"{tuned.file}: {tuned.name}", f"the update overflows {dtype.name}", "Compare float64 copies"
+            f"{tuned.file}: {tuned.name}",
+            f"the update overflows {dtype.name}",
+            "Compare float64 copies",
         )
     floor = noise_edge(row_noise, column_noise) if noise else None
     return Delta(D, energy, base_energy, unchanged, floor)
 
 
-def _float_block(block: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
+def _float_block(block: Array, out: Array) -> Array:
     if not is_float(block.dtype) or (block.dtype != out.dtype and out.dtype == np.float64):
         out[...] = block
         return out
     return to_float(block, out)
 
 
-def _add_noise(
-    block: NDArray[Any], stored: np.dtype[Any], rows: NDArray[np.float64], columns: NDArray[np.float64]
-) -> None:
+def _add_noise(block: Array, stored: np.dtype[Any], rows: Floats, columns: Floats) -> None:
     """Add ulp^2 / 12 of every entry to the sums of its row and its column."""
     if not is_float(stored) or stored == np.float64:
         return
@@ -135,9 +135,9 @@ def _add_noise(
     columns += squares.sum(axis=0)
 
 
-def _yardstick(block: NDArray[Any]) -> float:
-    """Sum the squares of a block of the base; in float32, right to 1e-6, unless they leave its range."""
-    quick = float(np.einsum("ij,ij->i", block, block).sum(dtype=np.float64))
-    if 1e-25 < quick < 1e35:
-        return quick
+def _sum_of_squares(block: Array) -> float:
+    """Sum the squares of a block of the base: in float32, accurate to 1e-6, unless they leave its range."""
+    in_float32 = float(np.einsum("ij,ij->i", block, block).sum(dtype=np.float64))
+    if 1e-25 < in_float32 < 1e35:
+        return in_float32
     return energy_of(block)

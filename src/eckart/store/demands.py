@@ -1,4 +1,4 @@
-"""What a pass must learn of each tensor, before anything is known."""
+"""Demands on a pass before anything is known: what it must learn about each tensor."""
 
 from __future__ import annotations
 
@@ -25,13 +25,10 @@ def whole_demands(sources: Sources, max_rank: int) -> dict[str, Demand]:
 def first_demands(
     sources: Sources, rule: RankRule, kinds: Sequence[str], bytes_each: int = 2
 ) -> dict[str, Demand]:
-    """Ask for what a rule needs of each tensor, before anything is known of it."""
+    """Ask for what a rule needs to know about each tensor, before anything is known."""
     chosen = [s for s in sources.matrices(kinds) if rule.selects(s.name)]
-    guess = 8
-    if rule.budget is not None and chosen:
-        # Half as much again as the rank that would spend the budget evenly.
-        parameters = rule.budget.parameters(sources.base_parameters, bytes_each)
-        guess = max(guess, 3 * parameters // (2 * sum(sum(s.shape) for s in chosen)))
-    if rule.needs_noise:
+    if rule.needs_noise_floor:
         return {s.name: Demand(Goal("above", 0.0), noise=True) for s in chosen}
-    return {s.name: Demand(rule.goal(min(s.shape), guess=guess)) for s in chosen if min(s.shape)}
+    shapes = {s.name: s.shape for s in chosen if min(s.shape)}
+    goals = rule.first_goals(shapes, sources.base_parameters, bytes_each)
+    return {name: Demand(goal) for name, goal in goals.items()}

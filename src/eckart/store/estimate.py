@@ -1,36 +1,39 @@
-"""What a pass will cost, told from the headers alone."""
+"""The cost of a pass, estimated from the headers alone."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
 from eckart.checkpoint.dtypes import DTYPES
-from eckart.store.sources import Sources
+from eckart.store.record import Json
+from eckart.store.sources import ALL_KINDS, LORA_KINDS, Source, Sources
 
 RANKS = (8, 16, 32, 64, 128)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Cost of a pass, and the size of the adapters that can come of it.
+    """Cost of a pass, and the size of the adapters that it can give.
 
     Parameters
     ----------
     tensors, matrices : int
-        Tensors in both checkpoints, and those with two axes that can be factored.
+        Tensors in both checkpoints, and those that can be factored (each expert of a mixture counts).
+    parameters : int
+        Parameters of the tuned checkpoint that are compared.
     bytes_read : int
     flops_leading, flops_whole : float
-        In float32 products or their equal: for rank 32, and for every singular value.
+        In float32 products or their equivalent: for rank 32, and for every singular value.
     seconds_leading, seconds_whole : float
         The same on this machine, at the rate measured just now.
     peak_bytes : int
         Memory for the whole spectrum of the largest matrix.
-    adapter_bytes : dict
-        Size by rank, linear layers only, in the tuned checkpoint's dtype.
+    adapter_bytes : dict of str to int
+        Size by rank, without embedding tables, in the tuned checkpoint's dtype.
     """
 
     tensors: int
@@ -44,16 +47,19 @@ class Estimate:
     peak_bytes: int
     adapter_bytes: dict[str, int]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """Return it as plain data."""
         return asdict(self)
 
 
 def estimate(sources: Sources) -> Estimate:
-    """Estimate a pass from headers; no tensor is read."""
-    matrices = [
-        s for s in sources.tensors if s.kind in ("linear", "conv1d", "embedding") and len(s.shape) == 2
-    ]
+    """Estimate a pass from the headers; no tensor is read.
+
+    Parameters
+    ----------
+    sources : PairSources or SingleSources
+    """
+    matrices = sources.matrices(ALL_KINDS)
     leading = whole = 0.0
     peak = 0
     for s in matrices:
@@ -62,10 +68,8 @@ def estimate(sources: Sources) -> Estimate:
         leading += 4.0 * m * n * columns
         # As in linalg.decompose: float64 products count double, the tridiagonal reduction fourfold.
         whole += 2.0 * m * n * n + 16 / 3 * n**3 + 1024.0 * n * (m + n)
-        maps = s.nbytes
-        peak = max(peak, 4 * m * n + maps + 2 * 8 * n * n)
+        peak = max(peak, 4 * m * n + s.nbytes + 2 * 8 * n * n)
     rate = _product_rate()
-    linear = [s for s in matrices if s.kind != "embedding"]
     return Estimate(
         tensors=len(sources.tensors),
         matrices=len(matrices),
@@ -76,17 +80,17 @@ def estimate(sources: Sources) -> Estimate:
         seconds_leading=leading / rate,
         seconds_whole=whole / rate,
         peak_bytes=peak,
-        adapter_bytes={
-            str(r): sum(
-                min(r, *s.shape) * sum(s.shape) * max(DTYPES[s.tuned.dtype].itemsize, 2) for s in linear
-            )
-            for r in RANKS
-        },
+        adapter_bytes={str(rank): _adapter_bytes(sources.matrices(LORA_KINDS), rank) for rank in RANKS},
     )
 
 
+def _adapter_bytes(matrices: Sequence[Source], rank: int) -> int:
+    """Return the size of both factors of every matrix; factors of float8 weights are bfloat16."""
+    return sum(min(rank, *s.shape) * sum(s.shape) * max(DTYPES[s.tuned.dtype].itemsize, 2) for s in matrices)
+
+
 def _product_rate() -> float:
-    """Measure thin float32 products, the work of the pass, in flops a second."""
+    """Measure the rate of thin float32 products, the work of the pass, in flops per second."""
     size, width = 1536, 40
     A = np.ones((size, size), np.float32)
     X = np.ones((size, width), np.float32)

@@ -1,4 +1,4 @@
-"""The pass: every tensor of a pair read once, factored, and kept; killed at any moment, it goes on."""
+"""The pass: every tensor of a pair is read once, factored, and kept; an interrupted pass resumes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from eckart.checkpoint.write import cannot_write
 from eckart.errors import OutputError, StoreError
@@ -16,14 +15,16 @@ from eckart.linalg import Goal
 from eckart.parallel import OnProgress
 from eckart.rank import RankRule
 from eckart.store.demands import first_demands, whole_demands
+from eckart.store.journal import Journal, Unfinished
+from eckart.store.layout import FACTORS, JOURNAL, MANIFEST, SPECTRA
 from eckart.store.options import DEFAULT, PassOptions
 from eckart.store.pool import run_tasks
-from eckart.store.record import Demand, TensorRecord
-from eckart.store.sources import ALL_KINDS, Sources, open_sources, what_changed
-from eckart.store.store import FACTORS, FORMAT, JOURNAL, MANIFEST, SPECTRA, FactorStore, Journal
+from eckart.store.record import Demand, Json, TensorRecord
+from eckart.store.sources import ALL_KINDS, Source, Sources, open_sources, what_changed
+from eckart.store.store import FactorStore
 from eckart.store.task import Task
 
-MAX_RANK = 256  # components held where no rule says how many
+MAX_RANK = 256  # components kept where there is no rule
 
 
 def factor(
@@ -44,23 +45,24 @@ def factor(
     Parameters
     ----------
     base, tuned : path
-        Checkpoints: a ``.safetensors`` file or a Hugging Face folder. ``base=None`` factors the
+        Checkpoints: a ``.safetensors`` file or a Hugging Face folder each. ``base=None`` factors the
         weights of ``tuned`` themselves.
     store : path
-        A folder to make. If it holds an unfinished pass over the same files, that pass goes on; if
-        it holds a finished one, only what is missing is added.
+        Folder of the store. An unfinished pass over the same files is resumed; to a finished one only what
+        is missing is added.
     rule : RankRule, optional
-        Factor just enough for this rule. Without one: every singular value, and factors up to
-        ``max_rank``.
+        Factor just enough for this rule, e.g. ``Energy(0.9)``. Without a rule: every singular value, and
+        factors up to ``max_rank``.
     max_rank : int
-        Components to hold where there is no rule.
+        Components to keep per tensor where there is no rule.
     overwrite : bool
-        Drop whatever the store holds, a pass over the same files too, and start anew.
+        Discard what the store holds, even a pass over the same files, and start over.
     workers : int, optional
         Tensors in flight at once; by default one per core where memory allows.
     executor : concurrent.futures.Executor, optional
         Where to run instead, e.g. a process pool, or ``dask.distributed.Client.get_executor()``.
     device : {"cpu", "cuda"}
+        Where to factor; ``cuda`` needs ``eckart[torch]``.
     progress : callable, optional
         Called with a `Progress` after each tensor.
 
@@ -71,15 +73,19 @@ def factor(
     Raises
     ------
     CheckpointError, PairError
-        The files cannot be read, or do not belong together.
+        If the files cannot be read, or do not belong together.
     StoreError
-        The store belongs to other files, or these have changed since.
+        If the store belongs to other files, or these have changed since.
 
     Notes
     -----
     Peak memory is that of the largest tensor: its update in float32 and the two mapped originals,
-    once per worker, and on the exact route about 3n^2 float64 more. Interrupted by anything, the pass
-    goes on with the tensors that are missing and ends with the same bytes.
+    once per worker, and on the exact route about 3n^2 float64 numbers more. An interrupted pass resumes with
+    the tensors that are missing and ends with the same bytes.
+
+    Examples
+    --------
+    ``eckart.factor("base", "tuned", "store", max_rank=64)``
     """
     options = PassOptions(workers, executor, device, progress=progress)
     sources = open_sources(base, tuned)
@@ -95,53 +101,68 @@ def fill(
     *,
     overwrite: bool = False,
 ) -> FactorStore:
-    """Bring a store to what ``demands`` ask; tensors that it knows well enough are not read again."""
+    """Bring a store to what ``demands`` ask for.
+
+    Parameters
+    ----------
+    sources : PairSources or SingleSources
+        The checkpoints.
+    store : path
+        Folder of the store.
+    demands : mapping of str to Demand
+        What to learn about each tensor; only its energy where there is no entry. A tensor that the store
+        already knows well enough is not read again.
+    options : PassOptions
+        How the pass runs.
+    overwrite : bool
+        Discard what the store holds.
+    """
     folder = Path(store)
     described = sources.describe()
-    known, stale = _known_records(folder, described, overwrite)
-    order = {s.name: s for s in sources.tensors}
+    known = _known(folder, described, overwrite)
     pending = []
-    for s in sources.tensors:
-        demand = demands.get(s.name, Demand())
-        if s.name not in known or s.name in stale or not known[s.name].meets(demand):
-            pending.append((s, _widened(demand, known.get(s.name))))
+    for source in sources.tensors:
+        demand, record = demands.get(source.name, Demand()), known.records.get(source.name)
+        if record is None or source.name in known.stale or not record.meets(demand):
+            pending.append((source, _widened(demand, record)))
     journal = Journal(folder, options.durable)
     if not pending and (folder / MANIFEST).is_file() and not journal.path.is_file():
         return FactorStore.open(folder)
-    waiting = {s.name for s, _ in pending}
+    waiting = {source.name for source, _ in pending}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        journal.start({"format": FORMAT, "sources": described}, list(known.values()), waiting)
+        journal.start(described, list(known.records.values()), waiting)
         (folder / FACTORS).mkdir(exist_ok=True)
         (folder / MANIFEST).unlink(missing_ok=True)
-        for left in [*folder.glob(".*.tmp-*"), *(folder / FACTORS).glob(".*.tmp-*")]:
-            left.unlink(missing_ok=True)  # of a pass that was killed
-        done = {name: record for name, record in known.items() if name not in waiting}
-        tasks = [
-            Task(
-                s.name,
-                s.kind,
-                s.base,
-                s.tuned,
-                s.rows,
-                demand,
-                folder,
-                device=options.device,
-                durable=options.durable,
-            )
-            for s, demand in pending
-        ]
+        for remnant in [*folder.glob(".*.tmp-*"), *(folder / FACTORS).glob(".*.tmp-*")]:
+            remnant.unlink(missing_ok=True)  # of a pass that was killed
+        done = {name: record for name, record in known.records.items() if name not in waiting}
+        tasks = [_task(source, demand, folder, options) for source, demand in pending]
         for record in run_tasks(tasks, options):
             journal.append(record)
             done[record.name] = record
-        journal.fold(described, {name: done[name] for name in order})
+        journal.fold(described, {source.name: done[source.name] for source in sources.tensors})
     except OSError as error:
         raise cannot_write(folder, error) from error
     return FactorStore.open(folder)
 
 
+def _task(source: Source, demand: Demand, folder: Path, options: PassOptions) -> Task:
+    return Task(
+        name=source.name,
+        kind=source.kind,
+        base=source.base,
+        tuned=source.tuned,
+        rows=source.rows,
+        demand=demand,
+        folder=folder,
+        device=options.device,
+        durable=options.durable,
+    )
+
+
 def _widened(demand: Demand, record: TensorRecord | None) -> Demand:
-    """Ask also for what is known already, so that factoring again never forgets."""
+    """Ask also for what is known already, so that factoring again loses nothing."""
     if record is None:
         return demand
     return replace(
@@ -153,53 +174,54 @@ def _widened(demand: Demand, record: TensorRecord | None) -> Demand:
     )
 
 
-def _known_records(
-    folder: Path, described: dict[str, Any], overwrite: bool
-) -> tuple[dict[str, TensorRecord], set[str]]:
-    """Return the records a folder holds of the same sources, and which of them were being replaced."""
+def _known(folder: Path, described: Json, overwrite: bool) -> Unfinished:
+    """Return what a folder holds of the same sources, and which tensors were being replaced."""
+    nothing = Unfinished(described, {}, set())
     if not folder.exists():
-        return {}, set()
+        return nothing
     if not folder.is_dir():
-        raise OutputError(str(folder), "is a file", "Name a folder for the store")
+        raise OutputError(str(folder), "expected a folder, found a file", "Choose a folder for the store")
     if not _is_ours(folder):
-        raise OutputError(str(folder), "is not empty and is not a factor store", "Name another folder")
+        raise OutputError(
+            str(folder), "the folder is not empty and is not a factor store", "Choose another folder"
+        )
     if overwrite:
         for name in (MANIFEST, JOURNAL, SPECTRA):
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / FACTORS, ignore_errors=True)
-        return {}, set()
+        return nothing
     journal = Journal(folder)
     if journal.path.is_file():
-        sources, records, stale = journal.read()
+        stored = journal.read()
     elif (folder / MANIFEST).is_file():
         store = FactorStore.open(folder)
-        sources, records, stale = store.sources, store.records, set()
+        stored = Unfinished(store.sources, store.records, set())
     else:
-        return {}, set()
-    if sources != described:
+        return nothing
+    if stored.sources != described:
         raise StoreError(
             str(folder),
-            what_changed(sources, described),
-            f"Name another folder, or fill this one anew: eckart factor BASE TUNED -o {folder} --overwrite",
+            what_changed(stored.sources, described),
+            f"Choose another folder, or start over: eckart factor BASE TUNED -o {folder} --overwrite",
         )
-    return records, stale
+    return stored
 
 
 def _is_ours(folder: Path) -> bool:
     """Whether a folder is a store, the beginning of one, or empty."""
     names = {entry.name for entry in folder.iterdir()}
-    return bool(names & {MANIFEST, JOURNAL}) or all(
-        name in (FACTORS, f"{Path(JOURNAL).stem}.tmp") or re.fullmatch(r"\..*\.tmp-\d+", name)
-        for name in names
-    )
+    if names & {MANIFEST, JOURNAL}:
+        return True
+    temporary = f"{Path(JOURNAL).stem}.tmp"
+    return all(name in (FACTORS, temporary) or re.fullmatch(r"\..*\.tmp-\d+", name) for name in names)
 
 
 def reopen(store: FactorStore) -> Sources:
-    """Open the checkpoints that a store was filled from, and check that they are the same still."""
+    """Open the checkpoints that a store was made from, and check that they are unchanged."""
     stored = store.sources
     base = stored["base"]["path"] if stored["base"] else None
     sources = open_sources(base, stored["tuned"]["path"])
-    found = sources.describe()
-    if found != stored:
-        raise StoreError(str(store.path), what_changed(stored, found), "Factor again with --overwrite")
+    described = sources.describe()
+    if described != stored:
+        raise StoreError(str(store.path), what_changed(stored, described), "Factor again with --overwrite")
     return sources

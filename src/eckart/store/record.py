@@ -1,28 +1,31 @@
-"""What a store knows of one tensor."""
+"""What a pass must learn about one tensor (`Demand`), and what a store knows about it (`TensorRecord`)."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from eckart.errors import StoreError
+from eckart.errors import StoreError, UsageError
 from eckart.linalg import Goal
+
+Json = dict[str, Any]  # plain data for a JSON file
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What a pass must learn of one tensor.
+    """What a pass must learn about one tensor.
 
     Parameters
     ----------
     goal : Goal or None
-        Factors to hold; None for no factors. A goal ``above`` means the tensor's own noise floor.
+        What the stored factors must reach; None for no factors. A goal ``above`` means the tensor's own
+        noise floor.
     whole : bool
-        Whether every singular value is wanted, not only the leading ones.
+        Whether every singular value is needed, not only the leading ones.
     noise : bool
-        Whether the noise floor is wanted.
+        Whether the noise floor is needed.
     hold : int
-        Components to hold at the least, whatever the goal: what the store held before.
+        Least number of components to store, whatever the goal: what the store held before.
     """
 
     goal: Goal | None = None
@@ -33,22 +36,24 @@ class Demand:
 
 @dataclass(frozen=True)
 class TensorRecord:
-    """One tensor's measures, and the certificate of its factors.
+    """The measures of one tensor, and the certificate of its factors.
 
     Parameters
     ----------
     name, kind : str
-        Name in the fuller of the two checkpoints; kind as `eckart.checkpoint.kinds.kind_of`.
+        Name in the checkpoint with the longer names; kind as `eckart.checkpoint.kinds.kind_of`.
     shape : tuple of int
-        Shape compared: of the base, or of the rows that both have.
+        The shape that is compared: of the base, or of the rows that both have.
+    base_dtype, tuned_dtype : str
+        Dtypes as safetensors names; ``base_dtype`` is empty for a single checkpoint.
     new_rows : int
-        Rows more than the base has (a grown vocabulary); below 0 where it has fewer.
+        How many more rows than the base it has (a grown vocabulary); negative where it has fewer.
     energy, base_energy : float
         ||tuned - base||_F^2 and ||base||_F^2.
     unchanged : float
         Share of the entries that are equal.
     noise_floor : float or None
-        Largest sigma that rounding can be expected to make; None if not computed.
+        Largest singular value that rounding alone is expected to cause; None if not computed.
     known, size : int
         Singular values in the store, out of min(m, n).
     tail : float
@@ -56,10 +61,10 @@ class TensorRecord:
     rank : int
         Components whose factors are in the store.
     method : str
-        Route that made them, "" if there are none.
+        Route that computed them; empty if there are none.
     rank_bounds : (int, int) or None
-        Bounds on the least rank that fulfils ``goal``.
-    goal : dict or None
+        Bounds on the least rank that reaches ``goal``.
+    goal : Goal or None
         What was asked for.
     """
 
@@ -79,7 +84,7 @@ class TensorRecord:
     rank: int = 0
     method: str = ""
     rank_bounds: tuple[int, int] | None = None
-    goal: dict[str, Any] | None = None
+    goal: Goal | None = None
 
     @property
     def is_matrix(self) -> bool:
@@ -94,7 +99,13 @@ class TensorRecord:
         return float((self.energy / self.base_energy) ** 0.5)
 
     def meets(self, demand: Demand) -> bool:
-        """Whether the store already knows what a demand asks for."""
+        """Whether the store already knows what a demand asks for.
+
+        Parameters
+        ----------
+        demand : Demand
+            The goal, and whether all singular values and the noise floor are needed.
+        """
         if demand.noise and self.noise_floor is None:
             return False
         if demand.whole and self.known < self.size:
@@ -103,15 +114,28 @@ class TensorRecord:
             return True
         if demand.goal.kind == "rank":
             return self.rank >= min(int(demand.goal.value), self.size)
-        return self.goal == {"kind": demand.goal.kind, "value": demand.goal.value}
+        return self.goal == demand.goal
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """Return the record as plain data."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Any, where: str) -> TensorRecord:
-        """Read a record back."""
+        """Read a record back.
+
+        Parameters
+        ----------
+        data : object
+            One parsed JSON entry.
+        where : str
+            The file, for the message.
+
+        Raises
+        ------
+        StoreError
+            If the entry is not one that `to_json` could have written.
+        """
         try:
             record = cls(**data)
             bounds = record.rank_bounds
@@ -119,6 +143,7 @@ class TensorRecord:
                 record,
                 shape=tuple(int(n) for n in record.shape),
                 rank_bounds=None if bounds is None else (int(bounds[0]), int(bounds[1])),
+                goal=None if data.get("goal") is None else Goal(**data["goal"]),
             )
             texts = (record.name, record.kind, record.base_dtype, record.tuned_dtype, record.method)
             numbers = (record.energy, record.base_energy, record.unchanged, record.tail)
@@ -129,6 +154,6 @@ class TensorRecord:
                 and all(isinstance(n, int) and n >= 0 for n in counts)
             ):
                 return checked
-        except (TypeError, ValueError, IndexError, OverflowError):
+        except (TypeError, ValueError, IndexError, OverflowError, AttributeError, UsageError):
             pass
         raise StoreError(where, "a tensor's entry is damaged", "Factor again with --overwrite")

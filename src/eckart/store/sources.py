@@ -12,11 +12,10 @@ from eckart.checkpoint.dtypes import DTYPES
 from eckart.checkpoint.kinds import TRANSPOSED_EXPERTS, kind_of
 from eckart.checkpoint.pair import PairEntry
 from eckart.errors import PairError
+from eckart.store.record import Json
 
 LORA_KINDS = ("linear", "conv1d", "expert", "expert_transposed")
 ALL_KINDS = (*LORA_KINDS, "embedding")
-
-Json = dict[str, Any]  # plain data for a JSON file
 
 
 @dataclass(frozen=True)

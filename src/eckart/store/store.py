@@ -1,36 +1,33 @@
-"""FactorStore: a folder that holds spectra and nested factors, and is its own journal."""
+"""FactorStore: a folder with the spectra and the nested factors of every tensor's update."""
 
 from __future__ import annotations
 
-import hashlib
+import html
 import json
-import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from eckart.checkpoint import Checkpoint, write_json, write_safetensors
-from eckart.errors import StoreError
-from eckart.linalg import LowRank, Spectrum
-from eckart.store.record import TensorRecord
+from eckart.arrays import Floats
+from eckart.checkpoint import Checkpoint
+from eckart.errors import MissingExtraError, StoreError
+from eckart.linalg import Goal, LowRank, Spectrum
+from eckart.store.layout import FORMAT, JOURNAL, MANIFEST, SPECTRA, check_sources, factor_file
+from eckart.store.record import Json, TensorRecord
+from eckart.text import count, escape
 
-FORMAT = 1
-MANIFEST = "manifest.json"
-JOURNAL = "journal.jsonl"
-SPECTRA = "spectra.safetensors"
-FACTORS = "factors"
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-Floats = NDArray[np.float64]
+SHOWN = 20  # rows of a table in a notebook
 
 
 class FactorStore:
     """The result of one pass over two checkpoints.
 
-    Open one with `FactorStore.open`; fill one with `eckart.factor`.
+    Open one with `FactorStore.open`; make one with `eckart.factor`.
 
     Parameters
     ----------
@@ -44,30 +41,47 @@ class FactorStore:
     Notes
     -----
     While a pass runs, every finished tensor has its factors in ``factors/`` and a line in
-    ``journal.jsonl``, written in that order; a line that was cut short by a crash is ignored. When
-    the pass ends, the journal is folded into ``manifest.json`` and ``spectra.safetensors`` and
-    removed. No file holds a time or anything else that differs between two runs.
+    ``journal.jsonl``, written in that order; a line that a crash cut short is ignored. When the pass ends,
+    the journal is folded into ``manifest.json`` and ``spectra.safetensors`` and removed. No file holds a
+    time or anything else that differs between two runs.
+
+    Examples
+    --------
+    ``eckart.FactorStore.open("store").spectrum("lm_head.weight").rank_at_energy(0.9)``
     """
 
-    def __init__(self, path: Path, sources: dict[str, Any], records: dict[str, TensorRecord]) -> None:
+    def __init__(self, path: Path, sources: Json, records: dict[str, TensorRecord]) -> None:
         self.path, self.sources, self.records = path, sources, records
         self._spectra: dict[str, Floats] = {}
 
     @classmethod
     def open(cls, path: str | Path) -> FactorStore:
-        """Open a finished store."""
+        """Open a finished store.
+
+        Parameters
+        ----------
+        path : path
+            The folder.
+
+        Raises
+        ------
+        StoreError
+            If the folder is not a store, is damaged, or its pass is not finished.
+        """
         folder = Path(path)
         if not folder.is_dir():
-            raise StoreError(str(path), "no such folder", "Make it: eckart factor BASE TUNED -o STORE")
+            raise StoreError(
+                str(path), "there is no such folder", "Make a store: eckart factor BASE TUNED -o STORE"
+            )
         if not (folder / MANIFEST).is_file():
             if (folder / JOURNAL).is_file():
                 raise StoreError(
                     str(path),
-                    "the pass that fills it is not finished",
-                    "Run eckart factor again to resume it",
+                    "the pass is unfinished",
+                    "Run the same eckart factor command again to resume it",
                 )
             raise StoreError(
-                str(path), f"not a factor store: no {MANIFEST}", "Make one: eckart factor BASE TUNED -o STORE"
+                str(path), f"no {MANIFEST}, so not a store", "Make a store: eckart factor BASE TUNED -o STORE"
             )
         return cls._read_manifest(folder)
 
@@ -76,46 +90,69 @@ class FactorStore:
         where = str(folder / MANIFEST)
         try:
             data = json.loads((folder / MANIFEST).read_text("utf-8"))
-            form, sources, tensors = data["format"], data["sources"], list(data["tensors"])
+            version, sources, tensors = data["format"], data["sources"], list(data["tensors"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as reason:
             raise StoreError(
-                where, f"cannot be read ({type(reason).__name__})", "Factor again with --overwrite"
+                where, f"cannot read it ({type(reason).__name__})", "Factor again with --overwrite"
             ) from None
-        if form != FORMAT:
-            raise StoreError(where, f"format {form!r}, expected {FORMAT}", "Factor again with --overwrite")
+        if version != FORMAT:
+            raise StoreError(
+                where, f"expected format {FORMAT}, found {version!r}", "Factor again with --overwrite"
+            )
         records = [TensorRecord.from_json(entry, where) for entry in tensors]
-        return cls(folder, _check_sources(sources, where), {r.name: r for r in records})
+        return cls(folder, check_sources(sources, where), {r.name: r for r in records})
 
     @property
     def single(self) -> bool:
-        """Whether the store was made of one checkpoint alone."""
+        """Whether the store was made from one checkpoint alone."""
         return self.sources["base"] is None
 
     @property
     def base_parameters(self) -> int:
-        """Parameters of the whole base model (of the one checkpoint, where there is one)."""
+        """Parameters of the whole base model (of the only checkpoint, where there is one)."""
         return int((self.sources["base"] or self.sources["tuned"])["parameters"])
 
     def spectrum(self, name: str) -> Spectrum:
-        """Return the singular values known of a tensor, with the exact energy of the rest."""
+        """Return the known singular values of a tensor's update, with the exact energy of the rest.
+
+        Parameters
+        ----------
+        name : str
+            The tensor.
+        """
         record = self.record(name)
         if not record.known:
             return Spectrum([], record.energy, record.size)
         if name not in self._spectra:
             self._load_spectra()
         if name not in self._spectra:
-            raise StoreError(f"{self.path / SPECTRA}: {name}", "is missing", "Factor again with --overwrite")
+            raise StoreError(
+                f"{self.path / SPECTRA}: {name}", "no singular values", "Factor again with --overwrite"
+            )
         return Spectrum(self._spectra[name], record.tail, record.size)
 
     def factors(self, name: str, rank: int | None = None) -> LowRank:
-        """Return the leading ``rank`` components of a tensor's update (all that are held by default)."""
+        """Return the leading components of a tensor's update.
+
+        Parameters
+        ----------
+        name : str
+            The tensor.
+        rank : int, optional
+            How many components; all that the store holds by default.
+
+        Raises
+        ------
+        StoreError
+            If the store holds fewer components.
+        """
         record = self.record(name)
         rank = record.rank if rank is None else rank
         if rank > record.rank:
             raise StoreError(
                 f"{self.path}: {name}",
-                f"holds {record.rank} components, {rank} were asked for",
-                "Factor again to a higher rank",
+                f"expected {rank} components, the store holds {record.rank}",
+                "Factor again with a higher --max-rank",
             )
         arrays = Checkpoint.open(self.path / factor_file(name))
         U, Vh, values = (np.asarray(arrays.map(key)) for key in ("U", "Vh", "values"))
@@ -131,15 +168,65 @@ class FactorStore:
         return whole.truncate(rank=rank) if rank and rank < record.rank else whole
 
     def record(self, name: str) -> TensorRecord:
-        """Return what is known of a tensor."""
+        """Return what is known about a tensor.
+
+        Parameters
+        ----------
+        name : str
+            The tensor.
+        """
         try:
             return self.records[name]
         except KeyError:
             raise StoreError(
                 f"{self.path}: {name}",
-                "no such tensor",
+                "there is no tensor of this name",
                 "Names look like " + ", ".join(list(self.records)[:2]),
             ) from None
+
+    def plot(self, energies: tuple[float, ...] = (0.5, 0.9, 0.99), ax: Axes | None = None) -> Axes:
+        """Draw, for every layer, the rank at which each share of the energy is reached.
+
+        Parameters
+        ----------
+        energies : tuple of float
+            Shares of the energy, between 0 and 1.
+        ax : matplotlib.axes.Axes, optional
+            Axes to draw on; those of a new figure by default.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        MissingExtraError
+            If matplotlib is not installed.
+
+        Notes
+        -----
+        A point is missing where the known singular values do not reach that share.
+        """
+        try:
+            import matplotlib.pyplot as plt
+        except ImportError:
+            raise MissingExtraError(
+                "FactorStore.plot", "matplotlib is not installed", "Run: pip install 'eckart[plot]'"
+            ) from None
+        names = [r.name for r in self if r.known and r.energy]
+        if ax is None:
+            height = max(2.0, 0.22 * len(names) + 1)
+            ax = plt.subplots(figsize=(7, height), layout="constrained")[1]
+        for energy in energies:
+            ranks = [self.spectrum(name).rank_for(Goal("energy", energy)) for name in names]
+            known = {row: rank for row, rank in enumerate(ranks) if rank is not None}
+            ax.plot(list(known.values()), list(known), "o", label=f"{energy:.0%} of the energy")
+        ax.set_yticks(range(len(names)), [escape(name).removesuffix(".weight") for name in names], fontsize=8)
+        ax.invert_yaxis()
+        ax.set_xlabel("rank")
+        ax.grid(axis="x", alpha=0.3)
+        ax.legend(loc="best")
+        return ax
 
     def __iter__(self) -> Iterator[TensorRecord]:
         return iter(self.records.values())
@@ -147,101 +234,30 @@ class FactorStore:
     def __len__(self) -> int:
         return len(self.records)
 
+    def __repr__(self) -> str:
+        held = [record.rank for record in self if record.rank]
+        return (
+            f"FactorStore({str(self.path)!r}, {count(len(self), 'tensor')}, "
+            f"{len(held)} with factors up to rank {max(held, default=0)})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for record in list(self)[:SHOWN]:
+            rank = self.spectrum(record.name).rank_for(Goal("energy", 0.9)) if record.known else None
+            cells = (
+                record.name,
+                " x ".join(map(str, record.shape)),
+                f"{record.energy**0.5:.3g}",
+                "-" if rank is None else str(rank),
+                str(record.rank),
+            )
+            rows.append("<tr>" + "".join(f"<td>{html.escape(escape(cell))}</td>" for cell in cells) + "</tr>")
+        head = "<tr><th>tensor</th><th>shape</th><th>‖dW‖</th><th>rank at 90 %</th><th>rank stored</th></tr>"
+        more = f"<p>and {len(self) - SHOWN} more</p>" if len(self) > SHOWN else ""
+        return f"<p>{html.escape(repr(self))}</p><table>{head}{''.join(rows)}</table>{more}"
+
     def _load_spectra(self) -> None:
         if (self.path / SPECTRA).is_file():
             spectra = Checkpoint.open(self.path / SPECTRA)
             self._spectra = {name: np.array(spectra.map(name)) for name in spectra.names()}
-
-
-def _check_sources(sources: Any, where: str) -> dict[str, Any]:
-    """Return what a store says of its sources, if it is something that `describe` could have written."""
-    if isinstance(sources, dict) and all(
-        isinstance(side, dict)
-        and isinstance(side.get("path"), str)
-        and isinstance(side.get("parameters"), int)
-        and isinstance(side.get("files"), list)
-        for side in (sources.get("tuned"), sources.get("base") or sources.get("tuned"))
-    ):
-        return {"base": None, **sources}
-    raise StoreError(where, "does not say what it was filled from", "Factor again with --overwrite")
-
-
-def factor_file(name: str) -> str:
-    """Return the path inside a store of a tensor's factors, safe whatever the tensor is called."""
-    plain = name if re.fullmatch(r"[A-Za-z0-9_.\-]{1,180}", name) and name[0] != "." else ""
-    return f"{FACTORS}/{plain or hashlib.sha256(name.encode()).hexdigest()}.safetensors"
-
-
-def write_factors(
-    folder: Path, name: str, found: LowRank | None, values: Floats, durable: bool = True
-) -> None:
-    """Write a tensor's known values and, if there are any, its factors."""
-    arrays: dict[str, NDArray[Any]] = {"values": values}
-    if found is not None:
-        arrays |= {"U": np.asarray(found.U), "Vh": np.asarray(found.Vh)}
-    write_safetensors(folder / factor_file(name), arrays, durable=durable)
-
-
-class Journal:
-    """The records of an unfinished pass, one JSON line each, appended as tensors are done."""
-
-    def __init__(self, folder: Path, durable: bool = True) -> None:
-        self.path, self.durable = folder / JOURNAL, durable
-
-    def read(self) -> tuple[dict[str, Any], dict[str, TensorRecord], set[str]]:
-        """Return the sources, the records, and the names that were being replaced and are not yet.
-
-        What a crash cut short is left out.
-        """
-        lines = []
-        for line in self.path.read_bytes().split(b"\n")[:-1]:
-            try:
-                lines.append(json.loads(line))
-            except (ValueError, RecursionError):
-                break
-        header, *entries = lines or [{}]
-        sources = header.get("sources") if isinstance(header, dict) else None
-        records: dict[str, TensorRecord] = {}
-        stale: set[str] = set()
-        for entry in entries:
-            old = isinstance(entry, dict) and entry.pop("stale", False)
-            record = TensorRecord.from_json(entry, str(self.path))
-            records[record.name] = record
-            (stale.add if old else stale.discard)(record.name)
-        return _check_sources(sources, str(self.path)), records, stale
-
-    def start(self, header: dict[str, Any], records: list[TensorRecord], stale: set[str]) -> None:
-        """Begin anew, atomically, with a header and what is known; ``stale`` names will be replaced."""
-        lines = [header]
-        lines += [r.to_json() | ({"stale": True} if r.name in stale else {}) for r in records]
-        temporary = self.path.with_suffix(".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write("".join(json.dumps(line) + "\n" for line in lines))
-            file.flush()
-            if self.durable:
-                os.fsync(file.fileno())
-        temporary.replace(self.path)
-
-    def append(self, record: TensorRecord) -> None:
-        """Add one finished tensor, on the disk before this returns."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record.to_json()) + "\n")
-            file.flush()
-            if self.durable:
-                os.fsync(file.fileno())
-
-    def fold(self, sources: dict[str, Any], records: dict[str, TensorRecord]) -> None:
-        """Write manifest and spectra, then remove the journal."""
-        folder = self.path.parent
-        spectra = {}
-        for record in records.values():
-            if record.known:
-                stored = Checkpoint.open(folder / factor_file(record.name))
-                spectra[record.name] = np.array(stored.map("values"))
-        if spectra:
-            write_safetensors(folder / SPECTRA, spectra, durable=self.durable)
-        write_json(
-            folder / MANIFEST,
-            {"format": FORMAT, "sources": sources, "tensors": [r.to_json() for r in records.values()]},
-        )
-        self.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a store says of each layer, a row each, and what that says of the pair."""
+"""Summary of a store: one row of numbers per layer, and a diagnosis of the pair."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import Any
 
 import numpy as np
 
 from eckart.linalg import Goal, Spectrum
-from eckart.store.record import TensorRecord
+from eckart.store.record import Json, TensorRecord
 from eckart.store.store import FactorStore
+from eckart.text import count, preview
 
 ENERGIES = (0.8, 0.9, 0.95, 0.99)
 
@@ -23,6 +23,8 @@ class LayerSummary:
 
     Parameters
     ----------
+    name, kind, shape
+        As in `TensorRecord`.
     relative : float or None
         ||dW||_F / ||W||_F.
     sigma_1 : float
@@ -33,13 +35,15 @@ class LayerSummary:
         Least rank at 80, 90, 95 and 99 % of the energy.
     knee : int or None
     noise_floor : float or None
-        Largest sigma that the checkpoints' rounding can make.
+        Largest singular value that the checkpoints' rounding alone is expected to cause.
     above_noise : int or None
         Singular values above it.
     decay : str
         ``fast`` or ``slow``.
     unchanged : float
         Share of the entries that are equal in both checkpoints.
+    energy : float
+        ||dW||_F^2.
     """
 
     name: str
@@ -57,13 +61,18 @@ class LayerSummary:
     unchanged: float
     energy: float
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """Return the row as plain data."""
         return asdict(self)
 
 
 def summarise(store: FactorStore) -> list[LayerSummary]:
-    """Return a row for every matrix of a store whose spectrum is known, in the model's order."""
+    """Return a row for every matrix of a store whose spectrum is known, in the model's order.
+
+    Parameters
+    ----------
+    store : FactorStore
+    """
     return [_row(r, store.spectrum(r.name), store.single) for r in store if r.known]
 
 
@@ -94,14 +103,20 @@ def _row(record: TensorRecord, spectrum: Spectrum, single: bool) -> LayerSummary
 
 
 def diagnose(store: FactorStore, rows: Sequence[LayerSummary]) -> list[str]:
-    """Say what stands out: nothing changed, a wrong base, a merged LoRA, an update lost in rounding.
+    """Return remarks on what stands out: nothing changed, a wrong base, a merged LoRA, a rounded update.
+
+    Parameters
+    ----------
+    store : FactorStore
+    rows : sequence of LayerSummary
+        As `summarise` returns them.
 
     Notes
     -----
-    Heuristics, each with its number. Two independent models of one shape have ||dW|| / ||W|| near
-    sqrt(2) and almost no equal entries; fine-tunes seen so far stay under 0.5 in the median. A
-    merged LoRA leaves the same small number of singular values above the rounding in nearly all
-    layers that changed.
+    These are heuristics, and each states its number. Two independent models of one shape have
+    ||dW|| / ||W|| near sqrt(2) and almost no equal entries; fine-tunes seen so far stay below 0.5 in the
+    median. A merged LoRA leaves the same small number of singular values above the rounding noise in
+    nearly all layers that changed.
     """
     if store.single:
         return []
@@ -110,33 +125,33 @@ def diagnose(store: FactorStore, rows: Sequence[LayerSummary]) -> list[str]:
         return ["Nothing changed: base and tuned hold the same weights."]
     if not changed:
         return ["No linear layer changed; only norms, biases or embeddings did."]
-    found = []
+    remarks = []
     relative = median([r.relative for r in changed if r.relative is not None] or [0.0])
     unchanged = median(r.unchanged for r in changed)
     if relative > 0.9:
-        found.append(
+        remarks.append(
             f"This does not look like a fine-tune of this base: the median update is {relative:.2f} times "
             "the size of its weight (unrelated models give 1.41). Check that the base is the right one."
         )
     merged = _merged_rank(changed)
     if merged:
-        found.append(
-            f"The tuned model looks like the base with a LoRA of rank {merged} merged into it: "
-            f"{merged} singular values stand above the rounding in almost every layer that changed. "
-            f"--noise-floor recovers it."
+        remarks.append(
+            f"The tuned model looks like the base with a LoRA of rank {merged} merged into it: almost every "
+            f"layer that changed has {count(merged, 'singular value')} above the rounding noise. "
+            "--noise-floor recovers it."
         )
     elif unchanged > 0.9:
-        found.append(
-            f"{unchanged:.0%} of the entries of a median layer are equal in both: most of the update was "
-            "lost in the checkpoint's rounding, and its rank is partly an artefact of that."
+        remarks.append(
+            f"In a median layer {unchanged:.0%} of the entries are equal in both checkpoints: most of the "
+            "update was lost when the checkpoint was rounded, and its rank is partly an artefact of that."
         )
-    buried = [r for r in changed if r.above_noise == 0]
+    buried = [r.name for r in changed if r.above_noise == 0]
     if buried:
-        found.append(
+        remarks.append(
             f"{len(buried)} of {len(changed)} updates have no singular value above the rounding noise: "
-            f"{buried[0].name}" + (", ..." if len(buried) > 1 else ".")
+            f"{preview(buried, 1)}"
         )
-    return found
+    return remarks
 
 
 def _merged_rank(changed: Sequence[LayerSummary]) -> int | None:

@@ -1,28 +1,45 @@
-"""One tensor of a pass: read, subtract, factor, write. Runs in any thread, process or cluster."""
+"""One tensor of a pass: read, subtract, factor, write; in any thread, process or cluster."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from eckart.arrays import Floats
 from eckart.checkpoint import TensorInfo
 from eckart.checkpoint.mapping import prefetch_tensor
 from eckart.linalg import Goal, LowRank, all_values, factor_matrix
+from eckart.linalg.backend import DeviceArray
 from eckart.linalg.decompose import on_gpu, with_all_values
 from eckart.linalg.routes.krylov import seed_for
 from eckart.store.delta import Delta, read_delta
+from eckart.store.layout import write_factors
 from eckart.store.record import Demand, TensorRecord
-from eckart.store.store import write_factors
 
 THRESHOLDS = ("ratio", "above")
 
 
 @dataclass(frozen=True)
 class Task:
-    """All that `run_task` needs, as plain data that survives a pickle."""
+    """Everything that `run_task` needs, as plain data that can be sent to another process.
+
+    Parameters
+    ----------
+    name, kind, base, tuned, rows
+        As in `Source`.
+    demand : Demand
+    folder : Path
+        The store.
+    seed : int
+        Seed of the randomised route, mixed with the tensor's name.
+    device : {"cpu", "cuda"}
+    durable : bool
+        Whether to wait until the disk has the factors.
+    upcoming : tuple of TensorInfo
+        File regions to read ahead for the next task.
+    """
 
     name: str
     kind: str
@@ -43,7 +60,7 @@ class Task:
 
 
 def run_task(task: Task) -> TensorRecord:
-    """Do one tensor: its factors are on the disk, whole, when this returns."""
+    """Read, subtract and factor one tensor; its factors are on the disk, complete, when this returns."""
     for info in task.upcoming:
         prefetch_tensor(info)
     delta = read_delta(task.base, task.tuned, task.rows, task.demand.noise)
@@ -66,49 +83,56 @@ def run_task(task: Task) -> TensorRecord:
     demand = task.demand
     if len(shape) != 2 or (demand.goal is None and not demand.whole):
         return record
-    return _with_factors(task, record, delta)
-
-
-def _with_factors(task: Task, record: TensorRecord, delta: Delta) -> TensorRecord:
-    """Factor the update as its demand says, write the factors, and complete the record."""
-    demand = task.demand
-    goal = _own_goal(demand, record.size, delta)
-    asked = None if demand.goal is None else {"kind": demand.goal.kind, "value": demand.goal.value}
+    record = replace(record, goal=demand.goal)
     if delta.energy == 0:
         write_factors(task.folder, task.name, None, np.zeros(record.size), task.durable)
-        return replace(record, known=record.size, goal=asked)
+        return replace(record, known=record.size)
     matrix = on_gpu(delta.matrix) if task.device == "cuda" else delta.matrix
-    found = None if goal is None else _factors(task, matrix, goal, delta.energy)
-    if found is not None and found.rank < demand.hold:
-        found = _factors(task, matrix, Goal("rank", demand.hold), delta.energy)
-    spectrum = all_values(matrix, delta.energy) if found is None else found.spectrum
-    assert spectrum is not None
+    goal = _own_goal(demand, record.size, delta)
+    if goal is None:
+        return _with_values(task, record, matrix)
+    return _with_factors(task, record, matrix, goal)
+
+
+def _with_values(task: Task, record: TensorRecord, matrix: DeviceArray) -> TensorRecord:
+    """Compute and write every singular value, and no factors."""
+    values = all_values(matrix, record.energy).values
+    write_factors(task.folder, task.name, None, values, task.durable)
+    return replace(record, known=len(values))
+
+
+def _with_factors(task: Task, record: TensorRecord, matrix: DeviceArray, goal: Goal) -> TensorRecord:
+    """Factor an update to its goal, write the factors, and complete the record."""
+    factors = _factors(task, matrix, goal, record.energy)
+    if factors.rank < task.demand.hold:
+        factors = _factors(task, matrix, Goal("rank", task.demand.hold), record.energy)
+    values, tail = _known_values(factors, goal)
+    if task.device == "cuda":
+        factors = replace(factors, U=factors.U.cpu().numpy(), Vh=factors.Vh.cpu().numpy())
+    held = factors if factors.rank else None
+    write_factors(task.folder, task.name, held, values, task.durable)
+    record = replace(record, known=len(values), tail=tail)
+    if held is None:
+        return record
+    return replace(record, rank=held.rank, method=held.method, rank_bounds=held.rank_bounds)
+
+
+def _known_values(factors: LowRank, goal: Goal) -> tuple[Floats, float]:
+    """Return the singular values that are accurate, and the energy beyond them."""
+    spectrum = factors.spectrum
+    assert spectrum is not None  # every route states what it found
     if spectrum.complete and len(spectrum):
-        values, tail = spectrum.values, 0.0
-    else:  # of a Krylov space only what was kept is near the truth
-        assert found is not None
-        # A threshold also needs the first value under it, or it could not be told that all are in.
-        under = spectrum.values[found.rank : found.rank + (goal is not None and goal.kind in THRESHOLDS)]
-        values = np.concatenate([found.s, under])
-        tail = max(found.tail - float((under**2).sum()), 0.0)
-    if found is not None and task.device == "cuda":
-        found = LowRank(found.U.cpu().numpy(), found.s, found.Vh.cpu().numpy(), found.tail)
-    if found is not None and not found.rank:
-        found = None
-    write_factors(task.folder, task.name, found, values, task.durable)
-    return replace(
-        record,
-        known=len(values),
-        tail=tail,
-        rank=found.rank if found else 0,
-        method=found.method if found else "",
-        rank_bounds=found.rank_bounds if found else None,
-        goal=asked,
-    )
+        return spectrum.values, 0.0
+    # Of a Krylov space only what was kept is accurate. A threshold also needs the first value below it,
+    # or nobody could tell that all values above it are known.
+    one_below = 1 if goal.kind in THRESHOLDS else 0
+    below = spectrum.values[factors.rank : factors.rank + one_below]
+    tail = max(factors.tail - float((below**2).sum()), 0.0)
+    return np.concatenate([factors.s, below]), tail
 
 
-def _factors(task: Task, matrix: Any, goal: Goal, energy: float) -> LowRank:
-    """Factor to a goal, by a route that finds every singular value if all are wanted."""
+def _factors(task: Task, matrix: DeviceArray, goal: Goal, energy: float) -> LowRank:
+    """Factor to a goal, by a route that finds every singular value if all are needed."""
     if task.demand.whole:
         return with_all_values(matrix, goal, energy)
     return factor_matrix(matrix, goal, total=energy, seed=seed_for(task.seed, task.name))

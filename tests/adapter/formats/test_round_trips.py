@@ -8,7 +8,7 @@ import pytest
 
 from eckart.adapter import load_adapter
 from eckart.adapter.statement import Statement
-from eckart.errors import AdapterError
+from eckart.errors import AdapterError, InputError
 from support.adapters import BLOCK, adapter, file_of, kohya, module, pipeline_cases, same
 from support.real_data import LORAS
 
@@ -88,7 +88,7 @@ def test_the_statement_is_written_and_read_with_the_adapter(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "kohya.safetensors").rename(tmp_path / "in" / "k.safetensors")
     (tmp_path / "in" / "k.eckart.json").symlink_to(tmp_path / "elsewhere" / "x.json")
-    with pytest.raises(Exception, match="link that leads out"):
+    with pytest.raises(InputError, match="this link leads out of its folder"):
         load_adapter(tmp_path / "in" / "k.safetensors")
 
 

@@ -53,17 +53,11 @@ def write_adapter(
     Holds a few modules at a time; the experts of one parameter are held together.
     """
     target = Path(target)
-    if writer.is_folder and target.suffix == ".safetensors":
-        raise OutputError(
-            str(target),
-            "is a file name, but this format is a folder",
-            "Use a path without .safetensors, or choose a format of one file with --format",
-        )
+    check_place(target, writer.is_folder, writer.marker, overwrite)
     if writer.is_folder:
         with OutputFolder(target, overwrite=overwrite, marker=writer.marker) as staging:
             write_into(staging, writer, produce, statement, workers, progress)
         return
-    _check_file_name(target, overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     (plan,) = writer.files()
     _write_file(target, plan, writer, produce, workers, progress)
@@ -72,6 +66,50 @@ def write_adapter(
         write_json(statement_beside(target), stated.to_json())
     else:
         statement_beside(target).unlink(missing_ok=True)  # it belonged to the file that was replaced
+
+
+def check_place(target: Path, is_folder: bool, marker: str, overwrite: bool) -> None:
+    """Check, before slow work, that an adapter may be written at a path.
+
+    Parameters
+    ----------
+    target : Path
+        The path.
+    is_folder : bool
+        Whether the format is a folder; otherwise it is one ``.safetensors`` file.
+    marker : str
+        A file that an existing folder must hold to be replaced.
+    overwrite : bool
+        Whether to replace an existing adapter.
+
+    Raises
+    ------
+    OutputError
+        If the path does not fit the format, or is taken.
+    """
+    if is_folder and target.suffix == ".safetensors":
+        raise OutputError(
+            str(target),
+            "PEFT's format is a folder, and this is the name of a file",
+            "Use a folder name, or a format of one file with --format",
+        )
+    if is_folder:
+        OutputFolder(target, overwrite=overwrite, marker=marker).check()
+        return
+    if target.is_dir():
+        raise OutputError(
+            str(target), "expected a file name, found a folder", "Use the path of a .safetensors file"
+        )
+    if target.suffix != ".safetensors":
+        raise OutputError(
+            str(target), "expected a file name that ends in .safetensors", "Add .safetensors to the name"
+        )
+    if target.exists() and not overwrite:
+        raise OutputError(
+            str(target),
+            "this file exists already",
+            "Use another path, or pass --overwrite (overwrite=True in Python) to replace it",
+        )
 
 
 def write_into(
@@ -106,22 +144,6 @@ def statement_beside(file: Path) -> Path:
     'lora.eckart.json'
     """
     return file.with_name(f"{file.stem}.eckart.json")
-
-
-def _check_file_name(target: Path, overwrite: bool) -> None:
-    """Raise if a path cannot become a ``.safetensors`` file."""
-    if target.is_dir():
-        raise OutputError(
-            str(target), "expected the name of a file to write, found a folder", "Use a path to a file in it"
-        )
-    if target.suffix != ".safetensors":
-        raise OutputError(
-            str(target), "expected a file name that ends in .safetensors", "Add .safetensors to the name"
-        )
-    if target.exists() and not overwrite:
-        raise OutputError(
-            str(target), "the file exists already", "Use another path, or replace the file with --overwrite"
-        )
 
 
 def _write_file(

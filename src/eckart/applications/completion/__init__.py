@@ -1,1 +1,1 @@
-"""Matrix completion: the known entries of a matrix in, biases and low-rank factors for all of it out."""
+"""Matrix completion: fit biases and low-rank factors to the known entries of a matrix."""

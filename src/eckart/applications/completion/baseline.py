@@ -1,33 +1,41 @@
-"""Biases alone: what is left of a rating when nobody's taste is known."""
+"""Biases without factors: the part of a rating that does not depend on who rates which item."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from eckart.applications.completion.entries import Entries, Floats
+from eckart.applications.completion.entries import Entries
 from eckart.applications.completion.model import Completion, completion, standardise
+from eckart.arrays import Floats
 
-SETTLED = 1e-6  # the relative residual of the normal equations
-MOST = 200  # iterations, should it not settle before: more than were ever seen
+TOLERANCE = 1e-6  # relative residual of the normal equations
+MAX_ITERATIONS = 200  # more than was needed in any measurement
 
 
 def fit_biases(entries: Entries, shrink: float) -> tuple[Floats, Floats]:
-    """Return b (m,) and c (n,) that minimise sum (x_ij - b_i - c_j)^2 + shrink (|b|^2 + |c|^2).
+    """Return the biases b and c that minimise sum (x_ij - b_i - c_j)^2 + shrink (|b|^2 + |c|^2).
 
     Parameters
     ----------
     entries : Entries
-        About mean 0 and of deviation 1, or near it.
+        Values with a mean near 0 and a standard deviation near 1.
     shrink : float
-        Over 0. As many ratings at the mean as are added to every row and column: who has rated little is
-        believed little.
+        Positive regularisation strength. It acts like `shrink` additional ratings of mean value in every row
+        and column, so the biases of rows with few ratings stay near zero.
+
+    Returns
+    -------
+    b : ndarray (m,)
+        Row biases.
+    c : ndarray (n,)
+        Column biases.
 
     Notes
     -----
-    Conjugate gradients on the normal equations, divided by their diagonal: 4 N flops an iteration, some ten
-    of them. Going to and fro between rows and columns takes over a hundred for a million ratings, because
-    what is added to all rows and taken from all columns is held back by ``shrink`` alone. Koren (2010,
-    section 2.1) has the objective.
+    The normal equations are solved by conjugate gradients with diagonal preconditioning: about ten
+    iterations of 4 N flops. Alternating between rows and columns needs over a hundred iterations for a
+    million ratings, because a constant added to all rows and subtracted from all columns is damped by
+    `shrink` alone. The objective is that of Koren (2010, section 2.1).
 
     Examples
     --------
@@ -52,15 +60,28 @@ def fit_biases(entries: Entries, shrink: float) -> tuple[Floats, Floats]:
     x, _ = cg(
         LinearOperator(square, normal, dtype=np.float64),
         np.concatenate(sums),
-        rtol=SETTLED,
-        maxiter=MOST,
+        rtol=TOLERANCE,
+        maxiter=MAX_ITERATIONS,
         M=LinearOperator(square, lambda x: x / diagonal, dtype=np.float64),
     )
     return x[:m], x[m:]
 
 
 def complete_by_biases(entries: Entries, shrink: float) -> Completion:
-    """Complete a matrix by its mean and biases, rank 0."""
+    """Complete a matrix by its mean and biases, without factors.
+
+    Parameters
+    ----------
+    entries : Entries
+        The known entries.
+    shrink : float
+        Regularisation strength of the biases; see `fit_biases`.
+
+    Returns
+    -------
+    Completion
+        A model of rank 0.
+    """
     mean, scale, standard = standardise(entries)
     b, c = fit_biases(standard, shrink)
     m, n = entries.shape

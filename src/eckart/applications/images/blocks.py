@@ -1,9 +1,9 @@
-"""The block transform: a basis learnt from the picture's own blocks, kept as integers.
+"""The block transform: a basis learned from the picture's own blocks and stored as integers.
 
-The Karhunen-Loeve transform of a picture is the SVD of the matrix that has one block to a row: its right
-singular vectors are the best basis there is for these blocks (Eckart and Young, 1936). The basis has to be
-sent too. In the coordinates of the discrete cosine transform, which is the limit of this basis for smooth
-pictures, it is nearly a permutation, so that few integers say it.
+The Karhunen-Loeve transform of a picture is the SVD of the matrix with one block per row: its right
+singular vectors are the best possible basis for these blocks (Eckart and Young, 1936). The file must also
+contain the basis. In the coordinates of the discrete cosine transform, which is the limit of this basis for
+smooth pictures, the basis is nearly a permutation, and a few integers describe it.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from functools import cache, cached_property
 
 import numpy as np
 
-from eckart.applications.images.entropy import Floats, Ints
+from eckart.arrays import Floats, Ints
 
 SIZES = (8, 16)
-BASIS_UNIT = 128  # entries of the basis are whole multiples of 1 / 128
+BASIS_UNIT = 128  # entries of the basis are integer multiples of 1 / 128
 COSINE_UNIT = 1 << 13
-FRACTION = 10  # decoded coefficients are whole multiples of 2^-10
-PIXEL_FRACTION = 6  # decoded planes are whole multiples of 2^-6
-BOUND = float(1 << 31)  # 16-bit pictures need 2^30; a broken file gets no further than this
-THRESHOLDS = (2.0, 0.3, 0.1)  # of correlations; 2 keeps none, which leaves the cosines
+FRACTION = 10  # decoded coefficients are integer multiples of 2^-10
+PIXEL_FRACTION = 6  # decoded planes are integer multiples of 2^-6
+BOUND = float(1 << 31)  # 16-bit pictures need 2^30; values from a damaged file are clipped here
+THRESHOLDS = (2.0, 0.3, 0.1)  # for correlations; 2 keeps none and leaves the cosines
 
 
 @cache
 def cosines(n: int) -> Floats:
-    """Return the orthonormal DCT-II of n points in units of 2^-13, rounded: (n, n) whole numbers.
+    """Return the orthonormal DCT-II matrix of n points, (n, n), rounded to integers in units of 2^-13.
 
-    No entry of the sizes in use is within 1e-3 of a half (a test looks), so that no cosine, however it is
-    computed, can round to another integer.
+    For the sizes in use, no entry is within 1e-3 of a half-integer (a test checks this). Every
+    implementation of the cosine therefore rounds to the same integers.
     """
     k, x = np.arange(n)[:, None], np.arange(n)[None, :]
     exact = np.cos(np.pi * k * (2 * x + 1) / (2 * n)) * np.sqrt(np.where(k == 0, 1, 2) / n)
@@ -37,12 +37,12 @@ def cosines(n: int) -> Floats:
 
 
 def grid_of(shape: tuple[int, int], size: int) -> tuple[int, int]:
-    """Return how many blocks cover a plane, by rows and by columns."""
+    """Return the number of block rows and block columns that cover a plane."""
     return -(-shape[0] // size), -(-shape[1] // size)
 
 
 def cut(plane: Floats, size: int) -> Floats:
-    """Return the blocks of a plane, (rows of blocks, columns of blocks, size, size), its edges repeated."""
+    """Return the blocks of a plane, (block rows, block columns, size, size); edge pixels are repeated."""
     m, n = plane.shape
     rows, columns = grid_of(plane.shape, size)
     full = np.pad(plane, ((0, rows * size - m), (0, columns * size - n)), mode="edge")
@@ -56,7 +56,7 @@ def join(blocks: Floats, shape: tuple[int, int]) -> Floats:
 
 
 class Blocks:
-    """The blocks of a plane in the coordinates of the cosines, and the bases that fit them.
+    """The blocks of a plane in DCT coordinates, and the bases learned from them.
 
     Parameters
     ----------
@@ -66,12 +66,12 @@ class Blocks:
 
     Notes
     -----
-    The first basis vector is the mean of a block; the others are the right singular vectors of the blocks
-    less their means, found from the Gram matrix (size^2 x size^2, however large the picture). The integer
-    cosines are orthonormal to 1e-4 only, which is levels in 16 bits: coordinates are taken by their inverse.
-    Correlations below a threshold are taken for chance and set to zero (Bickel and Levina, 2008): this parts
-    the basis into small groups, which are cheap to send. Threshold 0 is the SVD itself; threshold 2 leaves
-    the cosines in the order of their energy.
+    The first basis vector is the mean of a block. The others are the right singular vectors of the blocks
+    minus their means, computed from the Gram matrix, which is size^2 x size^2 for a picture of any size.
+    The integer cosines are orthonormal only to 1e-4, an error of several levels in 16 bits, so the
+    coordinates are computed with their inverse. Correlations below a threshold are treated as chance and
+    set to zero (Bickel and Levina, 2008). This separates the basis into small groups, which take few bits.
+    Threshold 0 gives the SVD itself; threshold 2 leaves the cosines, ordered by energy.
     """
 
     def __init__(self, plane: Floats, size: int) -> None:
@@ -85,7 +85,7 @@ class Blocks:
 
     @cached_property
     def gram(self) -> Floats:
-        """Mean products of the coordinates, the mean's left out, (size^2 - 1, size^2 - 1)."""
+        """Mean products of the coordinates without the block mean, (size^2 - 1, size^2 - 1)."""
         rest = self.coordinates[:, 1:]
         return np.asarray(rest.T @ rest / len(rest))
 
@@ -95,7 +95,7 @@ class Blocks:
         return float((self.coordinates**2).sum())
 
     def basis(self, threshold: float) -> tuple[Ints, Floats]:
-        """Return the basis of a threshold, (size^2, size^2), and the mean square along each vector."""
+        """Return the basis for a threshold, (size^2, size^2), and the mean square along each vector."""
         if threshold not in self._bases:
             self._bases[threshold] = self._learn(threshold)
         return self._bases[threshold]
@@ -119,27 +119,33 @@ class Blocks:
         return basis, np.concatenate([[float(mean @ mean) / len(mean)], along])
 
     def plain(self) -> Blocks:
-        """Return these blocks with the cosines for their basis."""
-        twin = copy(self)
-        twin._best = self.basis(THRESHOLDS[0])
-        return twin
+        """Return these blocks with the cosines as their basis."""
+        with_cosines = copy(self)
+        with_cosines._best = self.basis(THRESHOLDS[0])
+        return with_cosines
 
     def best_basis(self, step: float) -> tuple[Ints, Floats]:
-        """Return the basis that is predicted to take the fewest bits at a step, its own included.
+        """Return the basis with the fewest predicted bits, including the bits of the basis itself.
 
-        The first step that is asked about decides, so that a search over steps compares like with like.
+        The step of the first call decides; later calls return the same basis, which keeps the sizes at
+        different steps comparable.
+
+        Parameters
+        ----------
+        step : float
+            Quantisation step in grey levels.
 
         Notes
         -----
-        A component of variance v takes log2(v / d) / 2 bits a block to be known to an error of d, if it is
-        Gaussian (reverse water-filling: Cover and Thomas, section 10.3.3); d is the quantiser's, step^2 / 12
-        and what its dead zone adds.
+        A Gaussian component of variance v needs log2(v / d) / 2 bits per block for a mean squared error of d
+        (reverse water-filling: Cover and Thomas, section 10.3.3). Here d is the error of the quantiser:
+        step^2 / 12 plus the contribution of its dead zone.
         """
         if self._best is not None:
             return self._best
-        # A correlation measured on few blocks is chance: its deviation is 1 / sqrt(blocks).
-        least = min(3 / np.sqrt(len(self.coordinates)), 1.0)
-        options = [self.basis(t) for t in THRESHOLDS if t >= least]
+        # Unrelated components correlate by chance, with a standard deviation of 1 / sqrt(blocks).
+        significant = min(3 / np.sqrt(len(self.coordinates)), 1.0)
+        options = [self.basis(t) for t in THRESHOLDS if t >= significant]
         level = step**2 / 6
 
         def bits(option: tuple[Ints, Floats]) -> float:
@@ -152,7 +158,7 @@ class Blocks:
 
 
 def price(basis: Ints) -> Floats:
-    """Return about how many bits each vector of a basis takes to send, (components,)."""
+    """Return the approximate number of bits for each vector of a basis, (components,)."""
     size = np.abs(basis)
     return np.asarray(np.where(size > 0, 5 + 2 * np.log2(np.maximum(size, 1) / 8 + 1), 0.05).sum(1))
 
@@ -166,8 +172,8 @@ def project(coordinates: Floats, basis: Ints) -> Floats:
 def rebuild(coefficients: Floats, basis: Ints, size: int, grid: tuple[int, int]) -> Floats:
     """Return blocks in units of 2^-6 from coefficients in units of 2^-10, (rows, columns, size, size).
 
-    Every number on the way is whole and below 2^53, so that float64 holds it exactly and the order of a sum
-    does not matter: the result is the same on any machine, with any BLAS.
+    Every intermediate number is an integer below 2^53. float64 holds it exactly, and the order of a sum does
+    not matter, so the result is the same on every machine and with every BLAS.
     """
     C = cosines(size)
     x = _divide(coefficients @ basis, BASIS_UNIT).reshape(-1, size, size)
@@ -177,5 +183,5 @@ def rebuild(coefficients: Floats, basis: Ints, size: int, grid: tuple[int, int])
 
 
 def _divide(values: Floats, unit: int) -> Floats:
-    """Divide by a power of two and round halves up: exact in float64."""
+    """Divide by a power of two and round halves up; this is exact in float64."""
     return np.asarray(np.clip(np.floor(values / unit + 0.5), -BOUND, BOUND))

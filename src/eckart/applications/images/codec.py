@@ -1,50 +1,50 @@
-"""`compress` and `decompress`: a picture to bytes at a quality or a size, and the very same picture back."""
+"""`compress` and `decompress`: encode a picture for a given quality or size, and decode it exactly."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 
 from eckart.applications.images.blocks import PIXEL_FRACTION
-from eckart.applications.images.colour import NAMES, check_picture, to_picture
+from eckart.applications.images.colour import NAMES, Picture, check_picture, to_picture
 from eckart.applications.images.entropy import Decoder, Encoder
-from eckart.applications.images.factors import receive_factors
-from eckart.applications.images.file import Head, check_size, checksum, pack, unpack
-from eckart.applications.images.layers import BLOCKS, Layer, Session, receive_blocks
+from eckart.applications.images.factors import decode_factors
+from eckart.applications.images.file import Header, check_size, checksum, pack, unpack
+from eckart.applications.images.layers import Layer, LayerKind, Session, decode_blocks
 from eckart.applications.images.quality import psnr, ssim
-from eckart.applications.images.search import EXACTLY, TRIES, Source, find_step, step_for_rank
+from eckart.applications.images.search import LOSSLESS_DB, MAX_TRIES, Source, find_step, step_for_rank
 from eckart.checks import is_number
 from eckart.errors import ImageError, UsageError
 from eckart.linalg import Goal
 
 CALL = "eckart.applications.images.compress"
 DEFAULT_PSNR = 38.0
-CLOSE_DB = 0.1  # a quality exceeded by no more than this is met
-CLOSE_SIZE = 0.02  # octaves: a size is met when 98.6 % of it are used
+CLOSE_DB = 0.1  # the search stops when a quality is exceeded by less than this
+CLOSE_SIZE = 0.02  # the search stops when the size is within this of the limit, in octaves: 98.6 % is used
 
 
 @dataclass(frozen=True)
 class CompressedImage:
-    """A picture as bytes.
+    """A compressed picture.
 
     Attributes
     ----------
     bytes : bytes
         The .eki file.
     shape : tuple of int
-        Of the picture that came in.
+        Shape of the original, (m, n) or (m, n, channels).
     layers : tuple of Layer
-        Of each plane: kind, size of its blocks, rank, step.
+        How each plane is coded: kind, block size, rank, step.
     psnr, ssim : float or None
-        Of the decoded picture against the original; None where only the bytes are known.
+        Quality of the decoded picture against the original; None if only the bytes are known.
     energy : float or None
-        1 - |decoded - original|^2 / |original - its channels' means|^2.
+        1 - |decoded - original|^2 / |original - means of its channels|^2; None if only the bytes are known.
+    samples : ndarray (m, n, channels) or None
+        The decoded samples, which the encoder has computed already; None if only the bytes are known.
     """
 
     bytes: bytes
@@ -53,28 +53,53 @@ class CompressedImage:
     psnr: float | None = None
     ssim: float | None = None
     energy: float | None = None
+    samples: Picture | None = field(default=None, repr=False, compare=False)
 
-    @cached_property
-    def _picture(self) -> NDArray[Any]:
-        return decompress(self.bytes)
-
-    def decode(self) -> NDArray[Any]:
-        """Return the picture: the same samples wherever it is decoded."""
-        return self._picture.reshape(self.shape).copy()
+    def decode(self) -> Picture:
+        """Return the decoded picture; the samples are the same on every machine."""
+        samples = decompress(self.bytes) if self.samples is None else self.samples
+        return samples.reshape(self.shape).copy()
 
     @property
     def bits_per_pixel(self) -> float:
-        """Bits of the file over pixels of the picture."""
+        """Bits of the file divided by the pixels of the picture."""
         return 8 * len(self.bytes) / (self.shape[0] * self.shape[1])
 
     @property
     def planes(self) -> tuple[str, ...]:
-        """Names of the planes, as ``layers`` has them."""
+        """Names of the planes, in the order of ``layers``."""
         return NAMES[len(self.layers)]
 
     def __repr__(self) -> str:
         quality = "" if self.psnr is None else f", {self.psnr:.2f} dB"
         return f"CompressedImage({'x'.join(map(str, self.shape))}, {len(self.bytes):,} bytes{quality})"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a compressed picture has to reach. At most one field is given; if none is, 38 dB."""
+
+    rank: int | None = None
+    energy: float | None = None
+    psnr: float | None = None
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        given = [f.name for f in fields(self) if getattr(self, f.name) is not None]
+        if len(given) > 1:
+            raise UsageError(CALL, f"expected one of rank, energy, psnr, size, got {' and '.join(given)}")
+        if self.rank is not None:
+            Goal("rank", self.rank)
+        if self.energy is not None:
+            Goal("energy", self.energy)
+        if self.psnr is not None and (not is_number(self.psnr) or not 0 < self.psnr <= 100):
+            raise UsageError(f"psnr={self.psnr!r}", "expected decibels above 0 and at most 100")
+        if self.size is not None and not _is_positive_integer(self.size):
+            raise UsageError(f"size={self.size!r}", "expected a whole number of bytes, at least 1")
+
+
+def _is_positive_integer(value: float) -> bool:
+    return is_number(value) and value == int(value) and value >= 1
 
 
 def compress(
@@ -85,7 +110,7 @@ def compress(
     psnr: float | None = None,
     size: int | None = None,
 ) -> CompressedImage:
-    """Compress a picture by the SVD of its blocks, or of its planes where that is smaller.
+    """Compress a picture by the SVD of its blocks, or of whole planes where that is smaller.
 
     Parameters
     ----------
@@ -94,9 +119,9 @@ def compress(
     rank : int, optional
         Keep this many of the 64 components of each 8 x 8 block.
     energy : float, optional
-        Keep this share of the sum of squares about the channels' means.
+        Keep this share of the sum of squared deviations from the mean of each channel.
     psnr : float, optional
-        Reach this quality in decibels. 38 if nothing is asked for.
+        Reach this quality in decibels. The default, if no target is given, is 38.
     size : int, optional
         Use at most this many bytes, and most of them.
 
@@ -108,27 +133,28 @@ def compress(
     Raises
     ------
     UsageError
-        Two goals at once, one out of range or out of reach, or an array that is no picture.
+        Two targets are given, one is invalid or cannot be reached, or the array is not a picture.
     ImageError
-        More than 2^26 pixels.
+        The picture has more than 2^26 pixels.
     MissingExtraError
         constriction is not installed.
 
     Notes
     -----
-    Colour becomes Y, Cb, Cr. Each plane is cut into 8 x 8 or 16 x 16 blocks, whichever costs less, and each
-    block is written in the basis of the SVD of all of them (less their means, which are coded apart);
-    or the whole plane is written as the factors of its own truncated SVD. All coefficients are
-    quantised with one step: where squared errors add up, bits are spent best where every component has
-    the same slope of error against bits, and that slope depends on the step alone (reverse water-filling).
-    The rank follows: components that lessen the error by less than their bits are worth are left out.
-    Each coefficient becomes the integer for which error + BIT step^2 bits is least. The step is searched
-    for until the goal is met on the decoded picture.
+    Colour is converted to Y, Cb, Cr. Each plane is cut into 8 x 8 or 16 x 16 blocks, whichever costs less.
+    Each block is written in the basis of the SVD of all blocks of the plane, minus their means, which are
+    coded separately. Alternatively the whole plane is written as the factors of its own truncated SVD. All
+    coefficients are quantised with one step: squared errors add up, so a given number of bits leaves the
+    least error when every component has the same slope of error against bits, and the step determines that
+    slope (reverse water-filling). The rank follows from it: a component is dropped if it reduces the error by
+    less than its bits are worth. Each coefficient becomes the integer for which error + BIT_PRICE step^2 bits
+    is lowest. The step is searched for until the decoded picture reaches the target.
 
-    Cost: three to six microseconds a pixel of colour on one core, more at higher quality; decoding, a tenth.
-    Memory: some 200 bytes a pixel of colour.
-    The weak points: quality is counted in squared error, not by eye; flat graphics with sharp edges are
-    better as PNG or WebP, which predict from pixel to pixel.
+    Cost: three to six microseconds per colour pixel on one core, more at higher quality. Decoding takes a
+    tenth of that. Memory: about 200 bytes per colour pixel.
+
+    Limits: quality is measured as squared error, not as seen by the eye. Flat graphics with sharp edges are
+    smaller as PNG or WebP, which predict pixels from their neighbours.
 
     References
     ----------
@@ -147,171 +173,184 @@ def compress(
     """
     full = check_picture(picture, CALL)
     check_size(full.shape[0], full.shape[1], CALL)
-    shape = np.shape(picture)
-    given = {
-        k: v for k, v in {"rank": rank, "energy": energy, "psnr": psnr, "size": size}.items() if v is not None
-    }
-    if len(given) > 1:
-        raise UsageError(CALL, f"expected one of rank, energy, psnr, size, got {' and '.join(given)}")
-    _check_goal(given)
-    with threadpool_limits(1, user_api="blas"):  # of products of 8 x 8, more threads make a longer affair
+    target = Target(rank, energy, psnr, size)
+    with threadpool_limits(1, user_api="blas"):  # for products of 8 x 8, more threads only slow it down
         source = Source(full)
-        return _with_ssim(_encoded(source, shape, rank, energy, psnr, size), source)
+        image = _compress(source, np.shape(picture), target)
+        return replace(image, ssim=ssim(full, image.decode().reshape(full.shape)))
 
 
-def _encoded(
-    source: Source, shape: tuple[int, ...], rank: int | None, energy: float | None, psnr: float | None,
-    size: int | None,
-) -> CompressedImage:  # fmt: skip
-    """Encode to the goal that was given, which has been checked."""
-    if rank is not None:
-        return _encode(source, shape, step_for_rank(source, int(rank)), int(rank))
-    if size is not None:
-        return _to_size(source, shape, int(size))
-    if energy is not None:
-        goal = Quality(f"energy={energy:g}", source.psnr_at_energy(float(energy)), energy=float(energy))
-        return _to_quality(source, shape, goal)
-    target = DEFAULT_PSNR if psnr is None else float(psnr)
-    return _to_quality(source, shape, Quality(f"psnr={target:g}", target, psnr=target))
+def _compress(source: Source, shape: tuple[int, ...], target: Target) -> CompressedImage:
+    if target.rank is not None:
+        rank = int(target.rank)
+        return _encode(source, shape, step_for_rank(source, rank), rank)
+    if target.size is not None:
+        return _to_size(source, shape, int(target.size))
+    if target.energy is not None:
+        energy = float(target.energy)
+        quality = Quality(f"energy={energy:g}", source.psnr_at_energy(energy), energy=energy)
+        return _to_quality(source, shape, quality)
+    decibels = DEFAULT_PSNR if target.psnr is None else float(target.psnr)
+    return _to_quality(source, shape, Quality(f"psnr={decibels:g}", decibels, psnr=decibels))
 
 
-def decompress(data: bytes, where: str = "decompress(data)") -> NDArray[Any]:
-    """Return the picture of an .eki file, (m, n) or (m, n, channels).
+def decompress(data: bytes, where: str = "decompress(data)") -> Picture:
+    """Decode an .eki file.
+
+    Parameters
+    ----------
+    data : bytes
+        The content of the file.
+    where : str
+        The name of the file, for error messages.
+
+    Returns
+    -------
+    ndarray (m, n) or (m, n, channels), uint8 or uint16
+        The picture.
 
     Raises
     ------
     ImageError
-        Not an .eki file, a damaged one, or one of more than 2^26 pixels.
+        The data is not an .eki file, is damaged, or has more than 2^26 pixels.
+    MissingExtraError
+        constriction is not installed.
 
     Notes
     -----
-    The same bytes give the same samples on every machine: the decoder's arithmetic is on whole numbers,
-    kept below 2^53 where float64 is used for speed. The file holds a checksum of the samples, which proves
-    it each time.
+    The same bytes give the same samples on every machine: the decoder computes with integers, kept below 2^53
+    where float64 is used for speed. The file contains a checksum of the samples, which is verified every
+    time.
     """
-    head, payload = unpack(bytes(data), where)
+    header, payload = unpack(bytes(data), where)
     try:
-        picture = _decode(head, payload)
+        picture = _decode(header, payload)
     except ImageError as error:
         raise ImageError(where, error.what) from None
     except (AssertionError, ValueError, OverflowError, IndexError) as error:
-        raise ImageError(where, f"its bits make no picture ({error})", "Fetch it again") from None
-    if checksum(picture) != head.samples_crc:
+        raise ImageError(where, f"the coded data is invalid ({error})", "Fetch it again") from None
+    if checksum(picture) != header.samples_crc:
         raise ImageError(
-            where, "decodes to other samples than were written", "Write it again with this version"
+            where,
+            "the decoded samples differ from those that were written",
+            "Compress the original again with this release",
         )
-    return picture[..., 0] if head.channels == 1 else picture
+    return picture[..., 0] if header.channels == 1 else picture
 
 
-def _decode(head: Head, payload: bytes) -> NDArray[Any]:
+def _decode(header: Header, payload: bytes) -> Picture:
     session = Session(Decoder(payload))
-    shape = (head.rows, head.columns)
-    planes = [
-        (receive_blocks if layer.kind == BLOCKS else receive_factors)(session, layer, shape)
-        for layer in head.layers
-    ]
-    return to_picture(planes, head.depth, PIXEL_FRACTION)
+    shape = (header.rows, header.columns)
+    planes = []
+    for layer in header.layers:
+        decode = decode_blocks if layer.kind == LayerKind.BLOCKS else decode_factors
+        planes.append(decode(session, layer, shape))
+    return to_picture(planes, header.depth, PIXEL_FRACTION)
 
 
 def _encode(source: Source, shape: tuple[int, ...], step: int, rank: int | None = None) -> CompressedImage:
-    """Encode with one step, decode again, and measure all but SSIM."""
+    """Encode with one step, decode again, and measure everything but the SSIM."""
     coder = Encoder()
-    layers = source.send(Session(coder), step, rank)[0]
+    layers = tuple(source.encode(Session(coder), step, rank)[0])
     payload, picture = coder.bytes(), source.picture
-    head = Head(picture.shape[0], picture.shape[1], picture.shape[2], source.depth, 0, tuple(layers))
-    decoded = _decode(head, payload)
-    data = pack(replace(head, samples_crc=checksum(decoded)), payload)
-    quality = psnr(picture, decoded)
+    header = Header(picture.shape[0], picture.shape[1], picture.shape[2], source.depth, 0, layers)
+    decoded = _decode(header, payload)
+    data = pack(replace(header, samples_crc=checksum(decoded)), payload)
     error = float(((picture.astype(np.float64) - decoded) ** 2).sum())
     energy = 1 - error / source.energy if source.energy else float(error == 0)
-    done = CompressedImage(data, shape, tuple(layers), quality, None, energy)
-    vars(done)["_picture"] = decoded  # what `decode` would find out again
-    return done
-
-
-def _with_ssim(done: CompressedImage, source: Source) -> CompressedImage:
-    said = replace(done, ssim=ssim(source.picture, done._picture))
-    vars(said)["_picture"] = done._picture
-    return said
+    return CompressedImage(data, shape, layers, psnr(picture, decoded), None, energy, decoded)
 
 
 @dataclass(frozen=True)
 class Quality:
-    """A quality that was asked for: what it is called, the decibels to look for it at, and when it is met."""
+    """A quality to reach.
+
+    Attributes
+    ----------
+    name : str
+        The target as the user gave it, for error messages.
+    decibels : float
+        The PSNR at which the search starts.
+    psnr, energy : float
+        The least PSNR and energy of the result; 0 if not required.
+    """
 
     name: str
     decibels: float
     psnr: float = 0.0
     energy: float = 0.0
 
-    def is_met(self, done: CompressedImage) -> bool:
-        """Whether an encoded picture has it, as it decodes."""
-        return (done.psnr or 0.0) >= self.psnr and (self.energy == 0.0 or (done.energy or 0.0) >= self.energy)
+    def is_met(self, image: CompressedImage) -> bool:
+        """Whether the decoded picture reaches the quality."""
+        has_energy = self.energy == 0.0 or (image.energy or 0.0) >= self.energy
+        return (image.psnr or 0.0) >= self.psnr and has_energy
 
 
-def _to_quality(source: Source, shape: tuple[int, ...], goal: Quality) -> CompressedImage:
+def _to_quality(source: Source, shape: tuple[int, ...], quality: Quality) -> CompressedImage:
     tried: dict[int, CompressedImage] = {}
 
-    def over(step: int) -> float:
+    def excess(step: int) -> float:
         tried[step] = _encode(source, shape, step)
-        return min(tried[step].psnr or 0.0, EXACTLY) - goal.decibels
+        return min(tried[step].psnr or 0.0, LOSSLESS_DB) - quality.decibels
 
-    _approach(lambda shift: find_step(source, psnr=goal.decibels + shift), over, CLOSE_DB)
-    if not any(map(goal.is_met, tried.values())):
-        over(source.finest)
-    good = [step for step, done in tried.items() if goal.is_met(done)]
+    _approach(lambda shift: find_step(source, psnr=quality.decibels + shift), excess, CLOSE_DB)
+    if not any(map(quality.is_met, tried.values())):
+        excess(source.finest)
+    good = [step for step, image in tried.items() if quality.is_met(image)]
     if good:
         return tried[max(good)]
     best = tried[source.finest]
     raise UsageError(
-        goal.name,
-        f"is out of reach: the finest step gives {best.psnr:.2f} dB, energy {best.energy:.8g}",
-        "Ask for less, or use PNG",
+        quality.name,
+        f"this cannot be reached: the finest step gives {best.psnr:.2f} dB, energy {best.energy:.8g}",
+        "Use a lower target, or PNG",
     )
 
 
 def _to_size(source: Source, shape: tuple[int, ...], size: int) -> CompressedImage:
     tried: dict[int, CompressedImage] = {}
 
-    def over(step: int) -> float:
+    def excess(step: int) -> float:
         tried[step] = _encode(source, shape, step)
         return float(np.log2(size / len(tried[step].bytes)))
 
-    _approach(lambda shift: find_step(source, size=size * 2.0**-shift), over, CLOSE_SIZE)
-    good = [done for done in tried.values() if len(done.bytes) <= size]
-    if not good and over(source.coarsest) >= 0:
+    _approach(lambda shift: find_step(source, size=size * 2.0**-shift), excess, CLOSE_SIZE)
+    good = [image for image in tried.values() if len(image.bytes) <= size]
+    if not good and excess(source.coarsest) >= 0:
         good = [tried[source.coarsest]]
     if good:
-        return max(good, key=lambda done: done.psnr or 0.0)
-    least = len(tried[source.coarsest].bytes)
-    raise UsageError(f"size={size}", f"is out of reach: the least is {least} bytes", "Allow more bytes")
+        return max(good, key=lambda image: image.psnr or 0.0)
+    smallest = len(tried[source.coarsest].bytes)
+    raise UsageError(
+        f"size={size}", f"this cannot be reached: the smallest file has {smallest} bytes", "Allow more bytes"
+    )
 
 
-def _approach(find: Callable[[float], int], over: Callable[[int], float], close: float) -> None:
-    """Try steps until a goal is exceeded by less than ``close``.
+def _approach(find: Callable[[float], int], excess: Callable[[int], float], close: float) -> None:
+    """Try steps until a target is exceeded by less than ``close``.
 
-    The search by `find_step` goes by a sample of the picture and by sums over its planes. By how much
-    that is off (``shift``) changes little from step to step, so that the second try is mostly the last.
+    Parameters
+    ----------
+    find : callable
+        Returns the step at which the estimate exceeds the target by a given amount.
+    excess : callable
+        Encodes at a step and returns by how much the target is exceeded.
+    close : float
+        The search stops when the target is exceeded by less than this.
+
+    Notes
+    -----
+    `find_step` estimates from a sample of the picture and from sums over its planes. The error of the
+    estimate changes little from step to step. It is added to the next estimate (``shift``), and the second
+    try is usually the last.
     """
     shift, seen = 0.0, set[int]()
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIES):
         step = find(shift)
         if step in seen:
             return
         seen.add(step)
-        miss = over(step)
-        if 0 <= miss < close:
+        margin = excess(step)
+        if 0 <= margin < close:
             return
-        shift += close / 2 - miss
-
-
-def _check_goal(given: dict[str, Any]) -> None:
-    for kind in ("rank", "energy"):
-        if kind in given:
-            Goal(kind, given[kind])
-    if "psnr" in given and (not is_number(given["psnr"]) or not 0 < given["psnr"] <= 100):
-        raise UsageError(f"psnr={given['psnr']!r}", "expected decibels above 0 and at most 100")
-    if "size" in given and (
-        not is_number(given["size"]) or given["size"] != int(given["size"]) or given["size"] < 1
-    ):
-        raise UsageError(f"size={given['size']!r}", "expected a whole number of bytes")
+        shift += close / 2 - margin

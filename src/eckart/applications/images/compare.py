@@ -1,25 +1,37 @@
-"""The same picture in the same bytes, by others: JPEG, WebP, and the plain truncated SVD."""
+"""Comparison of the codec with JPEG, WebP and the plain truncated SVD at the same number of bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eckart.applications.images.codec import CompressedImage
-from eckart.applications.images.pictures import decode_picture, encode_picture
+from eckart.applications.images.colour import Picture
+from eckart.applications.images.pictures import Subsampling, decode_picture, encode_jpeg, encode_webp
 from eckart.applications.images.quality import psnr, ssim
 from eckart.applications.images.ranks import float16_image
 
-Encode = Callable[[NDArray[Any], int], bytes]
+Encode = Callable[[Picture, int], bytes]
+WEBP_METHOD = 6  # the slowest, which gives the smallest files
 
 
 @dataclass(frozen=True)
-class Rival:
-    """What another format makes of a picture; None where it cannot hold it, or not in so few bytes."""
+class FormatResult:
+    """The size and quality of a picture in one format.
+
+    Attributes
+    ----------
+    name : str
+        The format: ``"eckart"``, ``"JPEG"``, ``"WebP"`` or ``"SVD, float16"``.
+    bytes : int or None
+        Size of the file. None, like the next two, if the format cannot store the picture in the given size.
+    psnr, ssim : float or None
+        Quality of the decoded picture against the original; see `psnr` and `ssim`.
+    why_not : str
+        Why there is no result; empty if there is one.
+    """
 
     name: str
     bytes: int | None = None
@@ -28,60 +40,66 @@ class Rival:
     why_not: str = ""
 
 
-def compare(picture: NDArray[Any], done: CompressedImage, size: int | None = None) -> list[Rival]:
-    """Return a compressed picture and its rivals, each in at most as many bytes.
+def compare(picture: Picture, compressed: CompressedImage, size: int | None = None) -> list[FormatResult]:
+    """Compare a compressed picture with other formats that use at most as many bytes.
 
     Parameters
     ----------
-    picture : ndarray
+    picture : ndarray (m, n) or (m, n, channels), uint8 or uint16
         The original.
-    done : CompressedImage
-        Of that picture.
+    compressed : CompressedImage
+        The result of `compress` for that picture.
     size : int, optional
-        The bytes that the rivals may take; those of ``done`` by default.
+        The number of bytes the other formats may use; by default, the size of ``compressed``.
+
+    Returns
+    -------
+    list of FormatResult
+        For this codec, JPEG, WebP, and the truncated SVD, in this order.
 
     Notes
     -----
-    JPEG: Pillow's (libjpeg-turbo) with optimised Huffman tables, the highest quality that fits, with full or
-    halved chroma, whichever has the higher PSNR. WebP: libwebp's slowest method, the highest quality that
-    fits; its chroma is always halved. Both serve the eye: they spend less on colour and on fine detail than
-    squared error would have them. Truncated SVD: float16 factors; see `float16_image`.
+    JPEG is Pillow's (libjpeg-turbo) with optimised Huffman tables, at the highest quality that fits, with
+    full or halved chroma resolution, whichever has the higher PSNR. WebP is libwebp with its slowest method,
+    at the highest quality that fits; it always halves the chroma resolution. Both are tuned for the eye: they
+    spend fewer bits on colour and on fine detail than the least squared error requires. The truncated SVD has
+    factors in float16; see `float16_image`.
     """
-    size = len(done.bytes) if size is None else size
-    rivals = [Rival("eckart", len(done.bytes), done.psnr, done.ssim)]
+    size = len(compressed.bytes) if size is None else size
+    results = [FormatResult("eckart", len(compressed.bytes), compressed.psnr, compressed.ssim)]
     channels = 1 if picture.ndim == 2 else picture.shape[2]
-    wide = picture.dtype == np.uint16
-    if wide or channels in (2, 4):
-        rivals.append(Rival("JPEG", why_not="8 bits, no alpha"))
+    is_16_bit = picture.dtype == np.uint16
+    if is_16_bit or channels in (2, 4):
+        results.append(FormatResult("JPEG", why_not="8 bits, no alpha"))
     else:
-        chromas = (0, 2) if channels == 3 else (0,)  # Pillow's words for full and halved
-        jpegs = [_best("JPEG", picture, size, _jpeg(chroma)) for chroma in chromas]
-        rivals.append(max(jpegs, key=lambda rival: rival.psnr or 0))
-    if wide:
-        rivals.append(Rival("WebP", why_not="8 bits"))
+        choices = [Subsampling.NONE, Subsampling.HALVED] if channels == 3 else [Subsampling.NONE]
+        jpegs = [_best("JPEG", picture, size, _jpeg(subsampling)) for subsampling in choices]
+        results.append(max(jpegs, key=lambda result: result.psnr or 0))
+    if is_16_bit:
+        results.append(FormatResult("WebP", why_not="8 bits"))
     else:
-        rivals.append(_best("WebP", picture, size, _webp))
-    plain, taken = float16_image(picture, size)
-    if taken <= size:
-        rivals.append(Rival("SVD, float16", taken, psnr(picture, plain), ssim(picture, plain)))
+        results.append(_best("WebP", picture, size, _webp))
+    plain, needed = float16_image(picture, size)
+    if needed <= size:
+        results.append(FormatResult("SVD, float16", needed, psnr(picture, plain), ssim(picture, plain)))
     else:
-        rivals.append(Rival("SVD, float16", why_not=f"rank 1 takes {taken} bytes"))
-    return rivals
+        results.append(FormatResult("SVD, float16", why_not=f"rank 1 needs {needed} bytes"))
+    return results
 
 
-def _jpeg(chroma: int) -> Encode:
-    def encode(picture: NDArray[Any], quality: int) -> bytes:
-        return encode_picture(picture, "JPEG", quality=quality, optimize=True, subsampling=chroma)
+def _jpeg(subsampling: Subsampling) -> Encode:
+    def encode(picture: Picture, quality: int) -> bytes:
+        return encode_jpeg(picture, quality, subsampling, optimize=True)
 
     return encode
 
 
-def _webp(picture: NDArray[Any], quality: int) -> bytes:
-    return encode_picture(picture, "WEBP", quality=quality, method=6)
+def _webp(picture: Picture, quality: int) -> bytes:
+    return encode_webp(picture, quality, WEBP_METHOD)
 
 
-def _best(name: str, picture: NDArray[Any], size: int, encode: Encode) -> Rival:
-    """Return the highest quality whose bytes fit, found by halving."""
+def _best(name: str, picture: Picture, size: int, encode: Encode) -> FormatResult:
+    """Return the result at the highest quality that fits, found by bisection."""
     low, high, best = 1, 100, b""
     while low <= high:
         middle = (low + high) // 2
@@ -91,10 +109,10 @@ def _best(name: str, picture: NDArray[Any], size: int, encode: Encode) -> Rival:
         else:
             high = middle - 1
     if not best:
-        return Rival(name, why_not=f"its least is {len(encode(picture, 1))} bytes")
-    shown = decode_picture(best)
-    if picture.ndim == 2 and shown.ndim == 3:  # WebP knows no grey
-        shown = shown[..., 0]
-    if shown.shape != picture.shape:
-        return Rival(name, why_not="does not keep the channels")
-    return Rival(name, len(best), psnr(picture, shown), ssim(picture, shown))
+        return FormatResult(name, why_not=f"the smallest file has {len(encode(picture, 1))} bytes")
+    decoded = decode_picture(best)
+    if picture.ndim == 2 and decoded.ndim == 3:  # WebP has no grey pictures
+        decoded = decoded[..., 0]
+    if decoded.shape != picture.shape:
+        return FormatResult(name, why_not="does not keep the channels")
+    return FormatResult(name, len(best), psnr(picture, decoded), ssim(picture, decoded))

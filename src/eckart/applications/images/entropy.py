@@ -1,50 +1,55 @@
-"""Integers to bits and back: one loop for both ways, over adaptive tables and a range coder.
+"""Entropy coding of integers with a range coder and adaptive frequency tables.
 
-The bits are made by constriction's range coder. What this file adds is the model: which table of
-frequencies a number is coded with (`contexts`), and how the tables learn from what was coded before, so that
-none of them has to be sent.
+constriction's range coder writes the bits. This file adds the model: which table of frequencies a number is
+coded with (its context), and how the tables adapt to the numbers coded before, so that the file need not
+contain them. Encoding and decoding share one code path: a function whose ``values`` argument is None decodes.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from types import ModuleType
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from eckart.arrays import Floats, Ints
 from eckart.errors import MissingExtraError
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-
-EXACT = 16  # magnitudes below this are symbols of their own
-LARGEST = 1 << 21  # no magnitude reaches this: steps are never that fine
-SYMBOLS = EXACT + 17  # then one symbol to an octave, 2^4 to 2^20, and the rest of the bits as they are
-GAIN = 32  # what one symbol adds to its count
-MOST = 1 << 13  # counts are halved when a table's sum passes this: the past is forgotten
+DIRECT = 16  # each magnitude below this has its own symbol
+MAGNITUDE_LIMIT = 1 << 21  # every magnitude is below this: no step is fine enough to reach it
+SYMBOLS = DIRECT + 17  # above DIRECT, one symbol per octave, 2^4 to 2^20, followed by the lower bits
+GAIN = 32  # the amount one symbol adds to its count
+COUNT_LIMIT = 1 << 13  # counts are halved when the sum of a table exceeds this, to discount the past
 
 
-def constriction() -> Any:
-    """Return the library, or say which extra to install."""
+def constriction() -> ModuleType:
+    """Import and return constriction; raises `MissingExtraError` if it is not installed."""
     try:
         import constriction as library
     except ImportError:
         raise MissingExtraError(
-            "eckart.applications.images", "constriction, which codes the bits, is not installed",
+            "eckart.applications.images",
+            "constriction, the entropy coder, is not installed",
             "Run pip install 'eckart[images]'",
-        ) from None  # fmt: skip
+        ) from None
+    assert isinstance(library, ModuleType)
     return library
 
 
 class Coder(Protocol):
-    """What takes symbols with their tables, or gives them back."""
+    """Encodes integers, or decodes them: then ``values`` is None. Both methods return the integers."""
 
-    def symbols(self, tables: Floats, which: Ints, values: Ints | None) -> Ints: ...
-    def raw(self, sizes: Ints, values: Ints | None) -> Ints: ...
+    def symbols(self, tables: Floats, which: Ints, values: Ints | None) -> Ints:
+        """Code symbols, each with the row of ``tables`` at its index in ``which``."""
+        ...
+
+    def raw(self, sizes: Ints, values: Ints | None) -> Ints:
+        """Code integers that are uniform on [0, size)."""
+        ...
 
 
 class Encoder:
-    """Writes bits."""
+    """A `Coder` that writes bits."""
 
     def __init__(self) -> None:
         stream = constriction().stream
@@ -63,12 +68,12 @@ class Encoder:
         return values
 
     def bytes(self) -> bytes:
-        """Return what was written, in little-endian words."""
+        """Return the encoded data as little-endian 32-bit words."""
         return bytes(self._coder.get_compressed().astype("<u4").tobytes())
 
 
 class Decoder:
-    """Reads bits."""
+    """A `Coder` that reads bits."""
 
     def __init__(self, data: bytes) -> None:
         stream = constriction().stream
@@ -83,8 +88,8 @@ class Decoder:
         return np.asarray(self._coder.decode(self._uniform, sizes.astype(np.int32)), np.int64)
 
 
-class Counter:
-    """Writes nothing and counts the bits it would have written."""
+class BitCounter:
+    """A `Coder` that writes nothing and counts the bits an encoder would write."""
 
     def __init__(self) -> None:
         self.bits = 0.0
@@ -101,55 +106,79 @@ class Counter:
 
 
 class Tables:
-    """Frequencies of symbols, one table to a context, which learn as symbols pass.
+    """Adaptive frequencies of symbols, one table per context.
 
-    Integers throughout, so that both ends learn the same.
+    The counts are integers, so the encoder and the decoder always have the same tables.
+
+    Parameters
+    ----------
+    means : ndarray (contexts,)
+        Expected magnitude in each context. The tables start as geometric distributions with these means.
     """
 
     def __init__(self, means: Floats) -> None:
-        ratio = (means / (1 + means))[:, None]  # a geometric distribution of this mean to begin with
+        ratio = (means / (1 + means))[:, None]
         falling = np.cumprod(np.broadcast_to(ratio, (len(means), SYMBOLS)), axis=1)
         self.counts: Ints = 1 + np.floor(4 * GAIN * falling * (1 - ratio) / ratio).astype(np.int64)
-        self.counts[:, EXACT:] = 1
+        self.counts[:, DIRECT:] = 1
 
     def frequencies(self) -> Floats:
         """Return the tables as probabilities, (contexts, symbols)."""
         return np.asarray(self.counts / self.counts.sum(1, keepdims=True))
 
     def learn(self, contexts: Ints, symbols: Ints) -> None:
-        """Count what was coded."""
+        """Add coded symbols to the counts of their contexts."""
         seen = np.bincount(contexts * SYMBOLS + symbols, minlength=self.counts.size)
         self.counts += GAIN * seen.reshape(self.counts.shape)
-        full = np.flatnonzero(self.counts.sum(1) > MOST)
+        full = np.flatnonzero(self.counts.sum(1) > COUNT_LIMIT)
         while len(full):
             self.counts[full] = (self.counts[full] + 1) >> 1
-            full = full[self.counts[full].sum(1) > MOST]
+            full = full[self.counts[full].sum(1) > COUNT_LIMIT]
 
 
 def to_symbols(values: Ints) -> Ints:
-    """Return the symbol of each magnitude: itself, or its octave."""
+    """Return the symbol for each magnitude: the magnitude itself, or its octave."""
     magnitudes = np.abs(values)
-    if not magnitudes.size or int(magnitudes.max()) < EXACT:
+    if not magnitudes.size or int(magnitudes.max()) < DIRECT:
         return magnitudes
     octave = np.frexp(magnitudes.astype(np.float64))[1].astype(np.int64) - 1
-    return np.where(magnitudes < EXACT, magnitudes, EXACT + octave - 4)
+    return np.where(magnitudes < DIRECT, magnitudes, DIRECT + octave - 4)
 
 
 def code(coder: Coder, tables: Tables, probabilities: Floats, contexts: Ints, values: Ints | None) -> Ints:
-    """Send integers, or receive them: a symbol each, then what symbols leave open, then signs."""
+    """Encode or decode integers: a symbol for each, then the lower bits of large ones, then the signs.
+
+    Parameters
+    ----------
+    coder : Coder
+        The encoder or decoder.
+    tables : Tables
+        Adapted to the coded symbols.
+    probabilities : ndarray (contexts, symbols)
+        The frequencies of ``tables`` before these integers.
+    contexts : ndarray (n,)
+        The context of each integer.
+    values : ndarray (n,), optional
+        The integers to encode; None to decode.
+
+    Returns
+    -------
+    ndarray (n,)
+        The integers.
+    """
     symbols = None if values is None else to_symbols(values)
     symbols = coder.symbols(probabilities, contexts, symbols)
     tables.learn(contexts, symbols)
     magnitudes = symbols.copy()
-    large = symbols >= EXACT
+    large = symbols >= DIRECT
     if large.any():
-        floor = np.int64(1) << (symbols[large] - EXACT + 4)
+        floor = np.int64(1) << (symbols[large] - DIRECT + 4)
         rest = None if values is None else np.abs(values[large]) - floor
         magnitudes[large] = floor + coder.raw(floor, rest)
-    some = magnitudes > 0
-    if not some.any():
+    nonzero = magnitudes > 0
+    if not nonzero.any():
         return magnitudes
-    signs = None if values is None else (values[some] < 0).astype(np.int64)
-    signs = coder.raw(np.full(int(some.sum()), 2), signs)
-    magnitudes[some] *= 1 - 2 * signs
+    signs = None if values is None else (values[nonzero] < 0).astype(np.int64)
+    signs = coder.raw(np.full(int(nonzero.sum()), 2), signs)
+    magnitudes[nonzero] *= 1 - 2 * signs
     return magnitudes

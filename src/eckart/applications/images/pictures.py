@@ -1,95 +1,128 @@
-"""Picture files in and out, by Pillow: nothing is decoded before its size is known to be sane."""
+"""Reading and writing of picture files with Pillow. The size is checked before anything is decoded."""
 
 from __future__ import annotations
 
 import io
 import warnings
+from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from eckart.applications.images.colour import Picture
 from eckart.applications.images.file import MAX_PIXELS, check_size
 from eckart.checkpoint.write import write_bytes
 from eckart.errors import ImageError, MissingExtraError, UsageError
 
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
 PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-KEPT = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}  # Pillow's modes that are arrays as they stand
+DIRECT_MODES = ("L", "LA", "RGB", "RGBA")  # Pillow's modes that need no conversion
+QUALITY = 95  # of .jpg and .webp files that are written
 
 
-def pillow() -> Any:
-    """Return PIL.Image, or say which extra to install."""
+class Subsampling(IntEnum):
+    """The chroma resolution of a JPEG file. The values are Pillow's."""
+
+    DEFAULT = -1
+    NONE = 0
+    HALVED = 2
+
+
+def pillow() -> ModuleType:
+    """Import and return PIL.Image; raises `MissingExtraError` if Pillow is not installed."""
     try:
         from PIL import Image
     except ImportError:
         raise MissingExtraError(
-            "eckart.applications.images", "Pillow, which reads and writes pictures, is not installed",
+            "eckart.applications.images",
+            "Pillow, which reads and writes pictures, is not installed",
             "Run pip install 'eckart[images]'",
-        ) from None  # fmt: skip
+        ) from None
+    assert isinstance(Image, ModuleType)
     return Image
 
 
-def read_picture(path: str | Path) -> tuple[NDArray[Any], list[str]]:
-    """Return a picture's samples, (m, n) or (m, n, channels), and what was changed on the way in.
+def read_picture(path: str | Path) -> tuple[Picture, list[str]]:
+    """Read a picture file.
 
     Parameters
     ----------
     path : str or Path
-        Anything Pillow reads: PNG, JPEG, WebP, TIFF, BMP, ...
+        A file in any format that Pillow reads: PNG, JPEG, WebP, TIFF, BMP, ...
+
+    Returns
+    -------
+    picture : ndarray (m, n) or (m, n, channels), uint8 or uint16
+        The samples.
+    notes : list of str
+        The conversions that were made, one sentence each.
 
     Raises
     ------
     ImageError
-        It is not there, no picture, damaged, or of more than 2^26 pixels, which is told from its head.
+        The file is missing, damaged, not a picture, or has more than 2^26 pixels.
+    MissingExtraError
+        Pillow is not installed.
 
     Notes
     -----
-    Grey, colour and alpha come as they are, grey of 16 bits too. Palettes, CMYK and the rest are converted
-    to colour, with a note. Colour of 16 bits a channel is read as 8, because Pillow has no room for it.
-    A rotation that is only a tag (EXIF) is carried out.
+    Grey of 8 or 16 bits, colour, and alpha are read without conversion. Palettes, CMYK and other modes are
+    converted to colour, with a note. Colour of 16 bits per channel is read as 8 bits, because Pillow has no
+    mode for it. A rotation stored as an EXIF tag is applied. The limit on the size is checked against the
+    file's header, before any pixel is decoded.
     """
     where, Image = str(path), pillow()
     notes: list[str] = []
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise ImageError(where, f"cannot be read ({error.strerror or error})", "Check the path") from None
+        raise ImageError(
+            where, f"the file cannot be read ({error.strerror or error})", "Check the path"
+        ) from None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # Pillow warns of sizes that are refused here, and of odd metadata
+            # Pillow warns about large sizes, which are refused here anyway, and about unusual metadata.
+            warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data)) as opened:
                 check_size(opened.height, opened.width, where)
-                if opened.format == "EPS":  # Pillow would have Ghostscript run it
-                    raise ImageError(where, "is PostScript, a program and no picture", "Convert it to PNG")
+                if opened.format == "EPS":  # Pillow would run it with Ghostscript
+                    raise ImageError(
+                        where,
+                        "this is a PostScript file, which would have to be executed",
+                        "Convert it to PNG",
+                    )
                 if getattr(opened, "n_frames", 1) > 1:
-                    notes.append(f"{where} has {opened.n_frames} frames; the first is taken")
+                    notes.append(f"{where} has {opened.n_frames} frames; only the first is read")
                 if data[:8] == b"\x89PNG\r\n\x1a\n" and data[24:25] == b"\x10" and data[25] in (2, 4, 6):
-                    notes.append(f"{where} has 16 bits a channel; Pillow reads 8")
+                    notes.append(f"{where} has 16 bits per channel; Pillow reads 8")
                 return _samples(_upright(opened), where, notes), notes
     except ImageError:
         raise
     except Image.DecompressionBombError:
-        raise ImageError(where, f"is over the limit of {MAX_PIXELS:,} pixels", "Scale it down") from None
+        raise ImageError(
+            where, f"the picture is over the limit of {MAX_PIXELS:,} pixels", "Scale it down"
+        ) from None
     except Image.UnidentifiedImageError:
-        raise ImageError(where, "is not a picture that Pillow can read", "Convert it to PNG") from None
+        raise ImageError(where, "this is not a picture that Pillow can read", "Convert it to PNG") from None
     except MemoryError:
         raise
-    except Exception as error:  # its readers of some forty formats raise what they like on damaged files
-        raise ImageError(where, f"is damaged ({error})", "Fetch it again") from None
+    except Exception as error:  # Pillow's readers, for some forty formats, raise many types on damaged files
+        raise ImageError(where, f"the file is damaged ({error})", "Fetch it again") from None
 
 
-def _upright(picture: Any) -> Any:
+def _upright(picture: PillowImage) -> PillowImage:
     from PIL import ImageOps
 
     return ImageOps.exif_transpose(picture)
 
 
-def _samples(picture: Any, where: str, notes: list[str]) -> NDArray[Any]:
+def _samples(picture: PillowImage, where: str, notes: list[str]) -> Picture:
     mode = picture.mode
-    if mode in KEPT and "transparency" not in picture.info:
+    if mode in DIRECT_MODES and "transparency" not in picture.info:
         return np.asarray(picture)
     if mode in ("I;16", "I;16L", "I;16B"):
         return np.asarray(picture).astype(np.uint16)
@@ -99,49 +132,113 @@ def _samples(picture: Any, where: str, notes: list[str]) -> NDArray[Any]:
             return wide.astype(np.uint16)
     if mode in ("I", "F"):
         raise ImageError(
-            where, f"holds numbers of mode {mode}, not grey levels", "Convert it to 8 or 16 bits"
+            where,
+            f"the file contains numbers outside 0..65535 (Pillow's mode {mode})",
+            "Convert it to 8 or 16 bits",
         )
     if mode == "1":
-        notes.append(f"{where} is black and white; taken as grey")
+        notes.append(f"{where} is black and white; converted to grey")
         return np.asarray(picture.convert("L"))
-    alpha = "transparency" in picture.info or mode in ("PA", "La", "RGBa")
-    notes.append(f"{where} is of mode {mode}; converted to {'colour and alpha' if alpha else 'colour'}")
-    return np.asarray(picture.convert("RGBA" if alpha else "RGB"))
+    has_alpha = "transparency" in picture.info or mode in ("PA", "La", "RGBa")
+    notes.append(f"{where} has mode {mode}; converted to {'colour and alpha' if has_alpha else 'colour'}")
+    return np.asarray(picture.convert("RGBA" if has_alpha else "RGB"))
 
 
-def encode_picture(picture: NDArray[Any], format: str, **how: Any) -> bytes:
-    """Return a picture as the bytes of a PNG, JPEG or WebP file."""
-    Image = pillow()
+def encode_png(picture: Picture) -> bytes:
+    """Return a picture as the bytes of a PNG file."""
     target = io.BytesIO()
-    Image.fromarray(picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture).save(
-        target, format, **how
-    )
+    _to_pillow(picture).save(target, "PNG")
     return target.getvalue()
 
 
-def decode_picture(data: bytes) -> NDArray[Any]:
-    """Return the samples of a picture that was just encoded."""
+def encode_jpeg(
+    picture: Picture,
+    quality: int,
+    subsampling: Subsampling = Subsampling.DEFAULT,
+    optimize: bool = False,
+) -> bytes:
+    """Return a picture as the bytes of a JPEG file.
+
+    Parameters
+    ----------
+    picture : ndarray (m, n) or (m, n, channels), uint8
+        Grey or colour.
+    quality : int
+        From 1 to 100.
+    subsampling : Subsampling
+        The chroma resolution.
+    optimize : bool
+        Whether to optimise the Huffman tables.
+    """
+    target = io.BytesIO()
+    _to_pillow(picture).save(target, "JPEG", quality=quality, subsampling=int(subsampling), optimize=optimize)
+    return target.getvalue()
+
+
+def encode_webp(picture: Picture, quality: int, method: int = 4) -> bytes:
+    """Return a picture as the bytes of a WebP file.
+
+    Parameters
+    ----------
+    picture : ndarray (m, n) or (m, n, channels), uint8
+        The samples.
+    quality : int
+        From 1 to 100.
+    method : int
+        From 0, the fastest, to 6, which gives the smallest files.
+    """
+    target = io.BytesIO()
+    _to_pillow(picture).save(target, "WEBP", quality=quality, method=method)
+    return target.getvalue()
+
+
+def _to_pillow(picture: Picture) -> PillowImage:
+    flat = picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
+    return pillow().fromarray(flat)
+
+
+def decode_picture(data: bytes) -> Picture:
+    """Return the samples of a picture file written by this module."""
     with pillow().open(io.BytesIO(data)) as opened:
         return np.asarray(opened)
 
 
-def write_picture(path: str | Path, picture: NDArray[Any]) -> None:
-    """Write a picture in the format of its suffix, or nothing: .png exactly, .jpg and .webp nearly.
+def write_picture(path: str | Path, picture: Picture) -> None:
+    """Write a picture file. If writing fails, an existing file is left as it was.
+
+    Parameters
+    ----------
+    path : str or Path
+        The suffix determines the format: .png is lossless; .jpg, .jpeg and .webp are written at quality 95.
+    picture : ndarray (m, n) or (m, n, channels), uint8 or uint16
+        The samples.
 
     Raises
     ------
     UsageError
-        An unknown suffix, or a format that cannot hold the picture (JPEG has no alpha; only grey PNG has
-        16 bits here).
+        The suffix is unknown, or the format cannot store the picture: JPEG has no alpha, and only grey PNG
+        can have 16 bits.
     OutputError
-        The place cannot be written.
+        The file cannot be written.
+    MissingExtraError
+        Pillow is not installed.
     """
     format = PICTURES.get(Path(path).suffix.lower())
     channels = 1 if picture.ndim == 2 else picture.shape[2]
     if format is None:
-        raise UsageError(str(path), f"expected one of {', '.join(PICTURES)} or .eki", "Give such a suffix")
+        raise UsageError(
+            str(path),
+            f"expected a name that ends in {', '.join(PICTURES)} or .eki",
+            "Use one of these suffixes",
+        )
     if picture.dtype == np.uint16 and (format != "PNG" or channels > 1):
-        raise UsageError(str(path), "16 bits a sample are written as grey PNG only", "Use .eki")
+        raise UsageError(str(path), "only grey PNG files can have 16 bits per sample", "Use .eki")
     if format == "JPEG" and channels in (2, 4):
         raise UsageError(str(path), "JPEG has no alpha", "Use .png")
-    write_bytes(path, encode_picture(picture, format, **({} if format == "PNG" else {"quality": 95})))
+    if format == "PNG":
+        data = encode_png(picture)
+    elif format == "JPEG":
+        data = encode_jpeg(picture, QUALITY)
+    else:
+        data = encode_webp(picture, QUALITY)
+    write_bytes(path, data)

@@ -1,29 +1,60 @@
-"""Stacks of integer planes, coded one after the other: each number with what is known around it.
+"""Coding of stacks of integer planes: the neighbours of each number select its frequency table.
 
-A plane is walked coarse to fine: the points of a grid, then the centres of its cells, then the middles of
-their sides. All points of one step are coded at once (in NumPy, not in a Python loop), and each knows its
-neighbours of the steps before.
+A plane is traversed from coarse to fine: the points of a grid, then the centres of its cells, then the
+middles of their sides. All points of one step are coded at once (in NumPy, not in a Python loop), and their
+neighbours from earlier steps are known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
-from eckart.applications.images.entropy import Coder, Floats, Ints, Tables, code
+from eckart.applications.images.entropy import Coder, Tables, code
+from eckart.arrays import Floats, Ints
 
-NEAR = np.array([1, 2, 3, 5, 7, 10, 15, 25])  # steps of the sum of four neighbours
-PAST = np.array([2, 5, 9, 14, 20, 28, 40, 56, 80, 120, 200, 400])  # steps of what earlier planes had here
+NEAR = np.array([1, 2, 3, 5, 7, 10, 15, 25])  # context boundaries: the sum of four neighbours
+# Context boundaries: the magnitudes of earlier planes at this point.
+PAST = np.array([2, 5, 9, 14, 20, 28, 40, 56, 80, 120, 200, 400])
 WIDTH = len(PAST) + 1
-ROUGHNESS = 16  # contexts of a predicted plane: octaves of how much neighbours differ
+ROUGHNESS = 16  # contexts of a predicted plane, one per octave of the difference between neighbours
 
-Chooser = Callable[[slice, tuple[slice, slice], Floats, Ints, Ints | None], Ints]
+
+class Chooser(Protocol):
+    """Chooses the integers to encode, given what each of them would cost."""
+
+    def __call__(
+        self,
+        planes: slice,
+        points: tuple[slice, slice],
+        probabilities: Floats,
+        contexts: Ints,
+        guess: Ints | None,
+        /,
+    ) -> Ints:
+        """Return the integers at some points of some planes, flattened.
+
+        Parameters
+        ----------
+        planes : slice
+            The planes.
+        points : (slice, slice)
+            Rows and columns within each plane.
+        probabilities : ndarray (contexts, symbols)
+            The frequency tables.
+        contexts : ndarray of int
+            The row of ``probabilities`` for each integer.
+        guess : ndarray of int, optional
+            The prediction for each integer; if given, the result is the difference from it.
+        """
+        ...
 
 
 def steps(shape: tuple[int, int], depth: int) -> Iterator[tuple[tuple[slice, slice], list[tuple[int, int]]]]:
-    """Yield the points of each step, and where their known neighbours lie; no step is empty."""
+    """Yield the points of each step and the offsets of their known neighbours; no step is empty."""
     stride = 1 << depth
     yield (slice(0, None, stride), slice(0, None, stride)), []
     while stride > 1:
@@ -40,25 +71,25 @@ def steps(shape: tuple[int, int], depth: int) -> Iterator[tuple[tuple[slice, sli
 
 
 @dataclass(frozen=True)
-class Learnt:
-    """The tables that a picture's planes share and add to."""
+class PlaneTables:
+    """The adaptive frequency tables that the planes of a picture share."""
 
     plain: Tables = field(default_factory=lambda: Tables(_means()))
     predicted: Tables = field(default_factory=lambda: Tables(np.geomspace(0.5, 64, ROUGHNESS)))
 
 
 def _means() -> Floats:
-    """Magnitudes to expect in each context before anything was seen; a guess that the tables mend."""
+    """Return the expected magnitude in each context at the start: a guess that the tables correct."""
     past = np.concatenate([[1.0], PAST]) / 32
     near = np.concatenate([[0.5], NEAR]) / 4
     return np.concatenate([past, *(np.sqrt(past * n) for n in near)])
 
 
 def batches(rank: int) -> Iterator[slice]:
-    """Cut components 1 to rank - 1 into runs that are coded side by side, longer ones the further on.
+    """Split components 1 to rank - 1 into batches that are coded together; later batches are longer.
 
-    One by one would be 1 % smaller and four times as slow: the first components say most of what the others
-    can be told by.
+    Coding one component at a time would save 1 % of the bytes and take four times as long: most of the
+    useful context comes from the first components.
     """
     start = 1
     while start < rank:
@@ -68,36 +99,57 @@ def batches(rank: int) -> Iterator[slice]:
 
 
 class PlaneCoder:
-    """Codes planes of one shape; each is a context for those that follow."""
+    """Codes planes of one shape; each plane provides context for the planes after it."""
 
-    def __init__(self, shape: tuple[int, int], learnt: Learnt) -> None:
-        self.shape, self.learnt = shape, learnt
-        self.past: Ints = np.zeros(shape, np.int64)  # magnitudes of earlier planes, older ones fading
+    def __init__(self, shape: tuple[int, int], tables: PlaneTables) -> None:
+        self.shape, self.tables = shape, tables
+        self.past: Ints = np.zeros(shape, np.int64)  # magnitudes of earlier planes, older ones discounted
 
     def plain(self, coder: Coder, choose: Chooser | None, planes: slice) -> Ints:
-        """Send or receive planes whose numbers are as likely negative as positive, (planes, rows, columns).
+        """Encode or decode planes whose numbers are symmetric about zero, (planes, rows, columns).
 
-        They are coded side by side: each is a context for the planes of later calls, not for one another.
+        The planes are coded together: each provides context for the planes of later calls, not for the
+        others of this call.
+
+        Parameters
+        ----------
+        coder : Coder
+            The encoder or decoder.
+        choose : Chooser, optional
+            Chooses the integers to encode; None to decode.
+        planes : slice
+            The planes to code.
         """
-        found = np.zeros((planes.stop - planes.start, *self.shape), np.int64)
-        magnitudes = np.pad(found, ((0, 0), (1, 1), (1, 1)))
-        ground = np.pad(self.past, 1)
-        around = ground[:-2, 1:-1] + ground[2:, 1:-1] + ground[1:-1, :-2] + ground[1:-1, 2:]
+        values = np.zeros((planes.stop - planes.start, *self.shape), np.int64)
+        magnitudes = np.pad(values, ((0, 0), (1, 1), (1, 1)))
+        padded_past = np.pad(self.past, 1)
+        around = padded_past[:-2, 1:-1] + padded_past[2:, 1:-1]
+        around += padded_past[1:-1, :-2] + padded_past[1:-1, 2:]
         past = np.searchsorted(PAST, (4 * self.past + around) >> 3, side="right")
-        for where, neighbours in steps(self.shape, 1):
-            context = np.broadcast_to(past[where], found[:, *where].shape)
+        for points, neighbours in steps(self.shape, 1):
+            contexts = np.broadcast_to(past[points], values[:, *points].shape)
             if neighbours:
-                near = _sum(_parts(magnitudes, where, neighbours, self.shape, 1))
-                context = context + WIDTH * (1 + np.searchsorted(NEAR, near, side="right"))
-            values = _code(coder, self.learnt.plain, context, choose, planes, where, None)
-            found[:, *where] = values
-            magnitudes[:, 1:-1, 1:-1][:, *where] = np.abs(values)
-        for plane in found:
+                near = _sum(_neighbours(magnitudes, points, neighbours, self.shape, 1))
+                contexts = contexts + WIDTH * (1 + np.searchsorted(NEAR, near, side="right"))
+            coded = _code(coder, self.tables.plain, contexts, choose, planes, points, None)
+            values[:, *points] = coded
+            magnitudes[:, 1:-1, 1:-1][:, *points] = np.abs(coded)
+        for plane in values:
             self.past += 16 * np.minimum(np.abs(plane), 255) - (self.past >> 2)
-        return found
+        return values
 
     def predicted(self, coder: Coder, choose: Chooser | None, plane: int) -> Ints:
-        """Send or receive a smooth plane: each number as its difference from the mean of its neighbours."""
+        """Encode or decode a smooth plane: each number as its difference from the mean of its neighbours.
+
+        Parameters
+        ----------
+        coder : Coder
+            The encoder or decoder.
+        choose : Chooser, optional
+            Chooses the integers to encode; None to decode.
+        plane : int
+            The plane to code.
+        """
         rows, columns = self.shape
         depth = min((max(rows, columns, 2) - 1).bit_length(), 6)
         margin = 1 << (depth - 1)
@@ -105,45 +157,50 @@ class PlaneCoder:
         valid = np.zeros_like(known)
         inside = (slice(margin, margin + rows), slice(margin, margin + columns))
         valid[inside] = 1
-        for where, neighbours in steps(self.shape, depth):
-            guess = np.zeros(known[inside][where].shape, np.int64)
-            context = guess
+        for points, neighbours in steps(self.shape, depth):
+            guess = np.zeros(known[inside][points].shape, np.int64)
+            contexts = guess
             if neighbours:
-                parts = _parts(known, where, neighbours, self.shape, margin)
-                weights = _parts(valid, where, neighbours, self.shape, margin)
+                values = _neighbours(known, points, neighbours, self.shape, margin)
+                weights = _neighbours(valid, points, neighbours, self.shape, margin)
                 count = _sum(weights)
-                guess = (2 * _sum(parts) + count) // (2 * count)
-                spread = _sum([np.abs(p - guess) * w for p, w in zip(parts, weights, strict=True)])
+                guess = (2 * _sum(values) + count) // (2 * count)
+                spread = _sum([np.abs(v - guess) * w for v, w in zip(values, weights, strict=True)])
                 octave = np.frexp(spread.astype(np.float64))[1].astype(np.int64)
-                context = 1 + np.minimum(octave, ROUGHNESS - 2)
-            known[inside][where] = guess + _code(
-                coder, self.learnt.predicted, context, choose, slice(plane, plane + 1), where, guess
-            )
+                contexts = 1 + np.minimum(octave, ROUGHNESS - 2)
+            planes = slice(plane, plane + 1)
+            difference = _code(coder, self.tables.predicted, contexts, choose, planes, points, guess)
+            known[inside][points] = guess + difference
         return known[inside].copy()
 
 
 def _code(
-    coder: Coder, tables: Tables, context: Ints, choose: Chooser | None, planes: slice,
-    where: tuple[slice, slice], guess: Ints | None,
-) -> Ints:  # fmt: skip
-    flat: Ints = context.reshape(-1)
+    coder: Coder,
+    tables: Tables,
+    contexts: Ints,
+    choose: Chooser | None,
+    planes: slice,
+    points: tuple[slice, slice],
+    guess: Ints | None,
+) -> Ints:
+    flat: Ints = contexts.reshape(-1)
     probabilities = tables.frequencies()
     values = None
     if choose is not None:
         flat_guess: Ints | None = None if guess is None else guess.reshape(-1)
-        values = choose(planes, where, probabilities, flat, flat_guess)
-    return code(coder, tables, probabilities, flat, values).reshape(context.shape)
+        values = choose(planes, points, probabilities, flat, flat_guess)
+    return code(coder, tables, probabilities, flat, values).reshape(contexts.shape)
 
 
-def _parts(
+def _neighbours(
     padded: Ints,
-    where: tuple[slice, slice],
+    points: tuple[slice, slice],
     neighbours: list[tuple[int, int]],
     shape: tuple[int, int],
     margin: int,
 ) -> list[Ints]:
-    """Return the neighbours of the points of a step, one array to a direction."""
-    rows, columns = where
+    """Return the neighbours of the points of a step, one array per direction."""
+    rows, columns = points
     return [
         padded[
             ...,

@@ -1,61 +1,76 @@
-"""How near a picture is to its original: PSNR and SSIM."""
+"""Measures of picture quality: PSNR and SSIM."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from eckart.applications.images.colour import Picture
+from eckart.arrays import Floats
 from eckart.errors import UsageError
 
-Picture = NDArray[Any]
-Floats = NDArray[np.float64]
-
-WINDOW = 11  # the paper's: 11 points, a Gaussian of 1.5 pixels, K1 = 0.01, K2 = 0.03
+# From the paper on SSIM: a Gaussian window of 11 points with a deviation of 1.5 pixels, K1 = 0.01, K2 = 0.03.
+WINDOW = 11
 SIGMA = 1.5
 K1, K2 = 0.01, 0.03
 
 
 def peak_of(picture: Picture) -> float:
-    """Return the largest value the picture's dtype holds: 255 or 65535."""
+    """Return the largest value of the picture's dtype: 255 or 65535."""
     return float(np.iinfo(picture.dtype).max)
 
 
 def psnr(original: Picture, other: Picture) -> float:
-    """Return the peak signal-to-noise ratio in decibels; infinite for equal pictures.
+    """Return the peak signal-to-noise ratio in decibels.
 
     Parameters
     ----------
-    original, other : ndarray of uint8 or uint16, of one shape
-        The mean runs over all samples of all channels.
+    original, other : ndarray (m, n) or (m, n, channels), uint8 or uint16
+        Two pictures of the same shape and dtype.
 
-    Notes
-    -----
-    10 log10(peak^2 / mean squared error), with peak 255 or 65535.
+    Returns
+    -------
+    float
+        10 log10(peak^2 / mean squared error); infinite for equal pictures. The peak is 255 or 65535, and the
+        mean includes all channels.
+
+    Raises
+    ------
+    UsageError
+        The shapes or dtypes differ, or the dtype is not uint8 or uint16.
 
     Examples
     --------
     >>> a = np.zeros((2, 2), np.uint8)
-    >>> round(psnr(a, a + np.uint8(1)), 2)     # every pixel off by one: 20 log10(255)
+    >>> round(psnr(a, a + np.uint8(1)), 2)     # every pixel differs by one: 20 log10(255)
     48.13
     """
-    _alike("psnr", original, other)
+    _check_pair("psnr", original, other)
     error = float(np.mean((original.astype(np.float64) - other.astype(np.float64)) ** 2))
     return float("inf") if error == 0 else float(10 * np.log10(peak_of(original) ** 2 / error))
 
 
 def ssim(original: Picture, other: Picture) -> float | None:
-    """Return the mean structural similarity of the luma; None for pictures under 11 x 11.
+    """Return the mean structural similarity of the brightness of two pictures.
 
     Parameters
     ----------
-    original, other : ndarray of uint8 or uint16, of one shape
-        Grey, or colour, of which 0.299 R + 0.587 G + 0.114 B is compared; alpha is not.
+    original, other : ndarray (m, n) or (m, n, channels), uint8 or uint16
+        Two pictures of the same shape and dtype. Of colour, 0.299 R + 0.587 G + 0.114 B is compared. Alpha is
+        ignored.
+
+    Returns
+    -------
+    float or None
+        1 for equal pictures; None if a side is shorter than 11 pixels.
+
+    Raises
+    ------
+    UsageError
+        The shapes or dtypes differ, or the dtype is not uint8 or uint16.
 
     Notes
     -----
-    Equation 13 of the paper, with its window and constants, averaged where the whole window lies inside.
+    Equation 13 of the paper, with its window and constants, averaged over all windows inside the picture.
 
     References
     ----------
@@ -70,7 +85,7 @@ def ssim(original: Picture, other: Picture) -> float | None:
     >>> ssim(a, np.uint8(255) - a) < 0
     True
     """
-    _alike("ssim", original, other)
+    _check_pair("ssim", original, other)
     x, y = luma(original), luma(other)
     if min(x.shape) < WINDOW:
         return None
@@ -78,8 +93,8 @@ def ssim(original: Picture, other: Picture) -> float | None:
     mx, my = _blur(x), _blur(y)
     vx, vy = _blur(x * x) - mx * mx, _blur(y * y) - my * my
     both = _blur(x * y) - mx * my
-    likeness = (2 * mx * my + c1) * (2 * both + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
-    return float(likeness.mean())
+    similarity = (2 * mx * my + c1) * (2 * both + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
+    return float(similarity.mean())
 
 
 def luma(picture: Picture) -> Floats:
@@ -93,7 +108,7 @@ def luma(picture: Picture) -> Floats:
 
 
 def _blur(plane: Floats) -> Floats:
-    """Weigh each 11 x 11 window by a Gaussian of sum 1; windows inside the picture only."""
+    """Average each 11 x 11 window inside the plane with Gaussian weights."""
     offsets = np.arange(WINDOW) - WINDOW // 2
     weights = np.exp(-(offsets**2) / (2 * SIGMA**2))
     weights /= weights.sum()
@@ -102,11 +117,12 @@ def _blur(plane: Floats) -> Floats:
     return np.asarray(sum(w * tall[:, i : n - WINDOW + 1 + i] for i, w in enumerate(weights)))
 
 
-def _alike(call: str, original: Picture, other: Picture) -> None:
+def _check_pair(call: str, original: Picture, other: Picture) -> None:
     if original.shape != other.shape or original.dtype != other.dtype:
         raise UsageError(
             f"{call}(original, other)",
-            f"expected two alike, got {original.shape} {original.dtype} and {other.shape} {other.dtype}",
+            "expected two pictures of the same shape and dtype, "
+            f"got {original.shape} {original.dtype} and {other.shape} {other.dtype}",
         )
     if original.dtype not in (np.uint8, np.uint16) or original.size == 0:
         raise UsageError(f"{call}(original, other)", f"expected uint8 or uint16 pixels, got {original.dtype}")

@@ -1,4 +1,4 @@
-"""Pictures made by code, to measure with: what they show can be made anew anywhere."""
+"""Generated pictures for measurements, which anyone can reproduce."""
 
 from __future__ import annotations
 
@@ -7,29 +7,33 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Picture = NDArray[np.uint8]
+from eckart.arrays import Floats
 
 
-def sample(name: str, size: int = 256, seed: int = 1) -> Picture:
-    """Return a generated picture, (size, size, 3) uint8.
+def sample(name: str, size: int = 256, seed: int = 1) -> NDArray[np.uint8]:
+    """Return a generated picture.
 
     Parameters
     ----------
     name : {"hills", "still", "cloth", "page", "glow"}
-        ``hills``: fractal mountains under a sky, with the grain of a sensor. ``still``: shaded balls on a
-        textured table, with shadows and sharp edges. ``cloth``: slanted threads under uneven light.
-        ``page``: dark strokes on paper, a figure in flat colours. ``glow``: smooth light that is a product
-        of rows and columns, as few pictures are.
+        ``hills``: fractal mountains under a sky, with sensor noise. ``still``: shaded balls on a textured
+        table, with shadows and sharp edges. ``cloth``: slanted threads under uneven light. ``page``: dark
+        strokes on paper and a chart in flat colours. ``glow``: smooth light that is a sum of a few products
+        of rows and columns, which real pictures rarely are.
     size : int
         Rows and columns.
     seed : int
-        Another seed, another picture of the kind.
+        Random seed; each seed gives another picture of the same kind.
+
+    Returns
+    -------
+    ndarray (size, size, 3), uint8
+        The picture in R, G, B.
 
     Notes
     -----
-    They are no photographs. Their spectra fall as photographs' do (amplitude as 1/f), which is what a
-    transform codec lives on, but nothing here has the variety of the world.
+    These are not photographs. Their spectra fall as those of photographs do (amplitude proportional to 1/f),
+    which is what a transform codec exploits, but they lack the variety of real scenes.
 
     Examples
     --------
@@ -46,7 +50,7 @@ def _axes(size: int) -> tuple[Floats, Floats]:
 
 
 def _fractal(size: int, slope: float, random: np.random.Generator) -> Floats:
-    """Noise whose amplitude falls as frequency to the minus ``slope``; mean 0, deviation 1."""
+    """Return noise with an amplitude of frequency to the power -``slope``, mean 0 and deviation 1."""
     f = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :])
     f[0, 0] = 1.0
     wave = np.fft.rfft2(random.standard_normal((size, size))) / f**slope
@@ -60,7 +64,7 @@ def _mix(mask: Floats, a: Floats, b: Floats) -> Floats:
 
 
 def _step(x: Floats, size: int) -> Floats:
-    """An edge about a pixel wide, as lenses draw it."""
+    """Return a soft edge, about a pixel wide."""
     return 1 / (1 + np.exp(-np.clip(2.5 * size * x, -60, 60)))
 
 

@@ -1,4 +1,4 @@
-"""An explanation in one of four formats and one of three languages."""
+"""Rendering of an explanation in one of four formats and one of three languages."""
 
 from __future__ import annotations
 
@@ -12,27 +12,42 @@ from eckart.explain.steps import Explanation
 from eckart.explain.words import LANGUAGES
 
 WRITERS: dict[str, type[Writer]] = {
-    "terminal": Terminal, "markdown": Markdown, "latex": Latex, "html": Html,
-}  # fmt: skip
+    "terminal": Terminal,
+    "markdown": Markdown,
+    "latex": Latex,
+    "html": Html,
+}
 FORMATS = tuple(WRITERS)
 
 
 def render(explanation: Explanation, format: str = "terminal", lang: str = "en") -> str:
-    """Write an explanation.
+    """Return an explanation as text.
 
     Parameters
     ----------
     explanation : Explanation
+        The result of `explain`.
     format : {"terminal", "markdown", "latex", "html"}
-        Unicode text; Markdown with formulas between dollar signs; a LaTeX document; a page of HTML
-        with MathML that fetches nothing.
+        Unicode text; Markdown with formulas between dollar signs; a LaTeX document; or an HTML page with
+        MathML, which loads no other files.
     lang : {"en", "ja", "zh"}
         English, Japanese or Chinese.
+
+    Returns
+    -------
+    str
+        The document.
 
     Raises
     ------
     UsageError
-        There is no such format or language.
+        The format or the language is unknown.
+
+    Examples
+    --------
+    >>> from eckart.explain import explain
+    >>> print(render(explain("rank", "1 2; 2 4"))[:27])
+    Three ways to find the rank
     """
     if format not in WRITERS:
         raise UsageError(f"--format {format}", f"expected one of {', '.join(FORMATS)}")

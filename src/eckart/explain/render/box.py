@@ -1,4 +1,4 @@
-"""Formulas as blocks of text for a terminal: matrices take several lines, everything else one."""
+"""Layout of formulas as blocks of text for a terminal: matrices take several lines, everything else one."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from rich.cells import cell_len
 
 from eckart.explain.formula import Formula, Frac, Grid, Op, Paren, Row, plain
 
-WIDTH = 100  # columns; a longer formula goes on under itself
+WIDTH = 100  # columns; longer formulas continue on the next line
+BREAKS = "=≈+-"  # signs where a line can break
 
 
 @dataclass(frozen=True)
 class Box:
-    """Lines of equal width; ``base`` is the one that stands level with the text beside it."""
+    """Lines of equal width. The line ``base`` is level with the text on both sides."""
 
     lines: tuple[str, ...]
     base: int = 0
@@ -23,15 +24,15 @@ class Box:
         """Columns on the screen."""
         return cell_len(self.lines[0])
 
-    def beside(self, other: Box) -> Box:
-        """Put a box to the right, base line to base line."""
+    def join(self, other: Box) -> Box:
+        """Return this box with another one to its right, base line to base line."""
         base = max(self.base, other.base)
         below = max(len(self.lines) - self.base, len(other.lines) - other.base)
         left, right = self.padded(base, below), other.padded(base, below)
         return Box(tuple(a + b for a, b in zip(left, right, strict=True)), base)
 
     def padded(self, above: int, below: int) -> list[str]:
-        """Return the lines with blank ones, so that ``above`` are over the base and ``below`` from it on."""
+        """Return the lines, padded to ``above`` lines above the base and ``below`` lines from the base on."""
         blank = [" " * self.width]
         after = below - (len(self.lines) - self.base)
         return blank * (above - self.base) + list(self.lines) + blank * after
@@ -48,54 +49,54 @@ def draw(formula: Formula) -> str:
     W = ⎣3  5⎦
     """
     rows: list[Box] = []
-    line: Box | None = None
+    current: Box | None = None
     indent = 0
     for i, item in enumerate(_flat(formula)):
         piece = box(item)
-        if line is None:
-            line = piece
+        if current is None:
+            current = piece
             continue
-        breaks = isinstance(item, Op) and item.text in "=≈+-"
-        if breaks and line.width + piece.width + _ahead(formula, i) > WIDTH and line.width > indent:
-            rows.append(line)
+        can_break = isinstance(item, Op) and item.text in BREAKS
+        if can_break and current.width > indent and current.width + piece.width + _ahead(formula, i) > WIDTH:
+            rows.append(current)
             indent = 4
-            line = Box((" " * indent,)).beside(piece)
+            current = Box((" " * indent,)).join(piece)
         else:
-            line = line.beside(piece)
-    if line is not None:
-        rows.append(line)
+            current = current.join(piece)
+    if current is not None:
+        rows.append(current)
     return "\n".join(text.rstrip() for row in rows for text in row.lines)
 
 
 def _flat(formula: Formula) -> list[Formula]:
-    """Return the items of a row, and of the rows in it."""
+    """Return the items of a row, with nested rows flattened."""
     if not isinstance(formula, Row):
         return [formula]
     return [part for item in formula.items for part in _flat(item)]
 
 
 def _ahead(formula: Formula, i: int) -> int:
-    """Return the width from the sign at place i to the next one that a line could break at."""
+    """Return the width between the sign at place i and the next sign where a line can break."""
     width = 0
     for item in _flat(formula)[i + 1 :]:
-        if isinstance(item, Op) and item.text in "=≈+-":
+        if isinstance(item, Op) and item.text in BREAKS:
             break
         width += box(item).width
     return width
 
 
 def box(formula: Formula) -> Box:
-    """Return a formula as one box."""
+    """Return a formula as a box."""
     match formula:
         case Grid(rows, fence):
             return _matrix([[plain(x) for x in row] for row in rows], fence)
         case Row(items) if items:
             joined = box(items[0])
             for item in items[1:]:
-                joined = joined.beside(box(item))
+                joined = joined.join(box(item))
             return joined
         case Paren(inner) if _has_grid(inner):
-            return Box(("(",)).beside(box(inner)).beside(Box((")",)))
+            return Box(("(",)).join(box(inner)).join(Box((")",)))
         case _:
             return Box((plain(formula),))
 

@@ -1,4 +1,4 @@
-"""One HTML page, formulas in MathML and pictures in SVG: browsers draw both, and nothing is fetched."""
+"""The HTML format: one page with formulas in MathML and pictures in SVG, which loads no other files."""
 
 from __future__ import annotations
 
@@ -40,30 +40,30 @@ text.tick { font-size: 9px; fill: currentColor; } path.tick { stroke: currentCol
 
 
 class Html:
-    """Writes a page of HTML."""
+    """Writes an HTML page."""
 
-    def escape(self, words: str) -> str:
-        """Return the words with HTML's own signs made harmless."""
-        return escape(words)
+    def escape(self, text: str) -> str:
+        """Escape the special characters of HTML."""
+        return escape(text)
 
     def inline(self, formula: Formula) -> str:
-        """Return a formula in a line."""
+        """Return a formula within a line."""
         return f"<math>{mathml(formula)}</math>"
 
-    def heading(self, number: int, words: str) -> str:
+    def heading(self, number: int, text: str) -> str:
         """Return a heading."""
-        return f"<h2>{number}. {words}</h2>"
+        return f"<h2>{number}. {text}</h2>"
 
-    def paragraph(self, words: str) -> str:
+    def paragraph(self, text: str) -> str:
         """Return a paragraph."""
-        return f"<p>{words}</p>"
+        return f"<p>{text}</p>"
 
     def display(self, formula: Formula) -> str:
-        """Return a formula set off."""
+        """Return a formula on its own line."""
         return f'<div class="formula"><math display="inline">{mathml(formula)}</math></div>'
 
     def check(self, formula: Formula, remark: str, holds: bool) -> str:
-        """Return the formula with its verdict."""
+        """Return the formula with the outcome of its check."""
         kind, sign = ("verdict", "✓") if holds else ("verdict wrong", "✗")
         return (
             f'<div class="formula"><math display="inline">{mathml(formula)}</math>'
@@ -77,9 +77,9 @@ class Html:
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def picture(self, caption: str, panels: Sequence[tuple[str, Panel]]) -> str:
-        """Return the panels as SVG, in a row that breaks where the screen is narrow."""
+        """Return the panels as SVG, in a row that wraps on narrow screens."""
         drawn = "".join(
-            f"<figure>{svg(panel)}<figcaption>{words}</figcaption></figure>" for words, panel in panels
+            f"<figure>{svg(panel)}<figcaption>{text}</figcaption></figure>" for text, panel in panels
         )
         return f'<figure><div class="panels">{drawn}</div><figcaption>{caption}</figcaption></figure>'
 

@@ -1,4 +1,4 @@
-"""Markdown with formulas between dollar signs, as GitHub, Jupyter and MkDocs with MathJax show them."""
+"""The Markdown format, with formulas between dollar signs for GitHub, Jupyter and MkDocs with MathJax."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from eckart.explain.steps import Panel
 class Markdown:
     """Writes Markdown."""
 
-    def escape(self, words: str) -> str:
-        """Return the words with Markdown's own signs made harmless."""
-        return re.sub(r"([\\`*_$|<>\[\]])", r"\\\1", words)
+    def escape(self, text: str) -> str:
+        """Escape the special characters of Markdown."""
+        return re.sub(r"([\\`*_$|<>\[\]])", r"\\\1", text)
 
     def inline(self, formula: Formula) -> str:
-        """Return a formula in a line."""
+        """Return a formula within a line."""
         return f"${tex(formula)}$"
 
-    def heading(self, number: int, words: str) -> str:
+    def heading(self, number: int, text: str) -> str:
         """Return a heading of the second level."""
-        return f"## {number}. {words}"
+        return f"## {number}. {text}"
 
-    def paragraph(self, words: str) -> str:
-        """Return the words."""
-        return words
+    def paragraph(self, text: str) -> str:
+        """Return the text."""
+        return text
 
     def display(self, formula: Formula) -> str:
-        """Return a formula set off."""
+        """Return a formula on its own line."""
         return f"$$\n{tex(formula)}\n$$"
 
     def check(self, formula: Formula, remark: str, holds: bool) -> str:
-        """Return the formula with its verdict."""
-        return rf"{self.display(formula)}" + f"\n\n{'✓' if holds else '✗'} {remark}"
+        """Return the formula with the outcome of its check."""
+        return f"{self.display(formula)}\n\n{'✓' if holds else '✗'} {remark}"
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-        """Return a pipe table, all columns but the first to the right."""
+        """Return a pipe table; all columns but the first are right-aligned."""
         rule = [":---", *["---:"] * (len(header) - 1)]
         return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *rows))
 
     def picture(self, caption: str, panels: Sequence[tuple[str, Panel]]) -> str:
-        """Return nothing: the sentence before says it."""
+        """Return nothing, because the preceding sentence describes the picture."""
         return ""
 
     def page(self, title: str, parts: Sequence[str], lang: str) -> str:
-        """Return everything, under the title."""
+        """Return the document with its title."""
         return "\n\n".join([f"# {title}", *parts]) + "\n"

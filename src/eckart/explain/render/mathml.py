@@ -1,4 +1,4 @@
-"""Formulas in MathML Core, the part of MathML that all current browsers draw."""
+"""Formulas in MathML Core, the part of MathML that all current browsers support."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def mathml(formula: Formula) -> str:
             return f"<mn>{escape(text)}</mn>"
         case Mark(text):
             kind = "mi" if text.isalpha() else "mo"
-            form = ' form="prefix"' if text == "-" else ' separator="true"' if text == "," else ""
-            return f"<{kind}{form}>{escape(text.translate(MINUS))}</{kind}>"
+            attribute = {"-": ' form="prefix"', ",": ' separator="true"'}.get(text, "")
+            return f"<{kind}{attribute}>{escape(text.translate(MINUS))}</{kind}>"
         case Op(text):
             return f"<mo>{escape(text.translate(MINUS))}</mo>"
         case Sym(name, sub, sup):

@@ -1,4 +1,4 @@
-"""For a terminal: Unicode text, matrices drawn with brackets."""
+"""The terminal format: Unicode text, with brackets around matrices."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ INDENT = "    "
 class Terminal:
     """Writes plain Unicode text."""
 
-    def escape(self, words: str) -> str:
-        """Return the words as they are."""
-        return words
+    def escape(self, text: str) -> str:
+        """Return the text: nothing needs to be escaped."""
+        return text
 
     def inline(self, formula: Formula) -> str:
         """Return a formula on one line."""
         return plain(formula)
 
-    def heading(self, number: int, words: str) -> str:
-        """Return the words, underlined."""
-        text = f"{number}. {words}"
-        return f"\n{text}\n{'─' * cell_len(text)}"
+    def heading(self, number: int, text: str) -> str:
+        """Return the text, underlined."""
+        heading = f"{number}. {text}"
+        return f"\n{heading}\n{'─' * cell_len(heading)}"
 
-    def paragraph(self, words: str) -> str:
-        """Return the words, broken into lines. Where letters are two columns wide the terminal does it."""
-        return textwrap.fill(words, WIDTH) if cell_len(words) == len(words) else words
+    def paragraph(self, text: str) -> str:
+        """Return the text, wrapped; text with wide characters is left for the terminal to wrap."""
+        return textwrap.fill(text, WIDTH) if cell_len(text) == len(text) else text
 
     def display(self, formula: Formula) -> str:
         """Return the formula, indented."""
         return _indented(draw(formula))
 
     def check(self, formula: Formula, remark: str, holds: bool) -> str:
-        """Return the formula with its verdict at the end of its last line."""
+        """Return the formula, followed by the outcome of its check."""
         verdict = Mark(f"   {'✓' if holds else '✗'} {remark}")
         return _indented(draw(Row((formula, verdict))))
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-        """Return columns, the first to the left and the rest to the right."""
+        """Return columns; all but the first are right-aligned."""
         lines = [header, *rows]
         widths = [max(cell_len(line[j]) for line in lines) for j in range(len(header))]
         return "\n".join(INDENT + "  ".join(_cells(line, widths)).rstrip() for line in lines)
 
     def picture(self, caption: str, panels: Sequence[tuple[str, Panel]]) -> str:
-        """Return nothing: the sentence before says it."""
+        """Return nothing, because the preceding sentence describes the picture."""
         return ""
 
     def page(self, title: str, parts: Sequence[str], lang: str) -> str:
-        """Return everything, under the title."""
+        """Return the document with its title."""
         text = f"{title}\n{'═' * cell_len(title)}"
         for before, part in zip(["", *parts], parts, strict=False):
-            tall = "\n" in part or "\n" in before  # two matrices would run into each other
+            tall = "\n" in part or "\n" in before  # a blank line separates matrices
             blank = tall and part.startswith(INDENT) and before.startswith(INDENT)
             text += ("\n\n" if blank else "\n") + part
         return text + "\n"

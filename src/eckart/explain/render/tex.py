@@ -1,4 +1,4 @@
-"""Formulas in TeX, for Markdown and for LaTeX documents. All ASCII, so that any TeX reads it."""
+"""Formulas in TeX, for Markdown and for LaTeX documents, in ASCII for every TeX engine."""
 
 from __future__ import annotations
 
@@ -18,17 +18,32 @@ from eckart.explain.formula import (
 )
 
 LETTERS = {
-    "λ": r"\lambda", "σ": r"\sigma", "Σ": r"\Sigma", "α": r"\alpha", "κ": r"\kappa", "μ": r"\mu",
-    "det": r"\det", "%": r"\%", "": "{}", ", ": r",\ ", "(": "(", ")": ")",
-}  # fmt: skip
+    "λ": r"\lambda",
+    "σ": r"\sigma",
+    "Σ": r"\Sigma",
+    "α": r"\alpha",
+    "κ": r"\kappa",
+    "μ": r"\mu",
+    "det": r"\det",
+    "%": r"\%",
+    "": "{}",
+    ", ": r",\ ",
+    "(": "(",
+    ")": ")",
+}
 SIGNS = {
-    "≈": r"\approx", "·": r"\cdot", "×": r"\times", "±": r"\pm", "←": r"\leftarrow", "↔": r"\leftrightarrow",
+    "≈": r"\approx",
+    "·": r"\cdot",
+    "×": r"\times",
+    "±": r"\pm",
+    "←": r"\leftarrow",
+    "↔": r"\leftrightarrow",
     ",": r",\quad",
-}  # fmt: skip
+}
 
 
 def tex(formula: Formula) -> str:
-    r"""Return a formula in TeX's math mode.
+    r"""Return a formula for the math mode of TeX.
 
     Examples
     --------
@@ -43,9 +58,9 @@ def tex(formula: Formula) -> str:
         case Op(text):
             return f" {SIGNS.get(text, text)} "
         case Sym(name, sub, sup):
-            under = f"_{{{sub}}}" if sub else ""
-            over = f"^{{{_raised(sup)}}}" if sup else ""
-            return LETTERS.get(name, name) + under + over
+            subscript = f"_{{{sub}}}" if sub else ""
+            superscript = f"^{{{_raised(sup)}}}" if sup else ""
+            return LETTERS.get(name, name) + subscript + superscript
         case Row(items):
             return "".join(_spaced(tex(item)) for item in items).strip()
         case Frac(top, bottom):
@@ -70,5 +85,5 @@ def _raised(sup: str) -> str:
 
 
 def _spaced(text: str) -> str:
-    """Keep a command's name off a letter that follows it."""
+    """Add a space after a command name, which separates it from a following letter."""
     return text + " " if text.startswith("\\") and text[-1:].isalpha() else text

@@ -1,4 +1,4 @@
-"""What a renderer must be able to write, and the walk over an explanation that all four share."""
+"""The interface of a format, and the traversal of an explanation that all formats share."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from eckart.explain.words import fill, sentence
 
 
 class Writer(Protocol):
-    """One format. Every method returns text; strings that come in are written already."""
+    """One format. Every method returns text; apart from `escape`, string arguments are escaped already."""
 
-    def escape(self, words: str) -> str:
-        """Return words of a sentence."""
+    def escape(self, text: str) -> str:
+        """Escape plain text."""
         ...
 
     def inline(self, formula: Formula) -> str:
         """Return a formula within a sentence."""
         ...
 
-    def heading(self, number: int, words: str) -> str:
+    def heading(self, number: int, text: str) -> str:
         """Return the heading of a step."""
         ...
 
-    def paragraph(self, words: str) -> str:
-        """Return a sentence of its own."""
+    def paragraph(self, text: str) -> str:
+        """Return a paragraph."""
         ...
 
     def display(self, formula: Formula) -> str:
-        """Return a formula on lines of its own."""
+        """Return a formula on its own lines."""
         ...
 
     def check(self, formula: Formula, remark: str, holds: bool) -> str:
-        """Return an identity and how it was checked."""
+        """Return an identity with the outcome of its check."""
         ...
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-        """Return a table of cells that are written already."""
+        """Return a table."""
         ...
 
     def picture(self, caption: str, panels: Sequence[tuple[str, Panel]]) -> str:
-        """Return panels, each with its caption, drawn side by side; nothing in a format of words alone."""
+        """Return panels with their captions next to each other; an empty string in text formats."""
         ...
 
     def page(self, title: str, parts: Sequence[str], lang: str) -> str:
@@ -51,9 +51,9 @@ class Writer(Protocol):
 
 
 def write(explanation: Explanation, writer: Writer, lang: str) -> str:
-    """Write an explanation in one format and one language."""
+    """Return an explanation in one format and one language."""
 
-    def words(key: str) -> str:
+    def escaped(key: str) -> str:
         return writer.escape(sentence(key, lang))
 
     def filled(text: Text) -> str:
@@ -64,7 +64,7 @@ def write(explanation: Explanation, writer: Writer, lang: str) -> str:
 
     parts = []
     for number, step in enumerate(explanation.steps, 1):
-        parts.append(writer.heading(number, words(step.title)))
+        parts.append(writer.heading(number, escaped(step.title)))
         for part in step.parts:
             match part:
                 case Say(text):
@@ -72,12 +72,18 @@ def write(explanation: Explanation, writer: Writer, lang: str) -> str:
                 case Show(formula):
                     parts.append(writer.display(formula))
                 case Check(formula, holds, exact):
-                    key = "done.wrong" if not holds else "done.exact" if exact else "done.decimals"
-                    parts.append(writer.check(formula, words(key), holds))
+                    parts.append(writer.check(formula, escaped(_outcome(holds, exact)), holds))
                 case Picture(caption, panels):
                     drawn = writer.picture(filled(caption), [(filled(p.caption), p) for p in panels])
                     parts += [drawn] if drawn else []
                 case _:
                     rows = [[cell(content) for content in row] for row in part.rows]
                     parts.append(writer.table([cell(content) for content in part.header], rows))
-    return writer.page(words(f"topic.{explanation.topic}"), parts, lang)
+    return writer.page(escaped(f"topic.{explanation.topic}"), parts, lang)
+
+
+def _outcome(holds: bool, exact: bool) -> str:
+    """Return the key of the sentence for the outcome of a check."""
+    if not holds:
+        return "done.wrong"
+    return "done.exact" if exact else "done.decimals"

@@ -1,1 +1,1 @@
-"""One file to a topic: what is worked out, step by step."""
+"""The topics, one module each: every module builds the steps of one explanation."""

@@ -1,46 +1,57 @@
-"""The best approximation of a rank, and its error in two norms."""
+"""The best approximation of a given rank, and its error in two norms."""
 
 from __future__ import annotations
 
 import sympy
 
+from eckart.explain.decomposition import Decomposition, decompose
 from eckart.explain.exact import Matrix, inverse, is_zero, root, same, tidied, tidy
 from eckart.explain.formula import Formula, Frac, Norm, Op, Row
 from eckart.explain.notation import chain, decimal, letter
-from eckart.explain.steps import Check, Explanation, Part, Show, Step, say
-from eckart.explain.topics.common import W, energy_step, fits, joined, matrix_step, summary_step, total
-from eckart.explain.work import Work, work_out
+from eckart.explain.steps import Check, Explanation, Part, Result, Show, Step, say
+from eckart.explain.topics.common import (
+    W,
+    energy_step,
+    joined,
+    matrix_step,
+    rank_to_keep,
+    summary_step,
+    total,
+)
 
 
 def explain_lowrank(matrix: Matrix, rank: int | None = None) -> Explanation:
-    """Cut W to a rank and measure what is left out, from the entries and from sigma.
+    """Truncate W to a rank, and compute the error from the entries and from the singular values.
 
     Notes
     -----
-    No matrix of rank r is nearer, in either norm: Eckart and Young, Psychometrika 1 (1936), 211-218,
-    for the Frobenius norm; Mirsky, Quart. J. Math. 11 (1960), 50-59, for the spectral.
+    No matrix of rank r is nearer in either norm: Eckart and Young, Psychometrika 1 (1936), 211-218, for
+    the Frobenius norm; Mirsky, Quart. J. Math. 11 (1960), 50-59, for the spectral norm.
     """
-    work = work_out(matrix)
-    r = fits(rank, work.rank)
-    best = work.best(r)
+    svd = decompose(matrix)
+    r = rank_to_keep(rank, svd.rank)
+    best = svd.best(r)
     steps = (
         matrix_step(matrix),
-        summary_step(work),
-        energy_step(work),
-        _cut(work, r, best),
-        _errors(work, r, best),
+        summary_step(svd),
+        energy_step(svd),
+        _cut(svd, r, best),
+        _errors(svd, r, best),
     )
-    rest = total(work.squares[r:])
-    results = {
-        "rank": r, "sigma": work.sigma, "best": best, "error_squared": rest,
-        "spectral_squared": work.squares[r] if r < work.rank else sympy.Integer(0),
-        "energy": 1 - rest * inverse(total(work.squares)) if work.rank else sympy.Integer(1),
-        "exact": work.exact,
-    }  # fmt: skip
+    rest = total(svd.squares[r:])
+    results: dict[str, Result] = {
+        "rank": r,
+        "sigma": svd.sigma,
+        "best": best,
+        "error_squared": rest,
+        "spectral_squared": svd.squares[r] if r < svd.rank else sympy.Integer(0),
+        "energy": 1 - rest * inverse(total(svd.squares)) if svd.rank else sympy.Integer(1),
+        "exact": svd.exact,
+    }
     return Explanation("lowrank", steps, results)
 
 
-def _cut(work: Work, r: int, best: Matrix) -> Step:
+def _cut(svd: Decomposition, r: int, best: Matrix) -> Step:
     cut = letter("W", r)
     if not r:
         return Step("title.cut", (say("cut.zero"), Show(chain(cut, best))))
@@ -49,33 +60,34 @@ def _cut(work: Work, r: int, best: Matrix) -> Step:
     ]
     parts: list[Part] = [say("cut", r=r), Show(chain(cut, joined("+", names)))]
     if r > 1:
-        parts += [Show(chain(name, work.piece(i))) for i, name in enumerate(names)]
+        parts += [Show(chain(name, svd.piece(i))) for i, name in enumerate(names)]
     parts.append(Show(chain(cut, best)))
     return Step("title.cut", tuple(parts))
 
 
-def _errors(work: Work, r: int, best: Matrix) -> Step:
-    E = tidied(work.W - best)
+def _errors(svd: Decomposition, r: int, best: Matrix) -> Step:
+    E = tidied(svd.W - best)
     difference = Row((W, Op("-"), letter("W", r)))
     parts: list[Part] = [Show(chain(difference, E))]
-    rest = total(work.squares[r:])
-    if r >= work.rank:
-        parts += [say("errors.none"), Check(chain(letter("W", r), W), same(best, work.W), work.exact)]
+    rest = total(svd.squares[r:])
+    if r >= svd.rank:
+        parts += [say("errors.none"), Check(chain(letter("W", r), W), same(best, svd.W), svd.exact)]
         return Step("title.errors", tuple(parts))
     entries = total([x**2 for x in E])
     parts.append(say("errors.frobenius"))
-    parts.append(Check(chain(Norm(difference, "F"), root(rest)), is_zero(entries - rest), work.exact))
-    # The spectral norm is sigma_{r+1}: E^T E has v_{r+1} for that square, and the v before it for 0.
+    parts.append(Check(chain(Norm(difference, "F"), root(rest)), is_zero(entries - rest), svd.exact))
+    # The spectral norm is sigma_{r+1}: E^T E has the eigenvectors v_i, with eigenvalue 0 for i <= r and
+    # sigma_i^2 for i > r.
     G = tidied(E.T * E)
-    values = [sympy.Integer(0)] * r + work.squares[r:]
+    values = [sympy.Integer(0)] * r + svd.squares[r:]
     holds = all(
         is_zero(x)
-        for v, value in zip(work.right, values, strict=False)
+        for v, value in zip(svd.right, values, strict=False)
         for x in tidied(G * v.direction - value * v.direction)
     )
     parts.append(say("errors.spectral", sigma=letter("σ", r + 1)))
-    parts.append(Check(chain(Norm(difference, "2"), letter("σ", r + 1), work.sigma[r]), holds, work.exact))
-    whole = total(work.squares)
+    parts.append(Check(chain(Norm(difference, "2"), letter("σ", r + 1), svd.sigma[r]), holds, svd.exact))
+    whole = total(svd.squares)
     relative = root(tidy(rest * inverse(whole)))
     parts += [
         say("errors.relative"),

@@ -1,25 +1,23 @@
-"""Principal components of a small table of data, by the covariance and again by the singular values."""
+"""Principal components of a small table of data, from the covariance and from the singular values."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import sympy
 
 from eckart.errors import MatrixError
+from eckart.explain.decomposition import Decomposition, decompose
 from eckart.explain.eigen import Eigen, eigen
 from eckart.explain.exact import Matrix, inverse, is_zero, tidied, tidy
 from eckart.explain.formula import Formula, Frac, Op, Power, Row, Sym
 from eckart.explain.notation import chain, decimal, is_long, letter, number, percent, vector
-from eckart.explain.steps import Check, Explanation, Part, Show, Step, Table, Text, say
+from eckart.explain.steps import Check, Explanation, Part, Result, Show, Step, Table, Text, say
 from eckart.explain.topics.common import matrix_step, polynomial_parts, total
-from eckart.explain.work import Work, work_out
 
 X, CENTRED, C = Sym("X"), Sym("X", "c"), Sym("C")
 
 
 def explain_pca(data: Matrix) -> Explanation:
-    """Work out the principal components of data, a row a sample and a column a variable.
+    """Find the principal components of data with one sample per row and one variable per column.
 
     Notes
     -----
@@ -28,20 +26,29 @@ def explain_pca(data: Matrix) -> Explanation:
     """
     n = data.rows
     if n < 2:
-        raise MatrixError("pca", "one row of data has no variance", "Give at least two rows, one a sample")
+        raise MatrixError("pca", "one row of data has no variance", "Use at least two rows, one per sample")
     mean = tidied(sympy.ones(1, n) * data / n)
     centred = tidied(data - sympy.ones(n, 1) * mean)
-    work = work_out(centred)
-    covariance = tidied(work.eigen.matrix / (n - 1))
-    found = eigen(covariance, work.rank)
+    svd = decompose(centred)
+    covariance = tidied(svd.eigen.matrix / (n - 1))
+    components = eigen(covariance, svd.rank)
     steps = (
-        matrix_step(data, X), _centred(mean, centred), _covariance(covariance), _eigen(found, work, n),
-        _explained(found), _by_svd(found, work, n),
-    )  # fmt: skip
-    results: dict[str, Any] = {
-        "mean": mean, "centred": centred, "covariance": covariance, "variances": found.values,
-        "components": [unit.vector for unit in work.right], "sigma": work.sigma, "exact": work.exact,
-    }  # fmt: skip
+        matrix_step(data, X),
+        _centred(mean, centred),
+        _covariance(covariance),
+        _components(components, svd),
+        _explained(components),
+        _by_svd(components, svd, n),
+    )
+    results: dict[str, Result] = {
+        "mean": mean,
+        "centred": centred,
+        "covariance": covariance,
+        "variances": components.values,
+        "components": [unit.vector for unit in svd.right],
+        "sigma": svd.sigma,
+        "exact": svd.exact,
+    }
     return Explanation("pca", steps, results)
 
 
@@ -66,27 +73,26 @@ def _covariance(covariance: Matrix) -> Step:
     return Step("title.covariance", (say("covariance"), Show(chain(C, written, covariance))))
 
 
-def _eigen(found: Eigen, work: Work, n: int) -> Step:
-    parts: list[Part] = [say("components"), *polynomial_parts(found, C)]
-    parts += [Show(chain(letter("v", i), unit)) for i, unit in enumerate(work.right, 1)]
-    for i, (value, unit) in enumerate(zip(found.values, work.right, strict=True), 1):
-        holds = all(is_zero(x) for x in tidied(found.matrix * unit.direction - value * unit.direction))
-        parts.append(
-            Check(chain(Row((C, letter("v", i))), Row((letter("λ", i), letter("v", i)))), holds, found.exact)
-        )
+def _components(components: Eigen, svd: Decomposition) -> Step:
+    parts: list[Part] = [say("components"), *polynomial_parts(components, C)]
+    parts += [Show(chain(letter("v", i), unit)) for i, unit in enumerate(svd.right, 1)]
+    for i, (value, unit) in enumerate(zip(components.values, svd.right, strict=True), 1):
+        difference = tidied(components.matrix * unit.direction - value * unit.direction)
+        equation = chain(Row((C, letter("v", i))), Row((letter("λ", i), letter("v", i))))
+        parts.append(Check(equation, all(is_zero(x) for x in difference), components.exact))
     return Step("title.components", tuple(parts))
 
 
-def _explained(found: Eigen) -> Step:
-    whole = total(found.values)
+def _explained(components: Eigen) -> Step:
+    whole = total(components.values)
     if is_zero(whole):
         return Step("title.explained", (say("explained.zero"),))
-    rows, so_far = [], sympy.Integer(0)
-    for i, value in enumerate(found.values, 1):
-        so_far = tidy(so_far + value)
-        over = inverse(whole)
+    rows, cumulative = [], sympy.Integer(0)
+    over = inverse(whole)
+    for i, value in enumerate(components.values, 1):
+        cumulative = tidy(cumulative + value)
         shown = decimal(value) if is_long(value, 14) else number(value)
-        rows.append((number(i), shown, percent(tidy(value * over)), percent(tidy(so_far * over))))
+        rows.append((number(i), shown, percent(tidy(value * over)), percent(tidy(cumulative * over))))
     header: tuple[Text | Formula, ...] = (
         Sym("i"),
         letter("λ", "i"),
@@ -96,18 +102,19 @@ def _explained(found: Eigen) -> Step:
     return Step("title.explained", (say("explained"), Table(header, tuple(rows))))
 
 
-def _by_svd(found: Eigen, work: Work, n: int) -> Step:
+def _by_svd(components: Eigen, svd: Decomposition, n: int) -> Step:
     parts: list[Part] = [say("by.svd")]
-    for i, (value, square) in enumerate(zip(work.sigma, work.squares, strict=True), 1):
-        same_value = is_zero(tidy(square / (n - 1)) - found.values[i - 1])
+    for i, (value, square) in enumerate(zip(svd.sigma, svd.squares, strict=True), 1):
+        variance = components.values[i - 1]
         ratio = Frac(Power(letter("σ", i), 2), Row((Sym("n"), Op("-"), number(1))))
+        holds = is_zero(tidy(square / (n - 1)) - variance)
         parts += [
             Show(chain(letter("σ", i), value)),
-            Check(chain(ratio, letter("λ", i), found.values[i - 1]), same_value, work.exact),
+            Check(chain(ratio, letter("λ", i), variance), holds, svd.exact),
         ]
-    scores = tidied(work.W * work.V)
+    scores = tidied(svd.W * svd.V)
     parts += [say("by.scores"), Show(chain(Row((CENTRED, Sym("V"))), Row((Sym("U"), Sym("Σ"))), scores))]
     parts.append(
-        Check(chain(Row((Sym("U"), Sym("Σ"), Sym("V", "", "T"))), CENTRED), work.is_whole(), work.exact)
+        Check(chain(Row((Sym("U"), Sym("Σ"), Sym("V", "", "T"))), CENTRED), svd.is_complete(), svd.exact)
     )
     return Step("title.by.svd", tuple(parts))

@@ -1,45 +1,49 @@
-"""The pseudo-inverse from the singular value decomposition, with the four conditions that define it."""
+"""The pseudo-inverse from the singular value decomposition, and the four conditions that define it."""
 
 from __future__ import annotations
 
 import sympy
 
+from eckart.explain.decomposition import Decomposition, decompose
 from eckart.explain.elimination import inverse_matrix, rank_factors
 from eckart.explain.exact import DIGITS, Matrix, inverse, is_surd, same, tidied, tidy
 from eckart.explain.formula import Formula, Frac, Num, Op, Paren, Row, Sym
 from eckart.explain.notation import chain, letter
-from eckart.explain.steps import Check, Explanation, Part, Show, Step, say
+from eckart.explain.steps import Check, Explanation, Part, Result, Show, Step, say
 from eckart.explain.topics.common import WT, W, joined, matrix_step, summary_step
-from eckart.explain.work import Work, work_out
 
 P = Sym("W", "", "+")
 
 
 def explain_pinv(matrix: Matrix) -> Explanation:
-    """Work out W^+ = V Sigma^+ U^T and check the four conditions of Penrose.
+    """Compute W^+ = V Sigma^+ U^T and check the four conditions of Penrose.
 
     Notes
     -----
     Penrose, Proc. Cambridge Phil. Soc. 51 (1955), 406-413. The conditions are checked on the exact
-    pseudo-inverse from W = C F, which has no square roots that W has not; where sigma is in
-    decimals, the one made from sigma is compared with it.
+    pseudo-inverse from W = C F, which contains no square roots besides those of W. The one computed from the
+    singular values, which may be decimals, is compared with it.
     """
-    work = work_out(matrix)
+    svd = decompose(matrix)
     exact = exact_pinv(matrix)
     steps = (
         matrix_step(matrix),
-        summary_step(work),
-        _built(work, exact),
+        summary_step(svd),
+        _built(svd, exact),
         _conditions(matrix, exact),
-        _size(work),
+        _size(svd),
     )
-    return Explanation(
-        "pinv", steps, {"pinv": exact, "sigma": work.sigma, "rank": work.rank, "exact": work.exact}
-    )
+    results: dict[str, Result] = {
+        "pinv": exact,
+        "sigma": svd.sigma,
+        "rank": svd.rank,
+        "exact": svd.exact,
+    }
+    return Explanation("pinv", steps, results)
 
 
 def exact_pinv(matrix: Matrix) -> Matrix:
-    """Return F^T (F F^T)^-1 (C^T C)^-1 C^T for W = C F: exact for every matrix."""
+    """Return F^T (F F^T)^-1 (C^T C)^-1 C^T for W = C F; it is exact for every matrix."""
     C, F = rank_factors(matrix)
     if not C.cols:
         return sympy.zeros(*matrix.T.shape)
@@ -47,13 +51,13 @@ def exact_pinv(matrix: Matrix) -> Matrix:
     return tidied(right * tidied(inverse_matrix(tidied(C.T * C)) * C.T))
 
 
-def _built(work: Work, exact: Matrix) -> Step:
-    inverted = sympy.zeros(*work.W.T.shape)
-    for i, value in enumerate(work.sigma):
+def _built(svd: Decomposition, exact: Matrix) -> Step:
+    inverted = sympy.zeros(*svd.W.T.shape)
+    for i, value in enumerate(svd.sigma):
         inverted[i, i] = 1 / value
     names: list[Formula] = [
         Row((Frac(Num("1"), letter("σ", i)), Op("·"), letter("v", i), letter("u", i, "T")))
-        for i in range(1, work.rank + 1)
+        for i in range(1, svd.rank + 1)
     ]
     parts: list[Part] = [say("pinv"), Show(chain(Sym("Σ", "", "+"), inverted))]
     written = chain(
@@ -61,12 +65,12 @@ def _built(work: Work, exact: Matrix) -> Step:
     )
     parts.append(Show(written))
     for i, name in enumerate(names):
-        piece = tidied(work.piece(i).T * inverse(work.squares[i]))
+        piece = tidied(svd.piece(i).T * inverse(svd.squares[i]))
         parts.append(Show(chain(name, piece)))
-    holds = same(work.pseudo_inverse(), exact)
-    parts += [say("pinv.sum"), Check(chain(P, exact), holds, work.exact)]
-    if work.rank == work.W.cols:
-        parts += _normal_equations(work.W, exact)
+    holds = same(svd.pseudo_inverse(), exact)
+    parts += [say("pinv.sum"), Check(chain(P, exact), holds, svd.exact)]
+    if svd.rank == svd.W.cols:
+        parts += _normal_equations(svd.W, exact)
     return Step("title.pinv", tuple(parts))
 
 
@@ -94,11 +98,11 @@ def _conditions(M: Matrix, X: Matrix) -> Step:
     )
 
 
-def _size(work: Work) -> Step:
-    if not work.rank:
+def _size(svd: Decomposition) -> Step:
+    if not svd.rank:
         return Step("title.condition", (say("condition.zero"),))
-    first, last = work.sigma[0], work.sigma[-1]
-    ratio = Frac(letter("σ", 1), letter("σ", work.rank))
-    simple = all(is_surd(value) for value in work.sigma)
+    first, last = svd.sigma[0], svd.sigma[-1]
+    ratio = Frac(letter("σ", 1), letter("σ", svd.rank))
+    simple = all(is_surd(value) for value in svd.sigma)
     value = tidy(first * inverse(last)) if simple else sympy.N(first / last, DIGITS)
     return Step("title.condition", (say("condition"), Show(chain(Sym("κ"), ratio, value))))

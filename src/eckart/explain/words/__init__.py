@@ -1,4 +1,4 @@
-"""The sentences of every language, and how their gaps are filled."""
+"""The sentences in every language, with names in braces that formulas and integers replace."""
 
 from __future__ import annotations
 
@@ -15,25 +15,34 @@ LANGUAGES = tuple(TABLES)
 
 
 def sentence(key: str, lang: str) -> str:
-    """Return a sentence with its gaps."""
+    """Return a sentence with the names still in it."""
     if lang not in TABLES:
         raise UsageError(f"lang={lang!r}", f"expected one of {', '.join(LANGUAGES)}")
     return TABLES[lang][key]
 
 
 def fill(text: Text, lang: str, inline: Callable[[Formula], str], escape: Callable[[str], str]) -> str:
-    """Return a sentence with its gaps filled, as a renderer writes words and formulas.
+    """Return a sentence with its values, as a renderer writes text and formulas.
+
+    Parameters
+    ----------
+    text : Text
+        The sentence and its values.
+    lang : str
+        The language.
+    inline, escape : callable
+        The renderer's functions for formulas and for plain text.
 
     Examples
     --------
     >>> from eckart.explain.formula import plain
     >>> fill(Text("matrix.shape", {"m": 2, "n": 3}), "en", plain, str)
-    '2 rows and 3 columns.'
+    'Rows: 2, columns: 3.'
     """
     parts = []
-    for words, gap, _, _ in Formatter().parse(sentence(text.key, lang)):
-        parts.append(escape(words))
-        if gap is not None:
-            value = text.values[gap]
+    for literal, name, _, _ in Formatter().parse(sentence(text.key, lang)):
+        parts.append(escape(literal))
+        if name is not None:
+            value = text.values[name]
             parts.append(escape(str(value)) if isinstance(value, int) else inline(value))
     return "".join(parts)

@@ -1,4 +1,4 @@
-"""The sentences in Japanese. Gaps in braces are filled with formulas or whole numbers."""
+"""The Japanese sentences. Formulas or integers replace the names in braces."""
 
 SENTENCES = {
     "topic.svd": "特異値分解を手で計算する",
@@ -59,7 +59,7 @@ SENTENCES = {
     "circle.turned": "{M} が回す",
     "circle.mirrored": "{M} が裏返す",
     "circle.stretched": "{M} が伸ばす",
-    "circle.beside": "白い点は (1, 0) を追う。行き先は W の第 1 列である。破線は単位円。",
+    "circle.compared": "白い点は (1, 0) を追う。行き先は W の第 1 列である。破線は単位円。",
     "circle.alone": "白い点は (1, 0) を追う。行き先は W の第 1 列である。図ごとの目盛りに注意。",
     "title.forms": "完全形、コンパクト形、打ち切り形",
     "forms": "Σ の零に当たる列は省ける。さらに省けば近似になる。",

@@ -1,4 +1,4 @@
-"""The sentences in Chinese. Gaps in braces are filled with formulas or whole numbers."""
+"""The Chinese sentences. Formulas or integers replace the names in braces."""
 
 SENTENCES = {
     "topic.svd": "手算奇异值分解",
@@ -59,7 +59,7 @@ SENTENCES = {
     "circle.turned": "{M} 旋转",
     "circle.mirrored": "{M} 翻转",
     "circle.stretched": "{M} 拉伸",
-    "circle.beside": "圆圈跟随点 (1, 0)，它最后到达 W 的第 1 列。虚线是单位圆。",
+    "circle.compared": "圆圈跟随点 (1, 0)，它最后到达 W 的第 1 列。虚线是单位圆。",
     "circle.alone": "圆圈跟随点 (1, 0)，它最后到达 W 的第 1 列。注意各图的刻度。",
     "title.forms": "完全、紧凑与截断形式",
     "forms": "对应 Σ 中零的列可以省去；再省去更多就得到近似。",

@@ -1,9 +1,8 @@
-"""The sum of Kronecker products that is nearest to a matrix."""
+"""The nearest sum of Kronecker products to a matrix."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,14 +18,16 @@ from eckart.linalg.stack import Numbers, as_stack
 
 @dataclass(frozen=True, eq=False)
 class KroneckerSum:
-    """A matrix kept as a sum of Kronecker products, sum_i A_i kron B_i.
+    """A matrix stored as a sum of Kronecker products, sum_i A_i kron B_i.
 
     Parameters
     ----------
     A : ndarray (r, m_1, n_1)
+        The left factors.
     B : ndarray (r, m_2, n_2)
+        The right factors.
     error : float
-        Relative Frobenius error against the matrix it came from.
+        Relative Frobenius error against the original matrix.
     """
 
     A: Array
@@ -45,11 +46,11 @@ class KroneckerSum:
 
     @property
     def parameters(self) -> int:
-        """Numbers stored."""
+        """Number of entries of A and B together."""
         return int(self.A.size + self.B.size)
 
     def dense(self) -> Array:
-        """Return the matrix itself."""
+        """Return the matrix as an array (m_1 m_2, n_1 n_2)."""
         m, n = self.shape
         return np.asarray(np.einsum("rij,rkl->ikjl", self.A, self.B, optimize=True).reshape(m, n))
 
@@ -66,33 +67,37 @@ def nearest_kronecker(
     energy: float | None = None,
     error: float | None = None,
 ) -> KroneckerSum:
-    """Return the sum of Kronecker products A_i kron B_i that is nearest to M in Frobenius norm.
+    """Return the sum of Kronecker products A_i kron B_i nearest to M in the Frobenius norm.
 
     Parameters
     ----------
     M : array_like (m_1 m_2, n_1 n_2)
+        The matrix.
     shape : (int, int)
-        (m_1, n_1) of the A_i; the B_i take the rest.
-    rank, energy, error : optional
-        As for `eckart.svd`: how many terms. One by default; give ``rank=None`` with another goal.
+        (m_1, n_1) of the A_i, which determines that of the B_i. Must divide the shape of M.
+    rank : int, optional
+        Number of terms; 1 by default. Pass ``rank=None`` with another goal.
+    energy : float, optional
+        Use the least number of terms that keeps this share of ||M||_F^2.
+    error : float, optional
+        Use the least number of terms with a relative Frobenius error of at most this.
 
     Returns
     -------
     KroneckerSum
-        ||A_i|| = ||B_i||; in float32 for float32. ``error`` is what `eckart.svd` says of the rearranged
-        matrix.
+        With ||A_i|| = ||B_i||, in the dtype of M, at least float32.
 
     Raises
     ------
     MatrixError
-        No real matrix, a NaN or an infinity, or squares out of float64's range.
+        If M is not a real matrix, holds a NaN or an infinity, or has squares out of float64's range.
     UsageError
-        A shape that does not divide M's, or two goals at once.
+        If the shape does not divide M's, more than one goal is given, or a goal is out of range.
 
     Notes
     -----
-    The blocks of M, each laid out as a row, make an (m_1 n_1) x (m_2 n_2) matrix in which A kron B is the
-    outer product of vec(A) and vec(B). The distance is the same before and after, so that this is
+    The blocks of M, each flattened to a row, form an (m_1 n_1) x (m_2 n_2) matrix in which A kron B is the
+    outer product of vec(A) and vec(B). Rearranging preserves the Frobenius norm, so this is
     Eckart and Young's problem, and the SVD solves it. Cost: that of `eckart.svd` on the rearranged matrix.
 
     References
@@ -101,8 +106,8 @@ def nearest_kronecker(
 
     Examples
     --------
-    >>> found = nearest_kronecker(np.kron([[1.0, 2.0], [3.0, 4.0]], np.eye(3)), (2, 2))
-    >>> found.rank, found.error < 1e-15, found.parameters
+    >>> nearest = nearest_kronecker(np.kron([[1.0, 2.0], [3.0, 4.0]], np.eye(3)), (2, 2))
+    >>> nearest.rank, nearest.error < 1e-15, nearest.parameters
     (1, True, 13)
     """
     call = "eckart.linalg.nearest_kronecker(M, shape)"
@@ -117,18 +122,24 @@ def nearest_kronecker(
 
 
 def rearranged(M: ArrayLike, shape: tuple[int, int]) -> Array:
-    """Return the matrix (m_1 n_1, m_2 n_2) whose rows are the blocks of M.
+    """Return the matrix whose rows are the flattened blocks of M.
 
     Parameters
     ----------
     M : array_like (m_1 m_2, n_1 n_2)
+        The matrix.
     shape : (int, int)
-        (m_1, n_1): how many blocks there are, down and across.
+        (m_1, n_1), the number of blocks down and across.
+
+    Returns
+    -------
+    ndarray (m_1 n_1, m_2 n_2)
+        One row for each block, from left to right and then down.
 
     Raises
     ------
     UsageError
-        A shape that does not divide M's.
+        If the shape does not divide M's.
 
     Examples
     --------
@@ -140,13 +151,15 @@ def rearranged(M: ArrayLike, shape: tuple[int, int]) -> Array:
     return array.reshape(m1, m2, n1, n2).transpose(0, 2, 1, 3).reshape(m1 * n1, m2 * n2)
 
 
-def _divided(whole: tuple[int, ...], shape: Any) -> tuple[int, int, int, int]:
+def _divided(whole: tuple[int, ...], shape: tuple[int, int]) -> tuple[int, int, int, int]:
     """Return m_1, n_1, m_2 and n_2, checked."""
-    fits = len(whole) == 2 and isinstance(shape, (tuple, list)) and len(shape) == 2
-    if not fits or not all(
-        is_whole_number(part, 1) and of and of % part == 0 for part, of in zip(shape, whole, strict=True)
-    ):
-        sizes = " and ".join(map(str, whole))
-        raise UsageError(f"nearest_kronecker(shape={shape})", f"expected divisors of {sizes}, the shape of M")
-    m1, n1 = int(shape[0]), int(shape[1])
-    return m1, n1, whole[0] // m1, whole[1] // n1
+    is_pair = len(whole) == 2 and isinstance(shape, (tuple, list)) and len(shape) == 2
+    if is_pair and all(_divides(part, size) for part, size in zip(shape, whole, strict=True)):
+        m1, n1 = int(shape[0]), int(shape[1])
+        return m1, n1, whole[0] // m1, whole[1] // n1
+    sizes = " and ".join(map(str, whole))
+    raise UsageError(f"nearest_kronecker(shape={shape})", f"expected divisors of {sizes}, the shape of M")
+
+
+def _divides(part: object, size: int) -> bool:
+    return is_whole_number(part, least=1) and size > 0 and size % part == 0

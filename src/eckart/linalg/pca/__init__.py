@@ -1,6 +1,6 @@
 """Principal component analysis, and its parts: centring, blocks of rows, the noise threshold."""
 
-from eckart.linalg.pca.blocks import CentredBlock, centre, less
+from eckart.linalg.pca.blocks import CentredBlock, centre, subtract_mean
 from eckart.linalg.pca.estimator import Estimator, as_samples
 from eckart.linalg.pca.pca import PCA
 from eckart.linalg.pca.threshold import marchenko_pastur_median, noise_rank
@@ -11,7 +11,7 @@ __all__ = [
     "Estimator",
     "as_samples",
     "centre",
-    "less",
     "marchenko_pastur_median",
     "noise_rank",
+    "subtract_mean",
 ]

@@ -1,17 +1,19 @@
-"""scikit-learn's conventions for estimators, kept without scikit-learn.
+"""scikit-learn's conventions for estimators, implemented without scikit-learn.
 
-An estimator here is a plain class: it is cloned, put in a pipeline or searched over by scikit-learn
-where that is installed, and works the same where it is not. Inheriting from its base class where
-it can be imported would give one class two behaviours, and every import of Eckart a second more.
+An estimator here is a plain class. Where scikit-learn is installed, it can clone the estimator, use it in
+pipelines and search over its parameters; where it is not, the estimator works the same. Inheriting from
+scikit-learn's base class if it is importable would give one class two behaviours, and would make every
+import of Eckart a second slower.
 """
 
 from __future__ import annotations
 
 import inspect
 import sys
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from eckart.arrays import Array
 from eckart.errors import DataError, NotFittedError, UsageError
@@ -19,21 +21,49 @@ from eckart.linalg.backend import SMALL_FLOATS, is_torch, ops_for
 
 
 class Estimator:
-    """Parameters by name, as `sklearn.base.BaseEstimator` keeps them.
+    """Base class with parameters by name, like `sklearn.base.BaseEstimator`.
 
-    A subclass stores every argument of ``__init__`` under its own name and does nothing else there; what
-    is learnt from data ends in an underscore.
+    ``__init__`` of a subclass stores each argument under its own name and does nothing else. The names of
+    attributes that are learnt from data end in an underscore.
     """
 
     n_features_in_: int
+    learnt_attribute = "n_features_in_"  # set by a successful fit; a subclass names the last one that it sets
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters by name. ``deep`` is scikit-learn's, for estimators inside estimators."""
+    def get_params(self, deep: bool = True) -> dict[str, object]:
+        """Return the parameters by name.
+
+        Parameters
+        ----------
+        deep : bool
+            Without effect here: scikit-learn uses it for estimators that contain estimators.
+
+        Returns
+        -------
+        dict
+            The arguments of ``__init__``.
+        """
         names = list(inspect.signature(type(self)).parameters)
         return {name: getattr(self, name) for name in names}
 
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters by name and return the estimator."""
+    def set_params(self, **params: object) -> Self:
+        """Set parameters by name.
+
+        Parameters
+        ----------
+        **params
+            New values.
+
+        Returns
+        -------
+        Estimator
+            This estimator.
+
+        Raises
+        ------
+        UsageError
+            If there is no parameter of such a name.
+        """
         known = self.get_params()
         for name, value in params.items():
             if name not in known:
@@ -45,12 +75,15 @@ class Estimator:
 
     def __repr__(self) -> str:
         defaults = inspect.signature(type(self)).parameters
-        params = self.get_params().items()
-        told = ", ".join(f"{n}={v!r}" for n, v in params if repr(v) != repr(defaults[n].default))
-        return f"{type(self).__name__}({told})"
+        changed = [
+            f"{name}={value!r}"
+            for name, value in self.get_params().items()
+            if repr(value) != repr(defaults[name].default)
+        ]
+        return f"{type(self).__name__}({', '.join(changed)})"
 
-    def __sklearn_tags__(self) -> Any:
-        """Say what kind of estimator this is. Only scikit-learn calls it, so only then is it imported."""
+    def __sklearn_tags__(self) -> object:
+        """Return scikit-learn's description of this estimator. Only scikit-learn calls this method."""
         from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
 
         return Tags(
@@ -61,14 +94,12 @@ class Estimator:
         )
 
     def _check_fitted(self, method: str) -> None:
-        if "n_features_in_" not in vars(self):
+        if self.learnt_attribute not in vars(self):
             name = type(self).__name__
-            raise _not_fitted_error()(
-                f"{name}.{method}", f"this {name} has not seen data yet", "Call fit first"
-            )
+            raise _not_fitted_error()(f"{name}.{method}", f"this {name} is not fitted yet", "Call fit first")
 
-    def _samples(self, X: Any, method: str, first: bool, least: int = 1) -> Array:
-        """Return a table (n, d) in float32 or float64, checked; ``first`` learns its width and names."""
+    def _samples(self, X: ArrayLike, method: str, first: bool, least: int = 1) -> Array:
+        """Check a table (n, d) and return it in float32 or float64; ``first`` stores its width and names."""
         call = f"{type(self).__name__}.{method}(X)"
         names = _column_names(X)
         table = as_samples(X, call, least)
@@ -88,15 +119,37 @@ class Estimator:
         return table
 
 
-def as_samples(X: Any, call: str, least: int = 1) -> Array:
-    """Return a table (n, d) of at least ``least`` samples in float32 or float64, itself if it is one."""
+def as_samples(X: ArrayLike, call: str, least: int = 1) -> Array:
+    """Check a table of samples.
+
+    Parameters
+    ----------
+    X : array_like (n, d)
+        May be a data frame or a torch tensor.
+    call : str
+        The call as messages show it.
+    least : int
+        Minimum number of samples.
+
+    Returns
+    -------
+    ndarray (n, d)
+        In float32 or float64; X itself if it is such an array.
+
+    Raises
+    ------
+    DataError
+        If X is not a table of finite real numbers, or has too few samples.
+    """
     if is_torch(X):
         X = ops_for(X).host(X.float() if X.is_floating_point() and X.itemsize < 4 else X)
     sparse = sys.modules.get("scipy.sparse")
     if sparse is not None and sparse.issparse(X):
-        raise DataError(call, "got a sparse matrix, and centring would fill it", "Pass X.toarray()")
+        raise DataError(call, "got a sparse matrix, which centring would make dense", "Pass X.toarray()")
     if np.ma.is_masked(X):
-        raise DataError(call, "got masked entries, and every entry counts here", "Fill them: X.filled(value)")
+        raise DataError(
+            call, "expected numbers without a mask, got masked entries", "Use X.filled(value) to fill them"
+        )
     try:
         table = np.asarray(X)
         if np.iscomplexobj(table):
@@ -125,17 +178,19 @@ def as_samples(X: Any, call: str, least: int = 1) -> Array:
             f"{table.shape[0]} sample(s), n_samples={table.shape[0]}, while a minimum of {least} is required",
         )
     with np.errstate(over="ignore", invalid="ignore"):
-        suspect = not np.isfinite(table.sum(dtype=np.float64))  # one pass; the mask only where it tells
+        suspect = not np.isfinite(table.sum(dtype=np.float64))  # one pass over finite tables, no mask
     if suspect and not np.isfinite(table).all():
         row, column = np.argwhere(~np.isfinite(table))[0]
         raise DataError(
-            call, f"X holds NaN or infinity, the first at [{row}, {column}]", "Mend or mask it first"
+            call,
+            f"X holds NaN or infinity, the first at [{row}, {column}]",
+            "Replace them with finite numbers",
         )
     return table
 
 
-def _column_names(X: Any) -> Array | None:
-    """Return the names of a data frame's columns, where they are all strings."""
+def _column_names(X: object) -> Array | None:
+    """Return the column names of a data frame, or None if they are not all strings."""
     columns = getattr(X, "columns", None)
     if columns is None or callable(columns):
         return None
@@ -144,8 +199,8 @@ def _column_names(X: Any) -> Array | None:
 
 
 def _not_fitted_error() -> type[NotFittedError]:
-    """Return the error for an estimator without data; also scikit-learn's own, where that is loaded."""
-    theirs = sys.modules.get("sklearn.exceptions")
-    if theirs is None:
+    """Return the error for an estimator that is not fitted, also scikit-learn's own if that is loaded."""
+    sklearn_exceptions = sys.modules.get("sklearn.exceptions")
+    if sklearn_exceptions is None:
         return NotFittedError
-    return type("NotFittedError", (NotFittedError, theirs.NotFittedError), {})
+    return type("NotFittedError", (NotFittedError, sklearn_exceptions.NotFittedError), {})

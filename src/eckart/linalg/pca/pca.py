@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from eckart.arrays import Array, Floats
 from eckart.checks import is_whole_number
 from eckart.errors import DataError, UsageError
 from eckart.linalg.backend import check_energy, ops_for
-from eckart.linalg.decompose import Method, factor_matrix
+from eckart.linalg.decompose import METHODS, Method, all_values, check_method, factor_matrix
 from eckart.linalg.goal import Goal
 from eckart.linalg.lowrank import LowRank
-from eckart.linalg.pca.blocks import CentredBlock, centre, less
+from eckart.linalg.pca.blocks import CentredBlock, centre, subtract_mean
 from eckart.linalg.pca.estimator import Estimator, as_samples
 from eckart.linalg.pca.threshold import noise_rank
 from eckart.linalg.routes.krylov import seed_for
 from eckart.linalg.spectrum import Spectrum
+from eckart.text import count
 
-# Up to this many rows or columns every value is found exactly and "auto" does not search: the Gram
-# matrix of 1024 takes a tenth of a second.
+# Up to this many rows or columns "auto" computes all values exactly instead of searching for the leading
+# ones: the Gram matrix of 1024 columns takes a tenth of a second.
 EXACT = 1024
 
-# Beyond, the leading components are searched for until the energy still to be gained is this share of the
-# tail: singular values right to 2e-7 sigma_1 and components to 1e-3, on the spectra 1/i to i^-0.5.
+# Beyond that, the search for the leading components stops when the energy that it may still gain is this
+# share of the tail. On spectra from 1/i to i^-0.5, singular values are then accurate to 2e-7 sigma_1 and
+# components to 1e-3.
 SLACK = 1e-6
 
 
 class PCA(Estimator):
-    """Directions of largest variance, in the manner of scikit-learn's estimators.
+    """Principal component analysis: the directions of largest variance, as a scikit-learn estimator.
 
     Equivalent to ``sklearn.decomposition.PCA``.
 
@@ -37,44 +40,44 @@ class PCA(Estimator):
     ----------
     n_components : int, float, "noise" or None
         How many components to keep. An int: that many. A float between 0 and 1: the least number that
-        explains this share of the variance, found without a full SVD. "noise": those that stand above
+        explains this share of the variance, found without a full SVD. "noise": those that stand out from
         white noise (see `eckart.linalg.noise_rank`). None: all, min(n_samples, n_features).
     whiten : bool
         Divide each component by its standard deviation in `transform`.
     method : {"auto", "lapack", "gram", "krylov"}
         The route: see `eckart.svd`. Up to 1024 samples or features "auto" is exact.
     seed : int
-        Seeds the search of larger matrices; the same seed gives the same result.
+        Seed of the search in larger matrices; the same seed gives the same result.
 
     Attributes
     ----------
     components_ : ndarray (k, d)
-        Orthonormal rows, the largest variance first. In each the entry of largest size is positive.
+        Orthonormal rows, the largest variance first. The entry of largest size in each is positive.
     explained_variance_ : ndarray (k,)
-        sigma^2 / (n_samples - 1): the eigenvalues of the covariance.
+        sigma^2 / (n_samples - 1), the eigenvalues of the covariance.
     explained_variance_ratio_ : ndarray (k,)
-        Their share of the whole variance, which is known exactly however few are kept.
+        Their share of the total variance. The total is exact, however few components are kept.
     singular_values_ : ndarray (k,)
     mean_ : ndarray (d,), float64
     n_components_, n_samples_, n_features_in_ : int
     noise_variance_ : float
-        Mean of the min(n, d) - k eigenvalues that are left out; 0 if none is.
+        Mean of the min(n, d) - k eigenvalues that are not kept; 0 if all are kept.
     feature_names_in_ : ndarray (d,)
-        Only where X was a data frame whose columns are named by strings.
+        Set only if X is a data frame whose column names are all strings.
 
     Notes
     -----
     The singular vectors of the centred data are the eigenvectors of its covariance, but the covariance
-    is never formed where rounding would show: it squares the condition. "gram" does square, in
-    float64, and is right to 1e-6 sigma_1; "lapack" to rounding.
+    is not formed where that would lose digits, because it squares the condition. "gram" does square, in
+    float64, and is accurate to 1e-6 sigma_1; "lapack" to rounding.
 
-    The sign rule makes results comparable; it still turns over where two entries of a component are
-    all but equal in size. Components of equal variance are any basis of their space.
+    The sign rule makes results comparable, but the sign is arbitrary if two entries of a component are
+    almost equal in size. Components of equal variance are an arbitrary basis of their space.
 
-    `partial_fit` takes blocks of rows and is exact: after the last block the result is that of `fit`
-    on all rows, to rounding. It keeps d^2 numbers, and costs 2 n d^2 flops for n rows and one SVD of a
-    d x d triangle for each block. (scikit-learn's IncrementalPCA keeps k components between blocks and
-    is approximate.) A share or "noise" is asked anew after each block.
+    `partial_fit` accepts blocks of rows and is exact: after the last block the result is that of `fit`
+    on all rows, to rounding. It stores d^2 numbers, and costs 2 n d^2 flops for n rows and one SVD of a
+    d x d triangle per block. (scikit-learn's IncrementalPCA keeps k components between blocks and
+    is approximate.) With a share or "noise", the number of components is chosen again after each block.
 
     References
     ----------
@@ -88,6 +91,8 @@ class PCA(Estimator):
     >>> pca.n_components_, pca.components_.tolist(), pca.explained_variance_ratio_.round(12).tolist()
     (1, [[1.0, 0.0]], [0.8])
     """
+
+    learnt_attribute = "n_samples_"
 
     components_: Array
     explained_variance_: Array
@@ -111,70 +116,187 @@ class PCA(Estimator):
         self.method = method
         self.seed = seed
 
-    def fit(self, X: Any, y: Any = None) -> Self:
-        """Find the components of X (n, d), n >= 2. ``y`` is ignored."""
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
+        """Find the components of a table of samples.
+
+        Parameters
+        ----------
+        X : array_like (n, d)
+            At least 2 samples.
+        y : ignored
+            For compatibility with scikit-learn's pipelines.
+
+        Returns
+        -------
+        PCA
+            This estimator.
+
+        Raises
+        ------
+        DataError
+            If X is not a table of finite real numbers.
+        UsageError
+            If ``n_components``, ``method`` or ``seed`` is invalid.
+        """
         table = self._samples(X, "fit", first=True, least=2)
+        self._check_parameters(min(table.shape))
         self.__dict__.pop("_seen", None)
-        with np.errstate(over="ignore", invalid="ignore"):  # `_learn` looks at the energy
+        with np.errstate(over="ignore", invalid="ignore"):  # `_learn` checks the energy
             origin, offset, centred = centre(table)
             mean = origin + offset
         if self.n_components is None and len(table) > 2 * table.shape[1]:
             centred = np.asarray(np.linalg.qr(centred, mode="r"))  # (d, d): U is not needed
         return self._learn(centred, table, mean, len(table))
 
-    def partial_fit(self, X: Any, y: Any = None) -> Self:
-        """Add a block of rows (n, d) to those seen by earlier calls; `fit` forgets them."""
+    def partial_fit(self, X: ArrayLike, y: object = None) -> Self:
+        """Add a block of samples to those of earlier calls, and update the components.
+
+        Parameters
+        ----------
+        X : array_like (n, d)
+            At least 2 samples in the first block, and 1 in later ones.
+        y : ignored
+            For compatibility with scikit-learn's pipelines.
+
+        Returns
+        -------
+        PCA
+            This estimator.
+
+        Raises
+        ------
+        DataError
+            If X is not a table of finite real numbers with as many columns as earlier blocks.
+        UsageError
+            If ``n_components``, ``method`` or ``seed`` is invalid.
+
+        Notes
+        -----
+        `fit` discards the samples of earlier calls.
+        """
         seen: CentredBlock | None = vars(self).get("_seen")
         table = self._samples(X, "partial_fit", first=seen is None, least=2 if seen is None else 1)
+        self._check_parameters(table.shape[1])  # later blocks may add as many rows as there are columns
         with np.errstate(over="ignore", invalid="ignore"):
             block = CentredBlock.of(table)
             seen = block if seen is None else seen + block
             mean = seen.mean
-        self._learn(seen.R, table, mean, seen.count, in_blocks=True)
+        self._learn(seen.R, table, mean, seen.count)
         self._seen = seen
         return self
 
-    def fit_transform(self, X: Any, y: Any = None) -> Array:
-        """Return ``fit(X).transform(X)``."""
+    def fit_transform(self, X: ArrayLike, y: object = None) -> Array:
+        """Find the components of X and return its coordinates. Equivalent to ``fit(X).transform(X)``.
+
+        Parameters
+        ----------
+        X : array_like (n, d)
+            At least 2 samples.
+        y : ignored
+            For compatibility with scikit-learn's pipelines.
+
+        Returns
+        -------
+        ndarray (n, k)
+            Coordinates along the components.
+        """
         return self.fit(X).transform(X)
 
-    def transform(self, X: Any) -> Array:
-        """Return the coordinates (n, k) of X (n, d) along the components."""
+    def transform(self, X: ArrayLike) -> Array:
+        """Return the coordinates of samples along the components.
+
+        Parameters
+        ----------
+        X : array_like (n, d)
+            Samples.
+
+        Returns
+        -------
+        ndarray (n, k)
+            In the dtype of X, at least float32.
+
+        Raises
+        ------
+        NotFittedError
+            If `fit` has not been called.
+        DataError
+            If X is not a table of finite real numbers with d columns.
+        """
         self._check_fitted("transform")
         table = self._samples(X, "transform", first=False)
-        scores = less(table, self.mean_) @ self.components_.T.astype(table.dtype)
+        scores = subtract_mean(table, self.mean_) @ self.components_.T.astype(table.dtype)
         return np.asarray(scores / self._deviations(table.dtype) if self.whiten else scores)
 
-    def inverse_transform(self, X: Any) -> Array:
-        """Return the points (n, d) whose coordinates are X (n, k): the best approximation of rank k."""
+    def inverse_transform(self, X: ArrayLike) -> Array:
+        """Return the points with given coordinates along the components.
+
+        Parameters
+        ----------
+        X : array_like (n, k)
+            Coordinates, as `transform` returns them.
+
+        Returns
+        -------
+        ndarray (n, d)
+            For the coordinates of the training data, its best approximation of rank k.
+
+        Raises
+        ------
+        NotFittedError
+            If `fit` has not been called.
+        DataError
+            If X is not a table of finite real numbers with k columns.
+        """
         self._check_fitted("inverse_transform")
         call = "PCA.inverse_transform(X)"
         scores = as_samples(X, call) if self.n_components_ else np.asarray(X)
         if scores.shape[1] != self.n_components_:
             raise DataError(
-                call, f"X has {scores.shape[1]} columns, but there are {self.n_components_} components"
+                call,
+                f"expected {count(self.n_components_, 'column')}, one per component, got {scores.shape[1]}",
             )
         if self.whiten:
             scores = scores * self._deviations(scores.dtype)
-        return np.asarray(less(scores @ self.components_.astype(scores.dtype), -self.mean_))
+        return np.asarray(subtract_mean(scores @ self.components_.astype(scores.dtype), -self.mean_))
 
-    def score_samples(self, X: Any) -> Floats:
-        """Return the log-likelihood (n,) of each row under the probabilistic model.
+    def score_samples(self, X: ArrayLike) -> Floats:
+        """Return the log-likelihood of each sample under the probabilistic model of PCA.
 
-        A Gaussian with the explained variances along the components and ``noise_variance_`` in every other
-        direction; the d x d covariance is not formed: 4 n d k flops.
+        Parameters
+        ----------
+        X : array_like (n, d)
+            Samples.
+
+        Returns
+        -------
+        ndarray (n,), float64
+            Natural logarithms of the density.
+
+        Raises
+        ------
+        NotFittedError
+            If `fit` has not been called.
+        DataError
+            If X is not a table of finite real numbers with d columns.
+        UsageError
+            If the model has no density, because the training data lie in a subspace.
+
+        Notes
+        -----
+        The model is a Gaussian with the explained variances along the components and ``noise_variance_`` in
+        all other directions. The d x d covariance is not formed: 4 n d k flops.
         """
         self._check_fitted("score_samples")
         table = self._samples(X, "score_samples", first=False).astype(np.float64)
         V, variances = self.components_.astype(np.float64), self.explained_variance_.astype(np.float64)
         k, d = V.shape
-        # As `matrix_rank` would: a singular value that is rounding is none.
+        # As in `matrix_rank`, singular values below rounding count as zero.
         rounding = (max(self.n_samples_, d) * float(np.finfo(self.components_.dtype).eps)) ** 2
         if k and (variances.min() <= rounding * variances[0] or (d > k and self.noise_variance_ == 0)):
             raise UsageError(
                 "PCA.score_samples",
-                "the data lie in a subspace, and the model has no density",
-                "Keep fewer components",
+                "the training data lie in a subspace, so the model has no density",
+                "Use fewer components",
             )
         centred = table - self.mean_
         scores = centred @ V.T  # (n, k)
@@ -185,12 +307,46 @@ class PCA(Estimator):
             volume += (d - k) * np.log(self.noise_variance_)
         return np.asarray(-0.5 * (distance + volume))
 
-    def score(self, X: Any, y: Any = None) -> float:
-        """Return the mean log-likelihood of the rows of X, to compare numbers of components by."""
+    def score(self, X: ArrayLike, y: object = None) -> float:
+        """Return the mean log-likelihood of samples, which can compare numbers of components.
+
+        Parameters
+        ----------
+        X : array_like (n, d)
+            Samples.
+        y : ignored
+            For compatibility with scikit-learn's pipelines.
+
+        Returns
+        -------
+        float
+            Mean of `score_samples`.
+
+        Raises
+        ------
+        NotFittedError, DataError, UsageError
+            As for `score_samples`.
+        """
         return float(self.score_samples(X).mean())
 
-    def get_feature_names_out(self, input_features: Any = None) -> Array:
-        """Return the names of the columns that `transform` gives: pca0, pca1, ..."""
+    def get_feature_names_out(self, input_features: object = None) -> Array:
+        """Return the names of the columns that `transform` returns.
+
+        Parameters
+        ----------
+        input_features : ignored
+            For compatibility with scikit-learn's pipelines.
+
+        Returns
+        -------
+        ndarray (k,) of str
+            pca0, pca1, ...
+
+        Raises
+        ------
+        NotFittedError
+            If `fit` has not been called.
+        """
         self._check_fitted("get_feature_names_out")
         return np.asarray([f"pca{i}" for i in range(self.n_components_)], dtype=object)
 
@@ -198,12 +354,12 @@ class PCA(Estimator):
     def _n_features_out(self) -> int:
         return self.n_components_
 
-    def _learn(self, centred: Array, table: Array, mean: Floats, n: int, in_blocks: bool = False) -> Self:
-        """Factor centred rows, or a matrix with the same right side, and keep what was learnt."""
+    def _learn(self, centred: Array, table: Array, mean: Floats, n: int) -> Self:
+        """Factor centred rows, or a matrix with the same right singular vectors, and set the attributes."""
         limit, dtype = min(n, centred.shape[1]), table.dtype
         total = ops_for(centred).energy(centred)
         check_energy(centred if np.isfinite(total) else table, total, "PCA.fit(X)")
-        goal = self._goal(centred, n, total, in_blocks)
+        goal = self._goal(centred, n, total)
         if goal is None:
             s, Vh, tail = np.zeros(0), centred[:0], total
         else:
@@ -211,72 +367,79 @@ class PCA(Estimator):
             s, Vh, tail = f.s, f.Vh, f.tail
         k = len(s)
         V = _signed(Vh)
-        if k < limit and self.n_components is None:  # a triangle may have fewer rows than there are samples
+        if k < limit and self.n_components is None:  # the matrix may have fewer rows than there are samples
             s, V = _completed(s, V, limit)
             k = limit
-        variances, whole = s**2 / (n - 1), (float((s**2).sum()) + tail) / (n - 1)
-        left = limit - k
+        variances, total_variance = s**2 / (n - 1), (float((s**2).sum()) + tail) / (n - 1)
+        dropped = limit - k
         self.components_ = V.astype(dtype)
         self.singular_values_ = s.astype(dtype)
         self.explained_variance_ = variances.astype(dtype)
-        self.explained_variance_ratio_ = (variances / whole if whole else np.zeros(k)).astype(dtype)
-        self.noise_variance_ = tail / (n - 1) / left if left else 0.0
+        ratios = variances / total_variance if total_variance else np.zeros(k)
+        self.explained_variance_ratio_ = ratios.astype(dtype)
+        self.noise_variance_ = tail / (n - 1) / dropped if dropped else 0.0
         self.mean_ = mean
         self.n_components_, self.n_samples_ = k, n
         return self
 
     def _factored(self, centred: Array, goal: Goal, total: float) -> LowRank:
-        """Factor by the route that is asked for; refine a search once the number of components is known."""
+        """Factor by the route of `method`; refine a search once the number of components is known."""
         method: Method = self.method
         if method == "auto" and min(centred.shape) <= EXACT:
             method = "gram"
         seed = seed_for(self.seed)
-        if goal.kind == "energy":
-            found = factor_matrix(centred, goal, total=total, method=method, seed=seed)
-            if found.method != "krylov":
-                return found
-            # The values found are lower bounds: with better ones the rank may be lower.
-            goal, share = Goal("rank", found.rank), goal
-            found = factor_matrix(centred, goal, total=total, method=method, seed=seed, slack=SLACK)
-            keep = found.spectrum.rank_for(share) if found.spectrum is not None else None
-            return found.truncate(rank=keep) if keep else found
-        return factor_matrix(centred, goal, total=total, method=method, seed=seed, slack=SLACK)
+        if goal.kind != "energy":
+            return factor_matrix(centred, goal, total=total, method=method, seed=seed, slack=SLACK)
+        first = factor_matrix(centred, goal, total=total, method=method, seed=seed)
+        if first.method != "krylov":
+            return first
+        # The values of a search are lower bounds, so with better ones the rank may be lower.
+        by_rank = Goal("rank", first.rank)
+        refined = factor_matrix(centred, by_rank, total=total, method=method, seed=seed, slack=SLACK)
+        keep = None if refined.spectrum is None else refined.spectrum.rank_for(goal)
+        return refined.truncate(rank=keep) if keep else refined
 
-    def _goal(self, centred: Array, n: int, total: float, in_blocks: bool) -> Goal | None:
-        """Return what the factorisation is asked for; None for no component at all."""
-        wish, limit = self.n_components, min(n, centred.shape[1])
-        call = f"PCA(n_components={wish!r})"
-        if wish is None:
+    def _check_parameters(self, most: int) -> None:
+        """Refuse invalid parameters before any computation; ``most`` bounds the number of components."""
+        check_method(self.method, METHODS)
+        seed_for(self.seed)
+        requested = self.n_components
+        call = f"PCA(n_components={requested!r})"
+        if requested is None or requested == "noise":
+            return
+        if isinstance(requested, str):
+            raise UsageError(call, "expected an int, a float between 0 and 1, 'noise' or None")
+        if isinstance(requested, (float, np.floating)):
+            if not 0 < requested < 1:
+                raise UsageError(
+                    call, "expected a float between 0 and 1", "Use an int for a number of components"
+                )
+        elif not is_whole_number(requested, 0, most):
+            raise UsageError(call, f"expected an int from 0 to min(n_samples, n_features) = {most}")
+
+    def _goal(self, centred: Array, n: int, total: float) -> Goal | None:
+        """Return the goal that ``n_components`` sets for the factors; None for no component."""
+        requested = self.n_components
+        if requested is None:
             return Goal("full")
-        if isinstance(wish, str):
-            if wish != "noise":
-                raise UsageError(call, "expected an int, a float between 0 and 1, 'noise' or None")
+        if isinstance(requested, str):
             if total == 0:
                 return None
-            rank = noise_rank(
-                _values(centred, total, min(n - 1, centred.shape[1])), (n - 1, centred.shape[1])
-            )
+            shape = (n - 1, centred.shape[1])
+            rank = noise_rank(_values(centred, total, min(shape)), shape)
             return Goal("rank", rank) if rank else None
-        if isinstance(wish, (float, np.floating)):
-            if not 0 < wish < 1:
-                raise UsageError(
-                    call, "expected a float between 0 and 1", "Write an int for a number of components"
-                )
-            return Goal("energy", float(wish))
-        if in_blocks:
-            limit = max(limit, centred.shape[1])  # more rows may come
-        if not is_whole_number(wish, 0, limit):
-            raise UsageError(call, f"expected an int from 0 to min(n_samples, n_features) = {limit}")
-        return Goal("rank", min(int(wish), min(centred.shape))) if wish else None
+        if isinstance(requested, (float, np.floating)):
+            return Goal("energy", float(requested))
+        return Goal("rank", min(int(requested), min(centred.shape))) if requested else None
 
-    def _deviations(self, dtype: Any) -> Array:
-        """Return the standard deviations to whiten by; a zero becomes eps, as in scikit-learn."""
+    def _deviations(self, dtype: np.dtype) -> Array:
+        """Return the standard deviations for whitening; a zero becomes eps, as in scikit-learn."""
         deviations = np.sqrt(self.explained_variance_.astype(np.float64))
         return np.asarray(np.maximum(deviations, np.finfo(self.components_.dtype).eps), dtype)
 
 
 def _signed(Vh: Array) -> Array:
-    """Turn each row so that its entry of largest size is positive."""
+    """Flip the sign of each row whose entry of largest size is negative."""
     if not len(Vh):
         return Vh
     largest = np.take_along_axis(Vh, np.abs(Vh).argmax(axis=1)[:, None], axis=1)
@@ -284,15 +447,13 @@ def _signed(Vh: Array) -> Array:
 
 
 def _values(centred: Array, total: float, size: int) -> Spectrum:
-    """Return the singular values that centred data can have: one fewer than samples."""
-    from eckart.linalg.decompose import all_values
-
+    """Return the first ``size`` singular values. Centred data have one fewer than samples."""
     values = all_values(centred, total).values[:size]
     return Spectrum(np.concatenate([values, np.zeros(size - len(values))]))
 
 
 def _completed(s: Floats, V: Array, rank: int) -> tuple[Floats, Array]:
-    """Add directions of no variance, orthonormal to the rest, up to ``rank`` of them."""
-    more = rank - len(s)
+    """Append directions of zero variance, orthonormal to the others, up to ``rank`` in total."""
+    missing = rank - len(s)
     Q = np.linalg.qr(np.concatenate([V.T, np.eye(V.shape[1], dtype=V.dtype)], axis=1))[0]  # (d, d)
-    return np.concatenate([s, np.zeros(more)]), np.concatenate([V, _signed(Q.T[len(s) : rank])])
+    return np.concatenate([s, np.zeros(missing)]), np.concatenate([V, _signed(Q.T[len(s) : rank])])

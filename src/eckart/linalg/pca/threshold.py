@@ -1,4 +1,4 @@
-"""How many singular values stand above white noise of unknown size."""
+"""The number of singular values that stand out from white noise of unknown variance."""
 
 from __future__ import annotations
 
@@ -18,15 +18,25 @@ def noise_rank(spectrum: Spectrum, shape: tuple[int, int]) -> int:
     spectrum : Spectrum
         All singular values of a matrix that is low rank plus white noise.
     shape : (int, int)
-        (m, n) of the matrix; m - 1 rows count where their mean was taken off.
+        (m, n) of the matrix. Use m - 1 for m if the mean of the rows has been subtracted.
+
+    Returns
+    -------
+    int
+        Number of values above the threshold; 0 for a zero matrix.
+
+    Raises
+    ------
+    UsageError
+        If not all singular values are known.
 
     Notes
     -----
     Keeps sigma > (lambda(beta) / sqrt(mu(beta))) median(sigma), beta = min/max of the shape, where mu is
-    the median of the Marchenko-Pastur law: the cut that is best in mean square error, for large matrices,
-    whatever the low-rank part is. lambda = 4/sqrt(3) for a square matrix; the edge of the noise itself,
-    1 + sqrt(beta), lies lower, but what is barely above it is more noise than signal. Fails where the
-    low-rank part is over half of all components, since the median is then no longer noise, and where
+    the median of the Marchenko-Pastur law. For large matrices this threshold has the least mean square error,
+    for any low-rank part. lambda = 4/sqrt(3) for a square matrix. The edge of the noise itself,
+    1 + sqrt(beta), is lower, but components barely above it are more noise than signal. Fails if the
+    low-rank part has more than half of all components, since the median is then no longer noise, and if
     the noise is not white.
 
     References
@@ -44,7 +54,9 @@ def noise_rank(spectrum: Spectrum, shape: tuple[int, int]) -> int:
     """
     if not spectrum.complete:
         raise UsageError(
-            "noise_rank", "needs every singular value, for their median", "Factor the whole spectrum"
+            "noise_rank",
+            "expected all singular values, whose median it needs",
+            "Use eckart.spectrum(A) to compute all of them",
         )
     if not spectrum.total:
         return 0
@@ -56,12 +68,27 @@ def noise_rank(spectrum: Spectrum, shape: tuple[int, int]) -> int:
 
 @functools.cache
 def marchenko_pastur_median(beta: float) -> float:
-    """Return the median of the Marchenko-Pastur law of ratio ``beta`` in (0, 1].
+    """Return the median of the Marchenko-Pastur law.
+
+    Parameters
+    ----------
+    beta : float
+        Aspect ratio, above 0 and at most 1.
+
+    Returns
+    -------
+    float
+        Between (1 - sqrt(beta))^2 and (1 + sqrt(beta))^2.
+
+    Raises
+    ------
+    UsageError
+        If ``beta`` is out of range.
 
     Notes
     -----
     The density is sqrt((b - x)(x - a)) / (2 pi beta x) on (a, b) = (1 -+ sqrt(beta))^2. With
-    x = 1 + beta - 2 sqrt(beta) cos t it is smooth in t, so that the midpoint rule on 4096 points is right
+    x = 1 + beta - 2 sqrt(beta) cos t it is smooth in t, so the midpoint rule on 4096 points is accurate
     to about 1e-7.
 
     Examples
@@ -75,6 +102,6 @@ def marchenko_pastur_median(beta: float) -> float:
     x = 1 + beta - 2 * np.sqrt(beta) * np.cos(t)
     share = np.cumsum(np.sin(t) ** 2 / x)  # (b - x)(x - a) = 4 beta sin^2 t, and dx = 2 sqrt(beta) sin t dt
     share /= share[-1]
-    half = (t[1] - t[0]) / 2  # the sum up to a point is the integral up to the end of its interval
+    half = (t[1] - t[0]) / 2  # the sum up to a point is the integral to the end of its interval
     middle = np.interp(0.5, share, t + half)
     return float(1 + beta - 2 * np.sqrt(beta) * np.cos(middle))

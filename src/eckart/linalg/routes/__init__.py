@@ -1,1 +1,1 @@
-"""The solvers, one to a file. `eckart.linalg.decompose` picks among them."""
+"""The solvers, one per file. `eckart.linalg.decompose` chooses among them."""

@@ -1,4 +1,4 @@
-"""Values first: every singular value from the Gram matrix, then vectors for just the rank needed."""
+"""Values first: all singular values from the Gram matrix, then vectors for the required rank only."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from scipy.linalg import blas, lapack
 from eckart.arrays import Array, Floats
 from eckart.linalg.backend import DeviceArray, is_torch, ops_for
 
-# Eigenvalues of the Gram matrix are right to about n eps sigma_1^2, so that singular values under
-# sqrt(n eps) sigma_1 are noise. Four times that is where this route stops trusting itself.
+# Eigenvalues of the Gram matrix are accurate to about n eps sigma_1^2, so singular values below
+# sqrt(n eps) sigma_1 are noise. This route does not trust values below four times that.
 TRUST = 4.0
 
-MANY = (
-    0.3  # share of the vectors from which computing them all is quicker: 1.3 s against 3.2 s at 0.77 of 4096
-)
+# Share of the vectors above which computing all of them is faster: 1.3 s against 3.2 s at 0.77 of 4096.
+MANY = 0.3
+
 NARROW = 1e-3  # sigma_k / sigma_1 down to which float32 vectors stay orthogonal to 1e-4
 
 
@@ -25,15 +25,31 @@ NARROW = 1e-3  # sigma_k / sigma_1 down to which float32 vectors stay orthogonal
 class GramSpectrum:
     """The tridiagonal form T = Q^T (A^T A) Q, its eigenvalues, and Q as Householder reflectors.
 
+    Parameters
+    ----------
+    A : array (m, n)
+    wide : bool
+        Whether m < n; then A A^T is reduced instead. Below, n is the smaller of the two.
+    values : ndarray (n,), float64
+        Singular values, largest first.
+    floor : float
+        Singular values below this are not trusted.
+    diagonal, off_diagonal : ndarray (n,), (n - 1,), float64
+        T.
+    reflectors : ndarray (n, n), float64
+        In Fortran order, below the sub-diagonal.
+    tau : ndarray (n - 1,), float64
+        Scale factors of the reflectors.
+
     Notes
     -----
     C = A^T A (or A A^T, whichever is smaller) in float64: m n^2 flops. Householder reduction to
-    tridiagonal form: 4/3 n^3, half of it bound by memory. All eigenvalues of T: O(n^2). That is the
-    exact spectrum for about a tenth of the flops of a full SVD. Vectors for the leading k: MRRR on
-    T, O(nk), back through the reflectors, 2 n^2 k, and the other side by one product, 2mnk.
+    tridiagonal form: 4/3 n^3, half of it limited by memory bandwidth. All eigenvalues of T: O(n^2). That
+    is the exact spectrum for about a tenth of the flops of a full SVD. Vectors for the leading k: MRRR
+    on T, O(nk), the reflectors, 2 n^2 k, and the other side by one product, 2mnk.
 
     The Gram matrix squares the condition number: in float64, sigma below about 1e-6 sigma_1 is lost
-    (`floor`). For float32 data that is under the data's own rounding.
+    (`floor`). For float32 data that is below the data's own rounding.
 
     References
     ----------
@@ -43,16 +59,31 @@ class GramSpectrum:
 
     A: DeviceArray
     wide: bool
-    values: Floats  # (n,) singular values, largest first
-    floor: float  # singular values under this are not trusted
+    values: Floats
+    floor: float
     diagonal: Floats
     off_diagonal: Floats
-    reflectors: Floats  # (n, n), Fortran order, below the sub-diagonal
+    reflectors: Floats
     tau: Floats
 
     @classmethod
     def of(cls, A: DeviceArray) -> GramSpectrum:
-        """Reduce A^T A to tridiagonal form and find all its eigenvalues."""
+        """Reduce A^T A to tridiagonal form and compute all its eigenvalues.
+
+        Parameters
+        ----------
+        A : array (m, n)
+            float32 or float64, finite, not empty.
+
+        Returns
+        -------
+        GramSpectrum
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If LAPACK does not converge.
+        """
         wide = A.shape[0] < A.shape[1]
         C = gram(A.T if wide else A)
         n = len(C)
@@ -68,18 +99,30 @@ class GramSpectrum:
         return cls(A, wide, values, floor, d, e, reflectors, tau)
 
     def vectors(self, rank: int) -> tuple[DeviceArray, Floats, DeviceArray]:
-        """Return the leading ``rank`` triplets (U, s, Vh) in the precision of A."""
+        """Return the leading ``rank`` singular triplets in the precision of A.
+
+        Parameters
+        ----------
+        rank : int
+            At least 1.
+
+        Returns
+        -------
+        U : array (m, rank)
+        s : ndarray (rank,), float64
+        Vh : array (rank, n)
+        """
         ops = ops_for(self.A)
         s = self.values[:rank]
         n = len(self.diagonal)
         # The data's own precision is twice as fast for float32 and loses nothing the data had, until
-        # the errors of the first components, eps sigma_1, show beside the last: sigma_k.
+        # the errors of the first components, eps sigma_1, become visible next to the last, sigma_k.
         dtype = ops.dtype(self.A) if s[-1] > NARROW * s[0] else np.dtype(np.float64)
         if n == 1:
             Z = np.ones((1, 1), dtype)
         else:
             Z = _narrowed(self._tridiagonal_vectors(rank)[:, ::-1], dtype)
-            # Q = H(1) ... H(n-1) acts on rows 2..n only.
+            # Q = H(1) ... H(n-1) changes rows 2..n only.
             Z[1:] = _apply_reflectors(_narrowed(self.reflectors[1:, :-1], dtype), self.tau, Z[1:])
         V = np.ascontiguousarray(Z.T)  # (k, n), rows orthonormal
         A = self.A.T if self.wide else self.A
@@ -93,7 +136,7 @@ class GramSpectrum:
         return (V.T, s, U.T) if self.wide else (U, s, V)
 
     def _tridiagonal_vectors(self, rank: int) -> Floats:
-        """Return the eigenvectors of T for its ``rank`` largest eigenvalues, the largest last."""
+        """Return the eigenvectors (n, rank) of the largest eigenvalues of T, the largest last."""
         n = len(self.diagonal)
         if rank < MANY * n:
             try:
@@ -107,8 +150,8 @@ class GramSpectrum:
                 )
                 return np.asarray(Z)
             except np.linalg.LinAlgError:
-                pass  # MRRR gives up on some spectra with hundreds of equal values
-        # Divide and conquer computes all the vectors, mostly by products, and deflates equal values.
+                pass  # MRRR fails on some spectra with hundreds of equal values
+        # Divide and conquer computes all vectors, mostly by products, and deflates equal values.
         _, Z = scipy.linalg.eigh_tridiagonal(
             self.diagonal, self.off_diagonal, lapack_driver="stevd", check_finite=False
         )
@@ -123,7 +166,7 @@ def gram(A: DeviceArray) -> Floats:
         return np.asfortranarray(ops.host(wide.T @ wide))
     m, n = A.shape
     C = np.zeros((n, n), order="F")
-    step = 1024  # rows converted at a time: enough for full speed, little beside C
+    step = 1024  # rows converted at a time: enough for full speed, and little memory compared with C
     for start in range(0, m, step):
         block = A[start : start + step].astype(np.float64)
         C = blas.dsyrk(1.0, block.T, beta=1.0, c=C, lower=1, overwrite_c=1)
@@ -131,10 +174,10 @@ def gram(A: DeviceArray) -> Floats:
 
 
 def _narrowed(array: Floats, dtype: np.dtype[np.floating]) -> Array:
-    """Cast to ``dtype`` in Fortran order, with zeros for what would be next to nothing.
+    """Cast to ``dtype`` in Fortran order, replacing negligible entries by zeros.
 
-    Vectors of a fast decay have entries down to 1e-300, which become denormal float32 numbers, and
-    processors take a hundred times as long over those.
+    With fast decay, vectors have entries down to 1e-300. In float32 these become denormal numbers,
+    on which processors are a hundred times slower.
     """
     narrow = np.asfortranarray(array, dtype)
     if dtype == np.float32:

@@ -1,4 +1,4 @@
-"""Block Krylov: the leading triplets from a handful of thin products with A and A^T."""
+"""Block Krylov: the leading singular triplets from a few thin products with A and A^T."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ from eckart.linalg.certificate import rank_bounds
 from eckart.linalg.goal import Goal
 from eckart.linalg.spectrum import Spectrum
 
-PROBE = 16  # columns of the first sketch: enough to tell a fast decay from a slow one
-GLANCE = 32  # the share of all columns, 1 in so many, that may be spent before despairing of a search
-PROOF = 96  # columns worth spending, whatever the rank, to close the gap between its bounds
+PROBE = 16  # columns of the first sketch: enough to distinguish fast decay from slow
+GLANCE = 32  # a search uses at least 1/32 of all columns before slow decay may end it
+PROOF = 96  # a search may use this many columns at any rank to close the gap between the bounds
 
 
 class BlockKrylov:
     """Block Golub-Kahan bidiagonalisation with full reorthogonalisation, one step at a time.
 
-    Keeps orthonormal bases U (D, m) and V (D', n), both as rows, and T = U A V^T, so that
-    U A = T V at every moment: the singular values of T are those of the projection U^T U A.
+    Keeps orthonormal bases U (D, m) and V (D', n), both as rows, and T = U A V^T. After every step
+    U A = T V, so the singular values of T are those of the projection U^T U A.
 
     Parameters
     ----------
-    A : array (m, n)
+    A : array (m, n), or an operator
+        float32 or float64. An operator needs ``shape``, ``dtype``, ``T`` and ``@`` from both sides.
     total : float
         ||A||_F^2 in float64.
-    seed : sequence of int
-        Seeds the Gaussian start; the same seed gives the same bytes on the same machine.
+    seed : list of int
+        Seed of the Gaussian start; the same seed gives the same bytes on the same machine.
 
     Notes
     -----
     A step with a block of b costs two products, 4mnb flops, and 4(m + n)bD for orthogonality. After
-    t steps the space is that of t - 1 power steps and all of those before, which is why it
+    t steps the space contains that of t - 1 power steps and all earlier ones, which is why it
     beats a randomised range finder of the same cost (Musco and Musco, 2015; Hallman, 2022). The
-    residual is exact: ||A||_F^2 - ||T||_F^2. Singular values from below, by interlacing: a rank
-    is never under-reported.
+    residual is exact: ||A||_F^2 - ||T||_F^2. Singular values are lower bounds, by interlacing, so a
+    rank is never under-reported.
     """
 
     def __init__(self, A: DeviceArray, total: float, seed: list[int]) -> None:
@@ -47,18 +48,24 @@ class BlockKrylov:
         self.U: DeviceArray = None
         self.V: DeviceArray = None
         self.T = np.zeros((0, 0))
-        self.last = 0  # rows of V that the next step multiplies
+        self.last = 0  # number of rows at the end of V that the next step multiplies
         self.exhausted = total == 0.0
         precision = np.finfo(self.ops.dtype(A)).eps
         self.noise = 8.0 * float(precision) * float(np.sqrt(total))
 
     @property
     def width(self) -> int:
-        """Dimension of the space searched so far."""
+        """Dimension of the space so far."""
         return 0 if self.U is None else int(self.U.shape[0])
 
     def step(self, block: int) -> None:
-        """Widen the space by ``block`` dimensions, or as many as are left."""
+        """Widen the space.
+
+        Parameters
+        ----------
+        block : int
+            Number of dimensions to add; fewer are added if fewer are left.
+        """
         block = min(block, min(self.m, self.n) - self.width)
         if self.exhausted or block <= 0:
             self.exhausted = True
@@ -70,7 +77,7 @@ class BlockKrylov:
             Y = self.V[-self.last :] @ self.A.T  # (b, m)
         Q, _, _ = self._orthonormal(Y, self.U)
         if not len(Q):
-            self.exhausted = True  # A maps the last block of V into the space already searched
+            self.exhausted = True  # A maps the last block of V into the space U
             return
         self.U = Q if self.U is None else self.ops.concatenate([self.U, Q], 0)
         Q, along, L = self._orthonormal(Q @ self.A, self.V)  # (b', n)
@@ -81,14 +88,14 @@ class BlockKrylov:
         self.T[old.shape[0] :, old.shape[1] :] = L
         if len(Q):
             self.V = Q if self.V is None else self.ops.concatenate([self.V, Q], 0)
-        # Equal singular values close the space early; the next step then starts from fresh directions.
+        # Equal singular values end the space early; the next step then starts from random directions.
         self.last = len(Q)
         left = self.total - float((self.T**2).sum())
-        nothing = not len(Q) and left <= 1e-14 * self.total
-        self.exhausted = nothing or self.width == min(self.m, self.n)
+        complete = not len(Q) and left <= 1e-14 * self.total
+        self.exhausted = complete or self.width == min(self.m, self.n)
 
     def spectrum(self) -> Spectrum:
-        """Return the values found so far, with the exact energy of the rest."""
+        """Return the singular values found so far, with the exact energy of the rest."""
         if not self.width:
             return Spectrum([], 0.0, min(self.m, self.n))
         values = np.asarray(np.linalg.svd(self.T, compute_uv=False), np.float64)
@@ -96,7 +103,18 @@ class BlockKrylov:
         return Spectrum(values[: min(self.m, self.n)], tail, min(self.m, self.n))
 
     def triplets(self, rank: int) -> tuple[DeviceArray, Floats, DeviceArray]:
-        """Return the leading ``rank`` triplets (U, s, Vh), rotated and cut from the whole space."""
+        """Return the leading ``rank`` singular triplets of the projection.
+
+        Parameters
+        ----------
+        rank : int
+
+        Returns
+        -------
+        U : array (m, r)
+        s : ndarray (r,), float64
+        Vh : array (r, n)
+        """
         W, s, Zh = np.linalg.svd(self.T, full_matrices=False)
         like = self.ops.like
         U = like(np.ascontiguousarray(W[:, :rank].T), self.A) @ self.U  # (r, m)
@@ -107,7 +125,7 @@ class BlockKrylov:
         return self.ops.like(self.random.standard_normal((rows, columns), dtype=np.float32), self.A)
 
     def _match(self, block: int) -> None:
-        """Make the last block of V ``block`` rows, with fresh random directions if it is narrower."""
+        """Resize the last block of V to ``block`` rows, adding random directions if it is narrower."""
         missing = block - self.last
         if missing < 0:
             self.last = block
@@ -115,21 +133,21 @@ class BlockKrylov:
             missing = min(missing, self.n - int(self.V.shape[0]))
             Q, _, _ = self._orthonormal(self._gaussian(missing, self.n), self.V)
             self.V = self.ops.concatenate([self.V, Q], 0)
-            # U A lies in the old rows of V, so the new directions meet U A in zeros.
+            # U A lies in the span of the old rows of V, so its coordinates along the new rows are zero.
             self.T = np.pad(self.T, ((0, 0), (0, len(Q))))
             self.last += len(Q)
 
     def _orthonormal(self, Y: DeviceArray, basis: DeviceArray) -> tuple[DeviceArray, Floats, Floats]:
-        """Split Y = along @ basis + L @ Q with Q orthonormal rows, orthogonal to the basis.
+        """Split Y = along @ basis + L @ Q, with orthonormal rows in Q that are orthogonal to the basis.
 
-        Project, normalise, and both again: once leaves eps ||Y|| / ||rest|| of the basis in Q, twice is
-        enough. Directions that would be made of rounding alone are left out.
+        Projects and normalises twice: one pass leaves eps ||Y|| / ||rest|| of the basis in Q, two are
+        sufficient. Directions that consist of rounding are dropped.
         """
         if basis is None:
             Q, L = self.ops.orthonormal_rows(Y, self.noise)
             return Q, np.zeros((len(L), 0)), L
         along, L = np.zeros((int(Y.shape[0]), int(basis.shape[0]))), np.eye(int(Y.shape[0]))
-        for shortest in (self.noise, 0.1):  # the second time rows are of length 1, or were rounding
+        for shortest in (self.noise, 0.1):  # in the second pass, rows that are not rounding have length 1
             part = Y @ basis.T
             along += L @ self.ops.host(part)
             Y, step = self.ops.orthonormal_rows(Y - part @ basis, shortest)
@@ -140,17 +158,26 @@ class BlockKrylov:
 
 
 def leading(krylov: BlockKrylov, rank: int, slack: float) -> Spectrum:
-    """Search until the energy of the leading ``rank`` components is within ``slack`` of converged.
+    """Widen the space until the energy of the leading components has nearly converged.
 
     Parameters
     ----------
+    krylov : BlockKrylov
+        Widened in place.
+    rank : int
+        Number of leading components.
     slack : float
-        Stop when the energy still to be gained is below this share of the tail.
+        Stop when the energy that further steps would gain is below this share of the tail.
+
+    Returns
+    -------
+    Spectrum
+        The singular values of the whole space.
 
     Notes
     -----
-    Blocks of r columns: narrower ones would converge in fewer columns, but thin products run slower
-    per column.
+    Steps add blocks of r columns: narrower blocks would converge in fewer columns, but thin products
+    are slower per column.
     """
     block = max(8, -(-rank // 8) * 8)
     converged = Converged(slack)
@@ -163,11 +190,18 @@ def leading(krylov: BlockKrylov, rank: int, slack: float) -> Spectrum:
 
 
 class Converged:
-    """Tells when the energy of the leading components has all but stopped to grow.
+    """Detects that the energy of the leading components has nearly stopped growing.
 
-    The gain of each step shrinks by a nearly constant ratio, so what is still to come is estimated as
-    a geometric series, and compared with ``slack`` times the tail. With slack 0.004 the residual of
-    rank 32 ends at most 0.3 % above the best on the benchmark's six spectra, 1/i to Gaussian noise.
+    Parameters
+    ----------
+    slack : float
+        Energy that further steps may still gain, as a share of the tail.
+
+    Notes
+    -----
+    The gain of each step shrinks by a nearly constant ratio, so the gain of all further steps is estimated
+    as a geometric series. This is a heuristic: with slack 0.004 the residual of rank 32 ends at most 0.3 %
+    above the best on the benchmark's six spectra, from 1/i to Gaussian noise.
     """
 
     def __init__(self, slack: float) -> None:
@@ -176,7 +210,7 @@ class Converged:
         self.tops: list[float] = []
 
     def __call__(self, spectrum: Spectrum, rank: int) -> bool:
-        """Take note of one more step, and answer for the leading ``rank`` components."""
+        """Record a step, and return whether the leading ``rank`` components have converged."""
         if rank != self.rank:
             self.rank, self.tops = rank, []
         self.tops.append(float((spectrum.values[:rank] ** 2).sum()))
@@ -184,23 +218,38 @@ class Converged:
             return False
         gains = np.maximum(np.diff([0.0, *self.tops]), 0.0)
         ratio = 0.5 if len(gains) < 3 else min(float(gains[-1]) / max(float(gains[-2]), 1e-300), 0.9)
-        coming = float(gains[-1]) * ratio / (1 - ratio)
+        expected = float(gains[-1]) * ratio / (1 - ratio)
         left = max(spectrum.total - self.tops[-1], 1e-14 * spectrum.total)
-        return coming <= self.slack * left
+        return expected <= self.slack * left
 
 
 def reaching(krylov: BlockKrylov, goal: Goal, limit: int, slack: float) -> Spectrum | None:
-    """Search until the goal is reached and its rank proven or settled; None if ``limit`` is too low.
+    """Widen the space until a goal is reached and its rank is proven or settled.
+
+    Parameters
+    ----------
+    krylov : BlockKrylov
+        Widened in place.
+    goal : Goal
+    limit : int
+        Rank above which the search is not worth its cost.
+    slack : float
+        Energy that the leading components may lack, as a share of the tail.
+
+    Returns
+    -------
+    Spectrum or None
+        The singular values of the whole space; None if the goal needs a rank above ``limit``.
 
     Notes
     -----
-    After each step the rank that the goal will need is predicted from the values found; past
-    ``limit`` the search is given up, at once when that is plain. A rank counts as settled when
-    widening the space by a third did not change it; then, or when it is proven, the search goes on
-    until the components themselves have converged, as in `leading`.
+    After each step, the rank that the goal will need is predicted from the values found. The search stops
+    as soon as that exceeds ``limit``. A rank counts as settled when widening the space by a third has not
+    changed it. Once it is settled or proven, the search continues until the components themselves have
+    converged, as in `leading`.
     """
     converged = Converged(slack)
-    settled: tuple[int, int] | None = None  # the rank in hand, and the width at which it was first seen
+    settled: tuple[int, int] | None = None  # the current rank, and the width at which it was first found
     spectrum = Spectrum([], krylov.total, min(krylov.m, krylov.n))
     while True:
         krylov.step(PROBE if not krylov.width else _next_block(spectrum, goal))
@@ -215,19 +264,33 @@ def reaching(krylov: BlockKrylov, goal: Goal, limit: int, slack: float) -> Spect
                 return spectrum
         elif krylov.exhausted:
             return None
-        # Early values cannot tell a slow decay from one that has not begun: until a glance has been
-        # spent, only what even the fast decay would not reach is given up.
-        hopeful = krylov.width < min(krylov.m, krylov.n) // GLANCE
-        if max(predicted_rank(spectrum, goal, hopeful), krylov.width // 3) > limit:
+        # Early values cannot distinguish slow decay from decay that has not begun. At first (see GLANCE),
+        # the search stops only if even fast decay would exceed the limit.
+        optimistic = krylov.width < min(krylov.m, krylov.n) // GLANCE
+        if max(predicted_rank(spectrum, goal, optimistic), krylov.width // 3) > limit:
             return None
 
 
-def predicted_rank(spectrum: Spectrum, goal: Goal, hopeful: bool = False) -> int:
-    """Guess the rank that ``goal`` needs from the leading values and the exact total.
+def predicted_rank(spectrum: Spectrum, goal: Goal, optimistic: bool = False) -> int:
+    """Predict the rank that a goal needs, from the leading values and the exact total.
 
-    The values past the middle of the list are taken to fall as a power of their index, or, if
-    ``hopeful``, geometrically, at the one rate that spends exactly the energy that is left. The
-    second half of the list is not used: Ritz values there are too low.
+    Parameters
+    ----------
+    spectrum : Spectrum
+        The values found so far.
+    goal : Goal
+    optimistic : bool
+        Whether to assume geometric decay instead of a power law.
+
+    Returns
+    -------
+    int
+
+    Notes
+    -----
+    The values past the middle of the list are assumed to fall as a power of their index, or geometrically
+    if ``optimistic``, at the one rate whose energies sum to the energy that is left. The second half of the
+    list is not used, because Ritz values there are too low.
     """
     reached = spectrum.rank_for(goal)
     if reached is not None:
@@ -238,7 +301,7 @@ def predicted_rank(spectrum: Spectrum, goal: Goal, hopeful: bool = False) -> int
     left = spectrum.total - float((head**2).sum())
     if not len(index) or head[-1] == 0:
         return spectrum.size
-    if hopeful:
+    if optimistic:
         falls = (left / (left + head[-1] ** 2)) ** (index - known)
     else:
         low, high = 0.0, 60.0
@@ -253,11 +316,29 @@ def predicted_rank(spectrum: Spectrum, goal: Goal, hopeful: bool = False) -> int
 
 
 def _next_block(spectrum: Spectrum, goal: Goal) -> int:
-    """Choose the next block: half of the rank that is hoped for, in eights, between 32 and 128."""
-    half = predicted_rank(spectrum, goal, hopeful=True) // 2
+    """Choose the next block: half of the optimistic rank, a multiple of 8 between 32 and 128."""
+    half = predicted_rank(spectrum, goal, optimistic=True) // 2
     return int(min(max(32, -(-half // 8) * 8), 128))
 
 
 def seed_for(seed: int, name: str = "") -> list[int]:
-    """Return a seed that depends on the user's seed and a tensor's name, the same in every process."""
+    """Combine the user's seed with a tensor's name, to the same result in every process.
+
+    Parameters
+    ----------
+    seed : int
+        At least 0.
+    name : str
+        Empty for a matrix without a name.
+
+    Returns
+    -------
+    list of int
+        A seed for `numpy.random.default_rng`.
+
+    Raises
+    ------
+    UsageError
+        If the seed is not a whole number of at least 0.
+    """
     return [check_whole_number(seed, f"seed={seed!r}"), *name.encode()]

@@ -1,4 +1,4 @@
-"""Every singular triplet, by LAPACK: the route that is right for anything, and the slowest."""
+"""Every singular triplet, by LAPACK: the route that works for any matrix, and the slowest."""
 
 from __future__ import annotations
 
@@ -14,12 +14,24 @@ def full_svd(A: DeviceArray) -> tuple[DeviceArray, Floats, DeviceArray]:
 
     Equivalent to ``scipy.linalg.svd(A, full_matrices=False)``.
 
+    Parameters
+    ----------
+    A : array (m, n)
+        float32 or float64, finite.
+
+    Returns
+    -------
+    U : array (m, k)
+    s : ndarray (k,), float64
+    Vh : array (k, n)
+        k = min(m, n).
+
     Notes
     -----
-    Divide and conquer (gesdd), about 26 n^3 flops for a square matrix; where it does not converge,
-    which happens with some builds of LAPACK, QR iteration (gesvd), slower and surer. Singular
-    values are right to eps sigma_1: those below 1e-7 sigma_1 need float64. Scaling by a power of
-    two keeps 1e30 and 1e-30 apart from overflow.
+    Divide and conquer (gesdd), about 26 n^3 flops for a square matrix. If it does not converge, which
+    happens with some builds of LAPACK, QR iteration (gesvd), which is slower but more robust. Singular
+    values are accurate to eps sigma_1: those below 1e-7 sigma_1 need float64. Scaling by a power of
+    two prevents overflow and underflow of entries near 1e30 and 1e-30.
     """
     ops = ops_for(A)
     host = np.array(ops.host(A), order="F")
@@ -33,7 +45,21 @@ def full_svd(A: DeviceArray) -> tuple[DeviceArray, Floats, DeviceArray]:
 
 
 def singular_values(A: DeviceArray) -> Floats:
-    """Return all singular values, largest first, in the precision of ``A``; 8/3 n^3 flops if square."""
+    """Return all singular values, largest first, in the precision of ``A``.
+
+    Parameters
+    ----------
+    A : array (m, n)
+        float32 or float64, finite.
+
+    Returns
+    -------
+    ndarray (min(m, n),), float64
+
+    Notes
+    -----
+    8/3 n^3 flops for a square matrix.
+    """
     host = ops_for(A).host(A)
     scale = power_of_two(float(np.abs(host).max()))
     return np.asarray(

@@ -1,4 +1,4 @@
-"""The SVD of a product B A that is given, without forming it."""
+"""The SVD of a product B A, from its factors, without forming it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ S = TypeVar("S")
 T = TypeVar("T")
 EPS = float(np.finfo(np.float64).eps)
 
-# The vectors of a component are taken from the product of the factors, with an error of eps times the
-# norms of the factors over its singular value: down to this share of the norms, 2e-10.
+# Singular vectors are computed as products with the factors, with an error of eps times the norms of the
+# factors over the singular value. Down to this share of the norms the error is at most 2e-10.
 FAITHFUL = 1e-6
 
 
@@ -104,7 +104,8 @@ class Product(NamedTuple):
         B.
     right : Tall (n, r)
         A^T.
-    weights : ndarray (r,)
+    weights : ndarray (r,), float64
+        A factor for each component of B A.
     """
 
     left: Tall
@@ -114,26 +115,27 @@ class Product(NamedTuple):
 
 @dataclass(frozen=True)
 class ProductCore:
-    """What is needed of a product to cut it to any rank: its singular values, and two small matrices.
+    """Singular values of a product, and two small matrices that truncate it to any rank.
 
     Parameters
     ----------
-    s : ndarray (k,)
+    s : ndarray (k,), float64
         The singular values above rounding.
-    to_left, to_right : ndarray (r, k)
+    to_left, to_right : ndarray (r, k), float64
         U = left @ to_left, V = right @ to_right.
     shape : (int, int)
         (m, n).
     faithful : int
-        For how many components these are right; a longer cut orthogonalises the factors again.
+        Number of leading components for which these are accurate; more components require orthogonalising
+        the factors again.
 
     Notes
     -----
-    Keeps 2rk numbers where the factors have r(m + n). Making it takes (m + n)r^2 flops (see `triangle`) and
-    the SVD of an r x r matrix, and cutting 2(m + n)rk: all of them in matrix products.
+    Stores 2rk numbers, while the factors have r(m + n). Computing it costs (m + n)r^2 flops (see `triangle`)
+    and the SVD of an r x r matrix; truncating costs 2(m + n)rk. All of them are matrix products.
 
     With B = Q_B R_B, A^T = Q_A R_A and the SVD P s Z^T of R_B R_A^T, U = B A V / s = B (R_A^T Z / s), and
-    V^T = (P^T R_B / s) A: no inverse of a factor, so that a component is as right as its own size
+    V^T = (P^T R_B / s) A. No factor is inverted, so each component is as accurate as its own size
     allows, however ill-conditioned the factors are.
     """
 
@@ -145,7 +147,18 @@ class ProductCore:
 
     @classmethod
     def of(cls, product: Product, threads: int = 1) -> ProductCore:
-        """Factor a product; with two threads, both of its factors at once, to the same bytes."""
+        """Factor a product.
+
+        Parameters
+        ----------
+        product : Product
+        threads : int
+            With 2 or more, both factors are processed at once, to the same bytes.
+
+        Returns
+        -------
+        ProductCore
+        """
         (m, r), n = product.left.shape, product.right.shape[0]
         nothing = cls(np.zeros(0), np.zeros((r, 0)), np.zeros((r, 0)), (m, n), 0)
         if not (m and n and r):
@@ -155,8 +168,8 @@ class ProductCore:
         if not middle.any():
             return nothing
         P, s, Zh = np.linalg.svd((left.R * middle) @ right.R.T, full_matrices=False)
-        # What cancels in B A leaves rounding of the size of the factors, not of sigma_1: a few eps for each
-        # component, and the root of their length, by which the errors of Householder's QR grow.
+        # Cancellation in B A leaves rounding of the size of the factors, not of sigma_1: a few eps for each
+        # component, times the root of their length, with which the errors of Householder's QR grow.
         lengths = np.linalg.norm(left.R, axis=0) * np.linalg.norm(right.R, axis=0)
         norms = float(np.abs(middle) @ lengths)
         keep = int(np.count_nonzero(s > EPS * max(max(m, n) * s[0], max(r, max(m, n) ** 0.5) * norms)))
@@ -168,12 +181,22 @@ class ProductCore:
 
     @cached_property
     def spectrum(self) -> Spectrum:
-        """All singular values that are not zero, of a matrix with no others."""
-        size = min(self.shape)
-        return Spectrum(self.s, size=size) if len(self.s) < size else Spectrum(self.s)
+        """All nonzero singular values of the product; the others are zero."""
+        return Spectrum(self.s, size=min(self.shape))
 
     def cut(self, product: Product, rank: int) -> Triplets:
-        """Return the leading ``rank`` triplets of the product that this core was computed from."""
+        """Return the leading singular triplets of the product that this core was computed from.
+
+        Parameters
+        ----------
+        product : Product
+        rank : int
+            At most k.
+
+        Returns
+        -------
+        Triplets
+        """
         s, left_out = self.s[:rank], float((self.s[rank:] ** 2).sum())
         if rank <= self.faithful:
             U, V = product.left @ self.to_left[:, :rank], product.right @ self.to_right[:, :rank]
@@ -182,7 +205,24 @@ class ProductCore:
         return Triplets(U[:, :rank], s, Vh[:rank], left_out)
 
     def factors(self, product: Product, rank: int, threads: int = 1) -> tuple[Floats, Floats]:
-        """Return B' (m, rank) and A' (rank, n), balanced as those of `LowRank.factors` are."""
+        """Return two factors of equal norm of the truncated product.
+
+        Parameters
+        ----------
+        product : Product
+            The product that this core was computed from.
+        rank : int
+            At most k.
+        threads : int
+            With 2 or more, both factors are computed at once, to the same bytes.
+
+        Returns
+        -------
+        B : ndarray (m, rank), float64
+            U sqrt(S).
+        A : ndarray (rank, n), float64
+            sqrt(S) V^T.
+        """
         root = np.sqrt(self.s[:rank])
         if rank > self.faithful:
             U, _, Vh, _ = self.cut(product, rank)
@@ -194,7 +234,7 @@ class ProductCore:
 
 
 def _on_both(work: Callable[[S], T], left: S, right: S, threads: int) -> tuple[T, T]:
-    """Do the work for both sides of a product, at once if there are threads for it."""
+    """Apply a function to both sides of a product, at once if there are two threads."""
     if threads < 2:
         return work(left), work(right)
     with ThreadPoolExecutor(1) as pool:
@@ -203,10 +243,10 @@ def _on_both(work: Callable[[S], T], left: S, right: S, threads: int) -> tuple[T
 
 
 def _middle(exponents: Ints, live: Bools, weights: Floats) -> tuple[Floats, int]:
-    """Return what stands between the scaled factors, at most 1, and the power of 2 left out.
+    """Return the diagonal between the scaled factors, at most 1, and the power of 2 it was divided by.
 
-    So that a component whose B is 1e14 and whose A is 1e-14 does not drown another in rounding, and
-    1e-200 times 1e200 is not lost.
+    This prevents a component with B near 1e14 and A near 1e-14 from drowning another in rounding, and
+    preserves a component that is 1e-200 times 1e200.
     """
     fractions, powers = np.frexp(weights)
     exponents, live = exponents + powers, live & (fractions != 0)

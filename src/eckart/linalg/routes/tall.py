@@ -1,4 +1,4 @@
-"""Tall matrices of any number format, worked through in float64 a few rows at a time."""
+"""Tall matrices of any dtype, processed in float64 a few rows at a time."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import numpy as np
 
 from eckart.arrays import Array, Floats
 
-BLOCK = 1 << 16  # numbers of a block of rows: 512 KB of float64, which stay in a core's cache
+BLOCK = 1 << 16  # entries in a block of rows: 512 KB of float64, which stay in a core's cache
 
 
 class Tall:
-    """A matrix (m, r) whose columns lie in several arrays, as they are stored.
+    """A matrix (m, r) whose columns are stored in several arrays.
 
     Parameters
     ----------
     parts : sequence of ndarray (m, r_i)
-        Side by side. Real numbers of any format; not copied.
+        The columns, side by side. Real numbers of any dtype; not copied.
 
     Notes
     -----
-    A float64 copy of the whole costs more time than the products it is made for: it is 512 KB that are
-    used again and again here, in the order of memory that the first part has.
+    A float64 copy of the whole matrix would take longer than the products that need it. Here one buffer of
+    512 KB is reused for all blocks, in the memory order of the first part.
     """
 
     def __init__(self, parts: Sequence[Array]) -> None:
@@ -30,7 +30,7 @@ class Tall:
         self.shape = len(parts[0]), sum(part.shape[1] for part in parts)
 
     def blocks(self) -> Iterator[tuple[slice, Floats]]:
-        """Give the rows, and which they are, block by block; each is overwritten by the next."""
+        """Yield (rows, block) for consecutive rows in float64; the next block overwrites this one."""
         m, r = self.shape
         step = max(BLOCK // max(r, 1), 1)
         buffer = self._empty(min(step, m), r)
@@ -39,11 +39,11 @@ class Tall:
             yield rows, self._filled(buffer[: rows.stop - start], rows)
 
     def whole(self) -> Floats:
-        """Return a float64 copy."""
+        """Return a float64 copy (m, r)."""
         return self._filled(self._empty(*self.shape), slice(None))
 
     def gram(self) -> Floats:
-        """Return F^T F, (r, r), in mr^2 flops; squares over float64's range become infinite."""
+        """Return F^T F (r, r), in mr^2 flops; squares beyond float64's range become infinite."""
         total = np.zeros((self.shape[1],) * 2)
         with np.errstate(over="ignore", invalid="ignore"):
             for _, block in self.blocks():
@@ -51,7 +51,7 @@ class Tall:
         return total
 
     def __matmul__(self, W: Floats) -> Floats:
-        """Return F W, (m, k), in the order of memory of F."""
+        """Return F W (m, k), in the memory order of F."""
         result = self._empty(self.shape[0], W.shape[1])
         for rows, block in self.blocks():
             np.matmul(block, W, out=result[rows])

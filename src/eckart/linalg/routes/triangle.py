@@ -1,20 +1,21 @@
-"""The triangle of a tall matrix, F = Q R, without Q: from its Gram matrix where that is good enough."""
+"""The triangle R of a tall matrix F = Q R, without Q, from the Gram matrix if that is accurate enough."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from eckart.arrays import Bools, Floats, Ints
 from eckart.linalg.routes.tall import Tall
 
-# Bounds on ||R^-1||_F, for columns of length near 1. One Cholesky factorisation of the Gram matrix errs by
-# eps times its square, 2e-10 at the first bound; a second mends that, up to the last, where the first fails.
+# Bounds on ||R^-1||_F, for columns of length near 1. The error of one Cholesky factorisation of the Gram
+# matrix is eps times its square, 2e-10 at the first bound. A second one corrects that, up to the second
+# bound, where the first factorisation fails.
 ONE_PASS = 1e3
 TWO_PASSES = 1e6
 
-# Squares of column lengths that float64 holds with all digits, and so their entries' that matter.
+# Range of squared column lengths in which float64 keeps all digits, also of the entries that matter.
 SAFE = (2.0**-900, 2.0**900)
 
 
@@ -24,11 +25,12 @@ class Triangle(NamedTuple):
     Parameters
     ----------
     R : ndarray (min(m, r), r)
-        Its columns have a length from 1/2 to 2, or a largest entry of F near 1; those where F is zero may
-        hold anything.
+        Its columns have a length from 1/2 to 2, or belong to columns of F with a largest entry near 1.
+        Columns where F is zero have arbitrary entries.
     exponents : ndarray (r,) of int
+        Powers of two that the columns were divided by.
     live : ndarray (r,) of bool
-        Where F is not zero.
+        Whether the column of F is nonzero.
     """
 
     R: Floats
@@ -37,19 +39,28 @@ class Triangle(NamedTuple):
 
 
 def triangle(F: Tall) -> Triangle:
-    """Return the triangle of F (m, r), its columns brought to one size first.
+    """Return the triangle of F, after scaling its columns to similar lengths.
 
     Equivalent to ``numpy.linalg.qr(F, mode="r")``.
 
+    Parameters
+    ----------
+    F : Tall (m, r)
+        Finite.
+
+    Returns
+    -------
+    Triangle
+
     Notes
     -----
-    CholeskyQR (mr^2 flops, all in one product): R from the Cholesky factor of F^T F, right to
-    eps ||R^-1||^2. Where that is too much, CholeskyQR2 (Yamamoto, Nakatsukasa, Yanagisawa and Fukaya, 2015;
-    4mr^2): R_1 as before, R_2 from the Gram matrix of F R_1^-1, R = R_2 R_1. Where the columns are
-    dependent to rounding, or nearly so, Householder's QR, eight times as slow as the first. Which one is
-    decided by ||R^-1||, measured. Columns of one length make it as small as a scaling can, to a factor
-    of sqrt(r) (van der Sluis, 1969): columns that are orthogonal, and of all sizes, take one pass.
-    Their lengths are changed by powers of two, which rounds nothing.
+    CholeskyQR (mr^2 flops, all in one product): R from the Cholesky factor of F^T F, accurate to
+    eps ||R^-1||^2. If that is too much, CholeskyQR2 (Yamamoto, Nakatsukasa, Yanagisawa and Fukaya, 2015;
+    4mr^2): R_1 as before, R_2 from the Gram matrix of F R_1^-1, R = R_2 R_1. If the columns are
+    dependent to rounding, or nearly so, Householder's QR, eight times slower than the first. The measured
+    ||R^-1|| decides between them. Columns of equal length make it as small as scaling can, up to a factor
+    of sqrt(r) (van der Sluis, 1969), so orthogonal columns of any sizes take one pass. The columns are
+    scaled by powers of two, which rounds nothing.
     """
     m, r = F.shape
     if m > 2 * r:
@@ -62,7 +73,20 @@ def triangle(F: Tall) -> Triangle:
 
 
 def equalised(F: Tall) -> tuple[Floats, Ints, Bools]:
-    """Return F diag(2**-exponents), of columns with a largest entry near 1, and which of them are not 0."""
+    """Scale the columns of F to a largest entry near 1.
+
+    Parameters
+    ----------
+    F : Tall (m, r)
+
+    Returns
+    -------
+    scaled : ndarray (m, r), float64
+        F diag(2**-exponents).
+    exponents : ndarray (r,) of int
+    live : ndarray (r,) of bool
+        Whether the column is nonzero.
+    """
     whole = F.whole()
     peaks = np.abs(whole).max(axis=0)
     exponents = np.frexp(peaks)[1].astype(np.int64)
@@ -70,10 +94,17 @@ def equalised(F: Tall) -> tuple[Floats, Ints, Bools]:
 
 
 def inverse_root(G: Floats) -> Floats | None:
-    """Return W (r, d) with W^T G W = 1, so that F W is a basis of what F spans, for G = F^T F.
+    """Return W with W^T G W = 1 for G = F^T F, so that F W is an orthonormal basis of the columns of F.
 
-    d counts the columns that are not zero, nor so small that their squares are. None where that basis
-    would be orthonormal to fewer than nine digits, or where squares are out of float64's range.
+    Parameters
+    ----------
+    G : ndarray (r, r), float64
+
+    Returns
+    -------
+    ndarray (r, d), float64, or None
+        d is the number of columns of F whose squares are not zero. None if the basis would be orthonormal to
+        fewer than nine digits, or if squares are out of float64's range.
     """
     squares = G.diagonal()
     live = squares > 0
@@ -87,11 +118,11 @@ def inverse_root(G: Floats) -> Floats | None:
 
 
 def _gram(F: Tall) -> tuple[Floats, Ints, Bools]:
-    """Return the Gram matrix of F diag(2**-exponents), of columns of length near 1, and which are not 0."""
+    """Return the Gram matrix of F diag(2**-exponents) with columns of length near 1, exponents and live."""
     G = F.gram()
     before = np.zeros(len(G), np.int64)
-    odd = ~_in_range(G.diagonal())
-    if odd.any() and any(block[:, odd].any() for _, block in F.blocks()):
+    extreme = ~_in_range(G.diagonal())
+    if extreme.any() and any(block[:, extreme].any() for _, block in F.blocks()):
         scaled, before, _ = equalised(F)
         G = scaled.T @ scaled
     live = G.diagonal() > 0
@@ -104,7 +135,7 @@ def _in_range(squares: Floats) -> Bools:
 
 
 def _one_length(G: Floats) -> tuple[Floats, Ints]:
-    """Return G with columns of F of length near 1, those of zeros replaced by vectors of their own."""
+    """Scale G to columns of F of length near 1; replace columns of zeros by independent unit vectors."""
     squares = G.diagonal()
     exponents = np.frexp(squares)[1].astype(np.int64) // 2
     G = np.ldexp(G, -(exponents[:, None] + exponents))
@@ -115,15 +146,15 @@ def _one_length(G: Floats) -> tuple[Floats, Ints]:
 def _cholesky(G: Floats) -> tuple[Floats, Floats, float] | None:
     """Return R with R^T R = G, its inverse and the size of that; None if G is singular to rounding."""
     try:
-        R: Any = np.linalg.cholesky(G).T  # NumPy's stubs give every routine another dtype
-        inverse: Any = np.linalg.inv(R)
+        R: Floats = np.asarray(np.linalg.cholesky(G).T, np.float64)
+        inverse: Floats = np.asarray(np.linalg.inv(R), np.float64)
     except np.linalg.LinAlgError:  # not positive definite to rounding: dependent columns
         return None
     return R, inverse, float(np.linalg.norm(inverse))
 
 
 def _from_gram(F: Tall, G: Floats, exponents: Ints) -> Floats | None:
-    """Return R from the Gram matrix; None where that is not to be had."""
+    """Return R from the Gram matrix, or None if that is not accurate enough."""
     root = _cholesky(G)
     if root is None or root[2] > TWO_PASSES:
         return None

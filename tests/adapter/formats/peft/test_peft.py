@@ -46,20 +46,44 @@ def key(name, value):
 
 ones = np.ones
 REFUSED = {
-    "A without B": ({}, key("h.1.q.lora_B.weight", None), r"h\.1\.q`: expected factors A and B, found .*lora_A\.weight without B"),
-    "B without A": ({}, key("h.1.q.lora_A.weight", None), r"h\.1\.q`: expected factors A and B, found .*lora_B\.weight without A"),
-    "embedding halves": ({}, key("e.lora_embedding_A", ones((2, 9), np.float32)),
-        r"e`: .*lora_embedding_A without B"),
-    "shapes": ({}, key("h.1.q.lora_B.weight", ones((3, 4), np.float32)),
-        r"h\.1\.q`: .*\(3, 4\).*\(2, 5\) do not chain"),
+    "A without B": (
+        {},
+        key("h.1.q.lora_B.weight", None),
+        r"h\.1\.q`: expected factors A and B, found .*lora_A\.weight without B",
+    ),
+    "B without A": (
+        {},
+        key("h.1.q.lora_A.weight", None),
+        r"h\.1\.q`: expected factors A and B, found .*lora_B\.weight without A",
+    ),
+    "embedding halves": (
+        {},
+        key("e.lora_embedding_A", ones((2, 9), np.float32)),
+        r"e`: .*lora_embedding_A without B",
+    ),
+    "shapes": (
+        {},
+        key("h.1.q.lora_B.weight", ones((3, 4), np.float32)),
+        r"h\.1\.q`: .*\(3, 4\).*\(2, 5\) do not chain",
+    ),
     "three axes": ({}, key("h.1.q.lora_A.weight", ones((2, 5, 1), np.float32)), r"h\.1\.q`: .*do not chain"),
     "rank": ({"r": 3}, None, r"h\.0\.q`: has rank 2, but the configuration states 3"),
-    "rank pattern": ({"rank_pattern": {"h.1.q": 3}}, None,
-        r"h\.1\.q`: has rank 2, but the configuration states 3"),
+    "rank pattern": (
+        {"rank_pattern": {"h.1.q": 3}},
+        None,
+        r"h\.1\.q`: has rank 2, but the configuration states 3",
+    ),
     "no rank": ({"r": None}, None, "has rank 2, but the configuration states None"),
-    "NaN in A": ({}, with_entry("h.1.q.lora_A.weight", np.nan), r"h\.1\.q\.lora_A\.weight`: expected finite numbers, found a NaN"),
-    "inf in B": ({}, with_entry("h.1.q.lora_B.weight", np.inf),
-        r"h\.1\.q\.lora_B\.weight`: expected finite numbers, found a NaN or an inf"),
+    "NaN in A": (
+        {},
+        with_entry("h.1.q.lora_A.weight", np.nan),
+        r"h\.1\.q\.lora_A\.weight`: expected finite numbers, found a NaN",
+    ),
+    "inf in B": (
+        {},
+        with_entry("h.1.q.lora_B.weight", np.inf),
+        r"h\.1\.q\.lora_B\.weight`: expected finite numbers, found a NaN or an inf",
+    ),
     "alpha 0": ({"lora_alpha": 0}, None, "alpha is 0"),
     "alpha 0 in a pattern": ({"alpha_pattern": {"h.1.q": 0}}, None, r"h\.1\.q`: alpha is 0"),
     "alpha as text": ({"lora_alpha": "four"}, None, "alpha is 'four'"),
@@ -69,7 +93,7 @@ REFUSED = {
     "another method": ({"peft_type": "IA3"}, None, "expected peft_type LORA, found 'IA3'"),
     "no method": ({"peft_type": None}, None, "expected peft_type LORA, found None"),
     "no factors": ({}, {}, "expected LoRA factors, found none"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -153,9 +177,11 @@ def test_names_without_the_prefix_are_read_too(tmp_path):
 
 def test_a_convolution_with_groups_is_refused(tmp_path):
     """PEFT's factors of such a layer do not chain: B has the components of one group only."""
-    arrays = tensors(**{
-        "h.2.g.lora_A.weight": np.ones((4, 6, 3, 3), np.float32),
-        "h.2.g.lora_B.weight": np.ones((8, 2, 1, 1), np.float32),
-    })  # fmt: skip
+    arrays = tensors(
+        **{
+            "h.2.g.lora_A.weight": np.ones((4, 6, 3, 3), np.float32),
+            "h.2.g.lora_B.weight": np.ones((8, 2, 1, 1), np.float32),
+        }
+    )
     with pytest.raises(AdapterError, match=r"h\.2\.g`: is a convolution of 2 groups, which is not supported"):
         load_adapter(write(tmp_path / "a", arrays=arrays))

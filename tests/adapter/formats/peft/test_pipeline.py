@@ -28,9 +28,12 @@ def test_each_component_is_written_to_a_folder_of_its_own(tmp_path):
 
 def test_whole_and_unknown_tensors_stay_in_their_component(tmp_path):
     made = adapter(
-        module("unet.q"), module("text_encoder.q", rank=3), components=("unet", "text_encoder"),
-        dense={"unet.norm.weight": module("x").left}, unknown={"text_encoder.odd": module("x").right},
-    )  # fmt: skip
+        module("unet.q"),
+        module("text_encoder.q", rank=3),
+        components=("unet", "text_encoder"),
+        dense={"unet.norm.weight": module("x").left},
+        unknown={"text_encoder.odd": module("x").right},
+    )
     made.save(tmp_path / "a", "peft")
     read = load_adapter(tmp_path / "a")
     assert (
@@ -68,7 +71,7 @@ def test_links_that_lead_out_of_the_folder_are_refused(linked, tmp_path):
         (tmp_path / "a" / "unet" / file).symlink_to(tmp_path / "elsewhere" / "unet" / file)
     else:
         (tmp_path / "a" / "vae").symlink_to(tmp_path / "elsewhere" / "unet")
-    with pytest.raises(InputError, match="link that leads out"):
+    with pytest.raises(InputError, match="this link leads out of its folder"):
         load_adapter(tmp_path / "a")
 
 
@@ -76,7 +79,7 @@ def test_component_names_that_cannot_be_folders_are_refused(tmp_path):
     for component in ("..", "a/b", "", "-x", "x" * 65):
         with pytest.raises(AdapterError):
             make_writer(adapter(module(f"{component}.q"), components=(component,)), "peft")
-    with pytest.raises(AdapterError, match="`vae.q`: expected a name that begins with a component: unet"):
+    with pytest.raises(AdapterError, match=r"`vae\.q`: expected a name that begins with a component: unet"):
         make_writer(adapter(module("unet.q"), module("vae.q"), components=("unet",)), "peft")
     with pytest.raises(AdapterError, match="has no modules"):
         make_writer(adapter(components=("unet",)), "peft")

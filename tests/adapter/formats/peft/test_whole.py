@@ -9,11 +9,8 @@ import pytest
 from eckart.adapter import load_adapter
 from eckart.checkpoint import Checkpoint
 from eckart.errors import AdapterError
-from eckart.operations.combine import combine_to
-from eckart.operations.convert import convert
-from eckart.operations.merge import merge
-from eckart.operations.resize import resize_to
-from serving.test_consumers import ROWS, TABLE, making
+from eckart.operations import combine, convert, merge, resize
+from support.adapter_files import REPLACED_ROWS, TABLE_FACTORS, adapter_with
 from support.tuned_models import bert, llama, load_file, load_peft, torch
 from support.zoo import json_of, made, make_adapter, same_outputs, save_base
 
@@ -36,7 +33,7 @@ def test_a_table_that_peft_saved_by_itself_is_not_a_module_to_save(tmp_path):
     animal = made("llama tables")
     adapter = load_adapter(animal.adapter)
     assert set(adapter.dense) == {TABLE_NAME, "lm_head.weight"} and not adapter.unknown
-    resize_to(animal.adapter, tmp_path / "out", rank=2)
+    resize(animal.adapter, tmp_path / "out", rank=2)
     assert json_of(tmp_path / "out")["modules_to_save"] is None
     old, new = (load_file(f / "adapter_model.safetensors") for f in (animal.adapter, tmp_path / "out"))
     assert old.keys() == new.keys()
@@ -95,7 +92,7 @@ BIASED = {"target_modules": ["key"], "bias": "lora_only"}
 @pytest.mark.parametrize("first, second", [(SAVED, BIASED), (BIASED, SAVED)])
 def test_whole_tensors_of_both_adapters_are_loaded_from_their_sum(first, second, tmp_path):
     model = two(tmp_path, first, second)
-    done = combine_to([tmp_path / "a", tmp_path / "b"], tmp_path / "both")
+    done = combine([tmp_path / "a", tmp_path / "b"], tmp_path / "both")
     said = json_of(tmp_path / "both")
     assert said["modules_to_save"] == ["classifier"] and said["bias"] == "lora_only"
     loaded = load_peft(copy.deepcopy(model), tmp_path / "both").eval()
@@ -105,15 +102,16 @@ def test_whole_tensors_of_both_adapters_are_loaded_from_their_sum(first, second,
     same_outputs(logits(merged), logits(loaded))
     whole = load_adapter(tmp_path / "both").dense
     assert set(whole) == {
-        "classifier.weight", "classifier.bias",
+        "classifier.weight",
+        "classifier.bias",
         *(f"bert.encoder.layer.{i}.attention.self.key.bias" for i in range(2)),
-    }  # fmt: skip
+    }
     assert done.statement.error < 1e-6
 
 
 def test_an_adapter_of_weight_zero_adds_no_whole_tensor(tmp_path):
     two(tmp_path, BIASED, SAVED)
-    combine_to([tmp_path / "a", tmp_path / "b"], tmp_path / "both", [1.0, 0.0])
+    combine([tmp_path / "a", tmp_path / "b"], tmp_path / "both", [1.0, 0.0])
     assert not any("classifier" in name for name in load_adapter(tmp_path / "both").dense)
     merge(tmp_path / "base", [tmp_path / "a", tmp_path / "b"], tmp_path / "m", [1.0, 0.0])
     before, after = (Checkpoint.open(tmp_path / n).map("classifier.weight") for n in ("base", "m"))
@@ -122,14 +120,17 @@ def test_an_adapter_of_weight_zero_adds_no_whole_tensor(tmp_path):
 
 def test_equal_rows_of_two_adapters_are_kept_and_different_rows_are_refused(tmp_path):
     rows = {"trainable_token_indices": [1, 3]}
-    one = making(more=ROWS, **rows)(tmp_path / "1")
-    same = making(more=ROWS, **rows)(tmp_path / "2")
-    moved = making(more=ROWS, trainable_token_indices=[1, 2])(tmp_path / "3")
-    combine_to([one, same], tmp_path / "both")
+    one = adapter_with(more=REPLACED_ROWS, **rows)(tmp_path / "1")
+    same = adapter_with(more=REPLACED_ROWS, **rows)(tmp_path / "2")
+    moved = adapter_with(more=REPLACED_ROWS, trainable_token_indices=[1, 2])(tmp_path / "3")
+    combine([one, same], tmp_path / "both")
     assert load_adapter(tmp_path / "both").rows[TABLE_NAME].indices == (1, 3)
-    for other in (moved, making(more={k: 2 * v for k, v in ROWS.items()}, **rows)(tmp_path / "4")):
-        with pytest.raises(AdapterError, match=r"embed_tokens\.weight`: has new rows in two adapters"):
-            combine_to([one, other], tmp_path / "no")
+    doubled = {key: 2 * value for key, value in REPLACED_ROWS.items()}
+    for other in (moved, adapter_with(more=doubled, **rows)(tmp_path / "4")):
+        with pytest.raises(
+            AdapterError, match=r"embed_tokens\.weight`: two adapters hold different new rows"
+        ):
+            combine([one, other], tmp_path / "no")
     assert not (tmp_path / "no").exists()
 
 
@@ -147,7 +148,7 @@ def test_equal_rows_of_two_adapters_are_kept_and_different_rows_are_refused(tmp_
     ],
 )
 def test_rows_without_indices_are_refused(indices, message, tmp_path):
-    path = making(more=ROWS, trainable_token_indices=indices)(tmp_path / "a")
+    path = adapter_with(more=REPLACED_ROWS, trainable_token_indices=indices)(tmp_path / "a")
     with pytest.raises(AdapterError, match=message) as caught:
         load_adapter(path)
     assert "trainable_tokens_delta" in str(caught.value)
@@ -162,29 +163,32 @@ def test_rows_beyond_the_table_of_the_base_are_refused(indices, tmp_path):
         (folder / file.name).write_bytes(file.read_bytes())
     said = json_of(folder) | {"trainable_token_indices": [0, *indices]}
     (folder / "adapter_config.json").write_text(json.dumps(said))
-    with pytest.raises(AdapterError, match=r"up to row 999; the base holds \(\d+, \d+\)"):
+    with pytest.raises(AdapterError, match=r"up to row 999, and the base has shape \(\d+, \d+\)"):
         merge(animal.base, [folder], tmp_path / "m")
     assert not (tmp_path / "m").exists()
 
 
 @pytest.mark.parametrize("to", ["kohya", "diffusers"])
 def test_formats_of_one_file_refuse_rows(to, tmp_path):
-    with pytest.raises(AdapterError, match="has new rows, which the .* format cannot store"):
+    with pytest.raises(AdapterError, match=r"has new rows, which the .* format cannot store"):
         convert(made("llama rows").adapter, tmp_path / "o.safetensors", to)
 
 
 def test_rows_are_left_out_for_a_server_that_refuses_them_with_a_note(tmp_path):
-    path = making(more={**ROWS, **TABLE}, trainable_token_indices=[1, 3])(tmp_path / "a")
-    done = resize_to(path, tmp_path / "out", rank=4, consumers="vllm")
+    more = REPLACED_ROWS | TABLE_FACTORS
+    path = adapter_with(more=more, trainable_token_indices=[1, 3])(tmp_path / "a")
+    done = resize(path, tmp_path / "out", rank=4, consumers="vllm")
     assert done.statement.layout.whole_left_out == (TABLE_NAME,)
-    assert any("1 tensor held whole or in rows left out (vLLM)" in note for note in done.notes)
+    assert any("1 tensor saved whole or by rows left out (vLLM)" in note for note in done.notes)
     assert "trainable_token_indices" not in json_of(tmp_path / "out")
     assert not load_adapter(tmp_path / "out").rows
 
 
 def test_unknown_tensors_are_noted_and_left_out_of_a_sum(tmp_path):
-    path = making(more={"model.strange.weight": np.ones((2, 2), np.float32)})(tmp_path / "a")
-    assert any("strange" in note and "outside the low-rank updates" in note for note in load_adapter(path).notes)
-    done = combine_to([path, path], tmp_path / "out")
+    path = adapter_with(more={"model.strange.weight": np.ones((2, 2), np.float32)})(tmp_path / "a")
+    assert any(
+        "strange" in note and "outside the low-rank updates" in note for note in load_adapter(path).notes
+    )
+    done = combine([path, path], tmp_path / "out")
     assert any("strange" in note and "left out of the sum" in note for note in done.notes)
     assert not load_adapter(tmp_path / "out").unknown

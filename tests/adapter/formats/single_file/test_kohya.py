@@ -22,8 +22,11 @@ def test_scale_is_alpha_over_rank_and_1_without_alpha(tmp_path):
     tensors |= kohya("lora_te_text_model_encoder_layers_0_mlp_fc1", alpha=6, rank=3)
     read = load_adapter(file_of(tmp_path / "a.safetensors", tensors))
     assert (read.format, sorted(read.components), read.unknown, read.notes) == (
-        "kohya", ["text_encoder", "unet"], {}, (),
-    )  # fmt: skip
+        "kohya",
+        ["text_encoder", "unet"],
+        {},
+        (),
+    )
     q, k = read.modules[f"{NAME}.attn1.to_q"], read.modules[f"{NAME}.attn1.to_k"]
     fc1 = read.modules["text_encoder.text_model.encoder.layers.0.mlp.fc1"]
     assert (q.scale, q.alpha, q.rank) == (0.5, 1.0, 2)
@@ -38,8 +41,9 @@ def test_convolutions_are_read_with_their_window(tmp_path):
     down, up = matrix(2, 3, 3, 3), matrix(4, 2, 1, 1, seed=1)
     one = {"lora_unet_conv_in.lora_down.weight": down, "lora_unet_conv_in.lora_up.weight": up}
     tiny = {
-        "lora_unet_conv_out.lora_down.weight": matrix(2, 3, 1, 1), "lora_unet_conv_out.lora_up.weight": up,
-    }  # fmt: skip
+        "lora_unet_conv_out.lora_down.weight": matrix(2, 3, 1, 1),
+        "lora_unet_conv_out.lora_up.weight": up,
+    }
     read = load_adapter(file_of(tmp_path / "a.safetensors", one | tiny))
     m = read.modules["unet.conv_in"]
     assert (m.kind, m.window, m.shape) == ("conv", (3, 3), (4, 27))
@@ -52,9 +56,11 @@ def test_the_middle_factor_of_a_convolution_is_folded_into_the_first(tmp_path):
     down, mid, up = matrix(2, 3, 1, 1), matrix(2, 2, 3, 3, seed=1), matrix(4, 2, 1, 1, seed=2)
     stem = "lora_unet_conv_in"
     tensors = {
-        f"{stem}.lora_down.weight": down, f"{stem}.lora_mid.weight": mid, f"{stem}.lora_up.weight": up,
+        f"{stem}.lora_down.weight": down,
+        f"{stem}.lora_mid.weight": mid,
+        f"{stem}.lora_up.weight": up,
         f"{stem}.alpha": np.float32(1),
-    }  # fmt: skip
+    }
     read = load_adapter(file_of(tmp_path / "a.safetensors", tensors))
     m = read.modules["unet.conv_in"]
     by_hand = np.einsum("or,rqhw,qi->oihw", up[..., 0, 0], mid, down[..., 0, 0])  # LyCORIS' rebuild
@@ -64,13 +70,16 @@ def test_the_middle_factor_of_a_convolution_is_folded_into_the_first(tmp_path):
     assert same(read, load_adapter(tmp_path / "b.safetensors"))
 
 
-@pytest.mark.parametrize(("stem", "name"), [
-    ("diffusion_model.double_blocks.0.img_attn.qkv", "transformer.double_blocks.0.img_attn.qkv"),
-    ("diffusion_model.input_blocks.1.1.proj_in", "unet.down_blocks.0.attentions.0.proj_in"),
-    ("unet.mid_block.attentions.0.proj_in", "unet.mid_block.attentions.0.proj_in"),
-    ("lora_transformer_transformer_blocks_0_attn_to_q", "transformer.transformer_blocks.0.attn.to_q"),
-    ("lycoris_blocks_0_self_attn_q", "transformer.blocks.0.self_attn.q"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [
+        ("diffusion_model.double_blocks.0.img_attn.qkv", "transformer.double_blocks.0.img_attn.qkv"),
+        ("diffusion_model.input_blocks.1.1.proj_in", "unet.down_blocks.0.attentions.0.proj_in"),
+        ("unet.mid_block.attentions.0.proj_in", "unet.mid_block.attentions.0.proj_in"),
+        ("lora_transformer_transformer_blocks_0_attn_to_q", "transformer.transformer_blocks.0.attn.to_q"),
+        ("lycoris_blocks_0_self_attn_q", "transformer.blocks.0.self_attn.q"),
+    ],
+)
 def test_other_trainers_prefixes_are_read_and_kept(stem, name, tmp_path):
     read = load_adapter(file_of(tmp_path / "a.safetensors", kohya(stem, alpha=1)))
     assert list(read.modules) == [name] and read.components == (name.partition(".")[0],)
@@ -111,21 +120,26 @@ def test_two_kinds_of_names_are_not_mixed(tmp_path):
 
 def test_keys_shapes_and_metadata_are_written_as_kohya_writes_them(tmp_path):
     made = adapter(
-        module(f"{NAME}.attn1.to_q", scale=0.5), module("unet.conv_in", window=(3, 3), rank=4, scale=0.25),
+        module(f"{NAME}.attn1.to_q", scale=0.5),
+        module("unet.conv_in", window=(3, 3), rank=4, scale=0.25),
         module("text_encoder.text_model.encoder.layers.0.mlp.fc1", scale=1.0),
         components=("unet", "text_encoder"),
-    )  # fmt: skip
+    )
     made.save(tmp_path / "a.safetensors", "kohya")
     header = read_header(tmp_path / "a.safetensors")
     shapes = {key: info.shape for key, info in header.tensors.items()}
     te = "lora_te_text_model_encoder_layers_0_mlp_fc1"
     assert shapes == {
-        f"{FLAT}_attn1_to_q.lora_down.weight": (2, 5), f"{FLAT}_attn1_to_q.lora_up.weight": (6, 2),
+        f"{FLAT}_attn1_to_q.lora_down.weight": (2, 5),
+        f"{FLAT}_attn1_to_q.lora_up.weight": (6, 2),
         f"{FLAT}_attn1_to_q.alpha": (),
-        "lora_unet_conv_in.lora_down.weight": (4, 5, 3, 3), "lora_unet_conv_in.lora_up.weight": (6, 4, 1, 1),
+        "lora_unet_conv_in.lora_down.weight": (4, 5, 3, 3),
+        "lora_unet_conv_in.lora_up.weight": (6, 4, 1, 1),
         "lora_unet_conv_in.alpha": (),
-        f"{te}.lora_down.weight": (2, 5), f"{te}.lora_up.weight": (6, 2), f"{te}.alpha": (),
-    }  # fmt: skip
+        f"{te}.lora_down.weight": (2, 5),
+        f"{te}.lora_up.weight": (6, 2),
+        f"{te}.alpha": (),
+    }
     read = load_adapter(tmp_path / "a.safetensors")
     assert [read.modules[m.name].alpha for m in made] == [1.0, 1.0, 2.0]
     assert header.metadata["ss_network_module"] == "networks.lora"
@@ -167,7 +181,7 @@ REFUSED = {
     "an embedding": (module("embed").transposed("embedding"), "embed`: is an update of an embedding table"),
     "a bias": (module("q", bias=matrix(6)), "q`: is an update of a bias.*Write it with --format peft"),
     "scale 0": (module("q", scale=0.0), "q`: has scale 0"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -1,13 +1,14 @@
 """What is left on the disk: a whole adapter, or nothing and what was there before."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 import eckart
-from eckart import RankRule
-from eckart.errors import AdapterError, CheckpointError, OutputError, UsageError
+from eckart import Rank
+from eckart.errors import AdapterError, CheckpointError, OutputError, PairError, UsageError
 from support.weights import SHAPES, save, save_pair, updates, weights
 
 FILES = {"adapter_config.json", "adapter_model.safetensors", "eckart.json"}
@@ -29,7 +30,7 @@ def names(folder):
     return {p.name for p in folder.iterdir()}
 
 
-def test_an_adapter_is_three_files_and_nothing_else(pair, place):
+def test_an_adapter_consists_of_three_files(pair, place):
     eckart.extract(*pair, place / "a", rank=3)
     assert names(place) == {"a"} and names(place / "a") == FILES
 
@@ -84,7 +85,7 @@ def test_an_existing_adapter_is_kept_unless_overwritten(pair, place):
     assert {m.rank for m in eckart.load_adapter(place / "a")} == {5}
 
 
-def test_a_folder_that_is_no_adapter_is_never_replaced(pair, place):
+def test_a_folder_that_is_not_an_adapter_is_never_replaced(pair, place):
     (place / "home").mkdir()
     (place / "home" / "thesis.txt").write_text("years of work")
     with pytest.raises(OutputError, match=r"has no adapter_config\.json"):
@@ -135,10 +136,10 @@ FAILURES = {
     "no such file": (CheckpointError, lambda p: {"tuned": p[1] / "nowhere", "rank": 3}, "nowhere"),
     "nothing selected": (UsageError, lambda p: {"rank": 3, "include": ["zzz"]}, "leave none of 5"),
     "too small a budget": (UsageError, lambda p: {"budget": "10"}, "one component costs at least 93"),
-    "no criterion": (UsageError, lambda p: {}, "expected one criterion"),
-    "two criteria": (UsageError, lambda p: {"rank": 3, "energy": 0.5}, "expected one criterion"),
-    "rule and words": (UsageError, lambda p: {"rule": RankRule.of(rank=3), "knee": True}, "keywords: knee"),
-    "dtype": (UsageError, lambda p: {"rank": 3, "dtype": "I8"}, "expected one of F32"),
+    "no rule": (UsageError, lambda p: {}, "expected exactly one rule"),
+    "two rules": (UsageError, lambda p: {"rank": 3, "energy": 0.5}, "expected exactly one rule"),
+    "rule and keywords": (UsageError, lambda p: {"rule": Rank(3), "knee": True}, "keywords: knee"),
+    "dtype": (UsageError, lambda p: {"rank": 3, "dtype": "I8"}, "expected one of float32"),
     "all of rank 0": (AdapterError, lambda p: {"plan": nothing()}, "would be empty"),
     "unknown tensor": (UsageError, lambda p: {"plan": unknown()}, "have no matrix of this name"),
 }  # fmt: skip
@@ -170,6 +171,7 @@ def test_factors_that_overflow_float16_are_refused(size, tmp_path, place):
     pair = save_pair(tmp_path / "p", {k: np.zeros_like(v) for k, v in weights().items()}, change)
     if size < 1e9:
         eckart.extract(*pair, place / "a", rank=1, dtype="F16")
+        assert eckart.verify(*pair, place / "a").holds
         return
     with pytest.raises(OutputError, match=r"layers\.0\.q_proj\.weight`: its factors overflow float16.*BF16"):
         eckart.extract(*pair, place / "a", rank=1, dtype="F16")
@@ -202,3 +204,62 @@ def test_a_convolution_with_the_name_of_a_layer_is_not_a_target(tmp_path, place)
     eckart.extract(*pair, place / "a", rank=2)
     targets = json.loads((place / "a" / "adapter_config.json").read_text())["target_modules"]
     assert targets == ["visual.blocks.0.attn.proj"]
+
+
+@pytest.mark.parametrize("spelling", ["BF16", "bf16", "bfloat16", "torch.bfloat16"])
+def test_a_dtype_is_accepted_in_every_common_spelling(spelling, pair, place):
+    result = eckart.extract(*pair, place / "a", rank=3, dtype=spelling)
+    assert result.statement.dtype == "bfloat16"
+
+
+def test_equal_checkpoints_have_nothing_to_extract(pair, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(pair[0], copy)
+    with pytest.raises(PairError, match="hold the same weights"):
+        eckart.extract(pair[0], copy, tmp_path / "a", noise_floor=True)
+    assert not (tmp_path / "a").exists()
+
+
+def refuse_to_factor(*args, **options):
+    raise AssertionError("the pass started before all arguments were checked")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rank": 3, "experts": "bogus"}, "fused or split"),
+        ({"rank": 3, "experts": "fused", "consumers": ["vllm"]}, "experts"),
+        ({"rank": 3, "dtype": "I8"}, "expected one of"),
+        ({"rank": 3, "consumers": ["nobody"]}, "nobody"),
+        ({"rank": 3, "consumers": ["vllm"], "modules_to_save": True}, "whole tensors"),
+        ({"rank": 3, "include": ["zzz"]}, "leave none of 5"),
+        ({"rank": 3, "device": "tpu"}, "device"),
+        ({"rank": 3, "workers": 0}, "workers"),
+        ({"plan": unknown()}, "have no matrix of this name"),
+        ({"plan": unknown(), "rank": 3}, "both a plan and a rank rule"),
+        ({}, "exactly one"),
+    ],
+)
+def test_every_argument_is_checked_before_the_pass_starts(options, message, pair, place, monkeypatch):
+    monkeypatch.setattr("eckart.extraction.extract.fill", refuse_to_factor)
+    with pytest.raises(UsageError, match=message):
+        eckart.extract(*pair, place / "a", **options)
+    assert names(place) == set()
+
+
+def test_an_error_names_the_output_folder_and_not_the_hidden_one_next_to_it(pair, place, monkeypatch):
+    def disk_full(folder, *args):
+        raise OutputError(str(folder / "adapter_model.safetensors"), "no space left")
+
+    monkeypatch.setattr("eckart.extraction.extract.write_into", disk_full)
+    with pytest.raises(OutputError) as caught:
+        eckart.extract(*pair, place / "a", rank=3)
+    assert caught.value.where == str(place / "a" / "adapter_model.safetensors")
+
+
+def test_the_result_has_a_short_repr(pair, place):
+    done = eckart.extract(*pair, place / "a", rank=3)
+    error = f"{done.statement.error:.4g}"
+    assert repr(done) == (
+        f"Extraction('{place / 'a'}', 5 modules, {done.adapter.parameters:,} parameters, error {error})"
+    )

@@ -1,8 +1,8 @@
-"""The singular value decomposition of a small matrix, worked out as on paper: W^T W, then u = W v / sigma.
+"""The singular value decomposition of a small matrix, computed as on paper: W^T W, then u = W v / sigma.
 
-A vector of length 1 is kept as a direction and the square of its length, so that everything but the
-lengths stays in fractions and simple roots, even where the lengths are roots under roots: the rank-1
-pieces sigma_i u_i v_i^T, their sums, the pseudo-inverse and every inner product are exact.
+A unit vector is stored as a direction and the square of its length. Even if the lengths are roots under
+roots, everything else then needs only fractions and simple roots: the rank-1 terms sigma_i u_i v_i^T, their
+sums, the pseudo-inverse and every inner product are exact.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from eckart.explain.exact import (
     inverse,
     is_surd,
     is_zero,
-    nice,
+    primitive,
     root,
     same,
     tidied,
@@ -30,14 +30,14 @@ from eckart.explain.exact import (
 
 @dataclass(frozen=True)
 class Unit:
-    """A vector of length 1: ``direction / sqrt(square)``."""
+    """A unit vector, ``direction / sqrt(square)``."""
 
     direction: Matrix
     square: Number
 
     @property
     def vector(self) -> Matrix:
-        """The vector itself, (n, 1)."""
+        """The unit vector, (n, 1)."""
         length = root(self.square)
         if is_surd(length):
             return tidied(self.direction * inverse(length))
@@ -46,7 +46,17 @@ class Unit:
 
 @dataclass(frozen=True)
 class Completion:
-    """A vector that completes U: what is left of e_k (``axis`` = k) beside the u that are there."""
+    """A vector that completes U.
+
+    Attributes
+    ----------
+    axis : int
+        The unit vector e_k that it was made from, counting from 0.
+    rest : Matrix (m, 1)
+        e_k minus its components along the earlier columns of U.
+    unit : Unit
+        The same, scaled to length 1.
+    """
 
     axis: int
     rest: Matrix
@@ -54,22 +64,25 @@ class Completion:
 
 
 @dataclass(frozen=True)
-class Work:
-    """A singular value decomposition with its working.
+class Decomposition:
+    """A singular value decomposition with its intermediate results.
 
-    Parameters
+    Attributes
     ----------
     W : Matrix (m, n)
+        The matrix.
     elimination : Elimination
-        It says the rank.
+        The elimination of W, which gives its rank.
     eigen : Eigen
-        Of W^T W.
+        The eigenvalues and eigenvectors of W^T W.
     right : tuple of Unit
         v_1, ..., v_n.
     left : tuple of Unit
-        u_1, ..., u_m; those after the rank are in ``completion`` too.
+        u_1, ..., u_m; those after the rank come from ``completion``.
     weights : tuple of Number
-        sigma_i u_i v_i^T is ``weights[i]`` times left direction times right direction, transposed.
+        sigma_i u_i v_i^T is ``weights[i]`` times the direction of u_i times the transposed direction of v_i.
+    completion : tuple of Completion
+        The vectors that complete U, u_{r+1}, ..., u_m.
     """
 
     W: Matrix
@@ -82,22 +95,22 @@ class Work:
 
     @property
     def rank(self) -> int:
-        """Number of singular values that are not 0."""
+        """Number of nonzero singular values."""
         return self.elimination.rank
 
     @property
     def exact(self) -> bool:
-        """Whether no step went on in decimals."""
+        """Whether every step is exact, without decimals."""
         return self.eigen.exact
 
     @property
     def squares(self) -> list[Number]:
-        """The squares of the singular values that are not 0, largest first."""
+        """The squares of the nonzero singular values, largest first."""
         return self.eigen.values[: self.rank]
 
     @cached_property
     def sigma(self) -> list[Number]:
-        """The singular values that are not 0, largest first."""
+        """The nonzero singular values, largest first."""
         return [root(value) for value in self.squares]
 
     @cached_property
@@ -119,24 +132,24 @@ class Work:
         return S
 
     def piece(self, i: int) -> Matrix:
-        """Return sigma_i u_i v_i^T, (m, n), counting from 0."""
+        """Return the term sigma_i u_i v_i^T, (m, n), counting from 0."""
         return tidied(self.weights[i] * self.left[i].direction * self.right[i].direction.T)
 
     def best(self, rank: int) -> Matrix:
-        """Return the best approximation of a rank: the sum of the first pieces."""
+        """Return the best approximation of a given rank, the sum of the first terms."""
         return tidied(sum((self.piece(i) for i in range(rank)), sympy.zeros(*self.W.shape)))
 
     def pseudo_inverse(self) -> Matrix:
-        """Return V Sigma^+ U^T, (n, m): every piece transposed, divided by sigma squared."""
+        """Return V Sigma^+ U^T, (n, m): the sum of the terms, transposed and divided by sigma squared."""
         pieces = (tidied(self.piece(i).T * inverse(v)) for i, v in enumerate(self.squares))
         return tidied(sum(pieces, sympy.zeros(*self.W.T.shape)))
 
-    def is_whole(self) -> bool:
-        """Whether the pieces add up to W."""
+    def is_complete(self) -> bool:
+        """Whether the terms add up to W."""
         return same(self.best(self.rank), self.W)
 
     def is_orthonormal(self, units: tuple[Unit, ...]) -> bool:
-        """Whether vectors are orthogonal, of length 1, and as many as their space has dimensions."""
+        """Whether vectors are an orthonormal basis of their space."""
         pairs = ((a, b) for i, a in enumerate(units) for b in units[:i])
         return (
             len(units) == units[0].direction.rows
@@ -145,15 +158,15 @@ class Work:
         )
 
 
-def work_out(W: Matrix) -> Work:
-    """Work out the singular value decomposition of a small matrix of exact numbers.
+def decompose(W: Matrix) -> Decomposition:
+    """Compute the singular value decomposition of a small matrix of exact numbers.
 
-    Cost: milliseconds for 2 x 2, under a second for 5 x 5.
+    Cost: milliseconds for 2 x 2, less than a second for 5 x 5.
 
     Examples
     --------
-    >>> done = work_out(sympy.Matrix([[3, 1], [1, 3], [1, 1]]))
-    >>> done.sigma, [tuple(unit.direction) for unit in done.left], [unit.square for unit in done.left]
+    >>> svd = decompose(sympy.Matrix([[3, 1], [1, 3], [1, 1]]))
+    >>> svd.sigma, [tuple(unit.direction) for unit in svd.left], [unit.square for unit in svd.left]
     ([3*sqrt(2), 2], [(2, 2, 1), (1, -1, 0), (1, 1, -4)], [9, 2, 18])
     """
     elimination = eliminate(W)
@@ -163,7 +176,7 @@ def work_out(W: Matrix) -> Work:
     for v, value in zip(right, solved.values[: elimination.rank], strict=False):
         image = tidied(W * v.direction)
         if solved.exact:
-            y, factor = nice(image)
+            y, factor = primitive(image)
         else:
             factor = root(value)
             y = tidied(image / factor)
@@ -171,14 +184,13 @@ def work_out(W: Matrix) -> Work:
             raise AssertionError("W v does not have the length sigma")
         left.append(Unit(y, _square(y)))
         weights.append(tidy(factor * inverse(v.square)))
-    # The sign of u is that of W v: nice() may have turned it, and then the weight would be negative.
+    # u has the sign of W v. If primitive() has changed it, the weight is negative.
     for i, weight in enumerate(weights):
         if sympy.N(weight) < 0:
             left[i], weights[i] = Unit(-left[i].direction, left[i].square), -weight
     completion = _complete(left, W.rows)
-    return Work(
-        W, elimination, solved, right, (*left, *(c.unit for c in completion)), tuple(weights), completion
-    )
+    all_left = (*left, *(c.unit for c in completion))
+    return Decomposition(W, elimination, solved, right, all_left, tuple(weights), completion)
 
 
 def _square(x: Matrix) -> Number:
@@ -187,8 +199,8 @@ def _square(x: Matrix) -> Number:
 
 
 def _complete(left: list[Unit], m: int) -> tuple[Completion, ...]:
-    """Go on from the u that are known to an orthonormal basis, by Gram-Schmidt over e_1, e_2, ..."""
-    units, found = list(left), list[Completion]()
+    """Complete the known u to an orthonormal basis, by Gram-Schmidt on e_1, e_2, ..."""
+    units, completion = list(left), list[Completion]()
     for axis in range(m):
         if len(units) == m:
             break
@@ -196,14 +208,14 @@ def _complete(left: list[Unit], m: int) -> tuple[Completion, ...]:
         rest[axis] = sympy.Integer(1)
         for u in units:
             rest = tidied(rest - tidy(u.direction[axis] * inverse(u.square)) * u.direction)
-        # In decimals a rest that is almost nothing would have no digits left. The rests of all axes
-        # have squares that add up to the number of vectors missing, so a long one comes.
+        # With decimals, a very short rest would have no correct digits. The squared lengths of the rests of
+        # all axes add up to the number of missing vectors, so a longer one follows.
         square = dot(rest, rest)
         if is_zero(square) or (square.is_Float and square < 1e-3):
             continue
-        y = nice(rest)[0]
+        y = primitive(rest)[0]
         if square.is_Float:
             y = tidied(y / root(square))
         units.append(Unit(y, _square(y)))
-        found.append(Completion(axis, rest, units[-1]))
-    return tuple(found)
+        completion.append(Completion(axis, rest, units[-1]))
+    return tuple(completion)

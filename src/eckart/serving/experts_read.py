@@ -1,0 +1,97 @@
+"""The layout of a mixture's experts that a choice of programs needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eckart.adapter.adapter import Module
+from eckart.adapter.experts import (
+    ExpertsLayout,
+    arrange_experts,
+    even_scales,
+    experts_layouts,
+    is_fused_on_loading,
+)
+from eckart.errors import UsageError
+from eckart.serving.consumer import Consumer
+
+
+def check_experts(experts: ExpertsLayout | str | None, consumers: Sequence[Consumer]) -> ExpertsLayout | None:
+    """Return the experts' layout that a user asked for, once no consumer contradicts it.
+
+    Call this before any slow work.
+
+    Parameters
+    ----------
+    experts : {"fused", "split"} or ExpertsLayout, optional
+        What the user asked for.
+    consumers : sequence of Consumer
+        The programs that the adapter is for.
+
+    Returns
+    -------
+    ExpertsLayout or None
+        None if the user did not ask for a layout.
+
+    Raises
+    ------
+    UsageError
+        If the text names no layout, or if a consumer reads only the other layout.
+
+    Examples
+    --------
+    >>> from eckart.serving.consumers import consumers_named
+    >>> check_experts("split", consumers_named("vllm,llama.cpp"))
+    <ExpertsLayout.SPLIT: 'split'>
+    """
+    if experts is None:
+        return None
+    layout = experts if isinstance(experts, ExpertsLayout) else ExpertsLayout.parse(experts)
+    for consumer in consumers:
+        if consumer.experts is not None and consumer.experts is not layout:
+            raise UsageError(
+                f"--experts {layout.value}",
+                f"{consumer.title} reads experts only {consumer.experts.value}",
+                f"Remove --experts, or remove {consumer.name} from --for",
+            )
+    return layout
+
+
+def arrange_experts_for(
+    consumers: Sequence[Consumer],
+    modules: Mapping[str, Module],
+    config: Mapping[str, Any],
+    experts: ExpertsLayout | None = None,
+) -> dict[str, Module]:
+    """Return modules with their experts in the layout that all consumers read.
+
+    Parameters
+    ----------
+    consumers : sequence of Consumer
+    modules : mapping of str to Module
+    config : mapping
+        The base's ``config.json``; may be empty. Unless ``experts`` asks for it, experts are fused only if
+        transformers is known to fuse those of this model.
+    experts : ExpertsLayout, optional
+        The layout that the user asked for, as `check_experts` returned it.
+
+    Raises
+    ------
+    UsageError
+        If the modules hold experts and the consumers read different layouts.
+    """
+    layout = experts
+    wanted = {c.experts: c for c in consumers if c.experts is not None}
+    if len(wanted) > 1 and experts_layouts(modules):
+        readers = ", ".join(
+            f"{c.title} reads experts {layout.value}" for layout, c in wanted.items() if layout
+        )
+        raise UsageError(
+            "--for", f"no layout of experts is read by all: {readers}", "Write one adapter for each layout"
+        )
+    if layout is None and len(wanted) == 1:
+        (layout,) = wanted
+        if layout is ExpertsLayout.FUSED and not is_fused_on_loading(config):
+            layout = None
+    return even_scales(arrange_experts(modules, layout, config))

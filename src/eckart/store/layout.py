@@ -1,0 +1,52 @@
+"""The files of a store: their names, the factors of one tensor, and a check of the recorded sources."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import numpy as np
+
+from eckart.arrays import Array, Floats
+from eckart.checkpoint import write_safetensors
+from eckart.errors import StoreError
+from eckart.linalg import LowRank
+from eckart.store.record import Json
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+JOURNAL = "journal.jsonl"
+SPECTRA = "spectra.safetensors"
+FACTORS = "factors"
+
+
+def factor_file(name: str) -> str:
+    """Return the path, inside a store, of a tensor's factors; safe whatever the tensor is called."""
+    plain = name if re.fullmatch(r"[A-Za-z0-9_.\-]{1,180}", name) and name[0] != "." else ""
+    return f"{FACTORS}/{plain or hashlib.sha256(name.encode()).hexdigest()}.safetensors"
+
+
+def write_factors(
+    folder: Path, name: str, factors: LowRank | None, values: Floats, durable: bool = True
+) -> None:
+    """Write a tensor's known singular values and, if there are any, its factors."""
+    arrays: dict[str, Array] = {"values": values}
+    if factors is not None:
+        arrays |= {"U": np.asarray(factors.U), "Vh": np.asarray(factors.Vh)}
+    write_safetensors(folder / factor_file(name), arrays, durable=durable)
+
+
+def check_sources(sources: object, where: str) -> Json:
+    """Return what a store records about its sources, if `Sources.describe` could have written it."""
+    if isinstance(sources, dict) and all(
+        isinstance(side, dict)
+        and isinstance(side.get("path"), str)
+        and isinstance(side.get("parameters"), int)
+        and isinstance(side.get("files"), list)
+        for side in (sources.get("tuned"), sources.get("base") or sources.get("tuned"))
+    ):
+        return {"base": None, **sources}
+    raise StoreError(
+        where, "does not record which checkpoints it was made from", "Factor again with --overwrite"
+    )
