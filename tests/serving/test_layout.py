@@ -18,7 +18,8 @@ from eckart.checkpoint import Checkpoint
 from eckart.errors import AdapterError, UsageError
 from eckart.operations.combine import combine_to
 from eckart.operations.resize import resize_to
-from eckart.serving import CONSUMERS, Layout, check
+from eckart.serving import CONSUMERS, check
+from eckart.serving.layout import Layout
 from support.adapter_files import (
     ALPHAS,
     HEAD_FACTORS,

@@ -36,6 +36,7 @@ class Problem:
     Parameters
     ----------
     severity : Severity
+        Whether the part is refused, wrong or dropped.
     where : str
         The module, tensor or setting.
     what : str
