@@ -181,7 +181,7 @@ def test_a_tensor_without_a_knee_gets_the_rank_of_95_percent():
 def test_a_rank_past_break_even_is_reported_and_kept():
     plan = plan_of({"rank": 25})
     assert "q" in plan.dense and "up" not in plan.dense  # 30 x 30 breaks even at 15, 90 x 40 at 28
-    assert "a dense update is smaller from rank 15" in plan.reasons["q"]
+    assert "from rank 15 on, a dense update is no larger" in plan.reasons["q"]
     assert plan.ranks["q"] == 25
 
 
@@ -311,3 +311,21 @@ def test_a_uniform_budget_respects_every_bound():
     layers = [Candidate(name, (40, 30), Spectrum(np.arange(30.0, 0.0, -1.0))) for name in "ab"]
     rule = Budget("2000", uniform=True, multiple_of=2, max_rank=3)
     assert set(make_plan(layers, rule).ranks.values()) == {2}
+
+
+def test_the_repr_of_a_plan_is_one_short_line():
+    plan = RankPlan({"a": 4, "b": 1}, {}, "rank 4", 1448, 0.75)
+    assert repr(plan) == (
+        "<RankPlan rank 4: 2 tensors, ranks 1 to 4, 1,448 parameters, energy 75.0%, error 0.5000>"
+    )
+    assert repr(RankPlan({"a": 4}, {}, "rank 4", 8, 1.0)).startswith("<RankPlan rank 4: 1 tensor, rank 4, ")
+    undecided = RankPlan({"a": 4}, {}, "energy 0.9", 8, 1.0, undecided={"a": Goal("energy", 0.9)})
+    assert repr(undecided).endswith(", 1 tensor undecided>")
+
+
+def test_notebooks_show_a_plan_as_a_table_with_escaped_names():
+    plan = RankPlan({"<b>": 2, "c": 0}, {"<b>": "a & b"}, "rank 2", 8, 0.5)
+    html = plan._repr_html_()
+    assert "<tr><td>&lt;b&gt;</td><td>2</td><td>a &amp; b</td></tr>" in html
+    assert "<tr><td>c</td><td>0</td><td></td></tr>" in html
+    assert "rank 2: 2 tensors, ranks 0 to 2" in html

@@ -231,7 +231,7 @@ def _decide_alone(rule: RankRule, candidate: Candidate) -> Decision:
     if rank != wanted:
         reason += f"; changed from {wanted} to {rank} by the bounds"
     if rank >= candidate.break_even:
-        reason += f"; a dense update is smaller from rank {candidate.break_even}"
+        reason += f"; from rank {candidate.break_even} on, a dense update is no larger"
     return Decision(rank, reason, needs)
 
 
