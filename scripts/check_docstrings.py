@@ -76,9 +76,11 @@ class DocstringValidator(Validator):  # type: ignore[misc]
     @property
     def signature_parameters(self) -> tuple[str, ...]:
         """Return the names of the parameters, without those that a base class documents."""
-        if inspect.isclass(self.obj) and issubclass(self.obj, Enum):
-            return ()  # its members are documented, not the constructor that looks one up
-        if inspect.isclass(self.obj) and issubclass(self.obj, Exception) and "__init__" not in vars(self.obj):
+        if (
+            inspect.isclass(self.obj)
+            and issubclass(self.obj, (Exception, Enum))
+            and "__init__" not in vars(self.obj)
+        ):
             return ()
         return tuple(name for name in super().signature_parameters if name not in self.inherited_fields)
 

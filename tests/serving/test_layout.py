@@ -256,13 +256,6 @@ def test_a_missing_module_of_unknown_shape_needs_the_base(tmp_path):
     assert error(intended(path), computed("sglang", tmp_path / "out")) < EXACT
 
 
-def test_a_rank_above_the_largest_correct_one_is_refused():
-    layout = Layout((CONSUMERS["tgi"],))
-    assert layout.rank_for(128) == 128 and layout.rank_for(113) == 128
-    with pytest.raises(UsageError, match=r"rank 129 is too large for TGI and LoRAX: the largest .* is 128"):
-        layout.rank_for(129)
-
-
 # Extract and combine
 
 

@@ -21,7 +21,9 @@ def make_plan(
     Parameters
     ----------
     candidates : sequence of Candidate
+        The tensors that an adapter could hold.
     rule : RankRule
+        The rule, with its bounds.
     base_parameters : int
         Number of parameters of the base model, for a budget given as a share of it.
     bytes_each : int

@@ -22,6 +22,7 @@ class Candidate:
     Parameters
     ----------
     name : str
+        The tensor's name in the checkpoint.
     shape : (int, int)
         (d_out, d_in).
     spectrum : Spectrum

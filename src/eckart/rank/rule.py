@@ -132,6 +132,7 @@ class RankRule(Bounds, ABC):
         Parameters
         ----------
         candidate : Candidate
+            The tensor, with its spectrum.
 
         Returns
         -------
