@@ -225,7 +225,7 @@ RULES: list[Row] = [
     ("min over max", rule("--rank", 4, "--min-rank", 9, "--max-rank", 8), "below min_rank=9"),
     ("multiple of 0", rule("--rank", 4, "--multiple-of", 0), "multiple_of=0"),
     ("workers 0", rule("--rank", 4, "--workers", 0), "--workers"),
-    ("dtype", rule("--rank", 4, "--dtype", "INT4"), "expected one of F32, F16, BF16, F64"),
+    ("dtype", rule("--rank", 4, "--dtype", "INT4"), "expected one of float32, float16, bfloat16, float64"),
     ("plan missing", rule("--plan", "nowhere.json"), "nowhere.json`: cannot be read"),
     ("plan of rubbish", plan_of("rubbish"), "is not JSON"),
     ("plan of a list", plan_of("[]"), "expected a plan of format 1"),

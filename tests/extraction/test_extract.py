@@ -139,7 +139,7 @@ FAILURES = {
     "no rule": (UsageError, lambda p: {}, "expected exactly one rule"),
     "two rules": (UsageError, lambda p: {"rank": 3, "energy": 0.5}, "expected exactly one rule"),
     "rule and keywords": (UsageError, lambda p: {"rule": Rank(3), "knee": True}, "keywords: knee"),
-    "dtype": (UsageError, lambda p: {"rank": 3, "dtype": "I8"}, "expected one of F32"),
+    "dtype": (UsageError, lambda p: {"rank": 3, "dtype": "I8"}, "expected one of float32"),
     "all of rank 0": (AdapterError, lambda p: {"plan": nothing()}, "would be empty"),
     "unknown tensor": (UsageError, lambda p: {"plan": unknown()}, "have no matrix of this name"),
 }  # fmt: skip
@@ -204,6 +204,12 @@ def test_a_convolution_with_the_name_of_a_layer_is_not_a_target(tmp_path, place)
     eckart.extract(*pair, place / "a", rank=2)
     targets = json.loads((place / "a" / "adapter_config.json").read_text())["target_modules"]
     assert targets == ["visual.blocks.0.attn.proj"]
+
+
+@pytest.mark.parametrize("spelling", ["BF16", "bf16", "bfloat16", "torch.bfloat16"])
+def test_a_dtype_is_accepted_in_every_common_spelling(spelling, pair, place):
+    result = eckart.extract(*pair, place / "a", rank=3, dtype=spelling)
+    assert result.statement.dtype == "bfloat16"
 
 
 def test_equal_checkpoints_have_nothing_to_extract(pair, tmp_path):

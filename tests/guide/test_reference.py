@@ -22,6 +22,7 @@ ROOMS = (
     "eckart.rank",
     "eckart.store",
     "eckart.adapter",
+    "eckart.operations",
     "eckart.autodiff",
     "eckart.autodiff.scipy",
     "eckart.explain",

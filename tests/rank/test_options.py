@@ -99,6 +99,78 @@ def test_the_keywords_are_the_same_in_the_table_the_classes_and_the_types():
         assert rule_type.__dataclass_params__.frozen and rule_type.__final__
 
 
+def test_every_function_refuses_a_rule_together_with_keywords(tmp_path):
+    pair = make_pair(tmp_path)
+    store = eckart.factor(*pair.paths, tmp_path / "store")
+    adapter = eckart.extract(*pair.paths, tmp_path / "adapter", rank=2).adapter
+    for call in (
+        lambda: eckart.plan(store, Rank(1), energy=0.9),
+        lambda: eckart.extract(*pair.paths, tmp_path / "new", rule=Rank(1), energy=0.9),
+        lambda: adapter.resize(rule=Rank(1), energy=0.9),
+        lambda: eckart.combine([adapter], rule=Rank(1), energy=0.9),
+    ):
+        with pytest.raises(UsageError, match=r"got Rank\(1\) together with keywords: energy"):
+            call()
+    assert not (tmp_path / "new").exists()
+
+
+def command_with(rule_annotation, **kwargs):
+    """Return a function that runs a command with rule options and returns the rule it was passed."""
+    passed = []
+
+    def command(name: str, rule, plan: str = typer.Option(None)) -> None:
+        passed.append(rule)
+
+    command.__annotations__["rule"] = rule_annotation
+    app = typer.Typer()
+    app.command()(rank_options(command, **kwargs))
+
+    def run(*arguments):
+        result = CliRunner().invoke(app, ["name", *arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return passed.pop()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        (["--rank", "16"], Rank(16)),
+        (["--energy", "0.9", "--max-rank", "64"], Energy(0.9, max_rank=64)),
+        (["--error", "0"], Error(0.0)),
+        (["--ratio", "100", "--multiple-of", "8"], Ratio(100, multiple_of=8)),
+        (["--knee", "--uniform"], Knee(uniform=True)),
+        (["--noise-floor", "--min-rank", "2"], NoiseFloor(min_rank=2)),
+        (["--budget", "1%", "--include", "a", "--include", "b"], Budget("1%", include=("a", "b"))),
+    ],
+    ids=str,
+)
+def test_command_line_options_make_a_rule(arguments, rule):
+    assert command_with(RankRule)(*arguments) == rule
+    assert command_with(RankRule | None)(*arguments) == rule
+
+
+def test_a_command_whose_rule_may_be_none_runs_without_one():
+    assert command_with(RankRule | None)() is None
+    with pytest.raises(UsageError, match="exactly one rule, got none"):
+        command_with(RankRule)()
+    with pytest.raises(UsageError, match="got only --min-rank"):
+        command_with(RankRule | None)("--min-rank", "2")
+
+
+@pytest.mark.parametrize(
+    "option", [["--rank", "0"], ["--rank", "4"], ["--max-rank", "4"], ["--knee"]], ids=str
+)
+def test_rule_options_are_refused_together_with_the_alternative(option):
+    run = command_with(RankRule | None, alternative="plan")
+    assert run("--plan", "p.json") is None
+    with pytest.raises(UsageError, match=f"got --plan together with {option[0]}"):
+        run("--plan", "p.json", *option)
+
+
 @dataclass(frozen=True, repr=False)
 class StableRank(RankRule):
     """The stable rank ||A||_F^2 / sigma_1^2, rounded up: the rule that a reader might add."""

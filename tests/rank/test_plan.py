@@ -181,7 +181,7 @@ def test_a_tensor_without_a_knee_gets_the_rank_of_95_percent():
 def test_a_rank_past_break_even_is_reported_and_kept():
     plan = plan_of({"rank": 25})
     assert "q" in plan.dense and "up" not in plan.dense  # 30 x 30 breaks even at 15, 90 x 40 at 28
-    assert "a dense update is smaller from rank 15" in plan.reasons["q"]
+    assert "from rank 15 on, a dense update is no larger" in plan.reasons["q"]
     assert plan.ranks["q"] == 25
 
 
@@ -212,20 +212,33 @@ def test_an_undecided_plan_is_refused_by_to_json():
 
 
 GOOD = {
-    "format": 1, "ranks": {"a": 2}, "reasons": {"a": "so"}, "rule": "rank 2", "parameters": 8, "energy": 0.5,
+    "format": 1,
+    "ranks": {"a": 2},
+    "reasons": {"a": "so"},
+    "rule": "rank 2",
+    "parameters": 8,
+    "energy": 0.5,
     "dense": [],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2}, {"ranks": {"a": -1}}, {"ranks": {"a": 1.5}}, {"ranks": {"a": "2"}}, {"ranks": [2]},
-        {"ranks": {"a": float("inf")}}, {"ranks": {"a": None}}, {"reasons": None}, {"parameters": "many"},
-        {"energy": None}, {"dense": None},
+        {"format": 2},
+        {"ranks": {"a": -1}},
+        {"ranks": {"a": 1.5}},
+        {"ranks": {"a": "2"}},
+        {"ranks": [2]},
+        {"ranks": {"a": float("inf")}},
+        {"ranks": {"a": None}},
+        {"reasons": None},
+        {"parameters": "many"},
+        {"energy": None},
+        {"dense": None},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_invalid_plan_file_is_refused(change):
     assert RankPlan.from_json(GOOD).ranks == {"a": 2}
     with pytest.raises(UsageError, match=r"^`plan.json`: expected"):
@@ -272,8 +285,14 @@ def test_a_model_without_tensors_is_refused():
 
 def test_an_unchanged_model_gets_rank_0():
     still = [Candidate("a", (4, 4), Spectrum(np.zeros(4))), Candidate("b", (4, 4), Spectrum(np.zeros(4)))]
-    for keywords in ({"rank": 2}, {"energy": 0.9}, {"energy": 0.9, "uniform": True}, {"budget": "100"},
-                  {"budget": "100", "uniform": True}, {"knee": True, "min_rank": 2}):  # fmt: skip
+    for keywords in (
+        {"rank": 2},
+        {"energy": 0.9},
+        {"energy": 0.9, "uniform": True},
+        {"budget": "100"},
+        {"budget": "100", "uniform": True},
+        {"knee": True, "min_rank": 2},
+    ):
         plan = make_plan(still, rule_from(None, keywords))
         assert plan.ranks == {"a": 0, "b": 0}
         assert (plan.parameters, plan.energy, plan.error) == (0, 1.0, 0.0)
@@ -311,3 +330,21 @@ def test_a_uniform_budget_respects_every_bound():
     layers = [Candidate(name, (40, 30), Spectrum(np.arange(30.0, 0.0, -1.0))) for name in "ab"]
     rule = Budget("2000", uniform=True, multiple_of=2, max_rank=3)
     assert set(make_plan(layers, rule).ranks.values()) == {2}
+
+
+def test_the_repr_of_a_plan_is_one_short_line():
+    plan = RankPlan({"a": 4, "b": 1}, {}, "rank 4", 1448, 0.75)
+    assert repr(plan) == (
+        "<RankPlan rank 4: 2 tensors, ranks 1 to 4, 1,448 parameters, energy 75.0%, error 0.5000>"
+    )
+    assert repr(RankPlan({"a": 4}, {}, "rank 4", 8, 1.0)).startswith("<RankPlan rank 4: 1 tensor, rank 4, ")
+    undecided = RankPlan({"a": 4}, {}, "energy 0.9", 8, 1.0, undecided={"a": Goal("energy", 0.9)})
+    assert repr(undecided).endswith(", 1 tensor undecided>")
+
+
+def test_notebooks_show_a_plan_as_a_table_with_escaped_names():
+    plan = RankPlan({"<b>": 2, "c": 0}, {"<b>": "a & b"}, "rank 2", 8, 0.5)
+    html = plan._repr_html_()
+    assert "<tr><td>&lt;b&gt;</td><td>2</td><td>a &amp; b</td></tr>" in html
+    assert "<tr><td>c</td><td>0</td><td></td></tr>" in html
+    assert "rank 2: 2 tensors, ranks 0 to 2" in html

@@ -37,7 +37,7 @@ def extract(
     ] = None,
     dtype: Annotated[
         str | None,
-        typer.Option("--dtype", help="F32, F16, BF16 or F64.", show_default="the tuned checkpoint's"),
+        typer.Option("--dtype", help=opt.DTYPE_HELP, show_default="the tuned checkpoint's"),
     ] = None,
     embeddings: Annotated[bool, typer.Option("--embeddings", help="Also factor embedding tables.")] = False,
     modules_to_save: Annotated[

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the rule they spell."""
+"""Arguments and options that several commands share, and the options of the rank rules."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import inspect
 from collections.abc import Callable
 from functools import partial, wraps
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any, cast, get_args, overload
 
 import typer
 
+from eckart.checkpoint.dtypes import ADAPTER_DTYPES, dtype_name
 from eckart.errors import UsageError
 from eckart.rank.options import BOUNDS, RULES, RuleOptions, rule_from
 from eckart.rank.rule import RuleOption
+from eckart.serving.consumers import ALIASES, CONSUMERS
 
 RULE = "Rank rule (give one)"
 BOUNDS_PANEL = "Bounds on the ranks"
 RUN = "Execution"
+DTYPE_HELP = (
+    f"Dtype of the factors: {', '.join(dtype_name(d) for d in ADAPTER_DTYPES)}, in any common spelling."
+)
 
 Base = Annotated[
     Path, typer.Argument(help="The base checkpoint: a .safetensors file or a folder.", show_default=False)
@@ -25,29 +30,35 @@ Tuned = Annotated[Path, typer.Argument(help="The fine-tuned checkpoint.", show_d
 
 Dtype = Annotated[
     str | None,
-    typer.Option("--dtype", help="F32, F16, BF16 or F64.", show_default="the adapter's own"),
+    typer.Option("--dtype", help=DTYPE_HELP, show_default="the adapter's own"),
 ]
 Format = Annotated[
     str | None,
-    typer.Option("--format", help="peft, kohya or diffusers.", show_default="the adapter's own"),
+    typer.Option(
+        "--format",
+        help="File format of the result: peft, kohya or diffusers.",
+        show_default="the adapter's own",
+    ),
 ]
 For = Annotated[
     str | None,
     typer.Option(
         "--for",
-        help="Programs that must compute it right: peft, vllm, vllm-0.30, sglang, llama.cpp, tgi, lorax, "
-        "tensorrt-llm, diffusers, comfyui; parted by commas.",
+        help="Comma-separated programs that must load the result correctly: "
+        f"{', '.join(CONSUMERS)}. Other names: {', '.join(ALIASES)}.",
         show_default=False,
     ),
 ]
 BaseOf = Annotated[
     Path | None,
-    typer.Option("--base", help="The base model of the adapter.", show_default=False),
+    typer.Option("--base", help="The base model that the adapter belongs to.", show_default=False),
 ]
 Weights = Annotated[
     str | None,
     typer.Option(
-        "--weights", help="A number for each adapter, e.g. 0.7,0.3 or 1,-1.", show_default="1 for each"
+        "--weights",
+        help="Comma-separated numbers, one per adapter, e.g. 0.7,0.3 or 1,-1.",
+        show_default="1 for each",
     ),
 ]
 
@@ -56,29 +67,38 @@ Workers = Annotated[
     typer.Option(
         "--workers",
         min=1,
-        help="Tensors in flight at once.",
+        help="Number of tensors to process at the same time.",
         rich_help_panel=RUN,
         show_default="one per core",
     ),
 ]
 Device = Annotated[
-    str, typer.Option("--device", help="cpu, or cuda (needs eckart[torch]).", rich_help_panel=RUN)
+    str,
+    typer.Option("--device", help="Where to factor: cpu or cuda (needs eckart[torch]).", rich_help_panel=RUN),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print neither progress nor remarks.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+
+
+@overload
+def rank_options(command: Callable[..., None]) -> Callable[..., None]: ...
+
+
+@overload
+def rank_options(*, alternative: str) -> Callable[[Callable[..., None]], Callable[..., None]]: ...
 
 
 def rank_options(
     command: Callable[..., None] | None = None, *, alternative: str | None = None
 ) -> Callable[..., Any]:
-    """Add the options of every rank rule to a command, and pass it the rule that they spell.
+    """Add the options of every rank rule to a command, and pass the command the resulting rule.
 
     Parameters
     ----------
     command : callable
-        A typer command with a parameter ``rule: RankRule``, which the options replace in the help. If it
-        is annotated ``RankRule | None``, the command runs without a rule too.
+        A typer command with a parameter ``rule: RankRule``, in whose place the help lists the options. If it
+        is annotated ``RankRule | None``, the command also runs without a rule.
     alternative : str, optional
         Parameter of the command that may be given instead of a rule, for example ``"plan"``. It is refused
         together with any of the options.
@@ -86,7 +106,7 @@ def rank_options(
     Returns
     -------
     callable
-        The command as typer runs it, or a decorator if no command is given.
+        The command with the added options, or a decorator if no command is given.
 
     Examples
     --------
@@ -147,10 +167,27 @@ def _option_parameter(option: RuleOption, panel: str) -> inspect.Parameter:
 
 
 def weights_of(text: str | None) -> list[float] | None:
-    """Read ``"0.7,0.3"``."""
+    """Return the numbers of a ``--weights`` option.
+
+    Parameters
+    ----------
+    text : str or None
+        For example ``"0.7,0.3"``.
+
+    Returns
+    -------
+    list of float, or None if the option was not given
+
+    Raises
+    ------
+    UsageError
+        If a part is not a number.
+    """
     if text is None:
         return None
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise UsageError(f"--weights {text}", "expected numbers parted by commas, e.g. 0.7,0.3") from None
+        raise UsageError(
+            f"--weights {text}", "expected numbers separated by commas", "Use for example 0.7,0.3"
+        ) from None

@@ -11,7 +11,7 @@ import numpy as np
 
 from eckart.adapter.experts import ExpertsLayout
 from eckart.checkpoint import DTYPES
-from eckart.checkpoint.dtypes import ADAPTER_DTYPES
+from eckart.checkpoint.dtypes import ADAPTER_DTYPES, parse_dtype
 from eckart.errors import UsageError
 from eckart.rank import RankPlan, RankRule
 from eckart.serving.consumer import Consumer
@@ -76,12 +76,8 @@ class Job:
 
 
 def check_dtype(dtype: str | None) -> np.dtype[Any] | None:
-    """Return the NumPy dtype of a name; None for None."""
-    if dtype is None:
-        return None
-    if dtype not in ADAPTER_DTYPES:
-        raise UsageError(f"dtype={dtype!r}", f"expected one of {', '.join(ADAPTER_DTYPES)}")
-    return DTYPES[dtype]
+    """Return the NumPy dtype of a name in any common spelling; None for None."""
+    return None if dtype is None else DTYPES[parse_dtype(dtype, ADAPTER_DTYPES)]
 
 
 def check_consumers(

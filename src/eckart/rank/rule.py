@@ -60,6 +60,7 @@ class Choice:
     rank : int or None
         None if the known singular values do not determine it.
     reason : str
+        Why, in a few words.
     """
 
     rank: int | None
@@ -73,7 +74,9 @@ class Decision:
     Parameters
     ----------
     rank : int
+        Not final while `needs` is set.
     reason : str
+        Why, in a few words.
     needs : Goal, optional
         What the tensor must be factored to before the rank is final.
     """
@@ -132,6 +135,7 @@ class RankRule(Bounds, ABC):
         Parameters
         ----------
         candidate : Candidate
+            The tensor, whose update is not zero.
 
         Returns
         -------
@@ -231,7 +235,7 @@ def _decide_alone(rule: RankRule, candidate: Candidate) -> Decision:
     if rank != wanted:
         reason += f"; changed from {wanted} to {rank} by the bounds"
     if rank >= candidate.break_even:
-        reason += f"; a dense update is smaller from rank {candidate.break_even}"
+        reason += f"; from rank {candidate.break_even} on, a dense update is no larger"
     return Decision(rank, reason, needs)
 
 

@@ -42,6 +42,7 @@ class Applied:
     Parameters
     ----------
     modules : dict of str to Module
+        By name, the modules of zeros included.
     added : tuple of str
         Names of the modules of zeros that were added.
     notes : tuple of str
@@ -93,6 +94,7 @@ class Layout:
         Parameters
         ----------
         adapter : Adapter
+            The adapter to arrange; it is not changed.
         consumers : str or sequence of str
             Names of programs, e.g. ``"vllm,llama.cpp"``.
         base : Checkpoint, optional
@@ -188,7 +190,13 @@ class Layout:
         return common_formats(self.consumers)
 
     def bounded(self, rule: RankRule) -> RankRule:
-        """Return the rule with its ranks limited to those that every consumer accepts."""
+        """Return the rule with its ranks limited to those that every consumer accepts.
+
+        Parameters
+        ----------
+        rule : RankRule
+            The rule that was asked for.
+        """
         bounds = [c.max_rank for c in self.consumers if c.max_rank is not None]
         if rule.max_rank is not None:
             bounds.append(rule.max_rank)
@@ -230,7 +238,13 @@ class Layout:
         return Applied(modules, tuple(missing), notes)
 
     def realised(self, modules: Mapping[str, Module]) -> Applied:
-        """Do what `applied` plans, to modules that are in memory."""
+        """Do what `applied` plans, to modules that are in memory.
+
+        Parameters
+        ----------
+        modules : mapping of str to Module
+            All modules of the adapter, with their factors.
+        """
         plan = self.applied(modules, modules)
         padded = {}
         for name, outline in plan.modules.items():
@@ -249,12 +263,24 @@ class Layout:
         return zero_module(name, shape, dtype, "linear" if twin is None else twin.kind)
 
     def needs_one_rank(self, modules: Mapping[str, Module]) -> bool:
-        """Whether a consumer needs these modules to have one rank, or a rank from a list."""
+        """Whether a consumer needs these modules to have one rank, or a rank from a list.
+
+        Parameters
+        ----------
+        modules : mapping of str to Module
+            Modules of the ranks that were chosen.
+        """
         varied = len({m.rank for m in modules.values()}) > 1
         return any(c.ranks or (varied and (c.one_rank or c.scale is Scaling.TENSOR)) for c in self.consumers)
 
     def rank_for(self, rank: int) -> int:
-        """Return the smallest rank of at least ``rank`` for which every consumer is correct."""
+        """Return the smallest rank of at least ``rank`` for which every consumer is correct.
+
+        Parameters
+        ----------
+        rank : int
+            The rank that is needed.
+        """
         lists = [set(c.ranks) for c in self.consumers if c.ranks]
         if not lists:
             return rank
@@ -267,7 +293,13 @@ class Layout:
         raise UsageError("--for", f"rank {rank} is too large for {titles}: {known}", "Pass a smaller --rank")
 
     def stripped(self, adapter: Adapter) -> Adapter:
-        """Return the adapter without the whole tensors and the settings that a consumer would not load."""
+        """Return the adapter without the whole tensors and the settings that a consumer would not load.
+
+        Parameters
+        ----------
+        adapter : Adapter
+            The adapter that `prepare` returned.
+        """
         dense = {name: array for name, array in adapter.dense.items() if name not in self.whole_left_out}
         rows = {name: rows for name, rows in adapter.rows.items() if name not in self.whole_left_out}
         config = adapter.config
@@ -281,6 +313,7 @@ class Layout:
         Parameters
         ----------
         applied : Applied
+            The modules as they are written.
         dtype : dtype
             Of the factors.
         needed : int
