@@ -36,7 +36,7 @@ class Problem:
     Parameters
     ----------
     severity : Severity
-        Whether the part is refused, computed wrongly or dropped.
+        Whether the part is refused, wrong or dropped.
     where : str
         The module, tensor or setting.
     what : str
