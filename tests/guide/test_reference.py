@@ -33,7 +33,7 @@ PATHS = re.findall(r"^::: (\S+)$", (DOCS / "reference.md").read_text("utf-8"), r
 
 
 def resolve(path: str) -> Any:
-    """Return the object of a dotted path. Inside a path, a module has precedence over a function of its name."""
+    """Return the object of a dotted path. Inside it, a module has precedence over a function of that name."""
     first, *rest = path.split(".")
     target: Any = importlib.import_module(first)
     for i, part in enumerate(rest, 1):
@@ -109,7 +109,7 @@ def test_every_listed_object_has_a_docstring(path: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_every_listed_name_is_bound_by_its_own_statement(path: str) -> None:
-    """The reference is built without running the source, so it cannot see the names of ``a, b = f(), g()``."""
+    """The reference is built without running the source: it cannot see the names of ``a, b = f(), g()``."""
     module, _, name = path.rpartition(".")
     try:
         owner = resolve(module)
