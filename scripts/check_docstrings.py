@@ -15,6 +15,7 @@ import inspect
 import pkgutil
 import sys
 from collections.abc import Iterator
+from enum import Enum
 from functools import cached_property
 from typing import Any
 
@@ -75,7 +76,11 @@ class DocstringValidator(Validator):  # type: ignore[misc]
     @property
     def signature_parameters(self) -> tuple[str, ...]:
         """Return the names of the parameters, without those that a base class documents."""
-        if inspect.isclass(self.obj) and issubclass(self.obj, Exception) and "__init__" not in vars(self.obj):
+        if (
+            inspect.isclass(self.obj)
+            and issubclass(self.obj, (Exception, Enum))
+            and "__init__" not in vars(self.obj)
+        ):
             return ()
         return tuple(name for name in super().signature_parameters if name not in self.inherited_fields)
 

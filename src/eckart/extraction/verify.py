@@ -59,6 +59,7 @@ class Verification:
     Parameters
     ----------
     modules : tuple of Verified
+        One for each module of the adapter.
     error, stated : float
         Of all modules together: measured, and as stated (None if nothing is stated).
     error_of_whole_change : float

@@ -40,6 +40,7 @@ class Amount:
     number : float
         For a share, a fraction from 0 to 1.
     unit : Unit
+        What the number counts.
 
     Examples
     --------

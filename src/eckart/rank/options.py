@@ -62,6 +62,7 @@ def rule_from(rule: RankRule | None, options: RuleOptions) -> RankRule:
     Parameters
     ----------
     rule : RankRule, optional
+        The rule as an object.
     options : RuleOptions
         Exactly one rule and any bounds. Must be empty if `rule` is given.
 

@@ -138,15 +138,33 @@ class Consumer:
         return self.whole
 
     def padded(self, rank: int) -> int:
-        """Return the rank to which the program pads a module of this rank."""
+        """Return the rank to which the program pads a module.
+
+        Parameters
+        ----------
+        rank : int
+            The module's rank.
+        """
         return next((r for r in self.ranks if r >= rank), rank)
 
     def limit_for(self, rank: int) -> int | None:
-        """Return the smallest value of `option` that admits a rank; None if there is none."""
+        """Return the smallest value of `option` that admits an adapter; None if there is none.
+
+        Parameters
+        ----------
+        rank : int
+            The adapter's largest rank.
+        """
         return next((limit for limit in self.limits if limit >= rank), None)
 
     def start_option(self, rank: int) -> str:
-        """Return the option with which the program must be started for an adapter of a rank, or ``""``."""
+        """Return the option with which the program must be started for an adapter, or ``""``.
+
+        Parameters
+        ----------
+        rank : int
+            The adapter's largest rank.
+        """
         if not self.option:
             return ""
         return f"{self.option} {self.limit_for(rank) or rank}"

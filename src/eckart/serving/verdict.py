@@ -28,6 +28,7 @@ class Verdict:
     Parameters
     ----------
     consumer : Consumer
+        The program.
     problems : tuple of Problem
         Empty if the consumer computes the intended update.
     error : float or None

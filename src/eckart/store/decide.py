@@ -44,7 +44,9 @@ def decide(
     Parameters
     ----------
     store : FactorStore
+        The store to plan from, and to fill further if necessary.
     rule : RankRule
+        The rule, with its bounds.
     embeddings : bool
         Also plan embedding tables.
     bytes_each : int, optional
@@ -99,6 +101,7 @@ def plan(
     Parameters
     ----------
     store : FactorStore or path
+        A store that `factor` filled.
     rule : RankRule, optional
         For example ``eckart.Energy(0.9)``.
     **options

@@ -99,7 +99,13 @@ class TensorRecord:
         return float((self.energy / self.base_energy) ** 0.5)
 
     def meets(self, demand: Demand) -> bool:
-        """Whether the store already knows what a demand asks for."""
+        """Whether the store already knows what a demand asks for.
+
+        Parameters
+        ----------
+        demand : Demand
+            The goal, and whether all singular values and the noise floor are needed.
+        """
         if demand.noise and self.noise_floor is None:
             return False
         if demand.whole and self.known < self.size:
