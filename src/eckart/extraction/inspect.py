@@ -8,13 +8,13 @@ from pathlib import Path
 
 from eckart.adapter import Adapter
 from eckart.adapter.formats import is_adapter
+from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import UsageError
 from eckart.operations.inspect import AdapterSummary, inspect_adapter
 from eckart.parallel import OnProgress
 from eckart.store.demands import whole_demands
 from eckart.store.fill import fill
 from eckart.store.options import PassOptions
-from eckart.store.record import Json
 from eckart.store.sources import open_sources
 from eckart.store.store import FactorStore
 from eckart.store.summary import LayerSummary, diagnose, summarise
@@ -45,7 +45,7 @@ class LayersSummary:
     share: float | None
     others: int
 
-    def to_json(self) -> Json:
+    def to_json(self) -> JsonObject:
         """Return the summary as plain data."""
         return {
             "layers": [layer.to_json() for layer in self.layers],
