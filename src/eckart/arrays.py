@@ -19,5 +19,5 @@ Ints = NDArray[np.int64]
 # Masks.
 Bools = NDArray[np.bool_]
 
-# A NumPy dtype, or one of ml_dtypes' (bfloat16, float8).
+# A dtype. Any, because those of ml_dtypes (bfloat16, float8) have no scalar type in NumPy.
 DType = np.dtype[Any]

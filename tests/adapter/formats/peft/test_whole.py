@@ -127,9 +127,7 @@ def test_equal_rows_of_two_adapters_are_kept_and_different_rows_are_refused(tmp_
     assert load_adapter(tmp_path / "both").rows[TABLE_NAME].indices == (1, 3)
     doubled = {key: 2 * value for key, value in REPLACED_ROWS.items()}
     for other in (moved, adapter_with(more=doubled, **rows)(tmp_path / "4")):
-        with pytest.raises(
-            AdapterError, match=r"embed_tokens\.weight`: two adapters hold different new rows"
-        ):
+        with pytest.raises(AdapterError, match=r"embed_tokens\.weight`: two .* hold different new rows"):
             combine([one, other], tmp_path / "no")
     assert not (tmp_path / "no").exists()
 

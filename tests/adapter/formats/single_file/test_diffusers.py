@@ -27,7 +27,7 @@ SPELLINGS = {
     f"text_encoder.{CLIP}.self_attn.to_k_lora.down.weight": f"text_encoder.{CLIP}.self_attn.k_proj",
     f"text_encoder_2.{CLIP}.self_attn.to_v_lora.down.weight": f"text_encoder_2.{CLIP}.self_attn.v_proj",
     f"text_encoder.{CLIP}.self_attn.to_out_lora.down.weight": f"text_encoder.{CLIP}.self_attn.out_proj",
-    f"text_encoder.{CLIP}.self_attn.q_proj.lora_linear_layer.down.weight": f"text_encoder.{CLIP}.self_attn.q_proj",
+    f"text_encoder.{CLIP}.self_attn.q_proj.{LINEAR}.down.weight": f"text_encoder.{CLIP}.self_attn.q_proj",
     f"text_encoder.{CLIP}.mlp.fc1.lora_linear_layer.down.weight": f"text_encoder.{CLIP}.mlp.fc1",
     "transformer.transformer_blocks.0.attn.to_q.lora_A.weight": "transformer.transformer_blocks.0.attn.to_q",
     "diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight": "transformer.double_blocks.0.img_attn.qkv",
