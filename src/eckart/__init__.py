@@ -8,12 +8,14 @@ from eckart.linalg import LowRank, Spectrum, spectrum, svd
 from eckart.operations.combine import combine
 from eckart.operations.merge import merge
 from eckart.rank import Budget, Energy, Error, Knee, NoiseFloor, Rank, RankPlan, RankRule, Ratio
+from eckart.serving import CheckResult, check
 from eckart.store import FactorStore, factor, plan
 from eckart.version import __version__
 
 __all__ = [
     "Adapter",
     "Budget",
+    "CheckResult",
     "EckartError",
     "Energy",
     "Error",
@@ -29,6 +31,7 @@ __all__ = [
     "Spectrum",
     "Verification",
     "__version__",
+    "check",
     "combine",
     "extract",
     "factor",

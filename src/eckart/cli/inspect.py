@@ -123,7 +123,7 @@ def inspect_adapter(
             ]
             for r in rows
         ],
-    )  # fmt: skip
+    )
     console.out().print(
         f"\n{len(rows)} modules, {adapter.parameters:,} parameters, {adapter.dtype}", markup=False
     )
@@ -150,18 +150,40 @@ def print_layers(store: FactorStore, rows: list[LayerSummary]) -> None:
         for r in rows
     ]
     console.print_table(
-        ["layer", "shape", "|dW|/|W|", "sigma_1", "stable", "effective",
-         *RANKS, "knee", "above noise", "decay", "unchanged"],
+        [
+            "layer",
+            "shape",
+            "|dW|/|W|",
+            "sigma_1",
+            "stable",
+            "effective",
+            *RANKS,
+            "knee",
+            "above noise",
+            "decay",
+            "unchanged",
+        ],
         cells,
-    )  # fmt: skip
+    )
     total = sum(r.energy for r in store)
     shown = sum(r.energy for r in rows)
     if not store.single and total:
-        console.out().print(
-            f"\n{count(rows, 'matrix', 'matrices')} with {console.percent(shown / total)} of the change's energy; "
-            f"the rest is in {count(len(store) - len(rows), 'other tensor')}",
-            markup=False,
-        )
+        console.out().print(f"\n{_totals(len(rows), len(store) - len(rows), shown / total)}", markup=False)
+
+
+def _totals(matrices: int, others: int, share: float) -> str:
+    """Return the sentence about the energy in the matrices and in all other tensors.
+
+    Examples
+    --------
+    >>> _totals(3, 1, 0.624)
+    "3 matrices hold 62.4% of the change's energy; 1 other tensor holds the rest"
+    """
+    hold = "holds" if matrices == 1 else "hold"
+    text = f"{count(matrices, 'matrix', 'matrices')} {hold} {console.percent(share)} of the change's energy"
+    if others:
+        text += f"; {count(others, 'other tensor')} {'holds' if others == 1 else 'hold'} the rest"
+    return text
 
 
 def print_estimate(cost: Estimate, json: bool) -> None:
@@ -176,11 +198,14 @@ def print_estimate(cost: Estimate, json: bool) -> None:
             ["parameters", f"{cost.parameters:,}"],
             ["to read", console.size(cost.bytes_read)],
             ["rank 32", f"{cost.flops_leading:.2g} flops, about {_minutes(cost.seconds_leading)} here"],
-            ["all singular values", f"{cost.flops_whole:.2g} flops, about {_minutes(cost.seconds_whole)} here"],
+            [
+                "all singular values",
+                f"{cost.flops_whole:.2g} flops, about {_minutes(cost.seconds_whole)} here",
+            ],
             ["peak memory", console.size(cost.peak_bytes)],
             *[[f"adapter, rank {r}", console.size(b)] for r, b in cost.adapter_bytes.items()],
         ],
-    )  # fmt: skip
+    )
 
 
 def _minutes(seconds: float) -> str:
