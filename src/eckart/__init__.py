@@ -5,8 +5,18 @@ from eckart.errors import EckartError
 from eckart.extraction.extract import Extraction, extract
 from eckart.extraction.verify import Verification, verify
 from eckart.linalg import LowRank, Spectrum, spectrum, svd
-from eckart.operations.combine import combine
-from eckart.operations.merge import merge
+from eckart.operations import (
+    Combined,
+    Comparison,
+    Converted,
+    Merged,
+    Resized,
+    combine,
+    compare,
+    convert,
+    merge,
+    resize,
+)
 from eckart.rank import Budget, Energy, Error, Knee, NoiseFloor, Rank, RankPlan, RankRule, Ratio
 from eckart.serving import CheckResult, check
 from eckart.store import FactorStore, factor, plan
@@ -16,6 +26,9 @@ __all__ = [
     "Adapter",
     "Budget",
     "CheckResult",
+    "Combined",
+    "Comparison",
+    "Converted",
     "EckartError",
     "Energy",
     "Error",
@@ -23,21 +36,26 @@ __all__ = [
     "FactorStore",
     "Knee",
     "LowRank",
+    "Merged",
     "NoiseFloor",
     "Rank",
     "RankPlan",
     "RankRule",
     "Ratio",
+    "Resized",
     "Spectrum",
     "Verification",
     "__version__",
     "check",
     "combine",
+    "compare",
+    "convert",
     "extract",
     "factor",
     "load_adapter",
     "merge",
     "plan",
+    "resize",
     "spectrum",
     "svd",
     "verify",

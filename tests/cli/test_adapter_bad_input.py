@@ -189,7 +189,7 @@ UNREADABLE: dict[str, tuple[Making, str]] = {
     "pickle by name": (pickle_named("lora.bin"), "found a pickle"),
     "pickle .pt": (pickle_named("lora.pt"), "found a pickle"),
     "pickle as safetensors": (pickle_named("lora.safetensors"), "found a pickle"),
-    "GGUF": (lambda p: p.file("lora.gguf", b"GGUF" + bytes(64)), "found GGUF"),
+    "GGUF": (lambda p: p.file("lora.gguf", b"GGUF" + bytes(64)), "found a GGUF file"),
     "LFS": (lambda p: p.with_weights(b"version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"),
     "empty file": (lambda p: p.with_weights(b""), f"{WEIGHTS}`: the file is empty"),
     "truncated": (lambda p: p.with_weights((p / "a" / WEIGHTS).read_bytes()[:-7]), "truncated"),
@@ -225,11 +225,11 @@ UNREADABLE: dict[str, tuple[Making, str]] = {
 
 def readers(place: Place, bad: Path) -> Iterator[list[object]]:
     """Every command that reads an adapter, and once as the second of two."""
-    yield ["resize", bad, place.out, "--rank", 2]
+    yield ["resize", bad, "-o", place.out, "--rank", 2]
     yield ["combine", bad, place / "b", "-o", place.out]
     yield ["combine", place / "a", bad, "-o", place.out, "--rank", 2, "--for", "vllm"]
     yield ["merge", place / "base", bad, "-o", place.out]
-    yield ["convert", bad, place / "out.safetensors", "--to", "kohya"]
+    yield ["convert", bad, "-o", place / "out.safetensors", "--to", "kohya"]
     yield ["check", bad, "--for", "vllm"]
     yield ["check", place / "a", "--against", bad]
 
@@ -265,7 +265,7 @@ Row = tuple[Callable[[Place], list[object]], str]
 
 
 def resize(*words: object) -> Callable[[Place], list[object]]:
-    return lambda p: ["resize", p / "a", p.out, *words]
+    return lambda p: ["resize", p / "a", "-o", p.out, *words]
 
 
 def combine(*words: object) -> Callable[[Place], list[object]]:
@@ -338,67 +338,70 @@ LINES: dict[str, Row] = {
     "error 2": (resize("--error", 2), "`error=2.0`"),
     "two rules": (resize("--rank", 2, "--energy", 0.9), "got --rank and --energy"),
     "no rule": (resize(), "expected exactly one rule, got none"),
-    "a share of the base": (resize("--budget", "1%"), "is a share of the base"),
-    "the noise floor": (resize("--noise-floor"), "needs the two checkpoints"),
+    "a share of the base": (resize("--budget", "1%"), "a share of the base needs the base"),
+    "the noise floor": (resize("--noise-floor"), "computed from the two checkpoints"),
     "a budget too small": (resize("--budget", "3"), "one component costs at least"),
     "nothing included": (resize("--rank", 2, "--include", "xyz"), "leave none of 2"),
     "a pattern that is none": (resize("--rank", 2, "--exclude", "("), "is not a regular expression"),
     "format foo": (resize("--rank", 2, "--format", "foo"), "'?foo'?.*expected one of peft, kohya, diffusers"),
-    "dtype foo": (resize("--rank", 2, "--dtype", "foo"), "expected one of F32, F16, BF16, F64"),
+    "dtype foo": (resize("--rank", 2, "--dtype", "foo"),
+        "expected one of float32, float16, bfloat16, float64"),
     "for foo": (resize("--rank", 2, "--for", "foo"), "`--for foo`: expected some of peft, vllm"),
     "for clashing": (resize("--rank", 2, "--for", "vllm,comfyui"), "no format is read by all"),
-    "format against for": (resize("--rank", 2, "--for", "vllm", "--format", "kohya"), "is not read by all"),
+    "format against for": (resize("--rank", 2, "--for", "vllm", "--format", "kohya"),
+        "not all programs of --for read this format"),
     "workers 0": (resize("--rank", 2, "--workers", 0), "--workers"),
     "base missing": (lambda p: [*resize("--rank", 2, "--for", "tgi")(p), "--base", p / "no"], "no such file"),
     "kohya without suffix": (resize("--rank", 2, "--format", "kohya"), r"ends in \.safetensors"),
     "combine kohya without suffix": (combine("--format", "kohya"), r"ends in \.safetensors"),
-    "convert without suffix": (lambda p: ["convert", p / "a", p.out, "--to", "kohya"], "ends in .safetens"),
-    "PEFT onto a file": (lambda p: ["resize", p / "a", p.file("o", b"x"), "--rank", 2], "`: .*file"),
+    "convert without suffix": (lambda p: ["convert", p / "a", "-o", p.out, "--to", "kohya"],
+        r"ends in \.safetensors"),
+    "PEFT onto a file": (lambda p: ["resize", p / "a", "-o", p.file("o", b"x"), "--rank", 2], "`: .*file"),
     "out is there": (full, "the folder is not empty"),
     "out is of others": (lambda p: [*full(p), "--overwrite"], "has no adapter_config.json"),
-    "out is the input": (
-        lambda p: ["resize", p / "a", p / "a", "--rank", 2, "--overwrite"], "is or contains the input"
-    ),
-    "out holds the input": (
-        lambda p: ["resize", p / "a", p.at, "--rank", 2, "--overwrite"], "is or contains the input"
-    ),
+    "out is the input": (lambda p: ["resize", p / "a", "-o", p / "a", "--rank", 2, "--overwrite"],
+        "is or contains the input"),
+    "out holds the input": (lambda p: ["resize", p / "a", "-o", p.at, "--rank", 2, "--overwrite"],
+        "is or contains the input"),
     "combine onto the second": (lambda p: ["combine", p / "a", p / "b", "-o", p / "b", "--overwrite"],
         "is or contains the input"),
-    "convert onto itself": (lambda p: ["convert", p / "a", p / "a", "--to", "peft", "--overwrite"],
+    "convert onto itself": (lambda p: ["convert", p / "a", "-o", p / "a", "--to", "peft", "--overwrite"],
         "is or contains the input"),
     "merge onto the base": (lambda p: ["merge", p / "base", p / "a", "-o", p / "base", "--overwrite"],
         "is or contains the input"),
     "merge over an adapter": (lambda p: ["merge", p / "base", p / "a", "-o", p / "a", "--overwrite"],
         "is or contains the input"),
-    "out under a file": (lambda p: ["resize", p / "a", p / "a" / WEIGHTS / "o", "--rank", 2], "`: "),
-    "file is there": (lambda p: ["convert", p / "a", p.file("k.safetensors", b"x"), "--to", "kohya"],
-        "is there already"),
-    "file is a folder": (lambda p: ["convert", p / "a", p.empty("k.safetensors"), "--to", "kohya"],
-        "is a folder"),
-    "to foo": (lambda p: ["convert", p / "a", p.out, "--to", "foo"], "`--to foo`: expected one of peft"),
-    "no to": (lambda p: ["convert", p / "a", p.out], "Missing option"),
-    "experts foo": (lambda p: ["convert", p / "a", p.out, "--to", "peft", "--experts", "foo"],
+    "out under a file": (lambda p: ["resize", p / "a", "-o", p / "a" / WEIGHTS / "o", "--rank", 2], "`: "),
+    "file is there": (lambda p: ["convert", p / "a", "-o", p.file("k.safetensors", b"x"), "--to", "kohya"],
+        "this file exists already"),
+    "file is a folder": (lambda p: ["convert", p / "a", "-o", p.empty("k.safetensors"), "--to", "kohya"],
+        "expected a file name, found a folder"),
+    "to foo": (lambda p: ["convert", p / "a", "-o", p.out, "--to", "foo"],
+        "`--to foo`: expected one of peft"),
+    "no to": (lambda p: ["convert", p / "a", "-o", p.out], "Missing option"),
+    "experts foo": (lambda p: ["convert", p / "a", "-o", p.out, "--to", "peft", "--experts", "foo"],
         "fused or split"),
-    "convert, base missing": (lambda p: ["convert", p / "a", p.out, "--to", "peft", "--experts", "split",
-        "--base", p / "no"], "no such file"),
+    "convert, base missing": (lambda p: ["convert", p / "a", "-o", p.out, "--to", "peft", "--experts",
+        "split", "--base", p / "no"], "no such file"),
     "method foo": (combine("--method", "foo"), "expected sum, ties or dare"),
     "density 0": (combine("--method", "ties", "--density", 0), "density=0.0"),
     "density 2": (combine("--method", "dare", "--density", 2), "density=2.0"),
     "density nan": (combine("--method", "dare", "--density", "nan"), "density=nan"),
-    "ties of a negative weight": (combine("--method", "ties", "--weights", "1,-1"), "at least 0 with ties"),
+    "ties of a negative weight": (combine("--method", "ties", "--weights", "1,-1"),
+        "TIES needs non-negative weights"),
     "weights too few": (combine("--weights", "1"), "expected one for each of 2 adapters, got 1"),
     "weights too many": (combine("--weights", "1,2,3"), "expected one for each of 2 adapters, got 3"),
     "weights NaN": (combine("--weights", "1,nan"), "expected finite numbers, found nan"),
     "weights infinite": (combine("--weights", "1,inf"), "expected finite numbers, found inf"),
     "weights in words": (combine("--weights", "half,half"), "expected numbers separated by commas"),
     "weights empty": (combine("--weights", ""), "expected numbers separated by commas"),
-    "weights zero": (combine("--weights", "0,0"), "are all 0"),
+    "weights zero": (combine("--weights", "0,0"), "all weights are 0; the result would be empty"),
     "merge weights too few": (merge("--weights", "1"), "expected one for each of 2 adapters, got 1"),
     "merge weights NaN": (merge("--weights", "nan,1"), "expected finite numbers"),
     "merge weights in words": (merge("--weights", "a,b"), "expected numbers separated by commas"),
-    "merge weights zero": (merge("--weights", "0,0"), "are all 0"),
+    "merge weights zero": (merge("--weights", "0,0"), "all weights are 0; the result would be empty"),
     "combine of two models": (lambda p: ["combine", p / "a", for_unet(p), "-o", p.out],
-        "belongs to another kind of model"),
+        "another kind of model"),
     "combine, no adapter": (lambda p: ["combine", "-o", p.out], "Missing argument"),
     "combine, no out": (lambda p: ["combine", p / "a", p / "b"], "Missing option"),
     "merge, base missing": (lambda p: ["merge", p / "no", p / "a", "-o", p.out], "no`: .*no such file"),
@@ -410,7 +413,7 @@ LINES: dict[str, Row] = {
         "its factors make 16 x 24, the base holds 9 x 9"),
     "merge, base quantised": (lambda p: ["merge", quantised(p), p / "a", "-o", p.out], "(?i)quantised|gptq"),
     "merge, base tied": (lambda p: ["merge", tied_base(p), with_head(p), "-o", p.out],
-        "shares the input embedding's weight"),
+        "ties to the input embedding"),
     "merge, base of NaN": (lambda p: ["merge", nan_base(p), p / "a", "-o", p.out],
         f"{Q}.weight`: .*not finite.*Check the base for NaN|{DOWN}.weight`: .*not finite"),
     "merge, overflow": (half_base, "not finite in float16"),
@@ -423,7 +426,7 @@ LINES: dict[str, Row] = {
     "check, base missing": (lambda p: ["check", p / "a", "--base", p / "no"], "no such file"),
     "check, base a pickle": (lambda p: ["check", p / "a", "--base", pickle_named("m.bin")(p)], "a pickle"),
     "check, against missing": (lambda p: ["check", p / "a", "--against", p / "no"], "no such file"),
-    "a folder of none": (lambda p: ["resize", p / "base", p.out, "--rank", 2], "base.*: holds no LoRA"),
+    "a folder of none": (lambda p: ["resize", p / "base", "-o", p.out, "--rank", 2], "base.*: holds no LoRA"),
 }  # fmt: skip
 
 
@@ -458,7 +461,7 @@ def test_names_of_components_lead_nowhere(name, place):
     }
     bad = place.one_file(tensors, {"eckart.components": json.dumps([name])})
     before, beside = tree(place.at), set(os.listdir(place.at.parent))
-    done = run("convert", bad, place.out, "--to", "peft")
+    done = run("convert", bad, "-o", place.out, "--to", "peft")
     refused(done, "`")
     assert tree(place.at) == before and set(os.listdir(place.at.parent)) == beside
 
@@ -470,7 +473,7 @@ def test_names_of_modules_make_no_files(name, place):
         f"{PREFIX}{name}.lora_B.weight": ones((3, 4), np.float32),
     }
     bad = place.adapter("bad", tensors)
-    done = run("resize", bad, place.out, "--rank", 1)
+    done = run("resize", bad, "-o", place.out, "--rank", 1)
     assert done.code == 0, done.err
     assert {p.name for p in place.out.iterdir()} == {"adapter_config.json", WEIGHTS, "eckart.json"}
     again = run("check", place.out, "--against", bad)
@@ -484,7 +487,7 @@ def test_names_of_modules_make_no_files(name, place):
 def test_names_cannot_write_on_the_terminal(name, place):
     """A tensor's name may hold line ends and escape codes; the line about it must not."""
     bad = place.one_file({f"{name}.w": ones((2, 2), np.float32)})
-    done = run("convert", bad, place.out, "--to", "peft")
+    done = run("convert", bad, "-o", place.out, "--to", "peft")
     assert done.code == 2
     assert done.err.count("\n") == 1 and "\x1b" not in done.err and "\r" not in done.err
 
@@ -507,23 +510,23 @@ def test_a_shard_named_by_a_hostile_index(place):
 def test_a_deep_statement(place):
     bad = place.adapter("bad")
     (bad / "eckart.json").write_text("[" * 200_000)
-    refused(run("resize", bad, place.out, "--rank", 2), "eckart.json`: is not JSON")
+    refused(run("resize", bad, "-o", place.out, "--rank", 2), "eckart.json`: is not JSON")
     (bad / "eckart.json").write_text('{"error": "none"}')
-    refused(run("check", bad, "--against", place / "a"), "is not a statement that eckart wrote")
+    refused(run("check", bad, "--against", place / "a"), "so this is not a statement that Eckart wrote")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
 @pytest.mark.parametrize("name", ["adapter_config.json", WEIGHTS])
 def test_permission_denied(place, name):
     (place / "a" / name).chmod(0)
-    refused(run("resize", place / "a", place.out, "--rank", 2), "permi")
+    refused(run("resize", place / "a", "-o", place.out, "--rank", 2), "permi")
 
 
 def test_updates_of_zeros(place):
     zeros = {k: np.zeros_like(v) for k, v in factors().items()}
     bad = place.adapter("bad", zeros)
     before = tree(place.at)
-    refused(run("resize", bad, place.out, "--rank", 2), "bad`: holds no update: every B A is zero")
+    refused(run("resize", bad, "-o", place.out, "--rank", 2), "bad`: the adapter holds no update")
     assert tree(place.at) == before
     assert run("check", bad, "--for", "peft").code == 0
 
@@ -535,7 +538,7 @@ def test_an_adapter_minus_itself(place):
 
 def test_an_output_under_an_input_leaves_the_input(place):
     before = {name: tree(place / name) for name in ("a", "base")}
-    assert run("resize", place / "a", place / "a" / "small", "--rank", 2).code == 0
+    assert run("resize", place / "a", "-o", place / "a" / "small", "--rank", 2).code == 0
     assert run("merge", place / "base", place / "a", "-o", place / "base" / "merged").code == 0
     for name, files in before.items():
         after = tree(place / name)
@@ -547,8 +550,8 @@ def test_factors_that_overflow_leave_nothing(place):
     bad = place.adapter("bad", big)
     before = tree(place.at)
     for argv in (
-        ["resize", bad, place.out, "--rank", 4, "--dtype", "F16"],
-        ["resize", bad, place / "out.safetensors", "--rank", 4, "--dtype", "F16", "--format", "kohya"],
+        ["resize", bad, "-o", place.out, "--rank", 4, "--dtype", "F16"],
+        ["resize", bad, "-o", place / "out.safetensors", "--rank", 4, "--dtype", "F16", "--format", "kohya"],
     ):
         refused(run(*argv), "overflow.*--dtype BF16 or F32")
         assert tree(place.at) == before
@@ -558,7 +561,7 @@ def test_the_second_of_many_fails_and_nothing_is_written(place):
     """All or nothing: the first of a folder of adapters is not left alone."""
     source = many(place)
     before = tree(place.at)
-    refused(run("resize", source, place.out, "--rank", 2), r"many/second.*: has rank 4")
+    refused(run("resize", source, "-o", place.out, "--rank", 2), r"many/second.*: has rank 4")
     assert tree(place.at) == before
 
 

@@ -16,12 +16,12 @@ WRONG = re.compile(
     r"\b1 (modules|tensors|matrices|layers|adapters|parameters|problems|programs|components|bytes|values)\b"
 )
 
-# The line with the counts, by command; {out} is the output, {size} the size of the merged model.
+# The line with the counts, by command line.
 LINES = {
     "extract": "{out}: 1 module, rank 1, 22 parameters, float32",
     "resize": "{out}: 1 module, rank 1, 22 parameters (of 22), float32",
     "combine": "{out}: 1 module, rank 1, 22 parameters (of 44), float32",
-    "merge": "{out}: changed 1 tensor, 480 B",
+    "merge": "{out}: changed 1 tensor, 552 B",  # the tensor, and a buffer of nine int64
     "convert": "{out}: 1 module, peft to kohya",
     "inspect": "1 module, 22 parameters, float32",
     "factor": "{out}: 1 tensor, 1 with factors up to rank 10",

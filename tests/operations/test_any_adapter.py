@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 
 from eckart.adapter import Adapter, Module, load_adapter
 from eckart.errors import AdapterError, OutputError
-from eckart.operations.combine import combine
-from eckart.operations.overlap import overlaps
-from eckart.operations.resize import resize_to
+from eckart.operations import combine, overlaps, resize
 from eckart.serving import check
 
 DTYPES = [np.dtype(t) for t in (np.float64, np.float32, np.float16, ml_dtypes.bfloat16)]
@@ -117,7 +115,7 @@ def test_combine_is_the_dense_sum(data, count):
             meant[name] = meant.get(name, 0.0) + weight * update
     size = sum(abs(w) * sizes(a) for a, w in zip(adapters, weights, strict=True))
     try:
-        both = combine(adapters, weights, dtype="F64")
+        both = combine(adapters, weights=weights, dtype="F64").adapter
     except AdapterError as reason:
         assert "holds no update" in str(reason) and norm(meant) <= 1e-13 * size
         return
@@ -168,7 +166,7 @@ def test_what_is_written_for_servers_is_right_for_all_of_them(data, servers):
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "out"
         try:
-            done = resize_to(adapter, target, rank=6, dtype="F64", consumers=servers)
+            done = resize(adapter, target, rank=6, dtype="F64", consumers=servers)
         except AdapterError as reason:
             assert "its shape is not known" in str(reason)  # nothing like it, and no base was given
             assert not target.exists()

@@ -6,12 +6,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-import eckart
 from eckart.adapter import load_adapter
 from eckart.checkpoint import write_safetensors
-from eckart.operations.compare import compare
-from eckart.operations.convert import convert
-from eckart.operations.resize import resize_to
+from eckart.operations import combine, compare, convert, resize
 from support.real_data import LORAS
 from support.terminal import run
 
@@ -124,7 +121,7 @@ def test_load(format, dtype, tmp_path):
 @pytest.mark.parametrize("format", WRITTEN)
 def test_resize_lossless(format, tmp_path):
     source, out = build(format, tmp_path), place(tmp_path, format)
-    done = resize_to(source, out, rank=99)
+    done = resize(source, out, rank=99)
     adapter = load_adapter(out)
     assert adapter.format == format
     same_updates(adapter)
@@ -134,7 +131,7 @@ def test_resize_lossless(format, tmp_path):
 @pytest.mark.parametrize("format", WRITTEN)
 def test_resize_cut(format, tmp_path):
     source, out = build(format, tmp_path), place(tmp_path, format)
-    done = resize_to(source, out, rank=2)
+    done = resize(source, out, rank=2)
     lost = whole = 0.0
     for name, update in products(load_adapter(out)).items():
         U, s, Vh = np.linalg.svd(expected(name), full_matrices=False)
@@ -146,7 +143,7 @@ def test_resize_cut(format, tmp_path):
 @pytest.mark.parametrize("format", WRITTEN)
 def test_combine_with_itself(format, tmp_path):
     source = build(format, tmp_path)
-    both = eckart.combine([source, source], [0.5, 0.5])
+    both = combine([source, source], weights=[0.5, 0.5]).adapter
     assert {m.name: m.rank for m in both} == {n: rank for n, (_, rank, _) in MODULES.items()}
     out = place(tmp_path, format)
     both.save(out)
@@ -159,7 +156,7 @@ def test_combine_with_itself(format, tmp_path):
 @pytest.mark.parametrize("second", WRITTEN)
 def test_combine_two_formats(first, second, tmp_path):
     (tmp_path / "2").mkdir()
-    both = eckart.combine([build(first, tmp_path), build(second, tmp_path / "2")], [2.0, -0.5])
+    both = combine([build(first, tmp_path), build(second, tmp_path / "2")], weights=[2.0, -0.5]).adapter
     same_updates(both, 1.5)
 
 
@@ -210,10 +207,10 @@ def test_real_load(real):
 
 def test_real_resize_lossless_and_cut(real, tmp_path):
     adapter = load_adapter(real)
-    done = resize_to(real, tmp_path / "same.safetensors", rank=4, dtype="F32")
+    done = resize(real, tmp_path / "same.safetensors", rank=4, dtype="F32")
     assert done.statement.error < 10 * EPS32
     assert compare(load_adapter(tmp_path / "same.safetensors"), adapter).error < 1e-6
-    done = resize_to(real, tmp_path / "cut.safetensors", rank=1, dtype="F32")
+    done = resize(real, tmp_path / "cut.safetensors", rank=1, dtype="F32")
     lost = whole = 0.0
     for m in adapter:
         left, right = m.product()
@@ -226,7 +223,7 @@ def test_real_resize_lossless_and_cut(real, tmp_path):
 
 def test_real_combine_with_itself(real):
     adapter = load_adapter(real)
-    both = eckart.combine([adapter, adapter], [0.5, 0.5], dtype="F32")
+    both = combine([adapter, adapter], weights=[0.5, 0.5], dtype="F32").adapter
     assert compare(both, adapter).error < 1e-6
     assert {m.rank for m in both} == {m.rank for m in adapter}
 

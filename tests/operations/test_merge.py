@@ -12,8 +12,7 @@ from eckart.adapter import load_adapter
 from eckart.adapter.experts import split_experts
 from eckart.checkpoint import read_header, write_safetensors
 from eckart.errors import AdapterError, InputError, OutputError, UsageError
-from eckart.operations.merge import merge
-from eckart.operations.resize import resize_to
+from eckart.operations import merge, resize
 from support.terminal import tree
 from support.tuned_models import bert, gpt2, llama, load_file, make_pair, tied_llama, torch, transformers
 from support.zoo import ZOO, dense, made, make_adapter, mixtral, same_outputs, save_base
@@ -122,7 +121,7 @@ def test_several_adapters_with_weights(tmp_path):
         touched |= {key} if np.any(change) else set()
         np.testing.assert_allclose(merged[key].numpy(), weight.numpy() + change, rtol=0, atol=4e-6)
     assert set(done.changed) == touched
-    assert [source["weight"] for source in done.statement["of"]] == [0.7, -0.4]
+    assert [source.weight for source in done.statement.sources] == [0.7, -0.4]
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1, 2, 3], [float("nan"), 1.0], [0.0, 0.0], ["a", 1]])
@@ -137,7 +136,7 @@ def test_whole_tensors_replace_those_of_the_base(tmp_path):
     animal = made("bert")
     done = merge(animal.base, [animal.adapter], tmp_path / "m")
     whole = load_adapter(animal.adapter).dense
-    assert {"classifier.weight", "classifier.bias"} == set(whole) == set(done.statement["whole"])
+    assert {"classifier.weight", "classifier.bias"} == set(whole) == set(done.statement.whole)
     merged = tensors(tmp_path / "m")
     for key, value in whole.items():
         assert np.array_equal(merged[key].numpy(), value)
@@ -199,21 +198,21 @@ def test_the_stated_rounding_is_what_numpy_measures(dtype, tmp_path):
     gaps = whole = 0.0
     for name, update in updates.items():
         gap = (after[f"{name}.weight"].double() - before[f"{name}.weight"].double()).numpy() - update
-        said = done.statement["tensors"][f"{name}.weight"]
-        assert said["update"] == pytest.approx(np.linalg.norm(update), rel=1e-5)
+        stated = done.statement.tensors[f"{name}.weight"]
+        assert stated.update == pytest.approx(np.linalg.norm(update), rel=1e-5)
         # The float32 sum on the way is not counted: 1e-7 of the weights.
         expected = np.linalg.norm(gap) / np.linalg.norm(update)
-        assert said["rounding"] == pytest.approx(expected, rel=1e-3, abs=1e-6)
+        assert stated.rounding == pytest.approx(expected, rel=1e-3, abs=1e-6)
         gaps, whole = gaps + np.square(gap).sum(), whole + np.square(update).sum()
-    assert done.statement["rounding"] == pytest.approx(np.sqrt(gaps / whole), rel=1e-3, abs=1e-6)
-    assert (done.statement["rounding"] > 1e-5) == (dtype != "float32")
-    assert json.loads((tmp_path / "m" / "eckart.json").read_text()) == done.statement
+    assert done.statement.rounding == pytest.approx(np.sqrt(gaps / whole), rel=1e-3, abs=1e-6)
+    assert (done.statement.rounding > 1e-5) == (dtype != "float32")
+    assert json.loads((tmp_path / "m" / "eckart.json").read_text()) == done.statement.to_json()
 
 
 def test_a_dry_run_writes_nothing_and_says_the_same(tmp_path):
     animal = made("llama")
     planned = merge(animal.base, [animal.adapter], tmp_path / "m", dry_run=True)
-    assert not list(tmp_path.iterdir()) and planned.statement == {}
+    assert not list(tmp_path.iterdir()) and (planned.path, planned.statement) == (None, None)
     done = merge(animal.base, [animal.adapter], tmp_path / "m")
     assert (planned.changed, planned.added, planned.size) == (done.changed, done.added, done.size)
     stored = sum(i.nbytes for i in read_header(tmp_path / "m" / "model.safetensors").tensors.values())
@@ -252,7 +251,7 @@ def test_the_base_and_the_adapter_are_never_replaced(overwrite, tmp_path):
 def test_an_adapter_that_states_its_errors_is_not_replaced_by_its_merge(overwrite, tmp_path):
     """Both have an eckart.json, by which a folder that may be replaced is known."""
     animal = made("llama")
-    resize_to(animal.adapter, tmp_path / "a", rank=2)
+    resize(animal.adapter, tmp_path / "a", rank=2)
     before = tree(tmp_path)
     with pytest.raises(OutputError):
         merge(animal.base, [tmp_path / "a"], tmp_path / "a", overwrite=overwrite)
@@ -306,7 +305,7 @@ def test_another_base_is_refused_by_the_name_of_the_module(other, words, tmp_pat
 
 def test_a_bias_that_the_base_does_not_have(tmp_path):
     base = save_base(llama(), tmp_path / "base")
-    with pytest.raises(AdapterError, match="updates a bias, and the base has none"):
+    with pytest.raises(AdapterError, match="updates the bias of this module, and the base has none"):
         merge(base, [made("llama lora_bias").adapter], tmp_path / "m")
 
 
@@ -376,7 +375,7 @@ def test_a_tied_head_that_is_updated_alone_is_refused(targets, tmp_path):
     model = tied_llama()
     base = save_base(model, tmp_path / "base")
     folder = make_adapter(model, tmp_path / "a", r=2, lora_alpha=2, target_modules=targets)
-    with pytest.raises(AdapterError, match="shares the input embedding"):
+    with pytest.raises(AdapterError, match="to the input embedding"):
         merge(base, [folder], tmp_path / "m")
     assert not (tmp_path / "m").exists()
 
@@ -400,7 +399,7 @@ def test_different_updates_of_a_tied_table_and_its_head_are_refused(tmp_path):
     folder = make_adapter(
         model, tmp_path / "a", r=2, lora_alpha=2, target_modules=["lm_head", "embed_tokens"]
     )
-    with pytest.raises(AdapterError, match="shares the input embedding"):
+    with pytest.raises(AdapterError, match="to the input embedding"):
         merge(base, [folder], tmp_path / "m")
 
 

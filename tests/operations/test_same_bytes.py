@@ -9,11 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eckart.adapter import Adapter, Module
-from eckart.operations.combine import combine_to
-from eckart.operations.convert import convert
-from eckart.operations.merge import merge
-from eckart.operations.resize import recut_one, resize_to
+from eckart.adapter import Adapter, Module, load_adapter
+from eckart.operations import combine, convert, merge, overlaps, resize
 from support.adapter_files import PEFT_READERS, VARIED_RANKS, adapter_with, write_base
 
 
@@ -31,24 +28,25 @@ def adapters(folder):
 
 
 def resized(folder, workers):
-    resize_to(adapters(folder)[0], folder / "out", energy=0.8, workers=workers)
+    resize(adapters(folder)[0], folder / "out", energy=0.8, workers=workers)
 
 
 def resized_for_all(folder, workers):
-    resize_to(adapters(folder)[1], folder / "out", rank=3, consumers=PEFT_READERS, workers=workers)
+    resize(adapters(folder)[1], folder / "out", rank=3, consumers=PEFT_READERS, workers=workers)
 
 
 def summed(folder, workers):
-    done = combine_to(adapters(folder), folder / "out", [0.5, -1.0, 2.0], rank=4, workers=workers)
-    (folder / "out" / "overlaps").write_text(repr(done.overlaps))
+    sources = [load_adapter(path) for path in adapters(folder)]
+    combine(sources, folder / "out", [0.5, -1.0, 2.0], rank=4, workers=workers)
+    (folder / "out" / "overlaps").write_text(repr(overlaps(sources, workers)))
 
 
 def ties(folder, workers):
-    combine_to(adapters(folder), folder / "out", method="ties", rank=4, workers=workers)
+    combine(adapters(folder), folder / "out", method="ties", rank=4, workers=workers)
 
 
 def dare(folder, workers):
-    combine_to(adapters(folder), folder / "out", method="dare", rank=4, seed=3, workers=workers)
+    combine(adapters(folder), folder / "out", method="dare", rank=4, seed=3, workers=workers)
 
 
 def merged(folder, workers):
@@ -97,6 +95,6 @@ def test_one_module_and_many_threads_give_the_same_bytes(tmp_path):
     adapter = Adapter({"x": Module("x", "linear", *(f.astype(np.float32) for f in factors))})
     seen = set()
     for workers in (1, 2, 8):
-        (made,) = recut_one(adapter, rank=7, workers=workers).adapter()
+        (made,) = resize(adapter, rank=7, workers=workers).adapter
         seen.add((made.left.tobytes(), made.right.tobytes()))
     assert len(seen) == 1

@@ -59,9 +59,32 @@ def test_a_budget_in_bytes_depends_on_the_dtype():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "M", "%", "2X", "2 M B", "-2M", "0", "0%", "0MB", "101%", "1%%", "two", "nan", "inf", "1e999",
-     "2,000", "1_000", "0x10", "2M/s", True, None, -5, 0],
-)  # fmt: skip
+    [
+        "",
+        "M",
+        "%",
+        "2X",
+        "2 M B",
+        "-2M",
+        "0",
+        "0%",
+        "0MB",
+        "101%",
+        "1%%",
+        "two",
+        "nan",
+        "inf",
+        "1e999",
+        "2,000",
+        "1_000",
+        "0x10",
+        "2M/s",
+        True,
+        None,
+        -5,
+        0,
+    ],
+)
 def test_invalid_budget_is_refused(text):
     with pytest.raises(UsageError) as caught:
         Amount.parse(text)
@@ -135,8 +158,13 @@ def test_a_distribution_computed_by_hand():
     # Energy per parameter: 9/10 (first tensor), 4/5 and 3/5 (second), 1/10 (first).
     parts = [Share(np.array([9.0, 1.0]), 10, 0, 2), Share(np.array([4.0, 3.0]), 5, 0, 2)]
     assert [allocate(parts, n) for n in (4, 9, 10, 15, 20, 30)] == [
-        [0, 0], [0, 1], [1, 0], [1, 1], [1, 2], [2, 2],
-    ]  # fmt: skip
+        [0, 0],
+        [0, 1],
+        [1, 0],
+        [1, 1],
+        [1, 2],
+        [2, 2],
+    ]
 
 
 def test_components_without_energy_are_not_added():

@@ -212,20 +212,33 @@ def test_an_undecided_plan_is_refused_by_to_json():
 
 
 GOOD = {
-    "format": 1, "ranks": {"a": 2}, "reasons": {"a": "so"}, "rule": "rank 2", "parameters": 8, "energy": 0.5,
+    "format": 1,
+    "ranks": {"a": 2},
+    "reasons": {"a": "so"},
+    "rule": "rank 2",
+    "parameters": 8,
+    "energy": 0.5,
     "dense": [],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2}, {"ranks": {"a": -1}}, {"ranks": {"a": 1.5}}, {"ranks": {"a": "2"}}, {"ranks": [2]},
-        {"ranks": {"a": float("inf")}}, {"ranks": {"a": None}}, {"reasons": None}, {"parameters": "many"},
-        {"energy": None}, {"dense": None},
+        {"format": 2},
+        {"ranks": {"a": -1}},
+        {"ranks": {"a": 1.5}},
+        {"ranks": {"a": "2"}},
+        {"ranks": [2]},
+        {"ranks": {"a": float("inf")}},
+        {"ranks": {"a": None}},
+        {"reasons": None},
+        {"parameters": "many"},
+        {"energy": None},
+        {"dense": None},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_invalid_plan_file_is_refused(change):
     assert RankPlan.from_json(GOOD).ranks == {"a": 2}
     with pytest.raises(UsageError, match=r"^`plan.json`: expected"):
@@ -272,8 +285,14 @@ def test_a_model_without_tensors_is_refused():
 
 def test_an_unchanged_model_gets_rank_0():
     still = [Candidate("a", (4, 4), Spectrum(np.zeros(4))), Candidate("b", (4, 4), Spectrum(np.zeros(4)))]
-    for keywords in ({"rank": 2}, {"energy": 0.9}, {"energy": 0.9, "uniform": True}, {"budget": "100"},
-                  {"budget": "100", "uniform": True}, {"knee": True, "min_rank": 2}):  # fmt: skip
+    for keywords in (
+        {"rank": 2},
+        {"energy": 0.9},
+        {"energy": 0.9, "uniform": True},
+        {"budget": "100"},
+        {"budget": "100", "uniform": True},
+        {"knee": True, "min_rank": 2},
+    ):
         plan = make_plan(still, rule_from(None, keywords))
         assert plan.ranks == {"a": 0, "b": 0}
         assert (plan.parameters, plan.energy, plan.error) == (0, 1.0, 0.0)

@@ -99,4 +99,4 @@ def test_factors_of_a_tied_head_are_found(tmp_path):
     (problem,) = base_problems(path, write_base(tmp_path / "base", tied=True))
     assert problem.where == "lm_head" and problem.severity is Severity.WRONG
     assert "ties this weight to its embedding table" in problem.what
-    assert f"eckart resize {path} OUT" in problem.fix and problem.fix.endswith("--exclude lm_head")
+    assert f"eckart resize {path} -o OUT" in problem.fix and problem.fix.endswith("--exclude lm_head")

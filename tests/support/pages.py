@@ -36,7 +36,7 @@ from support.terminal import Ran
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 NUMBER = r"-?\d[\d,]*\.?\d*"
-REMARKS = ("note:", "eckart:", "Next:", "factoring again")
+REMARKS = ("note:", "eckart:", "Next:", "factoring ")
 RUN = ("console", "pycon", "python", "output")
 SHELLS = ("bash", "sh", "shell", "zsh", "py", "python3", "shell-session")  # would look run, and are not
 

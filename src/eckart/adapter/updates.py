@@ -1,76 +1,79 @@
-"""Updates: where the low-rank matrices of a new adapter come from, one module at a time."""
+"""Weight updates that a new adapter is made from: the interface, and the weighted sum of adapters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eckart.adapter.adapter import Adapter, Module, Rows
 from eckart.adapter.statement import SourceStatement
+from eckart.arrays import Array, Floats
 from eckart.checks import is_number
 from eckart.errors import AdapterError, UsageError
 from eckart.linalg import Spectrum
 from eckart.linalg.routes.product import Product, ProductCore
 from eckart.linalg.routes.tall import Tall
 
-Floats = NDArray[np.float64]
-
 
 class Core(Protocol):
-    """What is kept of an update between choosing its rank and cutting it."""
+    """What is kept of a factored update until its rank is chosen."""
 
     @property
     def spectrum(self) -> Spectrum:
-        """All its singular values that are not zero."""
+        """The nonzero singular values of the update."""
 
 
-class Updates(Protocol):
-    """Updates by module name."""
+C = TypeVar("C", bound=Core)
+
+
+class Updates(Protocol[C]):
+    """Updates by module name, factored first and cut once all ranks are chosen."""
 
     @property
-    def like(self) -> Mapping[str, Module]:
-        """The modules as they are in shape and kind."""
+    def modules(self) -> Mapping[str, Module]:
+        """A module for every update: its shape, kind and window are those of the update, its rank is not."""
 
     @property
     def sources(self) -> tuple[SourceStatement, ...]:
-        """What they are made of, for the statement."""
+        """The adapters that the updates come from, for the statement."""
 
-    def core(self, name: str) -> Core:
+    def core(self, name: str) -> C:
         """Factor one update."""
 
-    def cut(self, name: str, core: Any, rank: int) -> tuple[Floats, Floats]:
-        """Return B' = U sqrt(S) and A' = sqrt(S) V^T of its leading components, once all ranks are chosen."""
+    def cut(self, name: str, core: C, rank: int) -> tuple[Floats, Floats]:
+        """Return U sqrt(S) (m, rank) and sqrt(S) V^T (rank, n) of the leading components of an update."""
 
     def bias(self, name: str) -> Floats | None:
-        """Return the update of the module's bias."""
+        """Return the update of the module's bias, or None if it has none."""
 
     def release(self) -> None:
-        """Give back memory of files that were read."""
+        """Free the memory of mapped files that were read."""
 
 
 class WeightedSum:
-    """The sum of adapters, each times its weight, exactly: factors side by side.
+    """The exact weighted sum of adapters: their factors side by side.
 
     Parameters
     ----------
     adapters : sequence of Adapter
     weights : sequence of float, optional
-        1 for each by default; negative ones subtract.
+        One for each adapter, 1 by default. Negative weights subtract.
     threads : int
-        For the work on one module; they change no byte of the result.
+        Threads that work on one module. The result does not depend on them.
 
     Raises
     ------
     AdapterError
-        If two adapters give one module different shapes.
+        If two adapters update a module with different shapes.
+    UsageError
+        If the weights are not one finite number for each adapter, or are all 0.
 
     Notes
     -----
-    sum_i w_i s_i B_i A_i = [w_1 s_1 B_1, w_2 s_2 B_2, ...] [A_1; A_2; ...]. Ranks, targets, alphas and
-    rsLoRA may differ; nothing but rounding in float64 is lost, and no B A is formed.
+    sum_i w_i s_i B_i A_i = [w_1 s_1 B_1, w_2 s_2 B_2, ...] [A_1; A_2; ...]. The adapters may differ in ranks,
+    targets, alphas and rsLoRA. The only error is float64 rounding, and B A is never formed.
     """
 
     def __init__(
@@ -79,27 +82,27 @@ class WeightedSum:
         weights = [1.0] * len(adapters) if weights is None else list(weights)
         check_weights(adapters, weights)
         self.adapters, self.weights, self.threads = list(adapters), weights, threads
-        self.like = common_modules(adapters)
+        self.modules = common_modules(adapters)
         self.sources = describe(adapters, weights)
 
     def parts(self, name: str) -> list[tuple[float, Module]]:
-        """Return the weighted modules of that name, in the orientation of the first."""
-        found = [
-            (weight, adapter.modules[name])
+        """Return each adapter's module of this name with its weight, oriented as in the first adapter."""
+        kind = self.modules[name].kind
+        return [
+            (weight, adapter.modules[name].as_kind(kind))
             for adapter, weight in zip(self.adapters, self.weights, strict=True)
             if name in adapter.modules and weight
         ]
-        return [(weight, module.as_kind(self.like[name].kind)) for weight, module in found]
 
     def product(self, name: str) -> Product:
-        """Return the factors side by side, B (m, sum of ranks) and A (sum of ranks, n), and their weights."""
-        return side_by_side(self.parts(name) or [(0.0, self.like[name])])
+        """Return one update as a product: B (m, sum of ranks), A (sum of ranks, n), and weights between."""
+        return side_by_side(self.parts(name) or [(0.0, self.modules[name])])
 
     def core(self, name: str) -> ProductCore:
         return ProductCore.of(self.product(name), self.threads)
 
     def distance(self, name: str, module: Module) -> float:
-        """Return ||D - scale B A||_F^2 between the sum and a module, from the factors of both."""
+        """Return ||D - scale B A||_F^2 between the sum D and a module, from the factors of both."""
         both = side_by_side([*self.parts(name), (-1.0, module)])
         return ProductCore.of(both).spectrum.total
 
@@ -115,7 +118,7 @@ class WeightedSum:
 
 
 def side_by_side(parts: Sequence[tuple[float, Module]]) -> Product:
-    """Return the weighted sum of modules of one shape as one product of their factors, as they are stored."""
+    """Return the weighted sum of modules of one shape as one product of their factors, without a copy."""
     return Product(
         Tall([m.left for _, m in parts]),
         Tall([m.right.T for _, m in parts]),
@@ -124,28 +127,28 @@ def side_by_side(parts: Sequence[tuple[float, Module]]) -> Product:
 
 
 def summed_bias(parts: Sequence[tuple[float, Module]]) -> Floats | None:
-    """Return the weighted sum of the biases' updates; PEFT scales a bias as it scales B A."""
+    """Return the weighted sum of the biases' updates. PEFT scales a bias as it scales B A."""
     biases = [weight * m.scale * m.bias.astype(np.float64) for weight, m in parts if m.bias is not None]
     return np.sum(biases, axis=0) if biases else None
 
 
 def common_modules(adapters: Sequence[Adapter]) -> dict[str, Module]:
-    """Return every module of some adapter by name, as the first that has it gives it."""
+    """Return every module of any adapter by name, taken from the first adapter that has it."""
     modules: dict[str, Module] = {}
     for adapter in adapters:
         for name, module in adapter.modules.items():
-            seen = modules.setdefault(name, module)
-            if (seen.shape, seen.window) != (module.as_kind(seen.kind).shape, module.window):
+            first = modules.setdefault(name, module)
+            if (first.shape, first.window) != (module.as_kind(first.kind).shape, module.window):
                 raise AdapterError(
                     f"{adapter.path}: {name}",
-                    f"updates a weight of shape {module.shape}, and an adapter before it {seen.shape}",
-                    "Combine adapters that were made for one base",
+                    f"this adapter updates shape {module.shape}, an earlier adapter shape {first.shape}",
+                    "Combine adapters of one base",
                 )
     return modules
 
 
-def check_weights(adapters: Sequence[Adapter], weights: Sequence[float]) -> None:
-    """Raise if weights are not one finite number for each adapter."""
+def check_weights(adapters: Sequence[object], weights: Sequence[float]) -> None:
+    """Raise `UsageError` unless the weights are one finite number for each adapter, and not all 0."""
     for weight in weights:
         if not is_number(weight):
             raise UsageError(f"--weights {list(weights)}", f"expected finite numbers, found {weight!r}")
@@ -154,42 +157,42 @@ def check_weights(adapters: Sequence[Adapter], weights: Sequence[float]) -> None
             "--weights", f"expected one for each of {len(adapters)} adapters, got {len(weights)}"
         )
     if not any(weights):
-        raise UsageError("--weights", "are all 0, so that nothing is left")
+        raise UsageError("--weights", "all weights are 0; the result would be empty")
 
 
 def describe(adapters: Sequence[Adapter], weights: Sequence[float]) -> tuple[SourceStatement, ...]:
-    """Return what a new adapter is made of, for its statement."""
+    """Return the adapters that a new one is made from, for its statement."""
     return tuple(
-        SourceStatement(str(a.path or "in memory"), float(w), a.parameters)
-        for a, w in zip(adapters, weights, strict=True)
+        SourceStatement(str(adapter.path or "in memory"), float(weight), adapter.parameters)
+        for adapter, weight in zip(adapters, weights, strict=True)
     )
 
 
-def common_dense(adapters: Sequence[Adapter]) -> dict[str, Any]:
-    """Return the whole tensors of several adapters; refuse two that differ."""
-    dense: dict[str, Any] = {}
+def common_dense(adapters: Sequence[Adapter]) -> dict[str, Array]:
+    """Return the whole tensors of several adapters; raise if two adapters hold different ones of a name."""
+    dense: dict[str, Array] = {}
     for adapter in adapters:
         for name, array in adapter.dense.items():
             if name in dense and not np.array_equal(dense[name], array):
                 raise AdapterError(
                     f"{adapter.path}: {name}",
-                    "is saved whole in two adapters, and differs; whole tensors cannot be added",
-                    "Merge one of them into the base first, or leave out its modules_to_save",
+                    "two adapters save this tensor whole with different values, which cannot be added",
+                    "Merge one adapter into the base first, or remove its modules_to_save",
                 )
             dense[name] = array
     return dense
 
 
 def common_rows(adapters: Sequence[Adapter]) -> dict[str, Rows]:
-    """Return the new rows of tables of several adapters; refuse two adapters that give one table others."""
-    found: dict[str, Rows] = {}
+    """Return the new table rows of several adapters; raise if two adapters hold different ones of a table."""
+    tables: dict[str, Rows] = {}
     for adapter in adapters:
         for name, rows in adapter.rows.items():
-            seen = found.setdefault(name, rows)
-            if seen.indices != rows.indices or not np.array_equal(seen.values, rows.values):
+            first = tables.setdefault(name, rows)
+            if first.indices != rows.indices or not np.array_equal(first.values, rows.values):
                 raise AdapterError(
                     f"{adapter.path}: {name}",
-                    "has new rows in two adapters, and they differ; they cannot be added",
-                    "Merge one of them into the base first",
+                    "two adapters hold different new rows of this table, which cannot be added",
+                    "Merge one adapter into the base first",
                 )
-    return found
+    return tables

@@ -48,7 +48,7 @@ def energy_of(array: Array) -> float:
     float
         The sum, computed in float64.
     """
-    return float((to_float(array).astype(np.float64) ** 2).sum())
+    return float((to_float(array).astype(np.float64, copy=False) ** 2).sum())
 
 
 def name_non_finite(info: TensorInfo, rows: int | None = None) -> None:

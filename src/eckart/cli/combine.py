@@ -2,34 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
 
+from eckart.adapter import load_adapter
 from eckart.cli import console
 from eckart.cli import options as opt
-from eckart.cli.resize import print_recut
+from eckart.cli.resize import print_new_adapter
 from eckart.errors import UsageError
-from eckart.operations.combine import combine_to
-from eckart.operations.overlap import Overlap
+from eckart.operations.combine import combine as combine_adapters
+from eckart.operations.overlap import Overlap, overlaps
 from eckart.rank import RankRule
+
+DENSITY = 0.5
 
 
 @opt.rank_options
 def combine(
-    adapters: Annotated[list[Path], typer.Argument(help="Two adapters or more.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder (PEFT) or .safetensors file to make.")],
+    adapters: Annotated[
+        list[Path], typer.Argument(help="Two or more adapters of one base.", show_default=False)
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The new adapter: a folder for PEFT's format, a .safetensors file for the others.",
+            show_default=False,
+        ),
+    ],
     rule: RankRule | None,
     weights: opt.Weights = None,
     method: Annotated[
-        str, typer.Option("--method", help="sum (exact), ties or dare (on the updates themselves).")
+        str,
+        typer.Option(
+            "--method", help="sum (exact), or ties or dare, which drop entries of the updates before adding."
+        ),
     ] = "sum",
     density: Annotated[
-        float, typer.Option("--density", help="Share of entries that ties and dare keep.")
-    ] = 0.5,
-    seed: Annotated[int, typer.Option("--seed", help="Of dare's draws.")] = 0,
+        float, typer.Option("--density", help="Share of the entries that TIES and DARE keep.")
+    ] = DENSITY,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed for DARE.")] = 0,
     consumers: opt.For = None,
     base: opt.BaseOf = None,
     dtype: opt.Dtype = None,
@@ -39,54 +56,76 @@ def combine(
     quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
-    """Add adapters with weights, exactly, then cut the sum to a rule's ranks.
+    """Add adapters with weights, and cut the sum to the ranks of a rule.
 
-    Without a rule every component is kept. Ranks, targets, alphas and rsLoRA may differ, and weights may
-    be negative.
+    Without a rule the sum is exact and keeps every component. The adapters may differ in format, ranks,
+    targets, alphas and rsLoRA. Weights may be negative.
 
     Examples: **eckart combine a/ b/ --weights 0.7,0.3 -o both/** ·
     **eckart combine a/ b/ c/ -o one/ --rank 16 --for vllm**
     """
-    if method == "sum" and (density != 0.5 or seed):
-        raise UsageError("eckart combine", "--density and --seed are of ties and dare", "Give --method too")
+    if method == "sum" and (density != DENSITY or seed):
+        raise UsageError(
+            "eckart combine",
+            "--density and --seed apply to TIES and DARE",
+            "Use --method ties or dare as well",
+        )
     with console.progress_bar(quiet, "combining") as bar:
-        done = combine_to(
-            adapters, out, opt.weights_of(weights), method=method, density=density, seed=seed, rule=rule,
-            dtype=dtype, format=format, consumers=consumers or "", base=base, overwrite=overwrite,
-            workers=workers, progress=bar,
-        )  # fmt: skip
-    for note in done.notes:
+        loaded = [load_adapter(path) for path in adapters]
+        result = combine_adapters(
+            loaded,
+            out,
+            opt.weights_of(weights),
+            method=method,
+            density=density,
+            seed=seed,
+            rule=rule,
+            dtype=dtype,
+            format=format,
+            consumers=consumers or "",
+            base=base,
+            overwrite=overwrite,
+            workers=workers,
+            progress=bar,
+        )
+        shared = overlaps(loaded, workers)
+    for note in result.notes:
         console.say(f"note: {note}", quiet)
     if json:
-        rows = [vars(o) for o in done.overlaps]
+        rows = [asdict(overlap) for overlap in shared]
         console.print_json(
-            {"adapter": str(out), "notes": list(done.notes), **done.statement.to_json(), "overlaps": rows}
+            {"adapter": str(out), "notes": list(result.notes), **result.statement.to_json(), "overlaps": rows}
         )
         return
-    print_recut(done)
-    print_overlaps(done.overlaps, [str(a) for a in adapters])
+    print_new_adapter(result)
+    print_overlaps(shared, [str(adapter) for adapter in adapters])
 
 
 def print_overlaps(overlaps: list[Overlap], names: list[str]) -> None:
-    """Print, for every pair of adapters, how far their subspaces overlap."""
+    """Print how far every two adapters overlap."""
     pairs: dict[tuple[int, int], list[Overlap]] = {}
     for overlap in overlaps:
         pairs.setdefault((overlap.first, overlap.second), []).append(overlap)
     rows = []
-    for (first, second), found in pairs.items():
-        most = max(found, key=lambda o: abs(o.cosine))
-        rows.append([
-            f"{names[first]} and {names[second]}", len(found),
-            f"{np.mean([o.left for o in found]):.3f}", f"{np.mean([o.right for o in found]):.3f}",
-            f"{most.cosine:+.3f}", most.name,
-        ])  # fmt: skip
+    for (first, second), of_pair in pairs.items():
+        most = max(of_pair, key=lambda overlap: abs(overlap.cosine))
+        rows.append(
+            [
+                f"{names[first]} and {names[second]}",
+                len(of_pair),
+                f"{np.mean([overlap.left for overlap in of_pair]):.3f}",
+                f"{np.mean([overlap.right for overlap in of_pair]):.3f}",
+                f"{most.cosine:+.3f}",
+                most.name,
+            ]
+        )
     if rows:
         columns = [
             "overlap (1 same space, 0 orthogonal)",
             "modules",
             "writes to",
             "reads from",
-            "cosine at most",
+            "largest cosine",
             "in",
         ]
         console.print_table(columns, rows)

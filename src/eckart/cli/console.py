@@ -149,6 +149,11 @@ def percent(share: float | None, digits: int = 1) -> str | None:
     return None if share is None else f"{100 * share:.{digits}f}%"
 
 
+def share(number: float) -> str:
+    """Return a share as a percentage to two significant digits: 0.00358 -> '0.36 %'."""
+    return f"{100 * number:.2g} %"
+
+
 def figure(number: float | None, digits: int = 3) -> str | None:
     """Return a number with a few significant digits."""
     return None if number is None else f"{number:.{digits}g}"

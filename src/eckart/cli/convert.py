@@ -9,19 +9,32 @@ import typer
 
 from eckart.cli import console
 from eckart.cli import options as opt
-from eckart.operations.convert import convert as convert_to
+from eckart.operations.convert import convert as convert_adapter
+from eckart.text import count
 
 
 def convert(
     adapter: Annotated[Path, typer.Argument(help="An adapter of any format.", show_default=False)],
     out: Annotated[
-        Path, typer.Argument(help="Folder (PEFT) or .safetensors file to make.", show_default=False)
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The new adapter: a folder for PEFT's format, a .safetensors file for the others.",
+            show_default=False,
+        ),
     ],
-    to: Annotated[str, typer.Option("--to", help="peft, kohya or diffusers.", show_default=False)],
+    to: Annotated[
+        str,
+        typer.Option("--to", help="Format to write: peft, kohya or diffusers.", show_default=False),
+    ],
     experts: Annotated[
         str | None,
         typer.Option(
-            "--experts", help="fused or split: how a mixture's experts are held.", show_default=False
+            "--experts",
+            help="Also change how a mixture's experts are held: fused (one tensor for all experts of a layer) "
+            "or split (one tensor for each).",
+            show_default=False,
         ),
     ] = None,
     base: opt.BaseOf = None,
@@ -29,23 +42,24 @@ def convert(
     quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
-    """Write an adapter in another format: same factors, same scale, same update.
+    """Write an adapter in another format. Its factors and scales stay the same.
 
-    Examples: **eckart convert lora.safetensors adapter/ --to peft** ·
-    **eckart convert adapter/ lora.safetensors --to kohya**
+    Examples: **eckart convert lora.safetensors -o adapter/ --to peft** ·
+    **eckart convert adapter/ -o lora.safetensors --to kohya**
     """
-    done = convert_to(adapter, out, to, experts=experts, base=base, overwrite=overwrite)
-    for note in done.notes:
+    result = convert_adapter(adapter, out, to, experts=experts, base=base, overwrite=overwrite)
+    for note in result.notes:
         console.say(f"note: {note}", quiet)
     if json:
         console.print_json(
             {
-                "adapter": str(out),
-                "from": done.source,
-                "to": to,
-                "modules": done.modules,
-                "notes": list(done.notes),
+                "adapter": str(result.path),
+                "from": result.source,
+                "to": result.format,
+                "modules": result.modules,
+                "notes": list(result.notes),
             }
         )
         return
-    console.out().print(f"{out}: {done.modules} modules, {done.source} to {to}", markup=False)
+    modules = count(result.modules, "module")
+    console.out().print(f"{result.path}: {modules}, {result.source} to {result.format}", markup=False)

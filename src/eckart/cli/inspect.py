@@ -8,13 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from eckart.adapter import Adapter, load_adapter
 from eckart.adapter.formats import is_adapter
-from eckart.checkpoint import Checkpoint
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import UsageError
-from eckart.operations.spectra import remarks, summarise_adapter
+from eckart.operations.inspect import AdapterSummary, inspect_adapter
 from eckart.store import FactorStore
 from eckart.store.demands import whole_demands
 from eckart.store.estimate import Estimate, estimate
@@ -66,7 +64,14 @@ def inspect(
             raise UsageError(
                 "--store" if store is not None else "--dry-run", "is for checkpoints, not adapters"
             )
-        inspect_adapter(load_adapter(adapter), model, workers, quiet, json)
+        with console.progress_bar(quiet, "factoring") as bar:
+            summary = inspect_adapter(adapter, model, workers=workers, progress=bar)
+        for note in summary.notes:
+            console.say(f"note: {note}", quiet)
+        if json:
+            console.print_json(summary.to_json())
+        else:
+            print_adapter(summary, with_base=model is not None)
         return
     sources = SingleSources.open(base) if tuned is None else PairSources.open(base, tuned)
     for note in sources.notes:
@@ -90,45 +95,35 @@ def inspect(
         console.out().print(remark, markup=False)
 
 
-def inspect_adapter(
-    adapter: Adapter, model: Path | None, workers: int | None, quiet: bool, json: bool
-) -> None:
-    """Print the spectrum of every update of an adapter."""
-    for note in adapter.notes:
-        console.say(f"note: {note}", quiet)
-    base = Checkpoint.open(model) if model is not None else None
-    with console.progress_bar(quiet, "factoring") as bar:
-        rows = summarise_adapter(adapter, base, workers=workers, progress=bar)
-    said = remarks(rows)
-    if json:
-        console.print_json(
-            {"modules": [r.to_json() for r in rows], "diagnosis": said, "notes": adapter.notes}
-        )
-        return
-    sizes = ["|BA|"] if base is None else ["|BA|", "|BA|/|W|"]
-    console.print_table(
-        ["module", "shape", "rank", *sizes, "sigma_1", "first", "stable", "effective", *RANKS, "knee"],
-        [
+def print_adapter(summary: AdapterSummary, with_base: bool) -> None:
+    """Print the spectrum of every update of an adapter, and what it shows."""
+    sizes = ["|BA|", "|BA|/|W|"] if with_base else ["|BA|"]
+    rows = []
+    for module in summary.modules:
+        relative = [console.figure(module.relative)] if with_base else []
+        rows.append(
             [
-                r.name,
-                console.shape(r.shape),
-                r.rank,
-                *([console.figure(r.size), console.figure(r.relative)][: len(sizes)]),
-                console.figure(r.sigma_1),
-                console.percent(r.first, 0),
-                console.figure(r.stable_rank),
-                console.figure(r.effective_rank),
-                *r.ranks.values(),
-                r.knee,
+                module.name,
+                console.shape(module.shape),
+                module.rank,
+                console.figure(module.size),
+                *relative,
+                console.figure(module.sigma_1),
+                console.percent(module.first, 0),
+                console.figure(module.stable_rank),
+                console.figure(module.effective_rank),
+                *module.ranks.values(),
+                module.knee,
             ]
-            for r in rows
-        ],
+        )
+    console.print_table(
+        ["module", "shape", "rank", *sizes, "sigma_1", "first", "stable", "effective", *RANKS, "knee"], rows
     )
-    console.out().print(
-        f"\n{len(rows)} modules, {adapter.parameters:,} parameters, {adapter.dtype}", markup=False
-    )
-    for remark in said:
-        console.out().print(remark, markup=False)
+    modules = count(summary.modules, "module")
+    out = console.out()
+    out.print(f"\n{modules}, {summary.parameters:,} parameters, {summary.dtype}", markup=False)
+    for sentence in summary.diagnosis:
+        out.print(sentence, markup=False)
 
 
 def print_layers(store: FactorStore, rows: list[LayerSummary]) -> None:

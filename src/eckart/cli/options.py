@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from functools import partial, wraps
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any, cast, get_args, overload
 
 import typer
 
@@ -79,6 +79,14 @@ Device = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print neither progress nor remarks.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+
+
+@overload
+def rank_options(command: Callable[..., None]) -> Callable[..., None]: ...
+
+
+@overload
+def rank_options(*, alternative: str) -> Callable[[Callable[..., None]], Callable[..., None]]: ...
 
 
 def rank_options(

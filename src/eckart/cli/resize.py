@@ -10,8 +10,7 @@ import typer
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.operations.batch import resize_all
-from eckart.operations.combine import Combined
-from eckart.operations.resize import Resized
+from eckart.operations.cut import NewAdapter
 from eckart.rank import RankRule
 from eckart.text import count, listing
 
@@ -20,7 +19,14 @@ from eckart.text import count, listing
 def resize(
     adapter: Annotated[Path, typer.Argument(help="An adapter, or a folder of adapters.", show_default=False)],
     out: Annotated[
-        Path, typer.Argument(help="Folder (PEFT) or .safetensors file to make.", show_default=False)
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The new adapter: a folder for PEFT's format, a .safetensors file for the others; a folder of "
+            "adapters for a folder.",
+            show_default=False,
+        ),
     ],
     rule: RankRule,
     consumers: opt.For = None,
@@ -32,49 +38,55 @@ def resize(
     quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
-    """Cut an adapter to other ranks, exactly, and state what that leaves out.
+    """Cut an adapter to other ranks, and state the error.
 
-    Works on the factors: B A is never formed. A rank over the adapter's own keeps every component, so
-    that **--rank 999 --for vllm** only arranges it; the new factors are rounded to the dtype all the same.
+    The command works on the factors and never forms B A. A rank above the adapter's own keeps every component,
+    so **--rank 999 --for vllm** only rearranges the adapter; the new factors are rounded to their dtype.
 
-    Examples: **eckart resize adapter/ small/ --energy 0.99** ·
-    **eckart resize adapter/ served/ --rank 16 --for vllm,llama.cpp**
+    Examples: **eckart resize adapter/ -o small/ --energy 0.99** ·
+    **eckart resize adapter/ -o served/ --rank 16 --for vllm,llama.cpp**
     """
     with console.progress_bar(quiet, "resizing") as bar:
-        done = resize_all(
-            adapter, out, rule=rule, dtype=dtype, format=format, consumers=consumers or "", base=base,
-            overwrite=overwrite, workers=workers, progress=lambda name: bar,
-        )  # fmt: skip
-    for result in done:
+        results = resize_all(
+            adapter,
+            out,
+            rule=rule,
+            dtype=dtype,
+            format=format,
+            consumers=consumers or "",
+            base=base,
+            overwrite=overwrite,
+            workers=workers,
+            progress=lambda name: bar,
+        )
+    for result in results:
         for note in result.notes:
             console.say(f"note: {note}", quiet)
     if json:
-        said = [{"adapter": str(r.path), "notes": list(r.notes), **r.statement.to_json()} for r in done]
-        console.print_json(said[0] if done[0].path == out else said)
+        rows = [{"adapter": str(r.path), "notes": list(r.notes), **r.statement.to_json()} for r in results]
+        console.print_json(rows[0] if results[0].path == out else rows)
         return
-    for result in done:
-        print_recut(result)
+    for result in results:
+        print_new_adapter(result)
 
 
-def print_recut(done: Resized | Combined) -> None:
-    """Print what was written, and what the cut left out."""
-    said, out = done.statement, console.out()
-    modules = done.recut.outlines.values()
-    ranks = sorted(m.rank for m in modules)
-    spread = f"rank {ranks[0]}" if ranks[0] == ranks[-1] else f"ranks {ranks[0]} to {ranks[-1]}"
-    before = sum(source.parameters for source in said.sources)
+def print_new_adapter(result: NewAdapter) -> None:
+    """Print an adapter that was written: its size, its error, and what consumers need."""
+    statement, out = result.statement, console.out()
+    before = sum(source.parameters for source in statement.sources)
+    layout = statement.layout
+    modules = len(statement.modules) + (layout.modules_added if layout else 0)
     out.print(
-        f"{done.path}: {count(ranks, 'module')}, {spread}, {said.parameters:,} parameters "
-        f"(of {before:,}), {said.dtype}\nerror {said.error:.3g} of the update",
+        f"{result.path}: {count(modules, 'module')}, {result.ranks}, "
+        f"{statement.parameters:,} parameters (of {before:,}), {statement.dtype}\n"
+        f"error {statement.error:.3g} of the update",
         markup=False,
     )
-    if said.left_out:
-        out.print(f"left out: {listing(said.left_out, 'module')}", markup=False)
-    layout = said.layout
+    if statement.left_out:
+        out.print(f"left out: {listing(statement.left_out, 'module')}", markup=False)
     if layout:
-        words = f"laid out for {', '.join(layout.consumers)}"
-        if layout.bytes_of_zeros:
-            words += f", at the cost of {console.size(layout.bytes_of_zeros)} of zeros"
-        out.print(words, markup=False)
-        for name, option in layout.options.items():
-            out.print(f"start {name} with {option}", markup=False)
+        padding = layout.bytes_of_zeros
+        cost = f" ({console.size(padding)} of zero padding)" if padding else ""
+        out.print(f"arranged for {', '.join(layout.consumers)}{cost}", markup=False)
+        for program, option in layout.options.items():
+            out.print(f"start {program} with {option}", markup=False)

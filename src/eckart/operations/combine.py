@@ -1,80 +1,41 @@
-"""Combine: the weighted sum of adapters, exactly, then cut to the ranks of a rule."""
+"""Combine: the exact weighted sum of adapters (or TIES or DARE), cut to the ranks of a rule."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from eckart.adapter.adapter import Adapter
 from eckart.adapter.formats import load_adapter
 from eckart.adapter.formats.peft.whole import joined_config
-from eckart.adapter.statement import Statement
-from eckart.adapter.updates import Updates, WeightedSum, common_dense, common_rows
-from eckart.checkpoint import Checkpoint, refuse_overlap
+from eckart.adapter.updates import Updates, WeightedSum, check_weights, common_dense, common_rows
+from eckart.checkpoint import Checkpoint
 from eckart.errors import AdapterError, UsageError
-from eckart.operations.interference import Interference
-from eckart.operations.overlap import Overlap, overlaps
-from eckart.operations.resize import Recut, dtype_of
-from eckart.parallel import OnProgress, half_of, threads_each
+from eckart.operations.cut import (
+    CutJob,
+    Destination,
+    NewAdapter,
+    check_rule,
+    factor_dtype,
+    run_cut,
+)
+from eckart.operations.interference import Interference, check_method
+from eckart.parallel import OnProgress, threads_each
 from eckart.rank import Rank, RankRule, RuleOptions, rule_from
 from eckart.serving.consumers import ConsumerNames
 from eckart.serving.layout import Layout
 from eckart.text import listing
 
 
-@dataclass(frozen=True)
-class Combined:
-    """What `combine_to` did."""
-
-    path: Path
-    recut: Recut
-    statement: Statement
-    overlaps: list[Overlap]
-    notes: tuple[str, ...] = ()
+class Combined(NewAdapter):
+    """The result of `combine`; see `NewAdapter` for its fields."""
 
 
 def combine(
     adapters: Sequence[Adapter | str | Path],
-    weights: Sequence[float] | None = None,
-    *,
-    method: str = "sum",
-    density: float = 0.5,
-    seed: int = 0,
-    rule: RankRule | None = None,
-    dtype: str | None = None,
-    **options: Unpack[RuleOptions],
-) -> Adapter:
-    """Combine adapters in memory; without a rule, the sum is exact.
-
-    Parameters
-    ----------
-    adapters : sequence of Adapter or path
-        Of any formats, ranks, targets and alphas, for one base.
-    weights : sequence of float, optional
-        1 for each by default; negative ones subtract.
-    method : {"sum", "ties", "dare"}
-        ``sum`` is exact in factor space; the others need each update formed, see `Interference`.
-    density, seed
-        Of ties and dare.
-    rule : RankRule, optional
-        Or as keyword arguments: ``rank=16``. Every component by default.
-    dtype : {"F32", "F16", "BF16", "F64"}, optional
-        That of the first adapter by default.
-
-    Examples
-    --------
-    ``eckart.combine([a, b], [0.5, 0.5], rank=16).save("both")``
-    """
-    loaded = [a if isinstance(a, Adapter) else load_adapter(a) for a in adapters]
-    recut = _recut(loaded, weights, method, density, seed, rule, dtype, (), None, None, None, options)
-    return recut.adapter()
-
-
-def combine_to(
-    adapters: Sequence[Adapter | str | Path],
-    out: str | Path,
+    out: str | Path | None = None,
     weights: Sequence[float] | None = None,
     *,
     method: str = "sum",
@@ -90,71 +51,137 @@ def combine_to(
     progress: OnProgress | None = None,
     **options: Unpack[RuleOptions],
 ) -> Combined:
-    """Combine adapters on disk; as `combine`, with `resize`'s way of writing.
+    """Add adapters with weights, and cut the sum to the ranks of a rule.
+
+    Parameters
+    ----------
+    adapters : sequence of Adapter, str or Path
+        Adapters of one base, or their paths. Formats, ranks, targets and alphas may differ.
+    out : str or Path, optional
+        Where to write: a folder for PEFT's format, a ``.safetensors`` file for the others. Nothing is written
+        if anything fails. Without `out` the result stays in memory.
+    weights : sequence of float, optional
+        One for each adapter, 1 by default. Negative weights subtract.
+    method : {"sum", "ties", "dare"}
+        ``sum`` is exact and works on the factors. The others form each update, see `Interference`.
+    density : float
+        Share of the entries that TIES and DARE keep.
+    seed : int
+        Random seed for DARE.
+    rule : RankRule, optional
+        How ranks are chosen. By default a sum keeps every component. TIES and DARE need a rule.
+    dtype : str, optional
+        Dtype of the new factors in any common spelling, e.g. ``"bf16"``; that of the first adapter by
+        default.
+    format : {"peft", "kohya", "diffusers"}, optional
+        Format to write. That of the first adapter by default, or one that all consumers read.
+    consumers : str or sequence of str
+        Programs that must load the result correctly, e.g. ``"vllm,llama.cpp"``.
+    base : str or Path, optional
+        The base model. Consumers may need it to know which layers exist.
+    overwrite : bool
+        Whether to replace an existing adapter.
+    workers : int, optional
+        Modules in work at once; one per core by default. The result does not depend on it.
+    progress : callable, optional
+        Called with a `Progress` after each module.
+    **options
+        The rule as keyword arguments instead of `rule`: ``rank=16``, ``energy=0.99``, ``budget="2M"``, and
+        bounds such as ``max_rank=64``.
 
     Returns
     -------
     Combined
-        With what the cut left out, and how the adapters overlap.
+
+    Raises
+    ------
+    InputError
+        If an argument is wrong, the adapters do not fit together, their sum is zero, or the result cannot be
+        written.
+
+    Notes
+    -----
+    The cost per module is (m + n) r^2 flops, where r is the sum of the ranks, in float64. B A is never formed
+    for a sum. The stated error is relative to the sum before the cut, and is measured on the rounded factors.
+
+    Examples
+    --------
+    ``eckart.combine(["a", "b"], "both", [0.7, 0.3], rank=16)`` writes an adapter, and
+    ``eckart.combine(["a", "b"]).adapter`` is the exact sum in memory.
     """
-    loaded = [a if isinstance(a, Adapter) else load_adapter(a) for a in adapters]
-    refuse_overlap(out, [a.path for a in loaded])
-    recut = _recut(
-        loaded, weights, method, density, seed, rule, dtype, consumers, base, workers, progress, options
-    )
-    recut.write(out, format, overwrite=overwrite, workers=workers, progress=half_of(progress, second=True))
-    notes = [note for a in loaded for note in a.notes] + list(recut.applied.notes)
-    notes += [f"{listing(a.unknown, 'tensor')} left out of the sum" for a in loaded if a.unknown]
-    return Combined(Path(out), recut, recut.statement(), overlaps(loaded, workers), tuple(notes))
-
-
-def _recut(
-    adapters: list[Adapter],
-    weights: Sequence[float] | None,
-    method: str,
-    density: float,
-    seed: int,
-    rule: RankRule | None,
-    dtype: str | None,
-    consumers: ConsumerNames,
-    base: str | Path | None,
-    workers: int | None,
-    progress: OnProgress | None,
-    options: RuleOptions,
-) -> Recut:
     if not adapters:
         raise UsageError("combine", "expected at least one adapter, got none")
-    first = adapters[0]
-    for other in adapters[1:]:
-        if other.components != first.components and set(other.components).isdisjoint(first.components):
-            raise AdapterError(
-                str(other.path), "belongs to another kind of model than the first adapter",
-                "Combine adapters that were made for one base",
-            )  # fmt: skip
     shares = [1.0] * len(adapters) if weights is None else list(weights)
+    check_weights(adapters, shares)
+    if method != "sum":
+        check_method(method, density, shares)
+    has_rule = rule is not None or bool(options)
+    if not has_rule and method != "sum":
+        raise UsageError(
+            f"--method {method}", "the result has full rank, so a rule is needed", "Use e.g. --rank 16"
+        )
+    if has_rule:
+        rule = rule_from(rule, options)
+        check_rule(rule)
+    sources = [a if isinstance(a, Adapter) else load_adapter(a) for a in adapters]
+    _refuse_different_models(sources)
+    new_dtype = factor_dtype(dtype, sources[0])
     model = Checkpoint.open(base) if base is not None else None
-    prepared = [Layout.prepare(a, consumers, model) for a in adapters]
-    laid_out = [a for _, a in prepared]
-    left_out = [
-        replace(a, modules=dict(each.modules_left_out))
-        for a, (each, _) in zip(adapters, prepared, strict=True)
-    ]
-    sums = WeightedSum(left_out, shares)
-    energies = {name: sums.core(name).spectrum.total for name in sums.like}
-    layout = Layout.joined([each for each, _ in prepared], energies)
-    updates: Updates
+    prepared = [Layout.prepare(source, consumers, model) for source in sources]
+    arranged = [adapter for _, adapter in prepared]
+    layout = _joined_layout([layout for layout, _ in prepared], sources, shares)
+    updates: Updates[Any]  # the two kinds keep different things between the passes
     if method == "sum":
-        updates = WeightedSum(laid_out, shares, threads_each(max(map(len, laid_out)), workers))
+        updates = WeightedSum(arranged, shares, threads_each(max(map(len, arranged)), workers))
     else:
-        updates = Interference(laid_out, shares, method, density, seed)
-    if rule is None and not options and method != "sum":
-        raise UsageError(f"--method {method}", "makes an update of full rank", "Give a rule, e.g. --rank 16")
-    if rule is None and not options:
-        rule = Rank(sum(max((m.rank for m in a), default=0) for a in laid_out))
-    components = tuple(dict.fromkeys(c for a in adapters for c in a.components))
-    whole = [a for a, share in zip(laid_out, shares, strict=True) if share]
-    like = replace(
-        laid_out[0], dense=common_dense(whole), rows=common_rows(whole), components=components, unknown={},
-        config=joined_config([a.config for a in laid_out]),
-    )  # fmt: skip
-    return Recut(updates, rule_from(rule, options), dtype_of(dtype, first), like, layout, workers, progress)
+        updates = Interference(arranged, shares, method, density=density, seed=seed)
+    job: CutJob[Any] = CutJob(
+        updates=updates,
+        rule=rule or Rank(sum(max((m.rank for m in a), default=0) for a in arranged)),
+        dtype=new_dtype,
+        template=_template(sources, arranged, shares),
+        layout=layout,
+    )
+    destination = Destination(out, format, overwrite)
+    destination.check(job.template, layout, [source.path for source in sources])
+    cut = run_cut(job, destination, workers, progress)
+    path = None if out is None else Path(out)
+    return Combined(path, cut.statement, cut.notes, cut.ranks, cut.adapter)
+
+
+def _refuse_different_models(adapters: list[Adapter]) -> None:
+    """Raise if an adapter belongs to another kind of model than the first."""
+    first = adapters[0].components
+    for other in adapters[1:]:
+        if other.components != first and set(other.components).isdisjoint(first):
+            raise AdapterError(
+                str(other.path),
+                "this adapter belongs to another kind of model than the first one",
+                "Combine adapters of one base",
+            )
+
+
+def _joined_layout(layouts: list[Layout], adapters: list[Adapter], weights: list[float]) -> Layout:
+    """Return the layout of the sum, which leaves out what the layout of any adapter leaves out."""
+    left_out = [
+        replace(adapter, modules=dict(layout.modules_left_out))
+        for adapter, layout in zip(adapters, layouts, strict=True)
+    ]
+    sums = WeightedSum(left_out, weights)
+    return Layout.joined(layouts, {name: sums.core(name).spectrum.total for name in sums.modules})
+
+
+def _template(adapters: list[Adapter], arranged: list[Adapter], weights: list[float]) -> Adapter:
+    """Return everything but the modules of the new adapter."""
+    notes = [note for adapter in adapters for note in adapter.notes]
+    notes += [f"{listing(a.unknown, 'tensor')} left out of the sum" for a in adapters if a.unknown]
+    added = [adapter for adapter, weight in zip(arranged, weights, strict=True) if weight]
+    return replace(
+        arranged[0],
+        dense=common_dense(added),
+        rows=common_rows(added),
+        components=tuple(dict.fromkeys(part for adapter in adapters for part in adapter.components)),
+        unknown={},
+        config=joined_config([adapter.config for adapter in arranged]),
+        notes=notes,
+    )

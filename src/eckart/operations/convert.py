@@ -1,4 +1,4 @@
-"""Convert: an adapter in another format, its factors and its scale as they are."""
+"""Convert: an adapter in another file format, with the same factors and scales."""
 
 from __future__ import annotations
 
@@ -8,18 +8,45 @@ from pathlib import Path
 from eckart.adapter.adapter import Adapter
 from eckart.adapter.experts import ExpertsLayout, arrange_experts, even_scales
 from eckart.adapter.formats import FORMATS, load_adapter, save_adapter
+from eckart.adapter.statement import Statement
 from eckart.checkpoint import Checkpoint, refuse_overlap
 from eckart.errors import UsageError
+from eckart.operations.cut import RankRange
+from eckart.text import count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Converted:
-    """What `convert` did."""
+    """The result of `convert`.
+
+    Parameters
+    ----------
+    path : Path
+        Where the adapter was written.
+    source : str
+        The format that it was read from.
+    format : str
+        The format that it was written in.
+    modules : int
+        Number of modules.
+    ranks : RankRange or None
+        The smallest, median and largest rank; None if there are no modules.
+    statement : Statement or None
+        What the adapter states about itself. Kept only if neither the format nor the experts change.
+    notes : tuple of str
+        What was noticed on the way, in sentences.
+    """
 
     path: Path
     source: str
+    format: str
     modules: int
+    ranks: RankRange | None
+    statement: Statement | None
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Converted({self.path}: {count(self.modules, 'module')}, {self.source} to {self.format})"
 
 
 def convert(
@@ -35,30 +62,53 @@ def convert(
 
     Parameters
     ----------
-    adapter : Adapter or path
-    out : path
-        A folder for PEFT, a ``.safetensors`` file for the others.
+    adapter : Adapter, str or Path
+        An adapter, or the path of one.
+    out : str or Path
+        Where to write: a folder for PEFT's format, a ``.safetensors`` file for the others. Nothing is written
+        if anything fails.
     to : {"peft", "kohya", "diffusers"}
+        The format to write.
     experts : {"fused", "split"}, optional
-        Also hold a mixture's experts so; exact either way.
-    base : path, optional
-        The base, whose configuration says what experts are called.
+        Also change how the experts of a mixture are held, which is exact.
+    base : str or Path, optional
+        The base model. Its configuration gives the names of the experts.
+    overwrite : bool
+        Whether to replace an existing adapter.
+
+    Returns
+    -------
+    Converted
+
+    Raises
+    ------
+    InputError
+        If an argument is wrong, the other format cannot hold a part of the adapter, or the result cannot be
+        written.
 
     Notes
     -----
-    Factors keep their bits and scales their value: there and back gives the same file's tensors. What
-    has no place in the other format is refused; tensors that are not understood are named in the notes.
+    Factors keep their bits and scales their values, so converting to another format and back gives the same
+    tensors. Tensors that Eckart does not understand are listed in the notes.
     """
-    loaded = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
     if to not in FORMATS:
         raise UsageError(f"--to {to}", f"expected one of {', '.join(FORMATS)}")
-    layout = ExpertsLayout.parse(experts) if experts is not None else None
-    refuse_overlap(out, [loaded.path])
-    kept = loaded.statement if to == loaded.format and experts is None else None
-    result = replace(loaded, statement=kept, notes=[])
+    layout = None if experts is None else ExpertsLayout.parse(experts)
+    source = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
+    refuse_overlap(out, [source.path])
+    is_unchanged = to == source.format and layout is None
+    result = replace(source, statement=source.statement if is_unchanged else None, notes=[])
     if layout is not None:
         config = Checkpoint.open(base).config if base is not None else {}
         modules = arrange_experts(result.modules, layout, config)
         result = replace(result, modules=even_scales(modules))
     save_adapter(result, out, to, overwrite=overwrite)
-    return Converted(Path(out), loaded.format, len(result), tuple(loaded.notes + result.notes))
+    return Converted(
+        path=Path(out),
+        source=source.format,
+        format=to,
+        modules=len(result),
+        ranks=RankRange.of(result.modules) if result.modules else None,
+        statement=result.statement,
+        notes=tuple(source.notes + result.notes),
+    )

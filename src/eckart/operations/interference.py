@@ -1,101 +1,108 @@
-"""TIES and DARE: adapters combined with the entries of their updates that agree, or that are drawn."""
+"""TIES and DARE: merging methods that drop entries of the updates before adding them."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.updates import check_weights, common_modules, describe, summed_bias
+from eckart.arrays import Floats
 from eckart.checks import is_number
 from eckart.errors import UsageError
 from eckart.linalg import Spectrum, spectrum, svd
 
-Floats = NDArray[np.float64]
-Method = Literal["ties", "dare"]
-
 
 @dataclass(frozen=True)
 class DenseCore:
-    """The spectrum of an update that had to be formed."""
+    """The spectrum of an update that was formed.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+        The nonzero singular values.
+    """
 
     spectrum: Spectrum
 
 
 class Interference:
-    """Updates that TIES or DARE make of several adapters', entry by entry.
+    """The combination of adapters by TIES or DARE, entry by entry.
 
     Parameters
     ----------
     adapters : sequence of Adapter
     weights : sequence of float
+        One for each adapter; for TIES none may be negative.
     method : {"ties", "dare"}
     density : float
-        Share of the entries that each adapter keeps.
+        Share of the entries of each update to keep, above 0 and at most 1.
     seed : int
-        Of DARE's draws, which also depend on the module's name and the adapter's place.
+        Random seed for DARE. The draws also depend on the module's name and the adapter's position.
+
+    Raises
+    ------
+    UsageError
+        If the method is unknown, or the density or a weight is out of range.
+    AdapterError
+        If two adapters update a module with different shapes.
 
     Notes
     -----
-    The updates themselves are formed, scale * B A in float64, one module at a time: mn numbers, and the
-    SVD of an m x n matrix for its spectrum and, after the ranks are chosen, another one for the factors.
-    PEFT applies these methods to A and B
-    apart, which is another thing.
+    Each update scale * B A is formed in float64, one module at a time: m n numbers. A module costs one SVD
+    of an m x n matrix for its spectrum, and another for its factors once the ranks are chosen. PEFT applies
+    these methods to A and to B separately, which gives a different result.
 
-    TIES (Yadav et al., 2023, arXiv:2306.01708, section 4): each update keeps the ``density`` largest of
-    its entries; the sign of an entry is that of the weighted sum; the result is the sum of the weighted
-    entries of that sign over the sum of their weights, times the sum of all weights, so that for one
-    adapter and density 1 it is the plain sum. DARE (Yu et al., 2023, arXiv:2311.03099, equation 2): each
-    entry is kept with probability ``density`` and divided by it, then all are added.
+    TIES (Yadav et al., 2023, arXiv:2306.01708, section 4) keeps the entries of largest magnitude in each
+    update. The sign of each entry of the result is that of the weighted sum, and its value is the weighted
+    mean of the kept entries with that sign, times the sum of all weights. For one adapter and density 1, the
+    result is the adapter times its weight. DARE (Yu et al., 2023, arXiv:2311.03099, equation 2) keeps each
+    entry with probability `density`, divides it by `density`, and adds the updates.
     """
 
     def __init__(
-        self, adapters: Sequence[Adapter], weights: Sequence[float], method: str, density: float, seed: int
+        self, adapters: Sequence[Adapter], weights: Sequence[float], method: str, *, density: float, seed: int
     ) -> None:
         check_weights(adapters, weights)
-        if method not in ("ties", "dare"):
-            raise UsageError(f"method={method!r}", "expected sum, ties or dare")
-        if not is_number(density) or not 0 < density <= 1:
-            raise UsageError(f"density={density!r}", "expected a share of entries above 0 and at most 1")
-        if method == "ties" and any(w < 0 for w in weights):
-            raise UsageError("weights", "are to be at least 0 with ties, whose signs are elected")
+        check_method(method, density, weights)
         self.adapters, self.weights = list(adapters), list(weights)
         self.method, self.density, self.seed = method, density, seed
-        self.like: Mapping[str, Module] = common_modules(adapters)
+        self.modules: Mapping[str, Module] = common_modules(adapters)
         self.sources = describe(adapters, weights)
 
     def _parts(self, name: str) -> list[tuple[int, float, Module]]:
+        """Return each adapter's module of this name, with the adapter's position and weight."""
+        kind = self.modules[name].kind
         return [
-            (place, weight, adapter.modules[name].as_kind(self.like[name].kind))
-            for place, (adapter, weight) in enumerate(zip(self.adapters, self.weights, strict=True))
+            (position, weight, adapter.modules[name].as_kind(kind))
+            for position, (adapter, weight) in enumerate(zip(self.adapters, self.weights, strict=True))
             if name in adapter.modules and weight
         ]
 
     def dense(self, name: str) -> Floats:
         """Return the combined update of a module, (m, n)."""
         updates, weights = [], []
-        for place, weight, module in self._parts(name):
+        for position, weight, module in self._parts(name):
             left, right = module.product()
-            update = left @ right
+            update = left @ right  # (m, n)
             if self.method == "ties":
                 updates.append(weight * _largest(update, self.density))
             else:
-                draw = _generator(self.seed, name, place).random(update.shape) < self.density
-                updates.append(weight * np.where(draw, update, 0.0) / self.density)
+                kept = _generator(self.seed, name, position).random(update.shape) < self.density
+                updates.append(weight * np.where(kept, update, 0.0) / self.density)
             weights.append(weight)
         if not updates:
-            return np.zeros(self.like[name].shape)
+            return np.zeros(self.modules[name].shape)
         if self.method == "dare":
             return np.asarray(np.sum(updates, axis=0))
-        return _elected(updates, weights)
+        return _mean_of_agreeing(updates, weights)
 
     def core(self, name: str) -> DenseCore:
-        values = spectrum(dense := self.dense(name)).values
+        dense = self.dense(name)
+        values = spectrum(dense).values
         noise = np.finfo(np.float64).eps * max(dense.shape) * values.max(initial=0.0)
         return DenseCore(Spectrum(values[values > noise]))
 
@@ -110,33 +117,43 @@ class Interference:
             adapter.release()
 
 
+def check_method(method: str, density: float, weights: Sequence[float]) -> None:
+    """Raise `UsageError` if the method is not TIES or DARE, or a setting of it is out of range."""
+    if method not in ("ties", "dare"):
+        raise UsageError(f"method={method!r}", "expected sum, ties or dare")
+    if not is_number(density) or not 0 < density <= 1:
+        raise UsageError(f"density={density!r}", "expected a share of the entries, above 0 and at most 1")
+    if method == "ties" and any(weight < 0 for weight in weights):
+        raise UsageError("--weights", f"TIES needs non-negative weights, got {list(weights)}")
+
+
 def _largest(update: Floats, density: float) -> Floats:
-    """Keep the largest entries by magnitude; of equal ones at the edge, the first in row order."""
+    """Keep the entries of largest magnitude; of several equal ones at the limit, the first in row order."""
     keep = max(1, round(density * update.size))
     if keep >= update.size:
         return update
-    flat = np.abs(update).reshape(-1)
-    chosen = np.argpartition(-flat, keep - 1)[:keep]
-    edge = flat[chosen].min()
-    above = flat > edge
-    ties = np.flatnonzero(flat == edge)[: keep - int(above.sum())]
-    above[ties] = True
-    return np.where(above.reshape(update.shape), update, 0.0)
+    magnitudes = np.abs(update).reshape(-1)
+    chosen = np.argpartition(-magnitudes, keep - 1)[:keep]
+    limit = magnitudes[chosen].min()
+    kept = magnitudes > limit
+    equal = np.flatnonzero(magnitudes == limit)[: keep - int(kept.sum())]
+    kept[equal] = True
+    return np.where(kept.reshape(update.shape), update, 0.0)
 
 
-def _elected(updates: list[Floats], weights: list[float]) -> Floats:
-    """Add the entries whose sign is that of the sum, weighed so that agreement loses nothing."""
-    stack = np.stack(updates)
+def _mean_of_agreeing(updates: list[Floats], weights: list[float]) -> Floats:
+    """Return the weighted mean of the entries with the sign of their sum, times the sum of all weights."""
+    stack = np.stack(updates)  # (k, m, n), weighted
     sign = np.sign(stack.sum(axis=0))
     agrees = (np.sign(stack) == sign) & (sign != 0)
     shares = np.array(weights)[:, None, None]
     weight = (agrees * shares).sum(axis=0)
     total = np.where(agrees, stack, 0.0).sum(axis=0)
-    merged: Floats = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0) * sum(weights)
-    return merged
+    mean: Floats = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
+    return mean * sum(weights)
 
 
-def _generator(seed: int, name: str, place: int) -> np.random.Generator:
-    """Return a generator that depends on the seed, the module and the adapter, and on nothing else."""
-    digest = hashlib.sha256(f"{seed}:{place}:{name}".encode()).digest()
+def _generator(seed: int, name: str, position: int) -> np.random.Generator:
+    """Return a generator that depends only on the seed, the module and the adapter's position."""
+    digest = hashlib.sha256(f"{seed}:{position}:{name}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))

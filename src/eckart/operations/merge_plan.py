@@ -1,69 +1,75 @@
-"""What a merge does to every tensor of a base: matched, checked and counted before anything is written."""
+"""Plan a merge: match adapters with the tensors of a base, and check everything before writing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eckart.adapter.adapter import Adapter, Module, Rows
 from eckart.adapter.formats.peft.whole import is_copy_of_base
 from eckart.adapter.targets import Targets, holds
 from eckart.adapter.updates import WeightedSum, common_dense, common_rows
+from eckart.arrays import Array
 from eckart.checkpoint import Checkpoint, TensorInfo
 from eckart.checkpoint.kinds import is_input_embedding, tied_head
 from eckart.checkpoint.pair import VOCABULARY
 from eckart.errors import AdapterError
 from eckart.text import count
 
-Array = NDArray[Any]
-
 
 @dataclass(frozen=True)
 class Piece:
-    """One module's part of a tensor."""
+    """The part of a tensor that one module updates.
+
+    Parameters
+    ----------
+    module : str
+    expert : int or None
+        The expert, in a tensor that holds all experts of a layer; None for a whole tensor.
+    """
 
     module: str
     expert: int | None
 
 
-@dataclass
+@dataclass(frozen=True)
 class MergePlan:
-    """What is added to the tensors of a base, and what replaces them.
+    """What a merge does to the tensors of a base.
 
     Parameters
     ----------
     model : Checkpoint
+        The base.
     updates : WeightedSum
-        Of the modules that have a place in it.
-    by_tensor : dict of str to list of Piece
-        Modules by the tensor that they update.
-    biases : dict of str to str
-        Modules by the bias that they update.
-    dense : dict of str to ndarray
-        Tensors that are replaced whole.
-    rows : dict of str to Rows
+        The updates of all modules that have a place in the base.
+    by_tensor : mapping of str to list of Piece
+        The modules that update each tensor.
+    biases : mapping of str to str
+        The module that updates each bias.
+    dense : mapping of str to ndarray
+        Tensors that are replaced or added whole.
+    new : mapping of str to ndarray
+        Those of `dense` that the base does not have.
+    rows : mapping of str to Rows
         Tables in which rows are replaced.
-    new : dict of str to ndarray
-        Those of ``dense`` that the base does not have.
-    notes : list of str
+    notes : tuple of str
+        What the user should know, in sentences.
     """
 
     model: Checkpoint
     updates: WeightedSum
-    by_tensor: dict[str, list[Piece]] = field(default_factory=dict)
-    biases: dict[str, str] = field(default_factory=dict)
-    dense: dict[str, Array] = field(default_factory=dict)
-    rows: dict[str, Rows] = field(default_factory=dict)
-    new: dict[str, Array] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    by_tensor: Mapping[str, list[Piece]]
+    biases: Mapping[str, str]
+    dense: Mapping[str, Array]
+    new: Mapping[str, Array]
+    rows: Mapping[str, Rows]
+    notes: tuple[str, ...]
 
     @property
     def size(self) -> int:
-        """Bytes of all tensors as they will be."""
+        """Size of the merged model's tensors in bytes."""
         old = sum(self.outline(info).nbytes for info in self.model.tensors.values())
         return old + sum(array.nbytes for array in self.new.values())
 
@@ -77,82 +83,142 @@ class MergePlan:
 def plan_merge(model: Checkpoint, adapters: Sequence[Adapter], weights: Sequence[float]) -> MergePlan:
     """Match the modules and tensors of adapters with those of a base.
 
+    Parameters
+    ----------
+    model : Checkpoint
+        The base.
+    adapters : sequence of Adapter
+    weights : sequence of float
+        One for each adapter.
+
+    Returns
+    -------
+    MergePlan
+
     Raises
     ------
     AdapterError
-        If one has no place in the base or another shape than there, or two contradict each other.
+        If a module or tensor has no place in the base, or another shape there, or two adapters contradict
+        each other.
     """
-    found = [_targets(adapter, model) for adapter in adapters]
-    kept = [
+    matches = [_match(adapter, model) for adapter in adapters]
+    matched = [
         replace(t.adapter, modules={n: m for n, m in t.adapter.modules.items() if n in t.places})
-        for t in found
+        for t in matches
     ]
-    plan = MergePlan(model, WeightedSum(kept, weights), notes=[note for a in adapters for note in a.notes])
-    for targets in found:
-        _place(targets, plan)
-        if targets.skipped:
-            plan.notes.append(
-                f"not merged: {count(targets.skipped, 'module')} of other models of the pipeline"
-            )
-    plan.notes += _tied_notes(plan, found)
-    _replace_whole(plan, [t for t, weight in zip(found, weights, strict=True) if weight])
-    return plan
+    updates = WeightedSum(matched, weights)
+    by_tensor = _updated_tensors(matches)
+    biases = _updated_biases(matches, model)
+    weighted = [match for match, weight in zip(matches, weights, strict=True) if weight]
+    dense = _whole_tensors(weighted, model, by_tensor)
+    rows = {
+        _name_in_base(name, weighted, model): rows
+        for name, rows in common_rows([match.adapter for match in weighted]).items()
+    }
+    for name, replaced in rows.items():
+        _check_rows(name, replaced, model)
+    notes = [note for adapter in adapters for note in adapter.notes]
+    notes += [
+        f"not merged: {count(match.skipped, 'module')} of other models of the pipeline"
+        for match in matches
+        if match.skipped
+    ]
+    notes += _tied_notes(by_tensor, matches, model)
+    notes += _vocabulary_notes(dense, model)
+    return MergePlan(
+        model=model,
+        updates=updates,
+        by_tensor=by_tensor,
+        biases=biases,
+        dense=dense,
+        new={name: array for name, array in dense.items() if name not in model},
+        rows=rows,
+        notes=tuple(notes),
+    )
 
 
-def _targets(adapter: Adapter, model: Checkpoint) -> Targets:
+def _match(adapter: Adapter, model: Checkpoint) -> Targets:
+    """Match the modules of one adapter with the tensors of the base."""
     targets = Targets.find(adapter, model)
     targets.refuse_missing()
     tables = [m for m in targets.adapter if m.kind == "embedding"]
     for name in targets.tied:
         head = targets.adapter.modules[name]
-        if not any(_same_update(head, table) for table in tables):
+        if not any(_is_same_update(head, table) for table in tables):
             raise AdapterError(
                 f"{adapter.path}: {name}",
-                f"updates the head of {model.path}, which shares the input embedding's weight",
+                f"the adapter updates the output layer, which {model.path} ties to the input embedding",
                 "Save the base with an output layer of its own, and tie_word_embeddings false",
             )
     if not (targets.places or adapter.dense or adapter.rows):
-        raise AdapterError(str(adapter.path), f"has no module that {model.path} has")
+        raise AdapterError(str(adapter.path), f"no module of this adapter is in {model.path}")
     return targets
 
 
-def _place(targets: Targets, plan: MergePlan) -> None:
-    for name, place in targets.places.items():
-        pieces = plan.by_tensor.setdefault(place.tensor, [])
-        if all(piece.module != name for piece in pieces):
-            pieces.append(Piece(name, place.expert))
-        if targets.adapter.modules[name].bias is not None:
+def _updated_tensors(matches: Sequence[Targets]) -> dict[str, list[Piece]]:
+    """Return the modules that update each tensor of the base."""
+    by_tensor: dict[str, list[Piece]] = {}
+    for match in matches:
+        for name, place in match.places.items():
+            pieces = by_tensor.setdefault(place.tensor, [])
+            if all(piece.module != name for piece in pieces):
+                pieces.append(Piece(name, place.expert))
+    return by_tensor
+
+
+def _updated_biases(matches: Sequence[Targets], model: Checkpoint) -> dict[str, str]:
+    """Return the module that updates each bias of the base."""
+    biases: dict[str, str] = {}
+    for match in matches:
+        for name, place in match.places.items():
+            if match.adapter.modules[name].bias is None:
+                continue
             bias = place.tensor.removesuffix(".weight") + ".bias"
-            if bias not in plan.model:
-                where = f"{targets.adapter.path}: {name}"
-                raise AdapterError(where, "updates a bias, and the base has none there", "Name its base")
-            plan.biases[bias] = name
+            if bias not in model:
+                raise AdapterError(
+                    f"{match.adapter.path}: {name}",
+                    "the adapter updates the bias of this module, and the base has none",
+                    "Pass the base that the adapter was made for",
+                )
+            biases[bias] = name
+    return biases
 
 
-def _replace_whole(plan: MergePlan, found: Sequence[Targets]) -> None:
-    """Plan what replaces tensors of the base, or rows of them, or comes beside them."""
-    model, adapters = plan.model, [t.adapter for t in found]
-
-    def spelt(name: str) -> str:
-        return next((s for t in found if (s := t.tensor(name, model)) in model), name)
-
-    dense = {spelt(name): array for name, array in common_dense(adapters).items()}
-    copies = {spelt(name) for a in adapters for name in a.dense if is_copy_of_base(name, a)}
+def _whole_tensors(matches: Sequence[Targets], model: Checkpoint, updated: Iterable[str]) -> dict[str, Array]:
+    """Return the tensors of the base that are replaced, and those that are added."""
+    adapters = [match.adapter for match in matches]
+    dense = {_name_in_base(name, matches, model): array for name, array in common_dense(adapters).items()}
+    copies = {
+        _name_in_base(name, matches, model)
+        for adapter in adapters
+        for name in adapter.dense
+        if is_copy_of_base(name, adapter)
+    }
     dense = {n: array for n, array in dense.items() if n not in copies or not holds(model, n, array)}
-    both = sorted((dense.keys() - copies) & plan.by_tensor.keys())
+    both = sorted((dense.keys() - copies) & set(updated))
     if both:
-        raise AdapterError(both[0], "is saved whole by one adapter and updated by another", "Merge in turn")
-    plan.dense = _without_tied_copy(dense, model)
-    for name, array in plan.dense.items():
-        _check_whole(name, array, plan)
-    plan.new = {name: array for name, array in plan.dense.items() if name not in model}
-    plan.rows = {spelt(name): rows for name, rows in common_rows(adapters).items()}
-    for name, rows in plan.rows.items():
-        _check_rows(name, rows, model)
+        raise AdapterError(
+            both[0],
+            "one adapter saves this tensor whole and another updates it",
+            "Merge the adapters one at a time",
+        )
+    dense = _without_tied_copy(dense, model)
+    for name, array in dense.items():
+        _check_whole(name, array, model)
+    return dense
+
+
+def _name_in_base(name: str, matches: Sequence[Targets], model: Checkpoint) -> str:
+    """Return the name that the base has for a tensor of an adapter; the same name if it has none."""
+    for match in matches:
+        renamed = match.tensor(name, model)
+        if renamed in model:
+            return renamed
+    return name
 
 
 def _without_tied_copy(dense: dict[str, Array], model: Checkpoint) -> dict[str, Array]:
-    """Leave out a tied head that goes along with its table: the base keeps one copy of the two."""
+    """Leave out an output layer that repeats its embedding table, since a tied base stores only one."""
     head = tied_head(model.names(), model.config)
     name = f"{head}.weight"
     if not head or name not in dense:
@@ -160,51 +226,65 @@ def _without_tied_copy(dense: dict[str, Array], model: Checkpoint) -> dict[str, 
     table = next((n for n in dense if is_input_embedding(n)), None)
     if table is None or not np.array_equal(dense[table], dense[name]):
         raise AdapterError(
-            name, f"is saved whole, and in {model.path} it shares the input embedding's weight",
+            name,
+            f"the adapter saves this tensor whole, but {model.path} ties it to the input embedding",
             "Save the base with an output layer of its own, and tie_word_embeddings false",
-        )  # fmt: skip
+        )
     return {n: array for n, array in dense.items() if n != name}
 
 
-def _check_whole(name: str, array: Array, plan: MergePlan) -> None:
-    """Refuse a whole tensor of another shape than the base's, but for a vocabulary of another size."""
-    if name not in plan.model or plan.model.info(name).shape == array.shape:
+def _check_whole(name: str, array: Array, model: Checkpoint) -> None:
+    """Raise if a whole tensor does not fit the base. A vocabulary may have another size."""
+    if name not in model or model.info(name).shape == array.shape:
         return
-    old = plan.model.info(name).shape
+    old = model.info(name).shape
     if array.shape[1:] != old[1:] or not any(part in name for part in VOCABULARY):
         raise AdapterError(
-            name, f"is saved whole with shape {array.shape}, the base holds {old}", "Name the adapter's base"
+            name,
+            f"the adapter saves this tensor with shape {array.shape}, the base has shape {old}",
+            "Pass the base that the adapter was made for",
         )
-    plan.notes.append(f"{name} has {array.shape[0]} rows, the base {old[0]}: set vocab_size in config.json")
 
 
 def _check_rows(name: str, rows: Rows, model: Checkpoint) -> None:
-    """Refuse new rows of a table that the base does not have, or not with these rows."""
+    """Raise if new rows do not fit the base."""
+    columns, last = rows.values.shape[1], max(rows.indices)
     shape = model.info(name).shape if name in model else None
-    if shape is None or len(shape) != 2 or shape[1] != rows.values.shape[1] or max(rows.indices) >= shape[0]:
-        found = f"the base holds {shape}" if shape else "the base does not have it"
-        raise AdapterError(
-            name, f"gets new rows of {rows.values.shape[1]} numbers up to row {max(rows.indices)}; {found}",
-            "Name the adapter's base",
-        )  # fmt: skip
+    if shape is not None and len(shape) == 2 and shape[1] == columns and last < shape[0]:
+        return
+    in_base = "the base does not have this tensor" if shape is None else f"the base has shape {shape}"
+    raise AdapterError(
+        name,
+        f"the adapter replaces rows of {columns} numbers up to row {last}, and {in_base}",
+        "Pass the base that the adapter was made for",
+    )
 
 
-def _tied_notes(plan: MergePlan, found: Sequence[Targets]) -> list[str]:
-    """Say where an update reaches further merged than not."""
-    if tied_head(plan.model.names(), plan.model.config) is None or any(t.tied for t in found):
+def _tied_notes(by_tensor: Iterable[str], matches: Sequence[Targets], model: Checkpoint) -> list[str]:
+    """Return notes on updates that reach further when they are merged."""
+    if tied_head(model.names(), model.config) is None or any(match.tied for match in matches):
         return []
     return [
-        f"{name} is the output layer too, which changes with it; until a merge PEFT changes the table alone"
-        for name in plan.by_tensor
+        f"{name} is also the output layer, so the merge changes both; PEFT with an unmerged adapter changes "
+        "only the table"
+        for name in by_tensor
         if is_input_embedding(name)
     ]
 
 
-def _same_update(head: Module, embedding: Module) -> bool:
-    same_kind = (
-        replace(embedding, kind="linear") if embedding.shape == head.shape else embedding.transposed("linear")
-    )
+def _vocabulary_notes(dense: Mapping[str, Array], model: Checkpoint) -> list[str]:
+    """Return notes on tables that have another number of rows than those of the base."""
+    return [
+        f"{name} has {len(array)} rows, the base {model.info(name).shape[0]}: set vocab_size in config.json"
+        for name, array in dense.items()
+        if name in model and model.info(name).shape != array.shape
+    ]
+
+
+def _is_same_update(head: Module, table: Module) -> bool:
+    """Whether an output layer and an embedding table have the same factors."""
+    as_head = replace(table, kind="linear") if table.shape == head.shape else table.transposed("linear")
     return all(
-        np.array_equal(a.astype(np.float64), b.astype(np.float64))
-        for a, b in ((head.left, same_kind.left), (head.right, same_kind.right))
+        np.array_equal(ours.astype(np.float64), theirs.astype(np.float64))
+        for ours, theirs in ((head.left, as_head.left), (head.right, as_head.right))
     )

@@ -1,4 +1,4 @@
-"""Overlap: how the updates that several adapters give one module lie to each other."""
+"""Overlap between several adapters' updates of the same module: angles and cosines."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from eckart.parallel import map_unordered
 
 @dataclass(frozen=True)
 class Overlap:
-    """How the updates that two adapters give one module lie to each other.
+    """The overlap of two adapters' updates of one module.
 
     Parameters
     ----------
     name : str
-        Module.
+        The module.
     first, second : int
-        The adapters' places.
+        Positions of the two adapters.
     left, right : float
-        Mean of cos^2 of the principal angles between their column spaces (what they write) and their
-        row spaces (what they read): 1 if one space holds the other, 0 if they are orthogonal, and
-        about r / d for two random spaces of r in d dimensions.
+        Mean cos^2 of the principal angles between the column spaces of the two updates (what they write to),
+        and between their row spaces (what they read from). It is 1 if one space contains the other and 0 if
+        they are orthogonal. For two random spaces of dimension r in d dimensions it is about r / d.
     cosine : float
-        Of the two updates taken as vectors: <D_1, D_2> / (|D_1| |D_2|).
+        Cosine of the two updates as vectors, <D_1, D_2> / (|D_1| |D_2|).
     """
 
     name: str
@@ -41,7 +41,7 @@ class Overlap:
 
 
 def overlaps(adapters: Sequence[Adapter], workers: int | None = None) -> list[Overlap]:
-    """Measure how far the subspaces of adapters overlap, pair by pair and module by module.
+    """Measure how far adapters overlap, for every two adapters and every module that both update.
 
     Parameters
     ----------
@@ -49,29 +49,36 @@ def overlaps(adapters: Sequence[Adapter], workers: int | None = None) -> list[Ov
     workers : int, optional
         Modules in work at once; one per core by default.
 
+    Returns
+    -------
+    list of Overlap
+        Ordered by adapters, then by modules.
+
     Notes
     -----
-    With bases Q of the factors, the cosines of the principal angles are the singular values of Q_1^T Q_2
-    (Bjorck and Golub, 1973, equation 6), and the sum of their squares is its Frobenius norm. Q = F W, so
-    that Q_1^T Q_2 = W_1^T (F_1^T F_2) W_2: the Gram matrices of all factors side by side give every pair,
-    (m + n)(sum of ranks)^2 flops a module, in float64. Only factors of dependent columns need a basis of
-    their own. The mean is over as many angles as the smaller space has dimensions.
+    With orthonormal bases Q of the factors, the cosines of the principal angles are the singular values of
+    Q_1^T Q_2 (Bjorck and Golub, 1973, equation 6), and the sum of their squares is the squared Frobenius norm
+    of Q_1^T Q_2. The mean is over as many angles as the smaller space has dimensions. With Q = F W,
+    Q_1^T Q_2 = W_1^T (F_1^T F_2) W_2, so one Gram matrix of all factors side by side serves every two
+    adapters: (m + n)(sum of ranks)^2 flops a module, in float64. Only factors with dependent columns need an
+    SVD.
     """
-    names = dict.fromkeys(name for a in adapters for name in a.modules)
-    shared = [name for name in names if sum(name in a.modules for a in adapters) > 1]
+    names = dict.fromkeys(name for adapter in adapters for name in adapter.modules)
+    shared = [name for name in names if sum(name in adapter.modules for adapter in adapters) > 1]
 
     def work(name: str) -> list[Overlap]:
-        found = _of_module(name, adapters)
+        of_module = _of_module(name, adapters)
         for adapter in adapters:
             adapter.release()
-        return found
+        return of_module
 
-    found = [one for ones in map_unordered(work, shared, workers) for one in ones]
-    place = {name: i for i, name in enumerate(names)}
-    return sorted(found, key=lambda o: (o.second, o.first, place[o.name]))
+    measured = [overlap for of_module in map_unordered(work, shared, workers) for overlap in of_module]
+    position = {name: i for i, name in enumerate(names)}
+    return sorted(measured, key=lambda overlap: (overlap.second, overlap.first, position[overlap.name]))
 
 
 def _of_module(name: str, adapters: Sequence[Adapter]) -> list[Overlap]:
+    """Return the overlaps of every two adapters that update a module."""
     places = [place for place, adapter in enumerate(adapters) if name in adapter.modules]
     kind = adapters[places[0]].modules[name].kind
     modules = [adapters[place].modules[name].as_kind(kind) for place in places]
@@ -85,7 +92,7 @@ def _of_module(name: str, adapters: Sequence[Adapter]) -> list[Overlap]:
 
 
 def _inner_products(modules: Sequence[Module], left: _Spaces, right: _Spaces) -> Floats:
-    """Return <D_i, D_j> of all updates."""
+    """Return the inner products <D_i, D_j> of all updates."""
     count = len(modules)
     products = np.empty((count, count))
     for i in range(count):
@@ -96,12 +103,13 @@ def _inner_products(modules: Sequence[Module], left: _Spaces, right: _Spaces) ->
 
 
 def _cosine(inner: Floats, i: int, j: int) -> float:
+    """Return the cosine of two updates; 0 if one of them is zero."""
     norms = np.sqrt(inner[i, i]) * np.sqrt(inner[j, j])
     return float(np.clip(inner[i, j] / norms, -1, 1)) if norms > 0 else 0.0
 
 
 class _Spaces:
-    """The column spaces of several factors (m, r_i), and the Gram matrix of all their columns."""
+    """The column spaces of several factors (m, r_i), by the Gram matrix of all their columns."""
 
     def __init__(self, factors: Sequence[Array]) -> None:
         self.edges = np.cumsum([0, *(factor.shape[1] for factor in factors)])
@@ -129,7 +137,7 @@ class _Spaces:
 
 
 def _basis(factor: Array) -> Floats:
-    """Return an orthonormal basis of the columns, (m, rank): for columns that depend on each other."""
+    """Return an orthonormal basis of dependent columns, (m, rank)."""
     U, s, _ = np.linalg.svd(Tall([factor]).whole(), full_matrices=False)
     if not s.size or not s[0]:
         return np.asarray(U[:, :0])

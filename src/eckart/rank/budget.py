@@ -40,7 +40,7 @@ class Amount:
     number : float
         For a share, a fraction from 0 to 1.
     unit : Unit
-        What is counted: parameters, bytes, or a share of the base model.
+        What the number counts.
 
     Examples
     --------

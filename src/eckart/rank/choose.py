@@ -21,9 +21,9 @@ def make_plan(
     Parameters
     ----------
     candidates : sequence of Candidate
-        The tensors that an adapter could hold.
+        The tensors of a model with their singular values.
     rule : RankRule
-        The rule, with its bounds.
+        How to choose the ranks, for example ``Energy(0.9)``.
     base_parameters : int
         Number of parameters of the base model, for a budget given as a share of it.
     bytes_each : int

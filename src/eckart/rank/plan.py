@@ -22,7 +22,7 @@ class Candidate:
     Parameters
     ----------
     name : str
-        The tensor's name in the checkpoint.
+        The tensor's full name.
     shape : (int, int)
         (d_out, d_in).
     spectrum : Spectrum

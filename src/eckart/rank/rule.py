@@ -60,6 +60,7 @@ class Choice:
     rank : int or None
         None if the known singular values do not determine it.
     reason : str
+        Why, in a few words.
     """
 
     rank: int | None
@@ -73,7 +74,9 @@ class Decision:
     Parameters
     ----------
     rank : int
+        Not final while `needs` is set.
     reason : str
+        Why, in a few words.
     needs : Goal, optional
         What the tensor must be factored to before the rank is final.
     """
@@ -132,7 +135,7 @@ class RankRule(Bounds, ABC):
         Parameters
         ----------
         candidate : Candidate
-            The tensor, with its spectrum.
+            The tensor, whose update is not zero.
 
         Returns
         -------

@@ -44,8 +44,8 @@ def _module_problems(adapter: Adapter, targets: Targets) -> Iterator[Problem]:
             Severity.WRONG,
             name,
             "the base ties this weight to its embedding table, which would change as well",
-            f"Save the base untied, or run eckart resize {adapter.path or 'ADAPTER'} OUT --rank 999 "
-            f"--exclude {name}",
+            f"Save the base untied, or run eckart resize {adapter.path or 'ADAPTER'} -o OUT "
+            f"--rank 999 --exclude {name}",
         )
 
 

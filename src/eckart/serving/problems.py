@@ -36,7 +36,7 @@ class Problem:
     Parameters
     ----------
     severity : Severity
-        Whether the part is refused, computed wrongly or dropped.
+        Whether the part is refused, wrong or dropped.
     where : str
         The module, tensor or setting.
     what : str
@@ -87,11 +87,11 @@ def type_of(name: str) -> str:
 
 def _resize_command(adapter: Adapter, consumer: Consumer) -> str:
     rank = max((m.rank for m in adapter), default=1)
-    return f"eckart resize {adapter.path or 'ADAPTER'} OUT --rank {rank} --for {consumer.name}"
+    return f"eckart resize {adapter.path or 'ADAPTER'} -o OUT --rank {rank} --for {consumer.name}"
 
 
 def _convert_command(adapter: Adapter, consumer: Consumer) -> str:
-    return f"eckart convert {adapter.path or 'ADAPTER'} OUT --to {consumer.formats[0]}"
+    return f"eckart convert {adapter.path or 'ADAPTER'} -o OUT --to {consumer.formats[0]}"
 
 
 def _severity(treatment: Treatment) -> Severity:

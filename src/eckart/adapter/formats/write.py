@@ -47,23 +47,11 @@ def write_adapter(
     Holds a few modules at a time (the experts of one parameter together).
     """
     target = Path(target)
-    if writer.folder and target.suffix == ".safetensors":
-        raise OutputError(
-            str(target), "is the name of a file, and PEFT's format is a folder",
-            "Name a folder, or choose --format kohya or diffusers",
-        )  # fmt: skip
+    check_place(target, writer.folder, writer.marker, overwrite)
     if writer.folder:
         with OutputFolder(target, overwrite=overwrite, marker=writer.marker) as staging:
             write_into(staging, writer, produce, statement, workers, progress)
         return
-    if target.is_dir():
-        raise OutputError(str(target), "is a folder, expected a file name to write", "Name a file")
-    if target.suffix != ".safetensors":
-        raise OutputError(str(target), "expected a file name that ends in .safetensors", "Name a file")
-    if target.exists() and not overwrite:
-        raise OutputError(
-            str(target), "is there already", "Give another path, or allow it to be replaced (--overwrite)"
-        )
     target.parent.mkdir(parents=True, exist_ok=True)
     (plan,) = writer.files()
     _write_file(target, plan, writer, produce, workers, progress)
@@ -72,6 +60,45 @@ def write_adapter(
         write_json(statement_beside(target), stated.to_json())
     else:
         statement_beside(target).unlink(missing_ok=True)  # of the file that was there
+
+
+def check_place(target: Path, folder: bool, marker: str, overwrite: bool) -> None:
+    """Check, before slow work, that an adapter may be written at a path.
+
+    Parameters
+    ----------
+    target : Path
+    folder : bool
+        Whether the format is a folder; otherwise it is one ``.safetensors`` file.
+    marker : str
+        A file that an existing folder must hold to be replaced.
+    overwrite : bool
+        Whether to replace an existing adapter.
+
+    Raises
+    ------
+    OutputError
+        If the path does not fit the format, or is taken.
+    """
+    if folder and target.suffix == ".safetensors":
+        raise OutputError(
+            str(target),
+            "PEFT's format is a folder, and this is the name of a file",
+            "Use a folder name, or --format kohya or diffusers",
+        )
+    if folder:
+        OutputFolder(target, overwrite=overwrite, marker=marker).check()
+        return
+    if target.is_dir():
+        raise OutputError(str(target), "expected a file name, found a folder", "Use a file name")
+    if target.suffix != ".safetensors":
+        raise OutputError(str(target), "expected a file name that ends in .safetensors", "Use such a name")
+    if target.exists() and not overwrite:
+        raise OutputError(
+            str(target),
+            "this file exists already",
+            "Use another path, or pass --overwrite (overwrite=True in Python) to replace it",
+        )
 
 
 def write_into(

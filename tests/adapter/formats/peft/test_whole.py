@@ -9,10 +9,7 @@ import pytest
 from eckart.adapter import load_adapter
 from eckart.checkpoint import Checkpoint
 from eckart.errors import AdapterError
-from eckart.operations.combine import combine_to
-from eckart.operations.convert import convert
-from eckart.operations.merge import merge
-from eckart.operations.resize import resize_to
+from eckart.operations import combine, convert, merge, resize
 from support.adapter_files import REPLACED_ROWS, TABLE_FACTORS, adapter_with
 from support.tuned_models import bert, llama, load_file, load_peft, torch
 from support.zoo import json_of, made, make_adapter, same_outputs, save_base
@@ -36,7 +33,7 @@ def test_a_table_that_peft_saved_unasked_is_no_module_to_save(tmp_path):
     animal = made("llama tables")
     adapter = load_adapter(animal.adapter)
     assert set(adapter.dense) == {TABLE_NAME, "lm_head.weight"} and not adapter.unknown
-    resize_to(animal.adapter, tmp_path / "out", rank=2)
+    resize(animal.adapter, tmp_path / "out", rank=2)
     assert json_of(tmp_path / "out")["modules_to_save"] is None
     old, new = (load_file(f / "adapter_model.safetensors") for f in (animal.adapter, tmp_path / "out"))
     assert old.keys() == new.keys()
@@ -95,7 +92,7 @@ BIASED = {"target_modules": ["key"], "bias": "lora_only"}
 @pytest.mark.parametrize("first, second", [(SAVED, BIASED), (BIASED, SAVED)])
 def test_what_each_holds_whole_is_loaded_from_their_sum(first, second, tmp_path):
     model = two(tmp_path, first, second)
-    done = combine_to([tmp_path / "a", tmp_path / "b"], tmp_path / "both")
+    done = combine([tmp_path / "a", tmp_path / "b"], tmp_path / "both")
     said = json_of(tmp_path / "both")
     assert said["modules_to_save"] == ["classifier"] and said["bias"] == "lora_only"
     loaded = load_peft(copy.deepcopy(model), tmp_path / "both").eval()
@@ -113,7 +110,7 @@ def test_what_each_holds_whole_is_loaded_from_their_sum(first, second, tmp_path)
 
 def test_an_adapter_of_weight_zero_gives_nothing_whole(tmp_path):
     two(tmp_path, BIASED, SAVED)
-    combine_to([tmp_path / "a", tmp_path / "b"], tmp_path / "both", [1.0, 0.0])
+    combine([tmp_path / "a", tmp_path / "b"], tmp_path / "both", [1.0, 0.0])
     assert not any("classifier" in name for name in load_adapter(tmp_path / "both").dense)
     merge(tmp_path / "base", [tmp_path / "a", tmp_path / "b"], tmp_path / "m", [1.0, 0.0])
     before, after = (Checkpoint.open(tmp_path / n).map("classifier.weight") for n in ("base", "m"))
@@ -125,12 +122,12 @@ def test_the_same_rows_in_two_adapters_are_kept_and_others_refused(tmp_path):
     one = adapter_with(more=REPLACED_ROWS, **rows)(tmp_path / "1")
     same = adapter_with(more=REPLACED_ROWS, **rows)(tmp_path / "2")
     moved = adapter_with(more=REPLACED_ROWS, trainable_token_indices=[1, 2])(tmp_path / "3")
-    combine_to([one, same], tmp_path / "both")
+    combine([one, same], tmp_path / "both")
     assert load_adapter(tmp_path / "both").rows[TABLE_NAME].indices == (1, 3)
     doubled = {key: 2 * value for key, value in REPLACED_ROWS.items()}
     for other in (moved, adapter_with(more=doubled, **rows)(tmp_path / "4")):
-        with pytest.raises(AdapterError, match=r"embed_tokens\.weight`: has new rows in two adapters"):
-            combine_to([one, other], tmp_path / "no")
+        with pytest.raises(AdapterError, match=r"embed_tokens\.weight`: two .* hold different new rows"):
+            combine([one, other], tmp_path / "no")
     assert not (tmp_path / "no").exists()
 
 
@@ -163,7 +160,7 @@ def test_rows_that_the_base_does_not_have(indices, tmp_path):
         (folder / file.name).write_bytes(file.read_bytes())
     said = json_of(folder) | {"trainable_token_indices": [0, *indices]}
     (folder / "adapter_config.json").write_text(json.dumps(said))
-    with pytest.raises(AdapterError, match=r"up to row 999; the base holds \(\d+, \d+\)"):
+    with pytest.raises(AdapterError, match=r"up to row 999, and the base has shape \(\d+, \d+\)"):
         merge(animal.base, [folder], tmp_path / "m")
     assert not (tmp_path / "m").exists()
 
@@ -177,7 +174,7 @@ def test_one_file_has_no_place_for_rows(to, tmp_path):
 def test_a_server_that_takes_none_gets_none_and_it_is_said(tmp_path):
     more = REPLACED_ROWS | TABLE_FACTORS
     path = adapter_with(more=more, trainable_token_indices=[1, 3])(tmp_path / "a")
-    done = resize_to(path, tmp_path / "out", rank=4, consumers="vllm")
+    done = resize(path, tmp_path / "out", rank=4, consumers="vllm")
     assert done.statement.layout.whole_left_out == (TABLE_NAME,)
     assert any("1 tensor saved whole or by rows left out (vLLM)" in note for note in done.notes)
     assert "trainable_token_indices" not in json_of(tmp_path / "out")
@@ -187,6 +184,6 @@ def test_a_server_that_takes_none_gets_none_and_it_is_said(tmp_path):
 def test_what_is_not_understood_is_noted_and_a_sum_leaves_it_out(tmp_path):
     path = adapter_with(more={"model.strange.weight": np.ones((2, 2), np.float32)})(tmp_path / "a")
     assert any("strange" in note and "not part of" in note for note in load_adapter(path).notes)
-    done = combine_to([path, path], tmp_path / "out")
+    done = combine([path, path], tmp_path / "out")
     assert any("strange" in note and "left out of the sum" in note for note in done.notes)
     assert not load_adapter(tmp_path / "out").unknown

@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from eckart.adapter import Module, load_adapter, save_adapter
+from eckart.adapter import Module, save_adapter
 from eckart.adapter.formats import is_adapter
 from eckart.checkpoint import Checkpoint, write_safetensors
 from eckart.errors import AdapterError
-from eckart.operations.spectra import remarks, summarise_adapter
+from eckart.operations import inspect_adapter
 from support.adapters import adapter, module
 from support.matrices import with_values
 from support.terminal import run
@@ -29,7 +29,7 @@ def known(name, values, rows=30, columns=20, rank=None, scale=0.5, seed=0):
 
 
 def test_values_that_were_set_are_found():
-    (row,) = summarise_adapter(adapter(known("q", [3.142, 2.718, 1.0])))
+    (row,) = inspect_adapter(adapter(known("q", [3.142, 2.718, 1.0]))).modules
     energies = np.cumsum(np.array([3.142, 2.718, 1.0]) ** 2)
     assert row.size == pytest.approx(np.sqrt(energies[-1]), rel=1e-6)
     assert row.sigma_1 == pytest.approx(3.142, rel=1e-6)
@@ -42,7 +42,7 @@ def test_values_that_were_set_are_found():
 @pytest.mark.parametrize("name", ZOO)
 def test_every_module_of_peft_as_numpy_sees_it(name):
     animal = made(name)
-    rows = {r.name: r for r in summarise_adapter(load_adapter(animal.adapter))}
+    rows = {r.name: r for r in inspect_adapter(animal.adapter).modules}
     updates = matrices(animal.adapter)
     assert rows.keys() == updates.keys()
     for module_name, row in rows.items():
@@ -58,8 +58,8 @@ def test_every_module_of_peft_as_numpy_sees_it(name):
 def test_the_size_beside_the_weight(name):
     animal = made(name)
     base = Checkpoint.open(animal.base)
-    rows = summarise_adapter(load_adapter(animal.adapter), base)
-    plain = {r.name: r for r in summarise_adapter(load_adapter(animal.adapter))}
+    rows = inspect_adapter(animal.adapter, animal.base).modules
+    plain = {r.name: r for r in inspect_adapter(animal.adapter).modules}
     for row in rows:
         parameter, _, number = row.name.removesuffix("]").partition("[")
         weight = base.map(parameter if number else f"{parameter}.weight").astype(np.float64)
@@ -70,32 +70,33 @@ def test_the_size_beside_the_weight(name):
 
 
 def test_a_rank_that_is_only_stored():
-    (row,) = summarise_adapter(adapter(known("q", [2.0], rank=4)))
+    (row,) = inspect_adapter(adapter(known("q", [2.0], rank=4))).modules
     assert (row.rank, row.ranks["99%"], row.knee) == (4, 1, 1)
     assert row.first == pytest.approx(1.0)
 
 
 def test_what_dominates():
     few = adapter(*(known(f"q{i}", [10.0] + [0.1] * 7, seed=i) for i in range(3)))
-    assert any("dominate: in 3 of 3" in line for line in remarks(summarise_adapter(few)))
+    assert any("dominate: 3 of 3 modules" in line for line in inspect_adapter(few).diagnosis)
     flat = adapter(*(known(f"q{i}", [1.0] * 8, seed=i) for i in range(3)))
-    assert any("1.5 to 2 times" in line for line in remarks(summarise_adapter(flat)))
+    assert any("1.5 to 2 times" in line for line in inspect_adapter(flat).diagnosis)
     fallen = adapter(*(known(f"q{i}", 2.0 ** -np.arange(4), seed=i) for i in range(3)))
-    (line,) = remarks(summarise_adapter(fallen))
+    (line,) = inspect_adapter(fallen).diagnosis
     assert "ranks 2 to 2 (median 2): 300 of 600 parameters" in line
 
 
 def test_nothing_was_learned():
     zero = Module("q", "linear", np.zeros((6, 2), np.float32), np.ones((2, 5), np.float32))
-    rows = summarise_adapter(adapter(zero))
-    assert rows[0].size == rows[0].sigma_1 == rows[0].first == 0 and rows[0].knee is None
-    assert remarks(rows) == ["Every B A is zero: nothing was learned."]
+    summary = inspect_adapter(adapter(zero))
+    (row,) = summary.modules
+    assert row.size == row.sigma_1 == row.first == 0 and row.knee is None
+    assert summary.diagnosis == ["Every B A is zero: the adapter has not learned anything."]
 
 
 def test_a_base_that_is_not_its_own(tmp_path):
     write_safetensors(tmp_path / "model.safetensors", {"q.weight": np.ones((3, 3), np.float32)})
     with pytest.raises(AdapterError, match=r"its factors make 6 x 5, the base holds 3 x 3.*Name the base"):
-        summarise_adapter(adapter(module("q")), Checkpoint.open(tmp_path))
+        inspect_adapter(adapter(module("q")), tmp_path)
 
 
 # --- the command ---
@@ -113,10 +114,11 @@ def test_inspect_tells_adapters_from_checkpoints(tmp_path):
 
 def test_inspect_prints_what_the_library_found():
     animal = made("llama")
-    rows = summarise_adapter(load_adapter(animal.adapter), Checkpoint.open(animal.base))
+    summary = inspect_adapter(animal.adapter, animal.base)
+    rows = summary.modules
     said = json.loads(run("inspect", animal.base, animal.adapter, "--json").out)
     assert said["modules"] == json.loads(json.dumps([r.to_json() for r in rows]))
-    assert said["diagnosis"] == remarks(rows)
+    assert said["diagnosis"] == summary.diagnosis
     table = run("inspect", animal.adapter).out.splitlines()
     assert table[0].split()[:4] == ["module", "shape", "rank", "|BA|"]
     assert sum(line.startswith("model.layers.") for line in table) == sum("layers" in r.name for r in rows)

@@ -1,0 +1,493 @@
+"""Cut weight updates to the ranks of a rule, in two passes, without ever forming B A.
+
+The first pass (`plan_cut`) factors every update, keeps its singular values and two small matrices, and
+chooses all ranks together. The second pass (`CutPass`) cuts, rounds and measures one module at a time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from statistics import median_high
+from threading import Lock
+from typing import Any, Generic
+
+import numpy as np
+
+from eckart.adapter.adapter import Adapter, Module
+from eckart.adapter.formats import FORMATS, load_adapter, make_writer, write_adapter, written_format
+from eckart.adapter.formats.peft.config import CONFIG
+from eckart.adapter.formats.write import check_place
+from eckart.adapter.rounding import relative, rounded, rounded_factors, stored_error
+from eckart.adapter.statement import ModuleStatement, Statement, versions
+from eckart.adapter.updates import C, Updates, WeightedSum
+from eckart.arrays import Floats
+from eckart.checkpoint import DTYPES, parse_dtype, refuse_overlap
+from eckart.checkpoint.dtypes import ADAPTER_DTYPES
+from eckart.errors import AdapterError, UsageError
+from eckart.linalg import Spectrum
+from eckart.parallel import OnProgress, Progress, half_of, map_unordered
+from eckart.rank import Candidate, RankPlan, RankRule, make_plan
+from eckart.serving.layout import Applied, Layout
+from eckart.text import count
+
+# The estimate of a rounding error assumes that float16 factors have all their digits. Below this magnitude
+# some are subnormal, and the error is measured from the factors instead.
+SUBNORMAL_RISK = 2.0**-8
+
+
+@dataclass(frozen=True)
+class RankRange:
+    """The ranks of an adapter's modules.
+
+    Parameters
+    ----------
+    min, median, max : int
+        For an even number of modules, the median is the larger of the two in the middle.
+    """
+
+    min: int
+    median: int
+    max: int
+
+    @classmethod
+    def of(cls, modules: Mapping[str, Module]) -> RankRange:
+        """Return the range of the ranks of some modules."""
+        ranks = [module.rank for module in modules.values()]
+        return cls(min(ranks), median_high(ranks), max(ranks))
+
+    def __str__(self) -> str:
+        if self.min == self.max:
+            return f"rank {self.min}"
+        return f"ranks {self.min} to {self.max} (median {self.median})"
+
+
+@dataclass(frozen=True, repr=False)
+class NewAdapter:
+    """A new adapter, on disk or in memory: what `resize` and `combine` return.
+
+    Parameters
+    ----------
+    path : Path or None
+        Where the adapter was written; None if it is in memory.
+    statement : Statement
+        What the adapter states about itself, as in ``eckart.json``: its error and that of every module.
+    notes : tuple of str
+        What was noticed on the way, in sentences.
+    ranks : RankRange
+        The smallest, median and largest rank of its modules.
+    in_memory : Adapter, optional
+        The adapter, if it was not written. Use `adapter`, which is there in both cases.
+    """
+
+    path: Path | None
+    statement: Statement
+    notes: tuple[str, ...]
+    ranks: RankRange
+    in_memory: Adapter | None = field(default=None, compare=False)
+
+    @cached_property
+    def adapter(self) -> Adapter:
+        """The new adapter. If it was written, it is read from `path` on first use."""
+        return load_adapter(str(self.path)) if self.in_memory is None else self.in_memory
+
+    def __repr__(self) -> str:
+        place = "in memory" if self.path is None else str(self.path)
+        modules = count(self.statement.modules, "module")
+        return f"{type(self).__name__}({place}: {modules}, {self.ranks}, error {self.statement.error:.3g})"
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a new adapter goes, and how it is written.
+
+    Parameters
+    ----------
+    path : str or Path, optional
+        A folder for PEFT's format, a ``.safetensors`` file for the others; None keeps the result in memory.
+    format : str, optional
+        The format of the file; chosen from the consumers or the source if None.
+    overwrite : bool
+        Whether to replace an existing adapter.
+    """
+
+    path: str | Path | None
+    format: str | None = None
+    overwrite: bool = False
+
+    def check(self, template: Adapter, layout: Layout, inputs: list[Path | None]) -> str:
+        """Check everything that does not depend on the ranks, and return the format to write.
+
+        Parameters
+        ----------
+        template : Adapter
+            The adapter to be, at any rank.
+        layout : Layout
+            The requirements of the consumers.
+        inputs : list of Path or None
+            Files and folders that the adapter is made from.
+
+        Raises
+        ------
+        UsageError
+            If the format is unknown, or some consumer does not read it.
+        OutputError
+            If the path does not fit the format, is taken, or contains an input.
+        """
+        if self.format is not None and self.format not in FORMATS:
+            raise UsageError(f"format={self.format!r}", f"expected one of {', '.join(FORMATS)}")
+        if self.format is not None and self.path is None:
+            raise UsageError(
+                f"format={self.format!r}",
+                "an adapter that stays in memory has no format",
+                "Pass out, or use result.adapter.save(path, format)",
+            )
+        chosen = self.format or layout.format or written_format(template)
+        if layout.consumers and chosen not in layout.formats:
+            raise UsageError(
+                f"--format {chosen}",
+                "not all programs of --for read this format",
+                f"Use --format {' or '.join(layout.formats)}",
+            )
+        if self.path is not None:
+            refuse_overlap(self.path, inputs)
+            folder = chosen == "peft"
+            marker = os.path.join(*template.components[:1], CONFIG) if folder else ""
+            check_place(Path(self.path), folder, marker, self.overwrite)
+        return chosen
+
+
+@dataclass(frozen=True)
+class CutJob(Generic[C]):
+    """Everything that a cut depends on.
+
+    Parameters
+    ----------
+    updates : Updates
+        The updates to cut.
+    rule : RankRule
+        How ranks are chosen.
+    dtype : dtype
+        Dtype of the new factors.
+    template : Adapter
+        Gives the new adapter everything but its modules and its statement.
+    layout : Layout
+        The requirements of the consumers.
+    """
+
+    updates: Updates[C]
+    rule: RankRule
+    dtype: np.dtype[Any]
+    template: Adapter
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class CutPlan(Generic[C]):
+    """The result of the first pass: factored updates, and a rank for each.
+
+    Parameters
+    ----------
+    job : CutJob
+    cores : mapping of str to Core
+        The factored updates, by module name.
+    plan : RankPlan
+        Every rank, with the reason for it.
+    applied : Applied
+        The modules to write as the consumers need them. They have their final shapes and dtypes, and no
+        numbers but the biases.
+    """
+
+    job: CutJob[C]
+    cores: Mapping[str, C]
+    plan: RankPlan
+    applied: Applied
+
+    @property
+    def outlines(self) -> Mapping[str, Module]:
+        """The modules to write, without their numbers."""
+        return self.applied.modules
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One module as it is stored, compared with the update that it was cut from.
+
+    Parameters
+    ----------
+    rank : int
+        Before padding.
+    lost : float
+        ||D - scale B A||_F^2, rounding included.
+    energy : float
+        ||D||_F^2.
+    """
+
+    rank: int
+    lost: float
+    energy: float
+
+
+def check_rule(rule: RankRule) -> None:
+    """Raise `UsageError` if a rule needs the checkpoints, which an adapter does not hold."""
+    if rule.needs_noise_floor:
+        raise UsageError(
+            "--noise-floor",
+            "the noise floor is computed from the two checkpoints that an adapter was extracted from",
+            "Use eckart extract, or another rule",
+        )
+    if rule.needs_base_size:
+        raise UsageError(
+            rule.describe(),
+            "a share of the base needs the base, which an adapter does not hold",
+            "Use a number of parameters (2M) or bytes (8MB)",
+        )
+
+
+def factor_dtype(name: str | None, adapter: Adapter) -> np.dtype[Any]:
+    """Return the dtype of the new factors.
+
+    Parameters
+    ----------
+    name : str, optional
+        A dtype in any common spelling.
+    adapter : Adapter
+        Gives the dtype if there is no name; float8 factors become bfloat16.
+
+    Raises
+    ------
+    UsageError
+        If `name` is not a dtype that adapters are written in.
+    """
+    if name is None:
+        return adapter.dtype if adapter.dtype.itemsize > 1 else DTYPES["BF16"]
+    return DTYPES[parse_dtype(name, ADAPTER_DTYPES)]
+
+
+def plan_cut(job: CutJob[C], workers: int | None = None, progress: OnProgress | None = None) -> CutPlan[C]:
+    """Factor every update and choose all ranks: the first pass.
+
+    Parameters
+    ----------
+    job : CutJob
+    workers : int, optional
+        Modules to factor at once; one per core by default.
+    progress : callable, optional
+        Called with a `Progress` after each module.
+
+    Raises
+    ------
+    AdapterError
+        If every update is zero, or every module would get rank 0.
+    UsageError
+        If the rule selects no module, or its budget is too small.
+    """
+    updates = job.updates
+    names = list(updates.modules)
+    factored: dict[str, C] = {}
+    for name, core in map_unordered(lambda name: (name, updates.core(name)), names, workers):
+        factored[name] = core
+        updates.release()
+        if progress is not None:
+            progress(Progress(len(factored), len(names), name))
+    cores = {name: factored[name] for name in names}
+    # The spectrum ends at the update's own rank: components beyond it are zeros.
+    candidates = [
+        Candidate(name, updates.modules[name].shape, Spectrum(core.spectrum.values))
+        for name, core in cores.items()
+    ]
+    if not any(candidate.spectrum.total for candidate in candidates):
+        where = str(job.template.path or "adapter")
+        raise AdapterError(where, "the adapter holds no update: every B A is zero")
+    plan = make_plan(candidates, job.layout.bounded(job.rule), 0, job.dtype.itemsize)
+    applied = job.layout.applied(_outlines(job, plan), updates.modules)
+    return CutPlan(job, cores, plan, applied)
+
+
+def _outlines(job: CutJob[C], plan: RankPlan) -> dict[str, Module]:
+    """Return the outlines of the modules that get a rank."""
+    ranks = {name: rank for name, rank in plan.ranks.items() if rank}
+    if not ranks:
+        raise AdapterError("plan", "every module gets rank 0", "Choose a rule that keeps more")
+    if job.rule.uniform:
+        ranks = dict.fromkeys(ranks, max(ranks.values()))
+    outlines = {}
+    for name, rank in ranks.items():
+        bias = job.updates.bias(name)
+        outline = job.updates.modules[name].of_rank(rank, job.dtype)
+        outlines[name] = replace(outline, bias=None if bias is None else rounded(bias, job.dtype))
+    return outlines
+
+
+class CutPass(Generic[C]):
+    """The second pass: cuts, rounds and measures modules, from any number of threads.
+
+    Parameters
+    ----------
+    cut : CutPlan
+    """
+
+    def __init__(self, cut: CutPlan[C]) -> None:
+        self.cut = cut
+        self._measured: dict[str, Measured] = {}
+        self._lock = Lock()
+
+    def module(self, name: str) -> Module:
+        """Return one module of the new adapter."""
+        job, outline = self.cut.job, self.cut.outlines[name]
+        rank = self.cut.plan.ranks.get(name, 0)
+        if not rank:  # zeros that the layout added
+            return replace(outline, left=np.array(outline.left), right=np.array(outline.right))
+        exact = job.updates.cut(name, self.cut.cores[name], rank)
+        left, right = rounded_factors(exact, job.dtype, name)
+        module = replace(outline, left=left, right=right)
+        measured = self._measure(name, exact, module)
+        with self._lock:
+            self._measured[name] = measured
+        job.updates.release()
+        return module.padded(outline.rank)
+
+    def _measure(self, name: str, exact: tuple[Floats, Floats], module: Module) -> Measured:
+        updates, spectrum = self.cut.job.updates, self.cut.cores[name].spectrum
+        if isinstance(updates, WeightedSum) and _may_be_subnormal(module):
+            lost = updates.distance(name, module)
+        else:
+            lost = stored_error(exact, float(spectrum.left[module.rank]), module)
+        return Measured(module.rank, lost, spectrum.total)
+
+    def statement(self) -> Statement:
+        """Return the statement of the new adapter, once every module was asked for."""
+        cut, job = self.cut, self.cut.job
+        energies = {name: core.spectrum.total for name, core in cut.cores.items()}
+        # In the order of the modules, so that sums do not depend on the order of the threads.
+        measured = {name: self._measured[name] for name in energies if name in self._measured}
+        dropped = {name: energy for name, energy in energies.items() if name not in measured}
+        unread = sum(job.layout.energy_left_out.values())
+        lost = sum(each.lost for each in measured.values()) + sum(dropped.values()) + unread
+        modules = {
+            name: ModuleStatement(each.rank, relative(each.lost, each.energy), float(np.sqrt(each.energy)))
+            for name, each in measured.items()
+        }
+        return Statement(
+            error=relative(lost, sum(energies.values()) + unread),
+            parameters=sum(module.parameters for module in cut.outlines.values()),
+            modules=modules,
+            dtype=job.dtype.name,
+            rule=cut.plan.rule,
+            plan=cut.plan.to_json(),
+            sources=job.updates.sources,
+            left_out=tuple(sorted(name for name, energy in dropped.items() if energy)),
+            layout=job.layout.statement(cut.applied, job.dtype, cut.plan.parameters),
+            versions=versions(),
+        )
+
+
+def _may_be_subnormal(module: Module) -> bool:
+    """Whether some factors are stored in float16 with few digits."""
+    if module.dtype != np.float16:
+        return False
+    return bool(min(np.abs(factor).max() for factor in (module.left, module.right)) < SUBNORMAL_RISK)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What `run_cut` returns.
+
+    Parameters
+    ----------
+    statement : Statement
+        What the new adapter states about itself.
+    notes : tuple of str
+        What was noticed on the way, in sentences.
+    ranks : RankRange
+        The ranks of its modules.
+    adapter : Adapter or None
+        The new adapter, if it is kept in memory.
+    """
+
+    statement: Statement
+    notes: tuple[str, ...]
+    ranks: RankRange
+    adapter: Adapter | None
+
+
+def run_cut(
+    job: CutJob[C],
+    destination: Destination,
+    workers: int | None = None,
+    progress: OnProgress | None = None,
+) -> Cut:
+    """Run both passes.
+
+    Parameters
+    ----------
+    job : CutJob
+    destination : Destination
+        Checked already, see `Destination.check`.
+    workers : int, optional
+        Modules in work at once; one per core by default.
+    progress : callable, optional
+        Called with a `Progress` after each module; both passes together are one task.
+
+    Raises
+    ------
+    InputError
+        See `plan_cut`. Also if a factor overflows the dtype, or the adapter cannot be written. Nothing is
+        written then.
+    """
+    cut = plan_cut(job, workers, half_of(progress, second=False))
+    target = job.layout.stripped(
+        replace(job.template, modules=dict(cut.outlines), statement=None, notes=list(job.template.notes))
+    )
+    second_pass = CutPass(cut)
+    second_progress = half_of(progress, second=True)
+    adapter = None
+    if destination.path is None:
+        adapter = _in_memory(second_pass, target, workers, second_progress)
+    else:
+        chosen = destination.format or job.layout.format or written_format(target)
+        _refuse_varying_alphas(chosen, job.layout, target)
+        write_adapter(
+            destination.path,
+            make_writer(target, chosen),
+            second_pass.module,
+            statement=second_pass.statement,
+            overwrite=destination.overwrite,
+            workers=workers,
+            progress=second_progress,
+        )
+    notes = (*target.notes, *cut.applied.notes)
+    return Cut(second_pass.statement(), notes, RankRange.of(cut.outlines), adapter)
+
+
+def _in_memory(
+    second_pass: CutPass[C], target: Adapter, workers: int | None, progress: OnProgress | None
+) -> Adapter:
+    """Run the second pass and return the adapter."""
+
+    def work(name: str) -> tuple[str, Module]:
+        return name, second_pass.module(name)
+
+    modules: dict[str, Module] = {}
+    for name, module in map_unordered(work, target.modules, workers):
+        modules[name] = module
+        if progress is not None:
+            progress(Progress(len(modules), len(target), name))
+    ordered = {name: modules[name] for name in target.modules}
+    return replace(target, modules=ordered, statement=second_pass.statement(), files=[], path=None)
+
+
+def _refuse_varying_alphas(format: str, layout: Layout, target: Adapter) -> None:
+    """Raise if a consumer reads one alpha for all modules from this format, and the alphas vary."""
+    if len({module.rank for module in target}) < 2:  # alpha is the rank
+        return
+    for consumer in layout.consumers:
+        if format in consumer.one_alpha_in:
+            raise UsageError(
+                f"--format {format}",
+                f"{consumer.title} would misread this format, because the ranks vary",
+                f"Use --format {consumer.formats[0]}, or --uniform",
+            )
