@@ -3,9 +3,11 @@
 from eckart.adapter import Adapter, load_adapter
 from eckart.errors import EckartError
 from eckart.extraction.extract import Extraction, extract
+from eckart.extraction.inspect import LayersSummary, inspect
 from eckart.extraction.verify import Verification, verify
 from eckart.linalg import LowRank, Spectrum, spectrum, svd
 from eckart.operations import (
+    AdapterSummary,
     Combined,
     Comparison,
     Converted,
@@ -24,6 +26,7 @@ from eckart.version import __version__
 
 __all__ = [
     "Adapter",
+    "AdapterSummary",
     "Budget",
     "CheckResult",
     "Combined",
@@ -35,6 +38,7 @@ __all__ = [
     "Extraction",
     "FactorStore",
     "Knee",
+    "LayersSummary",
     "LowRank",
     "Merged",
     "NoiseFloor",
@@ -52,6 +56,7 @@ __all__ = [
     "convert",
     "extract",
     "factor",
+    "inspect",
     "load_adapter",
     "merge",
     "plan",

@@ -59,18 +59,18 @@ def test_the_table_shows_the_same_numbers(fine_tune):
     in_matrices = sum((pair.sigma(name) ** 2).sum() for name in MATRICES)
     total = sum((pair.update(name) ** 2).sum() for name in SHAPES)
     assert (
-        f"\n3 matrices hold {100 * in_matrices / total:.1f}% of the change's energy; "
-        "2 other tensors hold the rest\n"
+        f"\n{100 * in_matrices / total:.1f}% of the change's energy is in 3 matrices, "
+        "the rest in 2 other tensors\n"
     ) in done.out
 
 
 @pytest.mark.parametrize(
     ("matrices", "vectors", "totals"),
     [
-        (1, 0, "1 matrix holds 100.0% of the change's energy"),
-        (2, 0, "2 matrices hold 100.0% of the change's energy"),
-        (1, 1, "1 matrix holds 50.0% of the change's energy; 1 other tensor holds the rest"),
-        (3, 1, "3 matrices hold 75.0% of the change's energy; 1 other tensor holds the rest"),
+        (1, 0, "100.0% of the change's energy is in 1 matrix"),
+        (2, 0, "100.0% of the change's energy is in 2 matrices"),
+        (1, 1, "50.0% of the change's energy is in 1 matrix, the rest in 1 other tensor"),
+        (3, 1, "75.0% of the change's energy is in 3 matrices, the rest in 1 other tensor"),
     ],
 )
 def test_the_line_of_totals_has_correct_plurals(tmp_path, matrices, vectors, totals):

@@ -25,7 +25,7 @@ LINES = {
     "convert": "{out}: 1 module, peft to kohya",
     "inspect": "1 module, 22 parameters, float32",
     "factor": "{out}: 1 tensor, 1 with factors up to rank 10",
-    "inspect, pair": "1 matrix holds 100.0% of the change's energy",
+    "inspect, pair": "100.0% of the change's energy is in 1 matrix",
 }
 
 

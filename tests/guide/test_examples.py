@@ -19,9 +19,9 @@ from eckart.explain import explain
 
 def test_the_circle_under_3_1_1_2():
     results = explain("svd", "3 1; 1 2").results
-    assert [sympy.expand(2 * s) for s in results["sigma"]] == [5 + sympy.sqrt(5), 5 - sympy.sqrt(5)]
-    assert [f"{float(s):.3f}" for s in results["sigma"]] == ["3.618", "1.382"]
-    U = np.abs(np.array(results["U"].tolist(), float))
+    assert [sympy.expand(2 * s) for s in results.sigma] == [5 + sympy.sqrt(5), 5 - sympy.sqrt(5)]
+    assert [f"{float(s):.3f}" for s in results.sigma] == ["3.618", "1.382"]
+    U = np.abs(np.array(results.U.tolist(), float))
     np.testing.assert_allclose(U, [[0.8507, 0.5257], [0.5257, 0.8507]], atol=5e-5)
 
 

@@ -156,11 +156,23 @@ def extract(
     ``eckart.extract("base", "tuned", "adapter", energy=0.9, max_rank=64)``
     """
     job = validate(
-        base, tuned, out, rule=rule, plan=plan, store=store, dtype=dtype, embeddings=embeddings,
-        modules_to_save=modules_to_save, consumers=consumers, experts=experts, base_name=base_name,
-        overwrite=overwrite, options=PassOptions(workers, None, device, store is not None, progress),
-        notify=notify, rule_options=options,
-    )  # fmt: skip
+        base,
+        tuned,
+        out,
+        rule=rule,
+        plan=plan,
+        store=store,
+        dtype=dtype,
+        embeddings=embeddings,
+        modules_to_save=modules_to_save,
+        consumers=consumers,
+        experts=experts,
+        base_name=base_name,
+        overwrite=overwrite,
+        options=PassOptions(workers, None, device, store is not None, progress),
+        notify=notify,
+        rule_options=options,
+    )
     with OutputFolder(job.out, overwrite=job.overwrite, marker=CONFIG) as staging:
         sources = open_sources_of(job)
         filled = factor(job, sources, job.store or staging / ".store")

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from statistics import median_high
 from threading import Lock
-from typing import Any, Generic
+from typing import Generic
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from eckart.adapter.formats.write import check_place
 from eckart.adapter.rounding import relative, rounded, rounded_factors, stored_error
 from eckart.adapter.statement import ModuleStatement, Statement, versions
 from eckart.adapter.updates import C, Updates, WeightedSum
-from eckart.arrays import Floats
+from eckart.arrays import DType, Floats
 from eckart.checkpoint import DTYPES, parse_dtype, refuse_overlap
 from eckart.checkpoint.dtypes import ADAPTER_DTYPES
 from eckart.errors import AdapterError, UsageError
@@ -180,7 +180,7 @@ class CutJob(Generic[C]):
 
     updates: Updates[C]
     rule: RankRule
-    dtype: np.dtype[Any]
+    dtype: DType
     template: Adapter
     layout: Layout
 
@@ -247,7 +247,7 @@ def check_rule(rule: RankRule) -> None:
         )
 
 
-def factor_dtype(name: str | None, adapter: Adapter) -> np.dtype[Any]:
+def factor_dtype(name: str | None, adapter: Adapter) -> DType:
     """Return the dtype of the new factors.
 
     Parameters

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.experts import ExpertsLayout, even_scales
 from eckart.adapter.statement import LayoutStatement
 from eckart.adapter.updates import side_by_side
+from eckart.arrays import DType
 from eckart.checkpoint import Checkpoint
 from eckart.linalg.routes.product import ProductCore
 from eckart.rank import RankRule
@@ -267,7 +267,7 @@ class Layout:
             config = {**config, "target_modules": None}  # the writer then lists the modules' paths
         return replace(adapter, dense=dense, rows=rows, config=config)
 
-    def statement(self, applied: Applied, dtype: np.dtype[Any], needed: int) -> LayoutStatement | None:
+    def statement(self, applied: Applied, dtype: DType, needed: int) -> LayoutStatement | None:
         """Return what the layout takes, for the adapter's statement; None without consumers.
 
         Parameters

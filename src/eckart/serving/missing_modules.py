@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
 
 from eckart.adapter.adapter import Module
 from eckart.adapter.experts import is_split, zero_module
+from eckart.arrays import DType
 from eckart.checkpoint import Checkpoint
 from eckart.checkpoint.kinds import kind_of, module_of
 from eckart.errors import AdapterError
@@ -49,9 +47,7 @@ def missing_modules(
     return missing
 
 
-def zeros_for(
-    name: str, twin: Module | None, shapes: Mapping[str, tuple[int, int]], dtype: np.dtype[Any]
-) -> Module:
+def zeros_for(name: str, twin: Module | None, shapes: Mapping[str, tuple[int, int]], dtype: DType) -> Module:
     """Return a missing module of zeros, of rank 1.
 
     Parameters
