@@ -243,4 +243,4 @@ def test_real_convert(to, real, tmp_path):
 
 def test_real_check(real):
     done = run("check", real, "--for", "diffusers,comfyui")
-    assert done.code == 1 and "does not read this format" in " ".join(done.out.split())
+    assert done.code == 1 and "this format is not read" in " ".join(done.out.split())

@@ -439,27 +439,28 @@ def run_cut(
         written then.
     """
     cut = plan_cut(job, workers, half_of(progress, second=False))
-    target = job.layout.stripped(
-        replace(job.template, modules=dict(cut.outlines), statement=None, notes=list(job.template.notes))
-    )
+    target = job.layout.stripped(replace(job.template, modules=dict(cut.outlines), statement=None))
     second_pass = CutPass(cut)
     second_progress = half_of(progress, second=True)
     adapter = None
+    left_out: tuple[str, ...] = ()
     if destination.path is None:
         adapter = _in_memory(second_pass, target, workers, second_progress)
     else:
         chosen = destination.format or job.layout.format or written_format(target)
         _refuse_varying_alphas(chosen, job.layout, target)
+        writer = make_writer(target, chosen)
+        left_out = writer.notes
         write_adapter(
             destination.path,
-            make_writer(target, chosen),
+            writer,
             second_pass.module,
             statement=second_pass.statement,
             overwrite=destination.overwrite,
             workers=workers,
             progress=second_progress,
         )
-    notes = (*target.notes, *cut.applied.notes)
+    notes = (*target.notes, *left_out, *cut.applied.notes)
     return Cut(second_pass.statement(), notes, RankRange.of(cut.outlines), adapter)
 
 
@@ -477,7 +478,7 @@ def _in_memory(
         if progress is not None:
             progress(Progress(len(modules), len(target), name))
     ordered = {name: modules[name] for name in target.modules}
-    return replace(target, modules=ordered, statement=second_pass.statement(), files=[], path=None)
+    return replace(target, modules=ordered, statement=second_pass.statement(), files=(), path=None)
 
 
 def _refuse_varying_alphas(format: str, layout: Layout, target: Adapter) -> None:
