@@ -10,6 +10,7 @@ from eckart.rank import RuleOptions
 
 NAMES = [
     "Adapter",
+    "AdapterSummary",
     "Budget",
     "CheckResult",
     "Combined",
@@ -21,6 +22,7 @@ NAMES = [
     "Extraction",
     "FactorStore",
     "Knee",
+    "LayersSummary",
     "LowRank",
     "Merged",
     "NoiseFloor",
@@ -38,6 +40,7 @@ NAMES = [
     "convert",
     "extract",
     "factor",
+    "inspect",
     "load_adapter",
     "merge",
     "plan",
@@ -54,6 +57,7 @@ FIRST_PARAMETERS = {
     "convert": ["adapter", "out"],
     "extract": ["base", "tuned", "out"],
     "factor": ["base", "tuned", "store"],
+    "inspect": ["base", "tuned"],
     "merge": ["base", "adapters", "out"],
     "plan": ["store", "rule"],
     "resize": ["adapter", "out"],
