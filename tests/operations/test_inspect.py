@@ -128,4 +128,4 @@ def test_the_command_prints_what_the_library_measures():
 @pytest.mark.parametrize("option", [["--dry-run"], ["--store", "s"]])
 def test_options_for_checkpoints_are_refused_for_adapters(option):
     done = run("inspect", made("llama").adapter, *option)
-    assert done.code == 2 and "is for checkpoints, not adapters" in done.err
+    assert done.code == 2 and "applies to checkpoints, not to adapters" in done.err

@@ -61,9 +61,8 @@ def inspect(
     adapter, model = (base, None) if tuned is None else (tuned, base)
     if is_adapter(adapter):
         if store is not None or dry_run:
-            raise UsageError(
-                "--store" if store is not None else "--dry-run", "is for checkpoints, not adapters"
-            )
+            option = "--store" if store is not None else "--dry-run"
+            raise UsageError(option, "this option applies to checkpoints, not to adapters", "Remove it")
         with console.progress_bar(quiet, "factoring") as bar:
             summary = inspect_adapter(adapter, model, workers=workers, progress=bar)
         for note in summary.notes:

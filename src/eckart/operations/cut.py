@@ -188,7 +188,7 @@ def _outlines(job: CutJob[C], plan: RankPlan) -> dict[str, Module]:
     """Return the outlines of the modules that get a rank."""
     ranks = {name: rank for name, rank in plan.ranks.items() if rank}
     if not ranks:
-        raise AdapterError("plan", "every module gets rank 0", "Choose a rule that keeps more")
+        raise AdapterError("rank rule", "it gives every module rank 0", "Choose a rule that keeps more")
     if job.rule.uniform:
         ranks = dict.fromkeys(ranks, max(ranks.values()))
     outlines = {}

@@ -126,7 +126,7 @@ def test_the_same_rows_in_two_adapters_are_kept_and_others_refused(tmp_path):
     assert load_adapter(tmp_path / "both").rows[TABLE_NAME].indices == (1, 3)
     doubled = {key: 2 * value for key, value in REPLACED_ROWS.items()}
     for other in (moved, adapter_with(more=doubled, **rows)(tmp_path / "4")):
-        with pytest.raises(AdapterError, match=r"embed_tokens\.weight`: two adapters hold different new rows"):
+        with pytest.raises(AdapterError, match=r"embed_tokens\.weight`: two adapters hold different"):
             combine([one, other], tmp_path / "no")
     assert not (tmp_path / "no").exists()
 
