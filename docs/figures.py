@@ -1,9 +1,8 @@
-"""The figures of the guide, one function each: it draws, and returns the numbers that it drew.
+"""The figures of the guide. Each function draws one figure and returns it with the numbers it shows.
 
-    python docs/figures.py          writes docs/figures/*.svg anew
+    python docs/figures.py          writes docs/figures/*.svg
 
-`tests/guide/test_figures.py` compares the numbers with what is known of them, and the files with
-what is drawn today.
+`tests/guide/test_figures.py` checks the numbers, and compares the files with what the functions draw.
 """
 
 from __future__ import annotations
@@ -14,32 +13,33 @@ from typing import Any
 
 import numpy as np
 from drawing import BLUE, GREEN, GROUND, INK, QUIET, RED, WASH, canvas, to_svg
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle as Box
 from ml_dtypes import bfloat16
-from numpy.typing import NDArray
 
 from eckart.applications.images import rank_images
 from eckart.applications.images.samples import sample
+from eckart.arrays import Array, Floats
 from eckart.checkpoint import Checkpoint
 from eckart.demo import BASE, TUNED
 from eckart.linalg import Spectrum, spectrum, svd
 from eckart.rank import noise_edge
 
 FOLDER = Path(__file__).parent / "figures"
-Floats = NDArray[np.float64]
-Drawn = tuple[Any, dict[str, Any]]
+
+Drawing = tuple[Figure, dict[str, Any]]
 
 
-def circle() -> Drawn:
-    """The unit circle under W = U S V^T: turned, stretched, turned."""
+def circle() -> Drawing:
+    """Draw the unit circle under W = U S V^T: rotated, stretched, rotated."""
     W = np.array([[4.0, 0.0], [3.0, 5.0]])
-    V = np.array([[1.0, -1.0], [1.0, 1.0]]) / np.sqrt(2)  # both of the signs for which V and U only turn
+    V = np.array([[1.0, -1.0], [1.0, 1.0]]) / np.sqrt(2)  # with these signs V and U rotate without mirroring
     U = np.array([[1.0, -2.0], [2.0, 1.0]]) / np.sqrt(5)
     S = np.diag([np.sqrt(40), np.sqrt(10)])
     t = np.linspace(0, 2 * np.pi, 97)
     round_one = np.array([np.cos(t), np.sin(t)])  # (2, 97)
     maps = [np.eye(2), V.T, S @ V.T, U @ S @ V.T]
-    titles = ["the unit circle", "Vᵀ turns it", "Σ stretches it", "U turns it: W is done"]
+    titles = ["the unit circle", "Vᵀ rotates it", "Σ stretches it", "U rotates it"]
     names = [("v₁", "v₂"), ("e₁", "e₂"), ("σ₁e₁", "σ₂e₂"), ("σ₁u₁", "σ₂u₂")]
     figure, axes = canvas(4, 8, 2.45)
     for ax, M, title, letters, size in zip(axes, maps, titles, names, (1.8, 1.8, 8.2, 8.2), strict=True):
@@ -53,10 +53,14 @@ def circle() -> Drawn:
             ax.plot(*round_one, color=QUIET, linewidth=1, dashes=(2, 2), zorder=2)
         for v, colour, letter in zip(V.T, (BLUE, RED), letters, strict=True):
             tip = M @ v
-            ax.annotate("", tip, (0, 0), zorder=4, arrowprops={
-                "arrowstyle": "-|>,head_width=.22,head_length=.45", "color": colour, "linewidth": 1.8,
-                "shrinkA": 0, "shrinkB": 0,
-            })  # fmt: skip
+            arrow = {
+                "arrowstyle": "-|>,head_width=.22,head_length=.45",
+                "color": colour,
+                "linewidth": 1.8,
+                "shrinkA": 0,
+                "shrinkB": 0,
+            }
+            ax.annotate("", tip, (0, 0), zorder=4, arrowprops=arrow)
             along = tip / np.linalg.norm(tip)
             place = tip + 0.17 * size * along + (0 if size < 2 else 0.04 * size * along)
             ax.text(*place, letter, color=colour, ha="center", va="center", fontsize=10, zorder=5)
@@ -73,44 +77,43 @@ FAST, MIDDLE, SLOW = (
 
 
 def update(name: str) -> Floats:
-    """Return what the fine-tune of the packaged pair did to one weight."""
+    """Return the update of one weight in the packaged pair."""
     base, tuned = Checkpoint.open(BASE), Checkpoint.open(TUNED)
     return np.asarray(tuned.read_float(name), np.float64) - base.read_float(name)
 
 
-def spectra() -> Drawn:
-    """Singular values and energy curves of three layers' updates, with the knee and 90 % marked."""
+def spectra() -> Drawing:
+    """Draw the singular values and energy curves of three updates, with the knee and 90 % marked."""
     figure, (values, curves) = canvas(2, 8, 3.3, width_ratios=[1, 1.25])
     numbers: dict[str, Any] = {}
     for name, colour in ((FAST, BLUE), (MIDDLE, GREEN), (SLOW, RED)):
-        found = spectrum(update(name))
+        s = spectrum(update(name))
         label = name.removeprefix("model.").removesuffix(".weight")
-        ranks = np.arange(1, len(found) + 1)
-        energy = np.array([found.energy(r) for r in (0, *ranks)])
-        knee, ninety = found.knee(), found.rank_at_energy(0.9)
-        values.plot(ranks, found.values / found.values[0], color=colour)
+        ranks = np.arange(1, len(s) + 1)
+        energy = np.array([s.energy(r) for r in (0, *ranks)])
+        knee, ninety = s.knee(), s.rank_at_energy(0.9)
+        values.plot(ranks, s.values / s.values[0], color=colour)
         curves.plot((0, *ranks), 100 * energy, color=colour, zorder=3)
         curves.plot(ninety, 100 * energy[ninety], "o", color=colour, markersize=6.5, zorder=5)
-        curves.plot(knee, 100 * energy[knee], "D", markersize=7.5, zorder=4,
-                    markerfacecolor=GROUND, markeredgecolor=colour, markeredgewidth=1.6)  # fmt: skip
-        numbers[label] = {"values": found.values, "energy": energy, "knee": knee, "ninety": ninety}
-    values.set(title="σᵢ / σ₁", yscale="log", xlabel="i", ylim=(8e-4, 1.4),
-               xlim=(-4, 164))  # fmt: skip
+        diamond = {"markerfacecolor": GROUND, "markeredgecolor": colour, "markeredgewidth": 1.6}
+        curves.plot(knee, 100 * energy[knee], "D", markersize=7.5, zorder=4, **diamond)
+        numbers[label] = {"values": s.values, "energy": energy, "knee": knee, "ninety": ninety}
+    values.set(title="σᵢ / σ₁", yscale="log", xlabel="i", ylim=(8e-4, 1.4), xlim=(-4, 164))
     curves.set(title="energy of the first r, in %", xlabel="r", ylim=(0, 104), xlim=(-2, 124))
     curves.axhline(90, color=QUIET, linewidth=1, dashes=(4, 3), zorder=2)
-    for (label, seen), colour, y in zip(numbers.items(), (BLUE, GREEN, RED), (46, 37, 28), strict=True):
+    for (label, row), colour, y in zip(numbers.items(), (BLUE, GREEN, RED), (46, 37, 28), strict=True):
         curves.text(41, y, label, color=colour, va="center")
-        curves.text(97, y, f"{seen['knee']}", color=colour, va="center", ha="center")
-        curves.text(112, y, f"{seen['ninety']}", color=colour, va="center", ha="center")
-    for x, mark, text in ((97, "D", "knee"), (112, "o", "90 %")):
-        curves.plot(x, 64, mark, markersize=6.5, markeredgecolor=QUIET, markeredgewidth=1.4,
-                    markerfacecolor=GROUND if mark == "D" else QUIET)  # fmt: skip
+        curves.text(97, y, f"{row['knee']}", color=colour, va="center", ha="center")
+        curves.text(112, y, f"{row['ninety']}", color=colour, va="center", ha="center")
+    for x, mark, text, face in ((97, "D", "knee", GROUND), (112, "o", "90 %", QUIET)):
+        edge = {"markeredgecolor": QUIET, "markeredgewidth": 1.4}
+        curves.plot(x, 64, mark, markersize=6.5, markerfacecolor=face, **edge)
         curves.text(x, 56, text, color=QUIET, va="center", ha="center")
     return figure, numbers
 
 
-def noise() -> Drawn:
-    """Two updates under the noise of bfloat16: one made of 16 directions, one from real training."""
+def noise() -> Drawing:
+    """Draw two updates and the noise of bfloat16: one made of 16 directions, one from real training."""
     figure, (made_ax, real_ax) = canvas(2, 8, 3.1)
     random = np.random.default_rng(0)
     n, rank = 256, 16
@@ -124,54 +127,58 @@ def noise() -> Drawn:
     titles = ("16 directions, 0.3 % of W, stored in bfloat16", "lm_head of the packaged pair")
     numbers: dict[str, Any] = {}
     for ax, (key, (before, changed)), title in zip((made_ax, real_ax), pairs.items(), titles, strict=True):
-        found = spectrum(changed.astype(np.float64) - before.astype(np.float64))
+        s = spectrum(changed.astype(np.float64) - before.astype(np.float64))
         variance = rounding(before) + rounding(changed)
         floor = noise_edge(variance.sum(axis=1), variance.sum(axis=0))
-        above = int(np.count_nonzero(found.values > floor))
-        ranks = np.arange(1, len(found) + 1)
+        above = int(np.count_nonzero(s.values > floor))
+        ranks = np.arange(1, len(s) + 1)
         ax.axhspan(1e-6, floor, color=WASH, zorder=1)
         ax.axhline(floor, color=RED, linewidth=1.4, zorder=2)
-        ax.plot(ranks[:above], found.values[:above], ".", color=BLUE, markersize=5, zorder=3)
-        ax.plot(ranks[above:], found.values[above:], ".", color=QUIET, markersize=3.5, zorder=3)
-        ax.set(title=f"σᵢ: {title}", yscale="log", xlabel="i",
-               ylim=(found.values[-1] * 0.7 if key == "real" else 2e-5, found.values[0] * 2))  # fmt: skip
-        numbers[key] = {"values": found.values, "floor": floor, "above": above,
-                        "ninety": found.rank_at_energy(0.9), "99": found.rank_at_energy(0.99)}  # fmt: skip
-        text = f"{above} stand above what rounding can make"
-        ax.text(0, floor * 0.8, text, color=RED, ha="left", va="top")
+        ax.plot(ranks[:above], s.values[:above], ".", color=BLUE, markersize=5, zorder=3)
+        ax.plot(ranks[above:], s.values[above:], ".", color=QUIET, markersize=3.5, zorder=3)
+        bottom = s.values[-1] * 0.7 if key == "real" else 2e-5
+        ax.set(title=f"σᵢ: {title}", yscale="log", xlabel="i", ylim=(bottom, s.values[0] * 2))
+        numbers[key] = {
+            "values": s.values,
+            "floor": floor,
+            "above": above,
+            "ninety": s.rank_at_energy(0.9),
+            "99": s.rank_at_energy(0.99),
+        }
+        ax.text(0, floor * 0.8, f"{above} above the noise floor", color=RED, ha="left", va="top")
     numbers["made"]["truth"] = np.linalg.svd(true, compute_uv=False)[:rank]
     return figure, numbers
 
 
-def rounding(stored: NDArray[Any]) -> Floats:
-    """Return the variance of the rounding of every entry of a bfloat16 array: ulp^2 / 12."""
-    exponent = np.frexp(stored.astype(np.float64))[1] - 1  # of 2 in 1.xxx times a power of 2
-    return np.ldexp(1.0, 2 * (exponent - 7)) / 12  # 7 bits after the point
+def rounding(stored: Array) -> Floats:
+    """Return the variance of the rounding error of every entry of a bfloat16 array: ulp^2 / 12."""
+    exponent = np.frexp(stored.astype(np.float64))[1] - 1  # an entry is 1.xxx times 2^exponent
+    return np.ldexp(1.0, 2 * (exponent - 7)) / 12  # bfloat16 has 7 bits after the point
 
 
 RANKS = (1, 5, 20, 50)
 
 
-def image() -> Drawn:
-    """A picture at four ranks, and whole."""
+def image() -> Drawing:
+    """Draw a picture at four ranks, and the original."""
     picture = sample("still", 192)[..., 1]
-    found = rank_images(picture, RANKS)
+    approximations = rank_images(picture, RANKS)
     figure, axes = canvas(5, 8, 2.1)
-    shown = [done.picture for done in found] + [picture]
-    above = [f"rank {done.rank}" for done in found] + ["as it was"]
-    below = [f"{done.share:.1%}, error {done.error:.3f}" for done in found] + [f"{picture.size:,} numbers"]
-    for ax, pixels, title, label in zip(axes, shown, above, below, strict=True):
+    shown = [a.picture for a in approximations] + [picture]
+    titles = [f"rank {a.rank}" for a in approximations] + ["original"]
+    labels = [f"{a.share:.1%}, error {a.error:.3f}" for a in approximations] + [f"{picture.size:,} numbers"]
+    for ax, pixels, title, label in zip(axes, shown, titles, labels, strict=True):
         ax.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="none")
         ax.set(title=title, xlabel=label, xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
-    return figure, {"ranks": found, "picture": picture}
+    return figure, {"ranks": approximations, "picture": picture}
 
 
-def eckart_young() -> Drawn:
-    """Error against rank in both norms: what sigma foretells, what is measured, and two rivals."""
+def eckart_young() -> Drawing:
+    """Draw error against rank in both norms: predicted, measured, and for two other approximations."""
     A = update(MIDDLE)
     f = svd(A, method="lapack")
-    found = Spectrum(f.s)
+    s = Spectrum(f.s)
     shown = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128]
     random = np.random.default_rng(0)
     largest = np.argsort(-np.linalg.norm(A, axis=0), kind="stable")
@@ -181,30 +188,30 @@ def eckart_young() -> Drawn:
         rests = {"best": A - (f.U[:, :r] * f.s[:r]) @ f.Vh[:r]}
         for key, columns in bases.items():
             Q = np.linalg.qr(columns)[0]
-            rests[key] = A - Q @ (Q.T @ A)  # the best there is within these r columns
+            rests[key] = A - Q @ (Q.T @ A)  # the best approximation with the span of these r columns
         for key, rest in rests.items():
             errors[key].append([np.linalg.norm(rest), np.linalg.norm(rest, 2)])
     errors = {key: np.array(rows) for key, rows in errors.items()}  # (12, 2) each
-    ranks = np.arange(len(found))
-    theory = np.column_stack([np.sqrt(found.left[:-1]), found.values])  # rank 0, 1, ...
+    ranks = np.arange(len(s))
+    theory = np.column_stack([np.sqrt(s.left[:-1]), s.values])  # rank 0, 1, ...
     figure, axes = canvas(2, 8, 3.2)
     for i, (ax, name) in enumerate(zip(axes, ("Frobenius norm", "spectral norm"), strict=True)):
         whole = theory[0, i]
-        ax.plot(ranks, theory[:, i] / whole, color=BLUE, zorder=3, label="foretold by σ")
+        ax.plot(ranks, theory[:, i] / whole, color=BLUE, zorder=3, label="predicted from σ")
         style = {"markersize": 6.5, "zorder": 4, "linestyle": "none"}
-        ax.plot(shown, errors["best"][:, i] / whole, "o", markerfacecolor=GROUND, markeredgecolor=BLUE,
-                markeredgewidth=1.5, label="truncated SVD, measured", **style)  # fmt: skip
-        ax.plot(shown, errors["columns"][:, i] / whole, "x", color=RED, markeredgewidth=1.6,
-                label="its r largest columns", **style)  # fmt: skip
-        ax.plot(shown, errors["random"][:, i] / whole, "+", color=GREEN, markeredgewidth=1.6,
-                label="r random mixtures of columns", **style)  # fmt: skip
-        ax.set(title=f"{name} of what is left out, relative", xlabel="rank", ylim=(0, 1.04), xlim=(-3, 133))
+        best, columns, mixtures = (errors[key][:, i] / whole for key in ("best", "columns", "random"))
+        circles = {"markerfacecolor": GROUND, "markeredgecolor": BLUE, "markeredgewidth": 1.5}
+        ax.plot(shown, best, "o", label="truncated SVD, measured", **circles, **style)
+        crosses = {"markeredgewidth": 1.6, **style}
+        ax.plot(shown, columns, "x", color=RED, label="its r largest columns", **crosses)
+        ax.plot(shown, mixtures, "+", color=GREEN, label="r random mixtures of columns", **crosses)
+        ax.set(title=f"relative error, {name}", xlabel="rank", ylim=(0, 1.04), xlim=(-3, 133))
     axes[1].legend(labelcolor=INK, handletextpad=0.4)
     return figure, {"ranks": shown, "theory": theory, **errors}
 
 
-def factors() -> Drawn:
-    """A dense update and its two factors, to scale."""
+def factors() -> Drawing:
+    """Draw a dense update and its two factors to scale."""
     m, n, r = 160, 432, 16
     figure, (ax,) = canvas(1, 8, 2.1)
     gap = 64
@@ -227,7 +234,7 @@ def factors() -> Drawn:
     return figure, {"boxes": boxes}
 
 
-FIGURES: dict[str, Callable[[], Drawn]] = {
+FIGURES: dict[str, Callable[[], Drawing]] = {
     f.__name__.replace("_", "-"): f for f in (circle, spectra, noise, image, eckart_young, factors)
 }
 

@@ -1,6 +1,6 @@
-"""Write docs/commands.md: every command of `eckart` with its arguments and options, from the program itself.
+"""Write docs/commands.md: every command of `eckart` with its arguments and options, read from the program.
 
-Run it from the repository's root after a change to a command; a test compares the page with the program::
+Run it from the repository's root after a change to a command. A test compares the page with the program::
 
     python scripts/write_commands.py
 """
@@ -22,21 +22,21 @@ HEAD = """# Commands
 
 <!-- written by scripts/write_commands.py -->
 
-Results go to stdout, progress and remarks to stderr; `--json` prints one JSON document. Exit codes: 0 done,
-1 a check that was asked for did not hold, 2 bad usage or bad input, with nothing half-written.
-`eckart --version` prints the version, `eckart COMMAND --help` what is written here.
+Results go to stdout, progress and remarks to stderr. `--json` prints one JSON document. Exit codes: 0 success,
+1 a requested check failed, 2 invalid usage or input (nothing is left half-written), 130 interrupted.
+`eckart --version` prints the version, and `eckart COMMAND --help` the text of this page.
 """
 WORDS = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
 
 
 def page() -> str:
-    """Return the page."""
+    """Return the text of the page."""
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     return "\n".join([HEAD, *(line for name, command in commands.items() for line in section(name, command))])
 
 
 def section(name: str, command: Any) -> Iterator[str]:
-    """Yield the lines on one command."""
+    """Yield the lines about one command."""
     hints = get_type_hints(command.callback)
     arguments = [p for p in command.params if not p.opts[0].startswith("-")]
     options = [p for p in command.params if p.opts[0].startswith("-") and p.name != "help"]
@@ -58,7 +58,7 @@ def section(name: str, command: Any) -> Iterator[str]:
 
 
 def spaced(text: str) -> Iterator[str]:
-    """Yield the paragraphs of a docstring, and an empty line between two."""
+    """Yield the paragraphs of a docstring, separated by empty lines."""
     for i, paragraph in enumerate(text.split("\n\n")):
         if i:
             yield ""
@@ -66,13 +66,13 @@ def spaced(text: str) -> Iterator[str]:
 
 
 def place(argument: Any) -> str:
-    """Return an argument as a usage line has it."""
+    """Return an argument as it appears in a usage line."""
     name = argument.name.upper() + ("..." if argument.nargs != 1 else "")
     return name if argument.required else f"[{name}]"
 
 
 def value(option: Any, hint: Any) -> str:
-    """Return the word for an option's value; none for a switch."""
+    """Return the placeholder for an option's value, empty for a switch."""
     if option.is_flag:
         return ""
     if option.metavar:
@@ -82,14 +82,14 @@ def value(option: Any, hint: Any) -> str:
 
 
 def cell(parameter: Any) -> str:
-    """Return what a parameter is for, and its default."""
-    said = (parameter.help or "").replace("|", "\\|")
-    shown = parameter.show_default
-    if isinstance(shown, str):
-        return f"{said} Default: {shown}."
-    if shown and not getattr(parameter, "is_flag", False) and parameter.default is not None:
-        return f"{said} Default: `{parameter.default}`."
-    return said
+    """Return the help of a parameter and its default."""
+    text = (parameter.help or "").replace("|", "\\|")
+    default = parameter.show_default
+    if isinstance(default, str):
+        return f"{text} Default: {default}."
+    if default and not getattr(parameter, "is_flag", False) and parameter.default is not None:
+        return f"{text} Default: `{parameter.default}`."
+    return text
 
 
 if __name__ == "__main__":

@@ -71,12 +71,24 @@ def extract(
     """
     with console.progress_bar(quiet, "factoring") as bar:
         done = extract_adapter(
-            base, tuned, out, rule=rule, plan=read_plan(plan) if plan else None, store=store,
-            dtype=dtype, embeddings=embeddings, modules_to_save=modules_to_save,
-            consumers=consumers or "", experts=experts, base_name=base_name,
-            overwrite=overwrite, workers=workers, device=device, progress=bar,
+            base,
+            tuned,
+            out,
+            rule=rule,
+            plan=read_plan(plan) if plan else None,
+            store=store,
+            dtype=dtype,
+            embeddings=embeddings,
+            modules_to_save=modules_to_save,
+            consumers=consumers or "",
+            experts=experts,
+            base_name=base_name,
+            overwrite=overwrite,
+            workers=workers,
+            device=device,
+            progress=bar,
             notify=lambda text: console.say(text, quiet),
-        )  # fmt: skip
+        )
     for note in done.notes:
         console.say(f"note: {note}", quiet)
     if json:

@@ -44,11 +44,16 @@ def verify(
         console.print_table(
             ["module", "rank", "measured", "stated", "holds"],
             [
-                [m.name, m.rank, f"{m.error:.6f}", None if m.stated is None else f"{m.stated:.6f}",
-                 "NO" if not m.holds else "-" if m.stated is None else "yes"]
+                [
+                    m.name,
+                    m.rank,
+                    f"{m.error:.6f}",
+                    None if m.stated is None else f"{m.stated:.6f}",
+                    "NO" if not m.holds else "-" if m.stated is None else "yes",
+                ]
                 for m in found.modules
             ],
-        )  # fmt: skip
+        )
         stated = "nothing stated" if found.stated is None else f"stated {found.stated:.6f}"
         console.out().print(f"\nall modules together: measured {found.error:.6f}, {stated}", markup=False)
         for problem in found.problems:

@@ -9,6 +9,7 @@ from typing import Any, Unpack
 
 from eckart.adapter.adapter import Adapter
 from eckart.adapter.formats import load_adapter
+from eckart.adapter.formats.peft.origin import joined_origin
 from eckart.adapter.formats.peft.whole import joined_config
 from eckart.adapter.updates import Updates, WeightedSum, check_weights, common_dense, common_rows
 from eckart.checkpoint import Checkpoint
@@ -176,5 +177,6 @@ def _template(adapters: list[Adapter], arranged: list[Adapter], weights: list[fl
         components=tuple(dict.fromkeys(part for adapter in adapters for part in adapter.components)),
         unknown={},
         config=joined_config([adapter.config for adapter in arranged]),
-        notes=notes,
+        origin=joined_origin(adapter.origin for adapter in arranged),
+        notes=tuple(notes),
     )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from eckart.adapter.formats import make_writer, write_adapter
 from eckart.adapter.rounding import relative, rounded, rounded_factors, stored_error
 from eckart.adapter.statement import ModuleStatement, Statement, versions
 from eckart.adapter.updates import C, Updates, WeightedSum
-from eckart.arrays import Floats
+from eckart.arrays import DType, Floats
 from eckart.checkpoint import DTYPES, parse_dtype
 from eckart.checkpoint.dtypes import ADAPTER_DTYPES
 from eckart.errors import AdapterError, UsageError
@@ -57,7 +57,7 @@ class CutJob(Generic[C]):
 
     updates: Updates[C]
     rule: RankRule
-    dtype: np.dtype[Any]
+    dtype: DType
     template: Adapter
     layout: Layout
 
@@ -124,7 +124,7 @@ def check_rule(rule: RankRule) -> None:
         )
 
 
-def factor_dtype(name: str | None, adapter: Adapter) -> np.dtype[Any]:
+def factor_dtype(name: str | None, adapter: Adapter) -> DType:
     """Return the dtype of the new factors.
 
     Parameters
@@ -303,18 +303,19 @@ def run_cut(
     """
     cut = plan_cut(job, workers, half_of(progress, second=False))
     second_pass, second_progress = CutPass(cut), half_of(progress, second=True)
-    target = job.layout.stripped(
-        replace(job.template, modules=dict(cut.outlines), statement=None, notes=list(job.template.notes))
-    )
+    target = job.layout.stripped(replace(job.template, modules=dict(cut.outlines), statement=None))
     path = adapter = None
+    notes = target.notes
     if destination.path is None:
         adapter = _in_memory(second_pass, target, workers, second_progress)
     else:
         path = Path(destination.path)
         destination.refuse_misread_alphas(target, job.layout)
+        writer = make_writer(target, destination.format_for(target, job.layout))
+        notes += writer.notes
         write_adapter(
             path,
-            make_writer(target, destination.format_for(target, job.layout)),
+            writer,
             second_pass.module,
             statement=second_pass.statement,
             overwrite=destination.overwrite,
@@ -324,7 +325,7 @@ def run_cut(
     return result(
         path=path,
         statement=second_pass.statement(),
-        notes=(*target.notes, *cut.applied.notes),
+        notes=notes + cut.applied.notes,
         ranks=RankRange.of(cut.outlines),
         in_memory=adapter,
     )
@@ -344,4 +345,4 @@ def _in_memory(
         if progress is not None:
             progress(Progress(len(modules), len(target), name))
     ordered = {name: modules[name] for name in target.modules}
-    return replace(target, modules=ordered, statement=second_pass.statement(), files=[], path=None)
+    return replace(target, modules=ordered, statement=second_pass.statement(), files=(), path=None)

@@ -43,6 +43,8 @@ class CompressedImage:
         Quality of the decoded picture against the original; None if only the bytes are known.
     energy : float or None
         1 - |decoded - original|^2 / |original - means of its channels|^2; None if only the bytes are known.
+    samples : ndarray (m, n, channels) or None
+        The decoded samples, which the encoder has computed already; None if only the bytes are known.
     """
 
     bytes: bytes
@@ -51,12 +53,11 @@ class CompressedImage:
     psnr: float | None = None
     ssim: float | None = None
     energy: float | None = None
-    # The decoded samples, which the encoder has computed already.
-    _samples: Picture | None = field(default=None, repr=False, compare=False)
+    samples: Picture | None = field(default=None, repr=False, compare=False)
 
     def decode(self) -> Picture:
         """Return the decoded picture; the samples are the same on every machine."""
-        samples = decompress(self.bytes) if self._samples is None else self._samples
+        samples = decompress(self.bytes) if self.samples is None else self.samples
         return samples.reshape(self.shape).copy()
 
     @property
@@ -176,13 +177,7 @@ def compress(
     with threadpool_limits(1, user_api="blas"):  # for products of 8 x 8, more threads only slow it down
         source = Source(full)
         image = _compress(source, np.shape(picture), target)
-        return replace(image, ssim=ssim(source.picture, _decoded(image)))
-
-
-def _decoded(image: CompressedImage) -> Picture:
-    """Return the samples (m, n, channels) that the encoder has decoded."""
-    assert image._samples is not None
-    return image._samples
+        return replace(image, ssim=ssim(full, image.decode().reshape(full.shape)))
 
 
 def _compress(source: Source, shape: tuple[int, ...], target: Target) -> CompressedImage:
