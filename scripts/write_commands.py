@@ -22,8 +22,8 @@ HEAD = """# Commands
 
 <!-- written by scripts/write_commands.py -->
 
-Results go to stdout, progress and remarks to stderr. `--json` prints one JSON document. Exit codes: 0 success,
-1 a requested check failed, 2 invalid usage or input (nothing is left half-written), 130 interrupted.
+Results go to stdout, progress and remarks to stderr. `--json` prints one JSON document. Exit codes:
+0 success, 1 a requested check failed, 2 invalid usage or input (no half-written output), 130 interrupted.
 `eckart --version` prints the version, and `eckart COMMAND --help` the text of this page.
 """
 WORDS = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
