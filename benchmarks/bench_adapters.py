@@ -126,7 +126,7 @@ def _whole(work: Path, threads: int, shape: tuple[int, int, int]) -> list[Table]
     hidden, inner, layers = shape
     folder = write_adapter(work / "whole", hidden, inner, layers, 64)
     env = machine.child_environment(threads, source=True)
-    command = [sys.executable, "-m", "eckart", "resize", str(folder), str(work / "out"), "--rank", "16"]
+    command = [sys.executable, "-m", "eckart", "resize", str(folder), "-o", str(work / "out"), "--rank", "16"]
     command += ["--overwrite", "--quiet"]
     runs = [child.run(command, log=work / "resize.log", env=env) for _ in range(3)]
     if any(r.code for r in runs):
@@ -220,9 +220,9 @@ def _combine(work: Path, threads: int, shape: tuple[int, int, int]) -> Table:
     )
     exact = _exact(folders, weights, 64)
     loaded = [eckart.load_adapter(f) for f in folders]
-    ours = machine.best_seconds(lambda: eckart.combine(loaded, weights, rank=64, dtype="F32"))
+    ours = machine.best_seconds(lambda: eckart.combine(loaded, weights=weights, rank=64, dtype="F32"))
     report = machine.best_seconds(lambda: overlaps(loaded))
-    made = eckart.combine(loaded, weights, rank=64, dtype="F32")
+    made = eckart.combine(loaded, weights=weights, rank=64, dtype="F32").adapter
     mine = _relative({n: m.left.astype(np.float64) @ m.right for n, m in made.modules.items()}, exact)
     for how in ("svd", "linear"):
         theirs, seconds = _peft(folders, weights, shape, how)
