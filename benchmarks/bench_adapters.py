@@ -125,7 +125,7 @@ def _resize_against_dense(n: int, r: int) -> Table:
         "The rival multiplies out B A and calls `torch.linalg.svd`, with `full_matrices=True` as kohya's "
         "resize_lora.py does by default, and without it. One module, in memory, in one process. Error: "
         "||B A - B' A'||_F / ||B A||_F of the float32 factors, computed in the same way for both: from the "
-        "R's of the QR factorisations of [B, B'] and of [A; -A']^T, in float64.",
+        "R factors of the QR factorisations of [B, B'] and of [A; -A']^T, in float64.",
     )
     B, A = random_factors(n, n, r, 1)
     adapter = Adapter({"layer": Module("layer", "linear", B, A)})
