@@ -11,13 +11,12 @@ from pathlib import Path
 
 import eckart
 from eckart.demo import BASE, TUNED
-from eckart.serving import check
 
 SERVERS = ("vllm", "llama.cpp", "tgi")
 
 
 def report(path: Path) -> None:
-    for verdict in check(path, SERVERS).verdicts:
+    for verdict in eckart.check(path, SERVERS).verdicts:
         problems = "; ".join(problem.what for problem in verdict.problems[:1])
         print(f"  {verdict.consumer.title:15} {'correct' if verdict.holds else problems}")
 

@@ -22,9 +22,9 @@ HEAD = """# Commands
 
 <!-- written by scripts/write_commands.py -->
 
-Results go to stdout, progress and remarks to stderr; `--json` prints one JSON document. Exit codes: 0 for
-success, 1 if a requested check failed, 2 for bad usage or bad input (no partial output is left behind).
-`eckart --version` prints the version, `eckart COMMAND --help` the help of a command.
+Results go to stdout, progress and remarks to stderr. `--json` prints one JSON document. Exit codes:
+0 success, 1 a requested check failed, 2 invalid usage or input (no half-written output), 130 interrupted.
+`eckart --version` prints the version, and `eckart COMMAND --help` the text of this page.
 """
 METAVARS = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
 

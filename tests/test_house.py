@@ -113,3 +113,16 @@ def test_autodiff_stands_alone(path: Path) -> None:
             assert node.level <= depth and not (node.module or "").startswith("eckart"), f"line {node.lineno}"
         if isinstance(node, ast.Import):
             assert not any(a.name.startswith("eckart") for a in node.names), f"line {node.lineno}"
+
+
+TESTS = Path(__file__).parent
+OWN = {"eckart", *(path.stem for path in TESTS.iterdir())}
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda p: str(p.relative_to(TESTS)))
+def test_importorskip_is_for_libraries_only(path: Path) -> None:
+    """A module of our own that is renamed must fail its tests, not skip them."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        is_call = isinstance(node, ast.Call) and ast.unparse(node.func).endswith("importorskip")
+        if is_call and isinstance(node.args[0], ast.Constant):
+            assert node.args[0].value.split(".")[0] not in OWN, f"line {node.lineno}"

@@ -3,9 +3,11 @@
 from eckart.adapter import Adapter, load_adapter
 from eckart.errors import EckartError
 from eckart.extraction.extract import Extraction, extract
+from eckart.extraction.inspect import LayersSummary, inspect
 from eckart.extraction.verify import Verification, verify
 from eckart.linalg import LowRank, Spectrum, spectrum, svd
 from eckart.operations import (
+    AdapterSummary,
     Combined,
     Comparison,
     Converted,
@@ -18,12 +20,15 @@ from eckart.operations import (
     resize,
 )
 from eckart.rank import Budget, Energy, Error, Knee, NoiseFloor, Rank, RankPlan, RankRule, Ratio
+from eckart.serving import CheckResult, check
 from eckart.store import FactorStore, factor, plan
 from eckart.version import __version__
 
 __all__ = [
     "Adapter",
+    "AdapterSummary",
     "Budget",
+    "CheckResult",
     "Combined",
     "Comparison",
     "Converted",
@@ -33,6 +38,7 @@ __all__ = [
     "Extraction",
     "FactorStore",
     "Knee",
+    "LayersSummary",
     "LowRank",
     "Merged",
     "NoiseFloor",
@@ -44,11 +50,13 @@ __all__ = [
     "Spectrum",
     "Verification",
     "__version__",
+    "check",
     "combine",
     "compare",
     "convert",
     "extract",
     "factor",
+    "inspect",
     "load_adapter",
     "merge",
     "plan",

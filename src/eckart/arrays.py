@@ -18,3 +18,6 @@ Ints = NDArray[np.int64]
 
 # Masks.
 Bools = NDArray[np.bool_]
+
+# A dtype. Any, because those of ml_dtypes (bfloat16, float8) have no scalar type in NumPy.
+DType = np.dtype[Any]

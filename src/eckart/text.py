@@ -81,3 +81,15 @@ def listing(names: Iterable[str], noun: str) -> str:
     """
     names = list(names)
     return f"{count(names, noun)} ({preview(names)})"
+
+
+def either(names: Iterable[str]) -> str:
+    """Return alternatives as a sentence lists them.
+
+    Examples
+    --------
+    >>> either(["peft", "kohya", "diffusers"])
+    'peft, kohya or diffusers'
+    """
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last

@@ -21,10 +21,10 @@ def shown(topic, matrix, **options):
 
 def test_singular_values_of_the_two_by_two():
     results = explain("svd", UPDATE).results
-    assert results["sigma"] == [sqrt(40), sqrt(10)]
-    assert results["eigenvalues"] == [40, 10]
-    assert results["V"] == sympy.Matrix([[1, 1], [1, -1]]) / sqrt(2)
-    assert sympy.expand(results["U"] * sqrt(5)) == sympy.Matrix([[1, 2], [2, -1]])
+    assert results.sigma == [sqrt(40), sqrt(10)]
+    assert results.eigenvalues == [40, 10]
+    assert sympy.Matrix([[1, 1], [1, -1]]) / sqrt(2) == results.V
+    assert sympy.expand(results.U * sqrt(5)) == sympy.Matrix([[1, 2], [2, -1]])
     text = shown("svd", UPDATE)
     assert "σ₁ = √40 = 2√10 ≈ 6.3246" in text  # not 6.3249
     assert "6.3249" not in text
@@ -33,15 +33,15 @@ def test_singular_values_of_the_two_by_two():
 
 def test_rank_one_keeps_four_fifths_of_the_energy():
     results = explain("lowrank", UPDATE).results
-    assert results["energy"] == Rational(4, 5)
-    assert results["best"] == sympy.Matrix([[2, 2], [4, 4]])
-    assert results["error_squared"] == results["spectral_squared"] == 10
+    assert results.energy == Rational(4, 5)
+    assert results.best == sympy.Matrix([[2, 2], [4, 4]])
+    assert results.error_squared == results.spectral_squared == 10
 
 
 def test_lora_factors_of_the_two_by_two():
     results = explain("lora", UPDATE, rank=1).results
-    assert [f"{float(x):.4f}" for x in results["B"]] == ["1.1247", "2.2494"]  # not 2.251
-    assert [f"{float(x):.4f}" for x in results["A"]] == ["1.7783", "1.7783"]
+    assert [f"{float(x):.4f}" for x in results.B] == ["1.1247", "2.2494"]  # not 2.251
+    assert [f"{float(x):.4f}" for x in results.A] == ["1.7783", "1.7783"]
     text = shown("lora", UPDATE)
     assert "√σ₁ ≈ 2.5149" in text
     # Half the parameters of rank 2, but nothing saved against the dense 2 x 2.
@@ -51,8 +51,8 @@ def test_lora_factors_of_the_two_by_two():
 
 def test_the_third_left_vector_of_the_tall_matrix():
     results = explain("svd", TALL).results
-    assert results["sigma"] == [3 * sqrt(2), 2]
-    u = results["U"]
+    assert results.sigma == [3 * sqrt(2), 2]
+    u = results.U
     assert u[:, 0] == sympy.Matrix([2, 2, 1]) / 3
     third = u[:, 2]
     assert (third - sympy.Matrix([1, 1, -4]) / (3 * sqrt(2))).applyfunc(sympy.simplify).is_zero_matrix
@@ -65,16 +65,16 @@ def test_the_third_left_vector_of_the_tall_matrix():
 
 def test_rank_one_approximation_of_the_tall_matrix():
     results = explain("lowrank", TALL).results
-    assert results["best"] == sympy.Matrix([[2, 2], [2, 2], [1, 1]])
-    assert results["error_squared"] == 4 and results["energy"] == Rational(9, 11)
+    assert results.best == sympy.Matrix([[2, 2], [2, 2], [1, 1]])
+    assert results.error_squared == 4 and results.energy == Rational(9, 11)
     assert "81.8%" in shown("lowrank", TALL)
     assert "r(m + n) = 1 · (3 + 2) = 5" in shown("lora", TALL)
 
 
 def test_an_outer_product_has_rank_one_and_its_factors():
     results = explain("rank", OUTER).results
-    assert results["rank"] == 1
-    assert results["C"] == sympy.Matrix([4, 2, 3, 5]) and results["F"] == sympy.Matrix([[1, 2, 3]])
+    assert results.rank == 1
+    assert sympy.Matrix([4, 2, 3, 5]) == results.C and sympy.Matrix([[1, 2, 3]]) == results.F
     text = shown("rank", OUTER)
     for operation in ("R₂ ← R₂ - 1/2 · R₁", "R₃ ← R₃ - 3/4 · R₁", "R₄ ← R₄ - 5/4 · R₁"):
         assert operation in text
@@ -87,9 +87,9 @@ def test_least_squares_fit_of_the_noisy_outer_product():
     W = np.array([[float(x) for x in row.split()] for row in NOISY.split(";")])
     b = np.array([4.0, 2, 3, 5])
     a = np.linalg.lstsq(b[:, None], W, rcond=None)[0][0]
-    assert [float(x) for x in results["coefficients"]] == pytest.approx(a, rel=1e-12)
+    assert [float(x) for x in results.coefficients] == pytest.approx(a, rel=1e-12)
     assert a == pytest.approx([1.0222, 2.0315, 3.0167], abs=5e-5)
-    mean = float(results["mean_absolute_error"])
+    mean = float(results.mean_absolute_error)
     assert mean == pytest.approx(np.abs(W - np.outer(b, a)).mean(), rel=1e-12)
     assert mean == pytest.approx(0.0735, abs=5e-5)  # not "about 0.1"
     text = shown("lora", NOISY, given="4; 2; 3; 5")
@@ -98,11 +98,11 @@ def test_least_squares_fit_of_the_noisy_outer_product():
 
 def test_singular_values_of_the_wide_matrix():
     results = explain("svd", "3 2 2; 2 3 -2").results
-    assert results["sigma"] == [5, 3] and results["eigenvalues"] == [25, 9, 0]
+    assert results.sigma == [5, 3] and results.eigenvalues == [25, 9, 0]
 
 
 def test_the_pseudo_inverse_of_one_to_six():
-    inverse = explain("pinv", "1 2; 3 4; 5 6").results["pinv"]
+    inverse = explain("pinv", "1 2; 3 4; 5 6").results.pinv
     assert inverse == sympy.Matrix([[-16, -4, 8], [13, 4, -5]]) / 12
     known = np.linalg.pinv([[1, 2], [3, 4], [5, 6]])
     assert np.array(inverse.tolist(), float) == pytest.approx(known, abs=1e-14)

@@ -17,7 +17,7 @@ from support.explain_cases import CASES, IN_DECIMALS, is_plain, is_same, product
 
 def verify(W, results):
     """Check U S V^T == W, U^T U == I and V^T V == I: exactly for simple roots, otherwise to 60 digits."""
-    U, S, V = results["U"], results["S"], results["V"]
+    U, S, V = results.U, results.S, results.V
     assert U.shape == (W.rows, W.rows) and S.shape == W.shape and V.shape == (W.cols, W.cols)
     if is_plain(U) and is_plain(V) and is_plain(S):
         for Z in (U * S * V.T - W, U.T * U - sympy.eye(W.rows), V.T * V - sympy.eye(W.cols)):
@@ -25,13 +25,13 @@ def verify(W, results):
     assert is_same(product(U, S, V.T), product(W))
     assert is_same(product(U.T, U), product(sympy.eye(W.rows)))
     assert is_same(product(V.T, V), product(sympy.eye(W.cols)))
-    sigma = results["sigma"]
+    sigma = results.sigma
     assert all(
         S[i, j] == (sigma[i] if i == j and i < len(sigma) else 0)
         for i in range(W.rows)
         for j in range(W.cols)
     )
-    assert all(sympy.N(s) > 0 for s in sigma) and len(sigma) == results["rank"] == W.rank()
+    assert all(sympy.N(s) > 0 for s in sigma) and len(sigma) == results.rank == W.rank()
     assert [float(s) for s in sigma] == sorted(map(float, sigma), reverse=True)
     # NumPy's singular values are accurate to a few eps of the largest one.
     known = np.linalg.svd(np.array(sympy.N(W).tolist(), float), compute_uv=False)
@@ -44,16 +44,16 @@ def test_the_decomposition_is_correct(name):
     done = explain("svd", CASES[name])
     W = sympy.Matrix([[sympy.nsimplify(x) for x in row.split()] for row in CASES[name].split(";")])
     verify(W, done.results)
-    assert done.results["exact"] is (name not in IN_DECIMALS)
+    assert done.results.exact is (name not in IN_DECIMALS)
     assert all(check.holds for check in done.checks) and len(done.checks) == 4
-    assert {check.exact for check in done.checks} == {done.results["exact"]}
+    assert {check.exact for check in done.checks} == {done.results.exact}
 
 
 @pytest.mark.parametrize("name", ["golden", "quadratic roots"])
 def test_identities_with_roots_under_roots_are_proven(name):
     # `equals` uses minimal polynomials, a method independent of the checks on the page.
     results = explain("svd", CASES[name]).results
-    U = results["U"]
+    U = results.U
     assert not is_plain(U)
     assert (U[:, 0].dot(U[:, 0]) - 1).equals(0) and U[:, 0].dot(U[:, 1]).equals(0)
 
@@ -68,7 +68,7 @@ def test_random_integer_matrices_are_decomposed(shape, data):
     verify(sympy.Matrix(rows), done.results)
     assert all(check.holds for check in done.checks)
     if m == 2:
-        assert done.results["exact"]  # two nonzero eigenvalues need at most one square root
+        assert done.results.exact  # two nonzero eigenvalues need at most one square root
 
 
 @settings(max_examples=15)
@@ -99,14 +99,14 @@ def test_four_by_four_takes_less_than_three_seconds():
 
 def test_the_results_contain_eigenvalues_and_eigenvectors():
     done = explain("svd", "3 1; 1 3; 1 1")
-    G, values = done.results["gram"], done.results["eigenvalues"]
+    G, values = done.results.gram, done.results.eigenvalues
     assert values == [18, 4]
     for i, value in enumerate(values):
-        v = done.results["V"][:, i]
+        v = done.results.V[:, i]
         assert (G * v - value * v).applyfunc(sympy.expand) == sympy.zeros(2, 1)
     assert sum(isinstance(part, Show) for part in done.parts()) > 15
 
 
 def test_a_float_is_read_as_its_shortest_decimal():
-    assert explain("svd", [[0.1]]).results["sigma"] == [sympy.Rational(1, 10)]
-    assert explain("svd", np.float32([[0.1]])).results["sigma"] == [sympy.Rational(1, 10)]
+    assert explain("svd", [[0.1]]).results.sigma == [sympy.Rational(1, 10)]
+    assert explain("svd", np.float32([[0.1]])).results.sigma == [sympy.Rational(1, 10)]

@@ -28,10 +28,10 @@ def floats(M):
 def test_rank_and_rank_factors_are_correct(name):
     W = exact(name)
     done = explain("rank", CASES[name])
-    assert done.results["rank"] == W.rank()
+    assert done.results.rank == W.rank()
     assert all(check.holds for check in done.checks)
-    if done.results["rank"]:
-        C, F = done.results["C"], done.results["F"]
+    if done.results.rank:
+        C, F = done.results.C, done.results.F
         assert (C * F - W).applyfunc(sympy.expand).is_zero_matrix
         assert C.shape == (W.rows, W.rank()) and F.shape == (W.rank(), W.cols)
         assert W.rref()[0][: W.rank(), :].applyfunc(sympy.radsimp) == F.applyfunc(sympy.radsimp)
@@ -43,15 +43,15 @@ def test_the_best_approximation_of_every_rank_is_correct(name):
     for r in range(1, W.rank() + 1):
         done = explain("lowrank", CASES[name], rank=r)
         assert all(check.holds for check in done.checks)
-        best = floats(done.results["best"])
+        best = floats(done.results.best)
         U, s, Vh = np.linalg.svd(floats(W))
         scale = s[0]
         assert np.linalg.matrix_rank(best, tol=1e-9 * scale) == r
         left = np.append(s, 0)[r:]
-        assert float(done.results["error_squared"]) ** 0.5 == pytest.approx(
+        assert float(done.results.error_squared) ** 0.5 == pytest.approx(
             np.linalg.norm(left), abs=1e-7 * scale
         )
-        assert float(done.results["spectral_squared"]) ** 0.5 == pytest.approx(left[0], abs=1e-7 * scale)
+        assert float(done.results.spectral_squared) ** 0.5 == pytest.approx(left[0], abs=1e-7 * scale)
         if r == len(s) or s[r - 1] - s[r] > 1e-9 * scale:  # for equal values the best one is not unique
             assert best == pytest.approx((U[:, :r] * s[:r]) @ Vh[:r], abs=1e-9 * scale)
 
@@ -62,17 +62,17 @@ def test_lora_factors_are_balanced_and_multiply_to_the_best_approximation(name, 
     W = exact(name)
     for r in range(1, min(W.rank(), 2) + 1):
         results = explain("lora", CASES[name], rank=r, alpha=alpha).results
-        assert results["scale"] == (1 if alpha is None else Rational(alpha, r))
-        B, A = results["B"], results["A"]
+        assert results.scale == (1 if alpha is None else Rational(alpha, r))
+        B, A = results.B, results.A
         assert B.shape == (W.rows, r) and A.shape == (r, W.cols)
-        assert is_same(product(results["scale"] * B, A), product(results["best"]))
+        assert is_same(product(results.scale * B, A), product(results.best))
         assert is_same(product(B.T, B), product(A, A.T))  # both factors have the same square roots
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_pseudo_inverse_satisfies_the_four_conditions(name):
     W, done = exact(name), explain("pinv", CASES[name])
-    X = done.results["pinv"]
+    X = done.results.pinv
     assert all(check.holds for check in done.checks)
     for Z in (W * X * W - W, X * W * X - X, (W * X).T - W * X, (X * W).T - X * W):
         assert Z.applyfunc(sympy.expand).is_zero_matrix
@@ -95,14 +95,14 @@ def test_principal_components_are_correct(name):
     done = explain("pca", DATA[name])
     X = np.array([[float(x) for x in row.split()] for row in DATA[name].split(";")])
     C = np.atleast_2d(np.cov(X, rowvar=False))
-    assert floats(done.results["covariance"]) == pytest.approx(C, abs=1e-12)
-    variances = [float(v) for v in done.results["variances"]]
+    assert floats(done.results.covariance) == pytest.approx(C, abs=1e-12)
+    variances = [float(v) for v in done.results.variances]
     assert variances == pytest.approx(np.linalg.eigvalsh(C)[::-1], abs=1e-12)
-    for value, v in zip(variances, done.results["components"], strict=True):
+    for value, v in zip(variances, done.results.components, strict=True):
         assert C @ floats(v) == pytest.approx(value * floats(v), abs=1e-12)
     # The squared singular values of the centred data are n - 1 times the variances.
     sigma = np.linalg.svd(X - X.mean(0), compute_uv=False)
-    ours = [float(s) for s in done.results["sigma"]]
+    ours = [float(s) for s in done.results.sigma]
     assert ours == pytest.approx(sigma[: len(ours)], abs=1e-12)
     assert all(check.holds for check in done.checks) and render(done)
 
@@ -112,9 +112,7 @@ def test_principal_components_are_correct(name):
 def test_principal_components_of_random_integers_are_correct(rows):
     done = explain("pca", rows)
     C = np.atleast_2d(np.cov(np.array(rows, float), rowvar=False))
-    assert [float(v) for v in done.results["variances"]] == pytest.approx(
-        np.linalg.eigvalsh(C)[::-1], abs=1e-12
-    )
+    assert [float(v) for v in done.results.variances] == pytest.approx(np.linalg.eigvalsh(C)[::-1], abs=1e-12)
     assert all(check.holds for check in done.checks)
 
 
@@ -123,7 +121,7 @@ def test_principal_components_of_random_integers_are_correct(rows):
 def test_pseudo_inverses_of_random_integers_are_correct(rows):
     done = explain("pinv", rows)
     assert all(check.holds for check in done.checks)
-    assert done.results["pinv"] == sympy.Matrix(rows).pinv()
+    assert done.results.pinv == sympy.Matrix(rows).pinv()
 
 
 def test_shares_close_to_100_percent_are_not_rounded_to_it():

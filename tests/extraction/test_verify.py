@@ -7,6 +7,7 @@ import pytest
 
 import eckart
 from eckart.errors import AdapterError
+from support import tuned_models
 from support.stated_errors import rewrite, statement
 from support.weights import SHAPES, save, save_pair, updates, weights
 
@@ -167,12 +168,11 @@ def test_a_base_of_the_right_size_and_the_wrong_numbers_does_not_hold(pair, made
 @pytest.mark.parametrize("alpha, rslora", [(8, False), (24, False), (24, True)])
 def test_an_adapter_that_peft_made_is_measured(alpha, rslora, tmp_path):
     """No eckart.json, and a scale that is not 1: the error is measured, and there is nothing to hold."""
-    pairs = pytest.importorskip("adapter.pairs")
-    pair = pairs.make_pair(tmp_path, pairs.llama)
-    config = pairs.peft.LoraConfig(
+    pair = tuned_models.make_pair(tmp_path, tuned_models.llama)
+    config = tuned_models.peft.LoraConfig(
         r=8, lora_alpha=alpha, use_rslora=rslora, target_modules=["q_proj", "up_proj"]
     )
-    model = pairs.peft.get_peft_model(pair.fresh_base(), config)
+    model = tuned_models.peft.get_peft_model(pair.fresh_base(), config)
     torch.manual_seed(5)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from eckart.linalg.routes import triangle as module
-from eckart.linalg.routes.tall import BLOCK, Tall
+from eckart.linalg.routes.tall import BLOCK_ENTRIES, Tall
 from eckart.linalg.routes.triangle import inverse_root, triangle
 from support.matrices import orthonormal, with_values
 
@@ -37,7 +37,7 @@ MATRICES = {
     "wide": np.random.default_rng(0).standard_normal((3, 9)),
     "squares overflow": graded(10.0) * 1e170,
     "squares vanish": graded(10.0) * 1e-170,
-    "many blocks": np.random.default_rng(0).standard_normal((3 * BLOCK // 7 + 5, 7)),
+    "many blocks": np.random.default_rng(0).standard_normal((3 * BLOCK_ENTRIES // 7 + 5, 7)),
 }
 
 

@@ -17,7 +17,8 @@ from eckart.adapter import load_adapter
 from eckart.checkpoint import Checkpoint
 from eckart.errors import AdapterError, UsageError
 from eckart.operations import combine, resize
-from eckart.serving import CONSUMERS, Layout, check
+from eckart.serving import CONSUMERS, check
+from eckart.serving.layout import Layout
 from support.adapter_files import (
     ALPHAS,
     HEAD_FACTORS,
@@ -252,13 +253,6 @@ def test_a_missing_module_of_unknown_shape_needs_the_base(tmp_path):
     done = resize(path, tmp_path / "out", rank=4, consumers="sglang", base=base)
     assert done.statement.layout.modules_added == 2
     assert error(intended(path), computed("sglang", tmp_path / "out")) < EXACT
-
-
-def test_a_rank_above_the_largest_correct_one_is_refused():
-    layout = Layout((CONSUMERS["tgi"],))
-    assert layout.rank_for(128) == 128 and layout.rank_for(113) == 128
-    with pytest.raises(UsageError, match=r"rank 129 is too large for TGI and LoRAX: the largest .* is 128"):
-        layout.rank_for(129)
 
 
 # Extract and combine

@@ -5,6 +5,7 @@ The judge is `support.consumers_emulated`, written from the programs' sources: i
 
 import math
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -297,6 +298,16 @@ def test_the_option_that_is_advised_admits_the_adapter(rank, tmp_path):
     option, _, value = verdict_of("vllm", path).options.partition(" ")
     assert option == "--max-lora-rank" and int(value) in VLLM_RANKS
     assert int(value) >= rank and all(v < rank for v in VLLM_RANKS if v < int(value))
+
+
+def test_a_fix_is_a_command_that_can_be_typed(tmp_path):
+    folder = tmp_path / "my adapter; (1)"
+    problems = verdict_of("sglang", adapter_with(**RSLORA)(folder)).problems
+    words = ["eckart", "resize", str(folder), "-o", "OUT", "--rank", "4", "--for", "sglang"]
+    assert [shlex.split(problem.fix) for problem in problems] == [words]
+    in_memory = replace(load_adapter(folder), path=None)
+    (problem,) = check(in_memory, "sglang").verdicts[0].problems
+    assert problem.fix == "eckart resize ADAPTER -o OUT --rank 4 --for sglang"
 
 
 # A new program

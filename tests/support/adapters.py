@@ -20,9 +20,14 @@ def matrix(*shape, seed=0, dtype=np.float32):
 def module(name, rows=6, columns=5, rank=2, scale=1.0, window=(), seed=0, dtype=np.float32, **more):
     wide = columns * int(np.prod(window, initial=1))
     return Module(
-        name, "conv" if window else "linear", matrix(rows, rank, seed=seed, dtype=dtype),
-        matrix(rank, wide, seed=seed + 1, dtype=dtype), scale, window=window, **more,
-    )  # fmt: skip
+        name,
+        "conv" if window else "linear",
+        matrix(rows, rank, seed=seed, dtype=dtype),
+        matrix(rank, wide, seed=seed + 1, dtype=dtype),
+        scale,
+        window=window,
+        **more,
+    )
 
 
 def adapter(*modules, **more):
@@ -76,35 +81,44 @@ def pipeline_cases():
     unet = f"unet.{BLOCK}"
     count = itertools.count(step=2)
     plain = adapter(
-        module(f"{unet}.attn1.to_q", seed=next(count)), module(f"{unet}.attn1.to_out.0", seed=next(count)),
+        module(f"{unet}.attn1.to_q", seed=next(count)),
+        module(f"{unet}.attn1.to_out.0", seed=next(count)),
         module("text_encoder.text_model.encoder.layers.0.self_attn.q_proj", seed=next(count)),
         components=("unet", "text_encoder"),
-    )  # fmt: skip
+    )
     scaled = adapter(
-        module(f"{unet}.attn1.to_q", scale=0.5), module(f"{unet}.attn1.to_k", scale=0.5, seed=4),
+        module(f"{unet}.attn1.to_q", scale=0.5),
+        module(f"{unet}.attn1.to_k", scale=0.5, seed=4),
         components=("unet",),
-    )  # fmt: skip
+    )
     varying = adapter(
-        module(f"{unet}.attn1.to_q", rank=1, scale=4.0), module(f"{unet}.attn1.to_k", rank=4, scale=0.125),
+        module(f"{unet}.attn1.to_q", rank=1, scale=4.0),
+        module(f"{unet}.attn1.to_k", rank=4, scale=0.125),
         module(f"{unet}.ff.net.0.proj", rank=2, scale=-1.0),
         module("text_encoder_2.text_model.encoder.layers.0.mlp.fc1", rank=3, scale=2.0),
         components=("unet", "text_encoder_2"),
-    )  # fmt: skip
+    )
     convolutions = adapter(
         module("unet.conv_in", window=(3, 3), scale=2.0),
         module("unet.mid_block.attentions.0.proj_in", window=(1, 1)),
         module("unet.down_blocks.0.resnets.0.conv1", window=(3, 3), dtype=np.float16),
         components=("unet",),
-    )  # fmt: skip
+    )
     language = adapter(
-        module("model.layers.0.self_attn.q_proj", scale=0.25), module("transformer.h.0.attn.c_attn", rank=3),
+        module("model.layers.0.self_attn.q_proj", scale=0.25),
+        module("transformer.h.0.attn.c_attn", rank=3),
         module("odd_name.with.dots_and_under_scores", rank=1),
-    )  # fmt: skip
+    )
     flux = adapter(
         module("transformer.transformer_blocks.0.attn.to_q", scale=2.0),
-        module("transformer.single_transformer_blocks.0.proj_out"), components=("transformer",),
-    )  # fmt: skip
+        module("transformer.single_transformer_blocks.0.proj_out"),
+        components=("transformer",),
+    )
     return {
-        "scale 1": plain, "scale 1/2": scaled, "ranks vary": varying, "convolutions": convolutions,
-        "language model": language, "transformer": flux,
-    }  # fmt: skip
+        "scale 1": plain,
+        "scale 1/2": scaled,
+        "ranks vary": varying,
+        "convolutions": convolutions,
+        "language model": language,
+        "transformer": flux,
+    }

@@ -43,7 +43,7 @@ def untrue(explanation: Explanation, W: Any, given: Any = None) -> tuple[list[st
 def meanings(explanation: Explanation, W: Any, given: Any = None) -> dict[str, Any]:
     """Return the values of the letters in an explanation."""
     results, topic = explanation.results, explanation.topic
-    svd = decompose(results["centred"] if topic == "pca" else W)
+    svd = decompose(results.centred if topic == "pca" else W)
     U, S, V, (m, n) = svd.U, svd.S, svd.V, W.shape
     inverted = sympy.zeros(n, m)
     for i, value in enumerate(svd.sigma):
@@ -53,26 +53,26 @@ def meanings(explanation: Explanation, W: Any, given: Any = None) -> dict[str, A
     exact |= {f"v_{i + 1}": V[:, i] for i in range(n)}
     numbers: dict[str, Any] = {"m": m, "n": n}
     numbers |= {f"σ_{i}": number(value) for i, value in enumerate(svd.sigma, 1)}
-    values = results["variances"] if topic == "pca" else svd.eigen.values
+    values = results.variances if topic == "pca" else svd.eigen.values
     numbers |= {f"λ_{i}": number(value) for i, value in enumerate(values, 1)}
     match topic:
         case "pca":
             numbers["n"] = m
-            exact |= {"X": W, "X_c": results["centred"], "C": results["covariance"], "μ": results["mean"].T}
+            exact |= {"X": W, "X_c": results.centred, "C": results.covariance, "μ": results.mean.T}
             exact["1"] = sympy.ones(m, 1)
         case "rank":
-            exact |= {"C": results["C"], "F": results["F"]}
+            exact |= {"C": results.C, "F": results.F}
         case "pinv":
-            exact["W+"] = results["pinv"]
+            exact["W+"] = results.pinv
         case "lowrank" | "lora":
-            r = numbers["r"] = results["rank"]
-            exact |= {f"W_{r}": results["best"], f"U_{r}": U[:, :r], f"V_{r}": V[:, :r], f"Σ_{r}": S[:r, :r]}
-    if "scale" in results:
-        numbers["α"] = number(results["scale"]) * results["rank"]
-        exact |= {"B": results["B"], "A": results["A"]}
+            r = numbers["r"] = results.rank
+            exact |= {f"W_{r}": results.best, f"U_{r}": U[:, :r], f"V_{r}": V[:, :r], f"Σ_{r}": S[:r, :r]}
+    if getattr(results, "scale", None) is not None:
+        numbers["α"] = number(results.scale) * results.rank
+        exact |= {"B": results.B, "A": results.A}
     known = {name: matrix(M) for name, M in exact.items()} | numbers
     if given is not None:
-        known["given"] = {"B": matrix(given), "A": matrix(results["coefficients"])}
+        known["given"] = {"B": matrix(given), "A": matrix(results.coefficients)}
     return known
 
 

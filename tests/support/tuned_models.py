@@ -28,10 +28,16 @@ TOKENS = 53  # of every tiny vocabulary; a prime, so that it is no other size by
 
 def bert(**more):
     config = dict(
-        vocab_size=TOKENS, hidden_size=24, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=40, max_position_embeddings=16, num_labels=5,
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
+        vocab_size=TOKENS,
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=40,
+        max_position_embeddings=16,
+        num_labels=5,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
     return transformers.BertForSequenceClassification(transformers.BertConfig(**{**config, **more}))
 
 
@@ -42,9 +48,15 @@ def gpt2(**more):
 
 def llama(tied=False, layers=2, **more):
     config = dict(
-        vocab_size=TOKENS, hidden_size=24, intermediate_size=40, num_hidden_layers=layers,
-        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=16, tie_word_embeddings=tied,
-    )  # fmt: skip
+        vocab_size=TOKENS,
+        hidden_size=24,
+        intermediate_size=40,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=16,
+        tie_word_embeddings=tied,
+    )
     return transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**config, **more}))
 
 

@@ -62,10 +62,19 @@ class ConvNet(torch.nn.Module):
 
 
 def _experts(**more) -> dict[str, Any]:
-    return dict(
-        vocab_size=TOKENS, hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, max_position_embeddings=16, num_experts_per_tok=2,
-    ) | more  # fmt: skip
+    return (
+        dict(
+            vocab_size=TOKENS,
+            hidden_size=24,
+            intermediate_size=40,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            max_position_embeddings=16,
+            num_experts_per_tok=2,
+        )
+        | more
+    )
 
 
 def mixtral():
@@ -81,9 +90,12 @@ def qwen3_moe():
 def gpt_oss():
     """Experts stored as (experts, d_in, d_out)."""
     config = _experts(
-        num_local_experts=3, intermediate_size=20, head_dim=12, num_hidden_layers=1,
+        num_local_experts=3,
+        intermediate_size=20,
+        head_dim=12,
+        num_hidden_layers=1,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
-    )  # fmt: skip
+    )
     return transformers.GptOssForCausalLM(transformers.GptOssConfig(**config))
 
 
@@ -92,51 +104,119 @@ QKVO = ["q_proj", "k_proj", "v_proj", "o_proj"]
 
 # name: model, settings of LoraConfig, warnings of PEFT that are no concern of the test
 ZOO: dict[str, tuple[Callable, dict[str, Any], tuple[str, ...]]] = {
-    "bert": (bert, dict(r=4, lora_alpha=6, target_modules=["query", "value", "intermediate.dense"],
-        modules_to_save=["classifier"]), ()),
+    "bert": (
+        bert,
+        dict(
+            r=4,
+            lora_alpha=6,
+            target_modules=["query", "value", "intermediate.dense"],
+            modules_to_save=["classifier"],
+        ),
+        (),
+    ),
     "bert SEQ_CLS": (bert, dict(r=3, lora_alpha=3, target_modules=["key"], task_type="SEQ_CLS"), ()),
     "bert biases": (bert, dict(r=3, lora_alpha=7, target_modules=["query"], bias="all"), ()),
-    "gpt2": (gpt2, dict(r=5, lora_alpha=7, target_modules=["c_attn", "c_proj", "c_fc"], fan_in_fan_out=True),
-        ()),
+    "gpt2": (
+        gpt2,
+        dict(r=5, lora_alpha=7, target_modules=["c_attn", "c_proj", "c_fc"], fan_in_fan_out=True),
+        (),
+    ),
     "llama": (llama, dict(r=4, lora_alpha=8, target_modules="all-linear"), ()),
-    "llama rsLoRA": (llama, dict(r=6, lora_alpha=4, target_modules=["q_proj", "down_proj"],
-        use_rslora=True), ()),
-    "llama patterns": (llama, dict(r=4, lora_alpha=6, target_modules=["q_proj", "up_proj", "v_proj"],
-        rank_pattern={"layers.1.mlp.up_proj": 7, r"layers\.\d.self_attn.v_proj": 2},
-        alpha_pattern={"q_proj": 11, r".*\.1\.mlp\.up_proj": 3}), ()),
-    "llama patterns rsLoRA": (llama, dict(r=4, lora_alpha=6, target_modules=["q_proj", "up_proj"],
-        rank_pattern={"up_proj": 9}, alpha_pattern={"up_proj": 2}, use_rslora=True), ()),
-    "llama embeddings": (llama, dict(r=3, lora_alpha=5, target_modules=["embed_tokens", "lm_head", "q_proj"]),
-        ()),
-    "llama tables": (llama, dict(r=3, lora_alpha=5, target_modules=["embed_tokens", "lm_head", "q_proj"],
-        save=True), ()),
-    "llama tied layers": (tied_llama, dict(r=3, lora_alpha=5, target_modules=["embed_tokens", "q_proj"],
-        ensure_weight_tying=True), ()),
-    "llama rows": (llama, dict(r=3, lora_alpha=5, target_modules=["q_proj"],
-        trainable_token_indices=[1, 3, 5]), ()),
-    "llama tied rows": (tied_llama, dict(r=3, lora_alpha=5, target_modules=["q_proj"],
-        trainable_token_indices={"embed_tokens": [2, 4]}), ()),
-    "llama lora_bias": (lambda: llama(attention_bias=True), dict(r=3, lora_alpha=5, target_modules=QKVO,
-        lora_bias=True), ()),
+    "llama rsLoRA": (
+        llama,
+        dict(r=6, lora_alpha=4, target_modules=["q_proj", "down_proj"], use_rslora=True),
+        (),
+    ),
+    "llama patterns": (
+        llama,
+        dict(
+            r=4,
+            lora_alpha=6,
+            target_modules=["q_proj", "up_proj", "v_proj"],
+            rank_pattern={"layers.1.mlp.up_proj": 7, r"layers\.\d.self_attn.v_proj": 2},
+            alpha_pattern={"q_proj": 11, r".*\.1\.mlp\.up_proj": 3},
+        ),
+        (),
+    ),
+    "llama patterns rsLoRA": (
+        llama,
+        dict(
+            r=4,
+            lora_alpha=6,
+            target_modules=["q_proj", "up_proj"],
+            rank_pattern={"up_proj": 9},
+            alpha_pattern={"up_proj": 2},
+            use_rslora=True,
+        ),
+        (),
+    ),
+    "llama embeddings": (
+        llama,
+        dict(r=3, lora_alpha=5, target_modules=["embed_tokens", "lm_head", "q_proj"]),
+        (),
+    ),
+    "llama tables": (
+        llama,
+        dict(r=3, lora_alpha=5, target_modules=["embed_tokens", "lm_head", "q_proj"], save=True),
+        (),
+    ),
+    "llama tied layers": (
+        tied_llama,
+        dict(r=3, lora_alpha=5, target_modules=["embed_tokens", "q_proj"], ensure_weight_tying=True),
+        (),
+    ),
+    "llama rows": (
+        llama,
+        dict(r=3, lora_alpha=5, target_modules=["q_proj"], trainable_token_indices=[1, 3, 5]),
+        (),
+    ),
+    "llama tied rows": (
+        tied_llama,
+        dict(r=3, lora_alpha=5, target_modules=["q_proj"], trainable_token_indices={"embed_tokens": [2, 4]}),
+        (),
+    ),
+    "llama lora_bias": (
+        lambda: llama(attention_bias=True),
+        dict(r=3, lora_alpha=5, target_modules=QKVO, lora_bias=True),
+        (),
+    ),
     "llama a layer": (llama, dict(r=3, lora_alpha=5, target_modules=["q_proj"], layers_to_transform=[1]), ()),
     "llama but one": (
         llama,
         dict(r=3, lora_alpha=5, target_modules="all-linear", exclude_modules=["q_proj"]),
         (),
     ),
-    "mixtral": (mixtral, dict(r=3, lora_alpha=5, target_modules=["q_proj", "o_proj"],
-        target_parameters=EXPERTS, rank_pattern={"mlp.experts.down_proj": 2},
-        alpha_pattern={"mlp.experts.down_proj": 7}), (SPURIOUS,)),
-    "mixtral rsLoRA": (mixtral, dict(r=3, lora_alpha=2, target_modules=["v_proj"], target_parameters=EXPERTS,
-        use_rslora=True), ()),
-    "mixtral one parameter": (mixtral, dict(r=2, lora_alpha=3, target_modules=["v_proj"],
-        target_parameters=["mlp.experts.down_proj"]), ()),
+    "mixtral": (
+        mixtral,
+        dict(
+            r=3,
+            lora_alpha=5,
+            target_modules=["q_proj", "o_proj"],
+            target_parameters=EXPERTS,
+            rank_pattern={"mlp.experts.down_proj": 2},
+            alpha_pattern={"mlp.experts.down_proj": 7},
+        ),
+        (SPURIOUS,),
+    ),
+    "mixtral rsLoRA": (
+        mixtral,
+        dict(r=3, lora_alpha=2, target_modules=["v_proj"], target_parameters=EXPERTS, use_rslora=True),
+        (),
+    ),
+    "mixtral one parameter": (
+        mixtral,
+        dict(r=2, lora_alpha=3, target_modules=["v_proj"], target_parameters=["mlp.experts.down_proj"]),
+        (),
+    ),
     "qwen3 moe": (qwen3_moe, dict(r=2, lora_alpha=5, target_modules=QKVO, target_parameters=EXPERTS), ()),
-    "qwen3 moe router": (qwen3_moe, dict(r=2, lora_alpha=5, target_modules=["q_proj"],
-        target_parameters=["mlp.gate.weight"]), ()),
+    "qwen3 moe router": (
+        qwen3_moe,
+        dict(r=2, lora_alpha=5, target_modules=["q_proj"], target_parameters=["mlp.gate.weight"]),
+        (),
+    ),
     "gpt_oss": (gpt_oss, dict(r=2, lora_alpha=3, target_modules=["q_proj"], target_parameters=EXPERTS), ()),
     "conv": (ConvNet, dict(r=4, lora_alpha=6, target_modules=["body.0", "body.2", "head"]), ()),
-}  # fmt: skip
+}
 
 MOE = [name for name in ZOO if "mixtral" in name or "moe" in name or "oss" in name]
 

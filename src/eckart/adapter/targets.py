@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from eckart.adapter.adapter import Adapter, Array, Module
+from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.experts import ExpertsLayout, arrange_experts, is_fused_on_loading, is_split
+from eckart.arrays import Array
 from eckart.checkpoint import Checkpoint, TensorInfo, to_float
 from eckart.checkpoint.kinds import TRANSPOSED_EXPERTS, is_input_embedding, kind_of, tied_head
 from eckart.checkpoint.prefix import find_prefix

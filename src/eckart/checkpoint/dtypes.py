@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from eckart.arrays import Array
+from eckart.arrays import Array, DType
 from eckart.errors import UsageError
 
-DTYPES: dict[str, np.dtype[Any]] = {
+DTYPES: dict[str, DType] = {
     "F64": np.dtype(np.float64),
     "F32": np.dtype(np.float32),
     "F16": np.dtype(np.float16),
@@ -115,7 +114,7 @@ def parse_dtype(dtype: object, allowed: Collection[str] = tuple(DTYPES)) -> str:
     return name
 
 
-def dtype_name(dtype: str | np.dtype[Any]) -> str:
+def dtype_name(dtype: str | DType) -> str:
     """Return torch's name of a dtype, the one shown to users.
 
     Parameters

@@ -19,9 +19,9 @@ from eckart.demo import BASE, PYTHON, TUNED
 from eckart.demo.llama import Llama
 from eckart.errors import CheckFailedError
 from eckart.extraction.extract import extract
+from eckart.extraction.inspect import summarise_layers
 from eckart.extraction.verify import verify
 from eckart.store import FactorStore, factor
-from eckart.store.summary import diagnose, summarise
 
 BUDGETS = ("2%", "6%", "18%")
 LOSS_BYTES = 16_384  # bytes of the held-out text on which losses are measured
@@ -74,12 +74,10 @@ def demo(
     with tempfile.TemporaryDirectory(prefix="eckart-") as scratch:
         with console.progress_bar(quiet, "factoring") as bar:
             store = factor(BASE, TUNED, Path(scratch) / "store", progress=bar)
-        rows = summarise(store)
+        summary = summarise_layers(store)
         if not json:
             console.out().print("\nThe update of each layer", style="bold")
-            print_layers(store, rows)
-            for remark in diagnose(store, rows):
-                console.out().print(remark, markup=False)
+            print_layers(summary)
         adapters = [_extract(store, budget, output / f"budget-{budget.rstrip('%')}") for budget in BUDGETS]
     if not json:
         _print_adapters(adapters)
@@ -89,7 +87,7 @@ def demo(
             {
                 "base": str(BASE),
                 "tuned": str(TUNED),
-                "layers": [row.to_json() for row in rows],
+                "layers": [row.to_json() for row in summary.layers],
                 "adapters": [asdict(adapter) for adapter in adapters],
                 "losses": [asdict(loss) for loss in losses],
             }

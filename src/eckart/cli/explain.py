@@ -13,7 +13,7 @@ from eckart.cli import options as opt
 from eckart.errors import OutputError
 
 if TYPE_CHECKING:
-    from eckart.explain.steps import Result
+    from eckart.explain.exact import Matrix, Number
 
 Json: TypeAlias = bool | int | str | list["Json"]
 
@@ -79,7 +79,8 @@ def explain(
     if output is not None:
         write_bytes(output, text.encode())
     if json:
-        results = {name: to_json(value) for name, value in explanation.results.items()}
+        named = vars(explanation.results).items()
+        results = {name: to_json(value) for name, value in named if value is not None}
         holds = all(check.holds for check in explanation.checks)
         console.print_json({"topic": topic, "holds": holds, "results": results, "text": text})
     elif output is None:
@@ -88,7 +89,7 @@ def explain(
         console.out().print(f"{output}: written as {format}", markup=False)
 
 
-def to_json(value: Result) -> Json:
+def to_json(value: Number | Matrix | list[Number] | list[Matrix] | int | bool) -> Json:
     """Return a result for JSON: exact numbers as text, matrices as lists of lists."""
     if isinstance(value, bool | int | str):
         return value

@@ -41,7 +41,10 @@ def extract(
     ] = None,
     embeddings: Annotated[bool, typer.Option("--embeddings", help="Also factor embedding tables.")] = False,
     modules_to_save: Annotated[
-        bool, typer.Option("--modules-to-save", help="Also save norms, biases and new rows, whole.")
+        bool,
+        typer.Option(
+            "--modules-to-save", help="Also save norms, biases and new embedding rows, as whole tensors."
+        ),
     ] = False,
     consumers: opt.For = None,
     experts: Annotated[
@@ -71,12 +74,24 @@ def extract(
     """
     with console.progress_bar(quiet, "factoring") as bar:
         done = extract_adapter(
-            base, tuned, out, rule=rule, plan=read_plan(plan) if plan else None, store=store,
-            dtype=dtype, embeddings=embeddings, modules_to_save=modules_to_save,
-            consumers=consumers or "", experts=experts, base_name=base_name,
-            overwrite=overwrite, workers=workers, device=device, progress=bar,
+            base,
+            tuned,
+            out,
+            rule=rule,
+            plan=read_plan(plan) if plan else None,
+            store=store,
+            dtype=dtype,
+            embeddings=embeddings,
+            modules_to_save=modules_to_save,
+            consumers=consumers or "",
+            experts=experts,
+            base_name=base_name,
+            overwrite=overwrite,
+            workers=workers,
+            device=device,
+            progress=bar,
             notify=lambda text: console.say(text, quiet),
-        )  # fmt: skip
+        )
     for note in done.notes:
         console.say(f"note: {note}", quiet)
     if json:

@@ -40,9 +40,15 @@ def factor(
     """
     with console.progress_bar(quiet, "factoring") as bar:
         done = fill_store(
-            base, tuned, store, max_rank=max_rank, overwrite=overwrite, workers=workers,
-            device=device, progress=bar,
-        )  # fmt: skip
+            base,
+            tuned,
+            store,
+            max_rank=max_rank,
+            overwrite=overwrite,
+            workers=workers,
+            device=device,
+            progress=bar,
+        )
     held = [r for r in done if r.rank]
     if json:
         console.print_json({"store": str(store), "tensors": [r.to_json() for r in done]})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,14 +12,12 @@ from eckart.adapter.formats import is_adapter
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import UsageError
-from eckart.operations.inspect import AdapterSummary, inspect_adapter
-from eckart.store import FactorStore
-from eckart.store.demands import whole_demands
+from eckart.extraction.inspect import LayersSummary
+from eckart.extraction.inspect import inspect as inspect_updates
+from eckart.operations.inspect import AdapterSummary
 from eckart.store.estimate import Estimate, estimate
-from eckart.store.fill import fill
-from eckart.store.options import PassOptions
-from eckart.store.sources import PairSources, SingleSources
-from eckart.store.summary import ENERGIES, LayerSummary, diagnose, summarise
+from eckart.store.sources import open_sources
+from eckart.store.summary import ENERGIES
 from eckart.text import count
 
 # The columns that give the rank of a share of the energy, of layers and of modules alike.
@@ -58,41 +56,28 @@ def inspect(
     *unchanged* is the share of entries that are equal in both checkpoints. For an adapter, *rank* is the stored
     rank and *first* is the share of the energy in the first component.
     """
-    adapter, model = (base, None) if tuned is None else (tuned, base)
-    if is_adapter(adapter):
-        if store is not None or dry_run:
-            raise UsageError(
-                "--store" if store is not None else "--dry-run", "is for checkpoints, not adapters"
-            )
-        with console.progress_bar(quiet, "factoring") as bar:
-            summary = inspect_adapter(adapter, model, workers=workers, progress=bar)
-        for note in summary.notes:
-            console.say(f"note: {note}", quiet)
-        if json:
-            console.print_json(summary.to_json())
-        else:
-            print_adapter(summary, with_base=model is not None)
-        return
-    sources = SingleSources.open(base) if tuned is None else PairSources.open(base, tuned)
-    for note in sources.notes:
-        console.say(f"note: {note}", quiet)
     if dry_run:
+        if is_adapter(tuned or base):
+            raise UsageError("--dry-run", "an adapter costs no pass to estimate", "Remove --dry-run")
+        sources = open_sources(None, base) if tuned is None else open_sources(base, tuned)
+        print_notes(sources.notes, quiet)
         print_estimate(estimate(sources), json)
         return
-    with tempfile.TemporaryDirectory(prefix="eckart-") as scratch:
-        with console.progress_bar(quiet, "factoring") as bar:
-            options = PassOptions(workers, device=device, durable=store is not None, progress=bar)
-            filled = fill(sources, store or Path(scratch) / "store", whole_demands(sources, 0), options)
-        rows = summarise(filled)
-        remarks = diagnose(filled, rows)
-        if json:
-            console.print_json(
-                {"layers": [r.to_json() for r in rows], "diagnosis": remarks, "notes": list(sources.notes)}
-            )
-            return
-        print_layers(filled, rows)
-    for remark in remarks:
-        console.out().print(remark, markup=False)
+    with console.progress_bar(quiet, "factoring") as bar:
+        summary = inspect_updates(base, tuned, store=store, workers=workers, device=device, progress=bar)
+    print_notes(summary.notes, quiet)
+    if json:
+        console.print_json(summary.to_json())
+    elif isinstance(summary, AdapterSummary):
+        print_adapter(summary, with_base=tuned is not None)
+    else:
+        print_layers(summary)
+
+
+def print_notes(notes: Iterable[str], quiet: bool) -> None:
+    """Print what was noticed when the files were read."""
+    for note in notes:
+        console.say(f"note: {note}", quiet)
 
 
 def print_adapter(summary: AdapterSummary, with_base: bool) -> None:
@@ -126,8 +111,8 @@ def print_adapter(summary: AdapterSummary, with_base: bool) -> None:
         out.print(sentence, markup=False)
 
 
-def print_layers(store: FactorStore, rows: list[LayerSummary]) -> None:
-    """Print the table of layers, and a line of totals."""
+def print_layers(summary: LayersSummary) -> None:
+    """Print the table of layers, a line of totals, and the diagnosis."""
     cells: list[list[Any]] = [
         [
             r.name.removesuffix(".weight"),
@@ -142,21 +127,18 @@ def print_layers(store: FactorStore, rows: list[LayerSummary]) -> None:
             r.decay,
             console.percent(r.unchanged, 0),
         ]
-        for r in rows
+        for r in summary.layers
     ]
-    console.print_table(
-        ["layer", "shape", "|dW|/|W|", "sigma_1", "stable", "effective",
-         *RANKS, "knee", "above noise", "decay", "unchanged"],
-        cells,
-    )  # fmt: skip
-    total = sum(r.energy for r in store)
-    shown = sum(r.energy for r in rows)
-    if not store.single and total:
-        console.out().print(
-            f"\n{count(rows, 'matrix', 'matrices')} with {console.percent(shown / total)} of the change's energy; "
-            f"the rest is in {count(len(store) - len(rows), 'other tensor')}",
-            markup=False,
-        )
+    sizes = ["shape", "|dW|/|W|", "sigma_1", "stable", "effective"]
+    console.print_table(["layer", *sizes, *RANKS, "knee", "above noise", "decay", "unchanged"], cells)
+    out = console.out()
+    if summary.share is not None:
+        matrices = count(summary.layers, "matrix", "matrices")
+        rest = f", the rest in {count(summary.others, 'other tensor')}" if summary.others else ""
+        share = console.percent(summary.share)
+        out.print(f"\n{share} of the change's energy is in {matrices}{rest}", markup=False)
+    for remark in summary.diagnosis:
+        out.print(remark, markup=False)
 
 
 def print_estimate(cost: Estimate, json: bool) -> None:
@@ -171,11 +153,14 @@ def print_estimate(cost: Estimate, json: bool) -> None:
             ["parameters", f"{cost.parameters:,}"],
             ["to read", console.size(cost.bytes_read)],
             ["rank 32", f"{cost.flops_leading:.2g} flops, about {_minutes(cost.seconds_leading)} here"],
-            ["all singular values", f"{cost.flops_whole:.2g} flops, about {_minutes(cost.seconds_whole)} here"],
+            [
+                "all singular values",
+                f"{cost.flops_whole:.2g} flops, about {_minutes(cost.seconds_whole)} here",
+            ],
             ["peak memory", console.size(cost.peak_bytes)],
             *[[f"adapter, rank {r}", console.size(b)] for r, b in cost.adapter_bytes.items()],
         ],
-    )  # fmt: skip
+    )
 
 
 def _minutes(seconds: float) -> str:

@@ -37,10 +37,12 @@ def plan(
     """
     with console.progress_bar(quiet, "factoring") as bar:
         opened, chosen = decide(
-            FactorStore.open(store), rule, embeddings=embeddings,
+            FactorStore.open(store),
+            rule,
+            embeddings=embeddings,
             notify=lambda text: console.say(text, quiet),
             options=PassOptions(workers, device=device, progress=bar),
-        )  # fmt: skip
+        )
     if out is not None:
         write_json(out, chosen.to_json())
     if json:
@@ -50,15 +52,21 @@ def plan(
 
 
 def print_plan(store: FactorStore, chosen: RankPlan) -> None:
-    """Print a plan: a row a tensor, and the totals."""
+    """Print a plan: one row per tensor, and the totals."""
     rows: list[list[Any]] = []
     for name, rank in chosen.ranks.items():
         record, spectrum = store.record(name), store.spectrum(name)
         kept = spectrum.energy(min(rank, len(spectrum)))
         rows.append(
-            [name, console.shape(record.shape), rank, console.percent(kept),
-             f"{rank * sum(record.shape):,}", chosen.reasons[name]]
-        )  # fmt: skip
+            [
+                name,
+                console.shape(record.shape),
+                rank,
+                console.percent(kept),
+                f"{rank * sum(record.shape):,}",
+                chosen.reasons[name],
+            ]
+        )
     console.print_table(["tensor", "shape", "rank", "energy", "parameters", "why"], rows)
     share = chosen.parameters / max(store.base_parameters, 1)
     bytes_each = adapter_dtype(store).itemsize

@@ -2,34 +2,64 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from numpy.typing import ArrayLike
+from typing import Literal, overload
 
 from eckart.checks import is_whole_number
 from eckart.errors import UsageError
 from eckart.explain.entry import read_entry
 from eckart.explain.exact import Matrix
-from eckart.explain.read import LIMIT, SAMPLES, read_matrix
+from eckart.explain.read import LIMIT, SAMPLES, MatrixSource, read_matrix
 from eckart.explain.steps import Explanation
-from eckart.explain.topics.lora import explain_lora
-from eckart.explain.topics.lowrank import explain_lowrank
-from eckart.explain.topics.pca import explain_pca
-from eckart.explain.topics.pinv import explain_pinv
-from eckart.explain.topics.rank import explain_rank
-from eckart.explain.topics.svd import explain_svd
+from eckart.explain.topics.lora import LoraResults, explain_lora
+from eckart.explain.topics.lowrank import LowRankResults, explain_lowrank
+from eckart.explain.topics.pca import PcaResults, explain_pca
+from eckart.explain.topics.pinv import PinvResults, explain_pinv
+from eckart.explain.topics.rank import RankResults, explain_rank
+from eckart.explain.topics.svd import SvdResults, explain_svd
 
 TOPICS = ("svd", "rank", "lowrank", "lora", "pinv", "pca")
 
 
+@overload
+def explain(topic: Literal["svd"], matrix: MatrixSource) -> Explanation[SvdResults]: ...
+@overload
+def explain(topic: Literal["rank"], matrix: MatrixSource) -> Explanation[RankResults]: ...
+@overload
+def explain(topic: Literal["pinv"], matrix: MatrixSource) -> Explanation[PinvResults]: ...
+@overload
+def explain(topic: Literal["pca"], matrix: MatrixSource) -> Explanation[PcaResults]: ...
+@overload
 def explain(
-    topic: str,
-    matrix: str | Path | ArrayLike | Matrix,
+    topic: Literal["lowrank"], matrix: MatrixSource, *, rank: int | None = None
+) -> Explanation[LowRankResults]: ...
+@overload
+def explain(
+    topic: Literal["lora"],
+    matrix: MatrixSource,
     *,
     rank: int | None = None,
     alpha: str | float | None = None,
-    given: str | Path | ArrayLike | Matrix | None = None,
-) -> Explanation:
+    given: MatrixSource | None = None,
+) -> Explanation[LoraResults]: ...
+@overload
+def explain(
+    topic: str,
+    matrix: MatrixSource,
+    *,
+    rank: int | None = None,
+    alpha: str | float | None = None,
+    given: MatrixSource | None = None,
+) -> Explanation[object]: ...
+
+
+def explain(
+    topic: str,
+    matrix: MatrixSource,
+    *,
+    rank: int | None = None,
+    alpha: str | float | None = None,
+    given: MatrixSource | None = None,
+) -> Explanation[object]:
     """Explain a topic on a small matrix, with every step as on paper.
 
     Parameters
@@ -49,13 +79,13 @@ def explain(
     Returns
     -------
     Explanation
-        The steps, for `render`, and the results by name as exact sympy objects. The names are:
+        The steps, for `render`, and the results as exact sympy objects. The attributes of the results are:
 
         * ``svd``: rank, sigma, eigenvalues, gram, U, S, V, exact;
         * ``rank``: rank, echelon, C, F, sigma;
         * ``lowrank``: rank, sigma, best, error_squared, spectral_squared, energy, exact;
-        * ``lora``: rank, sigma, best, exact; B, A, scale unless the matrix is 0; with ``given`` also
-          coefficients, fit, mean_absolute_error, fit_error_squared;
+        * ``lora``: rank, sigma, best, exact, B, A, scale (the last three are None for a zero matrix), and
+          coefficients, fit, mean_absolute_error, fit_error_squared (None without ``given``);
         * ``pinv``: pinv, sigma, rank, exact;
         * ``pca``: mean, centred, covariance, variances, components, sigma, exact.
 
@@ -75,9 +105,9 @@ def explain(
     Examples
     --------
     >>> explanation = explain("svd", "4 0; 3 5")
-    >>> explanation.results["sigma"], all(check.holds and check.exact for check in explanation.checks)
+    >>> explanation.results.sigma, all(check.holds and check.exact for check in explanation.checks)
     ([2*sqrt(10), sqrt(10)], True)
-    >>> explain("lowrank", "3 1; 1 3; 1 1", rank=1).results["best"].tolist()
+    >>> explain("lowrank", "3 1; 1 3; 1 1", rank=1).results.best.tolist()
     [[2, 2], [2, 2], [1, 1]]
     """
     if topic not in TOPICS:

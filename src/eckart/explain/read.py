@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import sympy
@@ -23,7 +24,10 @@ SUFFIXES = (".csv", ".npy", ".txt", ".tsv")
 FIX = 'Separate rows by semicolons, as in "4 0; 3 5", or use a .csv or .npy file'
 
 
-def read_matrix(source: str | Path | ArrayLike | Matrix, rows: int = LIMIT) -> Matrix:
+MatrixSource: TypeAlias = str | Path | ArrayLike | Matrix
+
+
+def read_matrix(source: MatrixSource, rows: int = LIMIT) -> Matrix:
     """Read a matrix of at most ``rows`` x 5 exact numbers.
 
     Parameters

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
-from eckart.explain.exact import Matrix, Number
 from eckart.explain.formula import Formula
 
 Value: TypeAlias = Formula | int
-Result: TypeAlias = Number | Matrix | list[Number] | list[Matrix] | int | bool
+Results = TypeVar("Results", covariant=True)  # the dataclass of a topic's results
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Generic[Results]):
     """An explanation, step by step.
 
     Attributes
@@ -122,13 +121,14 @@ class Explanation:
         The topic, one of `eckart.explain.TOPICS`.
     steps : tuple of Step
         The steps, in order.
-    results : mapping of str to Result
-        The results by name as sympy objects: ``"rank"``, ``"sigma"``, ``"U"``, ... `explain` lists the names.
+    results : object
+        The results as sympy objects, for example ``results.rank``, ``results.sigma`` and ``results.U`` for
+        the topic ``svd``. `explain` lists the attributes for every topic.
     """
 
     topic: str
     steps: tuple[Step, ...]
-    results: Mapping[str, Result]
+    results: Results
 
     @property
     def checks(self) -> tuple[Check, ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from eckart.adapter.adapter import Module
 from eckart.adapter.rounding import relative, rounded_factors, stored_error
 from eckart.adapter.statement import ModuleStatement
+from eckart.arrays import DType
 from eckart.checkpoint.kinds import is_input_embedding, module_name, tied_head
 from eckart.errors import AdapterError
 from eckart.extraction.job import Job
@@ -56,7 +56,7 @@ class Parts:
     """
 
     parts: tuple[Part, ...]
-    dtype: np.dtype[Any]
+    dtype: DType
     unread: dict[str, str]
 
     @property
@@ -90,7 +90,7 @@ def cut(job: Job, sources: PairSources, store: FactorStore, plan: RankPlan) -> P
     return Parts(tuple(parts), dtype, unread)
 
 
-def _part(store: FactorStore, record: TensorRecord, rank: int, dtype: np.dtype[Any]) -> Part:
+def _part(store: FactorStore, record: TensorRecord, rank: int, dtype: DType) -> Part:
     update = store.factors(record.name, rank)
     exact = update.factors()
     left, right = rounded_factors(exact, dtype, record.name)

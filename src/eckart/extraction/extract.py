@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Unpack
 
 from eckart.adapter.adapter import Adapter
-from eckart.adapter.formats.peft.config import CONFIG
-from eckart.adapter.formats.peft.peft import PeftWriter, task_type
+from eckart.adapter.formats.peft.config import CONFIG, PeftOptions, task_type
+from eckart.adapter.formats.peft.peft import PeftWriter
 from eckart.adapter.formats.write import write_into
 from eckart.adapter.statement import Statement
 from eckart.checkpoint import OutputFolder, refuse_overlap
@@ -156,11 +156,23 @@ def extract(
     ``eckart.extract("base", "tuned", "adapter", energy=0.9, max_rank=64)``
     """
     job = validate(
-        base, tuned, out, rule=rule, plan=plan, store=store, dtype=dtype, embeddings=embeddings,
-        modules_to_save=modules_to_save, consumers=consumers, experts=experts, base_name=base_name,
-        overwrite=overwrite, options=PassOptions(workers, None, device, store is not None, progress),
-        notify=notify, rule_options=options,
-    )  # fmt: skip
+        base,
+        tuned,
+        out,
+        rule=rule,
+        plan=plan,
+        store=store,
+        dtype=dtype,
+        embeddings=embeddings,
+        modules_to_save=modules_to_save,
+        consumers=consumers,
+        experts=experts,
+        base_name=base_name,
+        overwrite=overwrite,
+        options=PassOptions(workers, None, device, store is not None, progress),
+        notify=notify,
+        rule_options=options,
+    )
     with OutputFolder(job.out, overwrite=job.overwrite, marker=CONFIG) as staging:
         sources = open_sources_of(job)
         filled = factor(job, sources, job.store or staging / ".store")
@@ -258,12 +270,12 @@ def choose_ranks(job: Job, sources: PairSources, filled: FactorStore) -> tuple[F
 def write(job: Job, sources: PairSources, arranged: Arranged, staging: Path) -> None:
     """Write the adapter's files into the staging folder."""
     adapter = arranged.adapter
-    writer = PeftWriter(
-        adapter,
+    options = PeftOptions(
         base_name=job.base_name,
-        base_modules=wrappable_modules(sources),
-        task=task_type(dict(sources.config)),
+        base_modules=tuple(wrappable_modules(sources)),
+        task=task_type(sources.config),
     )
+    writer = PeftWriter(adapter, options)
     write_into(staging, writer, adapter.modules.__getitem__, lambda: arranged.statement)
 
 

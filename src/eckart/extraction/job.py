@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from eckart.adapter.experts import ExpertsLayout
+from eckart.arrays import DType
 from eckart.checkpoint import DTYPES
 from eckart.checkpoint.dtypes import ADAPTER_DTYPES, parse_dtype
 from eckart.errors import UsageError
@@ -59,7 +57,7 @@ class Job:
     rule: RankRule | None
     plan: RankPlan | None
     store: Path | None
-    dtype: np.dtype[Any] | None
+    dtype: DType | None
     embeddings: bool
     modules_to_save: bool
     consumers: tuple[Consumer, ...]
@@ -75,7 +73,7 @@ class Job:
         return ALL_KINDS if self.embeddings else LORA_KINDS
 
 
-def check_dtype(dtype: str | None) -> np.dtype[Any] | None:
+def check_dtype(dtype: str | None) -> DType | None:
     """Return the NumPy dtype of a name in any common spelling; None for None."""
     return None if dtype is None else DTYPES[parse_dtype(dtype, ADAPTER_DTYPES)]
 

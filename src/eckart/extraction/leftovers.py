@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.experts import fuses_experts
 from eckart.adapter.rounding import rounded
 from eckart.adapter.statement import TensorStatement
+from eckart.arrays import DType
 from eckart.checkpoint import to_float
 from eckart.checkpoint.kinds import is_head, is_input_embedding, module_name, module_of, tied_head
 from eckart.checkpoint.numbers import energy_of, name_non_finite
@@ -138,7 +138,7 @@ def _why(record: TensorRecord, plan: RankPlan) -> str:
     return f"{len(record.shape)} axes"
 
 
-def carry_whole(carried: Carried, sources: PairSources, dtype: np.dtype[Any]) -> Carried:
+def carry_whole(carried: Carried, sources: PairSources, dtype: DType) -> Carried:
     """Save whole, in the adapter, every leftover that PEFT can hold that way.
 
     Parameters
@@ -205,9 +205,7 @@ def _with_tied_head(carried: Carried, sources: PairSources) -> Carried:
     return Carried(adapter, items, {head: table})
 
 
-def _with_biases(
-    modules: Mapping[str, Module], sources: PairSources, dtype: np.dtype[Any]
-) -> dict[str, Module]:
+def _with_biases(modules: Mapping[str, Module], sources: PairSources, dtype: DType) -> dict[str, Module]:
     """Give every module a bias update: the change where there is one, zeros elsewhere."""
     by_name = {source.name: source for source in sources.tensors}
     result = {}

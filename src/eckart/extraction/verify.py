@@ -22,7 +22,7 @@ from eckart.parallel import OnProgress, Progress
 from eckart.store.sources import PairedSource, PairSources
 from eckart.text import count
 
-BLOCK = 1 << 21  # numbers of an update held at a time
+BLOCK_ENTRIES = 1 << 21  # numbers of an update held at a time
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ def _measure(source: PairedSource, module: Module | None) -> tuple[float, float]
     theirs = as_matrix(map_tensor(source.base), source.rows)
     rows, columns = ours.shape
     left, right = module.float_factors() if module else (None, None)
-    step = max(1, BLOCK // max(columns, 1))
+    step = max(1, BLOCK_ENTRIES // max(columns, 1))
     missed = energy = 0.0
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, rows, step):

@@ -23,7 +23,7 @@ from eckart.errors import MatrixError
 DeviceArray: TypeAlias = Any
 
 THREADS = 2  # a sum of squares is limited by memory bandwidth, which two threads use up
-BLOCK = 1 << 18  # entries in a block of rows: 1 MB of float32, which stays in a core's cache
+BLOCK_ENTRIES = 1 << 18  # entries in a block of rows: 1 MB of float32, which stays in a core's cache
 SAFE_RANGE = (1e-12, 1e12)  # root mean square of entries whose float32 products neither overflow nor vanish
 
 
@@ -263,8 +263,8 @@ def scaled_to_safe_range(A: DeviceArray, total: float) -> tuple[DeviceArray, flo
 
 
 def row_blocks(rows: int, columns: int) -> list[slice]:
-    """Divide the rows of a matrix into slices of about ``BLOCK`` entries."""
-    step = max(1, BLOCK // max(columns, 1))
+    """Divide the rows of a matrix into slices of about ``BLOCK_ENTRIES`` entries."""
+    step = max(1, BLOCK_ENTRIES // max(columns, 1))
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 

@@ -13,7 +13,7 @@ from eckart.errors import MatrixError, UsageError
 from eckart.linalg.backend import DeviceArray, as_matrix, check_energy, ops_for, scaled_to_safe_range
 from eckart.linalg.routes.krylov import BlockKrylov, seed_for
 
-BLOCK = 8  # columns per step: few enough to be cheap, and too many for all of them to miss sigma_1
+COLUMNS_PER_STEP = 8  # columns per step: few enough to be cheap, and too many for all of them to miss sigma_1
 
 # A Krylov space of q steps from a random start in n dimensions misses more than a share e of sigma_1^2
 # with probability at most KW sqrt(n) exp(-(2q - 1) sqrt(e)): Kuczynski and Wozniakowski (1992), thm 4.2.
@@ -228,7 +228,7 @@ def _search(
     """Iterate until the bounds are close enough. Squares of the entries of A must be in range."""
     krylov = BlockKrylov(A, total, seed)
     n = min(A.shape)
-    block = min(BLOCK, n)
+    block = min(COLUMNS_PER_STEP, n)
     wide = ops_for(A).host(A).astype(np.float64)
     steps, before, wait = 0, 0.0, 0
     while not krylov.exhausted:

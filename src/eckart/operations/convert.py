@@ -11,7 +11,7 @@ from eckart.adapter.formats import FORMATS, load_adapter, save_adapter
 from eckart.adapter.statement import Statement
 from eckart.checkpoint import Checkpoint, refuse_overlap
 from eckart.errors import UsageError
-from eckart.operations.cut import RankRange
+from eckart.operations.new_adapter import RankRange
 from eckart.text import count
 
 
@@ -97,12 +97,12 @@ def convert(
     source = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
     refuse_overlap(out, [source.path])
     is_unchanged = to == source.format and layout is None
-    result = replace(source, statement=source.statement if is_unchanged else None, notes=[])
+    result = replace(source, statement=source.statement if is_unchanged else None)
     if layout is not None:
         config = Checkpoint.open(base).config if base is not None else {}
         modules = arrange_experts(result.modules, layout, config)
         result = replace(result, modules=even_scales(modules))
-    save_adapter(result, out, to, overwrite=overwrite)
+    left_out = save_adapter(result, out, to, overwrite=overwrite)
     return Converted(
         path=Path(out),
         source=source.format,
@@ -110,5 +110,5 @@ def convert(
         modules=len(result),
         ranks=RankRange.of(result.modules) if result.modules else None,
         statement=result.statement,
-        notes=tuple(source.notes + result.notes),
+        notes=(*source.notes, *left_out),
     )

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from eckart.adapter.formats import load_adapter
 from eckart.adapter.rounding import relative, rounded
 from eckart.adapter.statement import STATEMENT, versions
 from eckart.adapter.updates import check_weights
-from eckart.arrays import Array, Floats
+from eckart.arrays import Array, DType, Floats
 from eckart.checkpoint import (
     Checkpoint,
     OutputFolder,
@@ -38,7 +37,7 @@ from eckart.operations.merge_statement import MergeStatement, TensorChange
 from eckart.parallel import OnProgress, Progress, map_unordered
 from eckart.text import count
 
-BLOCK = 1 << 20  # numbers of a weight that are summed at a time
+BLOCK_ENTRIES = 1 << 20  # numbers of a weight that are summed at a time
 
 
 @dataclass(frozen=True, repr=False)
@@ -241,7 +240,7 @@ class _Job:
         left = left.astype(work)
         right = None if right is None else right.astype(work)
         result = np.empty(weight.shape, self.plan.model.map(info.name).dtype)
-        rows_each = max(1, BLOCK // max(weight.shape[1], 1))
+        rows_each = max(1, BLOCK_ENTRIES // max(weight.shape[1], 1))
         update_energy = rounding_energy = 0.0
         with np.errstate(over="ignore", invalid="ignore"):
             for start in range(0, len(weight), rows_each):
@@ -283,7 +282,7 @@ class _Job:
         )
 
 
-def _rounded_whole(name: str, whole: Array, dtype: np.dtype[Any]) -> Array:
+def _rounded_whole(name: str, whole: Array, dtype: DType) -> Array:
     """Return a tensor that the adapter saved whole, in the base's dtype."""
     array = rounded(whole, dtype)
     if not all_finite(array):

@@ -2,16 +2,13 @@
 
 from eckart.serving.consumer import Consumer, Scaling, Treatment
 from eckart.serving.consumers import CONSUMERS, consumers_named
-from eckart.serving.layout import Applied, Layout
 from eckart.serving.problems import Problem, Severity
 from eckart.serving.verdict import CheckResult, Verdict, check
 
 __all__ = [
     "CONSUMERS",
-    "Applied",
     "CheckResult",
     "Consumer",
-    "Layout",
     "Problem",
     "Scaling",
     "Severity",

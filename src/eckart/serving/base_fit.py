@@ -8,7 +8,7 @@ from eckart.adapter.adapter import Adapter
 from eckart.adapter.formats.peft.whole import is_copy_of_base
 from eckart.adapter.targets import Targets, holds
 from eckart.checkpoint import Checkpoint
-from eckart.serving.problems import Problem, Severity
+from eckart.serving.problems import Problem, Severity, path_in_command
 
 USE_ITS_BASE = "Use the base that the adapter was made for"
 
@@ -44,7 +44,7 @@ def _module_problems(adapter: Adapter, targets: Targets) -> Iterator[Problem]:
             Severity.WRONG,
             name,
             "the base ties this weight to its embedding table, which would change as well",
-            f"Save the base untied, or run eckart resize {adapter.path or 'ADAPTER'} -o OUT "
+            f"Save the base untied, or run eckart resize {path_in_command(adapter)} -o OUT "
             f"--rank 999 --exclude {name}",
         )
 

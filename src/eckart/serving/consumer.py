@@ -148,12 +148,12 @@ class Consumer:
         return next((r for r in self.ranks if r >= rank), rank)
 
     def limit_for(self, rank: int) -> int | None:
-        """Return the smallest value of `option` that admits a rank; None if there is none.
+        """Return the smallest value of `option` that admits an adapter; None if there is none.
 
         Parameters
         ----------
         rank : int
-            The largest rank of an adapter.
+            The adapter's largest rank.
         """
         return next((limit for limit in self.limits if limit >= rank), None)
 
@@ -163,7 +163,7 @@ class Consumer:
         Parameters
         ----------
         rank : int
-            The largest rank of the adapter.
+            The adapter's largest rank.
         """
         if not self.option:
             return ""

@@ -81,17 +81,15 @@ def arrange_experts_for(
     UsageError
         If the modules hold experts and the consumers read different layouts.
     """
-    layout = experts
-    wanted = {c.experts: c for c in consumers if c.experts is not None}
-    if len(wanted) > 1 and experts_layouts(modules):
-        readers = ", ".join(
-            f"{c.title} reads experts {layout.value}" for layout, c in wanted.items() if layout
-        )
+    titles = {c.experts: c.title for c in consumers if c.experts is not None}
+    if len(titles) > 1 and experts_layouts(modules):
+        readers = ", ".join(f"{title} reads experts {layout.value}" for layout, title in titles.items())
         raise UsageError(
             "--for", f"no layout of experts is read by all: {readers}", "Write one adapter for each layout"
         )
-    if layout is None and len(wanted) == 1:
-        (layout,) = wanted
-        if layout is ExpertsLayout.FUSED and not is_fused_on_loading(config):
-            layout = None
+    layout = experts
+    if layout is None and titles.keys() == {ExpertsLayout.SPLIT}:
+        layout = ExpertsLayout.SPLIT
+    if layout is None and titles.keys() == {ExpertsLayout.FUSED} and is_fused_on_loading(config):
+        layout = ExpertsLayout.FUSED
     return even_scales(arrange_experts(modules, layout, config))

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from eckart.adapter.adapter import Adapter, Module
-from eckart.adapter.experts import ExpertsLayout, even_scales, zero_module
+from eckart.adapter.experts import ExpertsLayout, even_scales
 from eckart.adapter.statement import LayoutStatement
 from eckart.adapter.updates import side_by_side
+from eckart.arrays import DType
 from eckart.checkpoint import Checkpoint
-from eckart.errors import AdapterError, UsageError
 from eckart.linalg.routes.product import ProductCore
 from eckart.rank import RankRule
-from eckart.serving.consumer import Consumer, Scaling
+from eckart.serving.common_rank import common_rank, needs_one_rank
+from eckart.serving.consumer import Consumer
 from eckart.serving.consumers import ConsumerNames, common_formats, consumers_named
 from eckart.serving.experts_read import arrange_experts_for
-from eckart.serving.missing_modules import matrix_shapes, missing_modules
+from eckart.serving.missing_modules import matrix_shapes, missing_modules, zeros_for
 from eckart.serving.treatment import (
     has_expression,
     separate_unread,
@@ -42,7 +42,7 @@ class Applied:
     Parameters
     ----------
     modules : dict of str to Module
-        By name, the modules of zeros included.
+        All modules, those that were added included.
     added : tuple of str
         Names of the modules of zeros that were added.
     notes : tuple of str
@@ -94,7 +94,7 @@ class Layout:
         Parameters
         ----------
         adapter : Adapter
-            The adapter to arrange; it is not changed.
+            The adapter as read; it stays as it is.
         consumers : str or sequence of str
             Names of programs, e.g. ``"vllm,llama.cpp"``.
         base : Checkpoint, optional
@@ -164,10 +164,8 @@ class Layout:
         if self.modules_left_out:
             left_out = self.modules_left_out.values()
             titles = titles_of(c for c in self.consumers if any(unread_by(m, [c]) for m in left_out))
-            notes.append(
-                f"{count(self.modules_left_out, 'module')} left out ({titles}): "
-                f"{preview(self.modules_left_out)}"
-            )
+            modules = count(self.modules_left_out, "module")
+            notes.append(f"{modules} left out ({titles}): {preview(self.modules_left_out)}")
         if self.whole_left_out:
             names = self.whole_left_out
             titles = titles_of(
@@ -228,12 +226,12 @@ class Layout:
         missing = missing_modules(modules, self.consumers, self.shapes)
         dtype = next((m.dtype for m in outlines.values()), np.dtype(np.float32))
         for name, twin in missing.items():
-            modules[name] = self._zeros(name, available.get(name) or twin, dtype)
+            modules[name] = zeros_for(name, available.get(name) or twin, self.shapes, dtype)
         notes = self.notes
         if missing:
             notes += (f"{count(missing, 'module')} of zeros added, because a program needs them",)
-        if self.needs_one_rank(modules):
-            rank = self.rank_for(max(m.rank for m in modules.values()))
+        if needs_one_rank(modules, self.consumers):
+            rank = common_rank(max(m.rank for m in modules.values()), self.consumers)
             modules = {name: replace(m.of_rank(rank, m.dtype), bias=m.bias) for name, m in modules.items()}
         return Applied(modules, tuple(missing), notes)
 
@@ -254,44 +252,6 @@ class Layout:
                 padded[name] = replace(outline, left=np.array(outline.left), right=np.array(outline.right))
         return replace(plan, modules=padded)
 
-    def _zeros(self, name: str, twin: Module | None, dtype: np.dtype[Any]) -> Module:
-        shape = self.shapes.get(name) or (twin.shape if twin is not None else None)
-        if shape is None:
-            raise AdapterError(
-                name, "a program needs this module, and its shape is not known", "Pass --base MODEL"
-            )
-        return zero_module(name, shape, dtype, "linear" if twin is None else twin.kind)
-
-    def needs_one_rank(self, modules: Mapping[str, Module]) -> bool:
-        """Whether a consumer needs these modules to have one rank, or a rank from a list.
-
-        Parameters
-        ----------
-        modules : mapping of str to Module
-            Modules of the ranks that were chosen.
-        """
-        varied = len({m.rank for m in modules.values()}) > 1
-        return any(c.ranks or (varied and (c.one_rank or c.scale is Scaling.TENSOR)) for c in self.consumers)
-
-    def rank_for(self, rank: int) -> int:
-        """Return the smallest rank of at least ``rank`` for which every consumer is correct.
-
-        Parameters
-        ----------
-        rank : int
-            The rank that is needed.
-        """
-        lists = [set(c.ranks) for c in self.consumers if c.ranks]
-        if not lists:
-            return rank
-        allowed = sorted(set.intersection(*lists))
-        for candidate in allowed:
-            if candidate >= rank:
-                return candidate
-        titles = titles_of(c for c in self.consumers if c.ranks)
-        known = f"the largest rank they load correctly is {allowed[-1]}" if allowed else "they share no rank"
-        raise UsageError("--for", f"rank {rank} is too large for {titles}: {known}", "Pass a smaller --rank")
-
     def stripped(self, adapter: Adapter) -> Adapter:
         """Return the adapter without the whole tensors and the settings that a consumer would not load.
 
@@ -307,13 +267,13 @@ class Layout:
             config = {**config, "target_modules": None}  # the writer then lists the modules' paths
         return replace(adapter, dense=dense, rows=rows, config=config)
 
-    def statement(self, applied: Applied, dtype: np.dtype[Any], needed: int) -> LayoutStatement | None:
+    def statement(self, applied: Applied, dtype: DType, needed: int) -> LayoutStatement | None:
         """Return what the layout takes, for the adapter's statement; None without consumers.
 
         Parameters
         ----------
         applied : Applied
-            The modules as they are written.
+            What `applied` or `realised` returned.
         dtype : dtype
             Of the factors.
         needed : int

@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 
 from eckart.adapter.adapter import Module
-from eckart.adapter.experts import is_split
+from eckart.adapter.experts import is_split, zero_module
+from eckart.arrays import DType
 from eckart.checkpoint import Checkpoint
 from eckart.checkpoint.kinds import kind_of, module_of
+from eckart.errors import AdapterError
 from eckart.serving.consumer import Consumer
 
 _LAYER = re.compile(r"(.*?\.)(\d+)(\..+)")  # what comes before a layer's number, the number, what follows it
@@ -43,6 +45,31 @@ def missing_modules(
         for name, twin in _missing_in_layers(modules, missing, shapes).items():
             missing.setdefault(name, twin)
     return missing
+
+
+def zeros_for(name: str, twin: Module | None, shapes: Mapping[str, tuple[int, int]], dtype: DType) -> Module:
+    """Return a missing module of zeros, of rank 1.
+
+    Parameters
+    ----------
+    name : str
+    twin : Module or None
+        A module of the same type, whose shape and kind it gets where the base's shape is not known.
+    shapes : mapping of str to (int, int)
+        The shapes of the base's matrices; may be empty.
+    dtype : dtype
+
+    Raises
+    ------
+    AdapterError
+        If the shape is not known.
+    """
+    shape = shapes.get(name) or (twin.shape if twin is not None else None)
+    if shape is None:
+        raise AdapterError(
+            name, "a program needs this module, and its shape is not known", "Pass --base MODEL"
+        )
+    return zero_module(name, shape, dtype, "linear" if twin is None else twin.kind)
 
 
 def _missing_companions(

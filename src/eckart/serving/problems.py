@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -36,7 +37,7 @@ class Problem:
     Parameters
     ----------
     severity : Severity
-        Whether the part is refused, computed wrongly or dropped.
+        Whether the part is refused, wrong or dropped.
     where : str
         The module, tensor or setting.
     what : str
@@ -85,13 +86,18 @@ def type_of(name: str) -> str:
     return ".".join("*" if part.isdigit() else part for part in name.split("."))
 
 
+def path_in_command(adapter: Adapter) -> str:
+    """Return an adapter's path as it is typed in a shell; ``ADAPTER`` for one in memory."""
+    return "ADAPTER" if adapter.path is None else shlex.quote(str(adapter.path))
+
+
 def _resize_command(adapter: Adapter, consumer: Consumer) -> str:
     rank = max((m.rank for m in adapter), default=1)
-    return f"eckart resize {adapter.path or 'ADAPTER'} -o OUT --rank {rank} --for {consumer.name}"
+    return f"eckart resize {path_in_command(adapter)} -o OUT --rank {rank} --for {consumer.name}"
 
 
 def _convert_command(adapter: Adapter, consumer: Consumer) -> str:
-    return f"eckart convert {adapter.path or 'ADAPTER'} -o OUT --to {consumer.formats[0]}"
+    return f"eckart convert {path_in_command(adapter)} -o OUT --to {consumer.formats[0]}"
 
 
 def _severity(treatment: Treatment) -> Severity:

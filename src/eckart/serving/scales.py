@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from eckart.adapter.adapter import Adapter, Module
+from eckart.adapter.formats.single_file.diffusers import DiffusersOrigin
 from eckart.serving.consumer import Consumer, Scaling
 
 
@@ -28,11 +29,20 @@ def computed_scales(adapter: Adapter, consumer: Consumer) -> dict[str, float]:
     scales = {}
     for m in adapter:
         is_first = m.name.rpartition(".")[2] == first_type
-        scales[m.name] = computed_scale(m, consumer, config if is_first else padded_config)
+        scales[m.name] = computed_scale(
+            m, consumer, config if is_first else padded_config, _alpha_is_in_metadata(adapter)
+        )
     return scales
 
 
-def computed_scale(module: Module, consumer: Consumer, config: Mapping[str, Any]) -> float:
+def _alpha_is_in_metadata(adapter: Adapter) -> bool:
+    """Whether the file states its alphas in the metadata only."""
+    return isinstance(adapter.origin, DiffusersOrigin) and adapter.origin.alpha_in_metadata
+
+
+def computed_scale(
+    module: Module, consumer: Consumer, config: Mapping[str, Any], alpha_in_metadata: bool = False
+) -> float:
     """Return what a consumer multiplies one module's B A by.
 
     Parameters
@@ -41,14 +51,16 @@ def computed_scale(module: Module, consumer: Consumer, config: Mapping[str, Any]
     consumer : Consumer
     config : mapping
         The adapter's ``adapter_config.json``; empty for formats without one.
+    alpha_in_metadata : bool
+        Whether the file states its alphas in the metadata only.
     """
     uses_rslora = bool(config.get("use_rslora"))
     if consumer.scale is Scaling.MODULE:
         misses_root = uses_rslora and not consumer.rslora
         return module.scale / math.sqrt(module.rank) if misses_root else module.scale
     if consumer.scale is Scaling.FILE:
-        only_in_metadata = bool(config.get("alpha_in_metadata")) and not consumer.metadata
-        if module.alpha is None or only_in_metadata:
+        is_unread = alpha_in_metadata and not consumer.metadata
+        if module.alpha is None or is_unread:
             return 1.0
         return module.alpha / module.rank
     alpha = float(config.get("lora_alpha") or 0)

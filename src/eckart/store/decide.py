@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
-import numpy as np
-
+from eckart.arrays import DType
 from eckart.checkpoint.dtypes import ADAPTER_DTYPES, DTYPES
 from eckart.linalg import Goal
 from eckart.rank import Candidate, RankPlan, RankRule, RuleOptions, make_plan, rule_from
@@ -132,7 +131,7 @@ def plan(
     return decide(opened, chosen)[1]
 
 
-def adapter_dtype(store: FactorStore) -> np.dtype[Any]:
+def adapter_dtype(store: FactorStore) -> DType:
     """Return the default dtype of an adapter: that of most of the tuned checkpoint's matrix entries.
 
     float8 is too coarse for factors, so the default is bfloat16 there.

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from eckart.arrays import Array, Floats
+from eckart.arrays import Array, DType, Floats
 from eckart.checkpoint import TensorInfo, is_float, mantissa_bits, to_float
 from eckart.checkpoint.mapping import map_tensor
 from eckart.checkpoint.numbers import as_matrix, energy_of, name_non_finite
 from eckart.errors import CheckpointError
 from eckart.rank import noise_edge
 
-BLOCK = 1 << 16  # numbers in a block of rows: three of float32 and one of float64 stay in a core's cache
+BLOCK_ENTRIES = (
+    1 << 16
+)  # numbers in a block of rows: three of float32 and one of float64 stay in a core's cache
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def read_delta(
     wide = any(side is not None and side.dtype == np.float64 for side in (ours, theirs))
     dtype = np.dtype(np.float64 if wide else np.float32)
     D = np.empty((m, n), dtype)
-    step = min(max(1, BLOCK // max(n, 1)), max(m, 1))
+    step = min(max(1, BLOCK_ENTRIES // max(n, 1)), max(m, 1))
     block, other = np.empty((step, n), dtype), np.empty((step, n), dtype)
     squares = np.empty(step * n)
     row_noise, column_noise = np.zeros(m), np.zeros(n)
@@ -121,7 +122,7 @@ def _float_block(block: Array, out: Array) -> Array:
     return to_float(block, out)
 
 
-def _add_noise(block: Array, stored: np.dtype[Any], rows: Floats, columns: Floats) -> None:
+def _add_noise(block: Array, stored: DType, rows: Floats, columns: Floats) -> None:
     """Add ulp^2 / 12 of every entry to the sums of its row and its column."""
     if not is_float(stored) or stored == np.float64:
         return

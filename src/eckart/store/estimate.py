@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from eckart.checkpoint.dtypes import DTYPES
-from eckart.store.record import Json
+from eckart.checkpoint.strictjson import JsonObject
 from eckart.store.sources import ALL_KINDS, LORA_KINDS, Source, Sources
 
 RANKS = (8, 16, 32, 64, 128)
@@ -47,7 +47,7 @@ class Estimate:
     peak_bytes: int
     adapter_bytes: dict[str, int]
 
-    def to_json(self) -> Json:
+    def to_json(self) -> JsonObject:
         """Return it as plain data."""
         return asdict(self)
 

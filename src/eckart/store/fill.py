@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 
+from eckart.checkpoint.strictjson import JsonObject
 from eckart.checkpoint.write import cannot_write
 from eckart.errors import OutputError, StoreError
 from eckart.linalg import Goal
@@ -19,7 +20,7 @@ from eckart.store.journal import Journal, Unfinished
 from eckart.store.layout import FACTORS, JOURNAL, MANIFEST, SPECTRA
 from eckart.store.options import DEFAULT, PassOptions
 from eckart.store.pool import run_tasks
-from eckart.store.record import Demand, Json, TensorRecord
+from eckart.store.record import Demand, TensorRecord
 from eckart.store.sources import ALL_KINDS, Source, Sources, open_sources, what_changed
 from eckart.store.store import FactorStore
 from eckart.store.task import Task
@@ -174,7 +175,7 @@ def _widened(demand: Demand, record: TensorRecord | None) -> Demand:
     )
 
 
-def _known(folder: Path, described: Json, overwrite: bool) -> Unfinished:
+def _known(folder: Path, described: JsonObject, overwrite: bool) -> Unfinished:
     """Return what a folder holds of the same sources, and which tensors were being replaced."""
     nothing = Unfinished(described, {}, set())
     if not folder.exists():

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from eckart.checkpoint import Checkpoint, write_json, write_safetensors
+from eckart.checkpoint.strictjson import JsonObject
 from eckart.store.layout import FORMAT, JOURNAL, MANIFEST, SPECTRA, check_sources, factor_file
-from eckart.store.record import Json, TensorRecord
+from eckart.store.record import TensorRecord
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Unfinished:
         Those that were being replaced, and are not finished.
     """
 
-    sources: Json
+    sources: JsonObject
     records: dict[str, TensorRecord]
     stale: set[str]
 
@@ -70,9 +71,9 @@ class Journal:
                 stale.discard(record.name)
         return Unfinished(check_sources(sources, str(self.path)), records, stale)
 
-    def start(self, sources: Json, records: Sequence[TensorRecord], stale: set[str]) -> None:
+    def start(self, sources: JsonObject, records: Sequence[TensorRecord], stale: set[str]) -> None:
         """Write a new journal, atomically, with what is known; ``stale`` names will be replaced."""
-        lines: list[Json] = [{"format": FORMAT, "sources": sources}]
+        lines: list[JsonObject] = [{"format": FORMAT, "sources": sources}]
         lines += [r.to_json() | ({"stale": True} if r.name in stale else {}) for r in records]
         temporary = self.path.with_suffix(".tmp")
         with temporary.open("w", encoding="utf-8") as file:
@@ -90,7 +91,7 @@ class Journal:
             if self.durable:
                 os.fsync(file.fileno())
 
-    def fold(self, sources: Json, records: dict[str, TensorRecord]) -> None:
+    def fold(self, sources: JsonObject, records: dict[str, TensorRecord]) -> None:
         """Write the manifest and the spectra, then remove the journal."""
         folder = self.path.parent
         spectra = {}

@@ -10,9 +10,9 @@ import numpy as np
 
 from eckart.arrays import Array, Floats
 from eckart.checkpoint import write_safetensors
+from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import StoreError
 from eckart.linalg import LowRank
-from eckart.store.record import Json
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -37,7 +37,7 @@ def write_factors(
     write_safetensors(folder / factor_file(name), arrays, durable=durable)
 
 
-def check_sources(sources: object, where: str) -> Json:
+def check_sources(sources: object, where: str) -> JsonObject:
     """Return what a store records about its sources, if `Sources.describe` could have written it."""
     if isinstance(sources, dict) and all(
         isinstance(side, dict)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import StoreError, UsageError
 from eckart.linalg import Goal
-
-Json = dict[str, Any]  # plain data for a JSON file
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ class TensorRecord:
             return self.rank >= min(int(demand.goal.value), self.size)
         return self.goal == demand.goal
 
-    def to_json(self) -> Json:
+    def to_json(self) -> JsonObject:
         """Return the record as plain data."""
         return asdict(self)
 

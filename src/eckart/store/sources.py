@@ -11,8 +11,8 @@ from eckart.checkpoint import Checkpoint, Pair, TensorInfo, is_float
 from eckart.checkpoint.dtypes import DTYPES
 from eckart.checkpoint.kinds import TRANSPOSED_EXPERTS, kind_of
 from eckart.checkpoint.pair import PairEntry
+from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import PairError
-from eckart.store.record import Json
 
 LORA_KINDS = ("linear", "conv1d", "expert", "expert_transposed")
 ALL_KINDS = (*LORA_KINDS, "embedding")
@@ -103,7 +103,7 @@ class SingleSources:
         """Return the two-axis tensors of these kinds."""
         return _matrices(self.tensors, kinds)
 
-    def describe(self) -> Json:
+    def describe(self) -> JsonObject:
         """Return what a store keeps of its sources, to recognise them."""
         return {"base": None, "tuned": _described(self.tuned)}
 
@@ -164,7 +164,7 @@ class PairSources:
         """Return the two-axis tensors of these kinds."""
         return _matrices(self.tensors, kinds)
 
-    def describe(self) -> Json:
+    def describe(self) -> JsonObject:
         """Return what a store keeps of its sources, to recognise them."""
         return {"base": _described(self.base), "tuned": _described(self.tuned)}
 
@@ -191,7 +191,7 @@ def _matrices(tensors: Sequence[AnySource], kinds: Sequence[str]) -> list[AnySou
     return [s for s in tensors if s.kind in kinds and len(s.shape) == 2]
 
 
-def _described(checkpoint: Checkpoint) -> Json:
+def _described(checkpoint: Checkpoint) -> JsonObject:
     return {
         "path": str(checkpoint.path.resolve()),
         "parameters": _parameters(checkpoint),
@@ -226,7 +226,7 @@ def _slice(info: TensorInfo, number: int) -> TensorInfo:
     return replace(info, name=f"{info.name}[{number}]", shape=info.shape[1:], start=start, stop=start + size)
 
 
-def what_changed(stored: Json, current: Json) -> str:
+def what_changed(stored: JsonObject, current: JsonObject) -> str:
     """Say which file of which side has changed."""
     for side in ("base", "tuned"):
         old, new = stored.get(side), current[side]

@@ -12,10 +12,11 @@ import numpy as np
 
 from eckart.arrays import Floats
 from eckart.checkpoint import Checkpoint
+from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import MissingExtraError, StoreError
 from eckart.linalg import Goal, LowRank, Spectrum
 from eckart.store.layout import FORMAT, JOURNAL, MANIFEST, SPECTRA, check_sources, factor_file
-from eckart.store.record import Json, TensorRecord
+from eckart.store.record import TensorRecord
 from eckart.text import count, escape
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class FactorStore:
     ``eckart.FactorStore.open("store").spectrum("lm_head.weight").rank_at_energy(0.9)``
     """
 
-    def __init__(self, path: Path, sources: Json, records: dict[str, TensorRecord]) -> None:
+    def __init__(self, path: Path, sources: JsonObject, records: dict[str, TensorRecord]) -> None:
         self.path, self.sources, self.records = path, sources, records
         self._spectra: dict[str, Floats] = {}
 

@@ -9,8 +9,9 @@ from statistics import median
 
 import numpy as np
 
+from eckart.checkpoint.strictjson import JsonObject
 from eckart.linalg import Goal, Spectrum
-from eckart.store.record import Json, TensorRecord
+from eckart.store.record import TensorRecord
 from eckart.store.store import FactorStore
 from eckart.text import count, preview
 
@@ -61,7 +62,7 @@ class LayerSummary:
     unchanged: float
     energy: float
 
-    def to_json(self) -> Json:
+    def to_json(self) -> JsonObject:
         """Return the row as plain data."""
         return asdict(self)
 

@@ -1,4 +1,4 @@
-"""From any format to any other and back: the same names, the same bits, the same scales."""
+"""From any format to any other and back: names, bits and scales stay the same."""
 
 import itertools
 import math
@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from eckart.adapter import load_adapter
-from eckart.errors import AdapterError
+from eckart.adapter.statement import Statement
+from eckart.errors import AdapterError, InputError
 from support.adapters import BLOCK, adapter, file_of, kohya, module, pipeline_cases, same
 from support.real_data import LORAS
 
@@ -22,7 +23,7 @@ def target(folder, format, name=""):
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("formats", [*itertools.product(FORMATS, FORMATS)], ids="-".join)
-def test_there_and_back(case, formats, tmp_path):
+def test_modules_survive_any_two_conversions(case, formats, tmp_path):
     made = CASES[case]
     first, second = (target(tmp_path, format, str(n)) for n, format in enumerate(formats))
     made.save(first, formats[0])
@@ -30,7 +31,7 @@ def test_there_and_back(case, formats, tmp_path):
     assert once.format == formats[0]
     once.save(second, formats[1])
     twice = load_adapter(second)
-    # alpha = scale * rank is exact but for rank 3 at scales that are no multiple of a power of two
+    # alpha = scale * rank is exact except for rank 3 at scales that are not powers of two
     if case == "convolutions" and "peft" in formats:
         assert [m.window for m in twice] == [made.modules[m.name].window for m in twice]
     assert same(made, once) and same(made, twice)
@@ -39,14 +40,14 @@ def test_there_and_back(case, formats, tmp_path):
 @pytest.mark.parametrize("scale", [16 / math.sqrt(32), 1 / 3, math.pi, 1e-3, 3.0, 8 / math.sqrt(5)])
 @pytest.mark.parametrize("rank", [1, 3, 4, 5])
 @pytest.mark.parametrize("format", ["kohya", "diffusers"])
-def test_scales_that_are_no_powers_of_two(scale, rank, format, tmp_path):
+def test_scales_other_than_powers_of_two_survive(scale, rank, format, tmp_path):
     made = adapter(module(f"unet.{BLOCK}.attn1.to_q", rank=rank, scale=scale), components=("unet",))
     path = target(tmp_path, format)
     made.save(path, format)
     read = load_adapter(path)
     assert same(made, read, exact=False)
     read.save(target(tmp_path, format, "again"), format)
-    assert same(read, load_adapter(target(tmp_path, format, "again")))  # what was read does not drift
+    assert same(read, load_adapter(target(tmp_path, format, "again")))  # a scale that was read does not drift
 
 
 def test_a_scale_that_was_read_comes_back_exactly(tmp_path):
@@ -61,42 +62,42 @@ def test_a_scale_that_was_read_comes_back_exactly(tmp_path):
 
 @pytest.mark.parametrize("name", ["analog_svd_rank4", "lora_disney"])
 @pytest.mark.parametrize("format", FORMATS)
-def test_real_files(name, format, tmp_path):
+def test_published_files_survive_a_conversion(name, format, tmp_path):
     path = REAL / f"{name}.safetensors"
     if not path.is_file():
-        pytest.skip("the file is not beside this repository")
+        pytest.skip("the file is not among the test data")
     read = load_adapter(path)
     assert (read.format, read.components, len(read)) == ("cloneofsimo", ("unet", "text_encoder"), 192)
-    read.save(target(tmp_path, format), format)
+    notes = read.save(target(tmp_path, format), format)
     assert same(read, load_adapter(target(tmp_path, format)))
     if name == "lora_disney":
-        assert "left out" in read.notes[-1] and sorted(read.unknown) == ["<s1>", "<s2>"]
+        assert "left out" in notes[-1] and sorted(read.unknown) == ["<s1>", "<s2>"]
 
 
-def test_the_statement_goes_along(tmp_path):
-    made = adapter(module("unet.conv_in"), components=("unet",), statement={"error": 0.5, "modules": {}})
+def test_the_statement_is_written_and_read_with_the_adapter(tmp_path):
+    made = adapter(module("unet.conv_in"), components=("unet",), statement=Statement(0.5, 22, {}))
     for format in FORMATS:
         made.save(target(tmp_path, format), format)
         assert load_adapter(target(tmp_path, format)).statement == made.statement
     (tmp_path / "kohya.eckart.json").unlink()
     (tmp_path / "kohya.eckart.json").symlink_to("/dev/null")
-    load_adapter(tmp_path / "kohya.safetensors")  # no file: passed over
+    load_adapter(tmp_path / "kohya.safetensors")  # not a regular file: ignored
     (tmp_path / "kohya.eckart.json").unlink()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "x.json").write_text("{}")
     (tmp_path / "in").mkdir()
     (tmp_path / "kohya.safetensors").rename(tmp_path / "in" / "k.safetensors")
     (tmp_path / "in" / "k.eckart.json").symlink_to(tmp_path / "elsewhere" / "x.json")
-    with pytest.raises(Exception, match="link that leads out"):
+    with pytest.raises(InputError, match="this link leads out of its folder"):
         load_adapter(tmp_path / "in" / "k.safetensors")
 
 
-def test_a_number_is_no_name(tmp_path):
+def test_a_module_known_only_by_number_is_not_written(tmp_path):
     tensors = {
         f"unet:0:{k}": v
         for k, v in zip(("down", "up"), (np.ones((1, 3), "f4"), np.ones((2, 1), "f4")), strict=True)
     }
     read = load_adapter(file_of(tmp_path / "a.safetensors", tensors))
     for format in FORMATS:
-        with pytest.raises(AdapterError, match=r"unet\.0`: is known by its number only"):
+        with pytest.raises(AdapterError, match=r"unet\.0`: is known only by its number"):
             read.save(target(tmp_path, format), format)

@@ -1,166 +1,239 @@
-"""File formats of adapters: which one a file is in, reading, and writing."""
+"""File formats of adapters: recognise the format of a file, read it, and write it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from eckart.adapter.adapter import Adapter, set_save
+from eckart.adapter.formats import registry
 from eckart.adapter.formats.file import AdapterFile
+from eckart.adapter.formats.format import Format
 from eckart.adapter.formats.pairs import refuse_other_kinds
 from eckart.adapter.formats.peft.config import CONFIG
-from eckart.adapter.formats.peft.peft import PREFIX, WEIGHTS, PeftWriter, read_peft
-from eckart.adapter.formats.peft.pipeline import PIPELINE, PipelineWriter, read_pipeline
-from eckart.adapter.formats.single_file.cloneofsimo import is_cloneofsimo, read_cloneofsimo
-from eckart.adapter.formats.single_file.diffusers import DiffusersWriter, is_diffusers, read_diffusers
-from eckart.adapter.formats.single_file.kohya import KohyaWriter, is_kohya, read_kohya
+from eckart.adapter.formats.peft.peft import WEIGHTS
 from eckart.adapter.formats.write import write_adapter
 from eckart.adapter.formats.writer import Writer
-from eckart.adapter.statement import STATEMENT
 from eckart.checkpoint import read_header
 from eckart.checkpoint.locate import check_link
 from eckart.errors import AdapterError, UsageError
+from eckart.parallel import OnProgress
+from eckart.text import either, preview
 
-FORMATS = ("peft", "kohya", "diffusers")
-
-_BY_KEYS = (
-    (is_cloneofsimo, read_cloneofsimo),
-    (is_kohya, read_kohya),
-    (is_diffusers, read_diffusers),
-)
+FORMATS = registry.writable_formats()
 
 
 def load_adapter(path: str | Path) -> Adapter:
-    """Read an adapter of any format that is known.
+    """Read an adapter of any supported format.
 
     Parameters
     ----------
     path : path
         A PEFT folder; a folder of PEFT folders, one for each model of a pipeline; a ``.safetensors``
-        file in the format of PEFT (with its configuration beside it), kohya, diffusers or
+        file in the format of PEFT (with its configuration in the same folder), kohya, diffusers or
         cloneofsimo; or a folder that holds one such file.
+
+    Returns
+    -------
+    Adapter
+        Its arrays are views of the mapped files. Its notes list what was not understood.
 
     Raises
     ------
     AdapterError
-        If it is none of these, or damaged: a module with A but no B, shapes that do not chain, a rank
-        that contradicts the configuration, NaN, alpha 0, or an adapter that is no LoRA.
+        If the path is none of these, or the adapter is damaged: a module with A but no B, shapes that do
+        not chain, a rank that contradicts the configuration, NaN, alpha 0, or an adapter that is not a LoRA.
+    CheckpointError
+        If a file is not a safetensors file, or is a link that leads out of its folder.
 
     Notes
     -----
-    Tensors are mapped, and read once to see that they are finite.
+    Tensors are mapped, and read once to check that they are finite.
+
+    Examples
+    --------
+    ``eckart.load_adapter("adapter/")`` or ``eckart.load_adapter("lora.safetensors")``
     """
     given = Path(path)
-    if not given.exists():
-        raise AdapterError(str(given), "there is no such file or folder", "Check the path")
-    if given.is_dir():
-        if (given / CONFIG).is_file():
-            for name in (CONFIG, WEIGHTS, STATEMENT):
-                check_link(given, given / name)
-            return read_peft(given)
-        if any((given / part / CONFIG).is_file() for part in PIPELINE):
-            return read_pipeline(given)
-        files = sorted(given.glob("*.safetensors"))
-        if len(files) != 1:
-            found = ", ".join(f.name for f in files[:4]) or f"no {CONFIG} and no .safetensors file"
-            raise AdapterError(
-                str(given), f"expected an adapter, found {found}", "Name the adapter's folder or file"
-            )
-        check_link(given, files[0])
-        given = files[0]
-    elif given.name == WEIGHTS and (given.parent / CONFIG).is_file():
-        return read_peft(given.parent)
-    if given.suffix == ".json":
-        raise AdapterError(str(given), "is a configuration, expected an adapter", "Name its folder")
-    file = AdapterFile(given)
-    for recognises, read in _BY_KEYS:
-        if recognises(file.keys):
-            return read(file)
-    refuse_other_kinds(given, file.keys)
-    if any(key.startswith(PREFIX) for key in file.keys):
+    place = _locate(given)
+    if place.is_dir():
+        return registry.read_folder(place)
+    if place != given:
+        check_link(given, place)
+    file = AdapterFile(place)
+    refuse_other_kinds(place, file.keys)
+    format = registry.find_format(file.keys)
+    if format is None:
         raise AdapterError(
-            str(given), f"has PEFT's keys and no {CONFIG} beside it, so that alpha is not known",
-            f"Put the {CONFIG} of this adapter into its folder",
-        )  # fmt: skip
-    raise AdapterError(
-        str(given),
-        f"holds no LoRA factors in a format that is known; its keys look like {', '.join(file.keys[:3])}",
-        "Give an adapter of PEFT, kohya, diffusers or cloneofsimo",
-    )
+            str(place),
+            f"expected LoRA factors in a supported format, found {_content(file)}",
+            f"Use an adapter in one of the formats {either(registry.readable_formats())}",
+        )
+    registry.refuse_mixed(file, format)
+    return format.read(file)
 
 
 def is_adapter(path: str | Path) -> bool:
-    """Whether a path is an adapter and not a whole checkpoint, from its files' names and keys alone."""
-    given = Path(path)
-    if given.is_dir():
-        if any((given / part / CONFIG).is_file() for part in (".", *PIPELINE)):
-            return True
-        files = sorted(given.glob("*.safetensors"))
-        if len(files) != 1:
-            return False
-        given = files[0]
-    elif given.name == WEIGHTS:
-        return True
-    if given.suffix != ".safetensors" or not given.is_file():
+    """Whether a path is an adapter rather than a whole checkpoint, judged by file names and keys alone.
+
+    Parameters
+    ----------
+    path : path
+        A file or folder, which need not exist.
+
+    Raises
+    ------
+    CheckpointError
+        If it is a ``.safetensors`` file with a damaged header.
+    """
+    try:
+        place = _locate(Path(path))
+    except AdapterError:
         return False
-    keys = read_header(given).tensors
-    return any(recognises(keys) for recognises, _ in _BY_KEYS)
+    if place.is_dir():
+        return True
+    return place.suffix == ".safetensors" and registry.find_format(read_header(place).tensors) is not None
 
 
-def make_writer(adapter: Adapter, format: str, **about: Any) -> Writer:
+def make_writer(adapter: Adapter, format: str) -> Writer:
     """Return the writer of a format for an adapter.
 
     Parameters
     ----------
     adapter : Adapter
-        Its modules may be outlines.
+        Its modules may be outlines; see `Module.of_rank`.
     format : {"peft", "kohya", "diffusers"}
-    **about
-        For PEFT: base_name, base_modules, task.
+        The format to write.
+
+    Raises
+    ------
+    UsageError
+        If there is no such format, or it is read only.
+    AdapterError
+        If the format cannot store one of the updates.
     """
-    writers: dict[str, Callable[..., Writer]] = {
-        "peft": PipelineWriter if adapter.components else PeftWriter,
-        "kohya": KohyaWriter,
-        "diffusers": DiffusersWriter,
-    }
-    if format not in writers:
-        raise UsageError(f"format={format!r}", f"expected one of {', '.join(writers)}")
-    return writers[format](adapter, **about)
+    for entry in registry.REGISTRY:
+        if entry.name == format and entry.writer is not None:
+            return entry.writer(adapter)
+    raise UsageError(f"format={format!r}", f"expected one of {', '.join(registry.writable_formats())}")
 
 
-def save_adapter(adapter: Adapter, path: str | Path, format: str | None = None, **how: Any) -> None:
+def save_adapter(
+    adapter: Adapter,
+    path: str | Path,
+    format: str | None = None,
+    *,
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: OnProgress | None = None,
+) -> tuple[str, ...]:
     """Write an adapter that is in memory.
 
     Parameters
     ----------
     adapter : Adapter
+        The adapter.
     path : path
-        A folder for PEFT, a ``.safetensors`` file for the others.
+        A folder for PEFT's format, a ``.safetensors`` file for the others.
     format : {"peft", "kohya", "diffusers"}, optional
-        That in which it was read, by default.
-    **how
-        overwrite, workers, progress: see `write_adapter`.
+        By default the format that it was read from, or kohya's if that format is read only.
+    overwrite : bool
+        Replace an adapter that exists at ``path``.
+    workers : int, optional
+        Modules in flight at once; one per core by default.
+    progress : callable, optional
+        Called with a `Progress` after each group of modules.
+
+    Returns
+    -------
+    tuple of str
+        Notes: what the format cannot store and is left out, in sentences.
+
+    Raises
+    ------
+    UsageError
+        If there is no such format, or it is read only.
+    AdapterError
+        If the format cannot store one of the updates.
+    OutputError
+        If ``path`` does not fit the format, exists already, or cannot be written.
     """
     writer = make_writer(adapter, format or written_format(adapter))
     modules = adapter.modules
-    write_adapter(path, writer, modules.__getitem__, statement=lambda: adapter.statement, **how)
+    write_adapter(
+        path,
+        writer,
+        modules.__getitem__,
+        statement=lambda: adapter.statement,
+        overwrite=overwrite,
+        workers=workers,
+        progress=progress,
+    )
+    return writer.notes
 
 
 set_save(save_adapter)
 
 
 def written_format(adapter: Adapter) -> str:
-    """Return the format in which an adapter is written if none is named."""
-    return adapter.format if adapter.format in FORMATS else "kohya"
+    """Return the format in which an adapter is written by default.
+
+    Parameters
+    ----------
+    adapter : Adapter
+        The adapter.
+
+    Returns
+    -------
+    str
+        The format that it was read from, or kohya's if that format is read only.
+    """
+    return adapter.format if adapter.format in registry.writable_formats() else "kohya"
+
+
+def _content(file: AdapterFile) -> str:
+    return f"keys such as {preview(file.keys)}" if file.keys else "no tensors"
+
+
+def _locate(path: Path) -> Path:
+    """Return the folder or the file of the adapter that a path stands for.
+
+    Returns
+    -------
+    Path
+        A PEFT folder, a folder of PEFT folders, or a file whose format is still to be recognised.
+
+    Raises
+    ------
+    AdapterError
+        If there is nothing at the path, or it is a folder without an adapter.
+    """
+    if not path.exists():
+        raise AdapterError(str(path), "there is no such file or folder", "Check the path")
+    if path.is_dir():
+        if registry.is_peft_folder(path):
+            return path
+        files = sorted(path.glob("*.safetensors"))
+        if len(files) == 1:
+            return files[0]
+        content = preview(f.name for f in files) or f"neither {CONFIG} nor a .safetensors file"
+        raise AdapterError(
+            str(path), f"expected an adapter, found {content}", "Pass the folder or the file of an adapter"
+        )
+    if path.name == WEIGHTS and (path.parent / CONFIG).is_file():
+        return path.parent
+    if path.suffix == ".json":
+        raise AdapterError(
+            str(path), "expected an adapter, found a configuration", "Pass the folder that holds it"
+        )
+    return path
 
 
 __all__ = [
     "FORMATS",
+    "Format",
     "is_adapter",
     "load_adapter",
     "make_writer",
-    "read_peft",
     "save_adapter",
     "write_adapter",
     "written_format",

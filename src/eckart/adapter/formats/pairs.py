@@ -1,4 +1,4 @@
-"""From the tensors of a file to modules: the checks that all formats share."""
+"""Modules built from the tensors of a file: the checks that all formats share."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from eckart.adapter.adapter import Array, Module
+from eckart.adapter.adapter import Module
 from eckart.adapter.formats.file import AdapterFile
+from eckart.arrays import Array
+from eckart.checks import is_number
 from eckart.errors import AdapterError
 
-AGAIN = "The file is damaged or incomplete; download or make it again"
+DOWNLOAD_AGAIN = "The file is damaged or incomplete. Download it again, or export the adapter again"
+
+# The start of every key in a PEFT file. Other formats' patterns must not match such a key.
+PEFT_PREFIX = "base_model.model."
+NOT_PEFT = rf"(?!{PEFT_PREFIX.replace('.', '[.]')})"
 
 # Parts of keys that only other kinds of adapter have.
 OTHER_KINDS = {
@@ -27,14 +33,28 @@ OTHER_KINDS = {
 
 
 def refuse_other_kinds(path: object, keys: Iterable[str]) -> None:
-    """Raise if a key belongs to an adapter that is not a plain low-rank product."""
+    """Raise if a key belongs to an adapter that is not a plain low-rank product.
+
+    Parameters
+    ----------
+    path : path
+        The file, for the message.
+    keys : iterable of str
+        Its keys.
+
+    Raises
+    ------
+    AdapterError
+        Names the key and the kind of adapter.
+    """
     for key in keys:
         for part, kind in OTHER_KINDS.items():
             if any(piece.startswith(part) for piece in key.split(".")):
                 raise AdapterError(
                     f"{path}: {key}",
-                    f"belongs to {kind}, which is not a plain low-rank product and is not handled",
-                    "Give a LoRA adapter, or merge this one with the tool that made it and extract again",
+                    f"belongs to {kind}, which is not a plain low-rank product and is not supported",
+                    "Use a LoRA adapter; or merge this one into its base with the tool that trained it, "
+                    "then run eckart extract on the result",
                 )
 
 
@@ -46,82 +66,144 @@ def build_module(
     rslora: bool = False,
     kind: str = "linear",
 ) -> Module:
-    """Make a module of its tensors.
+    """Build a module from its tensors.
 
     Parameters
     ----------
     file : AdapterFile
+        The file that holds them.
     name : str
+        The module's name.
     keys : mapping of str to str
         The keys of ``A`` (r, d_in, *window), ``B`` (d_out, r, *ones), and perhaps of ``mid``
         (r, r, *window), LyCORIS' third factor of a convolution, and ``bias`` (d_out,).
     alpha : float, optional
         None for a scale of 1.
     rslora : bool
-        Whether alpha is divided by the root of the rank.
+        Whether alpha is divided by the square root of the rank.
     kind : str
-        ``linear`` or ``embedding``; more axes make it ``conv``.
+        ``linear`` or ``embedding``; tensors with more than two axes make it ``conv``.
+
+    Returns
+    -------
+    Module
+        Its factors are views of the mapped file.
 
     Raises
     ------
     AdapterError
-        If a half is missing, shapes do not chain, or an entry is NaN or infinite.
+        If a factor is missing, shapes do not chain, or an entry is NaN or infinite.
     """
     where = f"{file.path}: {name}"
     missing = [part for part in ("A", "B") if part not in keys]
     if missing:
-        raise AdapterError(where, f"has {', '.join(keys.values())} and lacks its {missing[0]}", AGAIN)
+        raise AdapterError(
+            where,
+            f"expected factors A and B, found {', '.join(keys.values())} without {missing[0]}",
+            DOWNLOAD_AGAIN,
+        )
     A, B = file.array(keys["A"]), file.array(keys["B"])
     if "mid" in keys:
         A = _with_mid(A, file.array(keys["mid"]), where)
     if A.ndim < 2 or A.ndim != B.ndim or math.prod(B.shape[2:]) != 1:
-        raise AdapterError(where, f"shapes of B {B.shape} and A {A.shape} do not chain", AGAIN)
+        raise _do_not_chain(where, A, B)
     if A.shape[0] != B.shape[1]:
         if A.ndim > 2 and B.shape[1] and A.shape[0] % B.shape[1] == 0:
             groups = A.shape[0] // B.shape[1]
             raise AdapterError(
-                where, f"is a convolution of {groups} groups, which is not handled", "Merge it with PEFT"
+                where,
+                f"is a convolution of {groups} groups, which is not supported",
+                "Merge the adapter into its base with PEFT",
             )
-        raise AdapterError(where, f"shapes of B {B.shape} and A {A.shape} do not chain", AGAIN)
+        raise _do_not_chain(where, A, B)
     if 0 in A.shape + B.shape:
-        raise AdapterError(where, f"has factors without entries, B {B.shape} and A {A.shape}", "Leave it out")
+        raise AdapterError(
+            where,
+            f"has factors without entries, B {B.shape} and A {A.shape}",
+            "Remove this module from the file",
+        )
     bias = file.array(keys["bias"]) if "bias" in keys else None
     if A.ndim > 2:
         kind = "conv"
-    left: Array = B.reshape(B.shape[:2])
-    right: Array = A.reshape(len(A), -1)
+    left: Array = B.reshape(B.shape[:2])  # (d_out, r)
+    right: Array = A.reshape(len(A), -1)  # (r, d_in * prod(window))
     if kind == "embedding":
         left, right = right.T, left.T
     scale = 1.0 if alpha is None else scale_of(alpha, len(A), rslora, where)
     return Module(name, kind, left, right, scale, bias, tuple(A.shape[2:]), alpha)
 
 
-def scale_of(alpha: object, rank: int, rslora: bool, where: str) -> float:
-    """Return alpha / r, or alpha / sqrt(r) for rsLoRA (Kalajdzievski, 2023, arXiv:2312.03732)."""
-    number = isinstance(alpha, (int, float)) and not isinstance(alpha, bool)
-    if not number or not math.isfinite(alpha) or alpha == 0:  # type: ignore[arg-type]
+def check_alpha(alpha: object, where: str) -> float:
+    """Return an alpha that a file states, unchanged, or refuse it.
+
+    Parameters
+    ----------
+    alpha : object
+        The entry, as it was parsed.
+    where : str
+        File and module, for the message.
+
+    Raises
+    ------
+    AdapterError
+        If it is not a finite number other than 0.
+    """
+    if not isinstance(alpha, (int, float)) or not is_number(alpha) or alpha == 0:
         raise AdapterError(
             where,
             f"alpha is {alpha!r}, expected a number other than 0",
-            "Correct the alpha where it is stored",
+            "Correct the alpha in the file that states it",
         )
-    return float(alpha / math.sqrt(rank) if rslora else alpha / rank)  # type: ignore[operator]
+    return alpha
+
+
+def scale_of(alpha: object, rank: int, rslora: bool, where: str) -> float:
+    """Return alpha / r, or alpha / sqrt(r) for rsLoRA (Kalajdzievski, 2023, arXiv:2312.03732).
+
+    Parameters
+    ----------
+    alpha : object
+        The entry, as it was parsed; see `check_alpha`.
+    rank : int
+        The rank r.
+    rslora : bool
+        Whether to divide by sqrt(r).
+    where : str
+        File and module, for the message.
+    """
+    number = check_alpha(alpha, where)
+    return float(number / math.sqrt(rank) if rslora else number / rank)
 
 
 def alpha_tensor(alpha: float) -> Array:
-    """Return an alpha as a tensor: float32 where that holds it, else float64."""
+    """Return an alpha as a tensor: float32 if that is exact, else float64."""
     narrow = np.float32(alpha)
     return np.asarray(narrow if float(narrow) == alpha else np.float64(alpha))
 
 
 def conv_shaped(module: Module) -> tuple[Array, Array]:
-    """Return B and A with the axes that a file gives them: a convolution's window on A."""
+    """Return B and A with the axes that files give them: a convolution's window is on A.
+
+    Parameters
+    ----------
+    module : Module
+        A convolution, or any other kind, whose factors are returned as they are.
+
+    Returns
+    -------
+    B : ndarray (d_out, r, *ones)
+    A : ndarray (r, d_in, *window)
+    """
     B, A = module.BA
     if not module.window:
         return B, A
     ones = (1,) * len(module.window)
     inner = A.shape[1] // math.prod(module.window)
     return B.reshape(*B.shape, *ones), A.reshape(len(A), inner, *module.window)
+
+
+def _do_not_chain(where: str, A: Array, B: Array) -> AdapterError:
+    return AdapterError(where, f"shapes of B {B.shape} and A {A.shape} do not chain", DOWNLOAD_AGAIN)
 
 
 def _with_mid(A: Array, mid: Array, where: str) -> Array:

@@ -1,13 +1,14 @@
-"""An adapter written module by module, whatever its format: all of it, or nothing."""
+"""Write an adapter module by module, in any format: all of it, or nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from eckart.adapter.adapter import Array, Module
+from eckart.adapter.adapter import Module
 from eckart.adapter.formats.writer import FilePlan, Writer
 from eckart.adapter.statement import Statement
+from eckart.arrays import Array
 from eckart.checkpoint import OutputFolder, stream_safetensors, write_json
 from eckart.errors import OutputError
 from eckart.parallel import OnProgress, Progress, map_unordered
@@ -23,7 +24,7 @@ def write_adapter(
     workers: int | None = None,
     progress: OnProgress | None = None,
 ) -> None:
-    """Write an adapter.
+    """Write an adapter whose modules are computed one at a time.
 
     Parameters
     ----------
@@ -32,23 +33,28 @@ def write_adapter(
     writer : Writer
         Knows the format and the outline of every module.
     produce : callable
-        Gives a module by its name, as outlined; called from several threads.
+        Returns a module by its name, as outlined; called from several threads.
     statement : callable
-        Asked at the end for what the adapter states about itself.
+        Called after all modules; returns what the adapter states about itself.
     overwrite : bool
-        Replace what is there.
+        Replace an adapter that exists at ``target``.
     workers : int, optional
         Modules in flight at once; one per core by default.
     progress : callable, optional
         Called with a `Progress` after each group of modules.
 
+    Raises
+    ------
+    OutputError
+        If ``target`` does not fit the format, exists already, or cannot be written.
+
     Notes
     -----
-    Holds a few modules at a time (the experts of one parameter together).
+    Holds a few modules at a time; the experts of one parameter are held together.
     """
     target = Path(target)
-    check_place(target, writer.folder, writer.marker, overwrite)
-    if writer.folder:
+    check_place(target, writer.is_folder, writer.marker, overwrite)
+    if writer.is_folder:
         with OutputFolder(target, overwrite=overwrite, marker=writer.marker) as staging:
             write_into(staging, writer, produce, statement, workers, progress)
         return
@@ -59,16 +65,17 @@ def write_adapter(
     if stated is not None:
         write_json(statement_beside(target), stated.to_json())
     else:
-        statement_beside(target).unlink(missing_ok=True)  # of the file that was there
+        statement_beside(target).unlink(missing_ok=True)  # it belonged to the file that was replaced
 
 
-def check_place(target: Path, folder: bool, marker: str, overwrite: bool) -> None:
+def check_place(target: Path, is_folder: bool, marker: str, overwrite: bool) -> None:
     """Check, before slow work, that an adapter may be written at a path.
 
     Parameters
     ----------
     target : Path
-    folder : bool
+        The path.
+    is_folder : bool
         Whether the format is a folder; otherwise it is one ``.safetensors`` file.
     marker : str
         A file that an existing folder must hold to be replaced.
@@ -80,19 +87,23 @@ def check_place(target: Path, folder: bool, marker: str, overwrite: bool) -> Non
     OutputError
         If the path does not fit the format, or is taken.
     """
-    if folder and target.suffix == ".safetensors":
+    if is_folder and target.suffix == ".safetensors":
         raise OutputError(
             str(target),
             "PEFT's format is a folder, and this is the name of a file",
-            "Use a folder name, or --format kohya or diffusers",
+            "Use a folder name, or a format of one file with --format",
         )
-    if folder:
+    if is_folder:
         OutputFolder(target, overwrite=overwrite, marker=marker).check()
         return
     if target.is_dir():
-        raise OutputError(str(target), "expected a file name, found a folder", "Use a file name")
+        raise OutputError(
+            str(target), "expected a file name, found a folder", "Use the path of a .safetensors file"
+        )
     if target.suffix != ".safetensors":
-        raise OutputError(str(target), "expected a file name that ends in .safetensors", "Use such a name")
+        raise OutputError(
+            str(target), "expected a file name that ends in .safetensors", "Add .safetensors to the name"
+        )
     if target.exists() and not overwrite:
         raise OutputError(
             str(target),
@@ -109,7 +120,15 @@ def write_into(
     workers: int | None = None,
     progress: OnProgress | None = None,
 ) -> None:
-    """Write an adapter's files into a folder that is there; see `write_adapter`."""
+    """Write an adapter's files into an existing folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder to write into.
+    writer, produce, statement, workers, progress
+        See `write_adapter`.
+    """
     for plan in writer.files():
         (folder / plan.path).parent.mkdir(parents=True, exist_ok=True)
         _write_file(folder / plan.path, plan, writer, produce, workers, progress)
@@ -117,7 +136,13 @@ def write_into(
 
 
 def statement_beside(file: Path) -> Path:
-    """Return where an adapter of one file keeps its statement."""
+    """Return the path of the statement of an adapter that is one file.
+
+    Examples
+    --------
+    >>> statement_beside(Path("lora.safetensors")).name
+    'lora.eckart.json'
+    """
     return file.with_name(f"{file.stem}.eckart.json")
 
 
@@ -129,6 +154,7 @@ def _write_file(
     workers: int | None,
     progress: OnProgress | None,
 ) -> None:
+    """Write one file of an adapter: header first, then the tensors as they are produced."""
     modules = writer.adapter.modules
     outline: dict[str, Array] = dict(plan.fixed)
     for group in plan.groups:

@@ -1,29 +1,32 @@
-"""FilePlan: what one file of an adapter will hold, before its numbers are known."""
+"""Writer: how a format lays an adapter out in files, before its numbers are known."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from eckart.adapter.adapter import Array, Module
+from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.statement import Statement
+from eckart.arrays import Array
+from eckart.text import listing
 
 
 @dataclass(frozen=True)
 class FilePlan:
-    """One safetensors file.
+    """One safetensors file of an adapter.
 
     Parameters
     ----------
     path : Path
-        Within the adapter's folder; for a format of one file, empty.
+        Path within the adapter's folder; empty for a format of one file.
     groups : list of list of str
-        Names of modules, those together that share tensors.
+        Names of modules; those that share tensors form one group.
     fixed : dict of str to ndarray
-        Tensors that are there already.
+        Tensors that are known in advance, by key.
     metadata : dict of str to str
+        Metadata of the file's header.
     """
 
     path: Path
@@ -33,17 +36,52 @@ class FilePlan:
 
 
 class Writer(Protocol):
-    """A format's way to lay an adapter out."""
+    """A format's layout of one adapter.
 
-    adapter: Any  # Adapter, its modules as they will be in shape and dtype
-    folder: bool  # whether the format is a folder, or one file
-    marker: str  # a file that a folder of this format holds, so that it may be overwritten
+    Attributes
+    ----------
+    adapter : Adapter
+        Its modules have the shapes and dtypes that will be written; they may be outlines.
+    is_folder : bool
+        Whether the format is a folder rather than one file.
+    marker : str
+        A file that every folder of this format holds. Only a folder that has it may be overwritten.
+    notes : tuple of str
+        What the format cannot store and leaves out, in sentences.
+    """
+
+    adapter: Adapter
+    is_folder: bool
+    marker: str
+    notes: tuple[str, ...]
 
     def files(self) -> list[FilePlan]:
-        """Return the files."""
+        """Return the files to write."""
 
     def tensors(self, modules: Sequence[Module]) -> dict[str, Array]:
         """Return the tensors of one group of modules by their keys."""
 
     def finish(self, folder: Path, statement: Statement | None) -> None:
-        """Write what comes beside the tensors."""
+        """Write the other files of the folder: configuration and statement."""
+
+
+def unknown_note(unknown: Mapping[str, Array]) -> tuple[str, ...]:
+    """Return a note that lists the tensors of a file that were not understood; none if there are none."""
+    if not unknown:
+        return ()
+    return (f"The file also holds {listing(unknown, 'tensor')} outside the low-rank updates",)
+
+
+def left_out_note(unknown: Mapping[str, Array], format: str) -> tuple[str, ...]:
+    """Return a note that lists the tensors which another format cannot store; none if there are none.
+
+    Parameters
+    ----------
+    unknown : mapping of str to ndarray
+        `Adapter.unknown`.
+    format : str
+        The format that is written.
+    """
+    if not unknown:
+        return ()
+    return (f"{listing(unknown, 'tensor')} left out: the {format} format stores low-rank updates only",)

@@ -20,7 +20,7 @@ WRITERS: dict[str, type[Writer]] = {
 FORMATS = tuple(WRITERS)
 
 
-def render(explanation: Explanation, format: str = "terminal", lang: str = "en") -> str:
+def render(explanation: Explanation[object], format: str = "terminal", lang: str = "en") -> str:
     """Return an explanation as text.
 
     Parameters

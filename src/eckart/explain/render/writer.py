@@ -50,7 +50,7 @@ class Writer(Protocol):
         ...
 
 
-def write(explanation: Explanation, writer: Writer, lang: str) -> str:
+def write(explanation: Explanation[object], writer: Writer, lang: str) -> str:
     """Return an explanation in one format and one language."""
 
     def escaped(key: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sympy
 
@@ -12,16 +12,59 @@ from eckart.explain.elimination import eliminate, inverse_matrix
 from eckart.explain.exact import Matrix, Number, decimals, inverse, is_surd, is_zero, root, tidied, tidy
 from eckart.explain.formula import Formula, Frac, Mark, Norm, Op, Paren, Root, Row, Sym
 from eckart.explain.notation import chain, decimal, grid, letter, number, percent, row
-from eckart.explain.steps import Check, Explanation, Part, Result, Show, Step, say
+from eckart.explain.steps import Check, Explanation, Part, Show, Step, say
 from eckart.explain.topics.common import W, energy_step, matrix_step, rank_to_keep, summary_step, total
 
 B, A = Sym("B"), Sym("A")
 BT = Sym("B", "", "T")
 
 
+@dataclass(frozen=True)
+class LoraResults:
+    """The results of the topic ``lora``, for an update W of shape (m, n).
+
+    Attributes
+    ----------
+    rank : int
+        The rank r of the factors.
+    sigma : list of Number
+        The nonzero singular values of W, largest first.
+    best : Matrix (m, n)
+        The best approximation of rank r.
+    exact : bool
+        Whether the results are exact; otherwise they are decimals.
+    B : Matrix (m, r) or None
+        The left factor. None, like A and scale, if W is 0.
+    A : Matrix (r, n) or None
+        The right factor.
+    scale : Number or None
+        alpha / r; ``best`` is scale times B A.
+    coefficients : Matrix (k, n) or None
+        The best A for a given B. None, like the following attributes, if no B was given.
+    fit : Matrix (m, n) or None
+        The given B times ``coefficients``.
+    mean_absolute_error : Number or None
+        The mean absolute entry of W - ``fit``.
+    fit_error_squared : Number or None
+        The squared Frobenius norm of W - ``fit``.
+    """
+
+    rank: int
+    sigma: list[Number]
+    best: Matrix
+    exact: bool
+    B: Matrix | None = None
+    A: Matrix | None = None
+    scale: Number | None = None
+    coefficients: Matrix | None = None
+    fit: Matrix | None = None
+    mean_absolute_error: Number | None = None
+    fit_error_squared: Number | None = None
+
+
 def explain_lora(
     matrix: Matrix, rank: int | None = None, alpha: Number | None = None, given: Matrix | None = None
-) -> Explanation:
+) -> Explanation[LoraResults]:
     """Split the best approximation of rank r into B (m x r) and A (r x n), W_r = (alpha/r) B A.
 
     Parameters
@@ -42,20 +85,21 @@ def explain_lora(
     svd = decompose(matrix)
     r = rank_to_keep(rank, svd.rank)
     steps = [matrix_step(matrix), summary_step(svd), energy_step(svd)]
-    results: dict[str, Result] = {"rank": r, "sigma": svd.sigma, "best": svd.best(r), "exact": svd.exact}
+    results = LoraResults(rank=r, sigma=svd.sigma, best=svd.best(r), exact=svd.exact)
     if r:
         factors = _factors(svd, r, sympy.Integer(1) if alpha is None else tidy(alpha / r))
         steps += [_split(svd, r, factors), _parameters(svd, r)]
-        results |= {"B": factors.B, "A": factors.A, "scale": factors.scale}
+        results = replace(results, B=factors.B, A=factors.A, scale=factors.scale)
     if given is not None:
         fit = _fit(svd.W, given)
         steps.append(_least_squares(svd, given, fit))
-        results |= {
-            "coefficients": fit.A,
-            "fit": fit.product,
-            "mean_absolute_error": fit.mean_absolute_error,
-            "fit_error_squared": fit.error_squared,
-        }
+        results = replace(
+            results,
+            coefficients=fit.A,
+            fit=fit.product,
+            mean_absolute_error=fit.mean_absolute_error,
+            fit_error_squared=fit.error_squared,
+        )
     return Explanation("lora", tuple(steps), results)
 
 

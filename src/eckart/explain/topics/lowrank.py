@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import sympy
 
 from eckart.explain.decomposition import Decomposition, decompose
-from eckart.explain.exact import Matrix, inverse, is_zero, root, same, tidied, tidy
+from eckart.explain.exact import Matrix, Number, inverse, is_zero, root, same, tidied, tidy
 from eckart.explain.formula import Formula, Frac, Norm, Op, Row
 from eckart.explain.notation import chain, decimal, letter
-from eckart.explain.steps import Check, Explanation, Part, Result, Show, Step, say
+from eckart.explain.steps import Check, Explanation, Part, Show, Step, say
 from eckart.explain.topics.common import (
     W,
     energy_step,
@@ -20,7 +22,38 @@ from eckart.explain.topics.common import (
 )
 
 
-def explain_lowrank(matrix: Matrix, rank: int | None = None) -> Explanation:
+@dataclass(frozen=True)
+class LowRankResults:
+    """The results of the topic ``lowrank``, for a matrix W of shape (m, n).
+
+    Attributes
+    ----------
+    rank : int
+        The rank of the approximation.
+    sigma : list of Number
+        The nonzero singular values of W, largest first.
+    best : Matrix (m, n)
+        The best approximation.
+    error_squared : Number
+        The squared Frobenius norm of its error.
+    spectral_squared : Number
+        The squared spectral norm of its error.
+    energy : Number
+        The share of the energy that it keeps.
+    exact : bool
+        Whether the results are exact; otherwise they are decimals.
+    """
+
+    rank: int
+    sigma: list[Number]
+    best: Matrix
+    error_squared: Number
+    spectral_squared: Number
+    energy: Number
+    exact: bool
+
+
+def explain_lowrank(matrix: Matrix, rank: int | None = None) -> Explanation[LowRankResults]:
     """Truncate W to a rank, and compute the error from the entries and from the singular values.
 
     Notes
@@ -39,15 +72,15 @@ def explain_lowrank(matrix: Matrix, rank: int | None = None) -> Explanation:
         _errors(svd, r, best),
     )
     rest = total(svd.squares[r:])
-    results: dict[str, Result] = {
-        "rank": r,
-        "sigma": svd.sigma,
-        "best": best,
-        "error_squared": rest,
-        "spectral_squared": svd.squares[r] if r < svd.rank else sympy.Integer(0),
-        "energy": 1 - rest * inverse(total(svd.squares)) if svd.rank else sympy.Integer(1),
-        "exact": svd.exact,
-    }
+    results = LowRankResults(
+        rank=r,
+        sigma=svd.sigma,
+        best=best,
+        error_squared=rest,
+        spectral_squared=svd.squares[r] if r < svd.rank else sympy.Integer(0),
+        energy=1 - rest * inverse(total(svd.squares)) if svd.rank else sympy.Integer(1),
+        exact=svd.exact,
+    )
     return Explanation("lowrank", steps, results)
 
 

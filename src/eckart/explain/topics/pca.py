@@ -2,21 +2,54 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import sympy
 
 from eckart.errors import MatrixError
 from eckart.explain.decomposition import Decomposition, decompose
 from eckart.explain.eigen import Eigen, eigen
-from eckart.explain.exact import Matrix, inverse, is_zero, tidied, tidy
+from eckart.explain.exact import Matrix, Number, inverse, is_zero, tidied, tidy
 from eckart.explain.formula import Formula, Frac, Op, Power, Row, Sym
 from eckart.explain.notation import chain, decimal, is_long, letter, number, percent, vector
-from eckart.explain.steps import Check, Explanation, Part, Result, Show, Step, Table, Text, say
+from eckart.explain.steps import Check, Explanation, Part, Show, Step, Table, Text, say
 from eckart.explain.topics.common import matrix_step, polynomial_parts, total
 
 X, CENTRED, C = Sym("X"), Sym("X", "c"), Sym("C")
 
 
-def explain_pca(data: Matrix) -> Explanation:
+@dataclass(frozen=True)
+class PcaResults:
+    """The results of the topic ``pca``, for data of shape (n, p).
+
+    Attributes
+    ----------
+    mean : Matrix (1, p)
+        The mean of each column.
+    centred : Matrix (n, p)
+        The data minus its mean.
+    covariance : Matrix (p, p)
+        The covariance, with the divisor n - 1.
+    variances : list of Number
+        The eigenvalues of the covariance with multiplicity, largest first.
+    components : list of Matrix (p, 1)
+        The principal components, by decreasing variance.
+    sigma : list of Number
+        The nonzero singular values of the centred data, largest first.
+    exact : bool
+        Whether the results are exact; otherwise they are decimals.
+    """
+
+    mean: Matrix
+    centred: Matrix
+    covariance: Matrix
+    variances: list[Number]
+    components: list[Matrix]
+    sigma: list[Number]
+    exact: bool
+
+
+def explain_pca(data: Matrix) -> Explanation[PcaResults]:
     """Find the principal components of data with one sample per row and one variable per column.
 
     Notes
@@ -40,15 +73,15 @@ def explain_pca(data: Matrix) -> Explanation:
         _explained(components),
         _by_svd(components, svd, n),
     )
-    results: dict[str, Result] = {
-        "mean": mean,
-        "centred": centred,
-        "covariance": covariance,
-        "variances": components.values,
-        "components": [unit.vector for unit in svd.right],
-        "sigma": svd.sigma,
-        "exact": svd.exact,
-    }
+    results = PcaResults(
+        mean=mean,
+        centred=centred,
+        covariance=covariance,
+        variances=components.values,
+        components=[unit.vector for unit in svd.right],
+        sigma=svd.sigma,
+        exact=svd.exact,
+    )
     return Explanation("pca", steps, results)
 
 

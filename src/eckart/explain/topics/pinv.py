@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import sympy
 
 from eckart.explain.decomposition import Decomposition, decompose
 from eckart.explain.elimination import inverse_matrix, rank_factors
-from eckart.explain.exact import DIGITS, Matrix, inverse, is_surd, same, tidied, tidy
+from eckart.explain.exact import DIGITS, Matrix, Number, inverse, is_surd, same, tidied, tidy
 from eckart.explain.formula import Formula, Frac, Num, Op, Paren, Row, Sym
 from eckart.explain.notation import chain, letter
-from eckart.explain.steps import Check, Explanation, Part, Result, Show, Step, say
+from eckart.explain.steps import Check, Explanation, Part, Show, Step, say
 from eckart.explain.topics.common import WT, W, joined, matrix_step, summary_step
 
 P = Sym("W", "", "+")
 
 
-def explain_pinv(matrix: Matrix) -> Explanation:
+@dataclass(frozen=True)
+class PinvResults:
+    """The results of the topic ``pinv``, for a matrix W of shape (m, n).
+
+    Attributes
+    ----------
+    pinv : Matrix (n, m)
+        The pseudo-inverse, always exact.
+    sigma : list of Number
+        The nonzero singular values, largest first.
+    rank : int
+        The rank of W.
+    exact : bool
+        Whether the singular values are exact; otherwise they are decimals.
+    """
+
+    pinv: Matrix
+    sigma: list[Number]
+    rank: int
+    exact: bool
+
+
+def explain_pinv(matrix: Matrix) -> Explanation[PinvResults]:
     """Compute W^+ = V Sigma^+ U^T and check the four conditions of Penrose.
 
     Notes
@@ -33,12 +57,7 @@ def explain_pinv(matrix: Matrix) -> Explanation:
         _conditions(matrix, exact),
         _size(svd),
     )
-    results: dict[str, Result] = {
-        "pinv": exact,
-        "sigma": svd.sigma,
-        "rank": svd.rank,
-        "exact": svd.exact,
-    }
+    results = PinvResults(pinv=exact, sigma=svd.sigma, rank=svd.rank, exact=svd.exact)
     return Explanation("pinv", steps, results)
 
 

@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from eckart.explain.decomposition import Decomposition, decompose
 from eckart.explain.elimination import Elimination, Move, determinant, rank_factors, vanishing_minors
-from eckart.explain.exact import Matrix, same, tidied
+from eckart.explain.exact import Matrix, Number, same, tidied
 from eckart.explain.formula import Formula, Op, Row, Sym
 from eckart.explain.notation import alone, chain, grid, in_decimals, letter, number
-from eckart.explain.steps import Check, Explanation, Part, Result, Show, Step, say
+from eckart.explain.steps import Check, Explanation, Part, Show, Step, say
 from eckart.explain.topics.common import WT, W, matrix_step, polynomial_parts
 
 
-def explain_rank(matrix: Matrix) -> Explanation:
+@dataclass(frozen=True)
+class RankResults:
+    """The results of the topic ``rank``, for a matrix W of shape (m, n) and rank r.
+
+    Attributes
+    ----------
+    rank : int
+        The rank.
+    echelon : Matrix (m, n)
+        The echelon form of W.
+    C : Matrix (m, r)
+        The columns of W with a pivot.
+    F : Matrix (r, n)
+        The nonzero rows of the reduced echelon form; W = C F.
+    sigma : list of Number
+        The nonzero singular values, largest first.
+    """
+
+    rank: int
+    echelon: Matrix
+    C: Matrix
+    F: Matrix
+    sigma: list[Number]
+
+
+def explain_rank(matrix: Matrix) -> Explanation[RankResults]:
     """Find the rank by elimination, by minors and by singular values, then factor W = C F."""
     svd = decompose(matrix)
     C, F = rank_factors(matrix)
@@ -21,13 +48,7 @@ def explain_rank(matrix: Matrix) -> Explanation:
     elif svd.rank:
         steps.append(_factors(matrix, C, F))
     steps.append(Step("title.agree", (say("agree", r=svd.rank),)))
-    results: dict[str, Result] = {
-        "rank": svd.rank,
-        "echelon": svd.elimination.echelon,
-        "C": C,
-        "F": F,
-        "sigma": svd.sigma,
-    }
+    results = RankResults(rank=svd.rank, echelon=svd.elimination.echelon, C=C, F=F, sigma=svd.sigma)
     return Explanation("rank", tuple(steps), results)
 
 

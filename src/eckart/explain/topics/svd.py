@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import sympy
 
@@ -11,7 +12,7 @@ from eckart.explain.eigen import dot
 from eckart.explain.exact import Matrix, Number, decimals, inverse, is_zero, primitive, tidied, tidy
 from eckart.explain.formula import Formula, Frac, Mark, Norm, Op, Paren, Power, Root, Row, Sym
 from eckart.explain.notation import chain, grid, in_decimals, letter, number, row, vector
-from eckart.explain.steps import Check, Explanation, Part, Result, Show, Step, Table, Text, say
+from eckart.explain.steps import Check, Explanation, Part, Show, Step, Table, Text, say
 from eckart.explain.topics.circle import can_be_drawn, circle_step
 from eckart.explain.topics.common import IDENTITY, WT, W, joined, matrix_step, polynomial_parts, total
 
@@ -19,7 +20,41 @@ U, UT, S, V, VT = Sym("U"), Sym("U", "", "T"), Sym("Σ"), Sym("V"), Sym("V", "",
 GRAM = Row((WT, W))
 
 
-def explain_svd(matrix: Matrix) -> Explanation:
+@dataclass(frozen=True)
+class SvdResults:
+    """The results of the topic ``svd``, for a matrix W of shape (m, n).
+
+    Attributes
+    ----------
+    rank : int
+        The rank of W.
+    sigma : list of Number
+        The nonzero singular values, largest first.
+    eigenvalues : list of Number
+        The eigenvalues of W^T W with multiplicity, largest first.
+    gram : Matrix (n, n)
+        W^T W.
+    U : Matrix (m, m)
+        Left singular vectors.
+    S : Matrix (m, n)
+        Sigma.
+    V : Matrix (n, n)
+        Right singular vectors.
+    exact : bool
+        Whether the results are exact; otherwise they are decimals.
+    """
+
+    rank: int
+    sigma: list[Number]
+    eigenvalues: list[Number]
+    gram: Matrix
+    U: Matrix
+    S: Matrix
+    V: Matrix
+    exact: bool
+
+
+def explain_svd(matrix: Matrix) -> Explanation[SvdResults]:
     """Compute W = U Sigma V^T: W^T W, its eigenvalues, sigma, V, U, and the product as a check.
 
     Notes
@@ -41,16 +76,16 @@ def explain_svd(matrix: Matrix) -> Explanation:
         *drawing,
         _forms(svd),
     )
-    results: dict[str, Result] = {
-        "rank": svd.rank,
-        "sigma": svd.sigma,
-        "eigenvalues": svd.eigen.values,
-        "gram": svd.eigen.matrix,
-        "U": svd.U,
-        "S": svd.S,
-        "V": svd.V,
-        "exact": svd.exact,
-    }
+    results = SvdResults(
+        rank=svd.rank,
+        sigma=svd.sigma,
+        eigenvalues=svd.eigen.values,
+        gram=svd.eigen.matrix,
+        U=svd.U,
+        S=svd.S,
+        V=svd.V,
+        exact=svd.exact,
+    )
     return Explanation("svd", steps, results)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from eckart.arrays import Array, Floats
 
-BLOCK = 1 << 16  # entries in a block of rows: 512 KB of float64, which stay in a core's cache
+BLOCK_ENTRIES = 1 << 16  # entries in a block of rows: 512 KB of float64, which stay in a core's cache
 
 
 class Tall:
@@ -32,7 +32,7 @@ class Tall:
     def blocks(self) -> Iterator[tuple[slice, Floats]]:
         """Yield (rows, block) for consecutive rows in float64; the next block overwrites this one."""
         m, r = self.shape
-        step = max(BLOCK // max(r, 1), 1)
+        step = max(BLOCK_ENTRIES // max(r, 1), 1)
         buffer = self._empty(min(step, m), r)
         for start in range(0, m, step):
             rows = slice(start, min(start + step, m))

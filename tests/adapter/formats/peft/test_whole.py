@@ -1,4 +1,4 @@
-"""What adapters hold beside factors: whole modules, biases, rows of tables, and tables saved unasked."""
+"""Parts of adapters that are not factors: whole modules, biases, tables, and rows of tables."""
 
 import copy
 import json
@@ -22,14 +22,14 @@ def rows_of(name):
     return load_adapter(made(name).adapter).rows[TABLE_NAME]
 
 
-def test_rows_are_read_with_their_places():
+def test_rows_are_read_with_their_indices():
     assert rows_of("llama rows").indices == (1, 3, 5)
     assert rows_of("llama tied rows").indices == (2, 4)
     stored = load_file(made("llama rows").adapter / "adapter_model.safetensors")[ROWS_KEY]
     np.testing.assert_array_equal(rows_of("llama rows").values, stored.numpy())
 
 
-def test_a_table_that_peft_saved_unasked_is_no_module_to_save(tmp_path):
+def test_a_table_that_peft_saved_by_itself_is_not_a_module_to_save(tmp_path):
     animal = made("llama tables")
     adapter = load_adapter(animal.adapter)
     assert set(adapter.dense) == {TABLE_NAME, "lm_head.weight"} and not adapter.unknown
@@ -40,7 +40,7 @@ def test_a_table_that_peft_saved_unasked_is_no_module_to_save(tmp_path):
 
 
 @pytest.mark.parametrize("saved", [True, False])
-def test_a_vocabulary_that_grew(saved, tmp_path):
+def test_a_grown_vocabulary_is_merged(saved, tmp_path):
     """PEFT saves resized tables; merged, they replace those of the base."""
     model = llama()
     save_base(model, tmp_path / "base")
@@ -58,7 +58,7 @@ def test_a_vocabulary_that_grew(saved, tmp_path):
         )
 
 
-def test_the_index_states_the_bytes_that_are_there(tmp_path):
+def test_the_index_states_the_size_of_the_tensors(tmp_path):
     """Whole tensors in float32 take the base's bfloat16."""
     animal = made("bert")
     animal.fresh_base().to(torch.bfloat16).save_pretrained(tmp_path / "base", max_shard_size="20kB")
@@ -90,7 +90,7 @@ BIASED = {"target_modules": ["key"], "bias": "lora_only"}
 
 
 @pytest.mark.parametrize("first, second", [(SAVED, BIASED), (BIASED, SAVED)])
-def test_what_each_holds_whole_is_loaded_from_their_sum(first, second, tmp_path):
+def test_whole_tensors_of_both_adapters_are_loaded_from_their_sum(first, second, tmp_path):
     model = two(tmp_path, first, second)
     done = combine([tmp_path / "a", tmp_path / "b"], tmp_path / "both")
     said = json_of(tmp_path / "both")
@@ -102,13 +102,14 @@ def test_what_each_holds_whole_is_loaded_from_their_sum(first, second, tmp_path)
     same_outputs(logits(merged), logits(loaded))
     whole = load_adapter(tmp_path / "both").dense
     assert set(whole) == {
-        "classifier.weight", "classifier.bias",
+        "classifier.weight",
+        "classifier.bias",
         *(f"bert.encoder.layer.{i}.attention.self.key.bias" for i in range(2)),
-    }  # fmt: skip
+    }
     assert done.statement.error < 1e-6
 
 
-def test_an_adapter_of_weight_zero_gives_nothing_whole(tmp_path):
+def test_an_adapter_of_weight_zero_adds_no_whole_tensor(tmp_path):
     two(tmp_path, BIASED, SAVED)
     combine([tmp_path / "a", tmp_path / "b"], tmp_path / "both", [1.0, 0.0])
     assert not any("classifier" in name for name in load_adapter(tmp_path / "both").dense)
@@ -117,7 +118,7 @@ def test_an_adapter_of_weight_zero_gives_nothing_whole(tmp_path):
     np.testing.assert_array_equal(before, after)
 
 
-def test_the_same_rows_in_two_adapters_are_kept_and_others_refused(tmp_path):
+def test_equal_rows_of_two_adapters_are_kept_and_different_rows_are_refused(tmp_path):
     rows = {"trainable_token_indices": [1, 3]}
     one = adapter_with(more=REPLACED_ROWS, **rows)(tmp_path / "1")
     same = adapter_with(more=REPLACED_ROWS, **rows)(tmp_path / "2")
@@ -126,33 +127,33 @@ def test_the_same_rows_in_two_adapters_are_kept_and_others_refused(tmp_path):
     assert load_adapter(tmp_path / "both").rows[TABLE_NAME].indices == (1, 3)
     doubled = {key: 2 * value for key, value in REPLACED_ROWS.items()}
     for other in (moved, adapter_with(more=doubled, **rows)(tmp_path / "4")):
-        with pytest.raises(AdapterError, match=r"embed_tokens\.weight`: two adapters hold different new rows"):
+        with pytest.raises(AdapterError, match=r"embed_tokens\.weight`: two .* hold different new rows"):
             combine([one, other], tmp_path / "no")
     assert not (tmp_path / "no").exists()
 
 
-# --- where they have no place ---
+# --- rows that cannot be used ---
 
 
 @pytest.mark.parametrize(
-    "indices, words",
+    "indices, message",
     [
-        (None, "trainable_token_indices does not say which"),
-        ([1], "does not say which"),
-        ([1, -3], "does not say which"),
-        ({"lm_head": [1, 3]}, "does not say which"),
-        ("1, 3", "does not say which"),
+        (None, "trainable_token_indices does not list 2 rows"),
+        ([1], "does not list 2 rows"),
+        ([1, -3], "does not list 2 rows"),
+        ({"lm_head": [1, 3]}, "does not list 2 rows"),
+        ("1, 3", "does not list 2 rows"),
     ],
 )
-def test_rows_without_places_are_refused(indices, words, tmp_path):
+def test_rows_without_indices_are_refused(indices, message, tmp_path):
     path = adapter_with(more=REPLACED_ROWS, trainable_token_indices=indices)(tmp_path / "a")
-    with pytest.raises(AdapterError, match=words) as caught:
+    with pytest.raises(AdapterError, match=message) as caught:
         load_adapter(path)
     assert "trainable_tokens_delta" in str(caught.value)
 
 
 @pytest.mark.parametrize("indices", [[1, 999], [999, 1]])
-def test_rows_that_the_base_does_not_have(indices, tmp_path):
+def test_rows_beyond_the_table_of_the_base_are_refused(indices, tmp_path):
     animal = made("llama rows")
     folder = tmp_path / "a"
     folder.mkdir()
@@ -166,12 +167,12 @@ def test_rows_that_the_base_does_not_have(indices, tmp_path):
 
 
 @pytest.mark.parametrize("to", ["kohya", "diffusers"])
-def test_one_file_has_no_place_for_rows(to, tmp_path):
-    with pytest.raises(AdapterError, match="has new rows, one of 1"):
+def test_formats_of_one_file_refuse_rows(to, tmp_path):
+    with pytest.raises(AdapterError, match=r"has new rows, which the .* format cannot store"):
         convert(made("llama rows").adapter, tmp_path / "o.safetensors", to)
 
 
-def test_a_server_that_takes_none_gets_none_and_it_is_said(tmp_path):
+def test_rows_are_left_out_for_a_server_that_refuses_them_with_a_note(tmp_path):
     more = REPLACED_ROWS | TABLE_FACTORS
     path = adapter_with(more=more, trainable_token_indices=[1, 3])(tmp_path / "a")
     done = resize(path, tmp_path / "out", rank=4, consumers="vllm")
@@ -181,9 +182,11 @@ def test_a_server_that_takes_none_gets_none_and_it_is_said(tmp_path):
     assert not load_adapter(tmp_path / "out").rows
 
 
-def test_what_is_not_understood_is_noted_and_a_sum_leaves_it_out(tmp_path):
+def test_unknown_tensors_are_noted_and_left_out_of_a_sum(tmp_path):
     path = adapter_with(more={"model.strange.weight": np.ones((2, 2), np.float32)})(tmp_path / "a")
-    assert any("strange" in note and "not part of" in note for note in load_adapter(path).notes)
+    assert any(
+        "strange" in note and "outside the low-rank updates" in note for note in load_adapter(path).notes
+    )
     done = combine([path, path], tmp_path / "out")
     assert any("strange" in note and "left out of the sum" in note for note in done.notes)
     assert not load_adapter(tmp_path / "out").unknown

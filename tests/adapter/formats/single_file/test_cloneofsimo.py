@@ -1,4 +1,4 @@
-"""cloneofsimo's format: numbers become paths where everything fits Stable Diffusion 1.x."""
+"""cloneofsimo's format: numbers become paths if everything matches Stable Diffusion 1.x."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from support.adapters import file_of
 
 
 def tensors_of(component, layers, rank=1):
-    """Return down and up of every layer, told apart by their first entry."""
+    """Return down and up of every layer; the first entry of down is its number."""
     tensors = {}
     for number, layer in enumerate(layers):
         down, up = np.zeros((rank, layer.columns), np.float16), np.zeros((layer.rows, rank), np.float16)
@@ -19,7 +19,7 @@ def tensors_of(component, layers, rank=1):
     return tensors
 
 
-def test_numbers_become_paths(tmp_path):
+def test_numbers_become_paths_of_stable_diffusion(tmp_path):
     tensors = tensors_of("unet", unet_layers()) | tensors_of("text_encoder", text_encoder_layers(), 2)
     tensors["<s1>"] = np.ones(768, np.float32)
     metadata = {
@@ -43,11 +43,11 @@ def test_numbers_become_paths(tmp_path):
         m = read.modules[name]
         assert (float(m.right[0, 0]), m.scale, m.alpha, m.dtype) == (number, 1.0, None, np.float16)
     assert list(read.unknown) == ["<s1>"]
-    assert read.notes[0] == "<s1>: word vectors of a textual inversion"
+    assert read.notes[0] == "Word vectors of a textual inversion: <s1>"
 
 
 @pytest.mark.parametrize("change", ["one less", "another width", "a gap"])
-def test_another_model_keeps_its_numbers(change, tmp_path):
+def test_the_modules_of_another_model_keep_their_numbers(change, tmp_path):
     layers = text_encoder_layers()
     tensors = tensors_of("text_encoder", layers[:-1] if change == "one less" else layers)
     if change == "another width":
@@ -57,18 +57,18 @@ def test_another_model_keeps_its_numbers(change, tmp_path):
         tensors["text_encoder:99:down"] = tensors.pop("text_encoder:7:down")
     read = load_adapter(file_of(tmp_path / "a.safetensors", tensors))
     assert next(iter(read.modules)) == "text_encoder.0"
-    assert "are not those of Stable Diffusion 1.x" in read.notes[0]
+    assert "text_encoder does not match Stable Diffusion 1.x" in read.notes[0]
 
 
-def test_a_rank_that_contradicts_the_metadata(tmp_path):
+def test_a_rank_that_contradicts_the_metadata_is_refused(tmp_path):
     path = file_of(tmp_path / "a.safetensors", tensors_of("unet", unet_layers()[:2]), **{"unet:1:rank": "4"})
-    with pytest.raises(AdapterError, match=r"unet\.1`: has rank 1, and the metadata says unet:1:rank = 4"):
+    with pytest.raises(AdapterError, match=r"unet\.1`: has rank 1, but the metadata states unet:1:rank = 4"):
         load_adapter(path)
 
 
 @pytest.mark.parametrize("half", ["up", "down"])
-def test_half_a_pair(half, tmp_path):
+def test_one_factor_without_the_other_is_refused(half, tmp_path):
     tensors = tensors_of("unet", unet_layers()[:2])
     del tensors[f"unet:1:{half}"]
-    with pytest.raises(AdapterError, match=r"unet\.1`: has .* and lacks its"):
+    with pytest.raises(AdapterError, match=r"unet\.1`: expected factors A and B, found .* without"):
         load_adapter(file_of(tmp_path / "a.safetensors", tensors))

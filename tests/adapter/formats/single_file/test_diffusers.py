@@ -1,4 +1,4 @@
-"""The format of diffusers: its spellings by hand, and what diffusers itself makes of what is written."""
+"""The format of diffusers: its spellings by hand, and what diffusers itself computes from our files."""
 
 import json
 import math
@@ -13,6 +13,7 @@ from support.adapters import adapter, file_of, matrix, module, peft_style, same
 
 ATTN = "down_blocks.0.attentions.0.transformer_blocks.0.attn1"
 CLIP = "text_model.encoder.layers.0"
+LINEAR = "lora_linear_layer"
 
 SPELLINGS = {
     f"unet.{ATTN}.to_q.lora_A.weight": f"unet.{ATTN}.to_q",
@@ -26,14 +27,13 @@ SPELLINGS = {
     f"text_encoder.{CLIP}.self_attn.to_k_lora.down.weight": f"text_encoder.{CLIP}.self_attn.k_proj",
     f"text_encoder_2.{CLIP}.self_attn.to_v_lora.down.weight": f"text_encoder_2.{CLIP}.self_attn.v_proj",
     f"text_encoder.{CLIP}.self_attn.to_out_lora.down.weight": f"text_encoder.{CLIP}.self_attn.out_proj",
-    f"text_encoder.{CLIP}.self_attn.q_proj.lora_linear_layer.down.weight":
-        f"text_encoder.{CLIP}.self_attn.q_proj",
+    f"text_encoder.{CLIP}.self_attn.q_proj.{LINEAR}.down.weight": f"text_encoder.{CLIP}.self_attn.q_proj",
     f"text_encoder.{CLIP}.mlp.fc1.lora_linear_layer.down.weight": f"text_encoder.{CLIP}.mlp.fc1",
     "transformer.transformer_blocks.0.attn.to_q.lora_A.weight": "transformer.transformer_blocks.0.attn.to_q",
     "diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight": "transformer.double_blocks.0.img_attn.qkv",
     "diffusion_model.blocks.0.self_attn.q.lora_A.weight": "transformer.blocks.0.self_attn.q",
     f"{ATTN}.to_q.lora_A.weight": f"{ATTN}.to_q",
-}  # fmt: skip
+}
 
 
 def partner(key):
@@ -41,7 +41,7 @@ def partner(key):
 
 
 @pytest.mark.parametrize("key", SPELLINGS)
-def test_spellings(key, tmp_path):
+def test_all_spellings_of_keys_are_read(key, tmp_path):
     tensors = {key: matrix(2, 5), partner(key): matrix(6, 2, seed=1)}
     read = load_adapter(file_of(tmp_path / "a.safetensors", tensors))
     name = SPELLINGS[key]
@@ -55,32 +55,42 @@ def test_spellings(key, tmp_path):
     assert same(read, load_adapter(tmp_path / "b.safetensors"))
 
 
-@pytest.mark.parametrize("ending", [
-    ".to_q.lora_A.weight|.to_q.alpha", ".processor.to_q_lora.down.weight|.processor.to_q_lora.alpha",
-    ".to_q.lora.down.weight|.to_q.alpha", ".to_q.lora.down.weight|.to_q.lora.down.weight.alpha",
-])  # fmt: skip
-def test_an_alpha_beside_the_factors(ending, tmp_path):
+@pytest.mark.parametrize(
+    "ending",
+    [
+        ".to_q.lora_A.weight|.to_q.alpha",
+        ".processor.to_q_lora.down.weight|.processor.to_q_lora.alpha",
+        ".to_q.lora.down.weight|.to_q.alpha",
+        ".to_q.lora.down.weight|.to_q.lora.down.weight.alpha",
+    ],
+)
+def test_an_alpha_next_to_the_factors_is_read(ending, tmp_path):
     key, alpha = (f"unet.{ATTN}{end}" for end in ending.split("|"))
     tensors = {key: matrix(2, 5), partner(key): matrix(6, 2), alpha: np.float16(6)}
     read = load_adapter(file_of(tmp_path / "a.safetensors", tensors))
     assert (read.modules[f"unet.{ATTN}.to_q"].scale, read.unknown) == (3.0, {})
 
 
-def test_scales_from_the_metadata(tmp_path):
+def test_scales_are_read_from_the_metadata(tmp_path):
     names = [f"unet.{ATTN}.to_q", f"unet.{ATTN}.to_k", f"text_encoder.{CLIP}.self_attn.q_proj"]
     tensors = peft_style(names[0], rank=4) | peft_style(names[1], rank=2) | peft_style(names[2], rank=4)
     entry = {
-        "unet.r": 4, "unet.lora_alpha": 8, "unet.rank_pattern": {f"^{ATTN}.to_k": 2},
-        "unet.alpha_pattern": {"to_k": 6}, "text_encoder.r": 4, "text_encoder.lora_alpha": 1,
-        "text_encoder.use_rslora": True, "text_encoder.init_lora_weights": "gaussian",
-    }  # fmt: skip
+        "unet.r": 4,
+        "unet.lora_alpha": 8,
+        "unet.rank_pattern": {f"^{ATTN}.to_k": 2},
+        "unet.alpha_pattern": {"to_k": 6},
+        "text_encoder.r": 4,
+        "text_encoder.lora_alpha": 1,
+        "text_encoder.use_rslora": True,
+        "text_encoder.init_lora_weights": "gaussian",
+    }
     read = load_adapter(file_of(tmp_path / "a.safetensors", tensors, lora_adapter_metadata=entry))
     assert [read.modules[name].scale for name in names] == [2.0, 3.0, 0.5]
     read.save(tmp_path / "b.safetensors")
     assert same(read, load_adapter(tmp_path / "b.safetensors"))
 
 
-def test_metadata_of_a_file_of_one_model(tmp_path):
+def test_metadata_of_a_file_with_one_model_is_read(tmp_path):
     entry = {"r": 2, "lora_alpha": 1}
     path = file_of(tmp_path / "a.safetensors", peft_style("conv_in"), lora_adapter_metadata=entry)
     read = load_adapter(path)
@@ -89,27 +99,35 @@ def test_metadata_of_a_file_of_one_model(tmp_path):
 
 BAD = {
     "another rank": (
-        {"unet.r": 3, "unet.lora_alpha": 3}, r"unet\.q`: has rank 2, and the file's metadata says 3"),
+        {"unet.r": 3, "unet.lora_alpha": 3},
+        r"unet\.q`: has rank 2, but the file's metadata states 3",
+    ),
     "alpha 0": ({"unet.r": 2, "unet.lora_alpha": 0}, r"unet\.q`: alpha is 0"),
     "alpha of text": ({"unet.r": 2, "unet.lora_alpha": "2"}, "alpha is '2'"),
     "DoRA": ({"unet.r": 2, "unet.use_dora": True}, "turns on DoRA"),
-    "no pattern": ({"unet.r": 2, "unet.rank_pattern": [1]}, "holds a pattern that is no table"),
-    "a bad pattern": ({"unet.r": 2, "unet.rank_pattern": {"(": 1}}, "holds a pattern that is no table"),
+    "a pattern that is a list": (
+        {"unet.r": 2, "unet.rank_pattern": [1]},
+        "expected patterns that are objects",
+    ),
+    "an invalid expression": (
+        {"unet.r": 2, "unet.rank_pattern": {"(": 1}},
+        "expected patterns that are objects",
+    ),
     "a list": ([], "expected a JSON object"),
-    "no JSON": ("{", "is not JSON"),
-}  # fmt: skip
+    "invalid JSON": ("{", "is not valid JSON"),
+}
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_metadata_that_contradicts(case, tmp_path):
-    entry, words = BAD[case]
+def test_invalid_metadata_is_refused(case, tmp_path):
+    entry, message = BAD[case]
     path = file_of(tmp_path / "a.safetensors", peft_style("unet.q"), lora_adapter_metadata=entry)
-    with pytest.raises(AdapterError, match=words):
+    with pytest.raises(AdapterError, match=message):
         load_adapter(path)
 
 
-def test_metadata_only_where_it_is_needed(tmp_path):
-    """And then for all components: diffusers gives one that is left out alpha 8 and rank 8."""
+def test_metadata_is_written_only_if_it_is_needed(tmp_path):
+    """It then covers all components: diffusers gives a component without fields alpha 8 and rank 8."""
     plain = adapter(module("unet.q"), module("text_encoder.q"), components=("unet", "text_encoder"))
     plain.save(tmp_path / "a.safetensors", "diffusers")
     header = read_header(tmp_path / "a.safetensors")
@@ -125,7 +143,7 @@ def test_metadata_only_where_it_is_needed(tmp_path):
     assert [entry[f"text_encoder.{f}"] for f in fields] == [3, 3.0, {}, {}]
 
 
-def test_the_names_of_comfyui_are_kept_with_an_alpha(tmp_path):
+def test_comfyui_names_are_kept_and_get_an_alpha(tmp_path):
     stem = "diffusion_model.blocks.0.self_attn.q"
     tensors = peft_style(stem) | {f"{stem}.alpha": np.float32(1)}
     read = load_adapter(file_of(tmp_path / "a.safetensors", tensors))
@@ -134,44 +152,52 @@ def test_the_names_of_comfyui_are_kept_with_an_alpha(tmp_path):
     assert same(read, load_adapter(tmp_path / "b.safetensors"))
 
 
-def test_names_that_diffusers_does_not_know_are_noted(tmp_path):
+def test_names_that_diffusers_cannot_read_are_noted(tmp_path):
     made = adapter(module("transformer.double_blocks.0.img_attn.qkv"), components=("transformer",))
-    made.save(tmp_path / "a.safetensors", "diffusers")
-    assert "reads in the format of kohya only" in made.notes[0]
+    (note,) = made.save(tmp_path / "a.safetensors", "diffusers")
+    assert "diffusers reads names such as transformer.double_blocks.0.img_attn.qkv in the kohya" in note
 
 
-def test_what_has_no_place(tmp_path):
+def test_updates_that_the_format_cannot_store_are_refused(tmp_path):
     for one in (module("experts.up[0]"), module("e").transposed("embedding")):
-        with pytest.raises(AdapterError, match="no place in the format of diffusers"):
+        with pytest.raises(AdapterError, match="which the diffusers format cannot store"):
             adapter(one).save(tmp_path / "a.safetensors", "diffusers")
 
 
-# What diffusers makes of it.
+# --- what diffusers computes ---
 
 
 def small_unet():
     torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
     torch.manual_seed(0)
     return diffusers.UNet2DConditionModel(
-        sample_size=8, layers_per_block=1, block_out_channels=(8, 16), norm_num_groups=4,
+        sample_size=8,
+        layers_per_block=1,
+        block_out_channels=(8, 16),
+        norm_num_groups=4,
         cross_attention_dim=12,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), attention_head_dim=4,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        attention_head_dim=4,
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-    ).eval()  # fmt: skip
+    ).eval()
 
 
 def small_text_encoder():
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     torch.manual_seed(0)
     config = transformers.CLIPTextConfig(
-        vocab_size=53, hidden_size=12, intermediate_size=20, num_hidden_layers=2, num_attention_heads=2,
+        vocab_size=53,
+        hidden_size=12,
+        intermediate_size=20,
+        num_hidden_layers=2,
+        num_attention_heads=2,
         max_position_embeddings=8,
-    )  # fmt: skip
+    )
     return transformers.CLIPTextModel(config).eval()
 
 
 def uniform(made):
-    """Return updates of one rank and scale: diffusers takes apart kohya's alphas only where they agree."""
+    """Return updates of one rank and scale: diffusers reads kohya's alphas correctly only if they agree."""
     return [
         module(m.name, m.shape[0], m.shape[1] // math.prod(m.window), scale=0.5, window=m.window)
         for m in made
@@ -179,7 +205,7 @@ def uniform(made):
 
 
 def updates_of(model, component, ends, prefix="", bias=False):
-    """Return a module for each layer whose name ends so; ranks and scales differ."""
+    """Return a module for each layer whose name has one of these endings; ranks and scales differ."""
     torch = pytest.importorskip("torch")
     made = []
     for name, layer in model.named_modules():
@@ -187,11 +213,18 @@ def updates_of(model, component, ends, prefix="", bias=False):
             continue
         n = len(made)
         window = tuple(layer.kernel_size) if isinstance(layer, torch.nn.Conv2d) else ()
-        made.append(module(
-            f"{component}.{prefix}{name}", rows=layer.weight.shape[0], columns=layer.weight.shape[1],
-            rank=1 + n % 3, scale=(0.5, 3.0, 1.0, 1.7, -0.25)[n % 5], window=window, seed=2 * n,
-            bias=matrix(layer.weight.shape[0], seed=n) if bias else None,
-        ))  # fmt: skip
+        made.append(
+            module(
+                f"{component}.{prefix}{name}",
+                rows=layer.weight.shape[0],
+                columns=layer.weight.shape[1],
+                rank=1 + n % 3,
+                scale=(0.5, 3.0, 1.0, 1.7, -0.25)[n % 5],
+                window=window,
+                seed=2 * n,
+                bias=matrix(layer.weight.shape[0], seed=n) if bias else None,
+            )
+        )
     return made
 
 
@@ -238,7 +271,7 @@ TEXT = ("q_proj", "v_proj", "out_proj", "fc1")
 
 
 @pytest.mark.parametrize("case", ["diffusers", "diffusers with biases", "kohya"])
-@pytest.mark.filterwarnings("ignore")  # of torch and PEFT, about themselves
+@pytest.mark.filterwarnings("ignore")  # torch and PEFT warn about their own code
 def test_diffusers_computes_what_the_file_says(case, tmp_path):
     pipelines = pytest.importorskip("diffusers.loaders.lora_pipeline")
     pytest.importorskip("peft")
@@ -271,15 +304,19 @@ def test_diffusers_computes_what_the_file_says(case, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_diffusers_writes_is_read(tmp_path):
+def test_files_written_by_diffusers_are_read(tmp_path):
     pytest.importorskip("diffusers")
     peft = pytest.importorskip("peft")
     torch = pytest.importorskip("torch")
     unet = small_unet()
     config = peft.LoraConfig(
-        r=4, lora_alpha=6, target_modules=["to_q", "to_k", "conv1"], rank_pattern={"to_k": 2},
-        alpha_pattern={"to_k": 5}, init_lora_weights=False,
-    )  # fmt: skip
+        r=4,
+        lora_alpha=6,
+        target_modules=["to_q", "to_k", "conv1"],
+        rank_pattern={"to_k": 2},
+        alpha_pattern={"to_k": 5},
+        init_lora_weights=False,
+    )
     base = {k: v.detach().double().numpy() for k, v in unet.state_dict().items()}
     unet.add_adapter(config)
     unet.save_lora_adapter(tmp_path, weight_name="a.safetensors")

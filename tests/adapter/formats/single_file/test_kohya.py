@@ -1,6 +1,7 @@
 """kohya's format: what is read, and what is written, key by key."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,8 +22,11 @@ def test_scale_is_alpha_over_rank_and_1_without_alpha(tmp_path):
     tensors |= kohya("lora_te_text_model_encoder_layers_0_mlp_fc1", alpha=6, rank=3)
     read = load_adapter(file_of(tmp_path / "a.safetensors", tensors))
     assert (read.format, sorted(read.components), read.unknown, read.notes) == (
-        "kohya", ["text_encoder", "unet"], {}, [],
-    )  # fmt: skip
+        "kohya",
+        ["text_encoder", "unet"],
+        {},
+        (),
+    )
     q, k = read.modules[f"{NAME}.attn1.to_q"], read.modules[f"{NAME}.attn1.to_k"]
     fc1 = read.modules["text_encoder.text_model.encoder.layers.0.mlp.fc1"]
     assert (q.scale, q.alpha, q.rank) == (0.5, 1.0, 2)
@@ -33,12 +37,13 @@ def test_scale_is_alpha_over_rank_and_1_without_alpha(tmp_path):
     np.testing.assert_array_equal(q.right, A)
 
 
-def test_convolutions_by_the_sum_over_their_window(tmp_path):
+def test_convolutions_are_read_with_their_window(tmp_path):
     down, up = matrix(2, 3, 3, 3), matrix(4, 2, 1, 1, seed=1)
     one = {"lora_unet_conv_in.lora_down.weight": down, "lora_unet_conv_in.lora_up.weight": up}
     tiny = {
-        "lora_unet_conv_out.lora_down.weight": matrix(2, 3, 1, 1), "lora_unet_conv_out.lora_up.weight": up,
-    }  # fmt: skip
+        "lora_unet_conv_out.lora_down.weight": matrix(2, 3, 1, 1),
+        "lora_unet_conv_out.lora_up.weight": up,
+    }
     read = load_adapter(file_of(tmp_path / "a.safetensors", one | tiny))
     m = read.modules["unet.conv_in"]
     assert (m.kind, m.window, m.shape) == ("conv", (3, 3), (4, 27))
@@ -47,13 +52,15 @@ def test_convolutions_by_the_sum_over_their_window(tmp_path):
     assert (read.modules["unet.conv_out"].kind, read.modules["unet.conv_out"].window) == ("conv", (1, 1))
 
 
-def test_the_middle_factor_of_a_convolution(tmp_path):
+def test_the_middle_factor_of_a_convolution_is_folded_into_the_first(tmp_path):
     down, mid, up = matrix(2, 3, 1, 1), matrix(2, 2, 3, 3, seed=1), matrix(4, 2, 1, 1, seed=2)
     stem = "lora_unet_conv_in"
     tensors = {
-        f"{stem}.lora_down.weight": down, f"{stem}.lora_mid.weight": mid, f"{stem}.lora_up.weight": up,
+        f"{stem}.lora_down.weight": down,
+        f"{stem}.lora_mid.weight": mid,
+        f"{stem}.lora_up.weight": up,
         f"{stem}.alpha": np.float32(1),
-    }  # fmt: skip
+    }
     read = load_adapter(file_of(tmp_path / "a.safetensors", tensors))
     m = read.modules["unet.conv_in"]
     by_hand = np.einsum("or,rqhw,qi->oihw", up[..., 0, 0], mid, down[..., 0, 0])  # LyCORIS' rebuild
@@ -63,13 +70,16 @@ def test_the_middle_factor_of_a_convolution(tmp_path):
     assert same(read, load_adapter(tmp_path / "b.safetensors"))
 
 
-@pytest.mark.parametrize(("stem", "name"), [
-    ("diffusion_model.double_blocks.0.img_attn.qkv", "transformer.double_blocks.0.img_attn.qkv"),
-    ("diffusion_model.input_blocks.1.1.proj_in", "unet.down_blocks.0.attentions.0.proj_in"),
-    ("unet.mid_block.attentions.0.proj_in", "unet.mid_block.attentions.0.proj_in"),
-    ("lora_transformer_transformer_blocks_0_attn_to_q", "transformer.transformer_blocks.0.attn.to_q"),
-    ("lycoris_blocks_0_self_attn_q", "transformer.blocks.0.self_attn.q"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [
+        ("diffusion_model.double_blocks.0.img_attn.qkv", "transformer.double_blocks.0.img_attn.qkv"),
+        ("diffusion_model.input_blocks.1.1.proj_in", "unet.down_blocks.0.attentions.0.proj_in"),
+        ("unet.mid_block.attentions.0.proj_in", "unet.mid_block.attentions.0.proj_in"),
+        ("lora_transformer_transformer_blocks_0_attn_to_q", "transformer.transformer_blocks.0.attn.to_q"),
+        ("lycoris_blocks_0_self_attn_q", "transformer.blocks.0.self_attn.q"),
+    ],
+)
 def test_other_trainers_prefixes_are_read_and_kept(stem, name, tmp_path):
     read = load_adapter(file_of(tmp_path / "a.safetensors", kohya(stem, alpha=1)))
     assert list(read.modules) == [name] and read.components == (name.partition(".")[0],)
@@ -98,33 +108,38 @@ def test_names_and_training_metadata_of_a_file_are_kept(tmp_path):
     assert "sshs_model_hash" not in written.metadata
 
 
-def test_two_sorts_of_names_are_not_mixed(tmp_path):
+def test_two_kinds_of_names_are_not_mixed(tmp_path):
     tensors = kohya("lora_unet_input_blocks_4_1_proj_in", alpha=2)
     read = load_adapter(file_of(tmp_path / "a.safetensors", tensors))
-    read.modules["unet.conv_in"] = module("unet.conv_in")
+    read = replace(read, modules={**read.modules, "unet.conv_in": module("unet.conv_in")})
     read.save(tmp_path / "b.safetensors")
     stems = {key.partition(".")[0] for key in read_header(tmp_path / "b.safetensors").tensors}
     assert stems == {"lora_unet_down_blocks_1_attentions_0_proj_in", "lora_unet_conv_in"}
     assert same(read, load_adapter(tmp_path / "b.safetensors"))
 
 
-def test_what_is_written(tmp_path):
+def test_keys_shapes_and_metadata_are_written_as_kohya_writes_them(tmp_path):
     made = adapter(
-        module(f"{NAME}.attn1.to_q", scale=0.5), module("unet.conv_in", window=(3, 3), rank=4, scale=0.25),
+        module(f"{NAME}.attn1.to_q", scale=0.5),
+        module("unet.conv_in", window=(3, 3), rank=4, scale=0.25),
         module("text_encoder.text_model.encoder.layers.0.mlp.fc1", scale=1.0),
         components=("unet", "text_encoder"),
-    )  # fmt: skip
+    )
     made.save(tmp_path / "a.safetensors", "kohya")
     header = read_header(tmp_path / "a.safetensors")
     shapes = {key: info.shape for key, info in header.tensors.items()}
     te = "lora_te_text_model_encoder_layers_0_mlp_fc1"
     assert shapes == {
-        f"{FLAT}_attn1_to_q.lora_down.weight": (2, 5), f"{FLAT}_attn1_to_q.lora_up.weight": (6, 2),
+        f"{FLAT}_attn1_to_q.lora_down.weight": (2, 5),
+        f"{FLAT}_attn1_to_q.lora_up.weight": (6, 2),
         f"{FLAT}_attn1_to_q.alpha": (),
-        "lora_unet_conv_in.lora_down.weight": (4, 5, 3, 3), "lora_unet_conv_in.lora_up.weight": (6, 4, 1, 1),
+        "lora_unet_conv_in.lora_down.weight": (4, 5, 3, 3),
+        "lora_unet_conv_in.lora_up.weight": (6, 4, 1, 1),
         "lora_unet_conv_in.alpha": (),
-        f"{te}.lora_down.weight": (2, 5), f"{te}.lora_up.weight": (6, 2), f"{te}.alpha": (),
-    }  # fmt: skip
+        f"{te}.lora_down.weight": (2, 5),
+        f"{te}.lora_up.weight": (6, 2),
+        f"{te}.alpha": (),
+    }
     read = load_adapter(tmp_path / "a.safetensors")
     assert [read.modules[m.name].alpha for m in made] == [1.0, 1.0, 2.0]
     assert header.metadata["ss_network_module"] == "networks.lora"
@@ -132,7 +147,7 @@ def test_what_is_written(tmp_path):
     assert json.loads(header.metadata["eckart.names"])["lora_unet_conv_in"] == "unet.conv_in"
 
 
-def test_the_prefixes_of_text_encoders(tmp_path):
+def test_two_text_encoders_get_numbered_prefixes(tmp_path):
     paths = [f"text_encoder{end}.text_model.encoder.layers.0.mlp.fc1" for end in ("", "_2")]
     made = adapter(*map(module, paths), components=("text_encoder", "text_encoder_2"))
     made.save(tmp_path / "a.safetensors", "kohya")
@@ -140,51 +155,51 @@ def test_the_prefixes_of_text_encoders(tmp_path):
     assert stems == {f"lora_te{n}_text_model_encoder_layers_0_mlp_fc1" for n in (1, 2)}
 
 
-def test_a_name_that_is_not_known_is_kept_whole_and_noted(tmp_path):
+def test_a_name_with_an_unknown_word_is_kept_whole_and_noted(tmp_path):
     path = file_of(tmp_path / "a.safetensors", kohya("lora_unet_blk_7_new_thing"))
     read = load_adapter(path)
     assert list(read.modules) == ["unet.blk_7_new_thing"]
-    assert "1 flat names hold a word that is not known" in read.notes[0]
+    assert "Unknown words in 1 flat name, " in read.notes[0]
 
 
 def test_unknown_tensors_are_kept_in_this_format_and_noted_in_others(tmp_path):
     tensors = kohya(f"{FLAT}_attn1_to_q") | {"lora_unet_norm.diff_b": matrix(3), "bundle_emb.x": matrix(2)}
     read = load_adapter(file_of(tmp_path / "a.safetensors", tensors))
     assert set(read.unknown) == {"lora_unet_norm.diff_b", "bundle_emb.x"}
-    assert "2 tensors" in read.notes[-1]
+    assert "The file also holds 2 tensors" in read.notes[-1]
     read.save(tmp_path / "b.safetensors")
     assert set(load_adapter(tmp_path / "b.safetensors").unknown) == set(read.unknown)
     for format in ("diffusers", "peft"):
         target = tmp_path / (f"{format}.safetensors" if format == "diffusers" else format)
-        read.save(target, format)
-        assert f"left out, since the format of {format} has no place" in read.notes[-1]
+        (note,) = read.save(target, format)
+        assert note.startswith("2 tensors (") and f"left out: the {format} format" in note
         assert not load_adapter(target).unknown
 
 
 REFUSED = {
     "an expert": (module("experts.up[3]"), r"experts\.up\[3\]`: is an expert.*split the experts"),
     "an embedding": (module("embed").transposed("embedding"), "embed`: is an update of an embedding table"),
-    "a bias": (module("q", bias=matrix(6)), "q`: is an update of a bias.*Write it as peft"),
-    "scale 0": (module("q", scale=0.0), "q`: has the scale 0"),
-}  # fmt: skip
+    "a bias": (module("q", bias=matrix(6)), "q`: is an update of a bias.*Write it with --format peft"),
+    "scale 0": (module("q", scale=0.0), "q`: has scale 0"),
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_has_no_place(case, tmp_path):
-    one, words = REFUSED[case]
-    with pytest.raises(AdapterError, match=words):
+def test_updates_that_the_format_cannot_store_are_refused(case, tmp_path):
+    one, message = REFUSED[case]
+    with pytest.raises(AdapterError, match=message):
         adapter(module("k"), one).save(tmp_path / "a.safetensors", "kohya")
     assert not list(tmp_path.iterdir())
 
 
-def test_whole_tensors_have_no_place(tmp_path):
+def test_whole_tensors_are_refused(tmp_path):
     made = adapter(module("k"), dense={"norm.weight": matrix(3)})
     for format in ("kohya", "diffusers"):
         with pytest.raises(AdapterError, match=r"norm\.weight`: is a whole tensor"):
             made.save(tmp_path / "a.safetensors", format)
 
 
-def test_two_names_that_become_one(tmp_path):
+def test_two_names_that_become_one_are_refused(tmp_path):
     with pytest.raises(AdapterError, match=r"`a_b`: and a\.b both become lora_unet_a_b"):
         adapter(module("a.b"), module("a_b")).save(tmp_path / "a.safetensors", "kohya")
 
@@ -195,7 +210,7 @@ PATH = st.lists(PART, min_size=1, max_size=5).map(".".join).filter(lambda path: 
 
 @settings(max_examples=40)
 @given(st.lists(PATH, min_size=1, max_size=4, unique_by=lambda name: name.replace(".", "_")), st.booleans())
-def test_any_name_comes_back(tmp_path_factory, names, in_unet):
+def test_any_name_is_read_back(tmp_path_factory, names, in_unet):
     names = [f"unet.{name}" for name in names] if in_unet else names
     made = adapter(*map(module, names), components=("unet",) if in_unet else ())
     folder = tmp_path_factory.mktemp("names")

@@ -176,25 +176,39 @@ def test_text_encoders(stem, name):
     assert flat_stem(name, (*others, component)) == stem
 
 
-@pytest.mark.parametrize("flat", [
-    "brand_new_module", "down_blocks_0_surprise", "input_blocks_99", "middle_block_7_proj_in",
-    "input_blocks_3_0_other", "output_blocks_2_2_op", "input_blocks_0_0_proj_in", "a__b",
-    "down_blocks_0_norm_x", "to", "",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "flat",
+    [
+        "brand_new_module",
+        "down_blocks_0_surprise",
+        "input_blocks_99",
+        "middle_block_7_proj_in",
+        "input_blocks_3_0_other",
+        "output_blocks_2_2_op",
+        "input_blocks_0_0_proj_in",
+        "a__b",
+        "down_blocks_0_norm_x",
+        "to",
+        "",
+    ],
+)
 def test_an_uncertain_name_is_kept_whole(flat):
     assert stem_to_name(f"lora_unet_{flat}", "unet") == (f"unet.{flat}", False)
 
 
-@pytest.mark.parametrize(("stem", "component"), [
-    ("lora_unet_double_blocks_0_img_attn_qkv", "transformer"),
-    ("lora_unet_single_transformer_blocks_0_proj_out", "transformer"),
-    ("lora_unet_joint_blocks_0_x_block_mlp_fc1", "transformer"),
-    ("lora_transformer_transformer_blocks_0_attn_to_q", "transformer"),
-    ("diffusion_model.double_blocks.0.img_attn.qkv", "transformer"),
-    ("lora_unet_down_blocks_0_attentions_0_proj_in", "unet"),
-    ("lora_unet_input_blocks_4_1_proj_in", "unet"),
-    ("lora_te1_text_model_encoder_layers_0_mlp_fc1", "unet"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("stem", "component"),
+    [
+        ("lora_unet_double_blocks_0_img_attn_qkv", "transformer"),
+        ("lora_unet_single_transformer_blocks_0_proj_out", "transformer"),
+        ("lora_unet_joint_blocks_0_x_block_mlp_fc1", "transformer"),
+        ("lora_transformer_transformer_blocks_0_attn_to_q", "transformer"),
+        ("diffusion_model.double_blocks.0.img_attn.qkv", "transformer"),
+        ("lora_unet_down_blocks_0_attentions_0_proj_in", "unet"),
+        ("lora_unet_input_blocks_4_1_proj_in", "unet"),
+        ("lora_te1_text_model_encoder_layers_0_mlp_fc1", "unet"),
+    ],
+)
 def test_the_image_model(stem, component):
     assert image_model_of([stem]) == component
 
@@ -235,17 +249,25 @@ def on_meta(module, name, **config):
 SDXL = dict(
     down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    block_out_channels=(320, 640, 1280), transformer_layers_per_block=(1, 2, 10), cross_attention_dim=2048,
-    addition_embed_type="text_time", addition_time_embed_dim=256, projection_class_embeddings_input_dim=2816,
+    block_out_channels=(320, 640, 1280),
+    transformer_layers_per_block=(1, 2, 10),
+    cross_attention_dim=2048,
+    addition_embed_type="text_time",
+    addition_time_embed_dim=256,
+    projection_class_embeddings_input_dim=2816,
     use_linear_projection=True,
-)  # fmt: skip
+)
 
 
-@pytest.mark.parametrize(("name", "config"), [
-    ("UNet2DConditionModel", {}), ("UNet2DConditionModel", SDXL),
-    ("FluxTransformer2DModel", dict(num_layers=1, num_single_layers=1, guidance_embeds=True)),
-    ("SD3Transformer2DModel", dict(num_layers=2, dual_attention_layers=(0,))),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("UNet2DConditionModel", {}),
+        ("UNet2DConditionModel", SDXL),
+        ("FluxTransformer2DModel", dict(num_layers=1, num_single_layers=1, guidance_embeds=True)),
+        ("SD3Transformer2DModel", dict(num_layers=2, dual_attention_layers=(0,))),
+    ],
+)
 def test_all_names_of_a_model(name, config):
     for path in paths_of(on_meta("diffusers", name, **config)):
         assert split_flat(path.replace(".", "_")) == path
@@ -269,13 +291,22 @@ def test_sgm_names_are_those_diffusers_comes_to():
     flat = [
         f"{side}_{number}_{rest}"
         for side, numbers in (("input_blocks", range(1, 9)), ("output_blocks", range(9)))
-        for number, rest in itertools.product(numbers, (
-            "0_in_layers_2", "0_out_layers_3", "0_emb_layers_1", "0_skip_connection",
-            "1_proj_in", "1_proj_out",
-            "1_transformer_blocks_1_attn1_to_q", "1_transformer_blocks_0_attn2_to_out_0",
-            "1_transformer_blocks_0_ff_net_0_proj", "1_transformer_blocks_0_ff_net_2",
-        ))
-    ]  # fmt: skip
+        for number, rest in itertools.product(
+            numbers,
+            (
+                "0_in_layers_2",
+                "0_out_layers_3",
+                "0_emb_layers_1",
+                "0_skip_connection",
+                "1_proj_in",
+                "1_proj_out",
+                "1_transformer_blocks_1_attn1_to_q",
+                "1_transformer_blocks_0_attn2_to_out_0",
+                "1_transformer_blocks_0_ff_net_0_proj",
+                "1_transformer_blocks_0_ff_net_2",
+            ),
+        )
+    ]
     flat += ["middle_block_0_in_layers_2", "middle_block_1_proj_in", "middle_block_2_out_layers_3"]
     flat += ["input_blocks_3_0_op", "output_blocks_2_2_conv", "time_embed_0", "label_emb_0_2"]
     flat += ["middle_block_1_transformer_blocks_9_attn2_to_v", "input_blocks_0_0", "out_2"]

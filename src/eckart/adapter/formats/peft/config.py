@@ -1,16 +1,18 @@
-"""adapter_config.json: read and checked, looked up as PEFT looks it up, and written."""
+"""adapter_config.json: read, checked, looked up as PEFT looks it up, and written."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from eckart.adapter.adapter import Adapter, Module, by_parameter
+from eckart.adapter.formats.peft.origin import peft_origin
 from eckart.adapter.formats.peft.patterns import alternation, rank_pattern, target_modules
 from eckart.adapter.formats.peft.whole import settings_of_whole
+from eckart.adapter.statement import Json
 from eckart.checkpoint.kinds import module_of
 from eckart.errors import AdapterError
 
@@ -27,67 +29,115 @@ OTHER_UPDATES = {
     "layer_replication": "layer replication",
 }
 
-# Initialisations that take B A out of the base's weights first, so that B A is no update of the base.
+# Initialisations that subtract B A from the base's weights first: B A is then not an update of the base.
 MOVES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
-# The order in which transformers registers an expert layer's parameters; PEFT nests its wrappers so.
+# The order in which transformers registers an expert layer's parameters; PEFT nests its wrappers in it.
 EXPERT_ORDER = ("gate_proj", "up_proj", "gate_up_proj", "down_proj")
 
-
-# Settings under which other modules than those of target_modules are wrapped.
+# Settings under which PEFT wraps other modules than those that target_modules matches.
 NARROWING = ("exclude_modules", "layers_to_transform", "layers_pattern", "ensure_weight_tying")
+
+
+@dataclass(frozen=True)
+class PeftOptions:
+    """What the writer of a PEFT folder may know about the base model.
+
+    Parameters
+    ----------
+    base_name : str, optional
+        Written as ``base_model_name_or_path``.
+    base_modules : tuple of str, optional
+        Paths of all modules of the base that PEFT could wrap. With it the writer finds the shortest list of
+        targets that wraps no other module; without it, it writes full paths.
+    task : str, optional
+        PEFT's task type, e.g. ``"CAUSAL_LM"``.
+    """
+
+    base_name: str | None = None
+    base_modules: tuple[str, ...] | None = None
+    task: str | None = None
 
 
 class Pattern:
     """PEFT's ``rank_pattern`` or ``alpha_pattern``.
 
+    Parameters
+    ----------
+    pattern : mapping of str to object
+        Values by regular expression.
+    default : object
+        The value of a module that no key matches.
+
     Notes
     -----
-    PEFT tries ``re.match(rf"(.*\\.)?({key})$", name)`` for every key and takes the first that fits. Plain
-    keys are looked up here by the endings of the name instead, since their number may be that of the
-    modules; a dot in a plain key stands for a dot.
+    PEFT tries ``re.match(rf"(.*\\.)?({key})$", name)`` for every key and takes the first that matches. A
+    file may have a key for every module, so plain keys are looked up by the endings of the name instead; a
+    dot in a plain key stands for a dot.
     """
 
-    def __init__(self, pattern: Mapping[str, Any], default: Any) -> None:
+    def __init__(self, pattern: Mapping[str, object], default: object) -> None:
         self.default = default
-        self.plain: dict[str, tuple[int, Any]] = {}
-        self.expressions: list[tuple[int, re.Pattern[str], Any]] = []
+        self.plain: dict[str, tuple[int, object]] = {}
+        self.expressions: list[tuple[int, re.Pattern[str], object]] = []
         for place, (key, value) in enumerate(pattern.items()):
             if re.fullmatch(r"[\w.]+", key):
                 self.plain.setdefault(key, (place, value))
             else:
                 self.expressions.append((place, re.compile(rf"(.*\.)?({key})$"), value))
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> object:
         starts = [0] + [i + 1 for i, letter in enumerate(name) if letter == "."]
-        found = [self.plain[name[i:]] for i in starts if name[i:] in self.plain]
-        found += [(place, value) for place, key, value in self.expressions if key.match(name)]
-        return min(found, key=lambda hit: hit[0])[1] if found else self.default
+        matches = [self.plain[name[i:]] for i in starts if name[i:] in self.plain]
+        matches += [(place, value) for place, key, value in self.expressions if key.match(name)]
+        return min(matches, key=lambda match: match[0])[1] if matches else self.default
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read ``adapter_config.json``, refusing what is not plain LoRA."""
+def read_config(folder: Path) -> Json:
+    """Read ``adapter_config.json`` and refuse a configuration that is not plain LoRA.
+
+    Parameters
+    ----------
+    folder : Path
+        The adapter's folder.
+
+    Returns
+    -------
+    dict
+        The configuration, unchanged.
+
+    Raises
+    ------
+    AdapterError
+        If the file is missing or not JSON, or describes an update that is not scale * B A.
+    """
     where = str(folder / CONFIG)
     try:
         config = json.loads((folder / CONFIG).read_text("utf-8"))
     except FileNotFoundError:
-        raise AdapterError(where, "no such file", "Name the folder of a PEFT adapter") from None
+        raise AdapterError(where, "there is no such file", "Pass the folder of a PEFT adapter") from None
     except OSError as reason:
-        raise AdapterError(where, f"cannot be read ({reason.strerror})", "Check its permissions") from None
+        raise AdapterError(
+            where, f"cannot be read ({reason.strerror})", "Check the permissions of the file"
+        ) from None
     except (ValueError, RecursionError):
-        raise AdapterError(where, "is not JSON", "Download it again, or make the adapter again") from None
+        raise AdapterError(
+            where, "is not valid JSON", "Download the adapter again, or export it again"
+        ) from None
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else None
-        raise AdapterError(where, f"expected peft_type LORA, found {kind!r}")
+        raise AdapterError(where, f"expected peft_type LORA, found {kind!r}", "Use a LoRA adapter")
     for key, kind in OTHER_UPDATES.items():
         if config.get(key):
-            raise AdapterError(where, f"turns on {kind} ({key}), which is not handled", "Give a plain LoRA")
+            raise AdapterError(
+                where, f"turns on {kind} ({key}), which is not supported", "Use a plain LoRA adapter"
+            )
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.startswith(MOVES_BASE):
         raise AdapterError(
             where,
             f"init_lora_weights is {start}: the factors belong to a base whose weights were changed first",
-            "Save the adapter with PEFT's path_initial_model_for_weight_conversion",
+            "Save the adapter again with PEFT's path_initial_model_for_weight_conversion",
         )
     for name in ("rank_pattern", "alpha_pattern"):
         pattern = config.get(name) or {}
@@ -95,58 +145,57 @@ def read_config(folder: Path) -> dict[str, Any]:
             for key in dict(pattern):
                 re.compile(key)
         except (TypeError, ValueError, re.error):
-            raise AdapterError(where, f"{name} is not a table of regular expressions") from None
+            raise AdapterError(
+                where,
+                f"{name}: expected an object whose keys are regular expressions",
+                f"Correct {name} in {CONFIG}",
+            ) from None
     return config
 
 
-def make_config(
-    adapter: Adapter,
-    *,
-    base_name: str | None = None,
-    base_modules: Iterable[str] | None = None,
-    task: str | None = None,
-) -> dict[str, Any]:
-    """Return the configuration under which PEFT gives every module its stated scale.
+def make_config(adapter: Adapter, options: PeftOptions) -> Json:
+    """Return the configuration with which PEFT gives every module its scale.
 
     Parameters
     ----------
     adapter : Adapter
-        Its ``config`` is kept where it does not say otherwise.
-    base_name : str, optional
-        Written as ``base_model_name_or_path``.
-    base_modules : iterable of str, optional
-        All module paths of the base that PEFT could wrap, so that no other is; without it, full paths
-        are written.
-    task : str, optional
-        PEFT's task type.
+        Settings of its ``config`` that still fit are kept.
+    options : PeftOptions
+        What is known about the base.
+
+    Returns
+    -------
+    dict
+        The content of ``adapter_config.json``.
 
     Notes
     -----
-    ``r`` is the largest rank, which is what servers check against their limit.
+    ``r`` is the largest rank, because servers compare ``r`` with their limit.
     """
-    old = adapter.config if adapter.config.get("peft_type") == "LORA" else {}
+    old: Json = adapter.config if adapter.config.get("peft_type") == "LORA" else {}
     plain = {m.name: m for m in adapter if m.expert is None and m.kind != "router"}
     fused = {name: group[0] for name, group in by_parameter(adapter.modules).items()}
     fused |= {f"{m.name}.weight": m for m in adapter if m.kind == "router"}
     ranks = {name: m.rank for name, m in (plain | fused).items()}
     largest = max(ranks.values(), default=1)
     alphas = {name: m.scale * m.rank for name, m in (plain | fused).items()}
-    if base_modules is not None:
-        targets = target_modules(plain, base_modules)
+    targets: object
+    if options.base_modules is not None:
+        targets = target_modules(plain, options.base_modules)
     elif _targets_still_fit(old, adapter):
         targets = old["target_modules"]
     else:
         targets = _full_paths(sorted(plain))
     alpha = alphas[max(ranks, key=lambda n: ranks[n])] if ranks else largest
-    config = {
+    config: Json = {
         "peft_type": "LORA",
-        "task_type": task or old.get("task_type"),
-        "base_model_name_or_path": base_name or old.get("base_model_name_or_path"),
+        "task_type": options.task or old.get("task_type"),
+        "base_model_name_or_path": options.base_name or old.get("base_model_name_or_path"),
         "inference_mode": True,
         "r": largest,
-        "lora_alpha": _whole(alpha),
+        "lora_alpha": _shortest(alpha),
         "rank_pattern": rank_pattern(ranks, largest),
-        "alpha_pattern": {k: _whole(v) for k, v in rank_pattern(alphas, float(alpha)).items()},
+        "alpha_pattern": {k: _shortest(v) for k, v in rank_pattern(alphas, float(alpha)).items()},
         "target_modules": targets,
         "lora_dropout": 0.0,
         "lora_bias": any(m.bias is not None for m in adapter),
@@ -161,29 +210,63 @@ def make_config(
     return config
 
 
-def _targets_still_fit(old: Mapping[str, Any], adapter: Adapter) -> bool:
-    """Whether the targets that were read name the modules that will be written, and no others."""
-    narrowed = any(old.get(k) for k in NARROWING)
-    same = old.get("_modules") == sorted(adapter.modules)
-    return old.get("target_modules") is not None and same and not narrowed
+def task_type(config: Mapping[str, object]) -> str | None:
+    """Return PEFT's task type for a model, if setting it only chooses a class.
+
+    Parameters
+    ----------
+    config : mapping
+        The model's ``config.json``.
+
+    Notes
+    -----
+    SEQ_CLS and TOKEN_CLS are never returned: with them PEFT adds the classifier to ``modules_to_save``,
+    in addition to the factors that the adapter has for it.
+    """
+    architectures = config.get("architectures")
+    name = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    if name.endswith(("ForCausalLM", "LMHeadModel")):
+        return "CAUSAL_LM"
+    if name.endswith("ForConditionalGeneration") and config.get("is_encoder_decoder"):
+        return "SEQ_2_SEQ_LM"
+    return None
+
+
+def _targets_still_fit(old: Mapping[str, object], adapter: Adapter) -> bool:
+    """Whether the targets that were read match the modules to write, and no others."""
+    is_narrowed = any(old.get(setting) for setting in NARROWING)
+    has_same_modules = peft_origin(adapter.origin).modules == tuple(sorted(adapter.modules))
+    return old.get("target_modules") is not None and has_same_modules and not is_narrowed
 
 
 def _full_paths(names: list[str]) -> list[str] | str:
-    """Return paths as PEFT takes them: a list, or one expression where a path is the end of another."""
+    """Return paths for ``target_modules``: a list, or one expression where a path is the end of another."""
     endings = {name[i + 1 :] for name in names for i, letter in enumerate(name) if letter == "."}
     return alternation(names) if endings & set(names) else names
 
 
-def _whole(number: float) -> int | float:
-    """Return a number as JSON writes it best: 8, not 8.0."""
+def _shortest(number: float) -> int | float:
+    """Return a number as JSON writes it shortest: 8, not 8.0."""
     return int(number) if float(number).is_integer() else float(number)
 
 
 def nesting(modules: Mapping[str, Module]) -> dict[str, int]:
-    """Say how many ``base_layer`` PEFT puts into the key of each fused parameter.
+    """Return how many ``base_layer`` PEFT puts into the key of each fused parameter.
 
-    Of several parameters of one layer PEFT wraps the first, then the wrapper for the next, and so on:
-    the last has none.
+    Parameters
+    ----------
+    modules : mapping of str to Module
+        All modules of the adapter.
+
+    Returns
+    -------
+    dict of str to int
+        By the name of the fused parameter.
+
+    Notes
+    -----
+    If several parameters of one layer are adapted, PEFT wraps the first, then that wrapper for the next,
+    and so on: the last has no ``base_layer`` in its key.
     """
     containers: dict[str, list[str]] = {}
     for name in by_parameter(modules):
@@ -195,8 +278,8 @@ def nesting(modules: Mapping[str, Module]) -> dict[str, int]:
     return depth
 
 
-def in_order(parameters: list[str]) -> list[str]:
-    """Sort the parameters of an expert layer as transformers registers them."""
+def in_order(parameters: Iterable[str]) -> list[str]:
+    """Return the parameters of an expert layer in the order in which transformers registers them."""
 
     def place(name: str) -> tuple[int, str]:
         leaf = name.rpartition(".")[2]

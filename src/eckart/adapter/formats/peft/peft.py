@@ -3,40 +3,62 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from eckart.adapter.adapter import Adapter, Array, Module, by_parameter, expert_name
+from eckart.adapter.adapter import Adapter, Module, by_parameter, expert_name
 from eckart.adapter.formats.file import AdapterFile
-from eckart.adapter.formats.pairs import build_module, conv_shaped, refuse_other_kinds, scale_of
+from eckart.adapter.formats.pairs import (
+    PEFT_PREFIX,
+    build_module,
+    check_alpha,
+    conv_shaped,
+    refuse_other_kinds,
+    scale_of,
+)
 from eckart.adapter.formats.peft.config import (
     CONFIG,
     Pattern,
+    PeftOptions,
     in_order,
     make_config,
     nesting,
     read_config,
 )
-from eckart.adapter.formats.peft.whole import keyed, take_whole
-from eckart.adapter.formats.writer import FilePlan
-from eckart.adapter.statement import STATEMENT, Statement, read_statement
+from eckart.adapter.formats.peft.origin import PeftOrigin
+from eckart.adapter.formats.peft.whole import WholeTensors, keyed
+from eckart.adapter.formats.writer import FilePlan, left_out_note, unknown_note
+from eckart.adapter.statement import STATEMENT, Json, Statement, read_statement
+from eckart.arrays import Array
 from eckart.checkpoint import write_json
 from eckart.checkpoint.foreign import refuse_foreign
 from eckart.checkpoint.kinds import module_of
+from eckart.checks import is_whole_number
 from eckart.errors import AdapterError
 
 WEIGHTS = "adapter_model.safetensors"
-PREFIX = "base_model.model."
+
+PEFT_KEY = re.compile(re.escape(PEFT_PREFIX) + ".+")
 
 _FACTOR = re.compile(r"(.+)\.lora_(embedding_)?([AB])(?:\.default)?(?:\.(weight|bias))?")
+_WRAPPERS = re.compile(r"(\.base_layer)+$")
 
 
 def read_peft(path: str | Path) -> Adapter:
     """Read a PEFT LoRA adapter.
+
+    Parameters
+    ----------
+    path : path
+        The folder that holds ``adapter_config.json``.
+
+    Returns
+    -------
+    Adapter
+        Its arrays are views of the mapped file.
 
     Raises
     ------
@@ -51,96 +73,104 @@ def read_peft(path: str | Path) -> Adapter:
         refuse_foreign(pickle, b"PK\x03\x04")
     file = AdapterFile(folder / WEIGHTS)
     refuse_other_kinds(file.path, file.keys)
-    halves: dict[str, dict[str, str]] = {}
-    adapter = Adapter({}, config=config, path=folder, files=[file])
+    keys_by_name: dict[str, dict[str, str]] = {}
+    whole = WholeTensors(file, config)
+    unknown: dict[str, Array] = {}
     for key in file.keys:
-        name = key.removeprefix(PREFIX)
-        found = _FACTOR.fullmatch(name)
-        if found:
-            part = "bias" if found[4] == "bias" else found[3]
-            halves.setdefault(found[1], {})[part] = key
-        elif not take_whole(name, key, file, adapter):
-            adapter.unknown[key] = file.raw(key)
-    read = _Reader(file, config, halves)
-    for name in halves:
-        for module in read.modules(name):
-            adapter.modules[module.name] = module
-    if not adapter.modules and not adapter.dense:
-        raise AdapterError(str(file.path), "holds no LoRA factors", "Give a LoRA adapter")
-    config["_modules"] = sorted(adapter.modules)  # so that a writer knows whether the targets still fit
-    adapter.statement = read_statement(folder / STATEMENT)
-    adapter.note_unknown()
-    return adapter
+        name = key.removeprefix(PEFT_PREFIX)
+        factor = _FACTOR.fullmatch(name)
+        if factor:
+            part = "bias" if factor[4] == "bias" else factor[3]
+            keys_by_name.setdefault(factor[1], {})[part] = key
+        elif not whole.add(name, key):
+            unknown[key] = file.raw(key)
+    reader = _Reader(file, config, keys_by_name)
+    modules = {module.name: module for name in keys_by_name for module in reader.modules(name)}
+    if not modules and not whole.dense:
+        raise AdapterError(str(file.path), "expected LoRA factors, found none", "Use a LoRA adapter")
+    return Adapter(
+        modules,
+        dense=whole.dense,
+        rows=whole.rows,
+        config=config,
+        statement=read_statement(folder / STATEMENT),
+        unknown=unknown,
+        path=folder,
+        notes=unknown_note(unknown),
+        files=file.mapped,
+        origin=PeftOrigin(tuple(sorted(modules)), whole.keys, tuple(whole.tables)),
+    )
 
 
 class _Reader:
-    """Makes modules of the halves found in a file, with the ranks and alphas of its configuration."""
+    """Builds modules from the factors in a file, with the ranks and alphas of its configuration."""
 
-    def __init__(self, file: AdapterFile, config: dict[str, Any], halves: dict[str, dict[str, str]]) -> None:
-        self.file, self.halves = file, halves
+    def __init__(self, file: AdapterFile, config: Json, keys_by_name: Mapping[str, dict[str, str]]) -> None:
+        self.file, self.keys_by_name = file, keys_by_name
         self.ranks = Pattern(config.get("rank_pattern") or {}, config.get("r"))
         self.alphas = Pattern(config.get("alpha_pattern") or {}, config.get("lora_alpha"))
         self.rslora = bool(config.get("use_rslora"))
         self.parameters = [str(p) for p in config.get("target_parameters") or []]
 
     def modules(self, name: str) -> list[Module]:
-        """Return the module of that path, or one for every expert of a fused parameter."""
-        keys = self.halves[name]
-        container = re.sub(r"(\.base_layer)+$", "", name)
+        """Return the module of a path, or one for every expert of a fused parameter."""
+        keys = self.keys_by_name[name]
+        container = _WRAPPERS.sub("", name)
         parameter = self._parameter(name, container) if self.parameters else None
         if parameter is not None and not parameter.endswith(".weight"):
             return self._experts(name, parameter)
-        embedding = any("lora_embedding_" in key for key in keys.values())
-        alpha = self.alphas[parameter or container]
+        is_embedding = any("lora_embedding_" in key for key in keys.values())
         where = f"{self.file.path}: {container}"
-        scale_of(alpha, 1, False, where)  # checks that it is a number
-        module = build_module(
-            self.file, container, keys, alpha, self.rslora, "embedding" if embedding else "linear"
-        )
+        alpha = check_alpha(self.alphas[parameter or container], where)
+        kind = "embedding" if is_embedding else "linear"
+        module = build_module(self.file, container, keys, alpha, self.rslora, kind)
         if parameter is not None:
             module = replace(module, kind="router")
-        self._check_rank(where, self.ranks[parameter or container], module.rank)
-        return [module]
-
-    def _check_rank(self, where: str, stated: Any, rank: int) -> None:
-        if stated != rank:
+        stated = self.ranks[parameter or container]
+        if stated != module.rank:
             raise AdapterError(
                 where,
-                f"has rank {rank}, and the configuration says {stated!r}",
+                f"has rank {module.rank}, but the configuration states {stated!r}",
                 f"Correct r or rank_pattern in {CONFIG}",
             )
+        return [module]
 
     def _parameter(self, name: str, container: str) -> str | None:
         """Return the fused parameter that a wrapper's key stands for."""
-        leaves = in_order([
+        leaves = {p.rpartition(".")[2] for p in self.parameters}
+        adapted = in_order(
             f"{container}.{leaf}"
-            for leaf in {p.rpartition(".")[2] for p in self.parameters}
+            for leaf in leaves
             if any(f".{container}.{leaf}".endswith(f".{p}") for p in self.parameters)
-        ])  # fmt: skip
+        )
         depth = name[len(container) :].count(".base_layer")
-        levels = sum(re.sub(r"(\.base_layer)+$", "", other) == container for other in self.halves)
-        if not leaves and not depth:
+        levels = sum(_WRAPPERS.sub("", other) == container for other in self.keys_by_name)
+        if not adapted and not depth:
             return None
-        if levels != len(leaves):
+        if levels != len(adapted):
             raise AdapterError(
                 f"{self.file.path}: {container}",
-                f"{levels} pairs of factors for {len(leaves)} target_parameters: {', '.join(leaves)}",
-                "The configuration and the file do not belong together",
+                f"has {levels} pairs of factors for {len(adapted)} target_parameters: {', '.join(adapted)}",
+                "Use the configuration and the weights of the same adapter",
             )
-        return leaves[len(leaves) - 1 - depth]
+        return adapted[len(adapted) - 1 - depth]
 
     def _experts(self, name: str, parameter: str) -> list[Module]:
-        """Take a stack apart: A is (E r, d_in), expert by expert; B is (d_out, r E), expert the fastest."""
+        """Split a stack into experts; A is (E r, d_in), and in B, (d_out, r E), the expert varies fastest."""
         where = f"{self.file.path}: {parameter}"
-        whole = build_module(self.file, name, self.halves[name], None)
+        stack = build_module(self.file, name, self.keys_by_name[name], None)
         rank = self.ranks[parameter]
-        if not isinstance(rank, int) or rank < 1 or whole.rank % rank:
-            raise AdapterError(where, f"has {whole.rank} components, which is no multiple of its rank {rank}")
-        alpha = self.alphas[parameter]
+        if not is_whole_number(rank, least=1) or stack.rank % rank:
+            raise AdapterError(
+                where,
+                f"has {stack.rank} components, which is not a multiple of its rank {rank!r}",
+                f"Correct r or rank_pattern in {CONFIG}",
+            )
+        alpha = check_alpha(self.alphas[parameter], where)
         scale = scale_of(alpha, rank, self.rslora, where)
-        experts = whole.rank // rank
-        A = whole.right.reshape(experts, rank, -1)
-        B = whole.left.reshape(-1, rank, experts)
+        experts = stack.rank // rank
+        A = stack.right.reshape(experts, rank, -1)  # (E, r, d_in)
+        B = stack.left.reshape(-1, rank, experts)  # (d_out, r, E)
         return [
             Module(expert_name(parameter, e), "expert", B[:, :, e], A[e], scale, alpha=alpha)
             for e in range(experts)
@@ -148,24 +178,29 @@ class _Reader:
 
 
 class PeftWriter:
-    """Lays an adapter out as PEFT does.
+    """Lays an adapter out as a PEFT folder.
 
     Parameters
     ----------
     adapter : Adapter
-        Its modules may be outlines, see `Module.of_rank`.
-    **about
-        Passed on to `make_config`: base_name, base_modules, task.
+        Its modules may be outlines; see `Module.of_rank`.
+    options : PeftOptions, optional
+        What is known about the base model.
+
+    Raises
+    ------
+    AdapterError
+        If the experts of a fused parameter are incomplete or have different scales.
     """
 
     marker = CONFIG
-    folder = True
+    is_folder = True
 
-    def __init__(self, adapter: Adapter, **about: Any) -> None:
-        if adapter.format != "peft" and not adapter.components:
-            adapter.note_left_out("peft")
+    def __init__(self, adapter: Adapter, options: PeftOptions | None = None) -> None:
+        is_converted = adapter.format != "peft" and not adapter.components
+        self.notes = left_out_note(adapter.unknown, "peft") if is_converted else ()
         self.adapter = _with_all_biases(_even_experts(adapter))
-        self.about = about
+        self.options = options or PeftOptions()
         self.depth = nesting(self.adapter.modules)
         self.ranks = {name: group[0].rank for name, group in by_parameter(self.adapter.modules).items()}
 
@@ -174,7 +209,7 @@ class PeftWriter:
         stacks = by_parameter(self.adapter.modules)
         groups = [[m.name] for m in self.adapter if m.expert is None]
         groups += [[m.name for m in stack] for stack in stacks.values()]
-        fixed = keyed(self.adapter, PREFIX)
+        fixed = keyed(self.adapter)
         fixed |= self.adapter.unknown if self.adapter.format == "peft" else {}
         return [FilePlan(Path(WEIGHTS), groups, fixed, {"format": "pt"})]
 
@@ -184,7 +219,7 @@ class PeftWriter:
         if stack is not None:
             return self._stacked(stack[0], modules)
         (m,) = modules
-        key = PREFIX + m.name
+        key = PEFT_PREFIX + m.name
         B, A = conv_shaped(m)
         if m.kind == "embedding":
             tensors = {f"{key}.lora_embedding_A": A, f"{key}.lora_embedding_B": B}
@@ -200,38 +235,45 @@ class PeftWriter:
         pairs = [m.padded(rank).BA for m in experts]
         A = np.concatenate([a for _, a in pairs])  # (E r, d_in)
         B = np.stack([b for b, _ in pairs], axis=2)  # (d_out, r, E)
-        key = PREFIX + module_of(parameter) + ".base_layer" * self.depth[parameter]
+        key = PEFT_PREFIX + module_of(parameter) + ".base_layer" * self.depth[parameter]
         return {f"{key}.lora_A.weight": A, f"{key}.lora_B.weight": B.reshape(len(B), -1)}
 
     def finish(self, folder: Path, statement: Statement | None) -> None:
         """Write the configuration and the statement."""
-        config = make_config(self.adapter, **self.about)
-        write_json(folder / CONFIG, config)
+        write_json(folder / CONFIG, make_config(self.adapter, self.options))
         if statement is not None:
             write_json(folder / STATEMENT, statement.to_json())
 
 
 def _even_experts(adapter: Adapter) -> Adapter:
-    """Give the experts of a parameter one rank, the largest among them, and none a gap: PEFT's layout.
+    """Give the experts of each fused parameter one rank, the largest among them, as PEFT's stacks need it.
 
-    The modules become outlines; `PeftWriter.tensors` pads what it is given.
+    The modules become outlines; `PeftWriter.tensors` pads the factors.
     """
     modules = dict(adapter.modules)
     for parameter, group in by_parameter(modules).items():
         rank = max(m.rank for m in group)
         if len({m.scale for m in group}) > 1:
-            raise AdapterError(parameter, "its experts have different scales", "Fold them into the factors")
+            raise AdapterError(
+                parameter,
+                "its experts have different scales, and PEFT has one for all",
+                "Run eckart convert with --experts fused, which folds the scales into the factors",
+            )
         if [m.expert for m in group] != [(parameter, e) for e in range(len(group))]:
-            raise AdapterError(parameter, "lacks some of its experts, and PEFT holds them in one stack")
+            raise AdapterError(
+                parameter,
+                f"expected all experts, found {len(group)} with gaps between them; PEFT needs a full stack",
+                "Add the missing experts, with factors of zeros",
+            )
         for m in group:
             modules[m.name] = replace(m.of_rank(rank, m.dtype), scale=m.scale)
     return replace(adapter, modules=modules)
 
 
 def _with_all_biases(adapter: Adapter) -> Adapter:
-    """Give every module a bias if any has one: PEFT's ``lora_bias`` is for all or none.
+    """Give every module a bias if any has one, because PEFT's ``lora_bias`` is one switch for all.
 
-    PEFT merges such an adapter only where every adapted layer of the base has a bias of its own.
+    PEFT merges such an adapter only if every adapted layer of the base has a bias.
     """
     if all(m.bias is None for m in adapter):
         return adapter
@@ -242,18 +284,3 @@ def _with_all_biases(adapter: Adapter) -> Adapter:
             for name, m in adapter.modules.items()
         },
     )
-
-
-def task_type(config: dict[str, Any]) -> str | None:
-    """Return PEFT's task type, where setting it does no more than choose a class.
-
-    SEQ_CLS and TOKEN_CLS are left out on purpose: with them PEFT adds the classifier to
-    ``modules_to_save`` by itself, beside the factors that the adapter has for it.
-    """
-    architectures = config.get("architectures")
-    name = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
-    if name.endswith(("ForCausalLM", "LMHeadModel")):
-        return "CAUSAL_LM"
-    if name.endswith("ForConditionalGeneration") and config.get("is_encoder_decoder"):
-        return "SEQ_2_SEQ_LM"
-    return None

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from eckart.adapter.adapter import Adapter, Array, Module
-from eckart.adapter.formats.peft.config import CONFIG
+from eckart.adapter.adapter import Adapter, Module
+from eckart.adapter.formats.peft.config import CONFIG, PeftOptions
+from eckart.adapter.formats.peft.origin import PipelineOrigin, peft_origin
 from eckart.adapter.formats.peft.peft import WEIGHTS, PeftWriter, read_peft
 from eckart.adapter.formats.single_file.common import refuse_number
 from eckart.adapter.formats.single_file.names import is_component, split_component
-from eckart.adapter.formats.writer import FilePlan
+from eckart.adapter.formats.writer import FilePlan, left_out_note
 from eckart.adapter.statement import STATEMENT, Statement, read_statement
+from eckart.arrays import Array
 from eckart.checkpoint import write_json
 from eckart.checkpoint.locate import check_link
 from eckart.errors import AdapterError
@@ -27,43 +29,52 @@ PIPELINE = frozenset({"unet", "transformer", "text_encoder", "text_encoder_2", "
 def read_pipeline(path: str | Path) -> Adapter:
     """Read a folder whose folders are PEFT adapters.
 
+    Parameters
+    ----------
+    path : path
+        The folder above them.
+
+    Returns
+    -------
+    Adapter
+        Names of modules, whole tensors and unknown tensors begin with the component; ``config`` holds one
+        configuration for each.
+
     Raises
     ------
     AdapterError
-        If one of them cannot be read, or its name is none of a component.
+        If one of them cannot be read, or its name is not that of a component.
     CheckpointError
-        If one of them, or a file in it, is a link that leads out.
-
-    Notes
-    -----
-    Names of modules, whole tensors and unknown tensors begin with the component; ``config`` holds one
-    configuration for each.
+        If one of them, or a file in it, is a link that leads out of the folder.
     """
     top = Path(path)
-    adapter = Adapter({}, path=top)
+    parts: dict[str, Adapter] = {}
     for folder in sorted(entry for entry in top.iterdir() if (entry / CONFIG).is_file()):
         if not is_component(folder.name):
             raise AdapterError(
                 str(folder),
-                "expected the name of a component, such as unet",
-                "Name the folder of one adapter",
+                "expected the name of a pipeline's component, such as unet",
+                "Pass the folder of a single adapter",
             )
         for file in (folder, folder / CONFIG, folder / WEIGHTS, folder / STATEMENT):
             check_link(top, file)
-        part, dot = read_peft(folder), f"{folder.name}."
-        adapter.modules |= {dot + m.name: replace(m, name=dot + m.name) for m in part}
-        adapter.dense |= {dot + name: array for name, array in part.dense.items()}
-        adapter.rows |= {dot + name: rows for name, rows in part.rows.items()}
-        adapter.unknown |= {dot + key: array for key, array in part.unknown.items()}
-        adapter.config[folder.name] = part.config
-        adapter.components += (folder.name,)
-        adapter.notes += [f"{folder.name}: {note}" for note in part.notes]
-        adapter.files += part.files
-    if not adapter.components:
-        raise AdapterError(str(top), f"no folder in it has an {CONFIG}", "Name the folder of an adapter")
+        parts[folder.name] = read_peft(folder)
+    if not parts:
+        raise AdapterError(str(top), f"no folder in it has an {CONFIG}", "Pass the folder of an adapter")
     check_link(top, top / STATEMENT)
-    adapter.statement = read_statement(top / STATEMENT)
-    return adapter
+    return Adapter(
+        {f"{part}.{m.name}": replace(m, name=f"{part}.{m.name}") for part, a in parts.items() for m in a},
+        dense={f"{part}.{name}": array for part, a in parts.items() for name, array in a.dense.items()},
+        rows={f"{part}.{name}": rows for part, a in parts.items() for name, rows in a.rows.items()},
+        config={part: a.config for part, a in parts.items()},
+        statement=read_statement(top / STATEMENT),
+        unknown={f"{part}.{key}": array for part, a in parts.items() for key, array in a.unknown.items()},
+        components=tuple(parts),
+        path=top,
+        notes=tuple(f"{part}: {note}" for part, a in parts.items() for note in a.notes),
+        files=tuple(file for a in parts.values() for file in a.files),
+        origin=PipelineOrigin({part: peft_origin(a.origin) for part, a in parts.items()}),
+    )
 
 
 class PipelineWriter:
@@ -72,46 +83,39 @@ class PipelineWriter:
     Parameters
     ----------
     adapter : Adapter
-        Its modules may be outlines, see `Module.of_rank`.
-    **about
-        Passed on to `PeftWriter`.
+        Its modules may be outlines; see `Module.of_rank`.
+    options : PeftOptions, optional
+        Passed to `PeftWriter` for every component.
+
+    Raises
+    ------
+    AdapterError
+        If a module belongs to none of the components, or the adapter has no modules.
     """
 
-    folder = True
+    is_folder = True
 
-    def __init__(self, adapter: Adapter, **about: Any) -> None:
+    def __init__(self, adapter: Adapter, options: PeftOptions | None = None) -> None:
         self.adapter = adapter
         for component in adapter.components:
             if not is_component(component):  # it becomes the name of a folder
-                raise AdapterError(component, "is no name for a component", "Take letters, digits and _")
+                raise AdapterError(
+                    component,
+                    "is not a valid name of a component",
+                    "Use a letter followed by letters, digits and underscores",
+                )
         for name in adapter.modules:
             split_component(name, adapter.components)
             refuse_number(name, adapter)
-        was_peft = adapter.format == "peft"
-        if not was_peft:
-            adapter.note_left_out("peft")
-        self.writers = {}
+        self.notes = () if adapter.format == "peft" else left_out_note(adapter.unknown, "peft")
+        self.writers: dict[str, PeftWriter] = {}
         for component in adapter.components:
-            modules = {
-                path: replace(module, name=path)
-                for path, module in _within(component, adapter.modules).items()
-            }
-            config = adapter.config.get(component) if was_peft else None
-            part = replace(
-                adapter,
-                modules=modules,
-                dense=_within(component, adapter.dense),
-                rows=_within(component, adapter.rows),
-                unknown=_within(component, adapter.unknown) if was_peft else {},
-                config=config if isinstance(config, dict) else {},
-                components=(),
-                statement=None,
-            )
-            if modules or part.dense or part.rows:
-                self.writers[component] = PeftWriter(part, **about)
+            part = _part(adapter, component)
+            if part.modules or part.dense or part.rows:
+                self.writers[component] = PeftWriter(part, options)
         if not self.writers:
-            raise AdapterError("the adapter", "has no modules", "Give one that updates something")
-        # An old folder is replaced only if it is one of these.
+            raise AdapterError("the adapter", "has no modules", "Pass an adapter that updates something")
+        # Only a folder that holds this file may be overwritten.
         self.marker = f"{next(iter(self.writers))}/{CONFIG}"
 
     def files(self) -> list[FilePlan]:
@@ -140,7 +144,26 @@ class PipelineWriter:
             write_json(folder / STATEMENT, statement.to_json())
 
 
+def _part(adapter: Adapter, component: str) -> Adapter:
+    """Return one component of an adapter as an adapter of its own."""
+    is_peft = adapter.format == "peft"
+    config = adapter.config.get(component) if is_peft else None
+    origins = adapter.origin.components if isinstance(adapter.origin, PipelineOrigin) else {}
+    modules = _within(component, adapter.modules)
+    return replace(
+        adapter,
+        modules={path: replace(module, name=path) for path, module in modules.items()},
+        dense=_within(component, adapter.dense),
+        rows=_within(component, adapter.rows),
+        unknown=_within(component, adapter.unknown) if is_peft else {},
+        config=config if isinstance(config, dict) else {},
+        origin=origins.get(component),
+        components=(),
+        statement=None,
+    )
+
+
 def _within(component: str, named: Mapping[str, T]) -> dict[str, T]:
-    """Return what belongs to a component, by the names within it."""
+    """Return the entries of a component, by their names within it."""
     dot = f"{component}."
-    return {name.removeprefix(dot): thing for name, thing in named.items() if name.startswith(dot)}
+    return {name.removeprefix(dot): entry for name, entry in named.items() if name.startswith(dot)}

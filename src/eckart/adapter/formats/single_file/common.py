@@ -1,136 +1,180 @@
-"""What the formats of one file share: telling them apart, and what has no place in them."""
+"""What the formats of one file share: the end of reading, and the checks before writing."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable
 
-from eckart.adapter.adapter import Adapter, Array, Module
+from eckart.adapter.adapter import Adapter, Module, Origin
 from eckart.adapter.formats.file import AdapterFile
-from eckart.adapter.formats.pairs import refuse_other_kinds
-from eckart.adapter.formats.peft.peft import PREFIX
 from eckart.adapter.formats.single_file.names import split_component
 from eckart.adapter.formats.write import statement_beside
-from eckart.adapter.statement import read_statement
+from eckart.adapter.formats.writer import left_out_note, unknown_note
+from eckart.adapter.statement import Statement, read_statement
+from eckart.arrays import Array
 from eckart.checkpoint.locate import check_link
 from eckart.errors import AdapterError
 
-# A key that holds a factor, by format; the stem is what it has in common with its partner.
-FACTORS = {
-    "kohya": re.compile(r"(?P<stem>.+)\.lora_(?P<part>down|up|mid)\.weight"),
-    "diffusers": re.compile(
-        r"(?P<stem>.+)\.lora_(?P<part>[AB])(?:\.default)?\.(?P<leaf>weight|bias)"
-        r"|(?P<old_stem>.+?)(?P<style>\.lora|_lora|\.lora_linear_layer)\.(?P<old_part>down|up)\.weight"
-    ),
-    "cloneofsimo": re.compile(r"(?P<component>unet|text_encoder):(?P<number>\d+):(?P<part>up|down)"),
-}
+
+def build_adapter(
+    file: AdapterFile,
+    format: str,
+    modules: dict[str, Module],
+    components: tuple[str, ...],
+    unknown: dict[str, Array],
+    notes: tuple[str, ...] = (),
+    origin: Origin | None = None,
+) -> Adapter:
+    """Return the adapter of a file, with its statement and a note about tensors that were not understood.
+
+    Parameters
+    ----------
+    file : AdapterFile
+        The file that was read.
+    format : str
+        Name of its format.
+    modules, components, unknown, origin
+        As in `Adapter`.
+    notes : tuple of str
+        What the reader noticed.
+
+    Raises
+    ------
+    AdapterError
+        If there are no modules, or one belongs to none of the components.
+    """
+    if not modules:
+        raise AdapterError(str(file.path), "expected LoRA factors, found none", "Use a LoRA adapter")
+    for name in modules:
+        split_component(name, components)
+    return Adapter(
+        modules,
+        statement=_statement_of(file),
+        format=format,
+        unknown=unknown,
+        components=components,
+        path=file.path,
+        notes=(*notes, *unknown_note(unknown)),
+        files=file.mapped,
+        origin=origin,
+    )
 
 
-def has_factors(keys: Iterable[str], format: str) -> bool:
-    """Whether any key is that of a factor in a format."""
-    return any(FACTORS[format].fullmatch(key) and not key.startswith(PREFIX) for key in keys)
+def add_module(modules: dict[str, Module], module: Module, file: AdapterFile, stem: str) -> None:
+    """Add a module to those of a file; raise if there is one of its name already.
+
+    Parameters
+    ----------
+    modules : dict of str to Module
+        The modules so far; the new one is added.
+    module : Module
+        The new module.
+    file : AdapterFile
+        The file, for the message.
+    stem : str
+        What the keys of its tensors have in common, for the message.
+    """
+    if module.name in modules:
+        raise AdapterError(
+            file.where(stem), f"is a second update of {module.name}", "Remove one of the two from the file"
+        )
+    modules[module.name] = module
 
 
-def check_file(file: AdapterFile, format: str) -> None:
-    """Raise if a file is of another kind than LoRA, or holds factors in two formats."""
-    refuse_other_kinds(file.path, file.keys)
-    for key in file.keys:
-        found = [name for name in FACTORS if name != format and FACTORS[name].fullmatch(key)]
-        if found or key.startswith(PREFIX):
-            other = "peft" if key.startswith(PREFIX) else found[0]
-            raise AdapterError(
-                file.where(key),
-                f"is in the format of {other}, and other tensors of the file are in that of {format}",
-                "Give each adapter a file of its own",
-            )
-
-
-def finish_reading(adapter: Adapter, file: AdapterFile) -> Adapter:
-    """Add what the adapter states about itself, and a note of what was not understood."""
-    if not adapter.modules:
-        raise AdapterError(str(file.path), "holds no LoRA factors", "Give a LoRA adapter")
-    for name in adapter.modules:
-        split_component(name, adapter.components)
-    beside = statement_beside(file.path)
-    if beside.is_file():
-        check_link(beside.parent, beside)
-        adapter.statement = read_statement(beside)
-    adapter.note_unknown()
-    return adapter
-
-
-def put(adapter: Adapter, module: Module, file: AdapterFile, stem: str) -> None:
-    """Add a module; raise if there is one of its name."""
-    if module.name in adapter.modules:
-        raise AdapterError(file.where(stem), f"is a second update of {module.name}")
-    adapter.modules[module.name] = module
-
-
-def refuse_what_has_no_place(adapter: Adapter, format: str, bias: bool = False) -> None:
-    """Raise if an adapter holds what a format cannot say.
+def refuse_unstorable(adapter: Adapter, format: str, bias: bool = False) -> None:
+    """Raise if an adapter holds something that a format cannot store.
 
     Parameters
     ----------
     adapter : Adapter
+        The adapter to write.
     format : str
-        For the message.
+        Name of the format, for the message.
     bias : bool
-        Whether the format has updates of biases.
+        Whether the format stores updates of biases.
+
+    Raises
+    ------
+    AdapterError
+        Names the module or tensor.
     """
     for m in adapter:
-        what, fix = "", "Write it as peft"
+        content, fix = "", "Write it with --format peft"
         if m.expert is not None:
-            what, fix = "an expert of a fused parameter", "Write it as peft, or split the experts first"
+            content = "an expert of a fused parameter"
+            fix = "Write it with --format peft, or split the experts first (eckart convert --experts split)"
         elif m.kind == "embedding":
-            what = "an update of an embedding table"
+            content = "an update of an embedding table"
         elif m.bias is not None and not bias:
-            what = "an update of a bias"
-        if what:
-            raise AdapterError(m.name, f"is {what}, which has no place in the format of {format}", fix)
+            content = "an update of a bias"
+        if content:
+            raise AdapterError(m.name, f"is {content}, which the {format} format cannot store", fix)
         refuse_number(m.name, adapter)
         if m.scale == 0 or not math.isfinite(m.scale):
-            raise AdapterError(m.name, f"has the scale {m.scale}, which no reader takes", "Leave it out")
+            raise AdapterError(m.name, f"has scale {m.scale}, which no program accepts", "Remove this module")
     if adapter.dense or adapter.rows:
-        what = "is a whole tensor" if adapter.dense else "has new rows"
-        count = len(adapter.dense or adapter.rows)
+        content = "is a whole tensor" if adapter.dense else "has new rows"
+        number = len(adapter.dense or adapter.rows)
+        others = f" (and {number - 1} more)" if number > 1 else ""
         raise AdapterError(
             min(adapter.dense or adapter.rows),
-            f"{what}, one of {count}, which have no place in the format of {format}",
-            "Write it as peft",
+            f"{content}{others}, which the {format} format cannot store",
+            "Write it with --format peft",
         )
 
 
 def refuse_number(name: str, adapter: Adapter) -> None:
-    """Raise if a module is known by a number only: no other format could say which it is."""
+    """Raise if a module is known only by its number, so that no other format can name it.
+
+    Parameters
+    ----------
+    name : str
+        The module's name.
+    adapter : Adapter
+        Its adapter.
+    """
     component, _, path = name.partition(".")
     if component in adapter.components and path.isdecimal():
         raise AdapterError(
             name,
-            "is known by its number only: the file is not of Stable Diffusion 1.x, and does not say which "
-            "module that is",
-            "Convert it with the tool that made it",
+            "is known only by its number: the modules of the file are not those of Stable Diffusion 1.x",
+            "Convert it with the tool that trained it",
         )
 
 
 def kept_unknown(adapter: Adapter, format: str) -> dict[str, Array]:
-    """Return the tensors that are written as found; those of other formats stay out, which is noted."""
-    if adapter.format == format:
-        return adapter.unknown
-    adapter.note_left_out(format)
-    return {}
+    """Return the tensors that are written back unchanged: those of a file in the same format."""
+    return adapter.unknown if adapter.format == format else {}
+
+
+def notes_on_unknown(adapter: Adapter, format: str) -> tuple[str, ...]:
+    """Return a note that lists the tensors which writing in another format leaves out."""
+    return () if adapter.format == format else left_out_note(adapter.unknown, format)
 
 
 def alpha_of(module: Module) -> float:
-    """Return the alpha by which a reader that divides it by the rank comes to the module's scale.
+    """Return the alpha which, divided by the rank, gives the module's scale.
+
+    Parameters
+    ----------
+    module : Module
+        A module of any scale.
 
     Notes
     -----
-    scale * rank, rounded, divided by the rank again, may miss the scale by one unit in the last place.
-    The alpha that was read is tried first, and then the neighbours.
+    scale * rank, rounded and divided by the rank again, may miss the scale by one unit in the last place.
+    The alpha that was read is tried first, then the product and its two neighbours.
     """
     product = module.scale * module.rank
     candidates = [product, math.nextafter(product, math.inf), math.nextafter(product, -math.inf)]
     if module.alpha is not None:
         candidates.insert(0, module.alpha)
     return next((alpha for alpha in candidates if alpha / module.rank == module.scale), product)
+
+
+def _statement_of(file: AdapterFile) -> Statement | None:
+    """Return the statement in the file next to an adapter file; None if there is none."""
+    beside = statement_beside(file.path)
+    if not beside.is_file():
+        return None
+    check_link(beside.parent, beside)
+    return read_statement(beside)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from eckart.adapter.adapter import Adapter, Array, Module
+from eckart.adapter.adapter import Adapter, Module, Origin
 from eckart.adapter.formats.file import AdapterFile
-from eckart.adapter.formats.pairs import alpha_tensor, build_module, conv_shaped
+from eckart.adapter.formats.format import Format
+from eckart.adapter.formats.pairs import NOT_PEFT, alpha_tensor, build_module, check_alpha, conv_shaped
 from eckart.adapter.formats.single_file.common import (
-    FACTORS,
+    add_module,
     alpha_of,
-    check_file,
-    finish_reading,
-    has_factors,
+    build_adapter,
     kept_unknown,
-    put,
-    refuse_what_has_no_place,
+    notes_on_unknown,
+    refuse_unstorable,
 )
 from eckart.adapter.formats.single_file.metadata import metadata_entry, read_configs
 from eckart.adapter.formats.single_file.names import (
@@ -32,96 +31,136 @@ from eckart.adapter.formats.single_file.names import (
 )
 from eckart.adapter.formats.writer import FilePlan
 from eckart.adapter.statement import Statement
+from eckart.arrays import Array
 from eckart.errors import AdapterError
+from eckart.text import clip
 
+NAME = "diffusers"
 ONLY = "transformer"  # the component under which an adapter without components is written
 
-# diffusers' first spelling had one for all models; in a text encoder it stands for CLIP's names.
-_IN_TEXT_ENCODER = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
-_IN_IMAGE_MODEL = {"to_out": "to_out.0"}
-
+_FACTOR = re.compile(
+    NOT_PEFT + r"(?:(?P<stem>.+)\.lora_(?P<part>[AB])(?:\.default)?\.(?P<leaf>weight|bias)"
+    r"|(?P<old_stem>.+?)(?P<style>\.lora|_lora|\.lora_linear_layer)\.(?P<old_part>down|up)\.weight)"
+)
+_OLD_PARTS = {"down": "A", "up": "B"}
 _ALPHA = re.compile(
     r"(?P<stem>.+?)(?:(?P<style>\.lora|_lora|\.lora_linear_layer)(?:\.down\.weight)?)?\.alpha"
 )
-# First parts of FLUX as its authors wrote it, which diffusers knows in kohya's format only.
+
+# diffusers' first spelling used the same names for all models; in a text encoder they stand for CLIP's.
+_IN_TEXT_ENCODER = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
+_IN_IMAGE_MODEL = {"to_out": "to_out.0"}
+
+# First parts of FLUX's original names, which diffusers reads in kohya's format only.
 _FOREIGN = ("double_blocks.", "single_blocks.", "joint_blocks.")
 
 
-def is_diffusers(keys: Iterable[str]) -> bool:
-    """Whether a file with these keys is in a format of diffusers."""
-    return has_factors(keys, "diffusers")
+@dataclass(frozen=True)
+class DiffusersOrigin(Origin):
+    """What is remembered of a file in the format of diffusers.
+
+    Parameters
+    ----------
+    comfy_stems : mapping of str to str
+        For a file with ComfyUI's names, the start of each module's keys; else empty.
+    alpha_in_metadata : bool
+        Whether alphas are in the metadata only, where some programs do not read them.
+    """
+
+    comfy_stems: Mapping[str, str] = field(default_factory=dict)
+    alpha_in_metadata: bool = False
 
 
 def read_diffusers(file: AdapterFile) -> Adapter:
     """Read an adapter in the format of diffusers.
 
+    Parameters
+    ----------
+    file : AdapterFile
+        The file.
+
     Raises
     ------
     AdapterError
-        If it is not LoRA, a module has one factor without the other, shapes do not chain, alpha is 0, a
-        rank contradicts the metadata, or an entry is NaN.
+        If a module has one factor without the other, shapes do not chain, alpha is 0, a rank contradicts
+        the metadata, or an entry is NaN.
 
     Notes
     -----
     The scale comes from a tensor ``.alpha`` if there is one, else from ``lora_adapter_metadata``, else it
     is 1. A file of one model, as ``save_lora_adapter`` writes it, has no components.
     """
-    check_file(file, "diffusers")
-    halves: dict[str, dict[str, str]] = {}
+    image_model = image_model_of(key for key in file.keys if key.startswith(COMFY))
+    keys_by_name: dict[str, dict[str, str]] = {}
     alphas: dict[str, str] = {}
-    comfy = image_model_of(key for key in file.keys if key.startswith(COMFY))
-    keys: dict[str, str] = {}
+    stems: dict[str, str] = {}
     for key in file.keys:
-        found = FACTORS["diffusers"].fullmatch(key)
-        alpha = None if found else _ALPHA.fullmatch(key)
-        if alpha:
-            alphas[_module_name(alpha["stem"], alpha["style"], comfy)] = key
-        if not found:
+        factor = _FACTOR.fullmatch(key)
+        if factor is None:
+            alpha = _ALPHA.fullmatch(key)
+            if alpha is not None:
+                alphas[_module_name(alpha["stem"], alpha["style"], image_model)] = key
             continue
-        name = _module_name(found["stem"] or found["old_stem"], found["style"], comfy)
-        part = found["part"] or {"down": "A", "up": "B"}[found["old_part"]]
-        part = "bias" if found["leaf"] == "bias" else part
-        if part in halves.setdefault(name, {}):
-            raise AdapterError(file.where(key), f"is a second {part} of {name}, beside {halves[name][part]}")
-        halves[name][part] = key
-        if found["stem"]:
-            keys[name] = found["stem"]
-    alphas = {name: key for name, key in alphas.items() if name in halves}
-    return _read(file, halves, alphas, keys if any(key.startswith(COMFY) for key in keys.values()) else {})
+        name = _module_name(factor["stem"] or factor["old_stem"], factor["style"], image_model)
+        part = factor["part"] or _OLD_PARTS[factor["old_part"]]
+        part = "bias" if factor["leaf"] == "bias" else part
+        keys = keys_by_name.setdefault(name, {})
+        if part in keys:
+            raise AdapterError(
+                file.where(key),
+                f"is a second {part} of {name}, in addition to {keys[part]}",
+                "Remove one of the two from the file",
+            )
+        keys[part] = key
+        if factor["stem"]:
+            stems[name] = factor["stem"]
+    alphas = {name: key for name, key in alphas.items() if name in keys_by_name}
+    is_comfy = any(stem.startswith(COMFY) for stem in stems.values())
+    return _read(file, keys_by_name, alphas, stems if is_comfy else {})
 
 
 def _read(
-    file: AdapterFile, halves: dict[str, dict[str, str]], alphas: dict[str, str], keys: dict[str, str]
+    file: AdapterFile,
+    keys_by_name: dict[str, dict[str, str]],
+    alphas: dict[str, str],
+    comfy_stems: dict[str, str],
 ) -> Adapter:
+    """Build the adapter from the keys of its factors and alphas by module name."""
     stated = read_components(file)
-    components = components_of(halves) if stated is None else stated
-    configs = read_configs(file, (ONLY,) if stated == () else components)
-    adapter = Adapter({}, format="diffusers", path=file.path, files=[file], components=components)
-    for name, keys_of in halves.items():
-        component, path = split_component(name, (ONLY,) if stated == () else components)
+    components = components_of(keys_by_name) if stated is None else stated
+    has_none = stated == ()  # Eckart wrote it, under one component that is not part of the names
+    prefixes = (ONLY,) if has_none else components
+    configs = read_configs(file, prefixes)
+    modules: dict[str, Module] = {}
+    for name, keys in keys_by_name.items():
+        component, path = split_component(name, prefixes)
         config = configs.get(component)
         alpha, rslora = None, False
         if name in alphas:
             alpha = file.number(alphas[name])
         elif config is not None:
-            alpha, rslora = config.alpha(path), config.rslora
-        module = build_module(file, path if stated == () else name, keys_of, alpha, rslora)
+            alpha, rslora = check_alpha(config.alpha(path), f"{file.path}: {name}"), config.rslora
+        module = build_module(file, path if has_none else name, keys, alpha, rslora)
         if config is not None and config.rank(path) != module.rank:
             raise AdapterError(
                 f"{file.path}: {name}",
-                f"has rank {module.rank}, and the file's metadata says {config.rank(path)}",
+                f"has rank {module.rank}, but the file's metadata states {config.rank(path)}",
+                "Use a file that was saved in one piece; this one mixes two adapters",
             )
-        put(adapter, module, file, name)
-    used = {key for keys_of in halves.values() for key in keys_of.values()} | set(alphas.values())
-    adapter.unknown = {key: file.raw(key) for key in file.keys if key not in used}
-    adapter.config = {"keys": keys} if keys else {}
-    if not alphas and any(configs.values()):
-        adapter.config["alpha_in_metadata"] = True
-    return finish_reading(adapter, file)
+        add_module(modules, module, file, name)
+    used = {key for keys in keys_by_name.values() for key in keys.values()} | set(alphas.values())
+    return build_adapter(
+        file,
+        NAME,
+        modules,
+        components,
+        unknown={key: file.raw(key) for key in file.keys if key not in used},
+        origin=DiffusersOrigin(comfy_stems, alpha_in_metadata=bool(configs) and not alphas),
+    )
 
 
 def _module_name(stem: str, style: str | None, comfy: str) -> str:
-    """Return the module's name for the stem of a key, and how the word "lora" is joined to it."""
+    """Return the module's name for the stem of a key and the style in which "lora" is joined to it."""
     if style is None:
         return stem_to_name(stem, comfy)[0] if stem.startswith(COMFY) else stem
     stem = stem.replace(".processor.", ".")
@@ -138,51 +177,53 @@ class DiffusersWriter:
     Parameters
     ----------
     adapter : Adapter
-        Its modules may be outlines, see `Module.of_rank`.
-    **about
-        Of use to other formats.
+        Its modules may be outlines; see `Module.of_rank`.
 
     Raises
     ------
     AdapterError
-        If it holds what the format has no place for.
+        If it holds something that the format cannot store.
 
     Notes
     -----
-    Scales other than 1 go into the metadata, as diffusers itself writes them: a tensor ``.alpha`` beside
-    ``lora_A`` is an error to its pipelines of Stable Diffusion. diffusers before 0.34 does not read
-    them. A text encoder is loaded by diffusers only if some of its attention has an update.
+    Scales other than 1 go into the metadata, as diffusers itself writes them: its Stable Diffusion
+    pipelines raise on a tensor ``.alpha`` next to ``lora_A``. diffusers before 0.34 does not read that
+    metadata. diffusers loads a text encoder only if some of its attention has an update.
     """
 
-    folder = False
+    is_folder = False
     marker = ""
 
-    def __init__(self, adapter: Adapter, **about: Any) -> None:
-        refuse_what_has_no_place(adapter, "diffusers", bias=True)
+    def __init__(self, adapter: Adapter) -> None:
+        refuse_unstorable(adapter, NAME, bias=True)
         self.adapter = adapter
         self.paths = {m.name: split_component(m.name, adapter.components) for m in adapter}
-        # ComfyUI's names stay as they were: diffusers' own would be lost on it.
-        keys = adapter.config.get("keys", {}) if adapter.format == "diffusers" else {}
-        self.comfy: dict[str, str] = keys if adapter.modules.keys() <= keys.keys() else {}
+        # ComfyUI's names are kept: diffusers' own could not be turned back into them.
+        origin = adapter.origin if isinstance(adapter.origin, DiffusersOrigin) else DiffusersOrigin()
+        has_stems = adapter.modules.keys() <= origin.comfy_stems.keys()
+        self.comfy_stems: Mapping[str, str] = origin.comfy_stems if has_stems else {}
+        self.notes = (*self._notes_on_names(), *notes_on_unknown(adapter, NAME))
+
+    def _notes_on_names(self) -> tuple[str, ...]:
+        """Return a note about names that diffusers cannot read in this format; none if there are none."""
         foreign = [name for name, (_, path) in self.paths.items() if path.startswith(_FOREIGN)]
-        if foreign and not self.comfy:
-            note = (
-                f"{foreign[0]} and others have names that diffusers reads in the format of kohya only; "
-                "write them in that"
-            )
-            if note not in adapter.notes:
-                adapter.notes.append(note)
+        if not foreign or self.comfy_stems:
+            return ()
+        return (
+            f"diffusers reads names such as {clip(foreign[0])} in the kohya format only; "
+            "use --format kohya for it",
+        )
 
     def files(self) -> list[FilePlan]:
         """Return the one file."""
         components: dict[str, dict[str, Module]] = {}
         for name, (component, path) in self.paths.items():
-            if name not in self.comfy:
+            if name not in self.comfy_stems:
                 components.setdefault(component or ONLY, {})[path] = self.adapter.modules[name]
-        # ComfyUI's keys tell the components by themselves, as they did when they were read.
-        names = {} if self.comfy else names_metadata(self.adapter)
+        # ComfyUI's keys show the components; they are read without the entry.
+        names = {} if self.comfy_stems else names_metadata(self.adapter)
         metadata = {"format": "pt", **metadata_entry(components), **names}
-        fixed = kept_unknown(self.adapter, "diffusers")
+        fixed = kept_unknown(self.adapter, NAME)
         return [FilePlan(Path(), [[m.name] for m in self.adapter], fixed, metadata)]
 
     def tensors(self, modules: Sequence[Module]) -> dict[str, Array]:
@@ -190,13 +231,16 @@ class DiffusersWriter:
         (m,) = modules
         B, A = conv_shaped(m)
         component, path = self.paths[m.name]
-        stem = self.comfy.get(m.name, f"{component or ONLY}.{path}")
+        stem = self.comfy_stems.get(m.name, f"{component or ONLY}.{path}")
         tensors = {f"{stem}.lora_A.weight": A, f"{stem}.lora_B.weight": B}
         if m.bias is not None:
             tensors[f"{stem}.lora_B.bias"] = m.bias
-        if m.name in self.comfy:
+        if m.name in self.comfy_stems:
             tensors[f"{stem}.alpha"] = alpha_tensor(alpha_of(m))  # ComfyUI reads no metadata
         return tensors
 
     def finish(self, folder: Path, statement: Statement | None) -> None:
-        """Nothing comes beside the tensors."""
+        """Do nothing: the format has no other files."""
+
+
+DIFFUSERS = Format(NAME, _FACTOR, read_diffusers, DiffusersWriter)

@@ -1,4 +1,4 @@
-"""Module names in formats of one file: the component, the path, and kohya's flat spelling of both."""
+"""Module names in formats of one file: component, path, and kohya's flat spelling of both."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from eckart.adapter.formats.single_file.sgm import from_sgm, is_sgm
 from eckart.adapter.formats.single_file.vocabulary import TRANSFORMER_FRONTS, split_flat
 from eckart.errors import AdapterError
 
-# Entries of a file's metadata, so that the way back is exact: flat name to module name, and the
-# components, without which "transformer.h.0" could be a component or GPT-2.
+# Entries of a file's metadata that make the way back exact: the module name of each flat name, and the
+# components, without which "transformer" in "transformer.h.0" could be a component or a part of GPT-2.
 NAMES = "eckart.names"
 COMPONENTS = "eckart.components"
 
 COMFY = "diffusion_model."  # ComfyUI's prefix, before a path with its dots
-COMFY_TEXT = "text_encoders"  # and that before its text encoders, each by a name of its own
+COMFY_TEXT = "text_encoders"  # ComfyUI's prefix of its text encoders, each of which has its own name
 
 KNOWN_COMPONENTS = (
-    "unet", "transformer", "transformer_2", "text_encoder", "text_encoder_2", "text_encoder_3",
-    "text_encoder_4", "prior", "decoder", "controlnet", "vae", "image_encoder", COMFY_TEXT,
-)  # fmt: skip
+    *("unet", "transformer", "transformer_2", "prior", "decoder", "controlnet", "vae", "image_encoder"),
+    *("text_encoder", "text_encoder_2", "text_encoder_3", "text_encoder_4", COMFY_TEXT),
+)
 
-# kohya's prefixes. That of the model which makes the image does not say which of the two it is.
+# kohya's prefixes. The prefix of the image model does not tell a U-Net from a transformer.
 IMAGE_MODEL = "lora_unet_"
 _TEXT_PREFIXES = {
     "lora_te_": "text_encoder",
@@ -38,18 +38,21 @@ _IMAGE_PREFIXES = (IMAGE_MODEL, "lora_transformer_", "lycoris_")
 
 
 def stem_to_name(stem: str, image_model: str) -> tuple[str, bool]:
-    """Return the module name for what comes before ``.lora_down.weight``, and whether it is certain.
+    """Return the module name for the part of a key before ``.lora_down.weight``, and whether it is certain.
 
     Parameters
     ----------
     stem : str
         ``lora_unet_down_blocks_0_...``, ``diffusion_model.double_blocks.0...``, ``unet.down_blocks...``.
     image_model : str
-        The component that ``lora_unet_`` stands for in this file.
+        The component that ``lora_unet_`` stands for in this file; see `image_model_of`.
 
-    Notes
-    -----
-    A flat path with an unknown word is kept as one part.
+    Returns
+    -------
+    name : str
+        A flat path with an unknown word is kept as one part.
+    is_certain : bool
+        Whether all words are known.
     """
     if stem.startswith(COMFY):
         path = stem.removeprefix(COMFY)
@@ -64,18 +67,25 @@ def stem_to_name(stem: str, image_model: str) -> tuple[str, bool]:
 
 
 def _restored(component: str, flat: str) -> tuple[str, bool]:
+    """Return the name of a flat path in a component, and whether it is certain."""
     path = split_flat(flat)
     path = _by_diffusers(path) if path is not None else None
     return f"{component}.{flat if path is None else path}", path is not None
 
 
 def _by_diffusers(path: str) -> str | None:
-    """Return a path as diffusers has it: the U-Net of Stable Diffusion renamed, others as they are."""
+    """Return a path in the names of diffusers: those of Stable Diffusion's U-Net change, others do not."""
     return from_sgm(path) if is_sgm(path) else path
 
 
 def image_model_of(stems: Iterable[str]) -> str:
-    """Say whether the image model of a file is a ``unet`` or a ``transformer``, by its first parts."""
+    """Return whether the image model of a file is a ``unet`` or a ``transformer``.
+
+    Parameters
+    ----------
+    stems : iterable of str
+        Keys, or their parts before ``.lora_down.weight``; the first parts of the paths decide.
+    """
     for stem in stems:
         if stem.startswith("lora_transformer_"):
             return "transformer"
@@ -91,6 +101,18 @@ def image_model_of(stems: Iterable[str]) -> str:
 def flat_stem(name: str, components: tuple[str, ...]) -> str:
     """Return kohya's spelling of a module name.
 
+    Parameters
+    ----------
+    name : str
+        The module name.
+    components : tuple of str
+        All components of its adapter; they decide how the text encoder's prefix is written.
+
+    Raises
+    ------
+    AdapterError
+        If kohya's format has no prefix for its component.
+
     Examples
     --------
     >>> flat_stem("text_encoder.text_model.encoder.layers.0.mlp.fc1", ("unet", "text_encoder"))
@@ -100,8 +122,8 @@ def flat_stem(name: str, components: tuple[str, ...]) -> str:
     if component == COMFY_TEXT:
         raise AdapterError(
             name,
-            "is named as ComfyUI names it, for which kohya's format has no prefix",
-            "Write it as diffusers",
+            "has a ComfyUI name, for which the kohya format has no prefix",
+            "Write it with --format diffusers",
         )
     prefix = IMAGE_MODEL
     if component in _TEXT_PREFIXES.values():
@@ -110,17 +132,24 @@ def flat_stem(name: str, components: tuple[str, ...]) -> str:
             component, f"lora_te{component[-1]}_"
         )
         if re.match(r"encoder\.layers\.\d+\.(self_attn|mlp)\.", path):
-            path = f"text_model.{path}"  # transformers 5 left the part out of CLIP's names; readers want it
+            path = f"text_model.{path}"  # transformers 5 dropped this part of CLIP's names; readers need it
     return prefix + path.replace(".", "_")
 
 
 def split_component(name: str, components: Iterable[str]) -> tuple[str, str]:
-    """Return the component and the path within it; an adapter without components has ``""``.
+    """Return the component of a module and its path within it.
+
+    Parameters
+    ----------
+    name : str
+        The module name.
+    components : iterable of str
+        The components of its adapter. If there are none, the component is ``""``.
 
     Raises
     ------
     AdapterError
-        If the adapter has components, and the name is in none of them.
+        If the adapter has components, and the name begins with none of them.
     """
     components = tuple(components)
     if not components:
@@ -129,24 +158,25 @@ def split_component(name: str, components: Iterable[str]) -> tuple[str, str]:
     if component not in components or not path:
         raise AdapterError(
             name,
-            f"belongs to none of the components {', '.join(components)}",
-            "Begin its name with one of them",
+            f"expected a name that begins with a component: {', '.join(components)}",
+            "Rename the module, or correct the components in the file's metadata",
         )
     return component, path
 
 
 def components_of(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the components that names begin with, if all begin with one that is known."""
+    """Return the components that names begin with; none if a name begins with no known component."""
     firsts = list(dict.fromkeys(name.partition(".")[0] for name in names))
     return tuple(firsts) if all(first in KNOWN_COMPONENTS for first in firsts) else ()
 
 
 def names_metadata(adapter: Adapter, stems: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the entries that make the way back exact.
+    """Return the entries of the metadata that make the way back exact.
 
     Parameters
     ----------
     adapter : Adapter
+        The adapter to write.
     stems : mapping of str to str, optional
         Flat names by module name.
     """
@@ -157,33 +187,56 @@ def names_metadata(adapter: Adapter, stems: Mapping[str, str] | None = None) -> 
 
 
 def read_names(file: AdapterFile) -> dict[str, str]:
-    """Return the module names by flat names that a file's metadata gives; none if it has none."""
+    """Return the module names by flat names that a file's metadata states; empty if it states none."""
     names = read_json(file, NAMES, {})
     if not isinstance(names, dict) or not all(isinstance(name, str) and name for name in names.values()):
-        raise AdapterError(file.where(NAMES), "expected a table of flat names and module names")
+        raise AdapterError(
+            file.where(NAMES),
+            "expected an object that maps flat names to module names",
+            "Correct the entry in the file's metadata, or remove it",
+        )
     return names
 
 
 def read_components(file: AdapterFile) -> tuple[str, ...] | None:
-    """Return the components that a file's metadata lists; None if it does not say."""
+    """Return the components that a file's metadata lists; None if it has no such list."""
     listed = read_json(file, COMPONENTS, None)
     if listed is None:
         return None
     if not isinstance(listed, list) or not all(is_component(entry) for entry in listed):
-        raise AdapterError(file.where(COMPONENTS), "expected a list of components")
+        raise AdapterError(
+            file.where(COMPONENTS),
+            "expected a list of components",
+            "Correct the entry in the file's metadata, or remove it",
+        )
     return tuple(listed)
 
 
 def is_component(name: object) -> bool:
-    """Whether a name is one that a folder of a pipeline may have, and no way out of it."""
+    """Whether a name is safe as the name of a component's folder: letters, digits and underscores only."""
     return isinstance(name, str) and re.fullmatch(r"[A-Za-z]\w{0,63}", name, re.ASCII) is not None
 
 
-def read_json(file: AdapterFile, entry: str, otherwise: object) -> object:
-    """Parse an entry of a file's metadata."""
+def read_json(file: AdapterFile, entry: str, default: object) -> object:
+    """Return an entry of a file's metadata, parsed; the default if there is none.
+
+    Parameters
+    ----------
+    file : AdapterFile
+        The file.
+    entry : str
+        Key of the metadata.
+    default : object
+        Returned if the file has no such entry.
+
+    Raises
+    ------
+    AdapterError
+        If it is not valid JSON.
+    """
     if entry not in file.metadata:
-        return otherwise
+        return default
     try:
         return json.loads(file.metadata[entry])
     except (ValueError, RecursionError):
-        raise AdapterError(file.where(entry), "is not JSON", "Make the adapter again") from None
+        raise AdapterError(file.where(entry), "is not valid JSON", "Download the adapter again") from None

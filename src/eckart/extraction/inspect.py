@@ -1,0 +1,139 @@
+"""Inspect: the spectra of a fine-tune's updates, of one checkpoint's weights, or of an adapter."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from eckart.adapter import Adapter
+from eckart.adapter.formats import is_adapter
+from eckart.checkpoint.strictjson import JsonObject
+from eckart.errors import UsageError
+from eckart.operations.inspect import AdapterSummary, inspect_adapter
+from eckart.parallel import OnProgress
+from eckart.store.demands import whole_demands
+from eckart.store.fill import fill
+from eckart.store.options import PassOptions
+from eckart.store.sources import open_sources
+from eckart.store.store import FactorStore
+from eckart.store.summary import LayerSummary, diagnose, summarise
+from eckart.text import count
+
+
+@dataclass(frozen=True, repr=False)
+class LayersSummary:
+    """The result of `inspect` for checkpoints.
+
+    Parameters
+    ----------
+    layers : tuple of LayerSummary
+        One for each matrix, in the model's order.
+    diagnosis : tuple of str
+        Remarks on what stands out, e.g. that the base looks wrong.
+    notes : tuple of str
+        Remarks from reading and matching the files.
+    share : float or None
+        Share of the change's energy that is in these layers; None for a single checkpoint.
+    others : int
+        Tensors that are not listed: vectors, convolutions and the like.
+    """
+
+    layers: tuple[LayerSummary, ...]
+    diagnosis: tuple[str, ...]
+    notes: tuple[str, ...]
+    share: float | None
+    others: int
+
+    def to_json(self) -> JsonObject:
+        """Return the summary as plain data."""
+        return {
+            "layers": [layer.to_json() for layer in self.layers],
+            "diagnosis": list(self.diagnosis),
+            "notes": list(self.notes),
+        }
+
+    def __repr__(self) -> str:
+        share = "" if self.share is None else f", {self.share:.1%} of the change's energy"
+        return f"LayersSummary({count(self.layers, 'layer')}{share})"
+
+
+def inspect(
+    base: str | Path | Adapter,
+    tuned: str | Path | Adapter | None = None,
+    *,
+    store: str | Path | None = None,
+    workers: int | None = None,
+    device: str = "cpu",
+    progress: OnProgress | None = None,
+) -> LayersSummary | AdapterSummary:
+    """Measure every layer's update: its size, its spectrum, and the rank that each share of energy needs.
+
+    Parameters
+    ----------
+    base : path or Adapter
+        The base checkpoint; or a single checkpoint, or an adapter.
+    tuned : path or Adapter, optional
+        The fine-tuned checkpoint; or an adapter of the base.
+    store : path, optional
+        A FactorStore to use, or to make and keep. Checkpoints only.
+    workers : int, optional
+        Tensors in flight at once; one per core by default, where memory allows.
+    device : {"cpu", "cuda"}
+        Where to factor; ``cuda`` needs ``eckart[torch]``. Checkpoints only.
+    progress : callable, optional
+        Called with a `Progress` after each tensor.
+
+    Returns
+    -------
+    LayersSummary or AdapterSummary
+
+    Raises
+    ------
+    InputError
+        A subclass of it, if a file cannot be read or the two do not belong together.
+
+    Notes
+    -----
+    Checkpoints cost all singular values of every matrix, about 10/3 n^3 flops for n x n. Adapters cost
+    little: B A is never formed.
+
+    Examples
+    --------
+    ``eckart.inspect("base", "tuned").layers[0].ranks["90%"]``
+    """
+    candidate, model = (base, None) if tuned is None else (tuned, base)
+    if isinstance(candidate, Adapter) or is_adapter(candidate):
+        if store is not None:
+            raise UsageError("store", "an adapter needs no factor store", "Remove this option")
+        if isinstance(model, Adapter):
+            raise UsageError("eckart.inspect", "expected a base model, got an adapter", "Pass BASE ADAPTER")
+        return inspect_adapter(candidate, model, workers=workers, progress=progress)
+    if isinstance(base, Adapter):
+        raise UsageError("eckart.inspect", "expected a base model, got an adapter", "Pass BASE ADAPTER")
+    options = PassOptions(workers, device=device, durable=store is not None, progress=progress)
+    return inspect_layers(base if tuned is not None else None, candidate, store, options)
+
+
+def inspect_layers(
+    base: str | Path | None, tuned: str | Path, store: str | Path | None, options: PassOptions
+) -> LayersSummary:
+    """Measure every layer of two checkpoints, or of one where ``base`` is None; see `inspect`."""
+    sources = open_sources(base, tuned)
+    with tempfile.TemporaryDirectory(prefix="eckart-") as scratch:
+        filled = fill(sources, store or Path(scratch) / "store", whole_demands(sources, 0), options)
+        return summarise_layers(filled, sources.notes)
+
+
+def summarise_layers(store: FactorStore, notes: tuple[str, ...] = ()) -> LayersSummary:
+    """Return the rows and the diagnosis of a store that knows every singular value."""
+    layers = summarise(store)
+    total = sum(record.energy for record in store)
+    listed = sum(layer.energy for layer in layers)
+    return LayersSummary(
+        layers=tuple(layers),
+        diagnosis=tuple(diagnose(store, layers)),
+        notes=notes,
+        share=None if store.single or not total else listed / total,
+        others=len(store) - len(layers),
+    )
