@@ -200,7 +200,7 @@ UNREADABLE: dict[str, tuple[Making, str]] = {
     "a text": (lambda p: p.file("a.txt", b"to be or not to be, that is"), "not a safetensors file"),
     "a header of gigabytes": (lambda p: p.with_weights((2 << 30).to_bytes(8, "little") + b"{}"),
         "2,147,483,648"),
-    "config is not JSON": (lambda p: p.with_config("{r: 4"), "adapter_config.json`: is not valid JSON"),
+    "config not a JSON file": (lambda p: p.with_config("{r: 4"), "adapter_config.json`: is not valid JSON"),
     "config is a list": (lambda p: p.with_config("[]"), "adapter_config.json`: expected peft_type LORA"),
     "config is nested": (lambda p: p.with_config("[" * 200_000), "adapter_config.json`: is not valid JSON"),
     "config is not text": (lambda p: p.with_config(b"\xff\xfe\x00"),
@@ -520,7 +520,7 @@ def test_a_hostile_index_is_refused(place):
 def test_a_damaged_statement_is_refused(place):
     bad = place.adapter("bad")
     (bad / "eckart.json").write_text("[" * 200_000)
-    refused(run("resize", bad, "-o", place.out, "--rank", 2), "eckart.json`: is not JSON")
+    refused(run("resize", bad, "-o", place.out, "--rank", 2), "eckart.json`: not a JSON file")
     (bad / "eckart.json").write_text('{"error": "none"}')
     refused(run("check", bad, "--against", place / "a"), "so this is not a statement that Eckart wrote")
 
