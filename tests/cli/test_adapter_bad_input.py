@@ -620,7 +620,7 @@ def test_a_hostile_index_is_refused(place):
 def test_a_damaged_statement_is_refused(place):
     bad = place.adapter("bad")
     (bad / "eckart.json").write_text("[" * 200_000)
-    refused(run("resize", bad, "-o", place.out, "--rank", 2), "eckart.json`: is not JSON")
+    refused(run("resize", bad, "-o", place.out, "--rank", 2), "eckart.json`: not a JSON file")
     (bad / "eckart.json").write_text('{"error": "none"}')
     refused(run("check", bad, "--against", place / "a"), "so this is not a statement that Eckart wrote")
 

@@ -243,7 +243,7 @@ RULES: list[Row] = [
         rule("--plan", "nowhere.json"),
         "nowhere.json`: cannot read it (No such file or directory)",
     ),
-    ("plan that is not JSON", plan_of("rubbish"), "plan.json`: not a JSON file"),
+    ("plan that not a JSON file", plan_of("rubbish"), "plan.json`: not a JSON file"),
     ("plan of a list", plan_of("[]"), "expected a plan of format 1"),
     ("plan of format 2", plan_with(format=2), "expected a plan of format 1"),
     ("plan without ranks", plan_with(ranks=None), "expected ranks, reasons"),

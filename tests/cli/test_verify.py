@@ -61,7 +61,7 @@ def test_an_adapter_that_states_nothing_is_measured(fine_tune, tmp_path):
 @pytest.mark.parametrize(
     ("text", "place", "problem"),
     [
-        ("{", "", "is not JSON"),
+        ("{", "", "not a JSON file"),
         ("[]", ": the statement", "expected a JSON object, so this is not a statement that Eckart wrote"),
         (
             '{"modules": 3}',
