@@ -1,4 +1,4 @@
-"""Whatever is wrong with an adapter: exit code 2, one line that names it, and nothing half-written."""
+"""For every kind of damaged adapter: exit code 2, one line that names it, and nothing half-written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WEIGHTS = "adapter_model.safetensors"
 
 
 class Pickled:
-    """Unpickling makes a file, which no command may ever do."""
+    """An object that creates a file when it is unpickled, which no command may do."""
 
     def __init__(self, witness: Path) -> None:
         self.witness = witness
@@ -157,39 +157,51 @@ def renamed(old: str, new: str) -> Making:
 ones = np.ones
 KEY_A, KEY_B = f"{Q}.lora_A.weight", f"{Q}.lora_B.weight"
 
-# Whatever command reads it, each of these is refused with the same words.
+# Every command that reads one of these adapters refuses it with the same message.
 UNREADABLE: dict[str, tuple[Making, str]] = {
     "missing": (lambda p: p / "nowhere", "nowhere`: there is no such file or folder"),
-    "an empty folder": (lambda p: p.empty("bad"),
-        "bad`: expected an adapter, found neither adapter_config.json nor a .safetensors file"),
-    "A without B": (lambda p: p.changed(KEY_B, None),
-        f"{Q}`: expected factors A and B, found .*lora_A.weight without B"),
-    "B without A": (lambda p: p.changed(KEY_A, None),
-        f"{Q}`: expected factors A and B, found .*lora_B.weight without A"),
+    "an empty folder": (
+        lambda p: p.empty("bad"),
+        "bad`: expected an adapter, found neither adapter_config.json nor a .safetensors file",
+    ),
+    "A without B": (
+        lambda p: p.changed(KEY_B, None),
+        f"{Q}`: expected factors A and B, found .*lora_A.weight without B",
+    ),
+    "B without A": (
+        lambda p: p.changed(KEY_A, None),
+        f"{Q}`: expected factors A and B, found .*lora_B.weight without A",
+    ),
     "shapes": (lambda p: p.changed(KEY_B, ones((20, 3), np.float32)), f"{Q}`: .*do not chain"),
-    "one axis": (lambda p: p.changed(KEY_B, ones(20, np.float32)), f"{Q}`: "),
+    "one axis": (lambda p: p.changed(KEY_B, ones(20, np.float32)), f"{Q}`: .*do not chain"),
     "rank against r": (lambda p: p.adapter("bad", r=3), "has rank 4, but the configuration states 3"),
     "rank against a pattern": (lambda p: p.adapter("bad", rank_pattern={"q_proj": 2}), "states 2"),
     "r in words": (lambda p: p.adapter("bad", r="four"), "has rank 4, but the configuration states 'four'"),
-    "NaN": (lambda p: p.with_entry(KEY_A, np.nan),
-        f"{WEIGHTS}: {PREFIX}{KEY_A}`: expected finite numbers, found a NaN or an inf"),
-    "infinity": (lambda p: p.with_entry(KEY_B, np.inf),
-        f"{KEY_B}`: expected finite numbers, found a NaN or an inf"),
+    "NaN": (
+        lambda p: p.with_entry(KEY_A, np.nan),
+        f"{WEIGHTS}: {PREFIX}{KEY_A}`: expected finite numbers, found a NaN or an inf",
+    ),
+    "infinity": (
+        lambda p: p.with_entry(KEY_B, np.inf),
+        f"{KEY_B}`: expected finite numbers, found a NaN or an inf",
+    ),
     "alpha 0": (lambda p: p.adapter("bad", lora_alpha=0), "alpha is 0, expected a number other than 0"),
     "alpha NaN": (lambda p: p.adapter("bad", lora_alpha=float("nan")), "alpha is nan"),
     "alpha true": (lambda p: p.adapter("bad", lora_alpha=True), "alpha is True"),
     "alpha in words": (lambda p: p.adapter("bad", lora_alpha="16"), "alpha is '16'"),
     "alpha a list": (lambda p: p.adapter("bad", alpha_pattern={"q_proj": [1]}), r"alpha is \[1\]"),
     "DoRA said": (lambda p: p.adapter("bad", use_dora=True), "turns on DoRA"),
-    "DoRA found": (lambda p: p.changed(f"{Q}.lora_magnitude_vector", ones(20, np.float32)),
-        "belongs to DoRA"),
+    "DoRA found": (
+        lambda p: p.changed(f"{Q}.lora_magnitude_vector", ones(20, np.float32)),
+        "belongs to DoRA",
+    ),
     "LoHa": (kohya(hada_w1_a=ones((2, 2), np.float32)), "belongs to LoHa"),
     "LoKr": (kohya(lokr_w1=ones((2, 2), np.float32)), "belongs to LoKr"),
     "OFT": (kohya(oft_blocks=ones((2, 2, 2), np.float32)), "belongs to OFT"),
     "DoRA of kohya": (kohya(dora_scale=ones((3, 1), np.float32)), "belongs to DoRA"),
     "PiSSA": (lambda p: p.adapter("bad", init_lora_weights="pissa_niter_4"), "pissa_niter_4: .*changed"),
     "a method of others": (lambda p: p.adapter("bad", peft_type="LOHA"), "peft_type LORA, found 'LOHA'"),
-    "pickle in a folder": (pickle_beside, "pickle|no such file"),
+    "pickle in a folder": (pickle_beside, "which can run code when it is loaded"),
     "pickle by name": (pickle_named("lora.bin"), "found a pickle"),
     "pickle .pt": (pickle_named("lora.pt"), "found a pickle"),
     "pickle as safetensors": (pickle_named("lora.safetensors"), "found a pickle"),
@@ -198,42 +210,68 @@ UNREADABLE: dict[str, tuple[Making, str]] = {
     "empty file": (lambda p: p.with_weights(b""), f"{WEIGHTS}`: the file is empty"),
     "truncated": (lambda p: p.with_weights((p / "a" / WEIGHTS).read_bytes()[:-7]), "truncated"),
     "a text": (lambda p: p.file("a.txt", b"to be or not to be, that is"), "not a safetensors file"),
-    "a header of gigabytes": (lambda p: p.with_weights((2 << 30).to_bytes(8, "little") + b"{}"),
-        "2,147,483,648"),
+    "a header of gigabytes": (
+        lambda p: p.with_weights((2 << 30).to_bytes(8, "little") + b"{}"),
+        "2,147,483,648",
+    ),
     "config is not JSON": (lambda p: p.with_config("{r: 4"), "adapter_config.json`: is not valid JSON"),
     "config is a list": (lambda p: p.with_config("[]"), "adapter_config.json`: expected peft_type LORA"),
     "config is nested": (lambda p: p.with_config("[" * 200_000), "adapter_config.json`: is not valid JSON"),
-    "config is not text": (lambda p: p.with_config(b"\xff\xfe\x00"),
-        "adapter_config.json`: is not valid JSON"),
-    "patterns are a list": (lambda p: p.adapter("bad", rank_pattern=["q"]),
-        "rank_pattern: expected an object"),
-    "an invalid expression": (lambda p: p.adapter("bad", rank_pattern={"(": 4}),
-        "rank_pattern: expected an object"),
+    "config is not text": (
+        lambda p: p.with_config(b"\xff\xfe\x00"),
+        "adapter_config.json`: is not valid JSON",
+    ),
+    "patterns are a list": (
+        lambda p: p.adapter("bad", rank_pattern=["q"]),
+        "rank_pattern: expected an object",
+    ),
+    "an invalid expression": (
+        lambda p: p.adapter("bad", rank_pattern={"(": 4}),
+        "rank_pattern: expected an object",
+    ),
     "weights linked out": (linked(WEIGHTS), "leads out of its folder"),
     "config linked out": (linked("adapter_config.json"), "leads out of its folder"),
-    "no factors": (lambda p: p.adapter("bad", {"x.weight": ones((2, 2), np.float32)}),
-        "expected LoRA factors, found none"),
-    "zero-size": (lambda p: p.changed(KEY_A, ones((4, 0), np.float32)), f"{Q}`: "),
-    "rank 0": (lambda p: p.adapter("bad", {
-        f"{PREFIX}{KEY_A}": ones((0, 16), np.float32), f"{PREFIX}{KEY_B}": ones((20, 0), np.float32)
-    }, r=0), f"{Q}`: has factors without entries"),
+    "no factors": (
+        lambda p: p.adapter("bad", {"x.weight": ones((2, 2), np.float32)}),
+        "expected LoRA factors, found none",
+    ),
+    "zero-size": (
+        lambda p: p.changed(KEY_A, ones((4, 0), np.float32)),
+        f"{Q}`: has factors without entries",
+    ),
+    "rank 0": (
+        lambda p: p.adapter(
+            "bad",
+            {f"{PREFIX}{KEY_A}": ones((0, 16), np.float32), f"{PREFIX}{KEY_B}": ones((20, 0), np.float32)},
+            r=0,
+        ),
+        f"{Q}`: has factors without entries",
+    ),
     "integers": (lambda p: p.changed(KEY_A, ones((4, 16), np.int8)), "expected a floating dtype, found int8"),
     "PEFT's keys alone": (lambda p: p.one_file(factors()), "there is no adapter_config.json in its folder"),
     "unknown keys": (lambda p: p.one_file({"w": ones((2, 2), np.float32)}), "found keys such as w"),
     "kohya, alpha 0": (kohya(alpha=np.array(0.0, np.float32)), "alpha is 0.0"),
-    "kohya, alpha NaN": (kohya(alpha=np.array(np.nan, np.float32)),
-        "alpha`: expected a finite number, found nan"),
+    "kohya, alpha NaN": (
+        kohya(alpha=np.array(np.nan, np.float32)),
+        "alpha`: expected a finite number, found nan",
+    ),
     "kohya, many alphas": (kohya(alpha=ones(3, np.float32)), "expected one number, found shape"),
     "kohya, no up": (kohya(**{"lora_up.weight": None}), "without B"),
-    "kohya's names are a list": (lambda p: p.one_file(
-        {"lora_unet_x.lora_down.weight": ones((2, 3), np.float32),
-         "lora_unet_x.lora_up.weight": ones((3, 2), np.float32)}, {"eckart.names": "[1]"}),
-        "expected an object that maps flat names"),
-}  # fmt: skip
+    "kohya's names are a list": (
+        lambda p: p.one_file(
+            {
+                "lora_unet_x.lora_down.weight": ones((2, 3), np.float32),
+                "lora_unet_x.lora_up.weight": ones((3, 2), np.float32),
+            },
+            {"eckart.names": "[1]"},
+        ),
+        "expected an object that maps flat names",
+    ),
+}
 
 
 def readers(place: Place, bad: Path) -> Iterator[list[object]]:
-    """Every command that reads an adapter, and once as the second of two."""
+    """Yield every command that reads an adapter; in some it is the second of two."""
     yield ["resize", bad, "-o", place.out, "--rank", 2]
     yield ["combine", bad, place / "b", "-o", place.out]
     yield ["combine", place / "a", bad, "-o", place.out, "--rank", 2, "--for", "vllm"]
@@ -244,7 +282,7 @@ def readers(place: Place, bad: Path) -> Iterator[list[object]]:
 
 
 def refused(done: Ran, words: str) -> None:
-    """Exit code 2 and one line that begins with a place, or typer's box, on stderr alone."""
+    """Check for exit code 2 and, on stderr alone, one line that begins with a place, or typer's box."""
     assert done.code == 2, done
     assert done.out == ""
     assert "Traceback" not in done.err and "internal error" not in done.err, done.err
@@ -253,12 +291,12 @@ def refused(done: Ran, words: str) -> None:
         assert done.err.count("Error") == 1
     else:
         assert done.err.startswith("eckart: `") and done.err.count("\n") == 1 and done.err.endswith("\n")
-        assert ".tmp" not in done.err, "the hidden folder beside the output is gone by now"
+        assert ".tmp" not in done.err, "the hidden staging folder no longer exists"
     assert re.search(words, " ".join(done.err.split())), done.err
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_an_adapter_that_cannot_be_read(name, place):
+def test_a_damaged_adapter_is_refused_by_every_command(name, place):
     make, words = UNREADABLE[name]
     bad = make(place)
     before = tree(place.at)
@@ -268,7 +306,7 @@ def test_an_adapter_that_cannot_be_read(name, place):
     assert not (place / "ran").exists(), "a pickle was run"
 
 
-# Words of the command line
+# --- command lines ---
 
 Row = tuple[Callable[[Place], list[object]], str]
 
@@ -309,14 +347,16 @@ def other_shape(place: Place) -> Path:
 
 def for_unet(place: Place) -> Path:
     stem = "unet.mid_block.attentions.0.proj_in"
-    return place.one_file({
-        f"{stem}.lora_A.weight": ones((2, 5), np.float32), f"{stem}.lora_B.weight": ones((3, 2), np.float32)
-    })  # fmt: skip
+    return place.one_file(
+        {f"{stem}.lora_A.weight": ones((2, 5), np.float32), f"{stem}.lora_B.weight": ones((3, 2), np.float32)}
+    )
 
 
 def with_head(place: Place) -> Path:
-    more = {f"{PREFIX}lm_head.lora_A.weight": ones((4, 16), np.float32),
-            f"{PREFIX}lm_head.lora_B.weight": ones((9, 4), np.float32)}  # fmt: skip
+    more = {
+        f"{PREFIX}lm_head.lora_A.weight": ones((4, 16), np.float32),
+        f"{PREFIX}lm_head.lora_B.weight": ones((9, 4), np.float32),
+    }
     return place.adapter("bad", factors() | more)
 
 
@@ -332,7 +372,7 @@ def nan_base(place: Place) -> Path:
 
 
 def half_base(place: Place) -> list[object]:
-    """A sum that overflows float16."""
+    """Return a merge whose sum overflows float16."""
     weights = {f"{n}.weight": np.full(s, 65000, np.float16) for n, s in SHAPES.items()}
     base = place.base("half", weights)
     return ["merge", base, place / "a", "-o", place.out, "--weights", "1000"]
@@ -353,51 +393,87 @@ LINES: dict[str, Row] = {
     "nothing included": (resize("--rank", 2, "--include", "xyz"), "leave none of 2"),
     "a pattern that is none": (resize("--rank", 2, "--exclude", "("), "is not a regular expression"),
     "format foo": (resize("--rank", 2, "--format", "foo"), "'?foo'?.*expected one of peft, kohya, diffusers"),
-    "dtype foo": (resize("--rank", 2, "--dtype", "foo"),
-        "expected one of float32, float16, bfloat16, float64"),
+    "dtype foo": (
+        resize("--rank", 2, "--dtype", "foo"),
+        "expected one of float32, float16, bfloat16, float64",
+    ),
     "for foo": (resize("--rank", 2, "--for", "foo"), "`--for foo`: expected some of peft, vllm"),
     "for clashing": (resize("--rank", 2, "--for", "vllm,comfyui"), "no format is read by all"),
-    "format against for": (resize("--rank", 2, "--for", "vllm", "--format", "kohya"),
-        "not all programs of --for read this format"),
+    "format against for": (
+        resize("--rank", 2, "--for", "vllm", "--format", "kohya"),
+        "not all programs of --for read this format",
+    ),
     "workers 0": (resize("--rank", 2, "--workers", 0), "--workers"),
     "base missing": (lambda p: [*resize("--rank", 2, "--for", "tgi")(p), "--base", p / "no"], "no such file"),
     "kohya without suffix": (resize("--rank", 2, "--format", "kohya"), r"ends in \.safetensors"),
     "combine kohya without suffix": (combine("--format", "kohya"), r"ends in \.safetensors"),
-    "convert without suffix": (lambda p: ["convert", p / "a", "-o", p.out, "--to", "kohya"],
-        r"ends in \.safetensors"),
-    "PEFT onto a file": (lambda p: ["resize", p / "a", "-o", p.file("o", b"x"), "--rank", 2], "`: .*file"),
+    "convert without suffix": (
+        lambda p: ["convert", p / "a", "-o", p.out, "--to", "kohya"],
+        r"ends in \.safetensors",
+    ),
+    "PEFT onto a file": (
+        lambda p: ["resize", p / "a", "-o", p.file("o", b"x"), "--rank", 2],
+        "expected a folder, found a file",
+    ),
     "out is there": (full, "the folder is not empty"),
     "out is of others": (lambda p: [*full(p), "--overwrite"], "has no adapter_config.json"),
-    "out is the input": (lambda p: ["resize", p / "a", "-o", p / "a", "--rank", 2, "--overwrite"],
-        "is or contains the input"),
-    "out holds the input": (lambda p: ["resize", p / "a", "-o", p.at, "--rank", 2, "--overwrite"],
-        "is or contains the input"),
-    "combine onto the second": (lambda p: ["combine", p / "a", p / "b", "-o", p / "b", "--overwrite"],
-        "is or contains the input"),
-    "convert onto itself": (lambda p: ["convert", p / "a", "-o", p / "a", "--to", "peft", "--overwrite"],
-        "is or contains the input"),
-    "merge onto the base": (lambda p: ["merge", p / "base", p / "a", "-o", p / "base", "--overwrite"],
-        "is or contains the input"),
-    "merge over an adapter": (lambda p: ["merge", p / "base", p / "a", "-o", p / "a", "--overwrite"],
-        "is or contains the input"),
-    "out under a file": (lambda p: ["resize", p / "a", "-o", p / "a" / WEIGHTS / "o", "--rank", 2], "`: "),
-    "file is there": (lambda p: ["convert", p / "a", "-o", p.file("k.safetensors", b"x"), "--to", "kohya"],
-        "this file exists already"),
-    "file is a folder": (lambda p: ["convert", p / "a", "-o", p.empty("k.safetensors"), "--to", "kohya"],
-        "expected a file name, found a folder"),
-    "to foo": (lambda p: ["convert", p / "a", "-o", p.out, "--to", "foo"],
-        "`--to foo`: expected one of peft"),
+    "out is the input": (
+        lambda p: ["resize", p / "a", "-o", p / "a", "--rank", 2, "--overwrite"],
+        "is or contains the input",
+    ),
+    "out holds the input": (
+        lambda p: ["resize", p / "a", "-o", p.at, "--rank", 2, "--overwrite"],
+        "is or contains the input",
+    ),
+    "combine onto the second": (
+        lambda p: ["combine", p / "a", p / "b", "-o", p / "b", "--overwrite"],
+        "is or contains the input",
+    ),
+    "convert onto itself": (
+        lambda p: ["convert", p / "a", "-o", p / "a", "--to", "peft", "--overwrite"],
+        "is or contains the input",
+    ),
+    "merge onto the base": (
+        lambda p: ["merge", p / "base", p / "a", "-o", p / "base", "--overwrite"],
+        "is or contains the input",
+    ),
+    "merge over an adapter": (
+        lambda p: ["merge", p / "base", p / "a", "-o", p / "a", "--overwrite"],
+        "is or contains the input",
+    ),
+    "out under a file": (
+        lambda p: ["resize", p / "a", "-o", p / "a" / WEIGHTS / "o", "--rank", 2],
+        f"{WEIGHTS} is a file, not a folder",
+    ),
+    "file is there": (
+        lambda p: ["convert", p / "a", "-o", p.file("k.safetensors", b"x"), "--to", "kohya"],
+        "this file exists already",
+    ),
+    "file is a folder": (
+        lambda p: ["convert", p / "a", "-o", p.empty("k.safetensors"), "--to", "kohya"],
+        "expected a file name, found a folder",
+    ),
+    "to foo": (
+        lambda p: ["convert", p / "a", "-o", p.out, "--to", "foo"],
+        "`--to foo`: expected one of peft",
+    ),
     "no to": (lambda p: ["convert", p / "a", "-o", p.out], "Missing option"),
-    "experts foo": (lambda p: ["convert", p / "a", "-o", p.out, "--to", "peft", "--experts", "foo"],
-        "fused or split"),
-    "convert, base missing": (lambda p: ["convert", p / "a", "-o", p.out, "--to", "peft", "--experts",
-        "split", "--base", p / "no"], "no such file"),
+    "experts foo": (
+        lambda p: ["convert", p / "a", "-o", p.out, "--to", "peft", "--experts", "foo"],
+        "fused or split",
+    ),
+    "convert, base missing": (
+        lambda p: ["convert", p / "a", "-o", p.out, "--to", "peft", "--experts", "split", "--base", p / "no"],
+        "no such file",
+    ),
     "method foo": (combine("--method", "foo"), "expected sum, ties or dare"),
     "density 0": (combine("--method", "ties", "--density", 0), "density=0.0"),
     "density 2": (combine("--method", "dare", "--density", 2), "density=2.0"),
     "density nan": (combine("--method", "dare", "--density", "nan"), "density=nan"),
-    "ties of a negative weight": (combine("--method", "ties", "--weights", "1,-1"),
-        "TIES needs non-negative weights"),
+    "ties of a negative weight": (
+        combine("--method", "ties", "--weights", "1,-1"),
+        "TIES needs non-negative weights",
+    ),
     "weights too few": (combine("--weights", "1"), "expected one for each of 2 adapters, got 1"),
     "weights too many": (combine("--weights", "1,2,3"), "expected one for each of 2 adapters, got 3"),
     "weights NaN": (combine("--weights", "1,nan"), "expected finite numbers, found nan"),
@@ -409,35 +485,57 @@ LINES: dict[str, Row] = {
     "merge weights NaN": (merge("--weights", "nan,1"), "expected finite numbers"),
     "merge weights in words": (merge("--weights", "a,b"), "expected numbers separated by commas"),
     "merge weights zero": (merge("--weights", "0,0"), "all weights are 0; the result would be empty"),
-    "combine of two models": (lambda p: ["combine", p / "a", for_unet(p), "-o", p.out],
-        "another kind of model"),
+    "combine of two models": (
+        lambda p: ["combine", p / "a", for_unet(p), "-o", p.out],
+        "another kind of model",
+    ),
     "combine, no adapter": (lambda p: ["combine", "-o", p.out], "Missing argument"),
     "combine, no out": (lambda p: ["combine", p / "a", p / "b"], "Missing option"),
     "merge, base missing": (lambda p: ["merge", p / "no", p / "a", "-o", p.out], "no`: .*no such file"),
-    "merge, base of others": (lambda p: ["merge", other_base(p), p / "a", "-o", p.out],
-        f"{DOWN}`: the base has no {DOWN}.weight. Name the base"),
-    "merge, other shapes": (lambda p: ["merge", other_shape(p), p / "a", "-o", p.out],
-        "its factors make 16 x 24, the base holds 9 x 9"),
-    "merge, dry, other shapes": (lambda p: ["merge", other_shape(p), p / "a", "-o", p.out, "--dry-run"],
-        "its factors make 16 x 24, the base holds 9 x 9"),
-    "merge, base quantised": (lambda p: ["merge", quantised(p), p / "a", "-o", p.out], "(?i)quantised|gptq"),
-    "merge, base tied": (lambda p: ["merge", tied_base(p), with_head(p), "-o", p.out],
-        "ties to the input embedding"),
-    "merge, base of NaN": (lambda p: ["merge", nan_base(p), p / "a", "-o", p.out],
-        f"{Q}.weight`: .*not finite.*Check the base for NaN|{DOWN}.weight`: .*not finite"),
+    "merge, base of others": (
+        lambda p: ["merge", other_base(p), p / "a", "-o", p.out],
+        f"{DOWN}`: the base has no {DOWN}.weight. Pass the base",
+    ),
+    "merge, other shapes": (
+        lambda p: ["merge", other_shape(p), p / "a", "-o", p.out],
+        "its factors make 16 x 24, the base holds 9 x 9",
+    ),
+    "merge, dry, other shapes": (
+        lambda p: ["merge", other_shape(p), p / "a", "-o", p.out, "--dry-run"],
+        "its factors make 16 x 24, the base holds 9 x 9",
+    ),
+    "merge, base quantised": (
+        lambda p: ["merge", quantised(p), p / "a", "-o", p.out],
+        "quantised checkpoints are not supported",
+    ),
+    "merge, base tied": (
+        lambda p: ["merge", tied_base(p), with_head(p), "-o", p.out],
+        "ties to the input embedding",
+    ),
+    "merge, base of NaN": (
+        lambda p: ["merge", nan_base(p), p / "a", "-o", p.out, "--workers", 1],
+        f"{DOWN}.weight`: .*not finite.*Check the base for NaN",
+    ),
     "merge, overflow": (half_base, "not finite in float16"),
     "merge, a pipeline's": (lambda p: ["merge", p / "base", for_unet(p), "-o", p.out], "unet.*has no"),
-    "merge, base is an adapter": (lambda p: ["merge", p / "b", p / "a", "-o", p.out], "`: "),
-    "merge, base is a pickle": (lambda p: ["merge", pickle_named("m.bin")(p), p / "a", "-o", p.out],
-        "found a pickle"),
+    "merge, base is an adapter": (
+        lambda p: ["merge", p / "b", p / "a", "-o", p.out],
+        f"{DOWN}`: the base has no {DOWN}.weight",
+    ),
+    "merge, base is a pickle": (
+        lambda p: ["merge", pickle_named("m.bin")(p), p / "a", "-o", p.out],
+        "found a pickle",
+    ),
     "check, nothing to check": (lambda p: ["check", p / "a"], "expected --for, --base or --against"),
     "check, for foo": (lambda p: ["check", p / "a", "--for", "vllm,foo"], "`--for foo`: expected some of"),
     "check, base missing": (lambda p: ["check", p / "a", "--base", p / "no"], "no such file"),
     "check, base a pickle": (lambda p: ["check", p / "a", "--base", pickle_named("m.bin")(p)], "a pickle"),
     "check, against missing": (lambda p: ["check", p / "a", "--against", p / "no"], "no such file"),
-    "a folder of none": (lambda p: ["resize", p / "base", "-o", p.out, "--rank", 2],
-        "base.*: expected LoRA factors"),
-}  # fmt: skip
+    "a folder of none": (
+        lambda p: ["resize", p / "base", "-o", p.out, "--rank", 2],
+        "base.*: expected LoRA factors",
+    ),
+}
 
 
 def many(place: Place) -> Path:
@@ -448,7 +546,7 @@ def many(place: Place) -> Path:
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_a_bad_line(name, place):
+def test_a_bad_command_line_is_refused(name, place):
     argv, words = LINES[name]
     given = argv(place)
     before = tree(place.at)
@@ -457,14 +555,14 @@ def test_a_bad_line(name, place):
     assert not (place / "ran").exists(), "a pickle was run"
 
 
-# Names that lead elsewhere
+# --- hostile names ---
 
 
 HOSTILE = ["../../../evil", "/tmp/evil", "..", "a/b", "unet/../../evil", "\x00", "[bold]x[/bold]"]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_names_of_components_lead_nowhere(name, place):
+def test_hostile_component_names_write_nothing_elsewhere(name, place):
     tensors = {
         f"{name}.mid.proj.lora_A.weight": ones((2, 5), np.float32),
         f"{name}.mid.proj.lora_B.weight": ones((3, 2), np.float32),
@@ -477,7 +575,7 @@ def test_names_of_components_lead_nowhere(name, place):
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_names_of_modules_make_no_files(name, place):
+def test_hostile_module_names_create_no_files(name, place):
     tensors = {
         f"{PREFIX}{name}.lora_A.weight": ones((4, 5), np.float32),
         f"{PREFIX}{name}.lora_B.weight": ones((3, 4), np.float32),
@@ -494,45 +592,47 @@ def test_names_of_modules_make_no_files(name, place):
 
 
 @pytest.mark.parametrize("name", ["con\nfig", "\x1b[2Jgone", "back\rspace"])
-def test_names_cannot_write_on_the_terminal(name, place):
-    """A tensor's name may hold line ends and escape codes; the line about it must not."""
+def test_control_characters_in_names_do_not_reach_the_terminal(name, place):
+    """The name of a tensor may hold line ends and escape codes; the message about it must not."""
     bad = place.one_file({f"{name}.w": ones((2, 2), np.float32)})
     done = run("convert", bad, "-o", place.out, "--to", "peft")
     assert done.code == 2
     assert done.err.count("\n") == 1 and "\x1b" not in done.err and "\r" not in done.err
 
 
-def test_names_cannot_write_on_the_terminal_through_check(place):
+def test_control_characters_in_names_do_not_reach_the_terminal_through_check(place):
     name = "\x1b]0;gone\x07"
     pair = {f"{PREFIX}{name}.lora_{x}.weight": ones((4, 4), np.float32) for x in "AB"}
     done = run("check", place.adapter("bad", factors() | pair), "--base", place / "base")
     assert done.code == 1 and "\x1b" not in done.out + done.err
 
 
-def test_a_shard_named_by_a_hostile_index(place):
-    place.file("sharded/model.safetensors.index.json",
-               json.dumps({"weight_map": {f"{Q}.weight": "../../../../etc/passwd"}}).encode())  # fmt: skip
+def test_a_hostile_index_is_refused(place):
+    place.file(
+        "sharded/model.safetensors.index.json",
+        json.dumps({"weight_map": {f"{Q}.weight": "../../../../etc/passwd"}}).encode(),
+    )
     before = tree(place.at)
     refused(run("merge", place / "sharded", place / "a", "-o", place.out), "etc/passwd")
     assert tree(place.at) == before
 
 
-def test_a_deep_statement(place):
+def test_a_damaged_statement_is_refused(place):
     bad = place.adapter("bad")
     (bad / "eckart.json").write_text("[" * 200_000)
-    refused(run("resize", bad, "-o", place.out, "--rank", 2), "eckart.json`: is not JSON")
+    refused(run("resize", bad, "-o", place.out, "--rank", 2), "eckart.json`: not a JSON file")
     (bad / "eckart.json").write_text('{"error": "none"}')
     refused(run("check", bad, "--against", place / "a"), "so this is not a statement that Eckart wrote")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
 @pytest.mark.parametrize("name", ["adapter_config.json", WEIGHTS])
-def test_permission_denied(place, name):
+def test_a_file_without_read_permission_is_refused(place, name):
     (place / "a" / name).chmod(0)
     refused(run("resize", place / "a", "-o", place.out, "--rank", 2), "permi")
 
 
-def test_updates_of_zeros(place):
+def test_resizing_updates_of_zeros_is_refused(place):
     zeros = {k: np.zeros_like(v) for k, v in factors().items()}
     bad = place.adapter("bad", zeros)
     before = tree(place.at)
@@ -541,12 +641,12 @@ def test_updates_of_zeros(place):
     assert run("check", bad, "--for", "peft").code == 0
 
 
-def test_an_adapter_minus_itself(place):
+def test_an_adapter_minus_itself_is_refused(place):
     done = run("combine", place / "a", place / "b", "-o", place.out, "--weights", "1,-1")
     refused(done, "every B A is zero")
 
 
-def test_an_output_under_an_input_leaves_the_input(place):
+def test_an_output_inside_an_input_leaves_the_input_unchanged(place):
     before = {name: tree(place / name) for name in ("a", "base")}
     assert run("resize", place / "a", "-o", place / "a" / "small", "--rank", 2).code == 0
     assert run("merge", place / "base", place / "a", "-o", place / "base" / "merged").code == 0
@@ -555,7 +655,7 @@ def test_an_output_under_an_input_leaves_the_input(place):
         assert {file: after[file] for file in files} == files
 
 
-def test_factors_that_overflow_leave_nothing(place):
+def test_factors_that_overflow_are_refused_and_nothing_is_written(place):
     big = {k: v * np.float32(1e5) for k, v in factors().items()}
     bad = place.adapter("bad", big)
     before = tree(place.at)
@@ -567,15 +667,14 @@ def test_factors_that_overflow_leave_nothing(place):
         assert tree(place.at) == before
 
 
-def test_the_second_of_many_fails_and_nothing_is_written(place):
-    """All or nothing: the first of a folder of adapters is not left alone."""
+def test_nothing_is_written_if_the_second_adapter_of_a_folder_is_damaged(place):
     source = many(place)
     before = tree(place.at)
     refused(run("resize", source, "-o", place.out, "--rank", 2), r"many/second.*: has rank 4")
     assert tree(place.at) == before
 
 
-def test_the_good_lines_pass_the_same_checks_inverted(place):
+def test_good_command_lines_succeed(place):
     for argv in (resize("--rank", 2), combine("--rank", 2, "--overwrite"), merge("--dry-run")):
         done = run(*argv(place))
         assert done.code == 0 and done.err == "" and done.out

@@ -114,7 +114,7 @@ class Targets:
             parts = self.adapter.components
             whose = f", a part of a pipeline ({', '.join(parts)})" if parts else ""
             raise AdapterError(
-                f"{self.adapter.path}: {name}", why, f"Name the base that the adapter was made for{whose}"
+                f"{self.adapter.path}: {name}", why, f"Pass the base that the adapter was made for{whose}"
             )
 
 
