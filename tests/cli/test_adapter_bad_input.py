@@ -415,7 +415,7 @@ LINES: dict[str, Row] = {
     "combine, no out": (lambda p: ["combine", p / "a", p / "b"], "Missing option"),
     "merge, base missing": (lambda p: ["merge", p / "no", p / "a", "-o", p.out], "no`: .*no such file"),
     "merge, base of others": (lambda p: ["merge", other_base(p), p / "a", "-o", p.out],
-        f"{DOWN}`: the base has no {DOWN}.weight. Name the base"),
+        f"{DOWN}`: the base has no {DOWN}.weight. Use the base"),
     "merge, other shapes": (lambda p: ["merge", other_shape(p), p / "a", "-o", p.out],
         "its factors make 16 x 24, the base holds 9 x 9"),
     "merge, dry, other shapes": (lambda p: ["merge", other_shape(p), p / "a", "-o", p.out, "--dry-run"],

@@ -95,7 +95,7 @@ def test_nothing_was_learned():
 
 def test_a_base_that_is_not_its_own(tmp_path):
     write_safetensors(tmp_path / "model.safetensors", {"q.weight": np.ones((3, 3), np.float32)})
-    with pytest.raises(AdapterError, match=r"its factors make 6 x 5, the base holds 3 x 3.*Name the base"):
+    with pytest.raises(AdapterError, match=r"its factors make 6 x 5, the base holds 3 x 3.*Use the base"):
         inspect_adapter(adapter(module("q")), tmp_path)
 
 
