@@ -520,7 +520,7 @@ def test_a_shard_named_by_a_hostile_index(place):
 def test_a_deep_statement(place):
     bad = place.adapter("bad")
     (bad / "eckart.json").write_text("[" * 200_000)
-    refused(run("resize", bad, "-o", place.out, "--rank", 2), "eckart.json`: is not JSON")
+    refused(run("resize", bad, "-o", place.out, "--rank", 2), "eckart.json`: is not valid JSON")
     (bad / "eckart.json").write_text('{"error": "none"}')
     refused(run("check", bad, "--against", place / "a"), "so this is not a statement that Eckart wrote")
 

@@ -12,8 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from eckart.adapter.statement import Json, Statement
-from eckart.arrays import Array as Array
-from eckart.arrays import DType, Floats
+from eckart.arrays import Array, DType, Floats
 from eckart.checkpoint import to_float
 from eckart.checkpoint.mapping import MappedFile
 from eckart.parallel import OnProgress
