@@ -1,4 +1,4 @@
-"""`resize` and `combine` against what people do today: forming B A, and PEFT."""
+"""`resize` and `combine`, compared with a dense SVD of B A and with PEFT."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import child
 import machine
 import ml_dtypes
 import numpy as np
+import peft
 import targets
 import torch
+import transformers
 from tables import Table, limit, ratio
 from threadpoolctl import threadpool_limits
 
@@ -28,129 +31,165 @@ from eckart.operations.overlap import overlaps
 
 MIB = 2**20
 PREFIX = "base_model.model.model.layers."
-SEVEN = {  # the projections of a Llama layer: (d_out, d_in) in terms of hidden h and intermediate f
-    "self_attn.q_proj": "hh", "self_attn.k_proj": "hh", "self_attn.v_proj": "hh", "self_attn.o_proj": "hh",
-    "mlp.gate_proj": "fh", "mlp.up_proj": "fh", "mlp.down_proj": "hf",
-}  # fmt: skip
+# The projections of a Llama layer: (d_out, d_in), where h is the hidden size and f the intermediate size.
+PROJECTIONS = {
+    "self_attn.q_proj": ("h", "h"),
+    "self_attn.k_proj": ("h", "h"),
+    "self_attn.v_proj": ("h", "h"),
+    "self_attn.o_proj": ("h", "h"),
+    "mlp.gate_proj": ("f", "h"),
+    "mlp.up_proj": ("f", "h"),
+    "mlp.down_proj": ("h", "f"),
+}
+# Imports what `eckart resize` imports, and does nothing.
+IDLE = "import eckart.cli.app, numpy, scipy, time; time.sleep(0.1)"
+
+Factors = tuple[np.ndarray, np.ndarray]  # B (m, r) and A (r, n)
 
 
-def factors(m: int, n: int, r: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return B (m, r) and A (r, n) whose product's singular values fall as i^-0.7, about."""
+class Model(NamedTuple):
+    """The sizes of a Llama model."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+
+    @property
+    def modules(self) -> int:
+        """Return the number of projections."""
+        return len(PROJECTIONS) * self.layers
+
+    def projections(self) -> dict[str, tuple[int, int]]:
+        """Return the shape (d_out, d_in) of every projection of one layer."""
+        sizes = {"h": self.hidden, "f": self.intermediate}
+        return {name: (sizes[d_out], sizes[d_in]) for name, (d_out, d_in) in PROJECTIONS.items()}
+
+
+DENSE_SIZE, DENSE_RANK = 5120, 128
+WHOLE_MODEL, COMBINED_MODEL = Model(4096, 11008, 32), Model(2048, 5632, 1)
+QUICK_DENSE_SIZE, QUICK_DENSE_RANK = 512, 32
+QUICK_WHOLE_MODEL, QUICK_COMBINED_MODEL = Model(256, 512, 4), Model(128, 256, 2)
+
+
+def random_factors(m: int, n: int, r: int, seed: int) -> Factors:
+    """Return B and A; the singular values of their product fall approximately as i^-0.7."""
     random = np.random.default_rng(seed)
-    fall = np.arange(1, r + 1, dtype=np.float32) ** -0.7
+    decay = np.arange(1, r + 1, dtype=np.float32) ** -0.7
     B = random.standard_normal((m, r), dtype=np.float32) / math.sqrt(m)
     A = random.standard_normal((r, n), dtype=np.float32) / math.sqrt(n)
-    return B, A * fall[:, None]
+    return B, A * decay[:, None]
 
 
-def write_adapter(folder: Path, hidden: int, inner: int, layers: int, rank: int, seed: int = 0) -> Path:
-    """Write a bfloat16 PEFT adapter for every projection of a Llama of that shape, alpha = 2 r."""
+def write_adapter(folder: Path, model: Model, rank: int, seed: int = 0) -> Path:
+    """Write a bfloat16 PEFT adapter of every projection, with alpha = 2 r."""
     folder.mkdir(parents=True)
-    size = {"h": hidden, "f": inner}
     tensors = {}
-    for layer in range(layers):
-        for i, (name, shape) in enumerate(SEVEN.items()):
-            B, A = factors(size[shape[0]], size[shape[1]], rank, seed + 100 * layer + i)
+    for layer in range(model.layers):
+        for i, (name, (d_out, d_in)) in enumerate(model.projections().items()):
+            B, A = random_factors(d_out, d_in, rank, seed + 100 * layer + i)
             key = f"{PREFIX}{layer}.{name}"
             tensors[f"{key}.lora_A.weight"] = A.astype(ml_dtypes.bfloat16)
             tensors[f"{key}.lora_B.weight"] = B.astype(ml_dtypes.bfloat16)
     write_safetensors(folder / "adapter_model.safetensors", tensors)
     config = {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": 2 * rank,
-        "target_modules": sorted(name.partition(".")[2] for name in SEVEN), "base_model_name_or_path": None,
-    }  # fmt: skip
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": rank,
+        "lora_alpha": 2 * rank,
+        "target_modules": sorted(name.partition(".")[2] for name in PROJECTIONS),
+        "base_model_name_or_path": None,
+    }
     (folder / "adapter_config.json").write_text(json.dumps(config))
     return folder
 
 
-def run(threads: int, *, quick: bool, say: Callable[[str], None]) -> list[Table]:
-    """Run every row."""
-    with tempfile.TemporaryDirectory() as work, threadpool_limits(threads):
-        say("adapters: resize against a dense SVD")
-        one = _against_dense(1024 if quick else 5120, 32 if quick else 128)
-        say("adapters: a whole adapter against its floor")
-        whole = _whole(Path(work), threads, (256, 512, 4) if quick else (4096, 11008, 32))
-        say("adapters: combine against PEFT")
-        both = _combine(Path(work), threads, (128, 256, 2) if quick else (2048, 5632, 1))
-    return [one, *whole, both]
+def run(threads: int, *, quick: bool, notify: Callable[[str], None]) -> list[Table]:
+    """Fill every table."""
+    dense_size, dense_rank = (QUICK_DENSE_SIZE, QUICK_DENSE_RANK) if quick else (DENSE_SIZE, DENSE_RANK)
+    with tempfile.TemporaryDirectory(prefix="eckart-benchmark-") as folder, threadpool_limits(threads):
+        work = Path(folder)
+        notify("adapters: resize against a dense SVD")
+        dense = _resize_against_dense(dense_size, dense_rank)
+        notify("adapters: resize of a whole adapter against its lower bound")
+        whole = _resize_against_floor(work, threads, QUICK_WHOLE_MODEL if quick else WHOLE_MODEL)
+        notify("adapters: combine against PEFT")
+        combined = _combine_against_peft(work, QUICK_COMBINED_MODEL if quick else COMBINED_MODEL)
+    return [dense, *whole, combined]
 
 
-def _against_dense(n: int, r: int) -> Table:
-    """Resize one module of rank r to r / 4: ours, and the SVD of the formed product."""
+def _resize_against_dense(n: int, r: int) -> Table:
+    """Resize one module from rank r to r / 4: ours, and the SVD of the product B A."""
+    rank = r // 4
     table = Table(
-        f"Resize of a rank-{r} module, {n} x {n} float32, to rank {r // 4}",
-        "The rival forms B A and takes `torch.linalg.svd` of it, with `full_matrices=True` as "
-        "kohya's resize_lora.py does by default, and without. In one process, in memory, one module. "
-        "Error: ||B A - B' A'||_F / ||B A||_F of the float32 factors, measured here alike for both: with "
-        "the R of a QR of [B, B'] and of [A; -A']^T in float64.",
+        f"Resize of a rank-{r} module, {n} x {n} float32, to rank {rank}",
+        "The rival multiplies out B A and calls `torch.linalg.svd`, with `full_matrices=True` as kohya's "
+        "resize_lora.py does by default, and without it. One module, in memory, in one process. Error: "
+        "||B A - B' A'||_F / ||B A||_F of the float32 factors, computed in the same way for both: from the "
+        "R factors of the QR factorisations of [B, B'] and of [A; -A']^T, in float64.",
     )
-    B, A = factors(n, n, r, 1)
+    B, A = random_factors(n, n, r, 1)
     adapter = Adapter({"layer": Module("layer", "linear", B, A)})
-    ours = machine.best_seconds(lambda: adapter.resize(rank=r // 4))
-    cut = adapter.resize(rank=r // 4).modules["layer"]
-    mine = _distance((B, A), (cut.left, cut.right))
+    our_seconds = machine.best_seconds(lambda: eckart.resize(adapter, rank=rank))
+    module = eckart.resize(adapter, rank=rank).adapter.modules["layer"]
+    our_error = _relative_difference((B, A), (module.left, module.right))
     for full in (True, False):
-        began = time.perf_counter()
+        started = time.perf_counter()
         U, s, Vh = torch.linalg.svd(torch.from_numpy(B) @ torch.from_numpy(A), full_matrices=full)
-        k = r // 4
-        root = s[:k].sqrt()
-        pair = (U[:, :k] * root).numpy(), (root[:, None] * Vh[:k]).numpy()
-        seconds = time.perf_counter() - began
-        theirs = _distance((B, A), pair)
+        root = s[:rank].sqrt()
+        factors = (U[:, :rank] * root).numpy(), (root[:, None] * Vh[:rank]).numpy()
+        seconds = time.perf_counter() - started
+        error = _relative_difference((B, A), factors)
         table.rows.append(
             {
-                **ratio(seconds, ours, targets.RESIZE_OVER_DENSE if full else None),
+                **ratio(seconds, our_seconds, targets.RESIZE_OVER_DENSE if full else None),
                 "rival": f"torch.linalg.svd(B @ A, full_matrices={full})",
-                "ours, s": ours,
+                "ours, s": our_seconds,
                 "rival, s": seconds,
-                "our error": f"{mine:.7f}",
-                "rival's error": f"{theirs:.7f}",
-                "difference": f"{abs(mine - theirs):.1e}",
+                "our error": f"{our_error:.7f}",
+                "rival's error": f"{error:.7f}",
+                "difference": f"{abs(our_error - error):.1e}",
             }
         )
     return table
 
 
-def _distance(one: tuple[np.ndarray, np.ndarray], two: tuple[np.ndarray, np.ndarray]) -> float:
+def _relative_difference(one: Factors, other: Factors) -> float:
+    """Return ||B A - B' A'||_F / ||B A||_F without multiplying out a product."""
+
     def norm(B: np.ndarray, A: np.ndarray) -> float:
         left = np.linalg.qr(B.astype(np.float64), mode="r")
         right = np.linalg.qr(A.astype(np.float64).T, mode="r")
         return float(np.linalg.norm(left @ right.T))
 
-    apart = norm(np.concatenate([one[0], two[0]], axis=1), np.concatenate([one[1], -two[1]]))
-    return apart / norm(*one)
+    difference = norm(np.concatenate([one[0], other[0]], axis=1), np.concatenate([one[1], -other[1]]))
+    return difference / norm(*one)
 
 
-def _whole(work: Path, threads: int, shape: tuple[int, int, int]) -> list[Table]:
-    """Resize a whole adapter from file to file, and hold the time against the floor."""
-    hidden, inner, layers = shape
-    folder = write_adapter(work / "whole", hidden, inner, layers, 64)
-    env = machine.child_environment(threads, source=True)
-    command = [sys.executable, "-m", "eckart", "resize", str(folder), str(work / "out"), "--rank", "16"]
-    command += ["--overwrite", "--quiet"]
+def _resize_against_floor(work: Path, threads: int, model: Model) -> list[Table]:
+    """Resize a whole adapter from file to file, and compare its seconds with the lower bound."""
+    source, target = write_adapter(work / "whole", model, 64), work / "resized"
+    env = machine.child_environment(threads, keep_python_path=True)
+    program = [sys.executable, "-m", "eckart", "resize"]
+    command = [*program, str(source), "-o", str(target), "--rank", "16", "--overwrite", "--quiet"]
     runs = [child.run(command, log=work / "resize.log", env=env) for _ in range(3)]
-    if any(r.code for r in runs):
-        raise RuntimeError(runs[-1].tail)
-    ours = min(runs, key=lambda r: r.seconds)
-    start = min(
-        child.run([sys.executable, "-m", "eckart", "resize", "--help"], log=work / "s.log", env=env).seconds
-        for _ in range(3)
-    )
-    file = folder / "adapter_model.safetensors"
-    made = (work / "out" / "adapter_model.safetensors").stat().st_size
-    sides = layers * (4 * 2 * hidden + 3 * (hidden + inner))
-    flops = 2.0 * sides * 64**2
-    reading = file.stat().st_size / machine.read_rate(file)
-    writing = made / _write_rate(work / "probe", min(made, 100 * MIB))
-    computing = flops / _gram_rate(hidden, 64, threads)
-    floor = reading + writing + computing
-    seconds = ours.seconds - start
+    for usage in runs:
+        if usage.code:
+            raise RuntimeError(f"`eckart resize` ended with exit code {usage.code}:\n{usage.tail}")
+    start = min(child.run([*program, "--help"], log=work / "help.log", env=env).seconds for _ in range(3))
+    seconds = min(usage.seconds for usage in runs) - start
+    bytes_read = (source / "adapter_model.safetensors").stat().st_size
+    bytes_written = (target / "adapter_model.safetensors").stat().st_size
+    flops = sum(2.0 * model.layers * (m + n) * 64**2 for m, n in model.projections().values())
+    reading = bytes_read / machine.read_rate(source / "adapter_model.safetensors")
+    writing = bytes_written / _write_rate(work / "probe", min(bytes_written, 100 * MIB))
+    factoring = flops / _gram_rate(model.hidden, 64, threads)
+    floor = reading + writing + factoring
     time_table = Table(
-        f"`eckart resize --rank 16` of a rank-64 bfloat16 adapter, {layers * 7} modules, {hidden} / {inner}",
-        "Whole process, less its start-up. The floor: bytes read and written over the measured rates of "
-        "`np.fromfile` from the page cache and of writing with fsync, and 2(m + n)r^2 flops, a QR of both "
-        "factors without Q, over the measured float64 rate of B^T B. Memory: the process's private peak over "
-        "that of its start-up, in units of the largest module's factors in float64.",
+        f"`eckart resize --rank 16` of a rank-64 bfloat16 adapter, {model.modules} modules, {model.hidden} / "
+        f"{model.intermediate}",
+        "A whole process, less its start-up. The floor: the bytes read and written over the measured rates "
+        "of `np.fromfile` from the page cache and of writing with fsync, plus 2(m + n)r^2 flops per module "
+        "(a QR factorisation of both factors, without Q) over the measured float64 rate of B^T B.",
     )
     time_table.rows.append(
         {
@@ -160,127 +199,141 @@ def _whole(work: Path, threads: int, shape: tuple[int, int, int]) -> list[Table]
             "floor, s": floor,
             "reading": reading,
             "writing": writing,
-            "QR": computing,
-            "MiB read": file.stat().st_size / MIB,
-            "MiB written": made / MIB,
+            "QR": factoring,
+            "MiB read": bytes_read / MIB,
+            "MiB written": bytes_written / MIB,
             "Gflop": flops / 1e9,
         }
     )
-    idle = child.run([sys.executable, "-c", IDLE], log=work / "i.log", env=env).private
-    module = (hidden + inner) * 64 * 8
-    memory = Table("Its memory")
-    memory.rows.append(
+    memory_table = Table(
+        "Memory of the same command",
+        "The private peak of the process less that of its start-up, in units of the largest module's factors "
+        "in float64.",
+    )
+    peak = max(usage.private for usage in runs)
+    start_peak = child.run([sys.executable, "-c", IDLE], log=work / "idle.log", env=env).private
+    module_bytes = (model.hidden + model.intermediate) * 64 * 8
+    memory_table.rows.append(
         {
-            **limit((max(r.private for r in runs) - idle) / module, targets.RESIZE_MODULES, "modules"),
-            "private peak, MiB": max(r.private for r in runs) / MIB,
-            "start-up, MiB": idle / MIB,
-            "a module, MiB": module / MIB,
-            "the adapter, MiB": file.stat().st_size / MIB,
+            **limit((peak - start_peak) / module_bytes, targets.RESIZE_MODULES, "modules"),
+            "private peak, MiB": peak / MIB,
+            "start-up, MiB": start_peak / MIB,
+            "a module, MiB": module_bytes / MIB,
+            "the adapter, MiB": bytes_read / MIB,
         }
     )
-    return [time_table, memory]
-
-
-IDLE = "import eckart.cli.app, numpy, scipy, time; time.sleep(0.1)"
+    return [time_table, memory_table]
 
 
 def _write_rate(path: Path, size: int) -> float:
-    data = {"x": np.zeros(size, np.uint8)}
-    seconds = machine.best_seconds(lambda: write_safetensors(path, data), most=3)
+    """Return the rate, in bytes per second, of writing a file with fsync."""
+    tensors = {"x": np.zeros(size, np.uint8)}
+    seconds = machine.best_seconds(lambda: write_safetensors(path, tensors), max_runs=3)
     path.unlink()
     return size / seconds
 
 
 def _gram_rate(m: int, r: int, threads: int) -> float:
-    """Return float64 flops per second of B^T B (counted as 2mr^2 / 2, being symmetric) on all threads."""
-    from concurrent.futures import ThreadPoolExecutor
+    """Return the float64 flops per second of B^T B on all threads.
 
-    B = [np.random.default_rng(i).standard_normal((m, r)) for i in range(threads)]
+    One product counts as m r^2 flops, because its result is symmetric.
+    """
+    matrices = [np.random.default_rng(i).standard_normal((m, r)) for i in range(threads)]
+    repeats = 20
 
-    def work(X: np.ndarray) -> None:
-        for _ in range(20):
-            X.T @ X
+    def multiply(B: np.ndarray) -> None:
+        for _ in range(repeats):
+            B.T @ B
 
     with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
-        seconds = machine.best_seconds(lambda: list(pool.map(work, B)))
-    return threads * 20 * m * r**2 / seconds
+        seconds = machine.best_seconds(lambda: list(pool.map(multiply, matrices)))
+    return threads * repeats * m * r**2 / seconds
 
 
-def _combine(work: Path, threads: int, shape: tuple[int, int, int]) -> Table:
-    """Combine four adapters at weights of both signs, cut to rank 64: ours, and PEFT's svd."""
-    hidden, inner, layers = shape
-    folders = [write_adapter(work / f"one{i}", hidden, inner, layers, 64, 10_000 * (i + 1)) for i in range(4)]
+def _combine_against_peft(work: Path, model: Model) -> Table:
+    """Combine four adapters and cut the sum to rank 64: ours, and two methods of PEFT."""
+    rank = 64
+    folders = [write_adapter(work / f"adapter{i}", model, rank, 10_000 * (i + 1)) for i in range(4)]
     weights = [0.5, 0.3, 0.4, 0.2]
     table = Table(
-        f"`combine` of four rank-64 adapters, {7 * layers} modules, {hidden} / {inner}, cut to rank 64",
-        'Ours from mapped files to memory; PEFT\'s `add_weighted_adapter(combination_type="svd")` '
-        "on a loaded model, float32, its loading not counted. Error: against the best rank-64 matrix of the "
-        "weighted sum of the updates, formed in float64; the sum over all modules. alpha is 2 r, so that a "
-        "scale applied twice shows. `eckart combine` also reports the overlap of the six pairs, PEFT none.",
+        f"`combine` of four rank-{rank} adapters, {model.modules} modules, {model.hidden} / "
+        f"{model.intermediate}, cut to rank {rank}",
+        "Ours starts from mapped files and ends in memory. PEFT's "
+        '`add_weighted_adapter(combination_type="svd")` starts from a loaded float32 model; loading is not '
+        f"timed. Error: relative to the best rank-{rank} matrix of the weighted sum of the updates, computed "
+        "in float64, over all modules. alpha is 2 r, so that applying a scale twice would show. `eckart "
+        "combine` also reports the overlap of the six pairs, PEFT does not.",
     )
-    exact = _exact(folders, weights, 64)
-    loaded = [eckart.load_adapter(f) for f in folders]
-    ours = machine.best_seconds(lambda: eckart.combine(loaded, weights, rank=64, dtype="F32"))
-    report = machine.best_seconds(lambda: overlaps(loaded))
-    made = eckart.combine(loaded, weights, rank=64, dtype="F32")
-    mine = _relative({n: m.left.astype(np.float64) @ m.right for n, m in made.modules.items()}, exact)
-    for how in ("svd", "linear"):
-        theirs, seconds = _peft(folders, weights, shape, how)
+    expected = _best_sums(folders, weights, rank)
+    adapters = [eckart.load_adapter(folder) for folder in folders]
+
+    def combine() -> Adapter:
+        return eckart.combine(adapters, weights=weights, rank=rank, dtype="float32").adapter
+
+    our_seconds = machine.best_seconds(combine)
+    overlap_seconds = machine.best_seconds(lambda: overlaps(adapters))
+    modules = combine().modules.items()
+    our_error = _relative_error({n: m.left.astype(np.float64) @ m.right for n, m in modules}, expected)
+    for method in ("svd", "linear"):
+        updates, seconds = _combine_in_peft(folders, weights, rank, model, method)
         table.rows.append(
             {
-                **ratio(seconds, ours, targets.COMBINE_OVER_PEFT if how == "svd" else None),
-                "rival": f'PEFT add_weighted_adapter("{how}")',
-                "ours, s": ours,
+                **ratio(seconds, our_seconds, targets.COMBINE_OVER_PEFT if method == "svd" else None),
+                "rival": f'PEFT add_weighted_adapter("{method}")',
+                "ours, s": our_seconds,
                 "rival, s": seconds,
-                "our overlap report, s": report,
-                "our error": f"{mine:.1e}",
-                "rival's error": f"{_relative(theirs, exact):.1e}",
+                "our overlap report, s": overlap_seconds,
+                "our error": f"{our_error:.1e}",
+                "rival's error": f"{_relative_error(updates, expected):.1e}",
             }
         )
     return table
 
 
-def _exact(folders: list[Path], weights: list[float], rank: int) -> dict[str, np.ndarray]:
-    loaded = [eckart.load_adapter(f) for f in folders]
-    exact = {}
-    for name in loaded[0].modules:
+def _best_sums(folders: list[Path], weights: list[float], rank: int) -> dict[str, np.ndarray]:
+    """Return the best matrix of the given rank for the weighted sum of each module's updates, in float64."""
+    adapters = [eckart.load_adapter(folder) for folder in folders]
+    best = {}
+    for name in adapters[0].modules:
         total: Any = 0.0
-        for adapter, weight in zip(loaded, weights, strict=True):
+        for adapter, weight in zip(adapters, weights, strict=True):
             left, right = adapter.modules[name].product()
             total = total + weight * (left @ right)
         U, s, Vh = np.linalg.svd(total, full_matrices=False)
-        exact[name] = (U[:, :rank] * s[:rank]) @ Vh[:rank]
-    return exact
+        best[name] = (U[:, :rank] * s[:rank]) @ Vh[:rank]
+    return best
 
 
-def _relative(found: dict[str, np.ndarray], exact: dict[str, np.ndarray]) -> float:
-    gap = sum(float(((found[n] - exact[n]) ** 2).sum()) for n in exact)
-    return math.sqrt(gap / sum(float((x**2).sum()) for x in exact.values()))
+def _relative_error(updates: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:
+    squares = sum(float(((updates[name] - expected[name]) ** 2).sum()) for name in expected)
+    return math.sqrt(squares / sum(float((update**2).sum()) for update in expected.values()))
 
 
-def _peft(
-    folders: list[Path], weights: list[float], shape: tuple[int, int, int], how: str
+def _combine_in_peft(
+    folders: list[Path], weights: list[float], rank: int, model: Model, method: str
 ) -> tuple[dict[str, np.ndarray], float]:
-    import peft
-    import transformers
-
-    hidden, inner, layers = shape
+    """Return the combined update of every module, and the seconds of `add_weighted_adapter`."""
     config = transformers.LlamaConfig(
-        vocab_size=64, hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers,
-        num_attention_heads=8, num_key_value_heads=8,
-    )  # fmt: skip
+        vocab_size=64,
+        hidden_size=model.hidden,
+        intermediate_size=model.intermediate,
+        num_hidden_layers=model.layers,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+    )
+    names = [f"adapter{i}" for i in range(len(folders))]
+    method_options = {"svd_rank": rank} if method == "svd" else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = peft.PeftModel.from_pretrained(transformers.LlamaForCausalLM(config), folders[0], "a0")
-        for i, folder in enumerate(folders[1:], 1):
-            model.load_adapter(folder, f"a{i}")
-        names = [f"a{i}" for i in range(len(folders))]
-        began = time.perf_counter()
-        more = {"svd_rank": 64} if how == "svd" else {}
-        model.add_weighted_adapter(names, weights, "sum", combination_type=how, **more)
-        seconds = time.perf_counter() - began
-    found = {}
-    for name, module in model.base_model.model.named_modules():
+        llama = transformers.LlamaForCausalLM(config)
+        network = peft.PeftModel.from_pretrained(llama, folders[0], names[0])
+        for name, folder in zip(names[1:], folders[1:], strict=True):
+            network.load_adapter(folder, name)
+        started = time.perf_counter()
+        network.add_weighted_adapter(names, weights, "sum", combination_type=method, **method_options)
+        seconds = time.perf_counter() - started
+    updates = {}
+    for name, module in network.base_model.model.named_modules():
         if hasattr(module, "lora_A") and "sum" in module.lora_A:
-            found[name] = module.get_delta_weight("sum").detach().numpy().astype(np.float64)
-    return found, seconds
+            updates[name] = module.get_delta_weight("sum").detach().numpy().astype(np.float64)
+    return updates, seconds

@@ -1,4 +1,4 @@
-"""`eckart.autodiff` against autograd, PyTorch and derivatives written by hand, on one thread."""
+"""`eckart.autodiff` compared with autograd, PyTorch and derivatives written by hand, on one thread."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import statistics
 import time
 import tracemalloc
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from typing import Any
 
 import autograd
@@ -23,98 +24,111 @@ from eckart.autodiff import checkpoint, grad, jacobian, value_and_grad
 from eckart.autodiff.tape import keep_memory
 
 Work = Callable[[], object]
-WIDE, LAYERS, BATCHES = 64, 3, (64, 512)  # the network; the target is for the first batch
+OPERATIONS, QUICK_OPERATIONS = 1000, 100  # length of the chains of small operations
+WIDTH, LAYERS, BATCHES = 64, 3, (64, 512)  # the network; the targets are for the first batch size
 TOKENS, MODEL, HEADS = 128, 256, 4  # the Transformer layer
-LONG = 400  # steps of the chain whose memory is measured
-WARM = 0.02  # seconds of calls before the one that is timed
+JACOBIAN_SIZE = 200
+STEPS, QUICK_STEPS = 400, 36  # length of the chain whose memory is measured
+WARM_UP = 0.02  # seconds of calls before the one that is timed
 MIB = 2**20
 
 
-def run(threads: int, *, quick: bool, say: Callable[[str], None]) -> list[Table]:
-    """Run every table on one thread, whatever ``threads`` is: what is compared is not the BLAS."""
-    before = torch.get_num_threads()
+def run(threads: int, *, quick: bool, notify: Callable[[str], None]) -> list[Table]:
+    """Fill every table on one thread, whatever `threads` is: the speed of the BLAS is not compared."""
+    previous_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with threadpool_limits(1):
-            say("autodiff: small operations")
-            tables = [_chains(100 if quick else 1000, 2 if quick else 9)]
-            say("autodiff: whole gradients")
-            tables.append(_gradients(5 if quick else 120))
-            say("autodiff: memory")
-            tables.append(_memory(36 if quick else LONG))
+            notify("autodiff: small operations")
+            tables = [_chains_table(QUICK_OPERATIONS if quick else OPERATIONS, rounds=2 if quick else 9)]
+            notify("autodiff: whole gradients")
+            tables.append(_gradients_table(rounds=5 if quick else 120))
+            notify("autodiff: memory")
+            tables.append(_memory_table(QUICK_STEPS if quick else STEPS))
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(previous_threads)
     return tables
 
 
-def _race(works: dict[str, Work], rounds: int, *, kept: bool = False) -> dict[str, list[float]]:
-    """Return the seconds of each, run in turn, so that a busy machine is as busy for everyone.
+def _race(contestants: dict[str, Work], rounds: int, *, keep: bool = False) -> dict[str, list[float]]:
+    """Return the seconds of every round of each contestant.
 
-    Each runs in a process of its own, as its users would run it: none on memory that another keeps or gives
-    back. It is called for a while before it is timed, as training would: on caches that it has filled, and a
-    core that is awake. With ``kept`` all keep their freed memory, as ours does after its first gradient.
+    The contestants run in turn, so that a busy machine slows down all of them alike. Each has a process of
+    its own, so none runs on memory that another one keeps or frees. Before each timing it is called for a
+    while, as in training, so that its caches are filled and the core is awake. With `keep` all processes keep
+    their freed memory, as Eckart does from its first gradient on.
     """
-    forked = multiprocessing.get_context("fork")
-    lines: dict[str, Any] = {}
-    for name, work in works.items():
-        lines[name], far = forked.Pipe()
-        forked.Process(target=_serve, args=(work, far, kept), daemon=True).start()
-    times: dict[str, list[float]] = {name: [] for name in works}
+    fork = multiprocessing.get_context("fork")
+    connections: dict[str, Connection] = {}
+    for name, work in contestants.items():
+        connections[name], child_end = fork.Pipe()
+        fork.Process(target=_serve, args=(work, child_end, keep), daemon=True).start()
+    times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
-        for name, line in lines.items():
-            line.send(True)
-            times[name].append(line.recv())
-    for line in lines.values():
-        line.send(False)
+        for name, connection in connections.items():
+            connection.send(True)
+            times[name].append(connection.recv())
+    for connection in connections.values():
+        connection.send(False)
     return times
 
 
-def _serve(work: Work, line: Any, kept: bool) -> None:
-    if kept:
+def _serve(work: Work, connection: Connection, keep: bool) -> None:
+    """Time one call whenever True arrives, and end when False arrives."""
+    if keep:
         keep_memory()
-    while line.recv():
-        began = time.perf_counter()
-        while time.perf_counter() - began < WARM:
+    while connection.recv():
+        started = time.perf_counter()
+        while time.perf_counter() - started < WARM_UP:
             work()
-        began = time.perf_counter()
+        started = time.perf_counter()
         work()
-        line.send(time.perf_counter() - began)
+        connection.send(time.perf_counter() - started)
 
 
-def _apart(check: Work) -> None:
-    """Run a check in a process of its own, so that the races start from one that has done nothing yet."""
+def _check_in_own_process(check: Work) -> None:
+    """Run a check in a process of its own, so that this one, from which the races fork, stays untouched."""
     child = multiprocessing.get_context("fork").Process(target=check)
     child.start()
     child.join()
     if child.exitcode:
-        raise RuntimeError("the contestants disagree, or one failed: see above")
+        raise RuntimeError("the contestants disagree, or one of them failed: see the traceback above")
 
 
-def _rows(table: Table, job: str, times: dict[str, list[float]], aims: dict[str, float], unit: float) -> None:
-    """Add a row for each rival of "ours"; the ratio is of the medians, because rounds are shared."""
-    ours = times.pop("ours")
-    for rival, theirs in times.items():
+def _add_rows(
+    table: Table, job: str, times: dict[str, list[float]], row_targets: dict[str, float], unit: float
+) -> None:
+    """Add a row for each rival. The ratio is that of the medians, because the rounds are shared.
+
+    `unit` is the number of units per second in which times are shown.
+    """
+    ours = times["ours"]
+    for rival, rival_times in times.items():
+        if rival == "ours":
+            continue
+        target = row_targets.get(rival)
         cells: dict[str, Cell] = {
-            **ratio(statistics.median(theirs), statistics.median(ours), aims.get(rival)),
+            **ratio(statistics.median(rival_times), statistics.median(ours), target),
             "job": job,
             "rival": rival,
-            "ratio of the best": min(theirs) / min(ours),
+            "ratio of the best": min(rival_times) / min(ours),
             "ours, median": statistics.median(ours) * unit,
             "ours, best": min(ours) * unit,
-            "rival, median": statistics.median(theirs) * unit,
-            "rival, best": min(theirs) * unit,
+            "rival, median": statistics.median(rival_times) * unit,
+            "rival, best": min(rival_times) * unit,
         }
         table.rows.append(cells)
 
 
-# --- small operations -----------------------------------------------------------------------------
+# --- small operations ---------------------------------------------------------------------------------
 
 
-def _chains(length: int, rounds: int) -> Table:
+def _chains_table(length: int, rounds: int) -> Table:
+    """Differentiate long chains of operations on tiny arrays."""
     table = Table(
         "Gradient of long chains of small operations, microseconds per operation",
-        f"Forward and reverse together, {length} steps on arrays of three numbers, one thread, each side in "
-        "turn. Mixed: y = tanh(2 y) - x / 3 + exp(-y).",
+        f"Forward and reverse together, {length} steps on arrays of three numbers, on one thread; all sides "
+        "take turns. Mixed: y = tanh(2 y) - x / 3 + exp(-y).",
     )
     x = np.array([0.03, 0.04, 0.05])
     for job, step, operations in (
@@ -122,97 +136,121 @@ def _chains(length: int, rounds: int) -> Table:
         ("y * x + x", lambda xp, y, x: y * x + x, 2),
         ("mixed", lambda xp, y, x: xp.tanh(y * 2.0) - x / 3.0 + xp.exp(-y), 7),
     ):
-
-        def chain(xp: Any, step: Any = step, operations: int = operations) -> Callable[[Any], Any]:
-            def f(x: Any) -> Any:
-                y = x
-                for _ in range(length // operations):
-                    y = step(xp, y, x)
-                return xp.sum(y)
-
-            return f
-
-        ours, theirs = grad(chain(np)), autograd.grad(chain(anp))
-        _apart(lambda ours=ours, theirs=theirs: _agree(ours(x), theirs(x)))
-        works: dict[str, Work] = {
-            "ours": lambda ours=ours: ours(x),
-            "autograd": lambda theirs=theirs: theirs(x),
-            "PyTorch": lambda chain=chain: _torch_gradient(chain(torch), x),
-        }
-        count = length // operations * operations
-        _rows(table, job, _race(works, rounds), {"autograd": targets.AUTODIFF_SMALL}, 1e6 / count)
+        steps = length // operations
+        times = _race_chain(_chain(step, steps), x, rounds)
+        _add_rows(table, job, times, {"autograd": targets.AUTODIFF_SMALL}, 1e6 / (steps * operations))
     return table
 
 
-# --- whole gradients --------------------------------------------------------------------------------
+def _chain(step: Any, steps: int) -> Any:
+    """Return a function of an array module, which returns the chain for that module."""
+
+    def chain(xp: Any) -> Callable[[Any], Any]:
+        def f(x: Any) -> Any:
+            y = x
+            for _ in range(steps):
+                y = step(xp, y, x)
+            return xp.sum(y)
+
+        return f
+
+    return chain
 
 
-def _gradients(rounds: int) -> Table:
+def _race_chain(chain: Any, x: np.ndarray, rounds: int) -> dict[str, list[float]]:
+    ours, autograds = grad(chain(np)), autograd.grad(chain(anp))
+    _check_in_own_process(lambda: _assert_close(ours(x), autograds(x)))
+    contestants: dict[str, Work] = {
+        "ours": lambda: ours(x),
+        "autograd": lambda: autograds(x),
+        "PyTorch": lambda: _torch_gradient(chain(torch), x),
+    }
+    return _race(contestants, rounds)
+
+
+# --- whole gradients ----------------------------------------------------------------------------------
+
+
+def _gradients_table(rounds: int) -> Table:
+    """Differentiate two models and compute a Jacobian."""
     table = Table(
         "Gradients and a Jacobian, milliseconds",
-        f"float64, one thread, each side in turn. Network: {LAYERS} layers of {WIDE}. "
+        f"float64, on one thread; all sides take turns. Network: {LAYERS} layers of width {WIDTH}. "
         f"Transformer layer: {TOKENS} tokens, width {MODEL}, {HEADS} heads, with both norms and the GELU. "
-        "By hand: a forward and a backward pass in NumPy, as one would write them for this model alone. "
-        "Each side in a process of its own: ours keeps freed memory (`keep_memory` in tape.py), the others "
-        "do not.",
+        "By hand: a forward and a backward pass in NumPy, written for this model alone. Each side has a "
+        "process of its own. Ours keeps freed memory (`keep_memory` in tape.py), the others do not.",
     )
     random = np.random.default_rng(0)
-    layers = [(random.standard_normal((WIDE, WIDE)) / 8, np.zeros(WIDE)) for _ in range(LAYERS)]
-    leaves = [leaf for layer in layers for leaf in layer]
-    aims = {"autograd": targets.AUTODIFF_NETWORK, "by hand": 1 / targets.AUTODIFF_BY_HAND}
+    layers = [(random.standard_normal((WIDTH, WIDTH)) / 8, np.zeros(WIDTH)) for _ in range(LAYERS)]
+    weights = [weight for layer in layers for weight in layer]
+    by_hand = 1 / targets.AUTODIFF_BY_HAND
+    network_targets = {"autograd": targets.AUTODIFF_NETWORK, "by hand": by_hand}
     for batch in BATCHES:
-        network, hand = _network(random, batch)
-        times = _duel(network, hand, leaves, rounds)
-        _rows(table, f"network {WIDE} x {WIDE}, batch {batch}", times, aims if batch == WIDE else {}, 1e3)
-    layer, hand = _transformer(random)
-    aims = {"autograd": targets.AUTODIFF_TRANSFORMER, "by hand": 1 / targets.AUTODIFF_BY_HAND}
-    for job, kept in (("Transformer layer", False), ("the same, all keeping memory", True)):
-        times = _duel(layer, hand, _transformer_weights(random), max(rounds // 4, 2), kept=kept)
-        _rows(table, job, times, {} if kept else aims, 1e3)
+        network, backward = _network(random, batch)
+        times = _race_gradients(network, backward, weights, rounds)
+        row_targets = network_targets if batch == BATCHES[0] else {}
+        _add_rows(table, f"network {WIDTH} x {WIDTH}, batch {batch}", times, row_targets, 1e3)
 
-    n = 200
+    layer, backward = _transformer(random)
+    layer_targets = {"autograd": targets.AUTODIFF_TRANSFORMER, "by hand": by_hand}
+    for job, keep in (("Transformer layer", False), ("the same, all sides keep memory", True)):
+        weights = _transformer_weights(random)
+        times = _race_gradients(layer, backward, weights, max(rounds // 4, 2), keep=keep)
+        _add_rows(table, job, times, {} if keep else layer_targets, 1e3)
+
+    times = _race_jacobians(random, max(rounds // 2, 2))
+    job = f"Jacobian {JACOBIAN_SIZE} to {JACOBIAN_SIZE}"
+    _add_rows(table, job, times, {"autograd": targets.AUTODIFF_JACOBIAN}, 1e3)
+    return table
+
+
+def _race_jacobians(random: np.random.Generator, rounds: int) -> dict[str, list[float]]:
+    n = JACOBIAN_SIZE
     A, x = random.standard_normal((n, n)), random.standard_normal(n)
 
-    def twice(xp: Any) -> Callable[[Any], Any]:
+    def two_layers(xp: Any) -> Callable[[Any], Any]:
         matrix = torch.from_numpy(A) if xp is torch else A
         return lambda x: xp.tanh(xp.matmul(matrix, xp.tanh(xp.matmul(matrix, x))))
 
-    ours, theirs = jacobian(twice(np)), autograd.jacobian(twice(anp))
-    _apart(lambda: _agree(ours(x), theirs(x)))
-    point = torch.from_numpy(x)
-    works: dict[str, Work] = {
+    ours, autograds = jacobian(two_layers(np)), autograd.jacobian(two_layers(anp))
+    _check_in_own_process(lambda: _assert_close(ours(x), autograds(x)))
+    tensor = torch.from_numpy(x)
+    contestants: dict[str, Work] = {
         "ours": lambda: ours(x),
-        "autograd": lambda: theirs(x),
-        "PyTorch": lambda: torch.func.jacrev(twice(torch))(point),
+        "autograd": lambda: autograds(x),
+        "PyTorch": lambda: torch.func.jacrev(two_layers(torch))(tensor),
     }
-    times = _race(works, max(rounds // 2, 2))
-    _rows(table, f"Jacobian {n} to {n}", times, {"autograd": targets.AUTODIFF_JACOBIAN}, 1e3)
-    return table
+    return _race(contestants, rounds)
 
 
-def _duel(
-    f: Any, hand: Any, weights: list[np.ndarray], rounds: int, *, kept: bool = False
+def _race_gradients(
+    f: Any, backward: Any, weights: list[np.ndarray], rounds: int, *, keep: bool = False
 ) -> dict[str, list[float]]:
-    """Race the gradient of ``f(xp)`` by us, autograd, hand and PyTorch; all must agree first."""
-    ours, theirs = value_and_grad(f(np)), autograd.value_and_grad(f(anp))
+    """Race the gradients of `f(xp)` by Eckart, autograd, `backward` and PyTorch.
 
-    def agree() -> None:
-        for a, b, c in zip(ours(weights)[1], theirs(weights)[1], hand(weights), strict=True):
-            _agree(a, b)
-            _agree(a, c)
+    The first three must agree before the race.
+    """
+    ours, autograds = value_and_grad(f(np)), autograd.value_and_grad(f(anp))
 
-    _apart(agree)
-    works: dict[str, Work] = {
+    def check() -> None:
+        gradients = zip(ours(weights)[1], autograds(weights)[1], backward(weights), strict=True)
+        for our_gradient, autograd_gradient, by_hand in gradients:
+            _assert_close(our_gradient, autograd_gradient)
+            _assert_close(our_gradient, by_hand)
+
+    _check_in_own_process(check)
+    contestants: dict[str, Work] = {
         "ours": lambda: ours(weights),
-        "autograd": lambda: theirs(weights),
-        "by hand": lambda: hand(weights),
+        "autograd": lambda: autograds(weights),
+        "by hand": lambda: backward(weights),
         "PyTorch": lambda: _torch_gradient(f(torch), *weights),
     }
-    return _race(works, rounds, kept=kept)
+    return _race(contestants, rounds, keep=keep)
 
 
 def _network(random: np.random.Generator, batch: int) -> tuple[Any, Any]:
-    X, Y = random.standard_normal((batch, WIDE)), random.standard_normal((batch, WIDE))
+    """Return the loss of a network as a function of an array module, and its gradient written by hand."""
+    X, Y = random.standard_normal((batch, WIDTH)), random.standard_normal((batch, WIDTH))
 
     def network(xp: Any) -> Callable[[Any], Any]:
         first, target = (torch.from_numpy(X), torch.from_numpy(Y)) if xp is torch else (X, Y)
@@ -227,14 +265,14 @@ def _network(random: np.random.Generator, batch: int) -> tuple[Any, Any]:
 
         return loss
 
-    def hand(weights: list[np.ndarray]) -> list[np.ndarray]:
+    def backward(weights: list[np.ndarray]) -> list[np.ndarray]:
         inputs, h = [], X
         for i in range(LAYERS):
             inputs.append(h)
             h = h @ weights[2 * i] + weights[2 * i + 1]
             h = np.tanh(h) if i < LAYERS - 1 else h
         e = h - Y
-        float(np.sum(e * e) / batch)  # the value that value_and_grad returns
+        float(np.sum(e * e) / batch)  # the others compute this value too
         g, out = e * (2 / batch), []
         for i in reversed(range(LAYERS)):
             out += [g.sum(0), inputs[i].T @ g]
@@ -242,11 +280,11 @@ def _network(random: np.random.Generator, batch: int) -> tuple[Any, Any]:
                 g = (g @ weights[2 * i].T) * (1 - inputs[i] * inputs[i])
         return out[::-1]
 
-    return network, hand
+    return network, backward
 
 
 def _transformer_weights(random: np.random.Generator) -> list[np.ndarray]:
-    """Return q, k, v, o, up, down, and gain and shift of both norms."""
+    """Return q, k, v, o, up, down, and the gains and shifts of both norms."""
     d = MODEL
     square = [random.standard_normal((d, d)) / math.sqrt(d) for _ in range(4)]
     up, down = random.standard_normal((d, 4 * d)), random.standard_normal((4 * d, d))
@@ -255,12 +293,15 @@ def _transformer_weights(random: np.random.Generator) -> list[np.ndarray]:
 
 
 def _transformer(random: np.random.Generator) -> tuple[Any, Any]:
+    """Return the loss of a Transformer layer like `_network` does."""
     T, d, H = TOKENS, MODEL, HEADS
     X, Y = random.standard_normal((T, d)), random.standard_normal((T, d))
-    future, scale, c = np.tril(np.ones((T, T))) == 0, 1 / math.sqrt(d / H), math.sqrt(2 / math.pi)
+    is_future, scale, c = np.tril(np.ones((T, T))) == 0, 1 / math.sqrt(d / H), math.sqrt(2 / math.pi)
 
     def layer(xp: Any) -> Callable[[Any], Any]:
-        x, target, mask = (torch.from_numpy(a) for a in (X, Y, future)) if xp is torch else (X, Y, future)
+        x, target, mask = (
+            (torch.from_numpy(a) for a in (X, Y, is_future)) if xp is torch else (X, Y, is_future)
+        )
 
         def norm(x: Any, gain: Any, shift: Any) -> Any:
             centred = x - xp.mean(x, axis=-1, keepdims=True)
@@ -282,7 +323,7 @@ def _transformer(random: np.random.Generator) -> tuple[Any, Any]:
 
         return loss
 
-    def hand(weights: list[np.ndarray]) -> list[np.ndarray]:
+    def backward(weights: list[np.ndarray]) -> list[np.ndarray]:
         Wq, Wk, Wv, Wo, up, down, g1, b1, g2, b2 = weights
 
         def norm(x: Any, gain: Any, shift: Any) -> Any:
@@ -291,7 +332,7 @@ def _transformer(random: np.random.Generator) -> tuple[Any, Any]:
             n *= r
             return n * gain + shift, n, r
 
-        def norm_back(g: Any, gain: Any, n: Any, r: Any) -> Any:
+        def norm_backward(g: Any, gain: Any, n: Any, r: Any) -> Any:
             t = g * gain
             t = r * (t - t.mean(-1, keepdims=True) - n * (t * n).mean(-1, keepdims=True))
             return t, (g * n).sum(0), g.sum(0)
@@ -304,7 +345,7 @@ def _transformer(random: np.random.Generator) -> tuple[Any, Any]:
 
         h, n1, r1 = norm(X, g1, b1)
         q, k, v = split(h @ Wq), split(h @ Wk), split(h @ Wv)
-        p = np.where(future, -1e9, q @ k.swapaxes(1, 2) * scale)
+        p = np.where(is_future, -1e9, q @ k.swapaxes(1, 2) * scale)
         p = np.exp(p - p.max(-1, keepdims=True))
         p /= p.sum(-1, keepdims=True)
         o = merge(p @ v)
@@ -314,40 +355,40 @@ def _transformer(random: np.random.Generator) -> tuple[Any, Any]:
         tanh = np.tanh(c * (u + 0.044715 * u * u * u))
         a = 0.5 * u * (1 + tanh)
         e = y + a @ down - Y
-        float((e * e).mean())
+        float((e * e).mean())  # the others compute this value too
         g = e * (2 / e.size)
         gu = (g @ down.T) * (0.5 * (1 + tanh) + 0.5 * u * (1 - tanh * tanh) * c * (1 + 3 * 0.044715 * u * u))
-        gy, gg2, gb2 = norm_back(gu @ up.T, g2, n2, r2)
+        gy, gg2, gb2 = norm_backward(gu @ up.T, g2, n2, r2)
         gy += g
         go = split(gy @ Wo.T)
         gp = go @ v.swapaxes(1, 2)
         gs = p * (gp - (gp * p).sum(-1, keepdims=True)) * scale
         gq, gk, gv = merge(gs @ k), merge(gs.swapaxes(1, 2) @ q), merge(p.swapaxes(1, 2) @ go)
-        _, gg1, gb1 = norm_back(gq @ Wq.T + gk @ Wk.T + gv @ Wv.T, g1, n1, r1)
+        _, gg1, gb1 = norm_backward(gq @ Wq.T + gk @ Wk.T + gv @ Wv.T, g1, n1, r1)
         return [h.T @ gq, h.T @ gk, h.T @ gv, o.T @ gy, h2.T @ gu, a.T @ g, gg1, gb1, gg2, gb2]
 
-    return layer, hand
+    return layer, backward
 
 
 def _torch_gradient(f: Any, *arrays: np.ndarray) -> Any:
-    """Return the gradient by PyTorch, of one array or of a list of them."""
+    """Return the gradient by PyTorch with respect to one array or a list of arrays."""
     tensors = [torch.from_numpy(a).requires_grad_() for a in arrays]
     return torch.autograd.grad(f(tensors[0] if len(tensors) == 1 else tensors), tensors)
 
 
-def _agree(ours: Any, theirs: Any) -> None:
-    np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-10)
+def _assert_close(ours: Any, rival: Any) -> None:
+    np.testing.assert_allclose(ours, rival, rtol=1e-8, atol=1e-10)
 
 
 # --- memory -------------------------------------------------------------------------------------------
 
 
-def _memory(length: int) -> Table:
-    """Return the peak of live buffers of a deep chain, with and without `checkpoint`."""
+def _memory_table(length: int) -> Table:
+    """Measure the memory of the gradient of a deep chain, with and without `checkpoint`."""
     piece = math.isqrt(length)
     x = np.linspace(-1, 1, 50_000)
 
-    def steps(xp: Any, count: int) -> Callable[[Any], Any]:
+    def repeat(xp: Any, count: int) -> Callable[[Any], Any]:
         def f(x: Any) -> Any:
             for _ in range(count):
                 x = xp.tanh(x * 1.01)
@@ -355,44 +396,45 @@ def _memory(length: int) -> Table:
 
         return f
 
-    whole, part = steps(np, length), checkpoint(steps(np, piece))
+    whole, checkpointed_piece = repeat(np, length), checkpoint(repeat(np, piece))
 
     def in_pieces(x: Any) -> Any:
         for _ in range(length // piece):
-            x = part(x)
+            x = checkpointed_piece(x)
         return np.sum(x)
 
-    plain, kept = grad(lambda x: np.sum(whole(x))), grad(in_pieces)
-    theirs = autograd.grad(lambda x: anp.sum(steps(anp, length)(x)))
-    _agree(plain(x), kept(x))
-    ours = _peak(lambda: kept(x))
+    plain, checkpointed = grad(lambda x: np.sum(whole(x))), grad(in_pieces)
+    autograds = autograd.grad(lambda x: anp.sum(repeat(anp, length)(x)))
+    _assert_close(plain(x), checkpointed(x))
+    our_peak = _peak(checkpointed, x)
     table = Table(
         f"Peak of live buffers: the gradient of {length} steps x = tanh(1.01 x) on {x.size} numbers",
-        f"By tracemalloc, in arrays like x. Ours with `checkpoint` on pieces of {piece} steps; each "
-        "is computed twice. Against the same without it.",
+        f"Measured by tracemalloc, in arrays of the size of x. Ours uses `checkpoint` on pieces of {piece} "
+        "steps, so each step is computed twice. The first rival is Eckart without `checkpoint`.",
     )
-    for rival, f, aim in (
+    for rival, gradient, target in (
         ("without checkpoint", plain, targets.AUTODIFF_CHECKPOINT),
-        ("autograd", theirs, None),
+        ("autograd", autograds, None),
     ):
-        peak = _peak(lambda f=f: f(x))
+        peak = _peak(gradient, x)
         cells: dict[str, Cell] = {
-            **ratio(peak, ours, aim if length == LONG else None),
+            **ratio(peak, our_peak, target if length == STEPS else None),
             "rival": rival,
-            "ours, arrays": ours / x.nbytes,
+            "ours, arrays": our_peak / x.nbytes,
             "rival, arrays": peak / x.nbytes,
-            "ours, MiB": ours / MIB,
+            "ours, MiB": our_peak / MIB,
             "rival, MiB": peak / MIB,
         }
         table.rows.append(cells)
     return table
 
 
-def _peak(work: Work) -> int:
-    work()
+def _peak(f: Callable[[np.ndarray], object], x: np.ndarray) -> int:
+    """Return the peak of the traced memory, in bytes, of the second call of `f(x)`."""
+    f(x)
     gc.collect()
     tracemalloc.start()
-    work()
+    f(x)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak

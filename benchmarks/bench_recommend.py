@@ -1,4 +1,4 @@
-"""The recommender against scikit-surprise's SVD and against a truncated SVD of a filled-up matrix."""
+"""The recommender compared with scikit-surprise's SVD and with a truncated SVD of the completed matrix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import machine
 import numpy as np
 import targets
-from tables import Cell, Table, ratio
+from tables import Table, ratio
 from threadpoolctl import threadpool_limits
 
 import eckart
@@ -22,138 +22,137 @@ from eckart.applications.simulate import simulate_ratings
 
 FACTORS, EPOCHS = 20, 20
 ALS = Setting("als", FACTORS, 0.13, 0.5)
-SOFT = Setting("softimpute", FACTORS, 0.33)
+SOFT_IMPUTE = Setting("softimpute", FACTORS, 0.33)
+TRUNCATED_RANKS = (1, 2, 5, 8, 10, 15, 20, 30, 50)
+QUICK_SIZE = {"users": 200, "items": 300, "ratings": 5000}
 
 
-def run(threads: int, *, quick: bool, say: Callable[[str], None]) -> list[Table]:
-    """Run every row."""
-    size: dict[str, int] = {"users": 200, "items": 300, "ratings": 5000} if quick else {}
-    made = simulate_ratings(**size)
-    r = made.ratings
-    entries = Entries.of(r.users, r.items, r.values, r.shape)
-    truth = Entries.of(r.users, r.items, made.truth, r.shape)
+def run(threads: int, *, quick: bool, notify: Callable[[str], None]) -> list[Table]:
+    """Fill both tables."""
+    simulated = simulate_ratings(**(QUICK_SIZE if quick else {}))
+    ratings = simulated.ratings
+    entries = Entries.of(ratings.users, ratings.items, ratings.values, ratings.shape)
+    truth = Entries.of(ratings.users, ratings.items, simulated.truth, ratings.shape)
     with threadpool_limits(threads):
-        say("recommend: seconds of a fit")
-        speed = _speed(entries)
-        say("recommend: errors")
-        return [speed, _errors(entries, truth)]
+        notify("recommend: seconds of a fit")
+        seconds = _seconds_table(entries)
+        notify("recommend: errors")
+        return [seconds, _errors_table(entries, truth)]
 
 
-def _speed(entries: Entries) -> Table:
-    """Fit all ratings: ours at a fixed setting, and the rival's SVD."""
+def _seconds_table(entries: Entries) -> Table:
+    """Fit all ratings: ours with fixed settings, and Surprise's SVD."""
     m, n = entries.shape
     table = Table(
         f"Fitting {len(entries):,} ratings, {m} x {n}, {FACTORS} factors",
-        f"Ours to convergence at a fixed setting, from arrays; scikit-surprise's `SVD(n_factors={FACTORS}, "
-        f"n_epochs={EPOCHS})` from its Trainset. In one process, in memory. The last row is "
-        "the choice of method, rank and regularisation by `fit`, many fits, beside one of the rival's.",
+        "Ours runs to convergence with a fixed setting, from arrays; scikit-surprise's "
+        f"`SVD(n_factors={FACTORS}, n_epochs={EPOCHS})` starts from its Trainset. In memory, in one process. "
+        "The last row compares the choice of method, rank and regularisation by `fit`, which takes many "
+        "fits, with one fit of the rival.",
     )
-    data = _trainset(entries)
-    theirs = None if data is None else machine.best_seconds(lambda: _surprise(data))
-    for name, setting in (("ALS", ALS), ("soft-impute", SOFT)):
-        ours = machine.best_seconds(lambda s=setting: s.complete(entries))
-        aim = targets.RECOMMEND_OVER_SURPRISE if setting is ALS else None
-        table.rows.append(
-            {
-                **ratio(theirs, ours, aim),
-                "ours": name,
-                "rival": "surprise SVD",
-                "ours, s": ours,
-                "rival, s": theirs,
-            }
-        )
-    began = time.perf_counter()
+    trainset = _trainset(entries)
+    rival = None if trainset is None else machine.best_seconds(lambda: _fit_surprise(trainset))
+
+    def add(ours: str, seconds: float, rival_name: str, target: float | None = None) -> None:
+        cells = {"ours": ours, "rival": rival_name, "ours, s": seconds, "rival, s": rival}
+        table.rows.append({**ratio(rival, seconds, target), **cells})
+
+    als_seconds = machine.best_seconds(lambda: ALS.complete(entries))
+    add("ALS", als_seconds, "surprise SVD", targets.RECOMMEND_OVER_SURPRISE)
+    add("soft-impute", machine.best_seconds(lambda: SOFT_IMPUTE.complete(entries)), "surprise SVD")
+    started = time.perf_counter()
     chosen = choose(entries)
-    seconds = time.perf_counter() - began
-    table.rows.append(
-        {
-            **ratio(theirs, seconds, None),
-            "ours": f"the choice alone, {len(chosen.tried)} settings",
-            "rival": "surprise SVD, one fit",
-            "ours, s": seconds,
-            "rival, s": theirs,
-        }
-    )
+    seconds = time.perf_counter() - started
+    add(f"the choice alone, {len(chosen.tried)} settings", seconds, "surprise SVD, one fit")
     return table
 
 
-def _errors(entries: Entries, truth: Entries) -> Table:
-    """Hold a fifth out, and predict it."""
-    kept, held = entries.split(0.2, 0)
-    floor = rmse(truth.split(0.2, 0)[1].values, held.values)
+def _errors_table(entries: Entries, truth: Entries) -> Table:
+    """Hold out a fifth of the ratings, and predict them from the others."""
+    training, heldout = entries.split(0.2, 0)
+    noise = rmse(truth.split(0.2, 0)[1].values, heldout.values)
     table = Table(
         "RMSE on a fifth of the ratings, held out at random",
-        f"Simulated ratings of rank 8 with biases, missing not at random; noise alone leaves {floor:.4f}, "
-        "which no method can beat. Ratio: the rival's RMSE over that of the setting that `fit` chooses from "
-        "the other four fifths. The rank of a truncated SVD of the filled-up matrix is the best for the "
-        "held-out ratings themselves, which is more than it could know.",
+        "Simulated ratings of rank 8 with biases, missing not at random. The RMSE of the noise alone is "
+        f"{noise:.4f}; no method can do better. Ratio: the rival's RMSE over that of the setting which `fit` "
+        "chooses from the other four fifths. The rank of each truncated SVD is the best for the held-out "
+        "ratings themselves, an advantage that it would not have in practice.",
     )
-    setting = choose(kept).best()
-    ours = measure(setting.complete(kept), kept, held)
-    table.rows.append({**ratio(None, ours, None), "method": f"ours: {setting}", "RMSE": f"{ours:.4f}",
-                       "above the noise, %": 100 * (ours / floor - 1)})  # fmt: skip
+    setting = choose(training).best()
+    ours = measure(setting.complete(training), training, heldout)
 
-    def add(name: str, error: float | None, aim: float | None = None) -> None:
-        row: dict[str, Cell] = {**ratio(error, ours, aim), "method": name}
-        row["RMSE"] = None if error is None else f"{error:.4f}"
-        row["above the noise, %"] = None if error is None else 100 * (error / floor - 1)
-        table.rows.append(row)
+    def add(
+        method: str, error: float | None, target: float | None = None, *, is_reference: bool = False
+    ) -> None:
+        cells = {
+            "method": method,
+            "RMSE": None if error is None else f"{error:.4f}",
+            "above the noise, %": None if error is None else 100 * (error / noise - 1),
+        }
+        ratio_cells = ratio(error, ours, target)
+        if is_reference:
+            ratio_cells = {"ratio": None, "target": None, "verdict": "reference"}
+        table.rows.append({**ratio_cells, **cells})
 
-    for name, fixed in (("ours: ALS as timed", ALS), ("ours: soft-impute as timed", SOFT)):
-        add(name, measure(fixed.complete(kept), kept, held))
-    data = _trainset(kept)
-    add("surprise SVD", None if data is None else _surprise_error(data, kept, held), 1.0)
-    for name, by_item in (("the item's mean", True), ("the mean of all", False)):
-        rank, error = _filled(kept, held, by_item)
-        add(f"truncated SVD, filled with {name}, rank {rank}", error, 1.0)
-    add("biases alone", measure(Setting("biases").complete(kept), kept, held), 1.0)
-    add("the mean", rmse(np.full(len(held), kept.values.mean()), held.values))
+    add(f"ours: {setting}", ours, is_reference=True)
+    for method, fixed in (("ours: ALS as timed", ALS), ("ours: soft-impute as timed", SOFT_IMPUTE)):
+        add(method, measure(fixed.complete(training), training, heldout))
+    trainset = _trainset(training)
+    add("surprise SVD", None if trainset is None else _surprise_error(trainset, training, heldout), 1.0)
+    for filling, by_item in (("the item's mean", True), ("the overall mean", False)):
+        rank, error = _truncated_error(training, heldout, by_item)
+        add(f"truncated SVD, completed with {filling}, rank {rank}", error, 1.0)
+    biases = Setting("biases").complete(training)
+    add("biases alone", measure(biases, training, heldout), 1.0)
+    add("the mean", rmse(np.full(len(heldout), training.values.mean()), heldout.values))
     return table
 
 
 def _trainset(entries: Entries) -> Any:
-    """Return the rival's own structure; None where it is not installed."""
+    """Return Surprise's own data structure, or None if Surprise is not installed."""
     if importlib.util.find_spec("surprise") is None:
         return None
     from surprise import Trainset
 
     by_user, by_item = defaultdict(list), defaultdict(list)
     triples = zip(entries.rows.tolist(), entries.columns.tolist(), entries.values.tolist(), strict=True)
-    for u, i, value in triples:
-        by_user[u].append((i, value))
-        by_item[i].append((u, value))
+    for user, item, rating in triples:
+        by_user[user].append((item, rating))
+        by_item[item].append((user, rating))
     m, n = entries.shape
-    names = {k: k for k in range(max(m, n))}
+    identity = {index: index for index in range(max(m, n))}
     scale = (float(entries.values.min()), float(entries.values.max()))
-    return Trainset(by_user, by_item, m, n, len(entries), scale, names, names)
+    return Trainset(by_user, by_item, m, n, len(entries), scale, identity, identity)
 
 
-def _surprise(data: Any) -> Any:
+def _fit_surprise(trainset: Any) -> Any:
     from surprise import SVD
 
-    return SVD(n_factors=FACTORS, n_epochs=EPOCHS, random_state=0).fit(data)
+    return SVD(n_factors=FACTORS, n_epochs=EPOCHS, random_state=0).fit(trainset)
 
 
-def _surprise_error(data: Any, kept: Entries, held: Entries) -> float:
-    model = _surprise(data)
-    rows, columns = held.rows, held.columns
-    found = (
-        data.global_mean + model.bu[rows] + model.bi[columns] + (model.pu[rows] * model.qi[columns]).sum(1)
-    )
-    return rmse(np.clip(found, kept.values.min(), kept.values.max()), held.values)
+def _surprise_error(trainset: Any, training: Entries, heldout: Entries) -> float:
+    model = _fit_surprise(trainset)
+    rows, columns = heldout.rows, heldout.columns
+    interactions = (model.pu[rows] * model.qi[columns]).sum(axis=1)
+    predicted = trainset.global_mean + model.bu[rows] + model.bi[columns] + interactions
+    predicted = np.clip(predicted, training.values.min(), training.values.max())
+    return rmse(predicted, heldout.values)
 
 
-def _filled(kept: Entries, held: Entries, by_item: bool) -> tuple[int, float]:
-    """Return the best rank, and its error, of a truncated SVD with means for what is missing."""
-    _, counts = kept.counts()
-    sums = np.bincount(kept.columns, kept.values, kept.shape[1])
-    means = np.where((counts > 0) & by_item, sums / np.maximum(counts, 1), kept.values.mean())
-    X = np.tile(means, (kept.shape[0], 1))
-    X[kept.rows, kept.columns] = kept.values
+def _truncated_error(training: Entries, heldout: Entries, by_item: bool) -> tuple[int, float]:
+    """Return the best rank of a truncated SVD, and its error, with means in place of the missing ratings."""
+    _, counts = training.counts()
+    sums = np.bincount(training.columns, training.values, training.shape[1])
+    use_item_mean = (counts > 0) & by_item
+    means = np.where(use_item_mean, sums / np.maximum(counts, 1), training.values.mean())
+    X = np.tile(means, (training.shape[0], 1))
+    X[training.rows, training.columns] = training.values
     full = eckart.svd(X, method="lapack")
     errors = {}
-    for rank in (1, 2, 5, 8, 10, 15, 20, 30, 50):
-        cut = full.truncate(rank=rank)
-        errors[rank] = rmse((cut.U * cut.s @ cut.Vh)[held.rows, held.columns], held.values)
+    for rank in TRUNCATED_RANKS:
+        truncated = full.truncate(rank=rank)
+        completed = truncated.U * truncated.s @ truncated.Vh
+        errors[rank] = rmse(completed[heldout.rows, heldout.columns], heldout.values)
     best = min(errors, key=lambda rank: errors[rank])
     return best, errors[best]

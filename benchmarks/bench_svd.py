@@ -1,4 +1,4 @@
-"""`eckart.svd` and `eckart.spectrum` in one process, against SciPy, PyTorch and scikit-learn."""
+"""`eckart.svd` and `eckart.spectrum` in one process, compared with SciPy, PyTorch and scikit-learn."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from threadpoolctl import threadpool_limits
 import eckart
 
 RANK, ENERGY = 32, 0.9
-LEVEL, SPIKES = 20.0, 20  # the flat spectrum: so many values of 20, the others 1
-ROWS = 512  # rows of the residual that are held at once, in float64
+SIZE, QUICK_SIZE = 4096, 512
+SPIKE, SPIKES = 20.0, 20  # the flat spectrum: 20 singular values of 20, the others are 1
+ROWS = 512  # rows of the residual in memory at a time, in float64
 
 Matrix = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -31,15 +32,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Case:
-    """A matrix and its singular values; of a random one they are not known before a full SVD."""
+    """A matrix and its singular values; None for a random matrix, whose values only a full SVD can tell."""
 
     name: str
     A: Matrix
     values: Floats | None
 
 
-class Found(NamedTuple):
-    """Factors and the seconds that they took."""
+class TimedSvd(NamedTuple):
+    """The factors of a decomposition, and the seconds that it took."""
 
     seconds: float
     U: NDArray[Any]
@@ -47,7 +48,7 @@ class Found(NamedTuple):
     Vh: NDArray[Any]
 
 
-Full = list[tuple[str, Found]]  # the full SVDs by name, which both questions are compared with
+FullSvds = list[tuple[str, TimedSvd]]  # the full SVDs and their names
 
 
 def cases(n: int, seed: int = 0) -> Iterator[Case]:
@@ -63,52 +64,52 @@ def cases(n: int, seed: int = 0) -> Iterator[Case]:
         "i^-0.5": i**-0.5,
         "i^-0.3": i**-0.3,
         "exp(-i/64)": np.exp(-i / 64),
-        f"flat + {SPIKES} spikes": np.where(i <= SPIKES, LEVEL, 1.0),
+        f"flat + {SPIKES} spikes": np.where(i <= SPIKES, SPIKE, 1.0),
     }.items():
         yield Case(name, (left * values.astype(np.float32)) @ right.T, values)
     yield Case("Gaussian", random.standard_normal((n, n), dtype=np.float32), None)
 
 
-def measure(n: int, seed: int = 0, say: Callable[[str], None] = print) -> list[Table]:
-    """Run every row at size n x n."""
+def measure(n: int, seed: int = 0, notify: Callable[[str], None] = print) -> list[Table]:
+    """Fill every table for matrices of size n x n."""
     rank = Table(
         f"`svd(A, rank={RANK})`, {n} x {n} float32",
-        "Ratio: the rival's seconds over ours. Excess: residual above that of the best rank-"
-        f"{RANK} matrix, ||A - U S Vh||_F recomputed here in float64, in per cent. The full SVDs "
-        "are cut afterwards. `svd_lowrank` searches with no more columns than it returns. Seconds "
-        "are the best of a few runs, the median of ours beside them.",
+        "Ratio: the rival's seconds over ours. Excess: by how many percent the residual ||A - U S Vh||_F, "
+        f"recomputed in float64, exceeds that of the best rank-{RANK} matrix. The full SVDs are truncated "
+        "afterwards. `svd_lowrank` searches a space with no more columns than it returns. Seconds are the "
+        "best of a few runs; the median of ours is also shown.",
     )
     proof = Table(
         f"Residual of `svd(A, rank={RANK})`",
-        "Ours alone: per cent of residual above the best possible.",
+        "Eckart alone: by how many percent its residual exceeds the best possible one.",
     )
     energy = Table(
         f"`svd(A, energy={ENERGY})`, {n} x {n} float32",
-        "Rivals have no such question: their side is the full SVD that one needs to answer it. "
-        "Least: the least rank that holds the energy, from the spectrum that was built (from "
-        "SciPy's values for the Gaussian). Bounds: what our answer proves of it.",
+        "The rivals cannot answer this question directly: their time is that of the full SVD it takes. "
+        "Least: the least rank that keeps the energy, from the spectrum that the matrix was built with (for "
+        "the Gaussian matrix, from SciPy's values). Bounds: the bounds of that rank that our result proves.",
     )
     values = Table(f"`spectrum(A)`: every singular value, no vectors, {n} x {n} float32")
     _warm_up()
     for case in cases(n, seed):
-        say(f"svd: {case.name}")
-        full = [
+        notify(f"svd: {case.name}")
+        full_svds = [
             ("scipy.linalg.svd", _scipy(case.A)),
             ("torch.linalg.svd", _torch(case.A)),
         ]
-        known = full[0][1].s.astype(np.float64) if case.values is None else case.values
-        _rank_rows(case, known, full, rank, proof)
-        _energy_rows(case, known, full, energy)
+        true_values = full_svds[0][1].s.astype(np.float64) if case.values is None else case.values
+        _add_rank_rows(case, true_values, full_svds, rank, proof)
+        _add_energy_rows(case, true_values, full_svds, energy)
         if case.name == "i^-0.3":
-            _values_rows(case, known, full, values)
+            _add_values_rows(case, true_values, full_svds, values)
     return [rank, proof, energy, values]
 
 
 def _warm_up() -> None:
-    """Call everything once on something small: imports and thread pools are not what is timed."""
+    """Call every function once on a small matrix, so that imports and thread pools are not timed."""
     A = np.random.default_rng(0).standard_normal((300, 300), dtype=np.float32)
-    for work in (_scipy, _torch, _lowrank, _sklearn):
-        work(A)
+    for decompose in (_scipy, _torch, _lowrank, _sklearn):
+        decompose(A)
     scipy.linalg.svdvals(A)
     torch.linalg.svdvals(torch.from_numpy(A))
     eckart.svd(A, rank=RANK)
@@ -116,53 +117,48 @@ def _warm_up() -> None:
     eckart.spectrum(A)
 
 
-def _rank_rows(case: Case, known: Floats, full: Full, table: Table, proof: Table) -> None:
-    best = math.sqrt(float((known[RANK:] ** 2).sum()))
+def _add_rank_rows(case: Case, true_values: Floats, full_svds: FullSvds, table: Table, proof: Table) -> None:
+    best = math.sqrt(float((true_values[RANK:] ** 2).sum()))
     f = eckart.svd(case.A, rank=RANK)
     times = machine.all_seconds(lambda: eckart.svd(case.A, rank=RANK))
-    ours = min(times)
     excess = _excess(case.A, f.U, f.s, f.Vh, best)
     cells = limit(excess, targets.RANK_EXCESS, "%")
     proof.rows.append({**cells, "spectrum": case.name, "route": f.method})
-    rivals: list[tuple[str, Found, float | None]]
-    rivals = [(name, found, targets.RANK_OVER_FULL.get(case.name)) for name, found in full]
-    rivals += [  # beside them, for their residuals as much as for their seconds
+    target = targets.RANK_OVER_FULL.get(case.name)
+    rivals: list[tuple[str, TimedSvd, float | None]] = [(name, svd, target) for name, svd in full_svds]
+    rivals += [  # without a target: their residuals differ from ours as much as their seconds
         (f"torch.svd_lowrank(q={RANK})", _lowrank(case.A), None),
         ("sklearn randomized_svd", _sklearn(case.A), None),
     ]
-    for name, found, target in rivals:
+    for name, svd, target in rivals:
         table.rows.append(
             {
-                **ratio(found.seconds, ours, target),
+                **ratio(svd.seconds, min(times), target),
                 "spectrum": case.name,
                 "rival": name,
-                "ours, s": ours,
-                "rival, s": found.seconds,
+                "ours, s": min(times),
+                "rival, s": svd.seconds,
                 "our median, s": statistics.median(times),
                 "our excess, %": excess,
-                "rival's excess, %": _excess(case.A, found.U, found.s, found.Vh, best),
+                "rival's excess, %": _excess(case.A, svd.U, svd.s, svd.Vh, best),
             }
         )
 
 
-def _energy_rows(case: Case, known: Floats, full: Full, table: Table) -> None:
+def _add_energy_rows(case: Case, true_values: Floats, full_svds: FullSvds, table: Table) -> None:
     f = eckart.svd(case.A, energy=ENERGY)
     times = machine.all_seconds(lambda: eckart.svd(case.A, energy=ENERGY))
-    ours = min(times)
-    held = np.cumsum(known**2)
-    least = int(np.searchsorted(held, ENERGY * held[-1])) + 1
-    for name, found in full:
+    energies = np.cumsum(true_values**2)
+    least = int(np.searchsorted(energies, ENERGY * energies[-1])) + 1
+    target = targets.ENERGY_OVER_FULL.get(case.name, targets.NEVER_SLOWER)
+    for name, svd in full_svds:
         table.rows.append(
             {
-                **ratio(
-                    found.seconds,
-                    ours,
-                    targets.ENERGY_OVER_FULL.get(case.name, targets.NEVER_SLOWER),
-                ),
+                **ratio(svd.seconds, min(times), target),
                 "spectrum": case.name,
                 "rival": name,
-                "ours, s": ours,
-                "rival, s": found.seconds,
+                "ours, s": min(times),
+                "rival, s": svd.seconds,
                 "our median, s": statistics.median(times),
                 "rank": f.rank,
                 "least": least,
@@ -172,105 +168,101 @@ def _energy_rows(case: Case, known: Floats, full: Full, table: Table) -> None:
         )
 
 
-def _values_rows(case: Case, known: Floats, full: Full, table: Table) -> None:
-    found = eckart.spectrum(case.A).values
-    ours = machine.best_seconds(lambda: eckart.spectrum(case.A), most=3)
-    error = "Error: the largest difference from the values that were built, over sigma_1."
-    table.note = f"On {case.name}. {error}"
+def _add_values_rows(case: Case, true_values: Floats, full_svds: FullSvds, table: Table) -> None:
+    table.note = (
+        f"On {case.name}. Error: the largest difference from the values that the matrix was built with, "
+        "relative to sigma_1."
+    )
+    our_values = eckart.spectrum(case.A).values
+    our_seconds = machine.best_seconds(lambda: eckart.spectrum(case.A), max_runs=3)
     tensor = torch.from_numpy(case.A)
-    rivals: list[tuple[str, Callable[[], Any]]] = [
+    functions: list[tuple[str, Callable[[], Any]]] = [
         ("scipy.linalg.svdvals", lambda: scipy.linalg.svdvals(case.A)),
         ("torch.linalg.svdvals", lambda: torch.linalg.svdvals(tensor).numpy()),
     ]
-    for name, svd in full:
+    rivals = [(f"{name}, full", svd.seconds, svd.s, targets.VALUES_OVER_FULL) for name, svd in full_svds]
+    rivals += [(name, machine.best_seconds(f, max_runs=3), f(), None) for name, f in functions]
+    for name, seconds, values, target in rivals:
         table.rows.append(
             {
-                **ratio(svd.seconds, ours, targets.VALUES_OVER_FULL),
-                "spectrum": case.name,
-                "rival": f"{name}, full",
-                "ours, s": ours,
-                "rival, s": svd.seconds,
-                "our error": _largest(found, known),
-                "rival's error": _largest(svd.s, known),
-            }
-        )
-    for name, values_of in rivals:
-        seconds = machine.best_seconds(values_of, most=3)
-        theirs = values_of()
-        table.rows.append(
-            {
-                **ratio(seconds, ours, None),
+                **ratio(seconds, our_seconds, target),
                 "spectrum": case.name,
                 "rival": name,
-                "ours, s": ours,
+                "ours, s": our_seconds,
                 "rival, s": seconds,
-                "our error": _largest(found, known),
-                "rival's error": _largest(theirs, known),
+                "our error": _largest_error(our_values, true_values),
+                "rival's error": _largest_error(values, true_values),
             }
         )
 
 
-def _scipy(A: Matrix) -> Found:
-    return _timed(lambda: scipy.linalg.svd(A, full_matrices=False), most=3)
+def _scipy(A: Matrix) -> TimedSvd:
+    return _timed(lambda: scipy.linalg.svd(A, full_matrices=False), max_runs=3)
 
 
-def _torch(A: Matrix) -> Found:
+def _torch(A: Matrix) -> TimedSvd:
     tensor = torch.from_numpy(A)
-    return _timed(lambda: torch.linalg.svd(tensor, full_matrices=False), most=3)
+    return _timed(lambda: torch.linalg.svd(tensor, full_matrices=False), max_runs=3)
 
 
-def _lowrank(A: Matrix) -> Found:
+def _lowrank(A: Matrix) -> TimedSvd:
     tensor = torch.from_numpy(A)
     torch.manual_seed(0)
 
-    def work() -> tuple[torch.Tensor, ...]:
+    def decompose() -> tuple[torch.Tensor, ...]:
         U, s, V = torch.svd_lowrank(tensor, q=RANK)
         return U, s, V.T
 
-    return _timed(work)
+    return _timed(decompose)
 
 
-def _sklearn(A: Matrix) -> Found:
+def _sklearn(A: Matrix) -> TimedSvd:
     return _timed(lambda: randomized_svd(A, RANK, random_state=0))
 
 
-def _timed(work: Callable[[], tuple[Any, ...]], most: int = 5) -> Found:
-    """Return the best time of a few runs (of one, where it is long) and the last run's factors."""
-    kept: list[tuple[Any, ...]] = []
+def _timed(decompose: Callable[[], tuple[Any, ...]], max_runs: int = 5) -> TimedSvd:
+    """Return the best time of a few runs (of one, if it is long), and the factors of the last run."""
+    last: list[tuple[Any, ...]] = []
 
-    def keep() -> None:
-        kept[:] = [work()]
+    def run() -> None:
+        last[:] = [decompose()]
 
-    seconds = machine.best_seconds(keep, most=most)
-    U, s, Vh = (np.asarray(factor) for factor in kept[0])
-    return Found(seconds, U[:, :RANK].copy(), s, Vh[:RANK].copy())
+    seconds = machine.best_seconds(run, max_runs)
+    U, s, Vh = (np.asarray(factor) for factor in last[0])
+    return TimedSvd(seconds, U[:, :RANK].copy(), s, Vh[:RANK].copy())
 
 
 def _excess(A: Matrix, U: Any, s: Any, Vh: Any, best: float) -> float:
-    """Return the residual of the leading RANK components above ``best``, in per cent."""
+    """Return by how many percent the residual of the leading RANK components exceeds `best`."""
     B = np.asarray(U, np.float64)[:, :RANK] * np.asarray(s, np.float64)[:RANK]
     V = np.asarray(Vh, np.float64)[:RANK]
-    left = 0.0
+    squares = 0.0
     for row in range(0, len(A), ROWS):
         block = A[row : row + ROWS].astype(np.float64) - B[row : row + ROWS] @ V
-        left += float(np.vdot(block, block))
-    return 100 * (math.sqrt(left) / best - 1)
+        squares += float(np.vdot(block, block))
+    return 100 * (math.sqrt(squares) / best - 1)
 
 
-def _largest(found: Any, known: Floats) -> Cell:
-    return f"{float(np.abs(found - known).max() / known[0]):.1e}"
+def _largest_error(values: Any, true_values: Floats) -> Cell:
+    return f"{float(np.abs(values - true_values).max() / true_values[0]):.1e}"
+
+
+def run(threads: int, *, quick: bool, notify: Callable[[str], None]) -> list[Table]:
+    """Fill every table with the given number of threads."""
+    with threadpool_limits(threads):
+        return measure(QUICK_SIZE if quick else SIZE, notify=notify)
 
 
 def main() -> None:
-    """Print the tables."""
+    """Print the tables for one size."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--n", type=int, default=4096)
+    parser.add_argument("--n", type=int, default=SIZE, help="rows and columns of the matrices")
     parser.add_argument("--threads", type=int, default=machine.cores())
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    with threadpool_limits(args.threads):
-        for table in measure(args.n, args.seed):
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    with threadpool_limits(options.threads):
+        for table in measure(options.n, options.seed):
             print("\n" + table.markdown())
 
 

@@ -1,9 +1,9 @@
-"""Write a Llama-shaped pair of checkpoints, base and tuned, whose update decays like a real one.
+"""Write a pair of checkpoints with the shapes of a Llama model, whose update decays like a real one.
 
-The update of every projection has singular values near ``i ** -0.7`` over the whole of min(m, n): a
-product of Gaussian factors for the first few hundred, Gaussian noise with the energy of the rest,
-and on top the bulk that rounding to bfloat16 leaves. Embeddings, head and norms are equal on both
-sides. One tensor at a time is in memory.
+The singular values of the update of every projection are near ``i ** -0.7``, for all i up to min(m, n). The
+first few hundred come from a product of Gaussian factors, the others from Gaussian noise with the same
+energy. Rounding to bfloat16 adds its own noise. Embeddings, head and norms are equal in both checkpoints. One
+tensor at a time is in memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 SCALE = 0.02  # standard deviation of a weight
 UPDATE = 2e-2  # ||update|| / ||weight||
 DECAY = 0.7  # sigma_i ~ i ** -DECAY
-COLUMNS = 512  # singular values built one by one; past them the noise is as high as they are
+COLUMNS = 512  # singular values that are built one by one; noise replaces the others
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Shape:
 
     @property
     def attention_heads(self) -> int:
-        """Heads of 64 or 128 numbers where the caller has not said how many."""
+        """The number of heads; by default each has 64 or 128 dimensions."""
         return self.heads or max(1, self.hidden // (128 if self.hidden >= 4096 else 64))
 
     def __str__(self) -> str:
@@ -45,8 +45,8 @@ class Shape:
         return f"hidden {self.hidden}, intermediate {self.intermediate}, {depth}"
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Yield every tensor's name and shape, in the order of the file."""
-        d, wide = self.hidden, self.intermediate
+        """Yield the name and shape of every tensor, in the order of the file."""
+        d, d_inner = self.hidden, self.intermediate
         yield "model.embed_tokens.weight", (self.vocab, d)
         for i in range(self.layers):
             layer = f"model.layers.{i}"
@@ -54,14 +54,14 @@ class Shape:
             for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
                 yield f"{layer}.self_attn.{name}.weight", (d, d)
             yield f"{layer}.post_attention_layernorm.weight", (d,)
-            yield f"{layer}.mlp.gate_proj.weight", (wide, d)
-            yield f"{layer}.mlp.up_proj.weight", (wide, d)
-            yield f"{layer}.mlp.down_proj.weight", (d, wide)
+            yield f"{layer}.mlp.gate_proj.weight", (d_inner, d)
+            yield f"{layer}.mlp.up_proj.weight", (d_inner, d)
+            yield f"{layer}.mlp.down_proj.weight", (d, d_inner)
         yield "model.norm.weight", (d,)
         yield "lm_head.weight", (self.vocab, d)
 
     def config(self) -> dict[str, object]:
-        """Return the model's config.json."""
+        """Return the contents of the model's config.json."""
         return {
             "architectures": ["LlamaForCausalLM"],
             "model_type": "llama",
@@ -85,14 +85,14 @@ class Shape:
 
 
 def is_projection(name: str) -> bool:
-    """Return whether a tensor is one of the seven per layer that the tuning has changed."""
+    """Return whether a tensor is one of the seven per layer that the fine-tune changed."""
     return "_proj." in name
 
 
 def update(
     random: np.random.Generator, m: int, n: int, norm: float, columns: int = COLUMNS
 ) -> NDArray[np.float32]:
-    """Return an (m, n) matrix of Frobenius norm ``norm`` with sigma_i near i ** -DECAY."""
+    """Return an (m, n) matrix with Frobenius norm `norm` and sigma_i near i ** -DECAY."""
     small = min(m, n)
     columns = min(columns, max(1, small // 2))
     energies = np.arange(1, small + 1) ** (-2 * DECAY)
@@ -107,15 +107,15 @@ def update(
 
 
 def write_pair(out: Path, shape: Shape, seed: int = 0) -> tuple[Path, Path]:
-    """Write ``out/base`` and ``out/tuned`` and return both folders."""
+    """Write the folders `base` and `tuned` in `out`, and return both paths."""
     folders = out / "base", out / "tuned"
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
         _write_json(folder / "config.json", shape.config())
         _write_json(folder / "generation_config.json", {"bos_token_id": 1, "eos_token_id": 2})
     header = _header(shape)
-    names = [folder / "model.safetensors" for folder in folders]
-    with names[0].open("wb") as base, names[1].open("wb") as tuned:
+    base_path, tuned_path = (folder / "model.safetensors" for folder in folders)
+    with base_path.open("wb") as base, tuned_path.open("wb") as tuned:
         for file in (base, tuned):
             file.write(header)
         for i, (name, size) in enumerate(shape.tensors()):
@@ -141,15 +141,15 @@ def _write_tensor(
 
 
 def _header(shape: Shape) -> bytes:
-    """Return the first bytes of a safetensors file: the header, and its length before it."""
+    """Return the first bytes of a safetensors file: the length of the header, and the header."""
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    at = 0
+    begin = 0
     for name, size in shape.tensors():
-        end = at + 2 * int(np.prod(size))
-        entries[name] = {"dtype": "BF16", "shape": list(size), "data_offsets": [at, end]}
-        at = end
+        end = begin + 2 * int(np.prod(size))
+        entries[name] = {"dtype": "BF16", "shape": list(size), "data_offsets": [begin, end]}
+        begin = end
     text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # data begin at a multiple of eight
+    text += b" " * (-len(text) % 8)  # the data must begin at a multiple of 8 bytes
     return len(text).to_bytes(8, "little") + text
 
 
@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--intermediate", type=int, default=2816)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--vocab", type=int, default=512)
-    parser.add_argument("--heads", type=int, default=0, help="0: one per 64 or 128 hidden numbers")
+    parser.add_argument("--heads", type=int, default=0, help="0: one per 64 or 128 dimensions")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     shape = Shape(args.hidden, args.intermediate, args.layers, args.vocab, args.heads)

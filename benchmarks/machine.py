@@ -1,7 +1,7 @@
-"""What the machine is and how fast it is: the two rates that a floor is made of, and the versions.
+"""Describe the machine: its hardware, its versions, and the two rates that lower bounds are computed from.
 
-Run as a program it prints the rate of products: in a process of its own, because the thread pools
-of other libraries, spinning between their calls, slow those of this one many times over.
+Run as a program, this file prints the rate of matrix products. That needs a process of its own: the thread
+pools of other libraries spin between their calls, which slows down the products many times over.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from threadpoolctl import threadpool_info
 from eckart.version import __version__
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-PAUSE = 0.3  # seconds before a timing, in which the threads of whoever ran before go to sleep
+PAUSE = 0.3  # seconds before each timing, in which the threads of earlier work go to sleep
+PACKAGES = ("numpy", "scipy", "torch", "peft", "autograd", "scikit-learn", "scikit-surprise")
 
 
 def cores() -> int:
@@ -29,34 +30,34 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def best_seconds(work: Callable[[], object], most: int = 5, patience: float = 10.0) -> float:
-    """Return the best time of a few runs."""
-    return min(all_seconds(work, most, patience))
+def best_seconds(work: Callable[[], object], max_runs: int = 5, patience: float = 10.0) -> float:
+    """Return the shortest time of a few runs."""
+    return min(all_seconds(work, max_runs, patience))
 
 
-def all_seconds(work: Callable[[], object], most: int = 5, patience: float = 10.0) -> list[float]:
-    """Return the times of up to ``most`` runs; past ``patience`` seconds none is begun."""
+def all_seconds(work: Callable[[], object], max_runs: int = 5, patience: float = 10.0) -> list[float]:
+    """Return the times of up to `max_runs` runs; no run starts after `patience` seconds of work."""
     time.sleep(PAUSE)
     times: list[float] = []
-    while len(times) < most and sum(times) < patience:
-        began = time.perf_counter()
+    while len(times) < max_runs and sum(times) < patience:
+        started = time.perf_counter()
         work()
-        times.append(time.perf_counter() - began)
+        times.append(time.perf_counter() - started)
     return times
 
 
 def read_rate(path: Path) -> float:
-    """Return bytes per second of reading a file that is in the page cache already."""
-    np.fromfile(path, np.uint8)
+    """Return the rate, in bytes per second, of reading a file from the page cache."""
+    np.fromfile(path, np.uint8)  # now the file is in the page cache
     return path.stat().st_size / best_seconds(lambda: np.fromfile(path, np.uint8))
 
 
 def product_rate(m: int, n: int, threads: int) -> float:
-    """Return float32 flops per second of a Krylov step's two products with an (m, n) matrix."""
+    """Return the float32 flops per second of the two products of a Krylov step with an (m, n) matrix."""
     command = [sys.executable, str(Path(__file__).resolve()), str(m), str(n)]
-    env = child_environment(threads, source=True)
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-    return float(done.stdout)
+    env = child_environment(threads, keep_python_path=True)
+    finished = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    return float(finished.stdout)
 
 
 def _product_rate(m: int, n: int, width: int = 40) -> float:
@@ -70,16 +71,16 @@ def _product_rate(m: int, n: int, width: int = 40) -> float:
         Q @ A  # (width, n)
 
     step()
-    return 4.0 * m * n * width / best_seconds(step, most=20)
+    return 4.0 * m * n * width / best_seconds(step, max_runs=20)
 
 
 def load() -> str:
-    """Return how many processes want a core, over the last minute; near 0 on a quiet machine."""
+    """Return the load average of the last minute, which is near 0 on an idle machine."""
     return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
 
 
-def describe(threads: int, rival: Path | None) -> dict[str, str]:
-    """Return the machine and the versions, as a table's rows."""
+def describe(threads: int, mergekit_python: Path | None) -> dict[str, str]:
+    """Return the machine and the versions, as the rows of a table."""
     blas = {f"{p['internal_api']} {p.get('version') or ''}".strip() for p in threadpool_info()}
     return {
         "CPU": cpu_model(),
@@ -90,13 +91,13 @@ def describe(threads: int, rival: Path | None) -> dict[str, str]:
         "BLAS and OpenMP in the benchmark": ", ".join(sorted(blas)),
         "python": platform.python_version(),
         "eckart": __version__,
-        **{name: version(name) for name in ("numpy", "scipy", "torch", "scikit-learn", "scikit-surprise")},
-        "mergekit": rival_versions(rival),
+        **{name: version(name) for name in PACKAGES},
+        "mergekit": mergekit_versions(mergekit_python),
     }
 
 
 def cpu_model() -> str:
-    """Return the processor's name."""
+    """Return the name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
@@ -106,7 +107,7 @@ def cpu_model() -> str:
 
 
 def memory() -> str:
-    """Return the installed memory."""
+    """Return the size of the main memory."""
     try:
         size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):
@@ -122,33 +123,33 @@ def version(package: str) -> str:
         return "not installed"
 
 
-def rival_versions(python: Path | None) -> str:
-    """Return the rival's version and those it runs on, from its own environment."""
+def mergekit_versions(python: Path | None) -> str:
+    """Return the versions of mergekit, torch and transformers in mergekit's own environment."""
     if python is None or not python.exists():
         return "not installed"
     code = (
         "from importlib.metadata import version as v; "
         "print(v('mergekit'), '(torch ' + v('torch') + ', transformers ' + v('transformers') + ')')"
     )
-    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "not installed"
+    finished = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=False)
+    return finished.stdout.strip() or "not installed"
 
 
-def child_environment(threads: int, *, source: bool) -> dict[str, str]:
-    """Return the environment of a child: the same threads for both sides, and no network.
+def child_environment(threads: int, *, keep_python_path: bool) -> dict[str, str]:
+    """Return the environment variables of a child process: a fixed number of threads, and no network.
 
-    ``source`` keeps PYTHONPATH, for an Eckart that is run from its source tree.
+    `keep_python_path` is for an Eckart that runs from its source tree.
     """
     env = dict(os.environ)
     env |= dict.fromkeys(THREAD_VARIABLES, str(threads))
     env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    if not source:
+    if not keep_python_path:
         env.pop("PYTHONPATH", None)
     return env
 
 
 def sibling(python: Path, command: str) -> Path:
-    """Return a command that is installed beside an interpreter."""
+    """Return the path of a command that is installed in the same folder as an interpreter."""
     return python.absolute().parent / (command + (".exe" if sys.platform == "win32" else ""))
 
 

@@ -1,4 +1,4 @@
-"""Rows of figures as data, and their rendering as Markdown."""
+"""Tables of results as data, and their rendering as Markdown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Cell = str | float | int | None
 
 @dataclass
 class Table:
-    """A title, a sentence on how to read it, and rows that all have the same keys."""
+    """A title, a note on how to read the table, and rows that all have the same keys."""
 
     title: str
     note: str = ""
@@ -18,18 +18,20 @@ class Table:
 
     def markdown(self) -> str:
         """Render as a Markdown table under a heading."""
-        head = f"### {self.title}\n\n" + (f"{self.note}\n\n" if self.note else "")
+        head = f"### {self.title}\n\n"
+        if self.note:
+            head += f"{self.note}\n\n"
         if not self.rows:
             return head + "Nothing was measured.\n"
         names = list(self.rows[0])
         lines = [names, ["---"] * len(names)]
-        lines += [[shown(row[name]) for name in names] for row in self.rows]
+        lines += [[cell_text(row[name]) for name in names] for row in self.rows]
         widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
         return head + "".join(_line(line, widths) for line in lines)
 
 
-def shown(cell: Cell) -> str:
-    """Render one cell: three significant digits, and nothing for what was not measured."""
+def cell_text(cell: Cell) -> str:
+    """Render one cell: numbers with three significant digits, and "-" for a missing value."""
     if cell is None:
         return "-"
     if isinstance(cell, float):
@@ -37,37 +39,39 @@ def shown(cell: Cell) -> str:
     return str(cell)
 
 
-def ratio(theirs: float | None, ours: float | None, target: float | None) -> dict[str, Cell]:
-    """Return the first cells of a row: theirs / ours, whether we lose, and the target beside it.
+def ratio(rival: float | None, ours: float | None, target: float | None) -> dict[str, Cell]:
+    """Return the first cells of a row: the ratio rival / ours, its target, and the verdict.
 
-    Seconds, bytes and residuals are all better when smaller, so that above 1 is ours.
+    Seconds, bytes and residuals are all better when smaller, so a ratio above 1 means that Eckart is better.
     """
-    aim = None if target is None else f"≥ {target:g}"
-    if theirs is None or ours is None:
-        return {"ratio": None, "target": aim, "verdict": "not measured"}
-    value = theirs / ours if ours else float("inf")
-    words = ["**loses**"] if value < 1 else ["wins"] if value > 1 else ["even"]
+    target_text = None if target is None else f"≥ {target:g}"
+    if rival is None or ours is None:
+        return {"ratio": None, "target": target_text, "verdict": "not measured"}
+    value = rival / ours if ours else float("inf")
+    if value < 1:
+        verdict = "**loses**"
+    elif value > 1:
+        verdict = "wins"
+    else:
+        verdict = "even"
     if target is not None:
-        words.append("target met" if value >= target else "**target missed**")
-    near = 0.9 < value < 1.1  # three digits would hide which side of 1 it is on
-    return {
-        "ratio": f"{value:.4f}" if near else value,
-        "target": aim,
-        "verdict": ", ".join(words),
-    }
+        verdict += ", target met" if value >= target else ", **target missed**"
+    near_one = 0.9 < value < 1.1  # three significant digits could hide on which side of 1 it is
+    return {"ratio": f"{value:.4f}" if near_one else value, "target": target_text, "verdict": verdict}
 
 
-def limit(value: float | None, most: float, unit: str) -> dict[str, Cell]:
-    """Return the first cells of a row of ours alone: the figure against the most it may be."""
-    aim = f"≤ {most:g} {unit}".strip()
+def limit(value: float | None, maximum: float, unit: str) -> dict[str, Cell]:
+    """Return the first cells of a row about Eckart alone: the figure, its upper limit, and the verdict."""
+    target_text = f"≤ {maximum:g} {unit}".strip()
     if value is None:
-        return {"figure": None, "target": aim, "verdict": "not measured"}
+        return {"figure": None, "target": target_text, "verdict": "not measured"}
     return {
-        "figure": f"{shown(value)} {unit}".strip(),
-        "target": aim,
-        "verdict": "target met" if value <= most else "**target missed**",
+        "figure": f"{cell_text(value)} {unit}".strip(),
+        "target": target_text,
+        "verdict": "target met" if value <= maximum else "**target missed**",
     }
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "| " + " | ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)) + " |\n"
+    padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+    return "| " + " | ".join(padded) + " |\n"

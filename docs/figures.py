@@ -37,20 +37,20 @@ def circle() -> Drawing:
     U = np.array([[1.0, -2.0], [2.0, 1.0]]) / np.sqrt(5)
     S = np.diag([np.sqrt(40), np.sqrt(10)])
     t = np.linspace(0, 2 * np.pi, 97)
-    round_one = np.array([np.cos(t), np.sin(t)])  # (2, 97)
+    unit_circle = np.array([np.cos(t), np.sin(t)])  # (2, 97)
     maps = [np.eye(2), V.T, S @ V.T, U @ S @ V.T]
     titles = ["the unit circle", "Vᵀ rotates it", "Σ stretches it", "U rotates it"]
     names = [("v₁", "v₂"), ("e₁", "e₂"), ("σ₁e₁", "σ₂e₂"), ("σ₁u₁", "σ₂u₂")]
     figure, axes = canvas(4, 8, 2.45)
     for ax, M, title, letters, size in zip(axes, maps, titles, names, (1.8, 1.8, 8.2, 8.2), strict=True):
-        image = M @ round_one
+        image = M @ unit_circle
         ax.set(title=title, aspect="equal", xlim=(-size, size), ylim=(-size, size))
         ticks = [-1, 0, 1] if size < 2 else [-6, -3, 0, 3, 6]
         ax.set(xticks=ticks, yticks=ticks)
         ax.fill(*image, color=WASH, zorder=1)
         ax.plot(*image, color=QUIET, linewidth=1.2, zorder=2)
         if size > 2:
-            ax.plot(*round_one, color=QUIET, linewidth=1, dashes=(2, 2), zorder=2)
+            ax.plot(*unit_circle, color=QUIET, linewidth=1, dashes=(2, 2), zorder=2)
         for v, colour, letter in zip(V.T, (BLUE, RED), letters, strict=True):
             tip = M @ v
             arrow = {
@@ -66,7 +66,7 @@ def circle() -> Drawing:
             ax.text(*place, letter, color=colour, ha="center", va="center", fontsize=10, zorder=5)
         first = M @ [1.0, 0.0]
         ax.plot(*first, "o", markersize=5.5, markerfacecolor=GROUND, markeredgecolor=INK, zorder=6)
-    return figure, {"W": W, "points": [M @ round_one for M in maps], "arrows": [M @ V for M in maps]}
+    return figure, {"W": W, "points": [M @ unit_circle for M in maps], "arrows": [M @ V for M in maps]}
 
 
 FAST, MIDDLE, SLOW = (

@@ -42,7 +42,7 @@ CHECKS = {
     "YD01",  # no Yields section
 }
 TEXT_CHECKS = {code for code in CHECKS if code.startswith(("GL", "SS"))}
-# The summary of a method may tell what it returns: "Return the least rank that ..."
+# A method needs no Returns section if its summary describes the result: "Return the least rank that ..."
 METHOD_CHECKS = CHECKS - {"RT01", "YD01"}
 METHODS = (property, cached_property, classmethod, staticmethod)
 
@@ -55,20 +55,20 @@ class DocstringValidator(Validator):  # type: ignore[misc]
 
     @property
     def inherited_fields(self) -> set[str]:
-        """Return the fields of a dataclass that another class declares, and documents."""
+        """Return the fields of a dataclass that a base class declares and documents."""
         if not dataclasses.is_dataclass(self.obj):
             return set()
         return {field.name for field in dataclasses.fields(self.obj)} - set(inspect.get_annotations(self.obj))
 
     @property
     def doc_all_parameters(self) -> dict[str, Any]:
-        """Return the documented parameters, and those fields of a dataclass that are documented."""
+        """Return the documented parameters, including the documented fields of a dataclass."""
         documented: dict[str, Any] = self._doc_parameters(["Parameters", "Other Parameters"])
         if dataclasses.is_dataclass(self.obj):
             fields = {field.name for field in dataclasses.fields(self.obj) if field.init}
             attributes = self._doc_parameters(["Attributes"])
             documented |= {name: text for name, text in attributes.items() if name in fields}
-        if self.inherited_fields:  # they may be summed up, as **bounds
+        if self.inherited_fields:  # one entry, such as **bounds, may stand for all of them
             names = [name for name in documented if not name.startswith("**")]
             documented = {name: documented[name] for name in names if name not in self.inherited_fields}
         return documented
@@ -87,8 +87,8 @@ class DocstringValidator(Validator):  # type: ignore[misc]
 
 def packages() -> list[str]:
     """Return the names of the packages that have public names."""
-    found = [f"eckart.{info.name}" for info in pkgutil.iter_modules(eckart.__path__) if info.ispkg]
-    return [name for name in ["eckart", *found] if hasattr(importlib.import_module(name), "__all__")]
+    names = [f"eckart.{info.name}" for info in pkgutil.iter_modules(eckart.__path__) if info.ispkg]
+    return [name for name in ["eckart", *names] if hasattr(importlib.import_module(name), "__all__")]
 
 
 def public_names(package: str) -> Iterator[tuple[str, set[str]]]:

@@ -1,6 +1,6 @@
-"""Write docs/commands.md: every command of `eckart` with its arguments and options, from the program itself.
+"""Write docs/commands.md: every command of `eckart`, with its arguments and options.
 
-Run it from the repository's root after a change to a command; a test compares the page with the program::
+Run it after any change to a command. A test compares the page with the program::
 
     python scripts/write_commands.py
 """
@@ -22,11 +22,11 @@ HEAD = """# Commands
 
 <!-- written by scripts/write_commands.py -->
 
-Results go to stdout, progress and remarks to stderr; `--json` prints one JSON document. Exit codes: 0 done,
-1 a check that was asked for did not hold, 2 bad usage or bad input, with nothing half-written.
-`eckart --version` prints the version, `eckart COMMAND --help` what is written here.
+Results go to stdout, progress and remarks to stderr. `--json` prints one JSON document. Exit codes:
+0 success, 1 a requested check failed, 2 invalid usage or input (no half-written output), 130 interrupted.
+`eckart --version` prints the version, and `eckart COMMAND --help` the text of this page.
 """
-WORDS = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
+METAVARS = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
 
 
 def page() -> str:
@@ -36,60 +36,60 @@ def page() -> str:
 
 
 def section(name: str, command: Any) -> Iterator[str]:
-    """Yield the lines on one command."""
+    """Yield the lines about one command."""
     hints = get_type_hints(command.callback)
     arguments = [p for p in command.params if not p.opts[0].startswith("-")]
     options = [p for p in command.params if p.opts[0].startswith("-") and p.name != "help"]
     yield from (f"## eckart {name}", "", "```text")
-    yield f"eckart {name} {' '.join([*map(place, arguments), '[OPTIONS]'])}"
+    yield f"eckart {name} {' '.join([*map(argument_name, arguments), '[OPTIONS]'])}"
     yield from ("```", "")
-    text = inspect.getdoc(command.callback) or ""
-    yield from (re.sub(r"\*\*(.+?)\*\*", r"`\1`", " ".join(part.split())) for part in spaced(text))
+    yield from paragraphs(inspect.getdoc(command.callback) or "")
     if arguments:
         yield from ("", "| argument | |", "|---|---|")
-        yield from (f"| `{place(p)}` | {cell(p)} |" for p in arguments)
+        yield from (f"| `{argument_name(p)}` | {description(p)} |" for p in arguments)
     panels = dict.fromkeys(p.rich_help_panel or "Options" for p in options)
-    for panel in sorted(panels, key=lambda title: title == "Options"):  # the general ones last
+    for panel in sorted(panels, key=lambda title: title == "Options"):  # the general options last
         yield from ("", f"| {panel[0].lower() + panel[1:]} | |", "|---|---|")
         for p in options:
             if (p.rich_help_panel or "Options") == panel:
-                yield f"| `{', '.join(p.opts)}{value(p, hints[p.name])}` | {cell(p)} |"
+                yield f"| `{', '.join(p.opts)}{metavar(p, hints[p.name])}` | {description(p)} |"
     yield ""
 
 
-def spaced(text: str) -> Iterator[str]:
-    """Yield the paragraphs of a docstring, and an empty line between two."""
-    for i, paragraph in enumerate(text.split("\n\n")):
+def paragraphs(docstring: str) -> Iterator[str]:
+    """Yield each paragraph of a docstring as one line, with empty lines between them; bold becomes code."""
+    for i, paragraph in enumerate(docstring.split("\n\n")):
         if i:
             yield ""
-        yield paragraph
+        yield re.sub(r"\*\*(.+?)\*\*", r"`\1`", " ".join(paragraph.split()))
 
 
-def place(argument: Any) -> str:
-    """Return an argument as a usage line has it."""
+def argument_name(argument: Any) -> str:
+    """Return the name of an argument as usage lines show it."""
     name = argument.name.upper() + ("..." if argument.nargs != 1 else "")
     return name if argument.required else f"[{name}]"
 
 
-def value(option: Any, hint: Any) -> str:
-    """Return the word for an option's value; none for a switch."""
+def metavar(option: Any, hint: Any) -> str:
+    """Return a space and the placeholder for an option's value; nothing for a flag."""
     if option.is_flag:
         return ""
     if option.metavar:
         return f" {option.metavar}"
-    kinds = [kind for one in (get_args(hint) or (hint,)) for kind in (get_args(one) or (one,))]
-    return " " + next(WORDS[kind] for kind in kinds if kind in WORDS)
+    # The hint may be a type, a union, or an Annotated union.
+    types = [inner for outer in (get_args(hint) or (hint,)) for inner in (get_args(outer) or (outer,))]
+    return " " + next(METAVARS[kind] for kind in types if kind in METAVARS)
 
 
-def cell(parameter: Any) -> str:
-    """Return what a parameter is for, and its default."""
-    said = (parameter.help or "").replace("|", "\\|")
-    shown = parameter.show_default
-    if isinstance(shown, str):
-        return f"{said} Default: {shown}."
-    if shown and not getattr(parameter, "is_flag", False) and parameter.default is not None:
-        return f"{said} Default: `{parameter.default}`."
-    return said
+def description(parameter: Any) -> str:
+    """Return the help of a parameter, and its default."""
+    text = (parameter.help or "").replace("|", "\\|")
+    default = parameter.show_default  # a description of the default, or whether to show it
+    if isinstance(default, str):
+        return f"{text} Default: {default}."
+    if default and not getattr(parameter, "is_flag", False) and parameter.default is not None:
+        return f"{text} Default: `{parameter.default}`."
+    return text
 
 
 if __name__ == "__main__":

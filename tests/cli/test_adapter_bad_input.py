@@ -1,4 +1,4 @@
-"""Whatever is wrong with an adapter: exit code 2, one line that names it, and nothing half-written."""
+"""For every kind of damaged adapter: exit code 2, one line that names it, and nothing half-written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WEIGHTS = "adapter_model.safetensors"
 
 
 class Pickled:
-    """Unpickling makes a file, which no command may ever do."""
+    """An object that creates a file when it is unpickled, which no command may do."""
 
     def __init__(self, witness: Path) -> None:
         self.witness = witness
@@ -157,7 +157,7 @@ def renamed(old: str, new: str) -> Making:
 ones = np.ones
 KEY_A, KEY_B = f"{Q}.lora_A.weight", f"{Q}.lora_B.weight"
 
-# Whatever command reads it, each of these is refused with the same words.
+# Every command that reads one of these adapters refuses it with the same message.
 UNREADABLE: dict[str, tuple[Making, str]] = {
     "missing": (lambda p: p / "nowhere", "nowhere`: there is no such file or folder"),
     "an empty folder": (lambda p: p.empty("bad"),
@@ -200,7 +200,7 @@ UNREADABLE: dict[str, tuple[Making, str]] = {
     "a text": (lambda p: p.file("a.txt", b"to be or not to be, that is"), "not a safetensors file"),
     "a header of gigabytes": (lambda p: p.with_weights((2 << 30).to_bytes(8, "little") + b"{}"),
         "2,147,483,648"),
-    "config is not JSON": (lambda p: p.with_config("{r: 4"), "adapter_config.json`: is not valid JSON"),
+    "config not a JSON file": (lambda p: p.with_config("{r: 4"), "adapter_config.json`: is not valid JSON"),
     "config is a list": (lambda p: p.with_config("[]"), "adapter_config.json`: expected peft_type LORA"),
     "config is nested": (lambda p: p.with_config("[" * 200_000), "adapter_config.json`: is not valid JSON"),
     "config is not text": (lambda p: p.with_config(b"\xff\xfe\x00"),
@@ -233,7 +233,7 @@ UNREADABLE: dict[str, tuple[Making, str]] = {
 
 
 def readers(place: Place, bad: Path) -> Iterator[list[object]]:
-    """Every command that reads an adapter, and once as the second of two."""
+    """Yield every command that reads an adapter; in some it is the second of two."""
     yield ["resize", bad, "-o", place.out, "--rank", 2]
     yield ["combine", bad, place / "b", "-o", place.out]
     yield ["combine", place / "a", bad, "-o", place.out, "--rank", 2, "--for", "vllm"]
@@ -244,7 +244,7 @@ def readers(place: Place, bad: Path) -> Iterator[list[object]]:
 
 
 def refused(done: Ran, words: str) -> None:
-    """Exit code 2 and one line that begins with a place, or typer's box, on stderr alone."""
+    """Check for exit code 2 and, on stderr alone, one line that begins with a place, or typer's box."""
     assert done.code == 2, done
     assert done.out == ""
     assert "Traceback" not in done.err and "internal error" not in done.err, done.err
@@ -253,12 +253,12 @@ def refused(done: Ran, words: str) -> None:
         assert done.err.count("Error") == 1
     else:
         assert done.err.startswith("eckart: `") and done.err.count("\n") == 1 and done.err.endswith("\n")
-        assert ".tmp" not in done.err, "the hidden folder beside the output is gone by now"
+        assert ".tmp" not in done.err, "the hidden staging folder no longer exists"
     assert re.search(words, " ".join(done.err.split())), done.err
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_an_adapter_that_cannot_be_read(name, place):
+def test_a_damaged_adapter_is_refused_by_every_command(name, place):
     make, words = UNREADABLE[name]
     bad = make(place)
     before = tree(place.at)
@@ -268,7 +268,7 @@ def test_an_adapter_that_cannot_be_read(name, place):
     assert not (place / "ran").exists(), "a pickle was run"
 
 
-# Words of the command line
+# --- command lines ---
 
 Row = tuple[Callable[[Place], list[object]], str]
 
@@ -332,7 +332,7 @@ def nan_base(place: Place) -> Path:
 
 
 def half_base(place: Place) -> list[object]:
-    """A sum that overflows float16."""
+    """Return a merge whose sum overflows float16."""
     weights = {f"{n}.weight": np.full(s, 65000, np.float16) for n, s in SHAPES.items()}
     base = place.base("half", weights)
     return ["merge", base, place / "a", "-o", place.out, "--weights", "1000"]
@@ -448,7 +448,7 @@ def many(place: Place) -> Path:
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_a_bad_line(name, place):
+def test_a_bad_command_line_is_refused(name, place):
     argv, words = LINES[name]
     given = argv(place)
     before = tree(place.at)
@@ -457,14 +457,14 @@ def test_a_bad_line(name, place):
     assert not (place / "ran").exists(), "a pickle was run"
 
 
-# Names that lead elsewhere
+# --- hostile names ---
 
 
 HOSTILE = ["../../../evil", "/tmp/evil", "..", "a/b", "unet/../../evil", "\x00", "[bold]x[/bold]"]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_names_of_components_lead_nowhere(name, place):
+def test_hostile_component_names_write_nothing_elsewhere(name, place):
     tensors = {
         f"{name}.mid.proj.lora_A.weight": ones((2, 5), np.float32),
         f"{name}.mid.proj.lora_B.weight": ones((3, 2), np.float32),
@@ -477,7 +477,7 @@ def test_names_of_components_lead_nowhere(name, place):
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_names_of_modules_make_no_files(name, place):
+def test_hostile_module_names_create_no_files(name, place):
     tensors = {
         f"{PREFIX}{name}.lora_A.weight": ones((4, 5), np.float32),
         f"{PREFIX}{name}.lora_B.weight": ones((3, 4), np.float32),
@@ -494,22 +494,22 @@ def test_names_of_modules_make_no_files(name, place):
 
 
 @pytest.mark.parametrize("name", ["con\nfig", "\x1b[2Jgone", "back\rspace"])
-def test_names_cannot_write_on_the_terminal(name, place):
-    """A tensor's name may hold line ends and escape codes; the line about it must not."""
+def test_control_characters_in_names_do_not_reach_the_terminal(name, place):
+    """The name of a tensor may hold line ends and escape codes; the message about it must not."""
     bad = place.one_file({f"{name}.w": ones((2, 2), np.float32)})
     done = run("convert", bad, "-o", place.out, "--to", "peft")
     assert done.code == 2
     assert done.err.count("\n") == 1 and "\x1b" not in done.err and "\r" not in done.err
 
 
-def test_names_cannot_write_on_the_terminal_through_check(place):
+def test_control_characters_in_names_do_not_reach_the_terminal_through_check(place):
     name = "\x1b]0;gone\x07"
     pair = {f"{PREFIX}{name}.lora_{x}.weight": ones((4, 4), np.float32) for x in "AB"}
     done = run("check", place.adapter("bad", factors() | pair), "--base", place / "base")
     assert done.code == 1 and "\x1b" not in done.out + done.err
 
 
-def test_a_shard_named_by_a_hostile_index(place):
+def test_a_hostile_index_is_refused(place):
     place.file("sharded/model.safetensors.index.json",
                json.dumps({"weight_map": {f"{Q}.weight": "../../../../etc/passwd"}}).encode())  # fmt: skip
     before = tree(place.at)
@@ -517,22 +517,22 @@ def test_a_shard_named_by_a_hostile_index(place):
     assert tree(place.at) == before
 
 
-def test_a_deep_statement(place):
+def test_a_damaged_statement_is_refused(place):
     bad = place.adapter("bad")
     (bad / "eckart.json").write_text("[" * 200_000)
-    refused(run("resize", bad, "-o", place.out, "--rank", 2), "eckart.json`: is not valid JSON")
+    refused(run("resize", bad, "-o", place.out, "--rank", 2), "eckart.json`: not a JSON file")
     (bad / "eckart.json").write_text('{"error": "none"}')
     refused(run("check", bad, "--against", place / "a"), "so this is not a statement that Eckart wrote")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
 @pytest.mark.parametrize("name", ["adapter_config.json", WEIGHTS])
-def test_permission_denied(place, name):
+def test_a_file_without_read_permission_is_refused(place, name):
     (place / "a" / name).chmod(0)
     refused(run("resize", place / "a", "-o", place.out, "--rank", 2), "permi")
 
 
-def test_updates_of_zeros(place):
+def test_resizing_updates_of_zeros_is_refused(place):
     zeros = {k: np.zeros_like(v) for k, v in factors().items()}
     bad = place.adapter("bad", zeros)
     before = tree(place.at)
@@ -541,12 +541,12 @@ def test_updates_of_zeros(place):
     assert run("check", bad, "--for", "peft").code == 0
 
 
-def test_an_adapter_minus_itself(place):
+def test_an_adapter_minus_itself_is_refused(place):
     done = run("combine", place / "a", place / "b", "-o", place.out, "--weights", "1,-1")
     refused(done, "every B A is zero")
 
 
-def test_an_output_under_an_input_leaves_the_input(place):
+def test_an_output_inside_an_input_leaves_the_input_unchanged(place):
     before = {name: tree(place / name) for name in ("a", "base")}
     assert run("resize", place / "a", "-o", place / "a" / "small", "--rank", 2).code == 0
     assert run("merge", place / "base", place / "a", "-o", place / "base" / "merged").code == 0
@@ -555,7 +555,7 @@ def test_an_output_under_an_input_leaves_the_input(place):
         assert {file: after[file] for file in files} == files
 
 
-def test_factors_that_overflow_leave_nothing(place):
+def test_factors_that_overflow_are_refused_and_nothing_is_written(place):
     big = {k: v * np.float32(1e5) for k, v in factors().items()}
     bad = place.adapter("bad", big)
     before = tree(place.at)
@@ -567,15 +567,14 @@ def test_factors_that_overflow_leave_nothing(place):
         assert tree(place.at) == before
 
 
-def test_the_second_of_many_fails_and_nothing_is_written(place):
-    """All or nothing: the first of a folder of adapters is not left alone."""
+def test_nothing_is_written_if_the_second_adapter_of_a_folder_is_damaged(place):
     source = many(place)
     before = tree(place.at)
     refused(run("resize", source, "-o", place.out, "--rank", 2), r"many/second.*: has rank 4")
     assert tree(place.at) == before
 
 
-def test_the_good_lines_pass_the_same_checks_inverted(place):
+def test_good_command_lines_succeed(place):
     for argv in (resize("--rank", 2), combine("--rank", 2, "--overwrite"), merge("--dry-run")):
         done = run(*argv(place))
         assert done.code == 0 and done.err == "" and done.out

@@ -110,7 +110,7 @@ def test_help_has_an_example(command):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_words_at_all(command):
+def test_a_command_without_arguments_exits_2(command):
     done = run(command)
     assert done.code == 2 and done.out == ""
     assert "Missing argument" in done.err and "Traceback" not in done.err
@@ -130,7 +130,7 @@ def test_json_is_one_document_on_stdout(work, tmp_path, command):
 
 
 @pytest.mark.parametrize("command", RUNNING)
-def test_a_pipe_gets_words_and_no_progress(work, tmp_path, command):
+def test_a_pipe_gets_text_without_progress_bars(work, tmp_path, command):
     done = run(*words_of(command, work, tmp_path))
     assert done.code == 0 and done.out.strip()
     for text in (done.out, done.err):
@@ -145,7 +145,7 @@ def test_a_pipe_gets_words_and_no_progress(work, tmp_path, command):
 
 
 @pytest.mark.parametrize("command", RUNNING)
-def test_nothing_is_left_beside_the_output(work, tmp_path, command):
+def test_only_the_output_is_written(work, tmp_path, command):
     before = tree(work.at)
     assert run(*words_of(command, work, tmp_path)).code == 0
     expected = {"convert": ["o.safetensors"], "merge, dry": [], "check": [], "check, against": []}
@@ -153,7 +153,7 @@ def test_nothing_is_left_beside_the_output(work, tmp_path, command):
     assert tree(work.at) == before, "inputs stay as they were"
 
 
-def test_as_a_process_without_a_terminal(work, tmp_path):
+def test_a_process_without_a_terminal_prints_plain_text(work, tmp_path):
     for number, more in enumerate(({}, {"NO_COLOR": "1", "TERM": "xterm-256color"})):
         out = tmp_path / str(number)
         done = start("resize", work / "a", "-o", out, "--rank", 2, env={**ENVIRONMENT, **more})
@@ -190,7 +190,7 @@ def apart(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
     return float(np.sqrt(gap / sum((u**2).sum() for u in other.values())))
 
 
-def test_resize_says_and_does_what_numpy_would(work, tmp_path):
+def test_resize_prints_and_writes_what_numpy_computes(work, tmp_path):
     done = run("resize", work / "a", "-o", tmp_path / "o", "--rank", 2)
     expected = left_after(2)
     assert f"{tmp_path / 'o'}: 4 modules, rank 2" in done.out and "float32" in done.out
@@ -205,7 +205,7 @@ def test_resize_says_and_does_what_numpy_would(work, tmp_path):
     assert said["parameters"] == rank * sum(m + n for m, n in LAYERS.values())
 
 
-def test_resize_for_names_the_cost_and_the_option(work, tmp_path):
+def test_resize_for_programs_prints_the_padding_and_the_option(work, tmp_path):
     done = run("resize", work / "a", "-o", tmp_path / "o", "--rank", 3, "--for", "vllm,tgi")
     zeros = (8 - 3) * sum(m + n for m, n in LAYERS.values()) * 4
     assert f"arranged for vllm, tgi ({zeros / 1000:.1f} kB of zero padding)" in done.out
@@ -221,7 +221,7 @@ def test_resize_takes_a_folder_of_adapters(work, tmp_path):
 
 
 @pytest.mark.parametrize("words", [["--rank", 2], ["--rank", 2, "--for", "tgi"]])
-def test_overwrite_replaces_and_nothing_else_does(work, tmp_path, words):
+def test_an_output_is_replaced_only_with_overwrite(work, tmp_path, words):
     argv = ["resize", work / "a", "-o", tmp_path / "o"]
     assert run(*argv, "--rank", 1).code == 0
     before = tree(tmp_path)
@@ -234,7 +234,7 @@ def test_overwrite_replaces_and_nothing_else_does(work, tmp_path, words):
 # combine
 
 
-def test_combine_adds_exactly_and_says_how_they_overlap(work, tmp_path):
+def test_combine_writes_the_exact_sum_and_prints_the_overlap(work, tmp_path):
     done = run("combine", work / "a", work / "b", "--weights", "0.7,-0.3", "-o", tmp_path / "o")
     a, b = work.updates["a"], work.updates["b"]
     sums = {n: 0.7 * a[n] - 0.3 * b[n] for n in a}
@@ -246,7 +246,7 @@ def test_combine_adds_exactly_and_says_how_they_overlap(work, tmp_path):
     assert row.split()[-1] == most and row.split()[-2] == f"{cosines[most]:+.3f}"
 
 
-def test_combine_of_one_thing_twice(work, tmp_path):
+def test_an_adapter_combined_with_itself_keeps_its_rank(work, tmp_path):
     done = run("combine", work / "a", work / "a", "-o", tmp_path / "o", "--json")
     said = json.loads(done.out)
     assert {m["rank"] for m in said["modules"].values()} == {4}, "the sum has the rank of the one"
@@ -258,7 +258,7 @@ def test_combine_of_one_thing_twice(work, tmp_path):
 # merge
 
 
-def test_merge_adds_into_the_base(work, tmp_path):
+def test_merge_adds_the_updates_to_the_base(work, tmp_path):
     done = run("merge", work / "base", work / "a", work / "b", "-o", tmp_path / "o", "--weights", "1,-0.5")
     base, model = (load_file(f / "model.safetensors") for f in (work / "base", tmp_path / "o"))
     for name in LAYERS:
@@ -270,7 +270,7 @@ def test_merge_adds_into_the_base(work, tmp_path):
     assert (tmp_path / "o" / "config.json").read_bytes() == (work / "base" / "config.json").read_bytes()
 
 
-def test_merge_dry_counts_and_writes_nothing(work, tmp_path):
+def test_a_dry_merge_counts_and_writes_nothing(work, tmp_path):
     done = run("merge", work / "base", work / "a", "-o", tmp_path / "o", "--dry-run", "--json")
     said = json.loads(done.out)
     assert said["written"] is False and not list(tmp_path.iterdir())
@@ -281,7 +281,7 @@ def test_merge_dry_counts_and_writes_nothing(work, tmp_path):
 # convert
 
 
-def test_convert_there_and_back(work, tmp_path):
+def test_converting_there_and_back_gives_the_same_updates(work, tmp_path):
     there = run("convert", work / "b", "-o", tmp_path / "k.safetensors", "--to", "kohya")
     assert there.out.strip() == f"{tmp_path / 'k.safetensors'}: 4 modules, peft to kohya"
     back = run("convert", tmp_path / "k.safetensors", "-o", tmp_path / "p", "--to", "peft", "--json")
@@ -311,7 +311,7 @@ def test_check_finds_nothing_wrong(work):
     }
 
 
-def test_check_exits_1_and_says_what_to_type(work):
+def test_check_exits_1_and_prints_a_fix(work):
     done = run("check", work / "bad", "--for", "peft,vllm-0.30", "--json")
     said = json.loads(done.out)
     assert done.code == 1 and said["holds"] is False
@@ -346,7 +346,7 @@ def test_the_fix_that_check_prints_fixes_the_adapter(work, tmp_path):
     assert apart(read(tmp_path / "o"), updates) < 20 * EPS
 
 
-def test_check_against_measures(work, tmp_path):
+def test_check_against_measures_the_difference(work, tmp_path):
     run("resize", work / "a", "-o", tmp_path / "o", "--rank", 3)
     done = run("check", tmp_path / "o", "--against", work / "a")
     assert done.code == 0
@@ -361,7 +361,7 @@ def test_check_against_measures(work, tmp_path):
     assert done.code == 0 and "nothing stated" in done.out
 
 
-def test_check_against_another_base(work, tmp_path):
+def test_check_finds_that_a_base_does_not_fit(work, tmp_path):
     (tmp_path / "base").mkdir()
     save_file({"h.0.weight": np.ones((3, 3), np.float32)}, tmp_path / "base" / "model.safetensors")
     done = run("check", work / "a", "--base", tmp_path / "base")
@@ -369,7 +369,7 @@ def test_check_against_another_base(work, tmp_path):
     assert "no module fits this base" in done.out
 
 
-def test_check_does_not_fail_for_other_reasons_with_1(work):
+def test_check_exits_2_for_bad_input(work):
     assert run("check", work / "nowhere", "--for", "vllm").code == 2
     assert run("check", work / "a", "--for", "nothing").code == 2
     assert run("check", work / "a").code == 2
@@ -390,7 +390,7 @@ app.main()
 """
 
 
-def test_a_program_that_is_stopped_leaves_nothing_half_written(tmp_path):
+def test_a_stopped_program_leaves_nothing_half_written(tmp_path):
     done = subprocess.run([sys.executable, "-c", STOPPED], cwd=tmp_path, env=ENVIRONMENT, check=False)
     assert done.returncode == 128 + signal.SIGTERM
     assert list(tmp_path.iterdir()) == []

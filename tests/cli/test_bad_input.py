@@ -1,4 +1,4 @@
-"""Whatever is wrong: exit code 2, one line that says what and where, and nothing half-written."""
+"""Bad input of every kind: exit code 2, one line that tells what is wrong and where, no file left over."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FIRST = "layers.0.q_proj.weight"
 
 @dataclass(frozen=True)
 class Place:
-    """A folder with a good pair, a store of it, and a plan: ``base``, ``tuned``, ``store``, ``plan.json``."""
+    """A folder with a good pair of checkpoints. An attribute is the path of that name in the folder."""
 
     at: Path
     pair: Synthetic
@@ -42,21 +42,22 @@ class Place:
         return self.at / name
 
     def header(self, name: str, entries: object, data: bytes = b"", length: int | None = None) -> Path:
-        """Write a file with this header, whatever it says."""
+        """Write a safetensors file with this header, valid or not."""
         text = json.dumps(entries).encode()
         return self.file(name, (len(text) if length is None else length).to_bytes(8, "little") + text + data)
 
-    def with_value(self, value: float, where: tuple[int, int]) -> Path:
-        """The fine-tune with one number replaced."""
+    def with_value(self, value: float, index: tuple[int, int]) -> Path:
+        """Write the fine-tune with this value at two places: the given one and the last."""
         arrays = {name: a.copy() for name, a in self.pair.after.items()}
-        arrays[FIRST][where] = value
+        arrays[FIRST][index] = value
         arrays[FIRST][-1, -1] = value
         return write_pair(self.at / "bad", self.pair.before, arrays).tuned
 
-    def index(self, shard: str) -> Path:
-        """A folder whose index names one shard."""
+    def sharded(self, shard: str) -> Path:
+        """Write a folder whose index lists one shard."""
         (self.at / "sharded").mkdir()
-        self.file("sharded/model.safetensors.index.json", json.dumps({"weight_map": {FIRST: shard}}).encode())
+        index = {"weight_map": {FIRST: shard}}
+        self.file("sharded/model.safetensors.index.json", json.dumps(index).encode())
         return self.at / "sharded"
 
 
@@ -72,8 +73,8 @@ def place(template, tmp_path):
     folder, pair = template
     for name in ("base.safetensors", "tuned.safetensors"):
         shutil.copy(folder / name, tmp_path / name)
-    here = Synthetic(tmp_path / "base.safetensors", tmp_path / "tuned.safetensors", pair.before, pair.after)
-    return Place(tmp_path, here)
+    copy = Synthetic(tmp_path / "base.safetensors", tmp_path / "tuned.safetensors", pair.before, pair.after)
+    return Place(tmp_path, copy)
 
 
 @pytest.fixture
@@ -83,20 +84,25 @@ def store(place):
 
 
 Row = tuple[str, Callable[[Place], list[object]], str]
+"""Name of the case, function that prepares the input and returns the command line, part of the message."""
 
 
-def extract(tuned: object, *words: object) -> Callable[[Place], list[object]]:
-    """``eckart extract base TUNED -o out ...``; TUNED is a path or a function that makes one."""
+def extract(tuned: object, *options: object) -> Callable[[Place], list[object]]:
+    """``eckart extract BASE TUNED -o out OPTIONS``, where TUNED is a path or a function that writes one.
+
+    None is the good fine-tune.
+    """
 
     def argv(place: Place) -> list[object]:
-        given = tuned(place) if callable(tuned) else tuned or place.pair.tuned
-        return ["extract", place.pair.base, given, "-o", place.at / "out", *(words or ("--rank", 4))]
+        path = tuned(place) if callable(tuned) else tuned or place.pair.tuned
+        return ["extract", place.pair.base, path, "-o", place.at / "out", *(options or ("--rank", 4))]
 
     return argv
 
 
-def rule(*words: object) -> Callable[[Place], list[object]]:
-    return extract(None, *words)
+def rule(*options: object) -> Callable[[Place], list[object]]:
+    """The same with the good fine-tune."""
+    return extract(None, *options)
 
 
 def truncated(place: Place) -> Path:
@@ -134,8 +140,8 @@ def other_names(place: Place) -> Path:
     return write_pair(place.at / "bad", {}, {"x.weight": np.ones((3, 3), np.float32)}).tuned
 
 
-def link_out(place: Place) -> Path:
-    folder = place.index("shard.safetensors")
+def link_out_of_the_folder(place: Place) -> Path:
+    folder = place.sharded("shard.safetensors")
     (folder / "shard.safetensors").symlink_to(place.pair.tuned)
     return folder
 
@@ -146,14 +152,14 @@ def linked_folder(place: Place) -> Path:
     return place.at / "folder"
 
 
-def full_folder(place: Place) -> list[object]:
+def into_a_full_folder(place: Place) -> list[object]:
     (place.at / "out").mkdir()
     (place.at / "out" / "thesis.tex").write_text("years of work")
     return rule()(place)
 
 
-def not_an_adapter(place: Place) -> list[object]:
-    return [*full_folder(place), "--overwrite"]
+def over_a_full_folder(place: Place) -> list[object]:
+    return [*into_a_full_folder(place), "--overwrite"]
 
 
 def pickled(name: str) -> Callable[[Place], Path]:
@@ -166,8 +172,14 @@ def plan_of(text: str) -> Callable[[Place], list[object]]:
 
 def plan_with(**changes: object) -> Callable[[Place], list[object]]:
     whole = {
-        "format": 1, "ranks": {FIRST: 2}, "reasons": {}, "rule": "", "parameters": 0, "energy": 1, "dense": []
-    }  # fmt: skip
+        "format": 1,
+        "ranks": {FIRST: 2},
+        "reasons": {},
+        "rule": "",
+        "parameters": 0,
+        "energy": 1,
+        "dense": [],
+    }
     return plan_of(json.dumps({**whole, **changes}))
 
 
@@ -183,10 +195,10 @@ INPUTS: list[Row] = [
     ("hole", extract(with_a_hole), "gap of 4 bytes"),
     ("2 GB header", extract(lambda p: p.header("h.safetensors", {}, length=2 << 30)), "2,147,483,648 bytes"),
     ("2^64 header", extract(lambda p: p.header("h.safetensors", {}, length=2**64 - 1)), "the limit is"),
-    ("missing shard", extract(lambda p: p.index("gone.safetensors")), "missing shards (1 of 1): gone"),
-    ("dots", extract(lambda p: p.index("../../etc/passwd")), "../../etc/passwd"),
-    ("absolute", extract(lambda p: p.index("/etc/passwd")), "Do not use this checkpoint"),
-    ("link out", extract(link_out), "leads out of its folder"),
+    ("missing shard", extract(lambda p: p.sharded("gone.safetensors")), "missing shards (1 of 1): gone"),
+    ("dots", extract(lambda p: p.sharded("../../etc/passwd")), "../../etc/passwd"),
+    ("absolute", extract(lambda p: p.sharded("/etc/passwd")), "Do not use this checkpoint"),
+    ("link out", extract(link_out_of_the_folder), "leads out of its folder"),
     ("linked folder", extract(linked_folder), "leads out of its folder"),
     ("NaN", extract(lambda p: p.with_value(np.nan, (3, 4))), f"{FIRST}`: 2 of 1200 entries"),
     ("NaN place", extract(lambda p: p.with_value(np.nan, (3, 4))), "the first at [3, 4]"),
@@ -222,30 +234,43 @@ RULES: list[Row] = [
     ("bad pattern", rule("--rank", 4, "--include", "("), "is not a regular expression"),
     ("nothing included", rule("--rank", 4, "--include", "xyz"), "leave none of 2 tensors"),
     ("all excluded", rule("--rank", 4, "--exclude", "."), "leave none of 2 tensors"),
-    ("min over max", rule("--rank", 4, "--min-rank", 9, "--max-rank", 8), "below min_rank=9"),
+    ("min above max", rule("--rank", 4, "--min-rank", 9, "--max-rank", 8), "below min_rank=9"),
     ("multiple of 0", rule("--rank", 4, "--multiple-of", 0), "multiple_of=0"),
     ("workers 0", rule("--rank", 4, "--workers", 0), "--workers"),
     ("dtype", rule("--rank", 4, "--dtype", "INT4"), "expected one of float32, float16, bfloat16, float64"),
-    ("plan missing", rule("--plan", "nowhere.json"), "nowhere.json`: cannot be read"),
-    ("plan of rubbish", plan_of("rubbish"), "is not JSON"),
+    (
+        "plan missing",
+        rule("--plan", "nowhere.json"),
+        "nowhere.json`: cannot read it (No such file or directory)",
+    ),
+    ("plan that not a JSON file", plan_of("rubbish"), "plan.json`: not a JSON file"),
     ("plan of a list", plan_of("[]"), "expected a plan of format 1"),
-    ("plan of the future", plan_with(format=2), "expected a plan of format 1"),
+    ("plan of format 2", plan_with(format=2), "expected a plan of format 1"),
     ("plan without ranks", plan_with(ranks=None), "expected ranks, reasons"),
-    ("plan of half a rank", plan_with(ranks={FIRST: 1.5}), "expected ranks, reasons"),
-    ("plan of rank -1", plan_with(ranks={FIRST: -1}), "expected ranks, reasons"),
-    ("plan of no rank", plan_with(ranks={FIRST: 0}), "rank 0"),
+    ("plan with rank 1.5", plan_with(ranks={FIRST: 1.5}), "expected ranks, reasons"),
+    ("plan with rank -1", plan_with(ranks={FIRST: -1}), "expected ranks, reasons"),
+    ("plan with rank 0", plan_with(ranks={FIRST: 0}), "rank 0"),
     ("plan of another model", plan_with(ranks={"x.weight": 2}), "x.weight"),
     ("plan over full rank", plan_with(ranks={FIRST: 31}), "31"),
-    ("a budget past every number", rule("--budget", "1e400"), "budget"),
-    ("a plan of infinite rank", plan_of('{"format": 1, "ranks": {"a": Infinity}}'), "expected ranks"),
+    ("budget above every float", rule("--budget", "1e400"), "budget"),
+    ("plan with infinite rank", plan_of('{"format": 1, "ranks": {"a": Infinity}}'), "expected ranks"),
     ("plan and a rule", rule("--plan", "p.json", "--rank", 4), "got --plan together with --rank"),
 ]
 OTHERS: list[Row] = [
-    ("folder not empty", full_folder, "the folder is not empty"),
-    ("folder of others, overwrite", not_an_adapter, "has no adapter_config.json"),
-    ("out is base", lambda p: ["extract", *p.pair.paths, "-o", p.pair.base, "--rank", 4], "found a file"),
+    ("folder not empty", into_a_full_folder, "the folder is not empty"),
+    ("folder without an adapter, overwrite", over_a_full_folder, "has no adapter_config.json"),
+    (
+        "output is the base",
+        lambda p: ["extract", *p.pair.paths, "-o", p.pair.base, "--rank", 4],
+        "base.safetensors`: the output is or contains the input",
+    ),
+    (
+        "output is a file",
+        lambda p: [*extract(None)(p)[:3], "-o", p.file("out", b"text"), "--rank", 4],
+        "out`: expected a folder, found a file",
+    ),
     ("no store", lambda p: ["plan", p.nowhere, "--rank", 4], "no such folder"),
-    ("a store that is none", lambda p: ["plan", p.at, "--rank", 4], "no manifest.json"),
+    ("not a store", lambda p: ["plan", p.at, "--rank", 4], "no manifest.json"),
     ("factor, missing", lambda p: ["factor", p.nowhere, p.pair.tuned, "-o", p.at / "s"], "no such file"),
     ("factor into a folder", lambda p: ["factor", *p.pair.paths, "-o", p.at], "is not a factor store"),
     (
@@ -261,12 +286,13 @@ OTHERS: list[Row] = [
     ("verify, missing", lambda p: ["verify", p.nowhere, p.pair.tuned, p.at], "no such file"),
     ("no such command", lambda p: ["extrude"], "No such command"),
     ("no such option", lambda p: ["plan", p.at, "--rang", 4], "No such option"),
-    ("too few words", lambda p: ["extract", p.pair.base], "Missing argument"),
+    ("missing argument", lambda p: ["extract", p.pair.base], "Missing argument 'tuned'"),
+    ("missing output", lambda p: ["extract", *p.pair.paths, "--rank", 4], "Missing option '--output' / '-o'"),
 ]
 
 
-def check(done, words):
-    """Exit code 2 and one line, or typer's box, on stderr alone."""
+def check(done, message):
+    """Assert that a command exited with 2 and printed only one line, or typer's box, on stderr."""
     assert done.code == 2, done
     assert done.out == ""
     assert "Traceback" not in done.err and "internal error" not in done.err
@@ -275,50 +301,48 @@ def check(done, words):
         assert done.err.count("Error") == 1
     else:
         assert done.err.startswith("eckart: `") and done.err.count("\n") == 1 and done.err.endswith("\n")
-    assert words in " ".join(done.err.split())
+    assert message in " ".join(done.err.split())
 
 
 PLANS: list[Row] = [
-    ("a device nobody has", rule("--rank", 4, "--device", "abacus"), "abacus"),
-    ("a plan and rank 0", rule("--plan", "p.json", "--rank", 0), "got --plan together with --rank"),
-    ("a plan and bounds", lambda p: [*plan_with()(p), "--max-rank", 1], "--max-rank"),
-    ("a plan nested too deep", plan_of("[" * 200_000), "is not JSON"),
+    ("unknown device", rule("--rank", 4, "--device", "abacus"), "abacus"),
+    ("plan and rank 0", rule("--plan", "p.json", "--rank", 0), "got --plan together with --rank"),
+    ("plan and bounds", lambda p: [*plan_with()(p), "--max-rank", 1], "--max-rank"),
+    ("plan nested too deep", plan_of("[" * 200_000), "plan.json`: not a JSON file"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("argv", "words"), [pytest.param(*row[1:], id=row[0]) for row in INPUTS + RULES + OTHERS + PLANS]
+    ("argv", "message"), [pytest.param(*row[1:], id=row[0]) for row in INPUTS + RULES + OTHERS + PLANS]
 )
-def test_bad_input(place, monkeypatch, argv, words):
+def test_bad_input_is_refused_and_nothing_is_written(place, monkeypatch, argv, message):
     monkeypatch.chdir(place.at)
-    given = argv(place)
+    command_line = argv(place)
     before = tree(place.at)
-    check(run(*given), words)
+    check(run(*command_line), message)
     assert tree(place.at) == before
 
 
-def test_a_good_run_passes_the_same_checks_inverted(place):
-    # In case the table passes for a reason of its own: the same words, with nothing wrong.
+def test_the_same_command_line_with_good_input_succeeds(place):
+    # Otherwise every row of the table above could fail for one reason that has nothing to do with its input.
     done = run(*rule()(place))
     assert (done.code, done.err.count("Next: eckart verify")) == (0, 1)
     assert {p.name for p in (place.at / "out").iterdir()} == {
-        "adapter_config.json", "adapter_model.safetensors", "eckart.json"
-    }  # fmt: skip
-    check_folder = {p.name for p in place.at.iterdir()}
-    assert check_folder == {"base.safetensors", "tuned.safetensors", "out"}
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "eckart.json",
+    }
+    assert {p.name for p in place.at.iterdir()} == {"base.safetensors", "tuned.safetensors", "out"}
 
 
 @pytest.mark.parametrize("command", ["verify", "extract"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_numbers_that_are_none_under_an_adapter(place, request, command, value):
-    """`verify` of an adapter against a checkpoint that holds a NaN must name it."""
+def test_nan_or_infinity_in_a_checkpoint_is_located(place, command, value):
     run(*rule()(place))
-    (place.at / "out" / "eckart.json").unlink()  # an adapter of another tool states nothing
+    (place.at / "out" / "eckart.json").unlink()  # an adapter of another program states nothing
     bad = place.with_value(value, (3, 4))
-    done = run(command, place.pair.base, bad, *(
-        [place.at / "out"] if command == "verify" else [place.at / "new", "--rank", 4]
-    ))  # fmt: skip
-    check(done, "the first at [3, 4]")
+    rest = {"verify": [place.at / "out"], "extract": ["-o", place.at / "new", "--rank", 4]}[command]
+    check(run(command, place.pair.base, bad, *rest), "the first at [3, 4]")
 
 
 def test_a_nan_in_a_tensor_that_only_the_fine_tune_has(place):
@@ -329,33 +353,33 @@ def test_a_nan_in_a_tensor_that_only_the_fine_tune_has(place):
     assert "extra.weight" in done.err and ".out.tmp" not in done.err
 
 
-def test_a_nan_leaves_no_finished_store(place):
+def test_a_store_with_nan_stays_unfinished_and_is_not_resumed_with_other_files(place):
     bad = place.with_value(np.nan, (3, 4))
     check(run("factor", place.pair.base, bad, "-o", place.at / "store"), "the first at [3, 4]")
-    check(run("plan", place.at / "store", "--rank", 4), "is not finished")
-    # Mended, the pass is one over other files.
+    check(run("plan", place.at / "store", "--rank", 4), "the pass is unfinished")
+    # With the NaN corrected, it would be a pass over other files.
     check(run("factor", *place.pair.paths, "-o", place.at / "store"), "--overwrite")
     assert run("factor", *place.pair.paths, "-o", place.at / "store", "--overwrite").code == 0
 
 
-def test_base_is_tuned_is_said_by_inspect_too(place):
+def test_inspect_of_two_equal_checkpoints_reports_no_change(place):
     done = run("inspect", place.pair.base, place.pair.base)
     assert done.code == 0
     assert "Nothing changed" in done.out
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
-def test_permission_denied(place):
+def test_a_file_without_read_permission_is_reported(place):
     place.pair.tuned.chmod(0)
     check(run(*rule()(place)), "reading it is not permitted")
 
 
-def little_room(limit: int) -> Callable[[], None]:
-    """For a child: no file may grow beyond a limit. The write fails, as it does on a full disk."""
+def file_size_limit(limit: int) -> Callable[[], None]:
+    """Return a function that limits the size of a child's files. A write beyond fails, as on a full disk."""
     resource = pytest.importorskip("resource")
 
     def before_start() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # an error of the write, not a signal
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write raises an error instead
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     return before_start
@@ -366,46 +390,46 @@ LARGE = ("--energy", 0.99, "--dtype", "F64")
 
 
 @pytest.mark.parametrize(
-    ("limit", "words", "where"),
+    ("limit", "options", "file"),
     [
         (0, SMALL, ".store"),  # the journal's first line
         (3000, SMALL, "factors"),  # a tensor's factors
         (9000, LARGE, "adapter_model.safetensors"),  # the adapter itself
     ],
 )
-def test_a_full_disk(place, limit, words, where):
+def test_a_full_disk_is_one_line_and_leaves_nothing(place, limit, options, file):
     before = tree(place.at)
-    done = start(*rule(*words)(place), preexec_fn=little_room(limit))
+    done = start(*rule(*options)(place), preexec_fn=file_size_limit(limit))
     assert done.returncode == 2
     assert done.stderr.startswith("eckart: `") and done.stderr.count("\n") == 1
     assert "cannot be written" in done.stderr and "free space" in done.stderr
-    assert str(place.at) in done.stderr and where in done.stderr
+    assert str(place.at) in done.stderr and file in done.stderr
     assert done.stdout == ""
     assert tree(place.at) == before
 
 
-def test_a_full_disk_names_the_folder_asked_for(place):
-    done = start(*rule()(place), preexec_fn=little_room(0))
+def test_a_full_disk_names_the_output_folder(place):
+    done = start(*rule()(place), preexec_fn=file_size_limit(0))
     assert str(place.at / "out") in done.stderr
 
 
-def test_a_full_disk_leaves_the_old_adapter(place):
+def test_a_full_disk_keeps_the_old_adapter(place):
     assert run(*rule()(place)).code == 0
     before = tree(place.at)
-    done = start(*rule("--rank", 9, "--overwrite")(place), preexec_fn=little_room(2000))
+    done = start(*rule("--rank", 9, "--overwrite")(place), preexec_fn=file_size_limit(2000))
     assert done.returncode == 2 and "cannot be written" in done.stderr
     assert tree(place.at) == before
 
 
-def test_a_full_disk_under_plan_out(store, place):
+def test_a_plan_file_that_cannot_be_written_is_reported(store, place):
     (place.at / "plan.json").write_text("old")
     done = run("plan", store, "--rank", 4, "-o", place.at / "no" / "such" / "plan.json")
     check(done, "cannot be written")
     assert (place.at / "plan.json").read_text() == "old"
 
 
-def test_a_bug_of_ours_is_one_line_too(place, monkeypatch):
-    def broken(*_args, **_how):
+def test_an_internal_error_is_one_line_unless_debugging(place, monkeypatch):
+    def broken(*_arguments, **_options):
         raise KeyError("oh")
 
     monkeypatch.setattr("eckart.cli.plan.decide", broken)
@@ -419,9 +443,9 @@ def test_a_bug_of_ours_is_one_line_too(place, monkeypatch):
 
 
 def test_out_of_memory_is_one_line(place, monkeypatch):
-    def hungry(*_args, **_how):
+    def too_large(*_arguments, **_options):
         raise MemoryError
 
-    monkeypatch.setattr("eckart.cli.factor.fill_store", hungry)
+    monkeypatch.setattr("eckart.cli.factor.fill_store", too_large)
     done = run("factor", *place.pair.paths, "-o", place.at / "store")
     assert done.code == 2 and done.err.startswith("eckart: out of memory") and done.err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Pairs at the edge of what numbers can do, all the way through `extract` and `verify`."""
+"""Pairs with extreme shapes, spectra and scales: `extract` and `verify` must hold on all of them."""
 
 from __future__ import annotations
 
@@ -20,26 +20,29 @@ def weights(m, n, seed=0):
     return np.random.default_rng(seed).standard_normal((m, n)).astype(F32)
 
 
-def plus(base, sigma, seed=5):
-    """A weight and the weight with an update of these singular values."""
+def updated(base, sigma, seed=5):
+    """Return a weight, and the weight plus an update with these singular values."""
     return base, (base + with_values(np.asarray(sigma, float), *base.shape, seed)).astype(F32)
 
 
 def scaled(scale):
-    base, tuned = plus(weights(40, 30), 1 / np.arange(1, 31))
+    base, tuned = updated(weights(40, 30), 1 / np.arange(1, 31))
     return (base * F32(scale)).astype(F32), (tuned * F32(scale)).astype(F32)
 
 
-# A good layer goes along each time, so that a fault in the odd one cannot hide as "nothing to do".
+# Each pair also has an ordinary layer, because a pair in which nothing changed is refused.
 EDGES = {
     "no update": (weights(40, 30), weights(40, 30)),
-    "one row": plus(weights(1, 30), [2.0]),
-    "one column": plus(weights(40, 1), [2.0]),
+    "one row": updated(weights(1, 30), [2.0]),
+    "one column": updated(weights(40, 1), [2.0]),
     "one number": (np.array([[1.0]], F32), np.array([[3.5]], F32)),
-    "rank 1": plus(weights(40, 30), [3.142]),
-    "rank 1, exact": (np.zeros((40, 30), F32), np.outer(np.arange(40), np.arange(30)).astype(F32)),
-    "all tied": plus(weights(40, 30), np.ones(30)),
-    "tied in pairs": plus(weights(40, 30), np.repeat(2.0 ** -np.arange(15), 2)),
+    "rank 1": updated(weights(40, 30), [3.142]),
+    "rank 1 in exact arithmetic": (
+        np.zeros((40, 30), F32),
+        np.outer(np.arange(40), np.arange(30)).astype(F32),
+    ),
+    "all tied": updated(weights(40, 30), np.ones(30)),
+    "tied in pairs": updated(weights(40, 30), np.repeat(2.0 ** -np.arange(15), 2)),
     "identity": (np.zeros((30, 30), F32), np.eye(30, dtype=F32)),
     "large": scaled(1e30),
     "tiny": scaled(1e-30),
@@ -48,16 +51,17 @@ EDGES = {
         (weights(40, 30) * np.logspace(-15, 15, 40)[:, None]).astype(F32),
     ),
     "one entry": (np.zeros((40, 30), F32), np.eye(40, 30, 7, dtype=F32) * (np.arange(30) == 9)),
-    "large matrix, rank 1": plus(weights(300, 260), [3.142]),
-    "large matrix, tied": plus(weights(300, 260), np.ones(260)),
+    "large matrix, rank 1": updated(weights(300, 260), [3.142]),
+    "large matrix, tied": updated(weights(300, 260), np.ones(260)),
     "large matrix, times 1e30": tuple(
-        (x * F32(1e30)).astype(F32) for x in plus(weights(300, 260), 1 / np.arange(1, 261))
+        (x * F32(1e30)).astype(F32) for x in updated(weights(300, 260), 1 / np.arange(1, 261))
     ),
 }
 RULES = [("--energy", 0.9), ("--rank", 4), ("--error", 0.3), ("--knee",), ("--noise-floor",)]
 
 
 def product(folder, name):
+    """Return B A of one module, in float64."""
     arrays = load_file(folder / "adapter_model.safetensors")
     A, B = (arrays[f"base_model.model.{name.removesuffix('.weight')}.lora_{x}.weight"] for x in "AB")
     return B.astype(np.float64) @ A.astype(np.float64)
@@ -65,37 +69,38 @@ def product(folder, name):
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule[0])
 @pytest.mark.parametrize("edge", EDGES)
-def test_edges(tmp_path, edge, rule):
-    odd, good = EDGES[edge], plus(weights(24, 20), 1 / np.arange(1, 21))
+def test_the_stated_error_is_true_and_close_to_the_best(tmp_path, edge, rule):
+    extreme, ordinary = EDGES[edge], updated(weights(24, 20), 1 / np.arange(1, 21))
     pair = write_pair(
-        tmp_path, dict(zip(NAMES, (odd[0], good[0]), strict=True)),
-        dict(zip(NAMES, (odd[1], good[1]), strict=True)),
-    )  # fmt: skip
+        tmp_path,
+        dict(zip(NAMES, (extreme[0], ordinary[0]), strict=True)),
+        dict(zip(NAMES, (extreme[1], ordinary[1]), strict=True)),
+    )
     done = run("extract", *pair.paths, "-o", tmp_path / "out", *rule, "--json")
     assert done.code == 0, done.err
-    said = json.loads(done.out)
-    checked = run("verify", *pair.paths, tmp_path / "out", "--json")
-    assert checked.code == 0, checked.err
-    found = json.loads(checked.out)
-    assert found["holds"]
-    assert {m["name"] for m in found["modules"]} == set(said["modules"])
+    statement = json.loads(done.out)
+    done = run("verify", *pair.paths, tmp_path / "out", "--json")
+    assert done.code == 0, done.err
+    verification = json.loads(done.out)
+    assert verification["holds"]
+    assert {m["name"] for m in verification["modules"]} == set(statement["modules"])
     for name in NAMES:
         module = name.removesuffix(".weight")
-        rank = said["plan"]["ranks"][name]
+        rank = statement["plan"]["ranks"][name]
         update = pair.update(name)
-        scale = np.abs(update).max() or 1.0  # squares of 1e30 are no trouble in float64, of 1e300 they are
+        scale = np.abs(update).max() or 1.0  # so that no square overflows
         sigma = np.linalg.svd(update / scale, compute_uv=False)
         if not rank:
-            assert module not in said["modules"]
-            # nothing there, or nothing that stands out of the rounding
+            assert module not in statement["modules"]
+            # Nothing changed, or nothing exceeds the noise floor.
             assert not update.any() or rule == ("--noise-floor",)
             continue
-        whole = np.linalg.norm(sigma)
-        error = np.linalg.norm(update / scale - product(tmp_path / "out", name) / scale) / whole
-        best = np.sqrt((sigma[rank:] ** 2).sum()) / whole
-        stated = said["modules"][module]["error"]
-        # Rounding the factors to float32 and the SVD in it: 1e-6 of the update. Above LAPACK's size,
-        # the approximate route leaves up to 0.5 % more than the best.
+        norm = np.linalg.norm(sigma)
+        error = np.linalg.norm(update / scale - product(tmp_path / "out", name) / scale) / norm
+        best = np.sqrt((sigma[rank:] ** 2).sum()) / norm
+        stated = statement["modules"][module]["error"]
+        # The SVD in float32 and the rounding of the factors cost 1e-6 of the update. Matrices that are too
+        # large for LAPACK's route may have an error 0.5 % above the best.
         slack = 1e-6 + (5e-3 * best if max(update.shape) > 256 else 0.0)
         assert best - 1e-6 <= error <= best + slack
         assert stated == pytest.approx(error, rel=2e-4, abs=2e-6)  # the tolerance that verify states
@@ -118,29 +123,29 @@ def test_edges(tmp_path, edge, rule):
     ],
 )
 @pytest.mark.parametrize("rule", [("--rank", 4), ("--energy", 0.5), ("--noise-floor",)], ids=lambda r: r[0])
-def test_a_tensor_that_is_empty_or_a_number(tmp_path, shape, name, changed, rule):
-    base, tuned = plus(weights(24, 20), 1 / np.arange(1, 21))
+def test_empty_tensors_and_scalars_are_accepted(tmp_path, shape, name, changed, rule):
+    base, tuned = updated(weights(24, 20), 1 / np.arange(1, 21))
     odd = np.ones(shape, F32)
     pair = write_pair(
         tmp_path, {"a.weight": base, name: odd}, {"a.weight": tuned, name: odd * F32(1 + changed)}
     )
     done = run("extract", *pair.paths, "-o", tmp_path / "out", *rule, "--json")
     assert done.code == 0, done.err
-    said = json.loads(done.out)
-    assert set(said["modules"]) == {"a"}
-    assert [item["name"] for item in said["not_carried"]] == ([name] if changed else [])
+    statement = json.loads(done.out)
+    assert set(statement["modules"]) == {"a"}
+    assert [item["name"] for item in statement["not_carried"]] == ([name] if changed else [])
     assert run("verify", *pair.paths, tmp_path / "out").code == 0
     assert run("inspect", *pair.paths).code == 0
     assert run("factor", *pair.paths, "-o", tmp_path / "store").code == 0
 
 
-def test_the_plan_s_totals_with_a_zero_update(tmp_path):
-    same, (base, tuned) = weights(30, 20), plus(weights(24, 20), [3.142, 2.718])
+def test_an_unchanged_tensor_adds_nothing_to_the_totals_of_the_plan(tmp_path):
+    same, (base, tuned) = weights(30, 20), updated(weights(24, 20), [3.142, 2.718])
     pair = write_pair(tmp_path, {"a.weight": same, "b.weight": base}, {"a.weight": same, "b.weight": tuned})
     done = run("extract", *pair.paths, "-o", tmp_path / "out", "--rank", 2, "--json")
     plan = json.loads(done.out)["plan"]
     assert plan["ranks"] == {"a.weight": 0, "b.weight": 2}
     assert plan["reasons"]["a.weight"] == "unchanged"
     assert plan["parameters"] == 2 * (24 + 20)
-    # adding the update to the weights rounded it to float32's part of the weight, 6e-8 of about 1
+    # Adding the update to weights of about 1 rounded it by up to 6e-8.
     assert plan["energy"] == pytest.approx(1.0, abs=1e-9)

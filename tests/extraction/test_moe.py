@@ -265,3 +265,25 @@ def test_logits_of_an_energy_cut_are_those_of_base_plus_BA(tmp_path):
     eckart.extract(pair.base, pair.tuned, tmp_path / "a", energy=0.8, exclude="experts|gate", dtype="F32")
     loaded = load_peft(pair.fresh_base(), tmp_path / "a")
     same_outputs(outputs(loaded), outputs(by_hand(pair, tmp_path / "a")))
+
+
+@pytest.mark.parametrize(
+    ("consumers", "kind", "name"),
+    [
+        ("", "router", "model.layers.0.mlp.gate"),
+        ("peft", "router", "model.layers.0.mlp.gate"),
+        ("vllm", "linear", "model.layers.0.block_sparse_moe.gate"),
+    ],
+)
+def test_a_router_without_experts_takes_the_form_that_its_reader_needs(consumers, kind, name, tmp_path):
+    def change_router(model):
+        torch.manual_seed(0)  # as `make_pair` builds the base
+        model.load_state_dict(mixtral().state_dict())
+        generator = torch.Generator().manual_seed(3)
+        weight = model.model.layers[0].mlp.gate.weight
+        weight.data += 0.1 * torch.randn(weight.shape, generator=generator)
+
+    pair = make_pair(tmp_path, mixtral, change=change_router)
+    done = eckart.extract(pair.base, pair.tuned, tmp_path / "a", rank=2, dtype="F32", consumers=consumers)
+    assert {m.name: m.kind for m in done.adapter if m.left.any()} == {name: kind}
+    assert eckart.verify(pair.base, pair.tuned, tmp_path / "a").holds

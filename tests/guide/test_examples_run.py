@@ -1,4 +1,4 @@
-"""The scripts in examples/, run as a reader runs them: on the packaged pair, twice."""
+"""Run the scripts in examples/ on the packaged pair, each twice in the same folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README and every page of the guide, run; and the mechanism that runs them, shown to find faults."""
+"""Run the README and every page of the guide; then check that the code which runs them detects errors."""
 
 from __future__ import annotations
 
@@ -10,10 +10,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.pages import DOCS, NUMBER, ROOT, RUN, SHELLS, Counts, Likeness, Page, blocks, pages, play
+from support.pages import (
+    DOCS,
+    NOT_RUN,
+    NUMBER,
+    ROOT,
+    RUN,
+    Counts,
+    LineComparison,
+    Page,
+    blocks,
+    pages,
+    play,
+)
 from support.terminal import Ran, run, start
 
-# Nothing on these can be run. A page that gets code must leave the list.
+# These pages have no code. A page that gets code must leave this list.
 WITHOUT_CODE = {
     "docs/architecture.md",
     "docs/commands.md",
@@ -21,75 +33,75 @@ WITHOUT_CODE = {
     "docs/mathematics/index.md",
     "docs/reference.md",
 }
-LANGUAGES = ("ja", "zh")  # docs/ja/page.md is docs/page.md in Japanese
+LANGUAGES = ("ja", "zh")  # docs/ja/page.md is the Japanese translation of docs/page.md
 TRANSLATIONS = [page for page in pages() if page.path.parent.name in LANGUAGES]
 ORIGINALS = [page for page in pages() if page not in TRANSLATIONS]
 
 
-def as_a_process(*words: object) -> Ran:
-    done = start(*words)
-    return Ran(done.returncode, done.stdout, done.stderr)
+def run_in_new_process(*words: object) -> Ran:
+    process = start(*words)
+    return Ran(process.returncode, process.stdout, process.stderr)
 
 
 def forget_modules_of(folder: Path) -> None:
-    """Forget what was imported from beside a page, so that another folder's file of that name is found."""
+    """Forget modules imported from a page's folder; another folder may have a module of the same name."""
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if file and Path(file).parent == folder:
             del sys.modules[name]
 
 
-@pytest.mark.filterwarnings("ignore:::(transformers|peft)")  # what they say of each other
+@pytest.mark.filterwarnings("ignore:::(transformers|peft)")  # warnings about each other
 @pytest.mark.parametrize("page", ORIGINALS, ids=lambda page: page.name)
 def test_page(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for library in page.needs:
         pytest.importorskip(library)
     monkeypatch.chdir(tmp_path)
-    if page.path.is_relative_to(DOCS):  # a page may import a file beside it, as its reader may
+    if page.path.is_relative_to(DOCS):  # a page may import a file of its own folder
         monkeypatch.syspath_prepend(str(page.path.parent))
         forget_modules_of(page.path.parent)
     with np.printoptions():
-        ran = play(page, run if page.path.is_relative_to(DOCS) else as_a_process)
-    # Counted again, without the parser: nothing that looks like code was left out.
-    assert ran == Counts(
+        counts = play(page, run if page.path.is_relative_to(DOCS) else run_in_new_process)
+    # Count again without the parser: everything that looks like code was run.
+    assert counts == Counts(
         commands=len(re.findall(r"^\s*\$ ", page.text, re.MULTILINE)),
         examples=len(re.findall(r"^\s*>>> ", page.text, re.MULTILINE)),
         scripts=len(re.findall(r"^\s*```python\n(?!\s*>>> )", page.text, re.MULTILINE)),
     )
-    assert (ran == Counts()) == (page.name in WITHOUT_CODE)
+    assert (counts == Counts()) == (page.name in WITHOUT_CODE)
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
-def test_blocks_say_what_they_are(page: Page) -> None:
+def test_every_block_has_a_valid_language(page: Page) -> None:
     for block in page.blocks:
         where = f"{page.name}:{block.line}"
-        assert block.language, f"{where}: say ```text if it is an illustration"
-        assert block.language not in SHELLS, f"{where}: would not be run; say console, python or text"
+        assert block.language, f"{where}: use ```text for an illustration"
+        assert block.language not in NOT_RUN, f"{where}: would not be run; use console, python or text"
         if block.language not in RUN:
             assert not re.search(r"^(\$|>>>) ", block.text, re.MULTILINE), f"{where}: would not be run"
 
 
 @pytest.mark.parametrize("page", TRANSLATIONS, ids=lambda page: page.name)
-def test_a_translation_shows_what_its_original_shows(page: Page) -> None:
-    """Which is run; and its prose leaves out no number of the original's."""
+def test_translation_has_the_blocks_and_numbers_of_its_original(page: Page) -> None:
+    """Only the originals are run."""
     original = Page(DOCS / page.path.name)
     assert [(b.language, b.text) for b in page.blocks] == [(b.language, b.text) for b in original.blocks]
-    theirs, ours = ({n.rstrip(".,") for n in re.findall(NUMBER, p.prose)} for p in (original, page))
-    assert not theirs - ours
+    expected, translated = ({n.rstrip(".,") for n in re.findall(NUMBER, p.prose)} for p in (original, page))
+    assert not expected - translated
     for one, other in ((page, original), (original, page)):
         assert f"]({os.path.relpath(other.path, one.path.parent)})" in one.prose
 
 
-def test_the_list_of_pages_without_code_is_of_pages() -> None:
+def test_pages_without_code_exist() -> None:
     assert {page.name for page in pages()} >= WITHOUT_CODE
 
 
-# --- The mechanism itself ---
+# --- The code that runs pages ---
 
 
-def made(tmp_path: Path, text: str) -> Page:
+def page_with(text: str) -> Page:
     page = Page(ROOT / "docs" / "made.md")
-    page.__dict__["text"] = text  # in place of the file's
+    page.__dict__["text"] = text  # there is no such file
     return page
 
 
@@ -101,7 +113,7 @@ GOOD = """
 ```console
 $ eckart plan store  # exits 1
 rank 3, error 0.504
-note: so it is
+note: base first
 ```
 
     an indented block
@@ -127,60 +139,62 @@ print(6.9093)
 """
 
 
-def test_a_good_page_passes(tmp_path: Path) -> None:
-    ran = play(made(tmp_path, GOOD), printing("one\nrank 3, error 0.50\ntwo\n", 1, "note: so it is\n"))
-    assert ran == Counts(commands=1, examples=2, scripts=1)
+def test_correct_page_passes() -> None:
+    counts = play(page_with(GOOD), printing("one\nrank 3, error 0.50\ntwo\n", 1, "note: base first\n"))
+    assert counts == Counts(commands=1, examples=2, scripts=1)
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "said"),
+    ("right", "wrong", "message"),
     [
-        ("error 0.504", "error 0.604", "does not print"),
+        ("error 0.504", "error 0.604", "does not print next"),
         ("rank 3", "rank 4", "does not print"),
-        ("note: so it is", "note: so it was", "does not print"),
-        ("rank 3, error 0.504\nnote: so it is\n", "", "not a line"),
+        ("note: base first", "note: so it was", "does not print"),
+        ("rank 3, error 0.504\nnote: base first\n", "", "at least one line"),
         ("# exits 1", "# exits 2", "exits 1"),
-        ("eckart plan", "rm -r", "only eckart"),
+        ("eckart plan", "rm -r", "only eckart can be run"),
         ("\n0.1739", "\n0.1738", "Expected"),
         ("6.9093\n```\n", "6.9094\n```\n", "prints"),
         ("print(6.9093)", "print(a)", "a"),  # a script does not see the names of the page
-        ("\n```output", "\n```text\n```\n\n```output", "no script stands above"),
+        ("\n```output", "\n```text\n```\n\n```output", "expected a script"),
     ],
 )
-def test_a_fault_is_found(tmp_path: Path, right: str, wrong: str, said: str) -> None:
+def test_error_on_a_page_is_detected(right: str, wrong: str, message: str) -> None:
     assert GOOD.count(right) == 1
-    page = made(tmp_path, GOOD.replace(right, wrong))
-    with pytest.raises((AssertionError, NameError), match=said):
-        play(page, printing("rank 3, error 0.504\n", 1, "note: so it is\n"))
+    page = page_with(GOOD.replace(right, wrong))
+    with pytest.raises((AssertionError, NameError), match=message):
+        play(page, printing("rank 3, error 0.504\n", 1, "note: base first\n"))
 
 
-def test_lines_are_looked_for_in_order(tmp_path: Path) -> None:
-    page = made(tmp_path, "```console\n$ eckart a\none\ntwo\n```\n")
+def test_lines_must_be_printed_in_order() -> None:
+    page = page_with("```console\n$ eckart a\none\ntwo\n```\n")
     play(page, printing("one\nbetween\ntwo\n"))
-    with pytest.raises(AssertionError, match="from here on, 'two'"):
+    with pytest.raises(AssertionError, match="does not print next: 'two'"):
         play(page, printing("two\none\n"))
 
 
-def test_lines_are_told_apart() -> None:
-    same = Likeness()
-    assert same("rank 3, error 0.50", "rank 3,  error 0.504")
-    assert not same("rank 3, error 0.50", "rank 4, error 0.50")
-    assert not same("rank 3", "ranks 3")
-    assert same("rank 3, ...", "rank 3, for 9 layers") and not same("rank 3 ...", "rank 4 for 9 layers")
-    loose = Likeness.of("<!-- lines: within 3 %, whole numbers within 1 -->")
+def test_lines_are_compared_within_the_tolerances_of_the_page() -> None:
+    standard = LineComparison()
+    assert standard("rank 3, error 0.50", "rank 3,  error 0.504")
+    assert not standard("rank 3, error 0.50", "rank 4, error 0.50")
+    assert not standard("rank 3", "ranks 3")
+    assert standard("rank 3, ...", "rank 3, for 9 layers") and not standard(
+        "rank 3 ...", "rank 4 for 9 layers"
+    )
+    loose = LineComparison.of("<!-- lines: within 3 %, whole numbers within 1 -->")
     assert loose("rank 3, 0.98", "rank 4, 1.00")
     assert not loose("rank 3", "rank 5") and not loose("0.96", "1.00")
-    exact = Likeness.of("<!-- lines: exact -->")
+    exact = LineComparison.of("<!-- lines: exact -->")
     assert exact("rank 3", "rank 3") and not exact("rank  3", "rank 3") and not exact("0.500", "0.501")
 
 
-def test_blocks_are_found_where_they_stand() -> None:
-    found = list(blocks("a\n```text\nb\n```\n- c\n  ````md\n  ```\n    d\n  ````\n"))
-    assert [(b.language, b.text, b.line) for b in found] == [("text", "b\n", 2), ("md", "```\n  d\n", 6)]
+def test_blocks_are_found_with_their_lines() -> None:
+    result = list(blocks("a\n```text\nb\n```\n- c\n  ````md\n  ```\n    d\n  ````\n"))
+    assert [(b.language, b.text, b.line) for b in result] == [("text", "b\n", 2), ("md", "```\n  d\n", 6)]
     with pytest.raises(AssertionError, match="line 2 is not closed"):
         list(blocks("a\n```text\n"))
 
 
-def test_prose_is_what_is_left() -> None:
-    page = made(ROOT, "a\n\n```text\nb\n```\nc\n")
+def test_prose_is_the_text_without_blocks() -> None:
+    page = page_with("a\n\n```text\nb\n```\nc\n")
     assert page.prose.splitlines() == ["a", "", "", "", "", "c"]

@@ -1,4 +1,4 @@
-"""The singular values of what adapters learned: set and found again, and those of PEFT's own adapters."""
+"""The spectra of adapters: singular values known by construction, and those of adapters made by PEFT."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def known(name, values, rows=30, columns=20, rank=None, scale=0.5, seed=0):
     return Module(name, "linear", left.astype(np.float32), (mixed.T @ Vh[:rank]).astype(np.float32), scale)
 
 
-def test_values_that_were_set_are_found():
+def test_the_given_singular_values_are_found():
     (row,) = inspect_adapter(adapter(known("q", [3.142, 2.718, 1.0]))).modules
     energies = np.cumsum(np.array([3.142, 2.718, 1.0]) ** 2)
     assert row.size == pytest.approx(np.sqrt(energies[-1]), rel=1e-6)
@@ -40,7 +40,7 @@ def test_values_that_were_set_are_found():
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_every_module_of_peft_as_numpy_sees_it(name):
+def test_every_module_of_peft_has_the_spectrum_that_numpy_computes(name):
     animal = made(name)
     rows = {r.name: r for r in inspect_adapter(animal.adapter).modules}
     updates = matrices(animal.adapter)
@@ -55,7 +55,7 @@ def test_every_module_of_peft_as_numpy_sees_it(name):
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "mixtral", "gpt_oss", "conv"])
-def test_the_size_beside_the_weight(name):
+def test_the_relative_size_is_that_of_update_and_weight(name):
     animal = made(name)
     base = Checkpoint.open(animal.base)
     rows = inspect_adapter(animal.adapter, animal.base).modules
@@ -65,17 +65,17 @@ def test_the_size_beside_the_weight(name):
         weight = base.map(parameter if number else f"{parameter}.weight").astype(np.float64)
         norm = np.linalg.norm(weight[int(number)] if number else weight)
         assert row.relative == pytest.approx(row.size / norm, rel=1e-6)
-        if row.name in plain:  # experts that the base stores one by one have other names there
+        if row.name in plain:  # experts that the base stores separately have other names there
             assert row.size == pytest.approx(plain[row.name].size, rel=1e-12)
 
 
-def test_a_rank_that_is_only_stored():
+def test_the_stored_rank_may_exceed_the_rank_of_the_update():
     (row,) = inspect_adapter(adapter(known("q", [2.0], rank=4))).modules
     assert (row.rank, row.ranks["99%"], row.knee) == (4, 1, 1)
     assert row.first == pytest.approx(1.0)
 
 
-def test_what_dominates():
+def test_the_diagnosis_tells_dominated_from_crowded_spectra():
     few = adapter(*(known(f"q{i}", [10.0] + [0.1] * 7, seed=i) for i in range(3)))
     assert any("dominate: 3 of 3 modules" in line for line in inspect_adapter(few).diagnosis)
     flat = adapter(*(known(f"q{i}", [1.0] * 8, seed=i) for i in range(3)))
@@ -85,7 +85,7 @@ def test_what_dominates():
     assert "ranks 2 to 2 (median 2): 300 of 600 parameters" in line
 
 
-def test_nothing_was_learned():
+def test_an_adapter_of_zeros_has_learned_nothing():
     zero = Module("q", "linear", np.zeros((6, 2), np.float32), np.ones((2, 5), np.float32))
     summary = inspect_adapter(adapter(zero))
     (row,) = summary.modules
@@ -93,7 +93,7 @@ def test_nothing_was_learned():
     assert summary.diagnosis == ["Every B A is zero: the adapter has not learned anything."]
 
 
-def test_a_base_that_is_not_its_own(tmp_path):
+def test_a_base_of_other_shapes_is_refused(tmp_path):
     write_safetensors(tmp_path / "model.safetensors", {"q.weight": np.ones((3, 3), np.float32)})
     with pytest.raises(AdapterError, match=r"its factors make 6 x 5, the base holds 3 x 3.*Use the base"):
         inspect_adapter(adapter(module("q")), tmp_path)
@@ -102,7 +102,7 @@ def test_a_base_that_is_not_its_own(tmp_path):
 # --- the command ---
 
 
-def test_inspect_tells_adapters_from_checkpoints(tmp_path):
+def test_adapters_are_told_from_checkpoints(tmp_path):
     animal = made("llama")
     assert is_adapter(animal.adapter) and is_adapter(animal.adapter / "adapter_model.safetensors")
     assert not is_adapter(animal.base) and not is_adapter(tmp_path) and not is_adapter(tmp_path / "none")
@@ -112,20 +112,26 @@ def test_inspect_tells_adapters_from_checkpoints(tmp_path):
     assert is_adapter(tmp_path / "k.safetensors")
 
 
-def test_inspect_prints_what_the_library_found():
+def test_the_command_prints_what_the_library_measures():
     animal = made("llama")
     summary = inspect_adapter(animal.adapter, animal.base)
     rows = summary.modules
-    said = json.loads(run("inspect", animal.base, animal.adapter, "--json").out)
-    assert said["modules"] == json.loads(json.dumps([r.to_json() for r in rows]))
-    assert said["diagnosis"] == summary.diagnosis
+    document = json.loads(run("inspect", animal.base, animal.adapter, "--json").out)
+    assert document["modules"] == json.loads(json.dumps([r.to_json() for r in rows]))
+    assert document["diagnosis"] == summary.diagnosis
     table = run("inspect", animal.adapter).out.splitlines()
     assert table[0].split()[:4] == ["module", "shape", "rank", "|BA|"]
     assert sum(line.startswith("model.layers.") for line in table) == sum("layers" in r.name for r in rows)
     assert any(line.startswith(f"{len(rows)} modules, ") for line in table)
 
 
-@pytest.mark.parametrize("option", [["--dry-run"], ["--store", "s"]])
-def test_what_is_for_checkpoints_only(option):
-    done = run("inspect", made("llama").adapter, *option)
-    assert done.code == 2 and "is for checkpoints, not adapters" in done.err
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--dry-run"], "an adapter costs no pass to estimate"),
+        (["--store", "s"], "an adapter needs no factor store"),
+    ],
+)
+def test_options_for_checkpoints_are_refused_for_adapters(options, message):
+    result = run("inspect", made("llama").adapter, *options)
+    assert result.code == 2 and message in result.err

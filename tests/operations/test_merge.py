@@ -1,4 +1,4 @@
-"""Adapters added into a base: what PEFT's merge_and_unload gives, and files that keep their shape."""
+"""Merged models, compared with those of PEFT's merge_and_unload; files keep names, shapes and dtypes."""
 
 import json
 import tracemalloc
@@ -42,7 +42,7 @@ def save_as(animal, folder, dtype):
     return folder
 
 
-# --- as PEFT merges ---
+# --- compared with PEFT ---
 
 # PEFT adds an update of tied layers twice to the one weight: `test_an_update_of_tied_layers_is_added_once`.
 TIED = "llama tied layers"
@@ -50,14 +50,14 @@ AS_PEFT = [name for name in ZOO if name != TIED]
 
 
 @pytest.mark.parametrize("name", AS_PEFT)
-def test_float32_is_what_peft_merges(name, tmp_path):
+def test_a_float32_merge_equals_that_of_peft(name, tmp_path):
     animal = made(name)
     merge(animal.base, [animal.adapter], tmp_path / "m")
     ours, theirs = reloaded(animal, tmp_path / "m").state_dict(), animal.merged()
     before = animal.model.state_dict()
     changed = 0
     for key, expected in theirs.items():
-        # the update and the sum are each rounded to float32, by both, of numbers up to about 10
+        # Both libraries round the update and the sum to float32; the numbers go up to about 10.
         torch.testing.assert_close(ours[key], expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
         changed += not torch.equal(before[key], expected)
     assert changed
@@ -65,12 +65,12 @@ def test_float32_is_what_peft_merges(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", AS_PEFT)
-def test_bfloat16_is_the_exact_sum_rounded_once(name, tmp_path):
+def test_a_bfloat16_merge_is_the_exact_sum_rounded_once(name, tmp_path):
     animal = made(name)
     base = save_as(animal, tmp_path / "base", torch.bfloat16)
     merge(base, [animal.adapter], tmp_path / "m")
     merged, before = tensors(tmp_path / "m"), tensors(base)
-    exact = reloaded(animal, base)  # bfloat16 numbers, held in float32
+    exact = reloaded(animal, base)  # bfloat16 numbers in float32
     animal_of_it = type(animal)(name, base, animal.adapter, exact, animal.allowed)
     theirs = animal_of_it.merged()
     ours = reloaded(animal, tmp_path / "m", torch.bfloat16).state_dict()
@@ -78,7 +78,7 @@ def test_bfloat16_is_the_exact_sum_rounded_once(name, tmp_path):
     for key, expected in theirs.items():
         if not expected.is_floating_point():
             continue
-        # One rounding is half an ulp, 2^-9 of the number; PEFT's float32 sum may lie across the edge.
+        # One rounding is half an ulp, 2^-9 of the number; PEFT's float32 sum may round the other way.
         torch.testing.assert_close(ours[key].float(), expected, rtol=2**-8 * 1.001, atol=1e-7)
         nearest = expected.to(torch.bfloat16)
         assert (nearest != ours[key]).float().mean() < 0.01, key
@@ -112,7 +112,7 @@ def test_several_adapters_with_weights(tmp_path):
         make_adapter(model, tmp_path / "2", seed=2, r=7, lora_alpha=2, target_modules=["q_proj", "up_proj"],
                      use_rslora=True),
     ]  # fmt: skip
-    done = merge(made("llama").base, folders, tmp_path / "m", [0.7, -0.4])
+    result = merge(made("llama").base, folders, tmp_path / "m", [0.7, -0.4])
     merged, before = tensors(tmp_path / "m"), tensors(made("llama").base)
     updates = [dense(folder) for folder in folders]
     touched = set()
@@ -121,12 +121,12 @@ def test_several_adapters_with_weights(tmp_path):
         change = sum(w * u.get(module, np.zeros(1)) for w, u in zip([0.7, -0.4], updates, strict=True))
         touched |= {key} if np.any(change) else set()
         np.testing.assert_allclose(merged[key].numpy(), weight.numpy() + change, rtol=0, atol=4e-6)
-    assert set(done.changed) == touched
-    assert [source.weight for source in done.statement.sources] == [0.7, -0.4]
+    assert set(result.changed) == touched
+    assert [source.weight for source in result.statement.sources] == [0.7, -0.4]
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1, 2, 3], [float("nan"), 1.0], [0.0, 0.0], ["a", 1]])
-def test_weights_that_are_none(weights, tmp_path):
+def test_invalid_weights_are_refused(weights, tmp_path):
     animal = made("llama")
     with pytest.raises(UsageError, match="weights"):
         merge(animal.base, [animal.adapter, animal.adapter], tmp_path / "m", weights)
@@ -135,9 +135,9 @@ def test_weights_that_are_none(weights, tmp_path):
 
 def test_whole_tensors_replace_those_of_the_base(tmp_path):
     animal = made("bert")
-    done = merge(animal.base, [animal.adapter], tmp_path / "m")
+    result = merge(animal.base, [animal.adapter], tmp_path / "m")
     whole = load_adapter(animal.adapter).dense
-    assert {"classifier.weight", "classifier.bias"} == set(whole) == set(done.statement.whole)
+    assert {"classifier.weight", "classifier.bias"} == set(whole) == set(result.statement.whole)
     merged = tensors(tmp_path / "m")
     for key, value in whole.items():
         assert np.array_equal(merged[key].numpy(), value)
@@ -158,10 +158,10 @@ def sharded(model, folder, dtype=torch.float32):
 
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_shards_keep_their_names_and_everything_else(dtype, workers, tmp_path):
+def test_shards_names_dtypes_and_other_files_are_kept(dtype, workers, tmp_path):
     animal = made("llama patterns")
     base = sharded(animal.fresh_base(), tmp_path / "base", dtype)
-    done = merge(base, [animal.adapter], tmp_path / "m", workers=workers)
+    result = merge(base, [animal.adapter], tmp_path / "m", workers=workers)
     out = tmp_path / "m"
     for file in base.glob("*.safetensors"):
         old, new = read_header(file), read_header(out / file.name)
@@ -172,7 +172,7 @@ def test_shards_keep_their_names_and_everything_else(dtype, workers, tmp_path):
     index = "model.safetensors.index.json"
     old, new = (json.loads((folder / index).read_text()) for folder in (base, out))
     assert old["weight_map"] == new["weight_map"]
-    assert new["metadata"]["total_size"] == old["metadata"]["total_size"] == done.size
+    assert new["metadata"]["total_size"] == old["metadata"]["total_size"] == result.size
     expected = {p.name for p in base.iterdir()} - {"pytorch_model.bin"} | {"eckart.json"}
     assert {p.name for p in out.iterdir()} == expected
     for name in ("README.md", "tokenizer.json", "LICENSE", "config.json"):
@@ -191,36 +191,40 @@ def test_any_number_of_workers_writes_the_same_bytes(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
-def test_the_stated_rounding_is_what_numpy_measures(dtype, tmp_path):
+def test_the_stated_rounding_error_is_what_numpy_measures(dtype, tmp_path):
     animal = made("llama")
     base = save_as(animal, tmp_path / "base", getattr(torch, dtype))
-    done = merge(base, [animal.adapter], tmp_path / "m")
+    result = merge(base, [animal.adapter], tmp_path / "m")
     before, after, updates = tensors(base), tensors(tmp_path / "m"), dense(animal.adapter)
     gaps = whole = 0.0
     for name, update in updates.items():
         gap = (after[f"{name}.weight"].double() - before[f"{name}.weight"].double()).numpy() - update
-        stated = done.statement.tensors[f"{name}.weight"]
+        stated = result.statement.tensors[f"{name}.weight"]
         assert stated.update == pytest.approx(np.linalg.norm(update), rel=1e-5)
-        # The float32 sum on the way is not counted: 1e-7 of the weights.
+        # The rounding of the float32 sum, 1e-7 of the weights, is not counted.
         expected = np.linalg.norm(gap) / np.linalg.norm(update)
         assert stated.rounding == pytest.approx(expected, rel=1e-3, abs=1e-6)
         gaps, whole = gaps + np.square(gap).sum(), whole + np.square(update).sum()
-    assert done.statement.rounding == pytest.approx(np.sqrt(gaps / whole), rel=1e-3, abs=1e-6)
-    assert (done.statement.rounding > 1e-5) == (dtype != "float32")
-    assert json.loads((tmp_path / "m" / "eckart.json").read_text()) == done.statement.to_json()
+    assert result.statement.rounding == pytest.approx(np.sqrt(gaps / whole), rel=1e-3, abs=1e-6)
+    assert (result.statement.rounding > 1e-5) == (dtype != "float32")
+    assert json.loads((tmp_path / "m" / "eckart.json").read_text()) == result.statement.to_json()
 
 
-def test_a_dry_run_writes_nothing_and_says_the_same(tmp_path):
+def test_a_dry_run_writes_nothing_and_reports_the_same_tensors(tmp_path):
     animal = made("llama")
     planned = merge(animal.base, [animal.adapter], tmp_path / "m", dry_run=True)
     assert not list(tmp_path.iterdir()) and (planned.path, planned.statement) == (None, None)
-    done = merge(animal.base, [animal.adapter], tmp_path / "m")
-    assert (planned.changed, planned.added, planned.size) == (done.changed, done.added, done.size)
+    result = merge(animal.base, [animal.adapter], tmp_path / "m")
+    assert (planned.changed, planned.added, planned.size) == (
+        result.changed,
+        result.added,
+        result.size,
+    )
     stored = sum(i.nbytes for i in read_header(tmp_path / "m" / "model.safetensors").tensors.values())
     assert planned.size == stored
 
 
-def test_overwriting(tmp_path):
+def test_only_an_earlier_merge_can_be_overwritten(tmp_path):
     animal = made("llama")
     merge(animal.base, [animal.adapter], tmp_path / "m")
     before = tree(tmp_path)
@@ -231,7 +235,7 @@ def test_overwriting(tmp_path):
     assert tree(tmp_path) != before
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
-    with pytest.raises(OutputError):
+    with pytest.raises(OutputError, match=r"has no eckart\.json"):
         merge(animal.base, [animal.adapter], tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
 
@@ -243,18 +247,18 @@ def test_the_base_and_the_adapter_are_never_replaced(overwrite, tmp_path):
     load_adapter(animal.adapter).save(tmp_path / "a")
     before = tree(tmp_path)
     for out in (base, tmp_path, tmp_path / "a"):
-        with pytest.raises(OutputError):
+        with pytest.raises(OutputError, match="is or contains the input"):
             merge(base, [tmp_path / "a"], out, overwrite=overwrite)
     assert tree(tmp_path) == before
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_an_adapter_that_states_its_errors_is_not_replaced_by_its_merge(overwrite, tmp_path):
-    """Both have an eckart.json, by which a folder that may be replaced is known."""
+    """Both hold an eckart.json, the file that marks a folder as replaceable."""
     animal = made("llama")
     resize(animal.adapter, tmp_path / "a", rank=2)
     before = tree(tmp_path)
-    with pytest.raises(OutputError):
+    with pytest.raises(OutputError, match="is or contains the input"):
         merge(animal.base, [tmp_path / "a"], tmp_path / "a", overwrite=overwrite)
     assert tree(tmp_path) == before
 
@@ -263,25 +267,25 @@ def test_an_adapter_that_states_its_errors_is_not_replaced_by_its_merge(overwrit
 
 
 @pytest.mark.parametrize("name", ["bert", "bert biases", "bert SEQ_CLS"])
-def test_a_base_without_the_prefix(name, tmp_path):
-    """BertModel alone; the adapter was made for the classifier around it."""
+def test_a_base_without_the_prefix_of_the_adapter_is_matched(name, tmp_path):
+    """The base is BertModel alone; the adapter was made for a classifier that contains it."""
     animal = made(name)
     base = save_base(animal.fresh_base().bert, tmp_path / "base")
-    done = merge(base, [animal.adapter], tmp_path / "m")
+    result = merge(base, [animal.adapter], tmp_path / "m")
     theirs = animal.merged()
     merged = tensors(tmp_path / "m")
     for key, value in merged.items():
         full = key if key in theirs else f"bert.{key}"
         torch.testing.assert_close(value, theirs[full], rtol=1e-6, atol=1e-6)
-    assert all(not name.startswith("bert.") for name in done.changed)
+    assert all(not name.startswith("bert.") for name in result.changed)
 
 
-def test_a_base_with_a_prefix_that_the_adapter_lacks(tmp_path):
+def test_a_base_with_a_prefix_that_the_adapter_lacks_is_matched(tmp_path):
     model = bert()
     base = save_base(model, tmp_path / "base")
     folder = make_adapter(model.bert, tmp_path / "a", r=3, lora_alpha=6, target_modules=["query"])
-    done = merge(base, [folder], tmp_path / "m")
-    assert sorted(done.changed) == [f"bert.encoder.layer.{i}.attention.self.query.weight" for i in (0, 1)]
+    result = merge(base, [folder], tmp_path / "m")
+    assert sorted(result.changed) == [f"bert.encoder.layer.{i}.attention.self.query.weight" for i in (0, 1)]
     merged, before = tensors(tmp_path / "m"), tensors(base)
     for name, update in dense(folder).items():
         np.testing.assert_allclose(
@@ -297,27 +301,27 @@ def test_a_base_with_a_prefix_that_the_adapter_lacks(tmp_path):
         (gpt2, r"the base has no model\.layers"),
     ],
 )
-def test_another_base_is_refused_by_the_name_of_the_module(other, words, tmp_path):
+def test_another_base_is_refused_with_the_name_of_a_module(other, words, tmp_path):
     base = save_base(other(), tmp_path / "base")
     with pytest.raises(AdapterError, match=words):
         merge(base, [made("llama rsLoRA").adapter], tmp_path / "m")
     assert not (tmp_path / "m").exists()
 
 
-def test_a_bias_that_the_base_does_not_have(tmp_path):
+def test_a_bias_that_the_base_lacks_is_refused(tmp_path):
     base = save_base(llama(), tmp_path / "base")
     with pytest.raises(AdapterError, match="updates the bias of this module, and the base has none"):
         merge(base, [made("llama lora_bias").adapter], tmp_path / "m")
 
 
-def test_a_whole_tensor_of_another_shape(tmp_path):
-    """PEFT fails to load such an adapter; a merge would give a model that its own class cannot load."""
+def test_a_whole_tensor_of_another_shape_is_refused(tmp_path):
+    """PEFT cannot load such an adapter, and transformers could not load the merged model."""
     base = save_base(bert(num_labels=7), tmp_path / "base")
     with pytest.raises(InputError, match="classifier"):
         merge(base, [made("bert").adapter], tmp_path / "m")
 
 
-# --- numbers that are none ---
+# --- numbers that are not finite ---
 
 
 def matrix_base(folder, weight, adapter_scale=1.0):
@@ -339,7 +343,7 @@ def matrix_base(folder, weight, adapter_scale=1.0):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
-def test_a_base_that_is_not_finite(bad, dtype, tmp_path):
+def test_a_base_that_is_not_finite_is_refused(bad, dtype, tmp_path):
     weight = np.ones((4, 3), np.float32)
     weight[2, 1] = bad
     with np.errstate(invalid="ignore"):
@@ -349,20 +353,20 @@ def test_a_base_that_is_not_finite(bad, dtype, tmp_path):
     assert not (tmp_path / "m").exists()
 
 
-def test_float16_overflows(tmp_path):
+def test_an_overflow_of_float16_is_refused(tmp_path):
     base, adapter = matrix_base(tmp_path, np.full((4, 3), 6e4, np.float16), 1e4)
     with pytest.raises(InputError, match=r"q\.weight`: .*not finite in float16"):
         merge(base, [adapter], tmp_path / "m")
     assert not (tmp_path / "m").exists()
-    merge(base, [adapter], tmp_path / "m", [0.5])  # 65000 fits
+    merge(base, [adapter], tmp_path / "m", [0.5])  # 65,000 fits
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16])
-def test_a_dead_simple_one(dtype, tmp_path):
+def test_a_merge_of_constant_matrices(dtype, tmp_path):
     base, adapter = matrix_base(tmp_path, np.full((4, 3), 2.0, dtype), 0.5)
-    done = merge(base, [adapter], tmp_path / "m", [3.0])
+    result = merge(base, [adapter], tmp_path / "m", [3.0])
     merged = tensors(tmp_path / "m")
-    assert done.changed == ("q.weight",)
+    assert result.changed == ("q.weight",)
     assert torch.equal(merged["q.weight"].double(), torch.full((4, 3), 3.5, dtype=torch.float64))
     assert torch.equal(merged["v.weight"].double(), torch.ones((4, 3), dtype=torch.float64))
 
@@ -371,7 +375,7 @@ def test_a_dead_simple_one(dtype, tmp_path):
 
 
 @pytest.mark.parametrize("targets", [["lm_head", "q_proj"], ["lm_head"]])
-def test_a_tied_head_that_is_updated_alone_is_refused(targets, tmp_path):
+def test_an_update_of_a_tied_output_layer_alone_is_refused(targets, tmp_path):
     torch.manual_seed(0)
     model = tied_llama()
     base = save_base(model, tmp_path / "base")
@@ -393,7 +397,7 @@ def test_an_update_of_a_tied_table_is_applied_once(build, tmp_path):
             torch.testing.assert_close(merged[key], expected, rtol=0, atol=2e-6)
 
 
-def test_different_updates_of_a_tied_table_and_its_head_are_refused(tmp_path):
+def test_different_updates_of_a_tied_table_and_output_layer_are_refused(tmp_path):
     torch.manual_seed(0)
     model = tied_llama()
     base = save_base(model, tmp_path / "base")
@@ -410,10 +414,10 @@ WHOLE = [(b, e) for b in (bert, gpt2, llama, tied_llama, mixtral) for e in (Fals
 @pytest.mark.parametrize("build, embeddings", WHOLE)
 def test_extract_then_merge_is_the_tuned_model(build, embeddings, tmp_path):
     pair = make_pair(tmp_path, build)
-    done = eckart.extract(pair.base, pair.tuned, tmp_path / "a", rank=24, dtype="F32", embeddings=embeddings,
-                          modules_to_save=True)  # fmt: skip
-    # PEFT has no bias beside factors of a table, so that with those the biases of BERT are left out.
-    left_out = {item.name for item in done.statement.not_carried}
+    options = dict(rank=24, dtype="F32", embeddings=embeddings, modules_to_save=True)
+    extracted = eckart.extract(pair.base, pair.tuned, tmp_path / "a", **options)
+    # PEFT cannot store biases next to factors of an embedding table, so those of BERT are left out then.
+    left_out = {item.name for item in extracted.statement.not_carried}
     assert bool(left_out) == (build in (bert, gpt2) and embeddings)
     merge(pair.base, [tmp_path / "a"], tmp_path / "m")
     merged, tuned = tensors(tmp_path / "m"), tensors(pair.tuned)
@@ -427,8 +431,8 @@ def test_extract_then_merge_is_the_tuned_model(build, embeddings, tmp_path):
 # --- experts ---
 
 
-def test_fused_experts_into_files_by_expert_and_the_reverse(tmp_path):
-    """Mixtral's own files hold experts by name; the same model is written again with fused ones."""
+def test_fused_and_split_experts_merge_into_either_kind_of_base(tmp_path):
+    """Mixtral's files hold experts separately; the same model is also written with fused experts."""
     animal = made("mixtral")
     merge(animal.base, [animal.adapter], tmp_path / "by-expert")
     fused = tmp_path / "fused"
@@ -438,10 +442,10 @@ def test_fused_experts_into_files_by_expert_and_the_reverse(tmp_path):
     write_safetensors(fused / "model.safetensors", state)
     merge(fused, [animal.adapter], tmp_path / "fused-merged")
     theirs = animal.merged()
-    got = tensors(tmp_path / "fused-merged")
+    fused_merged = tensors(tmp_path / "fused-merged")
     named = reloaded(animal, tmp_path / "by-expert").state_dict()
     for key, expected in theirs.items():
-        torch.testing.assert_close(got[key], expected, rtol=1e-6, atol=2e-6)
+        torch.testing.assert_close(fused_merged[key], expected, rtol=1e-6, atol=2e-6)
         torch.testing.assert_close(named[key], expected, rtol=1e-6, atol=2e-6)
 
     config = json.loads((animal.base / "config.json").read_text())
@@ -457,7 +461,7 @@ def test_fused_experts_into_files_by_expert_and_the_reverse(tmp_path):
             torch.testing.assert_close(tensors(out)[key], expected, rtol=1e-6, atol=1e-6)
 
 
-def test_an_expert_that_the_base_does_not_have(tmp_path):
+def test_an_expert_that_the_base_lacks_is_refused(tmp_path):
     torch.manual_seed(0)
     fewer = transformers.MixtralForCausalLM(
         transformers.MixtralConfig(**{**made("mixtral").model.config.to_dict(), "num_local_experts": 3})
@@ -470,8 +474,8 @@ def test_an_expert_that_the_base_does_not_have(tmp_path):
 # --- memory ---
 
 
-def test_memory_is_that_of_a_few_tensors(tmp_path):
-    """48 layers of 1 MB: the arrays that are held at once are a small part of the 48 MB."""
+def test_a_merge_holds_only_a_few_tensors_in_memory(tmp_path):
+    """Of 48 layers of 1 MB each, only a few are held at a time."""
     random = np.random.default_rng(0)
     size, layers = 512, 48
     (tmp_path / "base").mkdir()
@@ -496,5 +500,5 @@ def test_memory_is_that_of_a_few_tensors(tmp_path):
     finally:
         tracemalloc.stop()
     one = 4 * size * size
-    # The result, the product, the sum, their squares in float64, and the result that waits to be taken.
+    # The result, the product, the sum, their squares in float64, and a finished result.
     assert one < peak < 10 * one

@@ -57,12 +57,12 @@ OPERATIONS = {f.__name__: f for f in (resized, resized_for_all, summed, ties, da
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_any_number_of_workers(name, tmp_path, monkeypatch):
+def test_the_bytes_do_not_depend_on_the_number_of_workers(name, tmp_path, monkeypatch):
     seen = set()
     for run, workers in enumerate([1, 2, 3, 2, 3]):
         folder = tmp_path / str(run)
         folder.mkdir()
-        monkeypatch.chdir(folder)  # what is stated are the names that were given
+        monkeypatch.chdir(folder)  # the statement holds the paths as given
         OPERATIONS[name](Path("."), workers)
         seen.add(digest(folder / "out"))
     assert len(seen) == 1
@@ -77,7 +77,7 @@ def resized_and_converted():
 SCRIPT = "import operations.test_same_bytes as here; here.resized_and_converted()"
 
 
-def test_any_seed_of_hashes(tmp_path):
+def test_the_bytes_do_not_depend_on_the_seed_of_hashes(tmp_path):
     seen = set()
     for seed in ("1", "2", "3"):
         folder = tmp_path / seed
@@ -88,13 +88,13 @@ def test_any_seed_of_hashes(tmp_path):
     assert len(seen) == 1
 
 
-def test_one_module_and_many_threads_give_the_same_bytes(tmp_path):
-    """With one module to work on, its factors are worked on at once."""
+def test_the_bytes_of_one_module_do_not_depend_on_the_number_of_threads(tmp_path):
+    """With several threads, the two factors of a single module are processed at the same time."""
     random = np.random.default_rng(0)
     factors = random.standard_normal((900, 40)), random.standard_normal((40, 700))
     adapter = Adapter({"x": Module("x", "linear", *(f.astype(np.float32) for f in factors))})
     seen = set()
     for workers in (1, 2, 8):
-        (made,) = resize(adapter, rank=7, workers=workers).adapter
-        seen.add((made.left.tobytes(), made.right.tobytes()))
+        (module,) = resize(adapter, rank=7, workers=workers).adapter
+        seen.add((module.left.tobytes(), module.right.tobytes()))
     assert len(seen) == 1

@@ -1,21 +1,21 @@
-"""A page of the guide as its tests see it: fenced blocks, run from top to bottom in one folder.
+"""Run a page of the guide: its fenced blocks, from top to bottom, in one folder.
 
 console
-    Every `$ eckart ...` is run, and each line shown under it must be printed, in that order. With
-    `# exits 1` after it, it must exit so. Remarks (`REMARKS`) are looked for on stderr, all others on
-    stdout. A line that ends in `...` is the beginning of one.
-pycon, or `>>>` in python
-    A doctest. Names live on to the end of the page.
+    Every `$ eckart ...` is run, and it must print the lines shown under it, in that order; other lines may be
+    printed in between. `# exits 1` after a command states its exit code. Lines that begin with one of
+    `REMARKS` must be on stderr, all others on stdout. A line that ends in `...` is the beginning of a line.
+pycon, or python with `>>>`
+    A doctest. Names stay defined until the end of the page.
 python
-    A script, run by itself.
+    A script, run with names of its own.
 output
-    What the script just above prints, to the letter.
+    The exact output of the script just above.
 text, and any other language
-    An illustration, in which no command and no prompt may stand.
+    An illustration. It must not contain commands or prompts.
 
-A page says in comments how it wants to be read. `<!-- lines: exact -->`: lines of consoles are compared
-to the letter. `<!-- lines: within 3 %, whole numbers within 1 -->`: so far may their numbers be off (2 %
-without a comment). `<!-- needs: torch -->`: the page is skipped where this library is missing.
+Comments in a page change how it is compared. `<!-- lines: exact -->`: console lines must match exactly.
+`<!-- lines: within 3 %, whole numbers within 1 -->`: numbers may differ by this much (2 % without a comment).
+`<!-- needs: torch -->`: the page is skipped if this library is missing.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ DOCS = ROOT / "docs"
 NUMBER = r"-?\d[\d,]*\.?\d*"
 REMARKS = ("note:", "eckart:", "Next:", "factoring ")
 RUN = ("console", "pycon", "python", "output")
-SHELLS = ("bash", "sh", "shell", "zsh", "py", "python3", "shell-session")  # would look run, and are not
+NOT_RUN = ("bash", "sh", "shell", "zsh", "py", "python3", "shell-session")  # they look as if they were run
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block; ``line`` is that of its fence, from 1."""
+    """A fenced block; ``line`` is the line of its opening fence, counted from 1."""
 
     language: str
     text: str
@@ -60,52 +60,53 @@ class Block:
 
 @dataclass(frozen=True)
 class Session:
-    """A command of a console, the lines shown under it, and the code it must exit with."""
+    """A command in a console block, the lines shown under it, and its expected exit code."""
 
     command: str
     line: int
     code: int = 0
-    shown: list[str] = field(default_factory=list)
+    expected: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Likeness:
-    """When a shown line and a printed one are the same: the last digits depend on the LAPACK."""
+class LineComparison:
+    """Whether an expected line and a printed one agree. The last digits depend on the LAPACK."""
 
-    share: float | None = 0.02  # by which numbers may differ; None: to the letter
-    whole: float = 0.0  # by which whole numbers may differ
+    relative: float | None = 0.02  # tolerance for numbers; None: lines must be identical
+    whole: float = 0.0  # absolute tolerance for whole numbers
 
     @classmethod
-    def of(cls, text: str) -> Likeness:
-        """Read what a page's comment asks for."""
-        found = re.search(r"<!-- lines: (.*?) -->", text)
-        if found is None:
+    def of(cls, text: str) -> LineComparison:
+        """Read the comment of a page."""
+        comment = re.search(r"<!-- lines: (.*?) -->", text)
+        if comment is None:
             return cls()
-        if found[1] == "exact":
+        if comment[1] == "exact":
             return cls(None)
-        words = re.fullmatch(r"within (\d+) %(?:, whole numbers within (\d+))?", found[1])
-        assert words, f"not understood: {found[0]}"
-        return cls(int(words[1]) / 100, float(words[2] or 0))
+        tolerances = re.fullmatch(r"within (\d+) %(?:, whole numbers within (\d+))?", comment[1])
+        assert tolerances, f"invalid comment: {comment[0]}"
+        return cls(int(tolerances[1]) / 100, float(tolerances[2] or 0))
 
-    def __call__(self, shown: str, printed: str) -> bool:
-        if self.share is None:
-            return shown == printed
-        ours, theirs = re.findall(NUMBER, shown), re.findall(NUMBER, printed)
-        words, others = (re.sub(NUMBER, "#", line).split() for line in (shown, printed))
-        if words[-1:] == ["..."] and words != others:
-            words, others = words[:-1], others[: len(words) - 1]
-            theirs = theirs[: len(ours)]
-        return words == others and len(ours) == len(theirs) and all(map(self.near, ours, theirs))
+    def __call__(self, expected: str, printed: str) -> bool:
+        if self.relative is None:
+            return expected == printed
+        numbers, printed_numbers = re.findall(NUMBER, expected), re.findall(NUMBER, printed)
+        words, printed_words = (re.sub(NUMBER, "#", line).split() for line in (expected, printed))
+        if words[-1:] == ["..."] and words != printed_words:
+            words, printed_words = words[:-1], printed_words[: len(words) - 1]
+            printed_numbers = printed_numbers[: len(numbers)]
+        same_count = len(numbers) == len(printed_numbers)
+        return words == printed_words and same_count and all(map(self.is_close, numbers, printed_numbers))
 
-    def near(self, shown: str, printed: str) -> bool:
-        a, b = (float(text.replace(",", "")) for text in (shown, printed))
-        whole = self.whole if "." not in shown + printed else 0.0
-        return abs(a - b) <= max(self.share * abs(b), whole)
+    def is_close(self, expected: str, printed: str) -> bool:
+        a, b = (float(text.replace(",", "")) for text in (expected, printed))
+        whole = self.whole if "." not in expected + printed else 0.0
+        return abs(a - b) <= max(self.relative * abs(b), whole)
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What was run."""
+    """How many commands, doctest examples and scripts were run."""
 
     commands: int = 0
     examples: int = 0
@@ -132,13 +133,13 @@ class Page:
 
     @property
     def needs(self) -> list[str]:
-        """Libraries without which it cannot run."""
-        found = re.search(r"<!-- needs: (.*?) -->", self.text)
-        return re.findall(r"\w+", found[1]) if found else []
+        """Libraries that the page needs."""
+        comment = re.search(r"<!-- needs: (.*?) -->", self.text)
+        return re.findall(r"\w+", comment[1]) if comment else []
 
     @property
     def prose(self) -> str:
-        """The text without its blocks, line for line."""
+        """The text with its blocks replaced by empty lines."""
         lines = self.text.splitlines()
         for block in self.blocks:
             n = block.text.count("\n")
@@ -152,7 +153,7 @@ def pages() -> list[Page]:
 
 
 def blocks(text: str) -> Iterator[Block]:
-    """Yield the fenced blocks of a text, indented ones as well."""
+    """Yield the fenced blocks of a text, including indented ones."""
     fence, inside, start, language = "", [], 0, ""
     for i, line in enumerate(text.splitlines(), 1):
         bare = line.strip()
@@ -163,37 +164,37 @@ def blocks(text: str) -> Iterator[Block]:
             fence = ""
         elif fence:
             inside.append(line)
-    assert not fence, f"the fence of line {start} is not closed"
+    assert not fence, f"the fence in line {start} is not closed"
 
 
 def sessions(block: Block) -> list[Session]:
-    """Return the commands of a console."""
-    found: list[Session] = []
+    """Return the commands of a console block."""
+    commands: list[Session] = []
     for i, line in enumerate(block.text.splitlines(), block.line + 1):
         if line.startswith("$ "):
             command, _, remark = line[2:].partition("  # exits ")
-            found.append(Session(command, i, int(remark or 0)))
+            commands.append(Session(command, i, int(remark or 0)))
         else:
-            assert found, f"line {i}: a console begins with a command"
-            found[-1].shown.append(line)
-    return found
+            assert commands, f"line {i}: a console block must begin with a command"
+            commands[-1].expected.append(line)
+    return commands
 
 
 def play(page: Page, run: Callable[..., Ran]) -> Counts:
-    """Run a page in the current folder; an `AssertionError` says what is not as shown, and in which line."""
+    """Run a page in the current folder. An `AssertionError` states the line that does not agree."""
     names: dict[str, object] = {"__name__": "__main__"}
-    alike = Likeness.of(page.text)
+    compare = LineComparison.of(page.text)
     commands = examples = scripts = 0
-    printed = None  # by the script just above
+    printed = None  # the output of the script just above
     for block in page.blocks:
         where = f"{page.name}:{block.line}"
         if block.language == "output":
-            assert printed is not None, f"{where}: no script stands above"
+            assert printed is not None, f"{where}: expected a script just above"
             assert printed == block.text, f"{where}: the script prints\n{printed}"
         printed = None
         if block.language == "console":
             for session in sessions(block):
-                check(session, run, alike, page.name)
+                check_session(session, run, compare, page.name)
                 commands += 1
         elif block.is_doctest:
             examples += check_examples(block, names, page)
@@ -203,25 +204,25 @@ def play(page: Page, run: Callable[..., Ran]) -> Counts:
     return Counts(commands, examples, scripts)
 
 
-def check(session: Session, run: Callable[..., Ran], alike: Likeness, name: str) -> None:
-    """Run a command, and look for the lines that are shown."""
+def check_session(session: Session, run: Callable[..., Ran], compare: LineComparison, name: str) -> None:
+    """Run a command, and check that it prints the expected lines."""
     where = f"{name}:{session.line}: {session.command!r}"
     program, *words = shlex.split(session.command)
-    assert program == "eckart", f"{where}: only eckart is run"
-    assert session.shown, f"{where}: not a line of what it prints is shown"
-    done = run(*words)
-    assert done.code == session.code, f"{where} exits {done.code}: {done.err}"
-    streams = {remark: iter(lines.splitlines()) for remark, lines in ((False, done.out), (True, done.err))}
-    for line in session.shown:
-        rest = streams[line.startswith(REMARKS)]
-        assert any(alike(line, one) for one in rest), f"{where} does not print, from here on, {line!r}"
+    assert program == "eckart", f"{where}: only eckart can be run"
+    assert session.expected, f"{where}: show at least one line of its output"
+    result = run(*words)
+    assert result.code == session.code, f"{where} exits {result.code}: {result.err}"
+    out, err = iter(result.out.splitlines()), iter(result.err.splitlines())
+    for line in session.expected:
+        rest = err if line.startswith(REMARKS) else out
+        assert any(compare(line, printed) for printed in rest), f"{where} does not print next: {line!r}"
 
 
 def check_examples(block: Block, names: dict[str, object], page: Page) -> int:
     """Run a block as a doctest, and return how many examples it has."""
-    where = f"{page.name}:{block.line}"  # of its own: a function of another block may be in a traceback
+    where = f"{page.name}:{block.line}"  # unique, because a traceback may pass through another block
     test = doctest.DocTestParser().get_doctest(block.text, names, where, page.name, block.line)
-    test.globs = names  # not the copy that was made
+    test.globs = names  # get_doctest copied them
     report: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     result = runner.run(test, out=report.append, clear_globs=False)
@@ -230,7 +231,7 @@ def check_examples(block: Block, names: dict[str, object], page: Page) -> int:
 
 
 def printed_by(block: Block, where: str) -> str:
-    """Run a script with names of its own, and return what it prints."""
+    """Run a script with names of its own, and return its output."""
     with contextlib.redirect_stdout(io.StringIO()) as out:
         exec(compile(block.text, f"<{Path(where).name}>", "exec"), {"__name__": "__main__"})
     return out.getvalue()

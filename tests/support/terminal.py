@@ -1,4 +1,4 @@
-"""The program as a user runs it: as a process of its own, or, quicker, in this one."""
+"""The program as a user runs it: as a separate process, or, faster, in this one; and what it printed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import eckart
@@ -19,11 +20,12 @@ ENVIRONMENT = {
     "PYTHONPATH": str(Path(eckart.__file__).parents[1]),
     "OPENBLAS_NUM_THREADS": "1",
 }
+LARGE_FILE = 1 << 24  # bytes from which `tree` compares only sizes
 
 
 @dataclass(frozen=True)
 class Ran:
-    """Exit code and what was printed."""
+    """The exit code of a command, and what it printed on stdout and stderr."""
 
     code: int
     out: str
@@ -31,11 +33,11 @@ class Ran:
 
 
 def run(*argv: object) -> Ran:
-    """Call `main` with these words, as the installed script does."""
+    """Call `main` with these arguments, as the installed script does."""
     out, err = io.StringIO(), io.StringIO()
     with (
         mock.patch.object(sys, "argv", ["eckart", *map(str, argv)]),
-        mock.patch.dict(os.environ, {"TERM": "dumb"}),
+        mock.patch.dict(os.environ, {"TERM": "dumb", "COLUMNS": "80"}),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
@@ -48,23 +50,36 @@ def run(*argv: object) -> Ran:
     return Ran(code or 0, out.getvalue(), err.getvalue())
 
 
-def start(*argv: object, **how: object) -> subprocess.CompletedProcess[str]:
-    """Run ``python -m eckart`` with these words."""
-    how = {"env": ENVIRONMENT, "timeout": 120, **how}
+def start(*argv: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m eckart`` with these arguments; the options are those of `subprocess.run`."""
+    options = {"env": ENVIRONMENT, "timeout": 120, **options}
     return subprocess.run(
-        [sys.executable, "-m", "eckart", *map(str, argv)], capture_output=True, text=True, **how
+        [sys.executable, "-m", "eckart", *map(str, argv)], capture_output=True, text=True, **options
     )
 
 
+def table_rows(text: str) -> dict[str, list[str]]:
+    """Return the cells of a printed table by the first cell of each row.
+
+    Cells are separated by spaces, so a header of two words counts as two cells.
+    """
+    rows = [line.split() for line in text.splitlines() if line.strip()]
+    return {first: cells for first, *cells in rows}
+
+
 def tree(folder: Path) -> dict[str, object]:
-    """Everything under a folder: the bytes of files, where links lead, None for folders."""
-    found: dict[str, object] = {}
+    """Return everything under a folder: the bytes of files, the targets of links, None for the rest.
+
+    A file of `LARGE_FILE` bytes or more is represented by its size: the tests write such files with holes.
+    """
+    contents: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
-            found[name] = os.readlink(path)
-        elif not path.is_file():  # a folder, or a pipe, which would wait for ever
-            found[name] = None
-        else:  # a hole of gigabytes is told by its size
-            found[name] = path.read_bytes() if path.stat().st_size < 1 << 24 else path.stat().st_size
-    return found
+            contents[name] = os.readlink(path)
+        elif not path.is_file():  # a folder; or a pipe, which would block a reader forever
+            contents[name] = None
+        else:
+            size = path.stat().st_size
+            contents[name] = path.read_bytes() if size < LARGE_FILE else size
+    return contents

@@ -283,7 +283,7 @@ def read_statement(path: Path) -> Statement | None:
     try:
         data = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
-        raise AdapterError(str(path), "is not valid JSON", "Extract again, or remove the file") from None
+        raise AdapterError(str(path), "not a JSON file", "Extract again, or remove the file") from None
     return Statement.from_json(data, str(path)) if data != {} else None
 
 

@@ -15,6 +15,7 @@ from eckart.errors import AdapterError, UsageError
 from eckart.linalg import Spectrum
 from eckart.linalg.routes.product import Product, ProductCore
 from eckart.linalg.routes.tall import Tall
+from eckart.text import count
 
 
 class Core(Protocol):
@@ -154,7 +155,7 @@ def check_weights(adapters: Sequence[object], weights: Sequence[float]) -> None:
             raise UsageError(f"--weights {list(weights)}", f"expected finite numbers, found {weight!r}")
     if len(weights) != len(adapters):
         raise UsageError(
-            "--weights", f"expected one for each of {len(adapters)} adapters, got {len(weights)}"
+            "--weights", f"expected one for each of {count(adapters, 'adapter')}, got {len(weights)}"
         )
     if not any(weights):
         raise UsageError("--weights", "all weights are 0; the result would be empty")

@@ -41,7 +41,10 @@ def extract(
     ] = None,
     embeddings: Annotated[bool, typer.Option("--embeddings", help="Also factor embedding tables.")] = False,
     modules_to_save: Annotated[
-        bool, typer.Option("--modules-to-save", help="Also save norms, biases and new rows, whole.")
+        bool,
+        typer.Option(
+            "--modules-to-save", help="Also save norms, biases and new embedding rows, as whole tensors."
+        ),
     ] = False,
     consumers: opt.For = None,
     experts: Annotated[

@@ -133,11 +133,10 @@ def print_layers(summary: LayersSummary) -> None:
     console.print_table(["layer", *sizes, *RANKS, "knee", "above noise", "decay", "unchanged"], cells)
     out = console.out()
     if summary.share is not None:
-        out.print(
-            f"\n{console.percent(summary.share)} of the change's energy is in "
-            f"{count(summary.layers, 'matrix', 'matrices')}, the rest in {count(summary.others, 'other tensor')}",
-            markup=False,
-        )
+        matrices = count(summary.layers, "matrix", "matrices")
+        rest = f", the rest in {count(summary.others, 'other tensor')}" if summary.others else ""
+        share = console.percent(summary.share)
+        out.print(f"\n{share} of the change's energy is in {matrices}{rest}", markup=False)
     for remark in summary.diagnosis:
         out.print(remark, markup=False)
 

@@ -52,7 +52,7 @@ def plan(
 
 
 def print_plan(store: FactorStore, chosen: RankPlan) -> None:
-    """Print a plan: a row a tensor, and the totals."""
+    """Print a plan: one row per tensor, and the totals."""
     rows: list[list[Any]] = []
     for name, rank in chosen.ranks.items():
         record, spectrum = store.record(name), store.spectrum(name)

@@ -10,7 +10,7 @@ import typer
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.operations.batch import resize_all
-from eckart.operations.cut import NewAdapter
+from eckart.operations.new_adapter import NewAdapter
 from eckart.rank import RankRule
 from eckart.text import count, listing
 

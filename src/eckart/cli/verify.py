@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import CheckFailedError
+from eckart.extraction.verify import Verification
 from eckart.extraction.verify import verify as verify_adapter
 from eckart.text import count
 
@@ -28,40 +30,44 @@ def verify(
 
     Example: **eckart verify base/ tuned/ adapter/**
     """
-    found = verify_adapter(base, tuned, adapter)
+    with console.progress_bar(quiet, "verifying") as bar:
+        result = verify_adapter(base, tuned, adapter, progress=bar)
     if json:
         console.print_json(
             {
-                "holds": found.holds,
-                "error": found.error,
-                "stated": found.stated,
-                "error_of_whole_change": found.error_of_whole_change,
-                "problems": list(found.problems),
-                "modules": [vars(m) for m in found.modules],
+                "holds": result.holds,
+                "error": result.error,
+                "stated": result.stated,
+                "error_of_whole_change": result.error_of_whole_change,
+                "problems": list(result.problems),
+                "modules": [asdict(module) for module in result.modules],
             }
         )
     else:
-        console.print_table(
-            ["module", "rank", "measured", "stated", "holds"],
-            [
-                [
-                    m.name,
-                    m.rank,
-                    f"{m.error:.6f}",
-                    None if m.stated is None else f"{m.stated:.6f}",
-                    "NO" if not m.holds else "-" if m.stated is None else "yes",
-                ]
-                for m in found.modules
-            ],
-        )
-        stated = "nothing stated" if found.stated is None else f"stated {found.stated:.6f}"
-        console.out().print(f"\nall modules together: measured {found.error:.6f}, {stated}", markup=False)
-        for problem in found.problems:
-            console.out().print(problem, markup=False)
-    if not found.holds:
-        wrong = [m.name for m in found.modules if not m.holds]
+        print_verification(result)
+    if not result.holds:
+        wrong = [module for module in result.modules if not module.holds]
         raise CheckFailedError(
             str(adapter),
-            f"its statement does not hold ({count(wrong, 'module')}, {count(found.problems, 'other problem')})",
+            f"its statement does not hold ({count(wrong, 'module')}, {count(result.problems, 'other problem')})",
             "Extract it again, or check that these are the checkpoints it was made from, base first",
         )
+
+
+def print_verification(result: Verification) -> None:
+    """Print the measured and the stated error of every module and of the whole adapter."""
+    rows = []
+    for module in result.modules:
+        if module.stated is None:
+            rows.append(
+                [module.name, module.rank, f"{module.error:.6f}", None, "-" if module.holds else "NO"]
+            )
+        else:
+            holds = "yes" if module.holds else "NO"
+            rows.append([module.name, module.rank, f"{module.error:.6f}", f"{module.stated:.6f}", holds])
+    console.print_table(["module", "rank", "measured", "stated", "holds"], rows)
+    stated = "nothing stated" if result.stated is None else f"stated {result.stated:.6f}"
+    out = console.out()
+    out.print(f"\nall modules together: measured {result.error:.6f}, {stated}", markup=False)
+    for problem in result.problems:
+        out.print(problem, markup=False)

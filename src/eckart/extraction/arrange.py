@@ -21,6 +21,7 @@ from eckart.extraction.cut import Parts
 from eckart.extraction.job import Job
 from eckart.extraction.leftovers import Carried, Leftover, carry_whole, leftovers
 from eckart.rank import RankPlan
+from eckart.serving.experts_read import experts_layout_for
 from eckart.serving.layout import Layout
 from eckart.store import FactorStore
 from eckart.store.sources import PairSources
@@ -41,27 +42,35 @@ def arrange(job: Job, sources: PairSources, store: FactorStore, plan: RankPlan, 
     carried = Carried(Adapter(parts.modules), rest)
     if job.modules_to_save:
         carried = carry_whole(carried, sources, parts.dtype)
-    needed = carried.adapter.parameters
-    adapter, layout = _for_consumers(job, sources, carried.adapter, parts, needed)
-    adapter = replace(adapter, modules=even_ranks(with_routers(adapter.modules, sources.config)))
+    adapter, layout = _for_readers(job, sources, carried.adapter, parts)
+    adapter = replace(adapter, modules=even_ranks(adapter.modules))
     statement = _state(job, sources, store, plan, parts, carried, adapter, layout)
     return Arranged(replace(adapter, statement=statement), statement, tuple(carried.leftovers))
 
 
-def _for_consumers(
-    job: Job, sources: PairSources, adapter: Adapter, parts: Parts, needed: int
+def _for_readers(
+    job: Job, sources: PairSources, adapter: Adapter, parts: Parts
 ) -> tuple[Adapter, LayoutStatement | None]:
     """Return the adapter in the layout its consumers need, or else in the one PEFT needs."""
+    config, layout = sources.config, None
     if job.consumers:
+        experts = experts_layout_for(job.consumers, config, job.experts)
+        needed = adapter.parameters
         names = [c.name for c in job.consumers]
-        layout, adapter = Layout.prepare(adapter, names, sources.base, job.experts)
-        applied = layout.realised(adapter.modules)
-        return replace(adapter, modules=applied.modules), layout.statement(applied, parts.dtype, needed)
-    experts = job.experts
-    if experts is None and is_fused_on_loading(sources.config):
-        experts = ExpertsLayout.FUSED
-    modules = arrange_experts(adapter.modules, experts, sources.config)
-    return replace(adapter, modules=even_scales(modules)), None
+        plan, adapter = Layout.prepare(adapter, names, sources.base, job.experts)
+        applied = plan.realised(adapter.modules)
+        adapter, layout = (
+            replace(adapter, modules=applied.modules),
+            plan.statement(applied, parts.dtype, needed),
+        )
+    else:
+        fused = ExpertsLayout.FUSED if is_fused_on_loading(config) else None
+        experts = job.experts or fused
+        modules = even_scales(arrange_experts(adapter.modules, experts, config))
+        adapter = replace(adapter, modules=modules)
+    if experts is not ExpertsLayout.SPLIT:  # where experts are split, a router is a linear layer
+        adapter = replace(adapter, modules=with_routers(adapter.modules, config))
+    return adapter, layout
 
 
 def _state(

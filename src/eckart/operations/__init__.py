@@ -4,10 +4,10 @@ from eckart.operations.batch import resize_all
 from eckart.operations.combine import Combined, combine
 from eckart.operations.compare import Comparison, compare
 from eckart.operations.convert import Converted, convert
-from eckart.operations.cut import NewAdapter, RankRange
 from eckart.operations.inspect import AdapterSummary, ModuleSummary, inspect_adapter
 from eckart.operations.merge import Merged, merge
 from eckart.operations.merge_statement import MergeStatement, TensorChange
+from eckart.operations.new_adapter import NewAdapter, RankRange
 from eckart.operations.overlap import Overlap, overlaps
 from eckart.operations.resize import Resized, resize
 

@@ -38,10 +38,10 @@ def resize_all(
         An adapter, or a folder whose entries are adapters.
     out : str or Path
         Where to write: an adapter for one, a folder of adapters of the same names for several.
-    progress : callable, optional
-        Called with the name of each adapter; returns the listener to its progress.
     rule, dtype, format, consumers, base, overwrite, workers
         As for `resize`.
+    progress : callable, optional
+        Called with the name of each adapter; returns the listener to its progress.
 
     Returns
     -------

@@ -14,15 +14,10 @@ from eckart.adapter.formats.peft.whole import joined_config
 from eckart.adapter.updates import Updates, WeightedSum, check_weights, common_dense, common_rows
 from eckart.checkpoint import Checkpoint
 from eckart.errors import AdapterError, UsageError
-from eckart.operations.cut import (
-    CutJob,
-    Destination,
-    NewAdapter,
-    check_rule,
-    factor_dtype,
-    run_cut,
-)
+from eckart.operations.cut import CutJob, check_rule, factor_dtype, run_cut
+from eckart.operations.destination import Destination
 from eckart.operations.interference import Interference, check_method
+from eckart.operations.new_adapter import NewAdapter
 from eckart.parallel import OnProgress, threads_each
 from eckart.rank import Rank, RankRule, RuleOptions, rule_from
 from eckart.serving.consumers import ConsumerNames
@@ -145,9 +140,7 @@ def combine(
     )
     destination = Destination(out, format, overwrite)
     destination.check(job.template, layout, [source.path for source in sources])
-    cut = run_cut(job, destination, workers, progress)
-    path = None if out is None else Path(out)
-    return Combined(path, cut.statement, cut.notes, cut.ranks, cut.adapter)
+    return run_cut(job, destination, Combined, workers, progress)
 
 
 def _refuse_different_models(adapters: list[Adapter]) -> None:

@@ -11,7 +11,7 @@ from eckart.adapter.formats import FORMATS, load_adapter, save_adapter
 from eckart.adapter.statement import Statement
 from eckart.checkpoint import Checkpoint, refuse_overlap
 from eckart.errors import UsageError
-from eckart.operations.cut import RankRange
+from eckart.operations.new_adapter import RankRange
 from eckart.text import count
 
 

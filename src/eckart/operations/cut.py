@@ -6,158 +6,35 @@ chooses all ranks together. The second pass (`CutPass`) cuts, rounds and measure
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median_high
 from threading import Lock
-from typing import Generic
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from eckart.adapter.adapter import Adapter, Module
-from eckart.adapter.formats import FORMATS, load_adapter, make_writer, write_adapter, written_format
-from eckart.adapter.formats.peft.config import CONFIG
-from eckart.adapter.formats.write import check_place
+from eckart.adapter.formats import make_writer, write_adapter
 from eckart.adapter.rounding import relative, rounded, rounded_factors, stored_error
 from eckart.adapter.statement import ModuleStatement, Statement, versions
 from eckart.adapter.updates import C, Updates, WeightedSum
 from eckart.arrays import DType, Floats
-from eckart.checkpoint import DTYPES, parse_dtype, refuse_overlap
+from eckart.checkpoint import DTYPES, parse_dtype
 from eckart.checkpoint.dtypes import ADAPTER_DTYPES
 from eckart.errors import AdapterError, UsageError
 from eckart.linalg import Spectrum
+from eckart.operations.destination import Destination
+from eckart.operations.new_adapter import NewAdapter, RankRange
 from eckart.parallel import OnProgress, Progress, half_of, map_unordered
 from eckart.rank import Candidate, RankPlan, RankRule, make_plan
 from eckart.serving.layout import Applied, Layout
-from eckart.text import count
+
+N = TypeVar("N", bound=NewAdapter)
 
 # The estimate of a rounding error assumes that float16 factors have all their digits. Below this magnitude
 # some are subnormal, and the error is measured from the factors instead.
 SUBNORMAL_RISK = 2.0**-8
-
-
-@dataclass(frozen=True)
-class RankRange:
-    """The ranks of an adapter's modules.
-
-    Parameters
-    ----------
-    min, median, max : int
-        For an even number of modules, the median is the larger of the two in the middle.
-    """
-
-    min: int
-    median: int
-    max: int
-
-    @classmethod
-    def of(cls, modules: Mapping[str, Module]) -> RankRange:
-        """Return the range of the ranks of some modules."""
-        ranks = [module.rank for module in modules.values()]
-        return cls(min(ranks), median_high(ranks), max(ranks))
-
-    def __str__(self) -> str:
-        if self.min == self.max:
-            return f"rank {self.min}"
-        return f"ranks {self.min} to {self.max} (median {self.median})"
-
-
-@dataclass(frozen=True, repr=False)
-class NewAdapter:
-    """A new adapter, on disk or in memory: what `resize` and `combine` return.
-
-    Parameters
-    ----------
-    path : Path or None
-        Where the adapter was written; None if it is in memory.
-    statement : Statement
-        What the adapter states about itself, as in ``eckart.json``: its error and that of every module.
-    notes : tuple of str
-        What was noticed on the way, in sentences.
-    ranks : RankRange
-        The smallest, median and largest rank of its modules.
-    in_memory : Adapter, optional
-        The adapter, if it was not written. Use `adapter`, which is there in both cases.
-    """
-
-    path: Path | None
-    statement: Statement
-    notes: tuple[str, ...]
-    ranks: RankRange
-    in_memory: Adapter | None = field(default=None, compare=False)
-
-    @cached_property
-    def adapter(self) -> Adapter:
-        """The new adapter. If it was written, it is read from `path` on first use."""
-        return load_adapter(str(self.path)) if self.in_memory is None else self.in_memory
-
-    def __repr__(self) -> str:
-        place = "in memory" if self.path is None else str(self.path)
-        modules = count(self.statement.modules, "module")
-        return f"{type(self).__name__}({place}: {modules}, {self.ranks}, error {self.statement.error:.3g})"
-
-
-@dataclass(frozen=True)
-class Destination:
-    """Where a new adapter goes, and how it is written.
-
-    Parameters
-    ----------
-    path : str or Path, optional
-        A folder for PEFT's format, a ``.safetensors`` file for the others; None keeps the result in memory.
-    format : str, optional
-        The format of the file; chosen from the consumers or the source if None.
-    overwrite : bool
-        Whether to replace an existing adapter.
-    """
-
-    path: str | Path | None
-    format: str | None = None
-    overwrite: bool = False
-
-    def check(self, template: Adapter, layout: Layout, inputs: list[Path | None]) -> str:
-        """Check everything that does not depend on the ranks, and return the format to write.
-
-        Parameters
-        ----------
-        template : Adapter
-            The adapter to be, at any rank.
-        layout : Layout
-            The requirements of the consumers.
-        inputs : list of Path or None
-            Files and folders that the adapter is made from.
-
-        Raises
-        ------
-        UsageError
-            If the format is unknown, or some consumer does not read it.
-        OutputError
-            If the path does not fit the format, is taken, or contains an input.
-        """
-        if self.format is not None and self.format not in FORMATS:
-            raise UsageError(f"format={self.format!r}", f"expected one of {', '.join(FORMATS)}")
-        if self.format is not None and self.path is None:
-            raise UsageError(
-                f"format={self.format!r}",
-                "an adapter that stays in memory has no format",
-                "Pass out, or use result.adapter.save(path, format)",
-            )
-        chosen = self.format or layout.format or written_format(template)
-        if layout.consumers and chosen not in layout.formats:
-            raise UsageError(
-                f"--format {chosen}",
-                "not all programs of --for read this format",
-                f"Use --format {' or '.join(layout.formats)}",
-            )
-        if self.path is not None:
-            refuse_overlap(self.path, inputs)
-            folder = chosen == "peft"
-            marker = os.path.join(*template.components[:1], CONFIG) if folder else ""
-            check_place(Path(self.path), folder, marker, self.overwrite)
-        return chosen
 
 
 @dataclass(frozen=True)
@@ -311,7 +188,7 @@ def _outlines(job: CutJob[C], plan: RankPlan) -> dict[str, Module]:
     """Return the outlines of the modules that get a rank."""
     ranks = {name: rank for name, rank in plan.ranks.items() if rank}
     if not ranks:
-        raise AdapterError("plan", "every module gets rank 0", "Choose a rule that keeps more")
+        raise AdapterError("rank rule", "it gives every module rank 0", "Choose a rule that keeps more")
     if job.rule.uniform:
         ranks = dict.fromkeys(ranks, max(ranks.values()))
     outlines = {}
@@ -392,45 +269,31 @@ def _may_be_subnormal(module: Module) -> bool:
     return bool(min(np.abs(factor).max() for factor in (module.left, module.right)) < SUBNORMAL_RISK)
 
 
-@dataclass(frozen=True)
-class Cut:
-    """What `run_cut` returns.
-
-    Parameters
-    ----------
-    statement : Statement
-        What the new adapter states about itself.
-    notes : tuple of str
-        What was noticed on the way, in sentences.
-    ranks : RankRange
-        The ranks of its modules.
-    adapter : Adapter or None
-        The new adapter, if it is kept in memory.
-    """
-
-    statement: Statement
-    notes: tuple[str, ...]
-    ranks: RankRange
-    adapter: Adapter | None
-
-
 def run_cut(
     job: CutJob[C],
     destination: Destination,
+    result: type[N],
     workers: int | None = None,
     progress: OnProgress | None = None,
-) -> Cut:
-    """Run both passes.
+) -> N:
+    """Run both passes, and write the new adapter or keep it in memory.
 
     Parameters
     ----------
     job : CutJob
     destination : Destination
-        Checked already, see `Destination.check`.
+        Already checked, see `Destination.check`.
+    result : type
+        `NewAdapter`, or a class derived from it.
     workers : int, optional
         Modules in work at once; one per core by default.
     progress : callable, optional
         Called with a `Progress` after each module; both passes together are one task.
+
+    Returns
+    -------
+    NewAdapter
+        An instance of `result`.
 
     Raises
     ------
@@ -439,20 +302,19 @@ def run_cut(
         written then.
     """
     cut = plan_cut(job, workers, half_of(progress, second=False))
+    second_pass, second_progress = CutPass(cut), half_of(progress, second=True)
     target = job.layout.stripped(replace(job.template, modules=dict(cut.outlines), statement=None))
-    second_pass = CutPass(cut)
-    second_progress = half_of(progress, second=True)
-    adapter = None
-    left_out: tuple[str, ...] = ()
+    path = adapter = None
+    notes = target.notes
     if destination.path is None:
         adapter = _in_memory(second_pass, target, workers, second_progress)
     else:
-        chosen = destination.format or job.layout.format or written_format(target)
-        _refuse_varying_alphas(chosen, job.layout, target)
-        writer = make_writer(target, chosen)
-        left_out = writer.notes
+        path = Path(destination.path)
+        destination.refuse_misread_alphas(target, job.layout)
+        writer = make_writer(target, destination.format_for(target, job.layout))
+        notes += writer.notes
         write_adapter(
-            destination.path,
+            path,
             writer,
             second_pass.module,
             statement=second_pass.statement,
@@ -460,8 +322,13 @@ def run_cut(
             workers=workers,
             progress=second_progress,
         )
-    notes = (*target.notes, *left_out, *cut.applied.notes)
-    return Cut(second_pass.statement(), notes, RankRange.of(cut.outlines), adapter)
+    return result(
+        path=path,
+        statement=second_pass.statement(),
+        notes=notes + cut.applied.notes,
+        ranks=RankRange.of(cut.outlines),
+        in_memory=adapter,
+    )
 
 
 def _in_memory(
@@ -479,16 +346,3 @@ def _in_memory(
             progress(Progress(len(modules), len(target), name))
     ordered = {name: modules[name] for name in target.modules}
     return replace(target, modules=ordered, statement=second_pass.statement(), files=(), path=None)
-
-
-def _refuse_varying_alphas(format: str, layout: Layout, target: Adapter) -> None:
-    """Raise if a consumer reads one alpha for all modules from this format, and the alphas vary."""
-    if len({module.rank for module in target}) < 2:  # alpha is the rank
-        return
-    for consumer in layout.consumers:
-        if format in consumer.one_alpha_in:
-            raise UsageError(
-                f"--format {format}",
-                f"{consumer.title} would misread this format, because the ranks vary",
-                f"Use --format {consumer.formats[0]}, or --uniform",
-            )

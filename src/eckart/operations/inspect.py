@@ -35,6 +35,7 @@ class ModuleSummary:
     Parameters
     ----------
     name, kind : str
+        The module and its kind, as in `Module`.
     shape : (int, int)
         Shape of the update, (m, n).
     rank : int

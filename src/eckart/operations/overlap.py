@@ -46,6 +46,7 @@ def overlaps(adapters: Sequence[Adapter], workers: int | None = None) -> list[Ov
     Parameters
     ----------
     adapters : sequence of Adapter
+        Two or more adapters of one base.
     workers : int, optional
         Modules in work at once; one per core by default.
 

@@ -9,14 +9,9 @@ from eckart.adapter.adapter import Adapter, set_resize
 from eckart.adapter.formats import load_adapter
 from eckart.adapter.updates import WeightedSum
 from eckart.checkpoint import Checkpoint
-from eckart.operations.cut import (
-    CutJob,
-    Destination,
-    NewAdapter,
-    check_rule,
-    factor_dtype,
-    run_cut,
-)
+from eckart.operations.cut import CutJob, check_rule, factor_dtype, run_cut
+from eckart.operations.destination import Destination
+from eckart.operations.new_adapter import NewAdapter
 from eckart.parallel import OnProgress, threads_each
 from eckart.rank import RankRule, RuleOptions, rule_from
 from eckart.serving.consumers import ConsumerNames
@@ -105,9 +100,7 @@ def resize(
         layout=layout,
     )
     destination.check(job.template, layout, [source.path])
-    cut = run_cut(job, destination, workers, progress)
-    path = None if out is None else Path(out)
-    return Resized(path, cut.statement, cut.notes, cut.ranks, cut.adapter)
+    return run_cut(job, destination, Resized, workers, progress)
 
 
 def _resize_in_memory(

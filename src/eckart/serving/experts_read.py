@@ -87,9 +87,27 @@ def arrange_experts_for(
         raise UsageError(
             "--for", f"no layout of experts is read by all: {readers}", "Write one adapter for each layout"
         )
-    layout = experts
-    if layout is None and titles.keys() == {ExpertsLayout.SPLIT}:
-        layout = ExpertsLayout.SPLIT
-    if layout is None and titles.keys() == {ExpertsLayout.FUSED} and is_fused_on_loading(config):
-        layout = ExpertsLayout.FUSED
-    return even_scales(arrange_experts(modules, layout, config))
+    return even_scales(arrange_experts(modules, experts_layout_for(consumers, config, experts), config))
+
+
+def experts_layout_for(
+    consumers: Sequence[Consumer], config: Mapping[str, Any], experts: ExpertsLayout | None = None
+) -> ExpertsLayout | None:
+    """Return the layout of experts that all consumers read; None to leave experts as they are.
+
+    Parameters
+    ----------
+    consumers : sequence of Consumer
+    config : mapping
+        The base's ``config.json``; may be empty.
+    experts : ExpertsLayout, optional
+        The layout that the user asked for.
+    """
+    read = {c.experts for c in consumers if c.experts is not None}
+    if experts is not None:
+        return experts
+    if read == {ExpertsLayout.SPLIT}:
+        return ExpertsLayout.SPLIT
+    if read == {ExpertsLayout.FUSED} and is_fused_on_loading(config):
+        return ExpertsLayout.FUSED
+    return None

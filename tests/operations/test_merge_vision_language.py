@@ -1,7 +1,8 @@
-"""Adapters of models for pictures and words, whose files spell names otherwise than their modules.
+"""Adapters of vision-language models, whose tensors have other names in files than in code.
 
-transformers 5 renames on loading and back on saving, so that an adapter that PEFT makes has other names than
-the base's files: ``model.language_model.layers``, and ``model.layers`` or ``language_model.model.layers``.
+transformers 5 renames tensors on loading, and back on saving. An adapter that PEFT makes therefore has other
+names than the files of its base: ``model.language_model.layers`` instead of ``model.layers`` or
+``language_model.model.layers``.
 """
 
 import pytest
@@ -64,11 +65,11 @@ def keys(folder):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_merged_as_peft_merges(name, tmp_path):
+def test_the_merged_model_equals_that_of_peft(name, tmp_path):
     model = made(name, tmp_path)
     adapter = load_adapter(tmp_path / "a")
     front = MODELS[name][2]
-    assert any(k.startswith(front) for k in keys(tmp_path / "base"))  # so that there is something to rename
+    assert any(k.startswith(front) for k in keys(tmp_path / "base"))  # there is something to rename
     assert any(m.startswith(f"model.{front}") for m in adapter.modules)
     done = merge(tmp_path / "base", [tmp_path / "a"], tmp_path / "m")
     assert len(done.changed) == len(adapter)
@@ -82,14 +83,14 @@ def test_merged_as_peft_merges(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_check_knows_the_names_too(name, tmp_path):
+def test_check_matches_the_same_names(name, tmp_path):
     made(name, tmp_path)
     adapter, base = load_adapter(tmp_path / "a"), Checkpoint.open(tmp_path / "base")
     assert check(adapter, "", base).holds
 
 
-def test_the_language_model_alone_is_another_base(tmp_path):
-    """Its layers have the names that the files of the whole have, and its vision tower has no place."""
+def test_the_language_model_alone_is_refused_as_a_base(tmp_path):
+    """Its layers have the same names as in the files of the whole model, but it has no vision tower."""
     made("qwen2-vl", tmp_path)
     text = transformers.Qwen2Config(**TEXT)
     save_base(transformers.Qwen2ForCausalLM(text), tmp_path / "text")

@@ -1,6 +1,6 @@
-"""Adapters nobody thought of: any shape, rank, dtype, scale and zeros, through every operation and format.
+"""Random adapters of any shape, rank, dtype and scale, also with zeros, through every operation and format.
 
-The judge is NumPy's float64, on the products of the very numbers that are stored.
+The results are compared with float64 products of the stored numbers.
 """
 
 import tempfile
@@ -18,7 +18,7 @@ from eckart.operations import combine, overlaps, resize
 from eckart.serving import check
 
 DTYPES = [np.dtype(t) for t in (np.float64, np.float32, np.float16, ml_dtypes.bfloat16)]
-# Half an ulp of the largest factor entries, twice, and a few sums.
+# Half an ulp of the largest factor entries for each factor, and a few sums.
 ROUNDING = {"float64": 1e-13, "float32": 2e-6, "float16": 2e-2, "bfloat16": 5e-2}
 FORMATS = ("peft", "kohya", "diffusers")
 NAMES = [f"unet.down_blocks.{i}.attentions.0.proj_in" for i in range(4)]
@@ -32,7 +32,7 @@ def stored(values, dtype, size):
 
 @st.composite
 def modules(draw, names=NAMES, shapes=None):
-    """Some modules, their factors drawn, then marred: zero columns, repeated columns, other sizes."""
+    """Draw modules with random factors, some with zero columns, repeated columns or other magnitudes."""
     made = {}
     dtype = draw(st.sampled_from(DTYPES))
     for name in draw(st.lists(st.sampled_from(names), min_size=1, unique=True)):
@@ -63,7 +63,7 @@ def apart(one, two):
 
 
 def sizes(adapter):
-    """The norms of the factors: what rounding is relative to, whatever cancels in a product."""
+    """Return the norms of the factors. Rounding is relative to them, even if the product cancels."""
     return sum(
         abs(m.scale) * np.linalg.norm(m.left.astype(float)) * np.linalg.norm(m.right.astype(float))
         for m in adapter
@@ -71,7 +71,7 @@ def sizes(adapter):
 
 
 def best(updates, rank):
-    """What the best approximation of that rank leaves out, over all modules."""
+    """Return the error of the best approximation of a rank, over all modules."""
     tails = [np.linalg.svd(x, compute_uv=False)[rank:] for x in updates.values()]
     return float(np.sqrt(sum((t**2).sum() for t in tails)))
 
@@ -81,7 +81,7 @@ quick = settings(max_examples=60, derandomize=True)
 
 @quick
 @given(made=modules(), rank=st.integers(1, 8), out=st.sampled_from(["F32", "BF16", "F16", "F64"]))
-def test_resize_is_the_best_of_its_rank(made, rank, out):
+def test_resizing_gives_the_best_approximation_of_its_rank(made, rank, out):
     adapter, meant = Adapter(made, components=("unet",)), dense(Adapter(made))
     whole, size = norm(meant), sizes(Adapter(made))
     try:
@@ -93,7 +93,7 @@ def test_resize_is_the_best_of_its_rank(made, rank, out):
     missed = apart(dense(cut), meant)
     assert best(meant, rank) - 1e-12 * size <= missed <= best(meant, rank) + rounding
     assert all(m.rank <= min(rank, *m.shape) and m.scale == 1.0 for m in cut)
-    # Stated, to the rounding that the statement's own docstring allows, and float16's coarse small numbers.
+    # The stated error is an estimate up to rounding. In float16, small numbers lose digits.
     if whole > 1e-9 * size and out != "F16":
         stated = cut.statement.error * whole
         assert stated == pytest.approx(missed, rel=2e-3, abs=1e-6 * whole + 1e-9 * size)
@@ -101,7 +101,7 @@ def test_resize_is_the_best_of_its_rank(made, rank, out):
 
 @quick
 @given(data=st.data(), count=st.integers(1, 3))
-def test_combine_is_the_dense_sum(data, count):
+def test_combining_gives_the_dense_sum(data, count):
     shapes = {}
     adapters = [Adapter(data.draw(modules(shapes=shapes))) for _ in range(count)]
     if data.draw(st.booleans()):
@@ -133,7 +133,7 @@ def test_combine_is_the_dense_sum(data, count):
 
 @quick
 @given(made=modules(), path=st.lists(st.sampled_from(FORMATS), min_size=1, max_size=3))
-def test_any_way_through_the_formats_keeps_every_bit(made, path):
+def test_any_path_through_the_formats_keeps_every_bit(made, path):
     adapter = Adapter(made, components=("unet",))
     with tempfile.TemporaryDirectory() as folder:
         for step, format in enumerate(path):
@@ -155,7 +155,7 @@ SERVERS = ["peft", "vllm", "vllm-0.30", "sglang", "llama.cpp", "tgi", "tensorrt-
 
 @quick
 @given(data=st.data(), servers=st.lists(st.sampled_from(SERVERS), min_size=1, unique=True))
-def test_what_is_written_for_servers_is_right_for_all_of_them(data, servers):
+def test_an_adapter_written_for_servers_is_correct_for_all_of_them(data, servers):
     shapes = {
         name: (6, 5) if name.endswith("o_proj") else (4, 6) if name[-6] in "kv" else (5, 6) for name in LAYERS
     }
@@ -168,7 +168,8 @@ def test_what_is_written_for_servers_is_right_for_all_of_them(data, servers):
         try:
             done = resize(adapter, target, rank=6, dtype="F64", consumers=servers)
         except AdapterError as reason:
-            assert "its shape is not known" in str(reason)  # nothing like it, and no base was given
+            # There is no similar module, and no base was given.
+            assert "its shape is not known" in str(reason)
             assert not target.exists()
             return
         read = load_adapter(target)

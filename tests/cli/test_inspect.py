@@ -1,0 +1,139 @@
+"""`eckart inspect`: its numbers against NumPy's, in JSON and in the printed table."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import eckart
+from support.fine_tune import MATRICES, SHAPES
+from support.pairs import EPS, write_pair
+from support.terminal import run, table_rows, tree
+
+
+def test_json_holds_the_numbers_of_numpy(fine_tune):
+    pair = fine_tune.pair
+    done = run("inspect", *pair.paths, "--json")
+    layers = {row["name"]: row for row in json.loads(done.out)["layers"]}
+    assert list(layers) == MATRICES
+    for name, row in layers.items():
+        sigma = pair.sigma(name)
+        energy = np.cumsum(sigma**2) / (sigma**2).sum()
+        for percent, share in (("80%", 0.8), ("90%", 0.9), ("95%", 0.95), ("99%", 0.99)):
+            assert row["ranks"][percent] == 1 + int(np.argmax(energy >= share))
+        tolerance = 20 * EPS  # of LAPACK in float32, relative to sigma_1
+        assert row["sigma_1"] == pytest.approx(sigma[0], rel=tolerance)
+        assert row["stable_rank"] == pytest.approx((sigma**2).sum() / sigma[0] ** 2, rel=2 * tolerance)
+        shares = sigma / sigma.sum()
+        entropy = -(shares * np.log(shares, where=shares > 0, out=np.zeros_like(shares))).sum()
+        # Each of the n values is off by up to eps sigma_1, which is n times that of their sum.
+        assert row["effective_rank"] == pytest.approx(np.exp(entropy), rel=len(sigma) * tolerance)
+        base = np.linalg.norm(pair.before[name].astype(np.float64))
+        assert row["relative"] == pytest.approx(np.linalg.norm(sigma) / base, rel=1e-6)
+        assert row["unchanged"] == np.count_nonzero(pair.update(name) == 0) / pair.update(name).size
+        assert row["shape"] == list(SHAPES[name])
+
+
+def test_the_table_shows_the_same_numbers(fine_tune):
+    pair = fine_tune.pair
+    done = run("inspect", *pair.paths)
+    rows = table_rows(done.out)
+    header = "shape |dW|/|W| sigma_1 stable effective r80 r90 r95 r99 knee above noise decay unchanged"
+    assert rows["layer"] == header.split()
+    for name in MATRICES:
+        sigma = pair.sigma(name)
+        energy = np.cumsum(sigma**2) / (sigma**2).sum()
+        cells = rows[name.removesuffix(".weight")]
+        m, n = SHAPES[name]
+        base = np.linalg.norm(pair.before[name].astype(np.float64))
+        expected = [np.linalg.norm(sigma) / base, sigma[0], (sigma**2).sum() / sigma[0] ** 2]
+        assert cells[0] == f"{m}x{n}"
+        # Three significant digits are printed: half of the last is at most 0.5 %.
+        assert [float(cell) for cell in cells[1:4]] == pytest.approx(expected, rel=5e-3)
+        ranks = [1 + int(np.argmax(energy >= e)) for e in (0.8, 0.9, 0.95, 0.99)]
+        assert [int(cell) for cell in cells[5:9]] == ranks
+        floor = eckart.FactorStore.open(fine_tune.store).record(name).noise_floor
+        assert int(cells[10]) == int((sigma > floor).sum())
+    in_matrices = sum((pair.sigma(name) ** 2).sum() for name in MATRICES)
+    total = sum((pair.update(name) ** 2).sum() for name in SHAPES)
+    assert (
+        f"\n{100 * in_matrices / total:.1f}% of the change's energy is in 3 matrices, "
+        "the rest in 2 other tensors\n"
+    ) in done.out
+
+
+@pytest.mark.parametrize(
+    ("matrices", "vectors", "totals"),
+    [
+        (1, 0, "100.0% of the change's energy is in 1 matrix"),
+        (2, 0, "100.0% of the change's energy is in 2 matrices"),
+        (1, 1, "50.0% of the change's energy is in 1 matrix, the rest in 1 other tensor"),
+        (3, 1, "75.0% of the change's energy is in 3 matrices, the rest in 1 other tensor"),
+    ],
+)
+def test_the_line_of_totals_has_correct_plurals(tmp_path, matrices, vectors, totals):
+    after = {f"layers.{i}.weight": np.eye(4, dtype=np.float32) for i in range(matrices)}
+    after |= {f"layers.{i}.bias": np.ones(4, np.float32) for i in range(vectors)}
+    pair = write_pair(tmp_path, {name: np.zeros_like(array) for name, array in after.items()}, after)
+    assert totals in run("inspect", *pair.paths).out.splitlines()
+
+
+def test_one_checkpoint_alone_shows_the_spectra_of_its_weights(fine_tune):
+    pair = fine_tune.pair
+    summary = json.loads(run("inspect", pair.tuned, "--json").out)
+    assert summary["diagnosis"] == []
+    layers = {row["name"]: row for row in summary["layers"]}
+    for name in MATRICES:
+        sigma = np.linalg.svd(pair.after[name].astype(np.float64), compute_uv=False)
+        assert layers[name]["sigma_1"] == pytest.approx(sigma[0], rel=20 * EPS)
+        assert layers[name]["relative"] is None
+    cells = table_rows(run("inspect", pair.tuned).out)[MATRICES[0].removesuffix(".weight")]
+    assert cells[1] == "-"
+
+
+def test_a_base_of_zeros_has_no_relative_size(tmp_path):
+    zeros, update = np.zeros((4, 3), np.float32), np.eye(4, 3, dtype=np.float32)
+    pair = write_pair(tmp_path, {"a.weight": zeros}, {"a.weight": update})
+    done = run("inspect", *pair.paths)
+    assert done.code == 0, done.err
+    assert table_rows(done.out)["a"][:3] == ["4x3", "-", "1"]
+
+
+def test_a_store_is_kept_and_used_again(fine_tune, tmp_path):
+    pair = fine_tune.pair
+    first = run("inspect", *pair.paths, "--store", tmp_path / "store")
+    assert eckart.FactorStore.open(tmp_path / "store").spectrum(MATRICES[0]).complete
+    kept = tree(tmp_path)
+    second = run("inspect", *pair.paths, "--store", tmp_path / "store")
+    assert (second.out, tree(tmp_path)) == (first.out, kept)
+
+
+def test_a_dry_run_reads_only_headers(tmp_path):
+    """Two sparse files of 6 GB each: reading them would take longer than a test may."""
+    shapes = {"0.q.weight": (40_000, 30_000), "1.q.weight": (7, 300), "embed.weight": (90, 7), "b": (40_000,)}
+    entries, end = {}, 0
+    for name, shape in shapes.items():
+        size = 4 * int(np.prod(shape))
+        entries[name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(entries).encode()
+    for file in ("base", "tuned"):
+        with (tmp_path / f"{file}.safetensors").open("wb") as sparse:
+            sparse.write(len(text).to_bytes(8, "little") + text)
+            sparse.truncate(8 + len(text) + end)
+    before = sorted(p.name for p in tmp_path.iterdir())
+    pair = [tmp_path / "base.safetensors", tmp_path / "tuned.safetensors"]
+    estimate = json.loads(run("inspect", *pair, "--dry-run", "--json").out)
+    assert estimate["tensors"] == 4 and estimate["matrices"] == 3
+    assert estimate["parameters"] == sum(int(np.prod(s)) for s in shapes.values())
+    assert estimate["bytes_read"] == 2 * end
+    assert set(estimate["adapter_bytes"]) == {"8", "16", "32", "64", "128"}
+    for rank, size in estimate["adapter_bytes"].items():
+        r = int(rank)
+        assert size == 4 * (r * 70_000 + min(r, 7) * 307)  # r (m + n) numbers of four bytes, r <= min(m, n)
+    assert estimate["peak_bytes"] >= 3 * 4 * 40_000 * 30_000  # both originals and their difference
+    table = run("inspect", *pair, "--dry-run").out
+    assert "4 (3 matrices)" in table and f"{2 * end / 1e9:.1f} GB" in table
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
