@@ -27,10 +27,11 @@ quick: .venv-quick/.done  ## the fast tests, in an environment without torch, in
 test: $(VENV)/.test  ## all tests
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-check: $(VENV)/.check  ## format, lint and types
+check: $(VENV)/.check  ## format, lint, types and docstrings
 	$(BIN)/ruff format --check src tests benchmarks examples scripts
 	$(BIN)/ruff check src tests benchmarks examples scripts
 	$(BIN)/mypy
+	$(BIN)/python scripts/check_docstrings.py
 
 bench: $(VENV)/.bench .venv-mergekit/.done  ## benchmarks against pinned rivals, written to benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/run.py

@@ -48,7 +48,7 @@ METHODS = (property, cached_property, classmethod, staticmethod)
 
 
 class DocstringValidator(Validator):  # type: ignore[misc]
-    """numpydoc's validator, which also accepts the fields of a dataclass in an Attributes section."""
+    """numpydoc's validator, which also accepts the fields of a record in an Attributes section."""
 
     def __init__(self, obj_name: str) -> None:
         super().__init__(get_doc_object(self._load_obj(obj_name), config={"show_class_members": False}))
@@ -62,16 +62,15 @@ class DocstringValidator(Validator):  # type: ignore[misc]
 
     @property
     def doc_all_parameters(self) -> dict[str, Any]:
-        """Return the documented parameters, including the documented fields of a dataclass."""
+        """Return the documented parameters, including the documented fields of a record."""
         documented: dict[str, Any] = self._doc_parameters(["Parameters", "Other Parameters"])
         if dataclasses.is_dataclass(self.obj):
             fields = {field.name for field in dataclasses.fields(self.obj) if field.init}
-            attributes = self._doc_parameters(["Attributes"])
-            documented |= {name: text for name, text in attributes.items() if name in fields}
-        if self.inherited_fields:  # one entry, such as **bounds, may stand for all of them
-            names = [name for name in documented if not name.startswith("**")]
-            documented = {name: documented[name] for name in names if name not in self.inherited_fields}
-        return documented
+        else:
+            fields = set(getattr(self.obj, "_fields", ()))  # of a named tuple
+        attributes = self._doc_parameters(["Attributes"])
+        documented |= {name: text for name, text in attributes.items() if name in fields}
+        return {name: text for name, text in documented.items() if name not in self.inherited_fields}
 
     @property
     def signature_parameters(self) -> tuple[str, ...]:

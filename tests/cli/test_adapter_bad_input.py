@@ -160,36 +160,48 @@ KEY_A, KEY_B = f"{Q}.lora_A.weight", f"{Q}.lora_B.weight"
 # Every command that reads one of these adapters refuses it with the same message.
 UNREADABLE: dict[str, tuple[Making, str]] = {
     "missing": (lambda p: p / "nowhere", "nowhere`: there is no such file or folder"),
-    "an empty folder": (lambda p: p.empty("bad"),
-        "bad`: expected an adapter, found neither adapter_config.json nor a .safetensors file"),
-    "A without B": (lambda p: p.changed(KEY_B, None),
-        f"{Q}`: expected factors A and B, found .*lora_A.weight without B"),
-    "B without A": (lambda p: p.changed(KEY_A, None),
-        f"{Q}`: expected factors A and B, found .*lora_B.weight without A"),
+    "an empty folder": (
+        lambda p: p.empty("bad"),
+        "bad`: expected an adapter, found neither adapter_config.json nor a .safetensors file",
+    ),
+    "A without B": (
+        lambda p: p.changed(KEY_B, None),
+        f"{Q}`: expected factors A and B, found .*lora_A.weight without B",
+    ),
+    "B without A": (
+        lambda p: p.changed(KEY_A, None),
+        f"{Q}`: expected factors A and B, found .*lora_B.weight without A",
+    ),
     "shapes": (lambda p: p.changed(KEY_B, ones((20, 3), np.float32)), f"{Q}`: .*do not chain"),
-    "one axis": (lambda p: p.changed(KEY_B, ones(20, np.float32)), f"{Q}`: "),
+    "one axis": (lambda p: p.changed(KEY_B, ones(20, np.float32)), f"{Q}`: .*do not chain"),
     "rank against r": (lambda p: p.adapter("bad", r=3), "has rank 4, but the configuration states 3"),
     "rank against a pattern": (lambda p: p.adapter("bad", rank_pattern={"q_proj": 2}), "states 2"),
     "r in words": (lambda p: p.adapter("bad", r="four"), "has rank 4, but the configuration states 'four'"),
-    "NaN": (lambda p: p.with_entry(KEY_A, np.nan),
-        f"{WEIGHTS}: {PREFIX}{KEY_A}`: expected finite numbers, found a NaN or an inf"),
-    "infinity": (lambda p: p.with_entry(KEY_B, np.inf),
-        f"{KEY_B}`: expected finite numbers, found a NaN or an inf"),
+    "NaN": (
+        lambda p: p.with_entry(KEY_A, np.nan),
+        f"{WEIGHTS}: {PREFIX}{KEY_A}`: expected finite numbers, found a NaN or an inf",
+    ),
+    "infinity": (
+        lambda p: p.with_entry(KEY_B, np.inf),
+        f"{KEY_B}`: expected finite numbers, found a NaN or an inf",
+    ),
     "alpha 0": (lambda p: p.adapter("bad", lora_alpha=0), "alpha is 0, expected a number other than 0"),
     "alpha NaN": (lambda p: p.adapter("bad", lora_alpha=float("nan")), "alpha is nan"),
     "alpha true": (lambda p: p.adapter("bad", lora_alpha=True), "alpha is True"),
     "alpha in words": (lambda p: p.adapter("bad", lora_alpha="16"), "alpha is '16'"),
     "alpha a list": (lambda p: p.adapter("bad", alpha_pattern={"q_proj": [1]}), r"alpha is \[1\]"),
     "DoRA said": (lambda p: p.adapter("bad", use_dora=True), "turns on DoRA"),
-    "DoRA found": (lambda p: p.changed(f"{Q}.lora_magnitude_vector", ones(20, np.float32)),
-        "belongs to DoRA"),
+    "DoRA found": (
+        lambda p: p.changed(f"{Q}.lora_magnitude_vector", ones(20, np.float32)),
+        "belongs to DoRA",
+    ),
     "LoHa": (kohya(hada_w1_a=ones((2, 2), np.float32)), "belongs to LoHa"),
     "LoKr": (kohya(lokr_w1=ones((2, 2), np.float32)), "belongs to LoKr"),
     "OFT": (kohya(oft_blocks=ones((2, 2, 2), np.float32)), "belongs to OFT"),
     "DoRA of kohya": (kohya(dora_scale=ones((3, 1), np.float32)), "belongs to DoRA"),
     "PiSSA": (lambda p: p.adapter("bad", init_lora_weights="pissa_niter_4"), "pissa_niter_4: .*changed"),
     "a method of others": (lambda p: p.adapter("bad", peft_type="LOHA"), "peft_type LORA, found 'LOHA'"),
-    "pickle in a folder": (pickle_beside, "pickle|no such file"),
+    "pickle in a folder": (pickle_beside, "which can run code when it is loaded"),
     "pickle by name": (pickle_named("lora.bin"), "found a pickle"),
     "pickle .pt": (pickle_named("lora.pt"), "found a pickle"),
     "pickle as safetensors": (pickle_named("lora.safetensors"), "found a pickle"),
@@ -198,38 +210,64 @@ UNREADABLE: dict[str, tuple[Making, str]] = {
     "empty file": (lambda p: p.with_weights(b""), f"{WEIGHTS}`: the file is empty"),
     "truncated": (lambda p: p.with_weights((p / "a" / WEIGHTS).read_bytes()[:-7]), "truncated"),
     "a text": (lambda p: p.file("a.txt", b"to be or not to be, that is"), "not a safetensors file"),
-    "a header of gigabytes": (lambda p: p.with_weights((2 << 30).to_bytes(8, "little") + b"{}"),
-        "2,147,483,648"),
-    "config not a JSON file": (lambda p: p.with_config("{r: 4"), "adapter_config.json`: is not valid JSON"),
+    "a header of gigabytes": (
+        lambda p: p.with_weights((2 << 30).to_bytes(8, "little") + b"{}"),
+        "2,147,483,648",
+    ),
+    "config is not JSON": (lambda p: p.with_config("{r: 4"), "adapter_config.json`: is not valid JSON"),
     "config is a list": (lambda p: p.with_config("[]"), "adapter_config.json`: expected peft_type LORA"),
     "config is nested": (lambda p: p.with_config("[" * 200_000), "adapter_config.json`: is not valid JSON"),
-    "config is not text": (lambda p: p.with_config(b"\xff\xfe\x00"),
-        "adapter_config.json`: is not valid JSON"),
-    "patterns are a list": (lambda p: p.adapter("bad", rank_pattern=["q"]),
-        "rank_pattern: expected an object"),
-    "an invalid expression": (lambda p: p.adapter("bad", rank_pattern={"(": 4}),
-        "rank_pattern: expected an object"),
+    "config is not text": (
+        lambda p: p.with_config(b"\xff\xfe\x00"),
+        "adapter_config.json`: is not valid JSON",
+    ),
+    "patterns are a list": (
+        lambda p: p.adapter("bad", rank_pattern=["q"]),
+        "rank_pattern: expected an object",
+    ),
+    "an invalid expression": (
+        lambda p: p.adapter("bad", rank_pattern={"(": 4}),
+        "rank_pattern: expected an object",
+    ),
     "weights linked out": (linked(WEIGHTS), "leads out of its folder"),
     "config linked out": (linked("adapter_config.json"), "leads out of its folder"),
-    "no factors": (lambda p: p.adapter("bad", {"x.weight": ones((2, 2), np.float32)}),
-        "expected LoRA factors, found none"),
-    "zero-size": (lambda p: p.changed(KEY_A, ones((4, 0), np.float32)), f"{Q}`: "),
-    "rank 0": (lambda p: p.adapter("bad", {
-        f"{PREFIX}{KEY_A}": ones((0, 16), np.float32), f"{PREFIX}{KEY_B}": ones((20, 0), np.float32)
-    }, r=0), f"{Q}`: has factors without entries"),
+    "no factors": (
+        lambda p: p.adapter("bad", {"x.weight": ones((2, 2), np.float32)}),
+        "expected LoRA factors, found none",
+    ),
+    "zero-size": (
+        lambda p: p.changed(KEY_A, ones((4, 0), np.float32)),
+        f"{Q}`: has factors without entries",
+    ),
+    "rank 0": (
+        lambda p: p.adapter(
+            "bad",
+            {f"{PREFIX}{KEY_A}": ones((0, 16), np.float32), f"{PREFIX}{KEY_B}": ones((20, 0), np.float32)},
+            r=0,
+        ),
+        f"{Q}`: has factors without entries",
+    ),
     "integers": (lambda p: p.changed(KEY_A, ones((4, 16), np.int8)), "expected a floating dtype, found int8"),
     "PEFT's keys alone": (lambda p: p.one_file(factors()), "there is no adapter_config.json in its folder"),
     "unknown keys": (lambda p: p.one_file({"w": ones((2, 2), np.float32)}), "found keys such as w"),
     "kohya, alpha 0": (kohya(alpha=np.array(0.0, np.float32)), "alpha is 0.0"),
-    "kohya, alpha NaN": (kohya(alpha=np.array(np.nan, np.float32)),
-        "alpha`: expected a finite number, found nan"),
+    "kohya, alpha NaN": (
+        kohya(alpha=np.array(np.nan, np.float32)),
+        "alpha`: expected a finite number, found nan",
+    ),
     "kohya, many alphas": (kohya(alpha=ones(3, np.float32)), "expected one number, found shape"),
     "kohya, no up": (kohya(**{"lora_up.weight": None}), "without B"),
-    "kohya's names are a list": (lambda p: p.one_file(
-        {"lora_unet_x.lora_down.weight": ones((2, 3), np.float32),
-         "lora_unet_x.lora_up.weight": ones((3, 2), np.float32)}, {"eckart.names": "[1]"}),
-        "expected an object that maps flat names"),
-}  # fmt: skip
+    "kohya's names are a list": (
+        lambda p: p.one_file(
+            {
+                "lora_unet_x.lora_down.weight": ones((2, 3), np.float32),
+                "lora_unet_x.lora_up.weight": ones((3, 2), np.float32),
+            },
+            {"eckart.names": "[1]"},
+        ),
+        "expected an object that maps flat names",
+    ),
+}
 
 
 def readers(place: Place, bad: Path) -> Iterator[list[object]]:
@@ -309,14 +347,16 @@ def other_shape(place: Place) -> Path:
 
 def for_unet(place: Place) -> Path:
     stem = "unet.mid_block.attentions.0.proj_in"
-    return place.one_file({
-        f"{stem}.lora_A.weight": ones((2, 5), np.float32), f"{stem}.lora_B.weight": ones((3, 2), np.float32)
-    })  # fmt: skip
+    return place.one_file(
+        {f"{stem}.lora_A.weight": ones((2, 5), np.float32), f"{stem}.lora_B.weight": ones((3, 2), np.float32)}
+    )
 
 
 def with_head(place: Place) -> Path:
-    more = {f"{PREFIX}lm_head.lora_A.weight": ones((4, 16), np.float32),
-            f"{PREFIX}lm_head.lora_B.weight": ones((9, 4), np.float32)}  # fmt: skip
+    more = {
+        f"{PREFIX}lm_head.lora_A.weight": ones((4, 16), np.float32),
+        f"{PREFIX}lm_head.lora_B.weight": ones((9, 4), np.float32),
+    }
     return place.adapter("bad", factors() | more)
 
 
@@ -353,51 +393,87 @@ LINES: dict[str, Row] = {
     "nothing included": (resize("--rank", 2, "--include", "xyz"), "leave none of 2"),
     "a pattern that is none": (resize("--rank", 2, "--exclude", "("), "is not a regular expression"),
     "format foo": (resize("--rank", 2, "--format", "foo"), "'?foo'?.*expected one of peft, kohya, diffusers"),
-    "dtype foo": (resize("--rank", 2, "--dtype", "foo"),
-        "expected one of float32, float16, bfloat16, float64"),
+    "dtype foo": (
+        resize("--rank", 2, "--dtype", "foo"),
+        "expected one of float32, float16, bfloat16, float64",
+    ),
     "for foo": (resize("--rank", 2, "--for", "foo"), "`--for foo`: expected some of peft, vllm"),
     "for clashing": (resize("--rank", 2, "--for", "vllm,comfyui"), "no format is read by all"),
-    "format against for": (resize("--rank", 2, "--for", "vllm", "--format", "kohya"),
-        "not all programs of --for read this format"),
+    "format against for": (
+        resize("--rank", 2, "--for", "vllm", "--format", "kohya"),
+        "not all programs of --for read this format",
+    ),
     "workers 0": (resize("--rank", 2, "--workers", 0), "--workers"),
     "base missing": (lambda p: [*resize("--rank", 2, "--for", "tgi")(p), "--base", p / "no"], "no such file"),
     "kohya without suffix": (resize("--rank", 2, "--format", "kohya"), r"ends in \.safetensors"),
     "combine kohya without suffix": (combine("--format", "kohya"), r"ends in \.safetensors"),
-    "convert without suffix": (lambda p: ["convert", p / "a", "-o", p.out, "--to", "kohya"],
-        r"ends in \.safetensors"),
-    "PEFT onto a file": (lambda p: ["resize", p / "a", "-o", p.file("o", b"x"), "--rank", 2], "`: .*file"),
+    "convert without suffix": (
+        lambda p: ["convert", p / "a", "-o", p.out, "--to", "kohya"],
+        r"ends in \.safetensors",
+    ),
+    "PEFT onto a file": (
+        lambda p: ["resize", p / "a", "-o", p.file("o", b"x"), "--rank", 2],
+        "expected a folder, found a file",
+    ),
     "out is there": (full, "the folder is not empty"),
     "out is of others": (lambda p: [*full(p), "--overwrite"], "has no adapter_config.json"),
-    "out is the input": (lambda p: ["resize", p / "a", "-o", p / "a", "--rank", 2, "--overwrite"],
-        "is or contains the input"),
-    "out holds the input": (lambda p: ["resize", p / "a", "-o", p.at, "--rank", 2, "--overwrite"],
-        "is or contains the input"),
-    "combine onto the second": (lambda p: ["combine", p / "a", p / "b", "-o", p / "b", "--overwrite"],
-        "is or contains the input"),
-    "convert onto itself": (lambda p: ["convert", p / "a", "-o", p / "a", "--to", "peft", "--overwrite"],
-        "is or contains the input"),
-    "merge onto the base": (lambda p: ["merge", p / "base", p / "a", "-o", p / "base", "--overwrite"],
-        "is or contains the input"),
-    "merge over an adapter": (lambda p: ["merge", p / "base", p / "a", "-o", p / "a", "--overwrite"],
-        "is or contains the input"),
-    "out under a file": (lambda p: ["resize", p / "a", "-o", p / "a" / WEIGHTS / "o", "--rank", 2], "`: "),
-    "file is there": (lambda p: ["convert", p / "a", "-o", p.file("k.safetensors", b"x"), "--to", "kohya"],
-        "this file exists already"),
-    "file is a folder": (lambda p: ["convert", p / "a", "-o", p.empty("k.safetensors"), "--to", "kohya"],
-        "expected a file name, found a folder"),
-    "to foo": (lambda p: ["convert", p / "a", "-o", p.out, "--to", "foo"],
-        "`--to foo`: expected one of peft"),
+    "out is the input": (
+        lambda p: ["resize", p / "a", "-o", p / "a", "--rank", 2, "--overwrite"],
+        "is or contains the input",
+    ),
+    "out holds the input": (
+        lambda p: ["resize", p / "a", "-o", p.at, "--rank", 2, "--overwrite"],
+        "is or contains the input",
+    ),
+    "combine onto the second": (
+        lambda p: ["combine", p / "a", p / "b", "-o", p / "b", "--overwrite"],
+        "is or contains the input",
+    ),
+    "convert onto itself": (
+        lambda p: ["convert", p / "a", "-o", p / "a", "--to", "peft", "--overwrite"],
+        "is or contains the input",
+    ),
+    "merge onto the base": (
+        lambda p: ["merge", p / "base", p / "a", "-o", p / "base", "--overwrite"],
+        "is or contains the input",
+    ),
+    "merge over an adapter": (
+        lambda p: ["merge", p / "base", p / "a", "-o", p / "a", "--overwrite"],
+        "is or contains the input",
+    ),
+    "out under a file": (
+        lambda p: ["resize", p / "a", "-o", p / "a" / WEIGHTS / "o", "--rank", 2],
+        f"{WEIGHTS} is a file, not a folder",
+    ),
+    "file is there": (
+        lambda p: ["convert", p / "a", "-o", p.file("k.safetensors", b"x"), "--to", "kohya"],
+        "this file exists already",
+    ),
+    "file is a folder": (
+        lambda p: ["convert", p / "a", "-o", p.empty("k.safetensors"), "--to", "kohya"],
+        "expected a file name, found a folder",
+    ),
+    "to foo": (
+        lambda p: ["convert", p / "a", "-o", p.out, "--to", "foo"],
+        "`--to foo`: expected one of peft",
+    ),
     "no to": (lambda p: ["convert", p / "a", "-o", p.out], "Missing option"),
-    "experts foo": (lambda p: ["convert", p / "a", "-o", p.out, "--to", "peft", "--experts", "foo"],
-        "fused or split"),
-    "convert, base missing": (lambda p: ["convert", p / "a", "-o", p.out, "--to", "peft", "--experts",
-        "split", "--base", p / "no"], "no such file"),
+    "experts foo": (
+        lambda p: ["convert", p / "a", "-o", p.out, "--to", "peft", "--experts", "foo"],
+        "fused or split",
+    ),
+    "convert, base missing": (
+        lambda p: ["convert", p / "a", "-o", p.out, "--to", "peft", "--experts", "split", "--base", p / "no"],
+        "no such file",
+    ),
     "method foo": (combine("--method", "foo"), "expected sum, ties or dare"),
     "density 0": (combine("--method", "ties", "--density", 0), "density=0.0"),
     "density 2": (combine("--method", "dare", "--density", 2), "density=2.0"),
     "density nan": (combine("--method", "dare", "--density", "nan"), "density=nan"),
-    "ties of a negative weight": (combine("--method", "ties", "--weights", "1,-1"),
-        "TIES needs non-negative weights"),
+    "ties of a negative weight": (
+        combine("--method", "ties", "--weights", "1,-1"),
+        "TIES needs non-negative weights",
+    ),
     "weights too few": (combine("--weights", "1"), "expected one for each of 2 adapters, got 1"),
     "weights too many": (combine("--weights", "1,2,3"), "expected one for each of 2 adapters, got 3"),
     "weights NaN": (combine("--weights", "1,nan"), "expected finite numbers, found nan"),
@@ -409,35 +485,57 @@ LINES: dict[str, Row] = {
     "merge weights NaN": (merge("--weights", "nan,1"), "expected finite numbers"),
     "merge weights in words": (merge("--weights", "a,b"), "expected numbers separated by commas"),
     "merge weights zero": (merge("--weights", "0,0"), "all weights are 0; the result would be empty"),
-    "combine of two models": (lambda p: ["combine", p / "a", for_unet(p), "-o", p.out],
-        "another kind of model"),
+    "combine of two models": (
+        lambda p: ["combine", p / "a", for_unet(p), "-o", p.out],
+        "another kind of model",
+    ),
     "combine, no adapter": (lambda p: ["combine", "-o", p.out], "Missing argument"),
     "combine, no out": (lambda p: ["combine", p / "a", p / "b"], "Missing option"),
     "merge, base missing": (lambda p: ["merge", p / "no", p / "a", "-o", p.out], "no`: .*no such file"),
-    "merge, base of others": (lambda p: ["merge", other_base(p), p / "a", "-o", p.out],
-        f"{DOWN}`: the base has no {DOWN}.weight. Use the base"),
-    "merge, other shapes": (lambda p: ["merge", other_shape(p), p / "a", "-o", p.out],
-        "its factors make 16 x 24, the base holds 9 x 9"),
-    "merge, dry, other shapes": (lambda p: ["merge", other_shape(p), p / "a", "-o", p.out, "--dry-run"],
-        "its factors make 16 x 24, the base holds 9 x 9"),
-    "merge, base quantised": (lambda p: ["merge", quantised(p), p / "a", "-o", p.out], "(?i)quantised|gptq"),
-    "merge, base tied": (lambda p: ["merge", tied_base(p), with_head(p), "-o", p.out],
-        "ties to the input embedding"),
-    "merge, base of NaN": (lambda p: ["merge", nan_base(p), p / "a", "-o", p.out],
-        f"{Q}.weight`: .*not finite.*Check the base for NaN|{DOWN}.weight`: .*not finite"),
+    "merge, base of others": (
+        lambda p: ["merge", other_base(p), p / "a", "-o", p.out],
+        f"{DOWN}`: the base has no {DOWN}.weight. Pass the base",
+    ),
+    "merge, other shapes": (
+        lambda p: ["merge", other_shape(p), p / "a", "-o", p.out],
+        "its factors make 16 x 24, the base holds 9 x 9",
+    ),
+    "merge, dry, other shapes": (
+        lambda p: ["merge", other_shape(p), p / "a", "-o", p.out, "--dry-run"],
+        "its factors make 16 x 24, the base holds 9 x 9",
+    ),
+    "merge, base quantised": (
+        lambda p: ["merge", quantised(p), p / "a", "-o", p.out],
+        "quantised checkpoints are not supported",
+    ),
+    "merge, base tied": (
+        lambda p: ["merge", tied_base(p), with_head(p), "-o", p.out],
+        "ties to the input embedding",
+    ),
+    "merge, base of NaN": (
+        lambda p: ["merge", nan_base(p), p / "a", "-o", p.out, "--workers", 1],
+        f"{DOWN}.weight`: .*not finite.*Check the base for NaN",
+    ),
     "merge, overflow": (half_base, "not finite in float16"),
     "merge, a pipeline's": (lambda p: ["merge", p / "base", for_unet(p), "-o", p.out], "unet.*has no"),
-    "merge, base is an adapter": (lambda p: ["merge", p / "b", p / "a", "-o", p.out], "`: "),
-    "merge, base is a pickle": (lambda p: ["merge", pickle_named("m.bin")(p), p / "a", "-o", p.out],
-        "found a pickle"),
+    "merge, base is an adapter": (
+        lambda p: ["merge", p / "b", p / "a", "-o", p.out],
+        f"{DOWN}`: the base has no {DOWN}.weight",
+    ),
+    "merge, base is a pickle": (
+        lambda p: ["merge", pickle_named("m.bin")(p), p / "a", "-o", p.out],
+        "found a pickle",
+    ),
     "check, nothing to check": (lambda p: ["check", p / "a"], "expected --for, --base or --against"),
     "check, for foo": (lambda p: ["check", p / "a", "--for", "vllm,foo"], "`--for foo`: expected some of"),
     "check, base missing": (lambda p: ["check", p / "a", "--base", p / "no"], "no such file"),
     "check, base a pickle": (lambda p: ["check", p / "a", "--base", pickle_named("m.bin")(p)], "a pickle"),
     "check, against missing": (lambda p: ["check", p / "a", "--against", p / "no"], "no such file"),
-    "a folder of none": (lambda p: ["resize", p / "base", "-o", p.out, "--rank", 2],
-        "base.*: expected LoRA factors"),
-}  # fmt: skip
+    "a folder of none": (
+        lambda p: ["resize", p / "base", "-o", p.out, "--rank", 2],
+        "base.*: expected LoRA factors",
+    ),
+}
 
 
 def many(place: Place) -> Path:
@@ -510,8 +608,10 @@ def test_control_characters_in_names_do_not_reach_the_terminal_through_check(pla
 
 
 def test_a_hostile_index_is_refused(place):
-    place.file("sharded/model.safetensors.index.json",
-               json.dumps({"weight_map": {f"{Q}.weight": "../../../../etc/passwd"}}).encode())  # fmt: skip
+    place.file(
+        "sharded/model.safetensors.index.json",
+        json.dumps({"weight_map": {f"{Q}.weight": "../../../../etc/passwd"}}).encode(),
+    )
     before = tree(place.at)
     refused(run("merge", place / "sharded", place / "a", "-o", place.out), "etc/passwd")
     assert tree(place.at) == before

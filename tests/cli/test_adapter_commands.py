@@ -97,9 +97,17 @@ def words_of(command: str, work: Work, out: Path) -> list[object]:
 
 
 RUNNING = [
-    "resize", "resize for", "resize many", "combine", "combine ties", "merge", "merge, dry", "convert",
-    "check", "check, against",
-]  # fmt: skip
+    "resize",
+    "resize for",
+    "resize many",
+    "combine",
+    "combine ties",
+    "merge",
+    "merge, dry",
+    "convert",
+    "check",
+    "check, against",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -95,7 +95,7 @@ def test_an_adapter_of_zeros_has_learned_nothing():
 
 def test_a_base_of_other_shapes_is_refused(tmp_path):
     write_safetensors(tmp_path / "model.safetensors", {"q.weight": np.ones((3, 3), np.float32)})
-    with pytest.raises(AdapterError, match=r"its factors make 6 x 5, the base holds 3 x 3.*Use the base"):
+    with pytest.raises(AdapterError, match=r"its factors make 6 x 5, the base holds 3 x 3.*Pass the base"):
         inspect_adapter(adapter(module("q")), tmp_path)
 
 

@@ -27,8 +27,11 @@ def ties(updates, weights, density):
     gamma = np.sign(sum(w * t for w, t in zip(weights, trimmed, strict=True)))
     merged = np.zeros_like(updates[0])
     for i, j in np.ndindex(merged.shape):
-        agreeing = [(w, t[i, j]) for w, t in zip(weights, trimmed, strict=True) if t[i, j] and
-                    np.sign(t[i, j]) == gamma[i, j]]  # fmt: skip
+        agreeing = [
+            (w, t[i, j])
+            for w, t in zip(weights, trimmed, strict=True)
+            if t[i, j] and np.sign(t[i, j]) == gamma[i, j]
+        ]
         if agreeing:
             merged[i, j] = sum(w * t for w, t in agreeing) / sum(w for w, _ in agreeing)
     return merged * sum(weights)
@@ -103,8 +106,13 @@ def test_dare_is_the_sum_on_average(tmp_path):
         for module in both.adapter:
             left, right = module.product()
             mean[module.name] += left @ right / 64
-    size = math.sqrt(sum(np.square(w * u).sum() for w, f in zip(weights, folders, strict=True)
-                         for u in matrices(f).values()))  # fmt: skip
+    size = math.sqrt(
+        sum(
+            np.square(w * u).sum()
+            for w, f in zip(weights, folders, strict=True)
+            for u in matrices(f).values()
+        )
+    )
     off = math.sqrt(sum(np.square(mean[n] - expected[n]).sum() for n in expected))
     assert 0.05 * size < off < 0.25 * size  # about 0.125 is expected, over 111 entries
 

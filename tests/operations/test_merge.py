@@ -109,9 +109,16 @@ def test_several_adapters_with_weights(tmp_path):
     model = made("llama").model
     folders = [
         make_adapter(model, tmp_path / "1", seed=1, r=3, lora_alpha=5, target_modules=["q_proj", "v_proj"]),
-        make_adapter(model, tmp_path / "2", seed=2, r=7, lora_alpha=2, target_modules=["q_proj", "up_proj"],
-                     use_rslora=True),
-    ]  # fmt: skip
+        make_adapter(
+            model,
+            tmp_path / "2",
+            seed=2,
+            r=7,
+            lora_alpha=2,
+            target_modules=["q_proj", "up_proj"],
+            use_rslora=True,
+        ),
+    ]
     result = merge(made("llama").base, folders, tmp_path / "m", [0.7, -0.4])
     merged, before = tensors(tmp_path / "m"), tensors(made("llama").base)
     updates = [dense(folder) for folder in folders]

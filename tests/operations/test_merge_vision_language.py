@@ -17,11 +17,21 @@ from support.tuned_models import torch, transformers
 from support.zoo import json_of, load_peft, make_adapter, save_base
 
 TEXT = dict(
-    vocab_size=64, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+    vocab_size=64,
+    hidden_size=16,
+    intermediate_size=24,
+    num_hidden_layers=2,
+    num_attention_heads=2,
     num_key_value_heads=1,
-)  # fmt: skip
-VISION = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=32,
-              patch_size=16)  # fmt: skip
+)
+VISION = dict(
+    hidden_size=16,
+    intermediate_size=24,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    image_size=32,
+    patch_size=16,
+)
 
 
 def qwen2_vl():

@@ -61,9 +61,13 @@ def test_overlaps_of_known_subspaces_are_found(tmp_path):
     )
     measured = {n: (o.left, o.right, o.cosine) for n, o in overlaps_of([one, two]).items()}
     expected = {
-        "same": (1, 1, 1), "opposite": (1, 1, -1), "apart": (0, 0, 0), "half": (1 / 3, 1 / 3, 1 / 3),
-        "read": (0, 1, 0), "in": (1, 1, 3 / math.sqrt(18)),
-    }  # fmt: skip
+        "same": (1, 1, 1),
+        "opposite": (1, 1, -1),
+        "apart": (0, 0, 0),
+        "half": (1 / 3, 1 / 3, 1 / 3),
+        "read": (0, 1, 0),
+        "in": (1, 1, 3 / math.sqrt(18)),
+    }
     for name, values in expected.items():
         assert measured[name] == pytest.approx(values, abs=1e-6), name
 

@@ -83,8 +83,9 @@ def test_biases_and_whole_tensors_are_kept(name, tmp_path):
 def test_the_stated_error_is_what_numpy_measures_in_the_files(name, dtype, tmp_path):
     animal = made(name)
     resized = resize(animal.adapter, tmp_path / "a", energy=0.8, dtype=dtype)
-    assert {info.dtype for info in read_header(tmp_path / "a" / "adapter_model.safetensors").tensors.values()
-            } == {dtype}  # fmt: skip
+    assert {
+        info.dtype for info in read_header(tmp_path / "a" / "adapter_model.safetensors").tensors.values()
+    } == {dtype}
     before, after = matrices(animal.adapter), matrices(tmp_path / "a")
     assert resized.statement.to_json() == stated(tmp_path / "a")
     assert resized.statement.error == pytest.approx(distance(after, before), rel=1e-4)
@@ -228,8 +229,13 @@ def test_alpha_is_folded_into_the_factors(rslora, tmp_path):
 
 
 def test_the_most_common_dtype_is_that_of_the_result(tmp_path):
-    write_lora(tmp_path / "in", {"q": pair_with_values([3.0, 2.0], 40, 30, 0, ml_dtypes.bfloat16),
-                            "v": pair_with_values([3.0, 2.0], 10, 10, 1, np.float32)})  # fmt: skip
+    write_lora(
+        tmp_path / "in",
+        {
+            "q": pair_with_values([3.0, 2.0], 40, 30, 0, ml_dtypes.bfloat16),
+            "v": pair_with_values([3.0, 2.0], 10, 10, 1, np.float32),
+        },
+    )
     resize(tmp_path / "in", tmp_path / "out", rank=2)
     assert {m.dtype.name for m in load_adapter(tmp_path / "out")} == {"bfloat16"}
 
@@ -280,7 +286,7 @@ RULES = {  # options, and the ranks worked out by hand from SIGMA: its energies 
     "budget": ({"budget": 240}, (2, 2, 0)),
     "budget in bytes": ({"budget": "960B"}, (2, 2, 0)),
     "budget of 16 bit": ({"budget": "480B", "dtype": "BF16"}, (2, 2, 0)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -39,10 +39,13 @@ def write_peft_pipeline(folder, dtype):
         names = [n for n in MODULES if n.startswith(f"{part}.")]
         inner = {n: n.removeprefix(f"{part}.") for n in names}
         config = {
-            "peft_type": "LORA", "r": 4, "lora_alpha": 4, "target_modules": list(inner.values()),
+            "peft_type": "LORA",
+            "r": 4,
+            "lora_alpha": 4,
+            "target_modules": list(inner.values()),
             "rank_pattern": {inner[n]: MODULES[n][1] for n in names},
             "alpha_pattern": {inner[n]: MODULES[n][2] for n in names},
-        }  # fmt: skip
+        }
         (folder / part / "adapter_config.json").write_text(json.dumps(config))
         arrays = {}
         for n in names:

@@ -148,7 +148,7 @@ class Targets:
             parts = self.adapter.components
             model = f"one model of the pipeline ({', '.join(parts)}) " if parts else "the base "
             raise AdapterError(
-                f"{self.adapter.path}: {name}", reason, f"Use {model}that the adapter was trained on"
+                f"{self.adapter.path}: {name}", reason, f"Pass {model}that the adapter was trained on"
             )
 
 

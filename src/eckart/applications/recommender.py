@@ -29,7 +29,7 @@ MIN_RATINGS_TO_HOLD_OUT = 10  # with fewer ratings, a fifth of them is one ratin
 class Suggestion(NamedTuple):
     """An item that a user has not rated, and its predicted rating.
 
-    Parameters
+    Attributes
     ----------
     item : str
         Id of the item.

@@ -130,7 +130,7 @@ def cond(A: ArrayLike) -> Scalars:
 class MoorePenrose(NamedTuple):
     """Relative residuals of Penrose's four equations.
 
-    Parameters
+    Attributes
     ----------
     A_X_A : float
         ||A X A - A|| / ||A||.

@@ -117,13 +117,13 @@ class Amount:
 class Budget(RankRule):
     """Distribute a number of parameters over all tensors, so that the most energy is kept.
 
+    Other keyword arguments are the fields of `Bounds`.
+
     Parameters
     ----------
     budget : str or int
         Parameters (``"2M"``), bytes (``"8MB"``) or a share of the base model's parameters (``"1%"``).
         With ``uniform``, every tensor gets the largest rank at which all of them fit.
-    **bounds
-        See `Bounds`.
 
     Raises
     ------

@@ -29,12 +29,12 @@ _UNDETERMINED = Choice(None, "not enough singular values known")
 class Rank(RankRule):
     """The same rank for every tensor, or ``min(m, n)`` where that is smaller.
 
+    Other keyword arguments are the fields of `Bounds`.
+
     Parameters
     ----------
     rank : int
         At least 1.
-    **bounds
-        See `Bounds`.
 
     Raises
     ------
@@ -76,12 +76,12 @@ class Rank(RankRule):
 class Energy(RankRule):
     """The smallest rank that keeps a share of the energy, the sum of squared singular values.
 
+    Other keyword arguments are the fields of `Bounds`.
+
     Parameters
     ----------
     energy : float
         Share to keep, above 0 and at most 1. With ``uniform``, all tensors together must keep it.
-    **bounds
-        See `Bounds`.
 
     Raises
     ------
@@ -136,13 +136,13 @@ class Energy(RankRule):
 class Error(RankRule):
     """The smallest rank whose relative Frobenius error is at most a given number.
 
+    Other keyword arguments are the fields of `Bounds`.
+
     Parameters
     ----------
     error : float
         Largest error, at least 0 and below 1. Error 0.05 is energy 0.9975: the energy kept is 1 - error^2.
         With ``uniform``, it is the error of all tensors together.
-    **bounds
-        See `Bounds`.
 
     Raises
     ------
@@ -197,12 +197,12 @@ class Error(RankRule):
 class Ratio(RankRule):
     """Keep every singular value above the largest divided by a number.
 
+    Other keyword arguments are the fields of `Bounds`.
+
     Parameters
     ----------
     ratio : float
         At least 1. ``Ratio(100)`` keeps every sigma > sigma_1 / 100.
-    **bounds
-        See `Bounds`.
 
     Raises
     ------
@@ -252,10 +252,7 @@ class Ratio(RankRule):
 class Knee(RankRule):
     """The rank after which the energy curve of each tensor flattens.
 
-    Parameters
-    ----------
-    **bounds
-        See `Bounds`.
+    Its keyword arguments are the fields of `Bounds`.
 
     Notes
     -----
@@ -297,10 +294,7 @@ class Knee(RankRule):
 class NoiseFloor(RankRule):
     """Keep every singular value that rounding of the two checkpoints cannot explain.
 
-    Parameters
-    ----------
-    **bounds
-        See `Bounds`.
+    Its keyword arguments are the fields of `Bounds`.
 
     Notes
     -----

@@ -140,7 +140,7 @@ def kron_solve(factors: Sequence[ArrayLike], y: ArrayLike) -> Numbers:
 class KroneckerLaws(NamedTuple):
     """Relative Frobenius residuals of three laws of Kronecker products.
 
-    Parameters
+    Attributes
     ----------
     mixed_product : float
         Of (A kron B)(C kron D) = (A C) kron (B D).
