@@ -1,4 +1,4 @@
-"""Arrange: the modules in the layout that their readers need, the leftovers, and the statement."""
+"""Arrange: put the modules into the layout that their readers need, and state what is left out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from eckart.store.sources import PairSources
 
 @dataclass(frozen=True)
 class Arranged:
-    """The adapter as it will be written, its statement, and the changed tensors without factors."""
+    """The adapter to write, its statement, and the changed tensors that have no factors."""
 
     adapter: Adapter
     statement: Statement
@@ -37,7 +37,7 @@ class Arranged:
 
 
 def arrange(job: Job, sources: PairSources, store: FactorStore, plan: RankPlan, parts: Parts) -> Arranged:
-    """Lay the modules out for their readers, save leftovers whole where asked, and state the errors."""
+    """Arrange the modules for their readers, save leftovers whole if requested, and state the errors."""
     rest = leftovers(store, sources, plan, parts.modules, parts.unread)
     carried = Carried(Adapter(parts.modules), rest)
     if job.modules_to_save:
@@ -51,18 +51,17 @@ def arrange(job: Job, sources: PairSources, store: FactorStore, plan: RankPlan, 
 def _for_readers(
     job: Job, sources: PairSources, adapter: Adapter, parts: Parts
 ) -> tuple[Adapter, LayoutStatement | None]:
-    """Return the adapter in the layout its consumers need, or else in the one PEFT needs."""
-    config, layout = sources.config, None
+    """Return the adapter in the layout that its consumers need, or that PEFT needs if there are none."""
+    config = sources.config
+    layout: LayoutStatement | None = None
     if job.consumers:
         experts = experts_layout_for(job.consumers, config, job.experts)
         needed = adapter.parameters
         names = [c.name for c in job.consumers]
         plan, adapter = Layout.prepare(adapter, names, sources.base, job.experts)
         applied = plan.realised(adapter.modules)
-        adapter, layout = (
-            replace(adapter, modules=applied.modules),
-            plan.statement(applied, parts.dtype, needed),
-        )
+        adapter = replace(adapter, modules=applied.modules)
+        layout = plan.statement(applied, parts.dtype, needed)
     else:
         fused = ExpertsLayout.FUSED if is_fused_on_loading(config) else None
         experts = job.experts or fused

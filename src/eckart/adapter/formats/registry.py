@@ -58,7 +58,7 @@ def _peft_writer(adapter: Adapter) -> Writer:
 
 PEFT = Format("peft", PEFT_KEY, _read_peft_file, _peft_writer)
 
-# The order decides which format a file with the keys of two is said to be in, in the message that refuses it.
+# A file with keys of several formats is refused; the error names the first of them as the file's format.
 REGISTRY: tuple[Format, ...] = (CLONEOFSIMO, KOHYA, DIFFUSERS, PEFT)
 
 

@@ -37,21 +37,21 @@ def test_every_module_gets_its_rank(ranks, default):
 
 
 @given(st.sets(NAMES, min_size=1), st.data())
-def test_just_the_adapted_modules_are_wrapped(existing, data):
+def test_only_the_adapted_modules_are_wrapped(existing, data):
     adapted = data.draw(st.sets(st.sampled_from(sorted(existing)), min_size=1))
     targets = target_modules(adapted, existing)
     assert wrapped(targets, existing) == adapted
     assert targets == sorted(set(targets)) and len(targets) <= len(adapted)
 
 
-def test_a_whole_leaf_is_one_word_and_a_part_of_it_is_spelt_out():
+def test_a_name_that_is_adapted_everywhere_is_one_entry_and_others_are_full_paths():
     names = [f"h.{i}.{leaf}" for i in range(12) for leaf in ("q", "v")]
     assert target_modules(names, names) == ["q", "v"]
     some = [n for n in names if n != "h.11.v"]
     assert target_modules(some, names) == sorted([f"h.{i}.v" for i in range(11)] + ["q"])
 
 
-def test_five_hundred_layers_make_one_short_key():
+def test_five_hundred_layers_give_one_short_key():
     ranks = {f"model.layers.{i}.self_attn.q_proj": 8 for i in range(500)} | {"lm_head": 16}
     (key,) = rank_pattern(ranks, 16)
     assert key.count("q_proj") == 1 and len(key) < 500 * 5
@@ -65,13 +65,13 @@ def test_default_ranks_need_no_key():
 # --- a name that is the end of another ---
 
 
-def test_a_rank_for_a_name_that_ends_another():
+def test_a_name_that_is_the_end_of_another_gets_its_own_rank():
     ranks = {"q": 2, "h.q": 4}
     pattern = rank_pattern(ranks, 8)
     assert {name: rank_of(pattern, name, 8) for name in ranks} == ranks
 
 
-def test_a_target_that_ends_another():
+def test_a_target_that_is_the_end_of_another_wraps_only_itself():
     existing = {"layers.0.q", "encoder.layers.0.q"}
     targets = target_modules({"layers.0.q"}, existing)
     found = (

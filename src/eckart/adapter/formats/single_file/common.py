@@ -1,4 +1,4 @@
-"""What the formats of one file share: the end of reading, and the checks before writing."""
+"""Shared by all single-file formats: the last step of reading, and the checks before writing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from eckart.adapter.adapter import Adapter, Module, Origin
 from eckart.adapter.formats.file import AdapterFile
 from eckart.adapter.formats.single_file.names import split_component
-from eckart.adapter.formats.write import statement_beside
+from eckart.adapter.formats.write import statement_path
 from eckart.adapter.formats.writer import left_out_note, unknown_note
 from eckart.adapter.statement import Statement, read_statement
 from eckart.arrays import Array
@@ -35,7 +35,7 @@ def build_adapter(
     modules, components, unknown, origin
         As in `Adapter`.
     notes : tuple of str
-        What the reader noticed.
+        Remarks on the file, in sentences.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def add_module(modules: dict[str, Module], module: Module, file: AdapterFile, st
     file : AdapterFile
         The file, for the message.
     stem : str
-        What the keys of its tensors have in common, for the message.
+        The common start of the keys of its tensors, for the message.
     """
     if module.name in modules:
         raise AdapterError(
@@ -173,8 +173,8 @@ def alpha_of(module: Module) -> float:
 
 def _statement_of(file: AdapterFile) -> Statement | None:
     """Return the statement in the file next to an adapter file; None if there is none."""
-    beside = statement_beside(file.path)
-    if not beside.is_file():
+    path = statement_path(file.path)
+    if not path.is_file():
         return None
-    check_link(beside.parent, beside)
-    return read_statement(beside)
+    check_link(path.parent, path)
+    return read_statement(path)
