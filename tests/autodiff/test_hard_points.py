@@ -231,7 +231,7 @@ def test_matrix_functions_of_defective_matrices():
 
 
 def test_complex_logarithm_of_a_real_matrix():
-    """The matrix has a negative eigenvalue, so that the imaginary part has a derivative too."""
+    """The matrix has a negative eigenvalue, so the imaginary part has a derivative too."""
     A = la.inv(G) @ np.diag([-1.0, 1.0, 2.0, 3.0]) @ G
     for part in (np.real, np.imag):
         f = lambda a, part=part: np.sum(T * part(asp.logm(a)))  # noqa: E731

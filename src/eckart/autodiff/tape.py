@@ -106,7 +106,7 @@ class Tape(Level):
     def pull(self, free: bool) -> None:
         """Walk backwards from the rows that have a cotangent; rows without one are skipped.
 
-        With ``free``, each row drops its arrays, so that their memory is freed after the last use.
+        With ``free``, each row drops its arrays, which frees their memory after the last use.
         """
         rows = self.rows if free else list(self.rows)
         while rows:

@@ -1,7 +1,7 @@
 """QR, SVD and eigendecompositions.
 
-The rules differentiate all columns of the factors, so that the derivative is right when only the first k
-columns are used afterwards. `gaps` divides by the gaps between values.
+The rules differentiate all columns of the factors. The derivative is therefore right also when only the first
+k columns are used afterwards. `gaps` divides by the gaps between values.
 
 References
 ----------
@@ -155,7 +155,7 @@ def svd_jvp(out: Any, args: Any, tangents: Any, full_matrices: bool, ties: str) 
 def add_outside(rotated: Array, U_all: Array, row: Array, rest: Callable[[], Array]) -> Array:
     """Return the tangent of the vectors: its part in their span, and the part outside, if there is one.
 
-    The extra vectors of a full SVD move so that they stay orthogonal to the others.
+    The tangent of the extra vectors of a full SVD keeps them orthogonal to the others.
     """
     (m, n), k = shape_of(U_all)[-2:], shape_of(row)[-1]
     if m == k:
