@@ -58,7 +58,7 @@ def _peft_writer(adapter: Adapter) -> Writer:
 
 PEFT = Format("peft", PEFT_KEY, _read_peft_file, _peft_writer)
 
-# A file with keys of several formats is refused; the error names the first of them as the file's format.
+# The order of recognition. It matters only for the message that refuses a file with keys of two formats.
 REGISTRY: tuple[Format, ...] = (CLONEOFSIMO, KOHYA, DIFFUSERS, PEFT)
 
 
