@@ -235,7 +235,7 @@ def diagnose(modules: Sequence[ModuleSummary]) -> list[str]:
     if crowded > len(live) / 2:
         sentences.append(
             f"The energy is spread over many singular values: {crowded} of {count(live, 'module')} need over "
-            "three quarters of their rank for that. If the adapter falls short, train again at 1.5 to 2 times "
-            "the rank."
+            "three quarters of their rank for that. If the adapter falls short, train again at 1.5 to 2 "
+            "times the rank."
         )
     return sentences
