@@ -226,7 +226,7 @@ class FactorStore:
         ax.invert_yaxis()
         ax.set_xlabel("rank")
         ax.grid(axis="x", alpha=0.3)
-        ax.legend(loc="best")
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(energies))
         return ax
 
     def __iter__(self) -> Iterator[TensorRecord]:
