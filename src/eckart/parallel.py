@@ -15,7 +15,7 @@ from threadpoolctl import ThreadpoolController
 T = TypeVar("T")
 R = TypeVar("R")
 
-AHEAD = 2  # items in flight per worker: enough to keep it busy, and no more memory than that
+AHEAD = 2  # items in flight per worker: enough to keep every worker busy, with little memory
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Progress:
     Parameters
     ----------
     done, total : int
-        Items finished, and all items; ``total`` is None where it is not known.
+        Number of finished items, and of all items; ``total`` is None if it is not known.
     name : str
         The item that was just finished.
     bytes_done, bytes_total : int
-        Bytes read so far, and bytes to read; 0 where bytes are not counted.
+        Bytes read so far, and bytes to read; 0 if bytes are not counted.
     """
 
     done: int
@@ -43,7 +43,20 @@ OnProgress = Callable[[Progress], None]
 
 
 def half_of(progress: OnProgress | None, second: bool) -> OnProgress | None:
-    """Return a listener for one of two passes of equal length, which reports to ``progress`` as one task."""
+    """Return a callback for one of two passes of equal length, which are reported as a single task.
+
+    Parameters
+    ----------
+    progress : callable or None
+        Receives the progress of the whole task.
+    second : bool
+        Whether the callback is for the second pass.
+
+    Returns
+    -------
+    callable or None
+        None if ``progress`` is None.
+    """
     if progress is None:
         return None
 
@@ -55,20 +68,26 @@ def half_of(progress: OnProgress | None, second: bool) -> OnProgress | None:
 
 
 def map_unordered(work: Callable[[T], R], items: Iterable[T], workers: int | None = None) -> Iterable[R]:
-    """Apply a function to items in threads, and yield results as they arrive.
+    """Apply a function to items in threads, and yield the results in the order in which they are ready.
 
     Parameters
     ----------
     work : callable
-        Called with one item, from several threads.
+        Called with one item at a time, from several threads.
     items : iterable
+        The items.
     workers : int, optional
-        Threads; one per core by default.
+        Number of threads; one per core by default.
+
+    Yields
+    ------
+    object
+        The result for one item.
 
     Notes
     -----
-    Each worker has one BLAS thread: thin factors do not fill two cores, and results must not depend on the
-    number of workers. At most ``2 * workers`` items are in flight.
+    Each worker uses one BLAS thread, because thin factors do not fill two cores, and because results must not
+    depend on the number of workers. At most ``2 * workers`` items are in flight.
     """
     items = list(items)
     threads = min(workers or os.cpu_count() or 1, len(items))
@@ -93,11 +112,14 @@ def map_unordered(work: Callable[[T], R], items: Iterable[T], workers: int | Non
 
 
 def threads_each(items: int, workers: int | None) -> int:
-    """Return how many threads one item may use by itself, where there are fewer items than workers."""
+    """Return how many threads each item may use: more than one if there are fewer items than workers."""
     return max((workers or os.cpu_count() or 1) // max(items, 1), 1)
 
 
 @cache
 def _blas(*loaded: bool) -> ThreadpoolController:
-    """Return the controller of the BLAS libraries that are loaded; finding them takes 1 ms."""
+    """Return the controller of the loaded BLAS libraries, cached because finding them takes 1 ms.
+
+    ``loaded`` tells which libraries are imported, so that the cache is not used after another import.
+    """
     return ThreadpoolController()

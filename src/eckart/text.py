@@ -84,7 +84,7 @@ def listing(names: Iterable[str], noun: str) -> str:
 
 
 def either(names: Iterable[str]) -> str:
-    """Return alternatives as a sentence lists them.
+    """Join alternatives with commas and "or".
 
     Examples
     --------

@@ -80,6 +80,14 @@ def test_pictures_of_different_shape_or_dtype_are_refused(measure):
         measure(a.astype(float), a.astype(float))
 
 
+@pytest.mark.parametrize("measure", [psnr, ssim])
+@pytest.mark.parametrize("shape", [(0, 12), (12, 0), (12, 12, 0)])
+def test_empty_pictures_are_refused(measure, shape):
+    empty = np.zeros(shape, np.uint8)
+    with pytest.raises(UsageError, match="the pictures are empty"):
+        measure(empty, empty)
+
+
 # colour
 
 

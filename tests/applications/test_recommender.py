@@ -156,14 +156,14 @@ def test_suggestions_exclude_rated_items(small, fitted):
 
 def test_unknown_users_and_items_are_predicted_by_the_remaining_terms(fitted):
     item, user = fitted.item_ids[0], fitted.user_ids[0]
-    assert fitted.predict("nobody", "nothing") == pytest.approx(fitted.model.mean)
+    assert fitted.predict("newcomer", "nothing") == pytest.approx(fitted.model.mean)
     cold_user = fitted.model.mean + float(fitted.model.column_bias[0])
-    assert fitted.predict("nobody", item) == pytest.approx(np.clip(cold_user, fitted.low, fitted.high))
-    assert "user nobody has no ratings" in fitted.basis("nobody", item)
+    assert fitted.predict("newcomer", item) == pytest.approx(np.clip(cold_user, fitted.low, fitted.high))
+    assert "user newcomer has no ratings" in fitted.basis("newcomer", item)
     assert "item nothing has no ratings" in fitted.basis(user, "nothing")
-    assert "the mean of all ratings" in fitted.basis("nobody", "nothing")
+    assert "the mean of all ratings" in fitted.basis("newcomer", "nothing")
     order = [fitted.item_ids[i] for i in np.argsort(-fitted.model.column_bias, kind="stable")]
-    assert [s.item for s in fitted.top("nobody", 7)] == order[:7]
+    assert [s.item for s in fitted.top("newcomer", 7)] == order[:7]
 
 
 def test_same_seed_gives_the_same_bytes(small, fitted, tmp_path):
@@ -179,7 +179,7 @@ def test_loaded_recommender_equals_the_saved_one(fitted, tmp_path):
     fitted.save(path)
     loaded = Recommender.load(path)
     assert (loaded.setting, loaded.measured, loaded.notes) == (fitted.setting, fitted.measured, fitted.notes)
-    for user in (*fitted.user_ids[:3], "nobody"):
+    for user in (*fitted.user_ids[:3], "newcomer"):
         assert loaded.top(user, 20) == fitted.top(user, 20)
         assert loaded.predict(user, "5") == fitted.predict(user, "5")
     # Any library that reads safetensors can read the file.

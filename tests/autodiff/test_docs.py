@@ -23,7 +23,7 @@ PARTS = {  # file patterns, in reading order
     "inspection": "inspection/*.py",
     "identities": "identities/*.py",
 }
-MOST_LINES_OF_CODE = 1_700  # of engine and rule book, so that a newcomer can read both; 1,628 are in use
+MOST_LINES_OF_CODE = 1_700  # of engine and rule book, so that a newcomer can read both; 1,627 are in use
 
 
 def files_of(part: str) -> list[Path]:

@@ -351,7 +351,7 @@ def test_functions_with_branches_can_be_traced_and_checked():
 
 
 def test_jacobian_of_a_complex_function_of_real_arrays():
-    """In reverse mode a real cotangent gives only the real part, so that two passes are needed."""
+    """In reverse mode a real cotangent gives only the real part, so two passes are needed."""
     f = lambda x: np.exp(1j * x[:2]) * x[2]  # noqa: E731
     x = np.array([0.3, 0.7, 2.0])
     want = np.stack([(f(x + 1e-6 * t) - f(x - 1e-6 * t)) / 2e-6 for t in np.eye(3)], axis=-1)

@@ -53,7 +53,7 @@ LEAKS = {
     "index": (lambda x: [1, 2][x[0]], "to index, use plain integers"),
     "math": (
         lambda x: math.sin(x[0]),
-        "^`float`: the math module does not accept traced arrays.*Use the function of NumPy",
+        "^`float`: the math module does not accept traced arrays.*Use the NumPy function, such as np.exp",
     ),
     "array": (lambda x: np.array([x[0], x[1]]).sum(), "np.stack"),
     "scipy.linalg": (lambda x: scipy.linalg.expm(x[None] * x[:, None]).sum(), "eckart.autodiff.scipy"),

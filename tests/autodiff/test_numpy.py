@@ -333,7 +333,7 @@ REFUSED = {
     "frexp",
     "nextafter",
 }
-OF_NO_FLOATS = {  # functions of strings, dates, records, files, integers or dtypes, and those that create arrays
+WITHOUT_FLOATS = {  # functions of strings, dates, records, files, integers or dtypes, and those that create arrays
     "busday_count",
     "busday_offset",
     "is_busday",
@@ -395,14 +395,14 @@ FUNCTIONS = {name_of(f): f for f in get_overridable_numpy_array_functions()}
 TABLE = {
     f"{name} {i}" if i else name: (name, call, S if name.startswith("linalg.") else M)
     for name, f in sorted(FUNCTIONS.items())
-    if not name.startswith(("strings.", "char.", "lib.recfunctions.")) and name not in OF_NO_FLOATS
+    if not name.startswith(("strings.", "char.", "lib.recfunctions.")) and name not in WITHOUT_FLOATS
     for i, call in enumerate(CALLS.get(name, [f]))
 }
 UFUNCS = {
     u.__name__: u
     for u in get_overridable_numpy_ufuncs()
     if hasattr(np, u.__name__)
-    and u.__name__ not in OF_NO_FLOATS
+    and u.__name__ not in WITHOUT_FLOATS
     and u.__name__ != "clip"
     and u.signature is None
 }
@@ -542,13 +542,13 @@ SPECIAL = [
     "entr",
 ]
 SPECIAL_2 = ["xlog1py", "xlogy", "rel_entr", "kl_div", "huber", "pseudo_huber", "beta", "betaln"]
-OF_AN_ORDER = ["jv", "yv", "iv", "kv", "ive", "gammainc", "gammaincc"]
+WITH_AN_ORDER = ["jv", "yv", "iv", "kv", "ive", "gammainc", "gammaincc"]
 
 
-@pytest.mark.parametrize("name", [*SPECIAL, *SPECIAL_2, *OF_AN_ORDER])
+@pytest.mark.parametrize("name", [*SPECIAL, *SPECIAL_2, *WITH_AN_ORDER])
 def test_special_function_to_second_order(name):
     u, x = getattr(sp, name), np.array([0.3, 0.55, 0.8])
-    if name in OF_AN_ORDER:
+    if name in WITH_AN_ORDER:
         call = lambda x: u(2, x)  # noqa: E731
         with pytest.raises(AutodiffError, match="order"):
             grad(lambda n: u(n, 0.5))(2.0)

@@ -663,7 +663,7 @@ def test_factors_that_overflow_are_refused_and_nothing_is_written(place):
         ["resize", bad, "-o", place.out, "--rank", 4, "--dtype", "F16"],
         ["resize", bad, "-o", place / "out.safetensors", "--rank", 4, "--dtype", "F16", "--format", "kohya"],
     ):
-        refused(run(*argv), "overflow.*--dtype BF16 or F32")
+        refused(run(*argv), "overflow.*--dtype bfloat16 or float32")
         assert tree(place.at) == before
 
 

@@ -224,7 +224,7 @@ RULES: list[Row] = [
     ("error 1.5", rule("--error", 1.5), "`error=1.5`"),
     ("error -1", rule("--error", -1), "`error=-1.0`"),
     ("ratio 0.5", rule("--ratio", 0.5), "`ratio=0.5`"),
-    ("budget rubbish", rule("--budget", "lots"), "Write for example 2M, 8MB or 1%"),
+    ("budget rubbish", rule("--budget", "lots"), "Use for example 2M, 8MB or 1%"),
     ("budget 0", rule("--budget", "0"), "`budget='0'`"),
     ("budget -1M", rule("--budget=-1M"), "`budget='-1M'`"),
     ("budget 120%", rule("--budget", "120%"), "`budget='120%'`"),

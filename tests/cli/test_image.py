@@ -217,9 +217,12 @@ def test_postscript_is_refused(place):
     [
         ([], "-o photo.png"),
         (["-o", "x.eki"], "-o photo.png"),
-        (["-o", "x.png", "--psnr", 30], "--psnr needs the original"),
-        (["-o", "x.png", "--compare"], "--compare needs the original"),
-        (["-o", "x.png", "--size", "4KB", "--compare"], "--size and --compare need the original"),
+        (["-o", "x.png", "--psnr", 30], "--psnr needs the original. Remove --psnr, or pass"),
+        (["-o", "x.png", "--compare"], "--compare needs the original. Remove --compare, or pass"),
+        (
+            ["-o", "x.png", "--size", "4KB", "--compare"],
+            "--size and --compare need the original. Remove --size and --compare, or pass",
+        ),
     ],
 )
 def test_options_that_need_the_original_are_refused_for_an_eki_file(place, monkeypatch, options, message):

@@ -128,7 +128,7 @@ BAD = {
     "rank": (["good.csv", "--rank", "0"], "expected a whole number of at least 1"),
     "holdout": (["good.csv", "--holdout", "1.5"], "less than 1"),
     "top": (["good.csv", "--top", "0"], "--top"),
-    "item alone": (["good.csv", "--item", "x"], "expected --user"),
+    "item alone": (["good.csv", "--item", "x"], "this option needs --user"),
     "output of a model": (
         ["m.safetensors", "-o", "n.safetensors"],
         "is a saved model, which is not fitted again",

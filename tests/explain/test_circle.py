@@ -31,8 +31,8 @@ MATRICES = [
 
 
 def picture(matrix):
-    (found,) = (part for part in explain("svd", matrix).parts() if isinstance(part, Picture))
-    return found
+    (drawn,) = (part for part in explain("svd", matrix).parts() if isinstance(part, Picture))
+    return drawn
 
 
 def numbers(matrix):
@@ -116,8 +116,8 @@ def test_the_svg_shows_the_points(matrix):
         scale = place / label
         np.testing.assert_allclose(points / [scale, -scale], panel.outline, atol=0.02 * panel.reach)
         assert np.abs(points).max() < 100
-        words = [e.text for e in svg if e.tag == "text" and e.get("class") != "tick"]
-        assert words == [plain(name) for name, _ in panel.arrows]
+        labels = [e.text for e in svg if e.tag == "text" and e.get("class") != "tick"]
+        assert labels == [plain(name) for name, _ in panel.arrows]
         for e in svg.iter("text"):
             assert abs(float(e.get("x"))) < 95 and abs(float(e.get("y"))) < 95
 

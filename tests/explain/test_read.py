@@ -63,7 +63,7 @@ def test_fractions_are_read_exactly(pairs):
         ("sqrt(1+sqrt(2))", "a root under a root"),
         (
             "sqrt(2) sqrt(3) sqrt(5)",
-            "expected at most 2 different square roots, found sqrt(2), sqrt(3), sqrt(5)",
+            "expected at most 2 different square roots, found sqrt(2), sqrt(3), sqrt(5). Replace the others",
         ),
         ("1.2345678", "needs more than 6 digits as a fraction. Round it"),
         ("1e20", "needs more than 6 digits"),
@@ -166,8 +166,8 @@ def test_invalid_files_are_refused(tmp_path):
         "continent.csv": "line 1 has both commas and semicolons",
         "big.csv": "the file has 200,000 bytes",
         "folder.csv": "the file cannot be read",
-        "missing.csv": "No such file",
-        "missing.npy": "No such file",
+        "missing.csv": "the file cannot be read (No such file or directory). Check the path",
+        "missing.npy": "the file cannot be read (No such file or directory). Check the path",
     }
     for name, message in expected.items():
         with pytest.raises(MatrixError) as caught:
@@ -179,14 +179,14 @@ def test_invalid_files_are_refused(tmp_path):
     ("topic", "matrix", "options", "message"),
     [
         ("qr", "1", {}, "expected one of svd, rank"),
-        ("svd", "1", {"rank": 1}, "this option is only for lowrank and lora"),
+        ("svd", "1", {"rank": 1}, "this option is only for lowrank and lora. Remove it"),
         ("pca", "1;2", {"alpha": 1}, "this option is only for lora"),
         ("rank", "1", {"given": "1"}, "this option is only for lora"),
         ("lowrank", "1 2; 2 4", {"rank": 2}, "the matrix has rank 1. Use at most 1"),
         ("lowrank", "1 2; 2 4", {"rank": 0}, "at least 1"),
         ("lowrank", "1 2; 2 4", {"rank": True}, "at least 1"),
-        ("lora", "0", {"rank": 1}, "the matrix has rank 0"),
-        ("lora", "1", {"alpha": "-2"}, "expected a fraction above 0"),
+        ("lora", "0", {"rank": 1}, "the matrix has rank 0. Remove this option"),
+        ("lora", "1", {"alpha": "-2"}, "expected a number or fraction above 0"),
         ("lora", "1", {"alpha": "x"}, "expected a number"),
         ("lora", "1; 2", {"given": "1"}, "expected a B with as many rows as the matrix, which is 2 x 1"),
         ("lora", "1; 2", {"given": "1 2; 2 4"}, "the columns of B are linearly dependent"),

@@ -173,7 +173,9 @@ def test_factors_that_overflow_float16_are_refused(size, tmp_path, place):
         eckart.extract(*pair, place / "a", rank=1, dtype="F16")
         assert eckart.verify(*pair, place / "a").holds
         return
-    with pytest.raises(OutputError, match=r"layers\.0\.q_proj\.weight`: its factors overflow float16.*BF16"):
+    with pytest.raises(
+        OutputError, match=r"layers\.0\.q_proj\.weight`: its factors overflow float16.*bfloat16"
+    ):
         eckart.extract(*pair, place / "a", rank=1, dtype="F16")
     assert names(place) == set()
     eckart.extract(*pair, place / "a", rank=1, dtype="BF16")

@@ -123,7 +123,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("call", "error", "word"), REFUSED)
-def test_invalid_arguments_are_refused(call, error, word):
-    with pytest.raises(error, match=word):
+@pytest.mark.parametrize(("call", "error", "message"), REFUSED)
+def test_invalid_arguments_are_refused(call, error, message):
+    with pytest.raises(error, match=message):
         call()

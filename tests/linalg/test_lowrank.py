@@ -14,7 +14,7 @@ sizes = st.integers(1, 40)
 
 @st.composite
 def matrices(draw, m=None, n=None, dtype=None):
-    """A matrix of at most 40 x 40 with a random spectrum that may contain zeros and repeated values."""
+    """Draw a matrix of at most 40 x 40 whose spectrum may contain zeros and repeated values."""
     m, n = m or draw(sizes), n or draw(sizes)
     k = draw(st.integers(1, min(m, n)))
     sigma = draw(st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0, 2.0, 3.142]), min_size=k, max_size=k))
@@ -28,7 +28,7 @@ def wide(f):
 
 
 def near(A, *more):
-    """Rounding of a sum of 40 products: a few hundred eps of the squared norm of the largest factor."""
+    """Return a bound on rounding in a sum of 40 products: 200 eps of the largest squared norm."""
     size = max(1.0, *(float(np.linalg.norm(x)) for x in (A, *more)))
     return 200 * float(np.finfo(A.dtype).eps) * size**2
 

@@ -17,7 +17,7 @@ EPS = float(np.finfo(np.float64).eps)
 
 
 def factors(m, r, n, seed=0, condition=1.0):
-    """Random factors; the singular values of each fall evenly to 1 / condition."""
+    """Return random factors whose singular values fall geometrically to 1 / condition."""
     random = np.random.default_rng(seed)
     if condition == 1.0:
         return random.standard_normal((m, r)), random.standard_normal((r, n))
@@ -219,7 +219,6 @@ def test_random_factors(m, r, n, seed, power, scale, repeated):
     )
 )
 def test_factors_with_zeros_ties_and_extreme_numbers(entries):
-    """Zeros, ties and numbers of all sizes in one small matrix."""
     B, A = np.reshape(entries[:12], (4, 3)), np.reshape(entries[12:], (3, 4))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

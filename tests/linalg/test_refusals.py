@@ -30,14 +30,14 @@ MATRICES = [
 
 
 @pytest.mark.parametrize("call", [eckart.svd, eckart.spectrum])
-@pytest.mark.parametrize(("A", "words"), [m[1:] for m in MATRICES], ids=[m[0] for m in MATRICES])
-def test_invalid_matrices_are_refused(call, A, words):
+@pytest.mark.parametrize(("A", "parts"), [m[1:] for m in MATRICES], ids=[m[0] for m in MATRICES])
+def test_invalid_matrices_are_refused(call, A, parts):
     with pytest.raises(MatrixError) as caught:
         call(A)
     text = str(caught.value)
     assert text.startswith(f"`eckart.{call.__name__}(A)`: ")
-    for word in words:
-        assert word in text
+    for part in parts:
+        assert part in text
 
 
 USAGES = [
@@ -67,12 +67,12 @@ USAGES = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "words"), USAGES, ids=[str(u[0]) for u in USAGES])
-def test_invalid_goals_are_refused(arguments, words):
+@pytest.mark.parametrize(("arguments", "parts"), USAGES, ids=[str(u[0]) for u in USAGES])
+def test_invalid_goals_are_refused(arguments, parts):
     with pytest.raises(UsageError) as caught:
         eckart.svd(I3, **arguments)
-    for word in words:
-        assert word in str(caught.value)
+    for part in parts:
+        assert part in str(caught.value)
 
 
 @pytest.mark.parametrize("method", ["fast", "krylov"])
@@ -113,13 +113,13 @@ OPERATIONS = [
 
 
 @pytest.mark.parametrize(
-    ("make", "error", "words"), [o[1:] for o in OPERATIONS], ids=[o[0] for o in OPERATIONS]
+    ("make", "error", "parts"), [o[1:] for o in OPERATIONS], ids=[o[0] for o in OPERATIONS]
 )
-def test_invalid_operations_are_refused(make, error, words):
+def test_invalid_operations_are_refused(make, error, parts):
     with pytest.raises(error) as caught:
         make()
-    for word in words:
-        assert word in str(caught.value)
+    for part in parts:
+        assert part in str(caught.value)
 
 
 def test_adding_another_type_is_a_type_error():

@@ -130,7 +130,7 @@ def test_scaling_within_range_changes_nothing(unit):
 
 
 @pytest.mark.parametrize(
-    ("call", "expected_words"),
+    ("call", "parts"),
     [
         (lambda: ridge(np.eye(2), np.ones(2), -1.0), ["penalty=-1.0"]),
         (lambda: ridge(np.eye(2), np.ones(2), np.nan), ["penalty=nan"]),
@@ -139,8 +139,8 @@ def test_scaling_within_range_changes_nothing(unit):
         (lambda: RidgePath(np.eye(2), np.ones(2)).curvature(0.0), ["above 0"]),
     ],
 )
-def test_invalid_arguments_are_refused(call, expected_words):
+def test_invalid_arguments_are_refused(call, parts):
     with pytest.raises(UsageError) as caught:
         call()
-    for word in expected_words:
-        assert word in str(caught.value)
+    for part in parts:
+        assert part in str(caught.value)

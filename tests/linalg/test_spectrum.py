@@ -210,9 +210,7 @@ def test_invalid_spectra_are_refused(arguments, message):
     "ask",
     [
         lambda s: s.energy(3),
-        lambda s: s.energy(-1),
         lambda s: s.error(3),
-        lambda s: s.error(-1),
         lambda s: s.rank_at_energy(0.99),
         lambda s: s.rank_at_error(0.01),
         lambda s: s.effective_rank,
@@ -223,6 +221,12 @@ def test_invalid_spectra_are_refused(arguments, message):
 def test_questions_beyond_the_known_values_are_refused(ask):
     with pytest.raises(UsageError, match="leading 2"):
         ask(Spectrum([3.0, 2.0], 1.0, 9))
+
+
+@pytest.mark.parametrize("ask", [Spectrum.energy, Spectrum.error])
+def test_a_negative_rank_is_refused(ask):
+    with pytest.raises(UsageError, match=r"\(-1\)`: expected a rank of at least 0"):
+        ask(Spectrum([3.0, 2.0]), -1)
 
 
 def test_stable_rank_needs_one_value():

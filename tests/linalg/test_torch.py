@@ -112,7 +112,7 @@ def test_algebra_of_factors_stays_in_torch():
 
 
 @pytest.mark.parametrize(
-    ("T", "words"),
+    ("T", "message"),
     [
         (torch.ones(3), "(3,)"),
         (torch.ones(2, 3, 4), "(2, 3, 4)"),
@@ -122,10 +122,10 @@ def test_algebra_of_factors_stays_in_torch():
         (torch.tensor([[1.0], [float("inf")]]).bfloat16(), "[1, 0]"),
     ],
 )
-def test_invalid_tensors_are_refused(T, words):
+def test_invalid_tensors_are_refused(T, message):
     with pytest.raises(MatrixError) as caught:
         eckart.svd(T)
-    assert words in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).startswith("`eckart.svd(A)`: ")
 
 

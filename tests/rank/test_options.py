@@ -191,14 +191,14 @@ class StableRank(RankRule):
 
 @pytest.fixture
 def with_stable_rank(monkeypatch):
-    """The two edits next to the class: its entry in the table, its key among the keyword arguments."""
+    """Make the two edits that a new class needs: its entry in the table, and its keyword argument."""
     rules = (*options.RULES, StableRank)
     monkeypatch.setattr("eckart.rank.options.RULES", rules)
     monkeypatch.setattr("eckart.cli.options.RULES", rules)
     monkeypatch.setitem(RuleOptions.__annotations__, "stable", bool)
 
 
-def test_a_new_rule_takes_its_class_its_table_entry_and_its_keyword(with_stable_rank, tmp_path):
+def test_a_new_rule_needs_only_a_class_a_table_entry_and_a_keyword(with_stable_rank, tmp_path):
     pair = make_pair(tmp_path)
     store = eckart.factor(*pair.paths, tmp_path / "store")
     ranks = eckart.plan(store, stable=True, max_rank=20).ranks

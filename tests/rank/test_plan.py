@@ -74,7 +74,7 @@ def every_rule():
 
 
 ALL = pytest.mark.parametrize(
-    "keywords", list(every_rule()), ids=lambda w: " ".join(f"{k}={v}" for k, v in w.items())
+    "keywords", list(every_rule()), ids=lambda keywords: " ".join(f"{k}={v}" for k, v in keywords.items())
 )
 BASE = 100_000
 
@@ -131,7 +131,7 @@ def test_planning_from_leading_values_ends_in_the_same_plan(keywords):
                 need += 1  # the first value below the threshold must be known too
             assert isinstance(need, int)
             known[name] = max(known[name], min(need, len(SIGMA[name])))
-        assert known != before, f"needs what is known already: {plan.undecided}"
+        assert known != before, f"the plan asks for values that are known already: {plan.undecided}"
     assert not plan.undecided
     assert plan.ranks == final.ranks
     assert plan.energy == pytest.approx(final.energy, rel=1e-12)
@@ -207,7 +207,7 @@ def test_a_plan_survives_json(keywords):
 def test_an_undecided_plan_is_refused_by_to_json():
     plan = plan_of({"energy": 0.9}, dict.fromkeys(SIGMA, 1))
     assert plan.undecided
-    with pytest.raises(UsageError, match="not decided"):
+    with pytest.raises(UsageError, match="the rank of 5 tensors is not decided yet"):
         plan.to_json()
 
 

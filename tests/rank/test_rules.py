@@ -27,11 +27,11 @@ from eckart.rank import Budget, Candidate, Energy, Error, Knee, NoiseFloor, Rank
     ],
     ids=repr,
 )
-def test_a_rule_says_what_a_tensor_of_size_20_must_be_factored_to(rule, goal):
+def test_a_rule_gives_the_goal_of_a_tensor_of_size_20(rule, goal):
     assert rule.goal(20, noise_floor=0.25) == goal
 
 
-def test_a_budget_first_asks_for_half_as_much_again_as_an_even_distribution():
+def test_a_budget_first_asks_for_one_and_a_half_times_an_even_distribution():
     shapes = {"a": (30, 20), "b": (10, 40)}  # 100 parameters for one component of each
     assert Budget("2000").first_goals(shapes, 0, 2) == {"a": Goal("rank", 20), "b": Goal("rank", 10)}
     assert Budget("800").first_goals(shapes, 0, 2) == {"a": Goal("rank", 12), "b": Goal("rank", 10)}

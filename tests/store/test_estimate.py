@@ -1,4 +1,4 @@
-"""The dry run: sizes and counts from headers alone, also for mixtures of experts."""
+"""The dry run estimates sizes and counts from the headers alone, also for mixtures of experts."""
 
 import json
 
@@ -33,5 +33,6 @@ def test_a_dry_run_counts_every_expert_of_a_fused_parameter(tmp_path):
     rank = 8
     numbers = rank * (10 + COLUMNS) + EXPERTS * rank * (ROWS + COLUMNS)
     assert result.adapter_bytes[str(rank)] == 4 * numbers
-    flops = 4.0 * (10 * COLUMNS * 10 + EXPERTS * ROWS * COLUMNS * COLUMNS)  # all columns: fewer than 120
+    # A matrix with fewer than 120 columns is multiplied with as many columns as it has.
+    flops = 4.0 * (10 * COLUMNS * 10 + EXPERTS * ROWS * COLUMNS * COLUMNS)
     assert result.flops_leading == flops

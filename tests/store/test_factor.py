@@ -1,4 +1,4 @@
-"""One pass: what the store holds is what NumPy finds in float64."""
+"""A pass over two checkpoints, compared with NumPy in float64."""
 
 import os
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -49,20 +49,19 @@ def filled(request, tmp_path_factory):
 
 
 def unit(pair, name):
-    """Largest relative error of one subtraction and of LAPACK: eps of the arithmetic."""
+    """Return eps of the arithmetic, the largest relative error of one subtraction and of LAPACK."""
     wide = np.float64 in (pair.before[name].dtype, pair.after[name].dtype)
     return float(np.finfo(np.float64).eps) if wide else EPS
 
 
-def test_every_floating_tensor_has_a_record(filled):
+def test_every_floating_point_tensor_has_a_record(filled):
     pair, store, (base, tuned) = filled
     assert [r.name for r in store] == list(SHAPES)
     assert BUFFER in pair.before
     for record in store:
         assert (record.shape, record.base_dtype, record.tuned_dtype) == (SHAPES[record.name], base, tuned)
-        assert record.kind == (
-            "vector" if len(record.shape) < 2 else "embedding" if "embed" in record.name else "linear"
-        )
+        matrix_kind = "embedding" if "embed" in record.name else "linear"
+        assert record.kind == (matrix_kind if len(record.shape) == 2 else "vector")
         assert record.new_rows == 0
         size = min(record.shape) if len(record.shape) == 2 else 0
         assert (record.size, record.known, record.rank) == (size, size, min(size, MAX_RANK))
@@ -72,11 +71,11 @@ def test_energies_and_equal_entries_are_exact(filled):
     pair, store, dtypes = filled
     for record in store:
         update = pair.update(record.name)
-        # Each difference is rounded once, by a relative eps / 2: the sum of squares by at most eps;
-        # or, in float64, by what adding 78 000 numbers in another order makes.
+        # Each difference is rounded once, by a relative eps / 2, so the sum of squares changes by at most
+        # eps. In float64, the order in which 78,000 numbers are added matters more.
         assert record.energy == pytest.approx((update**2).sum(), rel=max(unit(pair, record.name), 1e-12))
         base = pair.before[record.name].astype(np.float64)
-        # A yardstick, of which the code promises 1e-6.
+        # The energy of the base is only a reference value, and documented to be accurate to 1e-6.
         assert record.base_energy == pytest.approx((base**2).sum(), rel=1e-6)
         assert record.unchanged == np.count_nonzero(update == 0) / update.size
         assert record.relative == pytest.approx(np.linalg.norm(update) / np.linalg.norm(base), rel=1e-6)
@@ -89,8 +88,8 @@ def test_spectra_are_those_of_numpy(filled):
     for name in MATRICES:
         sigma, spectrum = pair.sigma(name), store.spectrum(name)
         assert spectrum.complete
-        # LAPACK is backward stable: 20 eps sigma_1 is a generous p(n) for n <= 300. The subtraction
-        # adds eps / 2 of the Frobenius norm, which is under 2 sigma_1 for sigma_i = 1/i.
+        # LAPACK is backward stable: its error is p(n) eps sigma_1, and 20 is generous for n <= 300. The
+        # subtraction adds eps / 2 of the Frobenius norm, which is below 2 sigma_1 for sigma_i = 1/i.
         np.testing.assert_allclose(spectrum.values, sigma, rtol=0, atol=20 * unit(pair, name) * sigma[0])
 
 
@@ -99,35 +98,36 @@ def test_every_prefix_of_the_factors_is_optimal(filled, rank):
     pair, store, _ = filled
     for name in MATRICES:
         update, sigma = pair.update(name), pair.sigma(name)
-        found = store.factors(name, rank)
+        factors = store.factors(name, rank)
         keep = rank or store.record(name).rank
-        assert found.U.shape == (update.shape[0], keep)
-        assert found.Vh.shape == (keep, update.shape[1])
-        assert found.rank == keep
-        U, Vh = found.U.astype(np.float64), found.Vh.astype(np.float64)
-        error = np.linalg.norm(update - (U * found.s) @ Vh)
+        assert factors.U.shape == (update.shape[0], keep)
+        assert factors.Vh.shape == (keep, update.shape[1])
+        assert factors.rank == keep
+        U, Vh = factors.U.astype(np.float64), factors.Vh.astype(np.float64)
+        error = np.linalg.norm(update - (U * factors.s) @ Vh)
         best = np.sqrt((sigma[keep:] ** 2).sum())
-        # Stored factors are orthonormal to a few eps, which moves the residual by that part of ||D||.
+        # Stored factors are orthonormal to a few eps, which changes the residual by this share of ||D||.
         slack = 20 * unit(pair, name) * np.linalg.norm(sigma)
         assert best - slack <= error <= best + slack
-        # Values first, one side's vectors are A v / sigma: what float32 leaves of them grows as 1 / sigma.
-        loss = sigma[0] / sigma[keep - 1] if found.method == "gram" else 1.0
+        # The values-first route computes the vectors of one side as A v / sigma, so their error in float32
+        # grows as 1 / sigma.
+        loss = sigma[0] / sigma[keep - 1] if factors.method == "gram" else 1.0
         for Q in (U, Vh.T):
             np.testing.assert_allclose(Q.T @ Q, np.eye(keep), atol=20 * unit(pair, name) * loss)
-        # The tail stated is the energy beyond the prefix: to float32's part of the whole.
-        assert found.tail == pytest.approx(error**2, abs=2 * slack * max(error, slack) + slack**2)
+        # The stated tail is the energy beyond the prefix, to the rounding of float32.
+        assert factors.tail == pytest.approx(error**2, abs=2 * slack * max(error, slack) + slack**2)
 
 
-def test_the_noise_floor_is_the_sum_over_entries(filled):
+def test_the_noise_floor_equals_a_sum_entry_by_entry(filled):
     pair, store, _ = filled
     for name in MATRICES:
         expected = noise_floor(pair.before[name], pair.after[name])
-        # Both are float64 sums of the same powers of two: only their order differs.
+        # Both are float64 sums of the same powers of two in a different order.
         assert store.record(name).noise_floor == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_noise_floor_by_hand(tmp_path):
-    # bfloat16 has 7 bits of mantissa: at 1.0 the last place is 2^-7. Two rows, three columns.
+def test_the_noise_floor_computed_by_hand(tmp_path):
+    # bfloat16 has 7 bits of mantissa, so one unit in the last place of 1.0 is 2^-7. The matrix is 2 x 3.
     ones = np.ones((2, 3))
     pair = write_pair(
         tmp_path, {"a.weight": ones.astype(ml_dtypes.bfloat16)}, {"a.weight": 2 * ones.astype(np.float64)}
@@ -151,7 +151,7 @@ def test_the_noise_floor_of_subnormal_weights(tmp_path, dtype):
     assert store.record("a.weight").noise_floor == pytest.approx(expected, rel=1e-6)
 
 
-def test_one_checkpoint_alone(tmp_path):
+def test_a_single_checkpoint_is_factored_without_a_base(tmp_path):
     pair = make_pair(tmp_path)
     store = factor(None, pair.tuned, tmp_path / "store")
     assert store.single
@@ -162,22 +162,26 @@ def test_one_checkpoint_alone(tmp_path):
         record = store.record(name)
         assert record.base_dtype == ""
         assert record.base_energy == 0
-        assert record.energy == pytest.approx((wide**2).sum(), rel=1e-12)  # no subtraction, no rounding
+        assert record.energy == pytest.approx((wide**2).sum(), rel=1e-12)  # nothing is subtracted or rounded
         assert record.unchanged == 0
         assert record.noise_floor == pytest.approx(noise_floor(pair.after[name]), rel=1e-12)
         sigma = np.linalg.svd(wide, compute_uv=False)
         np.testing.assert_allclose(store.spectrum(name).values, sigma, rtol=0, atol=20 * EPS * sigma[0])
 
 
-def test_max_rank_bounds_the_factors_and_not_the_spectrum(tmp_path):
+def test_max_rank_limits_the_factors_but_not_the_singular_values(tmp_path):
     pair = make_pair(tmp_path)
     store = factor(*pair.paths, tmp_path / "store", max_rank=5)
     for name in MATRICES:
         record = store.record(name)
         assert (record.rank, record.known) == (5, min(SHAPES[name]))
         whole = np.sqrt((pair.sigma(name)[5:] ** 2).sum())
-        assert np.sqrt(store.factors(name).tail) == pytest.approx(whole, rel=1e-5)  # float32 residual
-        with pytest.raises(StoreError, match=r"expected 6 components, the store holds 5.*--max-rank"):
+        assert np.sqrt(store.factors(name).tail) == pytest.approx(
+            whole, rel=1e-5
+        )  # the residual is measured in float32
+        with pytest.raises(
+            StoreError, match=r"expected 6 components, but the store holds 5\..*--max-rank 6\.$"
+        ):
             store.factors(name, 6)
 
 
@@ -187,10 +191,10 @@ def test_a_rule_factors_no_more_than_it_needs(tmp_path):
     store = factor(*pair.paths, tmp_path / "store", rule=rule)
     ranks = {r.name: r.rank for r in store if r.rank}
     assert ranks == {name: 3 for name in LINEAR if "layers.0" in name}
-    assert all(r.energy > 0 for r in store)  # the others are measured all the same
+    assert all(r.energy > 0 for r in store)  # the energy of the others is measured too
 
 
-def test_grown_vocabulary_compares_the_rows_of_both(tmp_path):
+def test_a_grown_vocabulary_is_compared_on_the_rows_that_both_have(tmp_path):
     old = np.random.default_rng(1).standard_normal((20, 8)).astype(np.float32)
     new = np.concatenate([old + 0.5, np.full((3, 8), 7, np.float32)])
     pair = write_pair(tmp_path, {"embed_tokens.weight": old}, {"embed_tokens.weight": new})
@@ -199,7 +203,7 @@ def test_grown_vocabulary_compares_the_rows_of_both(tmp_path):
     assert record.energy == pytest.approx(20 * 8 * 0.25, rel=EPS)
 
 
-def test_names_that_cannot_be_file_names(tmp_path):
+def test_tensor_names_that_cannot_be_file_names_are_stored(tmp_path):
     names = ["../../up.weight", "a/b.weight", "\u00e9.weight", ".h.weight", f"{300 * 'x'}.weight", "A.weight"]
     shape = (6, 5)
     before = {name: np.zeros(shape, np.float32) for name in names}
@@ -207,7 +211,7 @@ def test_names_that_cannot_be_file_names(tmp_path):
     pair = write_pair(tmp_path, before, after)
     store = factor(*pair.paths, tmp_path / "store")
     for i, name in enumerate(names):
-        # a constant matrix c has the one singular value c sqrt(mn)
+        # A matrix of equal entries c has one nonzero singular value, c sqrt(mn).
         assert store.spectrum(name).values[0] == pytest.approx((i + 1) * np.sqrt(30), rel=10 * EPS)
     assert len(list((tmp_path / "store" / "factors").iterdir())) == len(names)
 
@@ -224,19 +228,8 @@ def reference(tmp_path_factory):
     return pair, contents(folder / "store")
 
 
-@pytest.mark.parametrize(
-    "workers",
-    [
-        pytest.param(
-            1,
-        ),
-        2,
-        3,
-        16,
-        None,
-    ],
-)
-def test_the_bytes_do_not_depend_on_workers(tmp_path, monkeypatch, workers):
+@pytest.mark.parametrize("workers", [1, 2, 3, 16, None])
+def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path, monkeypatch, workers):
     monkeypatch.setattr("eckart.store.pool.os.cpu_count", lambda: 2)
     pair = make_pair(tmp_path)
     factor(*pair.paths, tmp_path / "two", workers=2)
@@ -251,7 +244,7 @@ def test_a_process_pool_gives_the_same_bytes(reference, tmp_path):
     assert contents(tmp_path / "store") == expected
 
 
-def test_an_error_crosses_a_process_pool(tmp_path):
+def test_an_error_in_a_process_pool_reaches_the_caller(tmp_path):
     bad = np.ones((4, 5), np.float32)
     bad[2, 3] = np.nan
     pair = write_pair(tmp_path, {"a.weight": np.zeros((4, 5), np.float32)}, {"a.weight": bad})
@@ -284,13 +277,13 @@ def test_progress_counts_every_tensor_and_byte(tmp_path, workers):
     each = {name: pair.before[name].nbytes + pair.after[name].nbytes for name in SHAPES}
     assert {s.bytes_total for s in steps} == {sum(each.values())}
     assert np.diff([0, *(s.bytes_done for s in steps)]).tolist() == [each[s.name] for s in steps]
-    again = []
-    factor(*pair.paths, tmp_path / "store", progress=again.append)
-    assert again == []  # nothing is left to do
+    repeated = []
+    factor(*pair.paths, tmp_path / "store", progress=repeated.append)
+    assert repeated == []  # nothing is left to do
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux alone lists its maps")
-def test_tensors_are_unmapped_as_the_pass_goes(tmp_path):
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc/self/maps")
+def test_tensors_are_unmapped_during_the_pass(tmp_path):
     many = {f"l.{i}.weight": (30, 20) for i in range(12)}
     pair = make_pair(tmp_path, shapes=many)
     mapped = []
@@ -300,9 +293,9 @@ def test_tensors_are_unmapped_as_the_pass_goes(tmp_path):
 
     factor(*pair.paths, tmp_path / "store", workers=1, progress=count)
     assert len(mapped) == len(many)
-    assert max(mapped) <= 6  # two files, and the next tensor's two may be open; never one per tensor
+    assert max(mapped) <= 6  # a few tensors at a time, and not all 12
     count(None)
     assert mapped[-1] == 0
-    descriptors = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
-                   if os.path.lexists(f"/proc/self/fd/{fd}")]  # fmt: skip
-    assert not [d for d in descriptors if str(tmp_path) in d]
+    descriptors = [Path(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+    open_files = [os.readlink(link) for link in descriptors if os.path.lexists(link)]
+    assert not [file for file in open_files if str(tmp_path) in file]

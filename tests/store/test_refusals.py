@@ -1,4 +1,4 @@
-"""A store of other files, a damaged one, a folder that is none: one line that says the cure."""
+"""A store of other files, a damaged store and a folder that is not a store are refused in one line."""
 
 import json
 import os
@@ -11,8 +11,8 @@ from safetensors.numpy import load_file
 import eckart
 from eckart import FactorStore, factor
 from eckart.checkpoint import write_safetensors
-from eckart.errors import CheckpointError, EckartError, InputError, OutputError, StoreError
-from support.pairs import LINEAR, MATRICES, SMALL, SMALL_LINEAR, contents, make_pair, write_pair
+from eckart.errors import CheckpointError, EckartError, InputError, OutputError, StoreError, UsageError
+from support.pairs import LINEAR, SMALL, SMALL_LINEAR, contents, make_pair, write_pair
 
 NAME = SMALL_LINEAR[0]
 
@@ -29,24 +29,24 @@ def one_line(error):
     return text
 
 
-def rewrite(path, name):
-    """Write a checkpoint again with one number changed: the same size, the same header."""
+def rewrite(path):
+    """Write a checkpoint again with one number changed, so that size and header stay the same."""
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
 
 
-def touch(path, name):
+def touch(path):
     status = path.stat()
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
 
 
-def grow(path, name):
+def grow(path):
     write_safetensors(path, {**load_file(path), "more.weight": np.ones((3, 3), np.float32)})
 
 
-def rename(path, name):
-    """Rename a tensor: the size and, set back, the time stay the same, the header does not."""
+def rename(path):
+    """Rename a tensor and restore the modification time, so that only the header differs."""
     status = path.stat()
     data = path.read_bytes()
     assert data.count(b"model.position_ids") == 1
@@ -56,23 +56,28 @@ def rename(path, name):
 
 @pytest.mark.parametrize("side", ["base", "tuned"])
 @pytest.mark.parametrize(
-    ("change", "words"),
-    [(rewrite, "time of change"), (touch, "(time of change)"), (grow, "size and"), (rename, "(header)")],
+    ("change", "difference"),
+    [
+        (rewrite, "(modification time)"),
+        (touch, "(modification time)"),
+        (grow, "(size and modification time and header)"),
+        (rename, "(header)"),
+    ],
 )
-def test_changed_sources_are_refused(finished, side, change, words):
+def test_changed_sources_are_refused(finished, side, change, difference):
     pair, store = finished
     path = getattr(pair, side)
-    change(path, NAME)
+    change(path)
     before = contents(store.path)
     for again in (
         lambda: factor(*pair.paths, store.path),
-        lambda: eckart.plan(store, rank=10),  # more than it holds: must go back to the sources
+        lambda: eckart.plan(store, rank=10),  # more than the store holds, so the sources are needed
         lambda: eckart.extract(*pair.paths, store.path.parent / "adapter", rank=10, store=store.path),
     ):
         with pytest.raises(StoreError) as error:
             again()
         text = one_line(error)
-        assert f"the {side} has changed" in text and path.name in text and words in text
+        assert f"the {side} has changed" in text and path.name in text and difference in text
         assert "--overwrite" in text
     assert contents(store.path) == before
     assert not (store.path.parent / "adapter").exists()
@@ -102,12 +107,12 @@ def test_a_store_of_another_pair_is_refused(finished, tmp_path):
         with pytest.raises(StoreError) as error:
             factor(*paths, store.path)
         text = one_line(error)
-        assert f"another {side}" in text and "--overwrite" in text
+        assert f"the store was filled from another {side}: " in text and "--overwrite" in text
         assert str(getattr(pair, side)) in text
     assert contents(store.path) == before
 
 
-def test_a_store_of_one_checkpoint_is_not_one_of_a_pair(tmp_path):
+def test_a_store_of_a_single_checkpoint_is_refused_for_a_pair(tmp_path):
     pair = make_pair(tmp_path, shapes=SMALL)
     factor(None, pair.tuned, tmp_path / "store")
     with pytest.raises(StoreError, match="another base: no checkpoint"):
@@ -144,18 +149,19 @@ def test_an_empty_folder_can_become_a_store(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "message"),
     [
-        (lambda folder: None, "no such folder"),
-        (lambda folder: folder.mkdir(), "no manifest.json"),
-        (lambda folder: folder.write_text("x"), "no such folder"),
+        (lambda folder: None, "there is no such folder"),
+        (lambda folder: folder.mkdir(), "this is not a factor store: it holds no manifest.json"),
+        (lambda folder: folder.write_text("x"), "there is no such folder"),
     ],
+    ids=["nothing", "an empty folder", "a file"],
 )
-def test_opening_a_folder_that_is_not_a_store_is_refused(tmp_path, make, words):
+def test_opening_a_path_that_is_not_a_store_is_refused(tmp_path, make, message):
     make(tmp_path / "store")
     with pytest.raises(StoreError) as error:
         FactorStore.open(tmp_path / "store")
-    assert words in one_line(error) and "eckart factor" in str(error.value)
+    assert message in one_line(error) and "eckart factor" in str(error.value)
 
 
 def edit(change):
@@ -173,23 +179,23 @@ def manifest(text):
 
 
 DAMAGED_MANIFESTS = {
-    "cut": manifest(b'{"format": 1, "sources"'),
+    "truncated": manifest(b'{"format": 1, "sources"'),
     "empty": manifest(b""),
-    "not utf-8": manifest(b"\xff\xfe"),
+    "not UTF-8": manifest(b"\xff\xfe"),
     "a list": manifest(b"[]"),
     "null": manifest(b"null"),
     "no tensors": edit(lambda data: data.pop("tensors")),
     "no sources": edit(lambda data: data.pop("sources")),
     "format 2": edit(lambda data: data.update(format=2)),
     "format missing": edit(lambda data: data.pop("format")),
-    "a field too many": edit(lambda data: data["tensors"][0].update(colour="red")),
+    "an unknown field": edit(lambda data: data["tensors"][0].update(colour="red")),
     "a field missing": edit(lambda data: data["tensors"][0].pop("energy")),
-    "a shape of words": edit(lambda data: data["tensors"][0].update(shape="ab")),
+    "a shape that is text": edit(lambda data: data["tensors"][0].update(shape="ab")),
     "a tensor that is a number": edit(lambda data: data.update(tensors=[3])),
     "tensors is a number": edit(lambda data: data.update(tensors=3)),
     "sources is null": edit(lambda data: data.update(sources=None)),
-    "an energy of words": edit(lambda data: data["tensors"][0].update(energy="much")),
-    "nested too deep": manifest(b"[" * 200_000),
+    "an energy that is text": edit(lambda data: data["tensors"][0].update(energy="much")),
+    "nested too deeply": manifest(b"[" * 200_000),
 }
 
 
@@ -235,26 +241,47 @@ def without(key):
     return damage
 
 
-@pytest.mark.parametrize("damage", [remove, cut, scribble, without(NAME)])
-def test_damaged_spectra_are_refused(finished, damage):
+@pytest.mark.parametrize(
+    ("damage", "kind", "message"),
+    [
+        (remove, StoreError, "the singular values are missing"),
+        (without(NAME), StoreError, "the singular values are missing"),
+        (cut, CheckpointError, "the file is truncated"),
+        (scribble, CheckpointError, "not a safetensors file"),
+    ],
+    ids=["removed", "without a tensor", "truncated", "overwritten"],
+)
+def test_damaged_spectra_are_refused(finished, damage, kind, message):
     _, store = finished
     damage(store.path / "spectra.safetensors")
-    with pytest.raises((StoreError, CheckpointError)) as error:
+    with pytest.raises(kind) as error:
         eckart.plan(FactorStore.open(store.path), energy=0.5)
-    assert "spectra.safetensors" in one_line(error)
+    text = one_line(error)
+    assert "spectra.safetensors" in text and message in text
 
 
-@pytest.mark.parametrize("damage", [remove, cut, scribble, without("U"), without("values")])
-def test_a_damaged_factor_file_is_refused(finished, tmp_path, damage):
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (remove, "there is no such file"),
+        (cut, "the file is truncated"),
+        (scribble, "not a safetensors file"),
+        (without("U"), "there is no such tensor"),
+        (without("values"), "there is no such tensor"),
+    ],
+    ids=["removed", "truncated", "overwritten", "without U", "without values"],
+)
+def test_a_damaged_factor_file_is_refused(finished, tmp_path, damage, message):
     pair, store = finished
     damage(store.path / "factors" / f"{NAME}.safetensors")
-    with pytest.raises((StoreError, CheckpointError)) as error:
+    with pytest.raises(CheckpointError) as error:
         FactorStore.open(store.path).factors(NAME)
-    assert f"{NAME}.safetensors" in one_line(error)
-    with pytest.raises((StoreError, CheckpointError)):
+    text = one_line(error)
+    assert f"{NAME}.safetensors" in text and message in text
+    with pytest.raises(CheckpointError, match=message):
         eckart.extract(*pair.paths, tmp_path / "adapter", rank=3, store=store.path)
     assert not (tmp_path / "adapter").exists()
-    # the others are as good as before
+    # The factors of other tensors can still be read.
     assert FactorStore.open(store.path).factors(SMALL_LINEAR[1]).rank == 4
 
 
@@ -269,7 +296,7 @@ def test_overwrite_replaces_damaged_files(finished, damaged, damage):
 
 
 def test_factors_of_another_tensor_are_refused(finished):
-    # The file is whole and of the right name, and holds another tensor's factors.
+    # The file is complete and has the right name, but holds the factors of another tensor.
     _, store = finished
     folder = store.path / "factors"
     shutil.copy(folder / f"{SMALL_LINEAR[1]}.safetensors", folder / f"{NAME}.safetensors")
@@ -280,14 +307,16 @@ def test_factors_of_another_tensor_are_refused(finished):
 def test_an_unknown_tensor_is_refused_with_examples(finished):
     _, store = finished
     for ask in (store.record, store.spectrum, store.factors):
-        with pytest.raises(StoreError, match=r"nothing.weight.*no tensor of this name.*Names look like"):
+        with pytest.raises(
+            StoreError, match=r"nothing.weight`: there is no such tensor\. Use a name such as model\."
+        ):
             ask("nothing.weight")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("side", ["base", "tuned"])
 @pytest.mark.parametrize("name", [LINEAR[0], "model.layers.0.input_layernorm.weight", "model.scale"])
-def test_a_nan_or_infinity_is_reported_with_its_place(tmp_path, value, side, name):
+def test_a_nan_or_infinity_is_reported_with_its_position(tmp_path, value, side, name):
     pair = make_pair(tmp_path)
     arrays = pair.before if side == "base" else pair.after
     flat = arrays[name].reshape(-1).copy()
@@ -301,13 +330,12 @@ def test_a_nan_or_infinity_is_reported_with_its_place(tmp_path, value, side, nam
     first = [int(i) for i in np.unravel_index(places[0], arrays[name].shape)]
     assert f"{side}.safetensors: {name}" in text
     assert f"{len(places)} of {flat.size} entries" in text
-    # A tensor with no or one axis is read as a row: only the last index can be the user's.
-    assert str(first[-1:])[1:-1] + "]" in text
+    assert f"the first at {first if arrays[name].ndim else []}" in text
     with pytest.raises(StoreError, match="unfinished"):
         FactorStore.open(tmp_path / "store")
 
 
-def test_infinities_at_one_place_in_both_are_refused(tmp_path):
+def test_an_infinity_at_the_same_position_in_both_checkpoints_is_refused(tmp_path):
     both = np.array([[1.0, np.inf], [2.0, 3.0]], np.float32)
     pair = write_pair(tmp_path, {"a.weight": both}, {"a.weight": both})
     with pytest.raises(CheckpointError, match=r"a.weight.*1 of 4.*\[0, 1\]"):
@@ -322,7 +350,17 @@ def test_an_update_that_overflows_is_refused(tmp_path):
 
 
 def test_every_refusal_is_an_input_error():
-    # What the command line turns into exit code 2.
+    # The command line turns these into exit code 2.
     for kind in (StoreError, OutputError, CheckpointError):
         assert issubclass(kind, InputError) and issubclass(kind, EckartError)
-    assert set(SMALL_LINEAR) <= set(MATRICES)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"max_rank": -1}, {"max_rank": 2.5}, {"max_rank": True}, {"workers": 0}, {"workers": 1.5}],
+    ids=str,
+)
+def test_invalid_numbers_are_refused_before_any_file_is_read(tmp_path, options):
+    ((name, value),) = options.items()
+    with pytest.raises(UsageError, match=rf"^`{name}={value}`: expected a whole number of at least \d\.$"):
+        factor("nothing", "nothing", tmp_path / "store", **options)

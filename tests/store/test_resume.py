@@ -1,4 +1,4 @@
-"""A pass killed at any moment goes on, does nothing twice, and ends with the same bytes."""
+"""A pass that is killed at any moment can be resumed: it repeats no work and gives the same bytes."""
 
 import json
 import os
@@ -28,12 +28,12 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork, no SIG
 
 ENVIRONMENT = {
     **os.environ,
-    "OPENBLAS_NUM_THREADS": "1",  # so that the processes and this one add in the same order
+    "OPENBLAS_NUM_THREADS": "1",  # so that all processes add in the same order
     "PYTHONPATH": str(Path(eckart.__file__).parents[1]),
 }
 TABLES = [name for name in MATRICES if name in SMALL]
 
-# Slow enough that a kill falls between two tensors, quick enough to run often.
+# A pass slow enough to be killed between two tensors, and fast enough to run often.
 SLOW = """
 import sys, time
 from concurrent.futures import ThreadPoolExecutor
@@ -50,15 +50,15 @@ with ThreadPoolExecutor(2) as workers:
 
 
 def resume(pair, store):
-    """Go on with a pass here, one tensor after the other; return the tensors that were done."""
+    """Resume a pass in this process, one tensor at a time, and return the names of the tensors processed."""
     done = []
-    with ThreadPoolExecutor(1) as pool:
-        factor(*pair.paths, store, executor=pool, progress=lambda step: done.append(step.name))
+    with ThreadPoolExecutor(1) as threads:
+        factor(*pair.paths, store, executor=threads, progress=lambda step: done.append(step.name))
     return done
 
 
 def lines(store):
-    """The journal's whole lines after the header: the tensors that are done."""
+    """Return the tensors in the complete lines of the journal; None without a journal."""
     journal = store / "journal.jsonl"
     if not journal.exists():
         return None
@@ -66,7 +66,7 @@ def lines(store):
 
 
 def prints(store):
-    """Inode and time of every factor file: both change when a file is written again."""
+    """Return the inode and time of every factor file; both change when a file is written again."""
     return {f.name: (f.stat().st_ino, f.stat().st_mtime_ns) for f in (store / "factors").glob("[!.]*")}
 
 
@@ -76,7 +76,7 @@ def no_leftovers(files):
 
 @pytest.fixture(scope="module")
 def crashed(tmp_path_factory):
-    """A pair, the files of an undisturbed pass, and the stores of one pass killed at every step."""
+    """A pair, the files of an uninterrupted pass, and the stores of passes killed at every step."""
     folder = tmp_path_factory.mktemp("crash")
     pair = make_pair(folder, shapes=SMALL)
     subprocess.run(
@@ -89,21 +89,27 @@ def crashed(tmp_path_factory):
     return pair, contents(stores[-1]), stores[:-1]
 
 
-def test_every_state_of_the_journal_was_met(crashed):
+def test_the_killed_passes_cover_every_state_of_the_journal(crashed):
     _, expected, stores = crashed
     assert set(expected) == {"manifest.json", "spectra.safetensors", *map(factor_file, TABLES)}
-    met = {len(lines(store)) for store in stores if lines(store) is not None}
-    assert met == set(range(len(SMALL) + 1))
+    lengths = {len(lines(store)) for store in stores if lines(store) is not None}
+    assert lengths == set(range(len(SMALL) + 1))
     assert any(list(store.rglob("*.tmp*")) for store in stores)
 
 
-def test_a_killed_pass_is_not_a_store_until_it_is_resumed(crashed):
+def test_a_store_of_a_killed_pass_cannot_be_opened(crashed):
     _, _, stores = crashed
     for store in stores:
         if (store / "manifest.json").exists():  # killed after the last step that matters
             assert len(FactorStore.open(store)) == len(SMALL)
             continue
-        with pytest.raises(StoreError, match=r"pass is unfinished|so not a store"):
+        if (store / "journal.jsonl").exists():
+            message = "the pass is unfinished"
+        elif store.exists():
+            message = "this is not a factor store: it holds no manifest.json"
+        else:
+            message = "there is no such folder"
+        with pytest.raises(StoreError, match=message):
             FactorStore.open(store)
 
 
@@ -155,7 +161,7 @@ def test_a_pass_killed_at_random_times_resumes_to_the_same_bytes(crashed, tmp_pa
     kills = 0
     for attempt in range(4):
         store = tmp_path / str(attempt)
-        for _ in range(2):  # killed, gone on, killed again
+        for _ in range(2):  # killed, resumed, and killed again
             process = subprocess.Popen(
                 [sys.executable, script, *map(str, pair.paths), str(store)],
                 env=ENVIRONMENT,
@@ -188,7 +194,7 @@ def test_a_truncated_journal_line_is_ignored(half_done, keep):
     journal = store / "journal.jsonl"
     *whole, last, end = journal.read_bytes().split(b"\n")
     assert end == b""
-    cut = last[: int(len(last) * keep) if keep == 0.5 else keep]
+    cut = last[: len(last) // 2 if keep == 0.5 else keep]
     journal.write_bytes(b"\n".join([*whole, cut]))
     cut_off = json.loads(last)["name"]
     done = resume(pair, store)
@@ -197,7 +203,7 @@ def test_a_truncated_journal_line_is_ignored(half_done, keep):
 
 
 def test_a_tensor_with_an_incomplete_last_line_is_factored_again(half_done):
-    # Without the newline nobody knows whether the line is whole.
+    # Without its newline, the line may be incomplete.
     pair, expected, store = half_done
     journal = store / "journal.jsonl"
     journal.write_bytes(journal.read_bytes()[:-1])
@@ -205,23 +211,23 @@ def test_a_tensor_with_an_incomplete_last_line_is_factored_again(half_done):
     assert no_leftovers(contents(store)) == expected
 
 
-NO_JOURNALS = [
-    b"",
-    b"{}\n",
-    b"garbage\n",
-    b'{"format": 1}\n',
-    pytest.param(b"[1]\n"),
-]
+INVALID_JOURNALS = {
+    "empty": b"",
+    "an empty object": b"{}\n",
+    "not JSON": b"garbage\n",
+    "no sources": b'{"format": 1}\n',
+    "a list": b"[1]\n",
+}
 
 
-@pytest.mark.parametrize("text", NO_JOURNALS)
+@pytest.mark.parametrize("text", INVALID_JOURNALS.values(), ids=INVALID_JOURNALS)
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_an_invalid_journal_is_refused(half_done, text, overwrite):
     pair, expected, store = half_done
     (store / "journal.jsonl").write_bytes(text)
     if overwrite:
-        with ThreadPoolExecutor(1) as pool:
-            factor(*pair.paths, store, executor=pool, overwrite=True)
+        with ThreadPoolExecutor(1) as threads:
+            factor(*pair.paths, store, executor=threads, overwrite=True)
         assert no_leftovers(contents(store)) == expected
         return
     before = contents(store)
@@ -241,15 +247,15 @@ def test_an_unfinished_pass_over_other_files_is_refused(half_done, tmp_path):
 
 def test_an_error_in_one_tensor_keeps_the_others(crashed, tmp_path, monkeypatch):
     pair, expected, _ = crashed
-    real, fails = pool.run_task, TABLES[1]  # not the largest, which comes first
+    real, fails = pool.run_task, TABLES[1]  # not the largest tensor, which runs first
 
     def failing(task):
         if task.name == fails:
-            raise RuntimeError("out of luck")
+            raise RuntimeError("the disk is gone")
         return real(task)
 
     monkeypatch.setattr(pool, "run_task", failing)
-    with pytest.raises(RuntimeError, match="out of luck"):
+    with pytest.raises(RuntimeError, match="the disk is gone"):
         resume(pair, tmp_path / "store")
     known = lines(tmp_path / "store")
     assert known and fails not in known
@@ -283,7 +289,7 @@ def test_a_pass_killed_while_replacing_loses_nothing(tmp_path):
     replaced = max(SHAPES, key=lambda name: np.prod(SHAPES[name]))
     Journal(store).start(finished.sources, list(finished), {replaced})
     (store / "manifest.json").unlink()
-    # The rule asks for far less than was known: every value, the noise floor and more components.
+    # The rule needs less than the store already held: every value, the noise floor and more components.
     done = []
     factor(*pair.paths, store, rule=Rank(1), progress=lambda step: done.append(step.name))
     assert done == [replaced]

@@ -1,4 +1,4 @@
-"""What a store shows in a notebook: a short repr, a table, and ranks over layers."""
+"""How a store is shown in a notebook: a short repr, a table, and a plot of ranks by layer."""
 
 import re
 

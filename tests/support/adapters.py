@@ -1,4 +1,4 @@
-"""Small adapters that the tests know by heart, and files of them."""
+"""Small adapters with known numbers, and files in the formats that hold them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ BLOCK = "down_blocks.0.attentions.0.transformer_blocks.0"
 
 
 def matrix(*shape, seed=0, dtype=np.float32):
+    """Return standard normal numbers."""
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
 
-def module(name, rows=6, columns=5, rank=2, scale=1.0, window=(), seed=0, dtype=np.float32, **more):
+def module(name, rows=6, columns=5, rank=2, scale=1.0, window=(), seed=0, dtype=np.float32, **fields):
     wide = columns * int(np.prod(window, initial=1))
     return Module(
         name,
@@ -26,33 +27,35 @@ def module(name, rows=6, columns=5, rank=2, scale=1.0, window=(), seed=0, dtype=
         matrix(rank, wide, seed=seed + 1, dtype=dtype),
         scale,
         window=window,
-        **more,
+        **fields,
     )
 
 
-def adapter(*modules, **more):
-    return Adapter({m.name: m for m in modules}, **more)
+def adapter(*modules, **fields):
+    """Return an adapter of modules; other fields of `Adapter` are keyword arguments."""
+    return Adapter({m.name: m for m in modules}, **fields)
 
 
 def pair(rows=6, columns=5, rank=2, seed=0, dtype=np.float32):
-    """Return (A, B)."""
+    """Return A (rank, columns) and B (rows, rank)."""
     return matrix(rank, columns, seed=seed, dtype=dtype), matrix(rows, rank, seed=seed + 1, dtype=dtype)
 
 
-def kohya(stem, alpha=None, **how):
-    """Return the tensors of one module in kohya's format."""
-    A, B = pair(**how)
+def kohya(stem, alpha=None, **shape):
+    """Return the tensors of one module in kohya's format; the shape as for `pair`."""
+    A, B = pair(**shape)
     tensors = {f"{stem}.lora_down.weight": A, f"{stem}.lora_up.weight": B}
     return tensors if alpha is None else tensors | {f"{stem}.alpha": np.asarray(alpha, np.float32)}
 
 
-def peft_style(stem, **how):
-    """Return the tensors of one module in the format of diffusers."""
-    A, B = pair(**how)
+def peft_style(stem, **shape):
+    """Return the tensors of one module in the format of diffusers; the shape as for `pair`."""
+    A, B = pair(**shape)
     return {f"{stem}.lora_A.weight": A, f"{stem}.lora_B.weight": B}
 
 
 def file_of(path, tensors, **metadata):
+    """Write tensors to a file and return its path; metadata other than text is written as JSON."""
     write_safetensors(
         path, tensors, {k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()}
     )
@@ -60,7 +63,10 @@ def file_of(path, tensors, **metadata):
 
 
 def same(first, second, exact=True):
-    """Whether two adapters are the same, to the bit."""
+    """Assert that two adapters have the same modules, bit for bit.
+
+    Scales may differ by one rounding if the comparison is not exact.
+    """
     assert list(first.modules) == list(second.modules) or sorted(first.modules) == sorted(second.modules)
     assert sorted(first.components) == sorted(second.components)
     for one in first:
@@ -77,7 +83,7 @@ def same(first, second, exact=True):
 
 
 def pipeline_cases():
-    """Return adapters that every format of one file, and that of PEFT, can hold."""
+    """Return adapters that every format can store."""
     unet = f"unet.{BLOCK}"
     count = itertools.count(step=2)
     plain = adapter(

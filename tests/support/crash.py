@@ -1,8 +1,8 @@
-"""Run a pass again and again, killed at its first, second, third ... step to the disk.
+"""Run the same pass repeatedly, and kill it before its first, second, third, ... write to the disk.
 
-Usage: ``python crash.py BASE TUNED FOLDER``. Makes ``FOLDER/0``, ``FOLDER/1``, ...: the store of a
-pass that was killed (SIGKILL) just before that call of ``fsync``, ``replace`` or ``unlink``, until
-one ends by itself. One process per pass, forked from this one to save the start of Python.
+Usage: ``python crash.py BASE TUNED FOLDER``. ``FOLDER/0``, ``FOLDER/1``, ... are the stores of passes that
+were killed (SIGKILL) before call number 0, 1, ... of ``fsync``, ``replace`` or ``unlink``. The last pass is
+the first that finishes. Each pass runs in a process forked from this one, which saves the start of Python.
 """
 
 import os
@@ -15,20 +15,20 @@ from eckart import factor
 
 
 def die_before(step: int) -> None:
-    """Let this process be killed before the given call, counted from 0."""
-    left = [step]
+    """Kill this process before a call that writes to the disk, counted from 0."""
+    calls_left = [step]
 
-    def mortal(call):
-        def wrapped(*args, **kwargs):
-            if left[0] == 0:
+    def counted(call):
+        def wrapper(*args, **kwargs):
+            if calls_left[0] == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
-            left[0] -= 1
+            calls_left[0] -= 1
             return call(*args, **kwargs)
 
-        return wrapped
+        return wrapper
 
     for name in ("fsync", "replace", "unlink"):
-        setattr(os, name, mortal(getattr(os, name)))
+        setattr(os, name, counted(getattr(os, name)))
 
 
 def main(base: str, tuned: str, folder: str) -> None:
@@ -37,7 +37,7 @@ def main(base: str, tuned: str, folder: str) -> None:
         child = os.fork()
         if child == 0:
             die_before(step)
-            with ThreadPoolExecutor(1) as pool:
+            with ThreadPoolExecutor(1) as pool:  # one thread, so that every pass writes in the same order
                 factor(base, tuned, Path(folder, str(step)), executor=pool)
             os._exit(0)
         status = os.waitpid(child, 0)[1]

@@ -1,8 +1,8 @@
 """The tables of matrices that the tests run over, each built so that its answer is known.
 
-A matrix is made from singular values that are set beforehand and random orthonormal factors, so a
-test can look for the values that went in. `exact_values` is the second opinion: NumPy's float64 SVD
-of the very array that the library is given, after rounding to float32 where that is its dtype.
+A matrix is built from given singular values and random orthonormal factors, so a test can look for these
+values. `Case.values` is an independent reference: NumPy's float64 SVD of the array that the library gets,
+including its rounding to float32.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def with_values(sigma: np.ndarray, m: int, n: int, seed: int = 0) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A matrix by name. ``sigma`` went in; None for Gaussian noise, whose values nobody set."""
+    """A matrix with a name, built from the singular values ``sigma``; None for Gaussian noise."""
 
     name: str
     build: Callable[[], np.ndarray]
@@ -51,14 +51,14 @@ class Case:
 
     @cached_property
     def A(self) -> np.ndarray:
-        """The matrix, read-only: a route that writes on its input fails at once."""
+        """The matrix, read-only, so that a route that writes to its input fails."""
         A = self.build()
         A.setflags(write=False)
         return A
 
     @cached_property
     def unit(self) -> float:
-        """A power of two near the largest entry: dividing by it is exact, and squares are safe."""
+        """A power of two near the largest entry. Dividing by it is exact and brings squares into range."""
         largest = float(np.abs(self.A).max())
         return float(2.0 ** np.floor(np.log2(largest))) if largest else 1.0
 
@@ -78,7 +78,7 @@ class Case:
 
     @property
     def is_large(self) -> bool:
-        """Whether "auto" chooses among the routes instead of taking LAPACK at once."""
+        """Whether "auto" chooses among the routes instead of always using LAPACK."""
         return min(self.A.shape) > 256
 
     def __repr__(self) -> str:
@@ -96,14 +96,10 @@ def _noise(m: int, n: int, dtype: type) -> Case:
     return Case(f"noise {m}x{n} {np.dtype(dtype).name}", lambda: random.standard_normal((m, n)).astype(dtype))
 
 
-def _view(name: str, sigma: np.ndarray, of: Callable[[], np.ndarray]) -> Case:
-    return Case(name, of, sigma)
-
-
 def _strided() -> np.ndarray:
-    store = np.full((80, 120), 7.0, np.float32)
-    store[::2, ::3] = with_values(DECAYS["1/i"](40), 40, 40, 5)
-    return store[::2, ::3]
+    buffer = np.full((80, 120), 7.0, np.float32)
+    buffer[::2, ::3] = with_values(DECAYS["1/i"](40), 40, 40, 5)
+    return buffer[::2, ::3]
 
 
 def _reversed() -> np.ndarray:
@@ -134,13 +130,13 @@ SMALL_CASES = [
     Case("2x2 by hand", lambda: np.array([[4.0, 0.0], [3.0, 5.0]]), np.sqrt([40.0, 10.0])),
     _case("1/i", 200, 3, np.float64, 21),
     _case("1/i", 3, 200, np.float32, 22),
-    _view("strided view", DECAYS["1/i"](40), _strided),
-    _view("reversed view", DECAYS["i^-0.5"](30), _reversed),
-    _view("transposed view", DECAYS["1/i"](30), lambda: with_values(DECAYS["1/i"](30), 50, 30, 9).T),
-    _view(
+    Case("strided view", _strided, DECAYS["1/i"](40)),
+    Case("reversed view", _reversed, DECAYS["i^-0.5"](30)),
+    Case("transposed view", lambda: with_values(DECAYS["1/i"](30), 50, 30, 9).T, DECAYS["1/i"](30)),
+    Case(
         "Fortran order",
-        DECAYS["1/i"](30),
         lambda: np.asfortranarray(with_values(DECAYS["1/i"](30), 50, 30, 9), np.float32),
+        DECAYS["1/i"](30),
     ),
     _scaled(1e30, np.float32, 40, 60),
     _scaled(1e-30, np.float32, 40, 60),
@@ -157,10 +153,10 @@ LARGE_CASES = [
     _noise(300, 400, np.float32),
     _case("1/i", 256, 300, np.float32, 61),
     _case("1/i", 257, 300, np.float32, 62),
-    _view(
+    Case(
         "large transposed view",
-        DECAYS["i^-0.5"](300),
         lambda: with_values(DECAYS["i^-0.5"](300), 400, 300, 63).astype(np.float32).T,
+        DECAYS["i^-0.5"](300),
     ),
     _scaled(1e30, np.float32, 300, 400),
     _scaled(1e-30, np.float32, 300, 400),
@@ -173,13 +169,13 @@ CASES = SMALL_CASES + LARGE_CASES
 
 @cache
 def case(name: str) -> Case:
-    """Return the case of this name."""
-    (found,) = (c for c in CASES if c.name == name)
-    return found
+    """Return the case with this name."""
+    (match,) = (c for c in CASES if c.name == name)
+    return match
 
 
 def least_rank(sigma: np.ndarray, energy: float) -> int:
-    """Return the least r with sum_{i<=r} sigma_i^2 >= energy * sum sigma_i^2, counted one by one."""
+    """Return the least r with sum_{i<=r} sigma_i^2 >= energy * sum sigma_i^2, by adding term by term."""
     total = sum(float(s) ** 2 for s in sigma)
     kept, rank = 0.0, 0
     for s in sigma:
@@ -191,9 +187,9 @@ def least_rank(sigma: np.ndarray, energy: float) -> int:
 
 
 def least_ranks(sigma: np.ndarray, energy: float, doubt: float) -> tuple[int, int]:
-    """Return the least ranks for energies ``doubt`` under and above ``energy``.
+    """Return the least ranks for the energies ``energy - doubt`` and ``energy + doubt``.
 
-    They are one number unless the target falls on a step of the curve, where rounding decides.
+    They are equal unless the target falls on a step of the energy curve, where rounding decides.
     """
     return least_rank(sigma, energy - doubt), least_rank(sigma, min(energy + doubt, 1.0))
 

@@ -1,4 +1,4 @@
-"""Small pairs of checkpoints whose updates are built from set singular values, and their truth."""
+"""Small pairs of checkpoints whose updates are built from given singular values, and reference results."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from support.matrices import with_values
 
 EPS = float(np.finfo(np.float32).eps)
 
-# Both sides of 256, up to which LAPACK alone decides; vectors, an embedding, and numbers that are
-# no weights at all.
+# Matrices on both sides of 256, up to which LAPACK is always used, and vectors, an embedding table and a
+# scalar.
 SHAPES: dict[str, tuple[int, ...]] = {
     "model.embed_tokens.weight": (50, 24),
     "model.layers.0.input_layernorm.weight": (30,),
@@ -33,7 +33,7 @@ BUFFER = "model.position_ids"
 
 @dataclass(frozen=True)
 class Synthetic:
-    """Two files, and what was written to them."""
+    """Two checkpoint files, and the tensors that were written to them."""
 
     base: Path
     tuned: Path
@@ -45,17 +45,17 @@ class Synthetic:
         return self.base, self.tuned
 
     def update(self, name: str) -> np.ndarray:
-        """tuned - base in float64, as a matrix."""
+        """Return tuned - base in float64, as a matrix."""
         wide = self.after[name].astype(np.float64) - self.before[name].astype(np.float64)
         return wide if wide.ndim == 2 else wide.reshape(1, -1)
 
     def sigma(self, name: str) -> np.ndarray:
-        """Singular values of the update, by NumPy in float64."""
+        """Return the singular values of the update, by NumPy in float64."""
         return np.linalg.svd(self.update(name), compute_uv=False)
 
 
 def write_pair(folder: Path, before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> Synthetic:
-    """Write a pair as two files in a folder, which is made."""
+    """Write a pair as two files into a folder, which is created."""
     folder.mkdir(parents=True, exist_ok=True)
     pair = Synthetic(folder / "base.safetensors", folder / "tuned.safetensors", before, after)
     write_safetensors(pair.base, before)
@@ -70,15 +70,15 @@ def make_pair(
     shapes: dict[str, tuple[int, ...]] = SHAPES,
     size: float = 0.3,
 ) -> Synthetic:
-    """Make a pair: Gaussian weights, and an update whose singular values fall as 1/i.
+    """Write Gaussian weights, and a copy with an update whose singular values fall as 1/i.
 
-    Of every matrix the first row is left unchanged, so that the share of equal entries is not zero.
+    The first row of every matrix stays unchanged, so that the share of equal entries is not zero.
     """
     before: dict[str, np.ndarray] = {}
     after: dict[str, np.ndarray] = {}
     for seed, (name, shape) in enumerate(shapes.items()):
         weights = np.random.default_rng(seed).standard_normal(shape)
-        # Away from zero, so that no format here has to write it as a subnormal number.
+        # Entries stay away from zero, so that no dtype has to store them as subnormal numbers.
         weights = np.where(np.abs(weights) < 0.1, 0.1, weights)
         before[name] = np.asarray(weights, DTYPES[base_dtype])
         if len(shape) == 2:
@@ -96,14 +96,15 @@ def make_pair(
 
 
 def noise_floor(*sides: np.ndarray) -> float:
-    """sqrt of the largest row sum plus sqrt of the largest column sum of ulp^2 / 12, entry by entry.
+    """Return the noise floor of a pair, computed entry by entry.
 
-    The unit in the last place is the gap to the next number of the format, found by `np.frexp`.
+    It is the root of the largest row sum of ulp^2 / 12, plus that of the largest column sum. The unit in the
+    last place (ulp) is the distance to the next number of the dtype, computed with `np.frexp`.
     """
     variance = np.zeros(sides[0].shape)
     for side in sides:
         if side.dtype == np.float64:
-            continue  # far below what float32 arithmetic can see
+            continue  # far below the rounding of float32 arithmetic
         info = ml_dtypes.finfo(side.dtype)
         exponent = np.frexp(side.astype(np.float64))[1] - 1
         exponent = np.where(side == 0, info.minexp, np.maximum(exponent, info.minexp))
@@ -112,7 +113,7 @@ def noise_floor(*sides: np.ndarray) -> float:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file under a folder, by its path in it."""
+    """Return the bytes of every file in a folder, by relative path."""
     return {
         file.relative_to(folder).as_posix(): file.read_bytes()
         for file in sorted(folder.rglob("*"))

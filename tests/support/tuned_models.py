@@ -1,8 +1,8 @@
-"""Tiny models made from their configurations, fine-tuned by updates that the tests know.
+"""Tiny models that are built from their configurations, and fine-tuned by known updates.
 
-A fine-tune here adds to every parameter of the base a random update: a decaying spectrum on the
-matrices, noise on the vectors. `by_hand` is the second opinion on an adapter: it reads the file as
-PEFT's documentation describes it, multiplies, and adds to a copy of the base.
+A fine-tune here adds a random update to every parameter of the base: matrices with a decaying spectrum, and
+noise for vectors. `by_hand` applies an adapter independently of Eckart: it reads the file as PEFT's
+documentation describes it, multiplies, and adds to a copy of the base.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ peft = pytest.importorskip("peft")
 from safetensors.torch import load_file  # noqa: E402
 
 PREFIX = "base_model.model."
-TOKENS = 53  # of every tiny vocabulary; a prime, so that it is no other size by accident
+TOKENS = 53  # of every tiny vocabulary; a prime number, so that no other size equals it by accident
 
 
 def bert(**more):
@@ -79,7 +79,7 @@ MODELS: dict[str, Callable] = {
 
 @dataclass(frozen=True)
 class Tuned:
-    """A pair on the disk, and the models as they were saved, in float32."""
+    """A pair on disk, and the models as they were saved, in float32."""
 
     base: Path
     tuned: Path
@@ -91,7 +91,7 @@ class Tuned:
 
 
 def update(shape: Iterable[int], size: float, generator: torch.Generator) -> torch.Tensor:
-    """Return a random update of root mean square ``size``; of matrices, sigma_i falls as 1 / i."""
+    """Return a random update of root mean square ``size``; sigma_i of a matrix falls as 1 / i."""
     noise = torch.randn(tuple(shape), generator=generator)
     if noise.ndim == 2:
         U, s, Vh = torch.linalg.svd(noise, full_matrices=False)
@@ -109,14 +109,14 @@ def make_pair(
     change: Callable[[torch.nn.Module], None] | None = None,
     as_base: Callable[[torch.nn.Module], torch.nn.Module] | None = None,
 ) -> Tuned:
-    """Build a model, save it, add an update to every parameter, save it again.
+    """Build a model, save it, add an update to every parameter, and save it again.
 
-    ``change`` may alter the tuned model before it is saved; ``as_base`` picks the part of the base
+    ``change`` may alter the tuned model before it is saved; ``as_base`` selects the part of the base
     that is saved.
     """
     torch.manual_seed(seed)
     base = build().to(getattr(torch, dtype)).eval()
-    for parameter in base.parameters():  # from_pretrained draws no zeros for biases, and neither do we
+    for parameter in base.parameters():  # transformers starts biases at zero, which would hide mistakes
         if parameter.ndim == 1:
             parameter.data += (0.02 * torch.randn(parameter.shape)).to(parameter.dtype)
     tuned = copy.deepcopy(base)
@@ -137,23 +137,23 @@ def read_config(adapter: Path) -> dict:
 
 
 def products(adapter: Path) -> dict[str, torch.Tensor]:
-    """Return B A of every module by name, (d_out, d_in), from the file and nothing else."""
+    """Return B A of every module by name, (d_out, d_in), from the file alone."""
     tensors = {
         k.removeprefix(PREFIX): v.float() for k, v in load_file(adapter / "adapter_model.safetensors").items()
     }
-    found = {}
+    products_by_name = {}
     for key in tensors:
         if key.endswith(".lora_A.weight"):
             name = key.removesuffix(".lora_A.weight")
-            found[name] = tensors[f"{name}.lora_B.weight"] @ tensors[key]
+            products_by_name[name] = tensors[f"{name}.lora_B.weight"] @ tensors[key]
         elif key.endswith(".lora_embedding_A"):
             name = key.removesuffix(".lora_embedding_A")
-            found[name] = tensors[f"{name}.lora_embedding_B"] @ tensors[key]
-    return found
+            products_by_name[name] = tensors[f"{name}.lora_embedding_B"] @ tensors[key]
+    return products_by_name
 
 
 def by_hand(pair: Tuned, adapter: Path) -> torch.nn.Module:
-    """Return a copy of the base with B A written into it. A tied head follows its embedding."""
+    """Return a copy of the base with B A added to it. A tied head follows its embedding."""
     model = pair.fresh_base()
     head = model.get_output_embeddings()
     tied = head is not None and head.weight is model.get_input_embeddings().weight
@@ -168,20 +168,20 @@ def by_hand(pair: Tuned, adapter: Path) -> torch.nn.Module:
 
 # PEFT advises against wrapping one side of a tied pair; Eckart gives both sides the same factors.
 TIED = "Model has `tie_word_embeddings=True`"
-# One flag for all modules: PEFT corrects it by itself for those that it does not fit.
+# One flag for all modules: PEFT corrects it for modules that it does not fit, with this warning.
 MIXED = "fan_in_fan_out is set to True but the target module is `torch.nn.Linear`"
 # A Qwen2 layer has biases on some modules only, and `lora_bias` is one switch for all.
 NO_BIAS = "`lora_bias=True` was passed but the targeted layer"
 
 
 def load_peft(model: torch.nn.Module, adapter: Path, *allowed: str):
-    """Load an adapter with PEFT, and fail on any key that is missing or left over.
+    """Load an adapter with PEFT, and fail on a missing or unexpected key.
 
-    PEFT warns of missing keys, which is an error here; of unexpected ones it says nothing unless it
-    is asked. ``allowed`` are beginnings of warnings that are no concern of the test.
+    PEFT warns about missing keys, which is an error here, and ignores unexpected keys silently.
+    ``allowed`` are beginnings of warnings that the test ignores.
     """
     with warnings.catch_warnings():
-        # transformers' own deprecation, reached by PEFT; nothing an adapter can change.
+        # A deprecation inside transformers, which PEFT triggers.
         warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated")
         for message in allowed:
             warnings.filterwarnings("ignore", message)
@@ -194,7 +194,7 @@ def load_peft(model: torch.nn.Module, adapter: Path, *allowed: str):
 
 
 def adapted(loaded) -> dict[str, int]:
-    """Return the modules that PEFT wrapped, each with its rank; the scale must be 1."""
+    """Return the rank of each module that PEFT wrapped; assert that its scale is 1."""
     ranks = {}
     for name, module in loaded.get_base_model().named_modules():
         if isinstance(module, peft.tuners.lora.LoraLayer):
@@ -211,11 +211,11 @@ def logits(model: torch.nn.Module) -> torch.Tensor:
 
 
 def assert_same_logits(ours, theirs, apart=None, tolerance: float = 1e-4) -> None:
-    """Compare logits to 1e-4, of values near 1: about 1e3 roundings of float32.
+    """Assert that logits near 1 agree to 1e-4: about 1e3 roundings of float32.
 
-    ``apart`` is a model that must *not* agree, so that the comparison is known to be able to fail.
+    ``apart`` is a model that must *not* agree, which shows that the comparison can fail.
     """
-    found, expected = logits(ours), logits(theirs)
-    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+    actual, expected = logits(ours), logits(theirs)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
     if apart is not None:
         assert (logits(apart) - expected).abs().max() > 20 * tolerance

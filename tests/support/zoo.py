@@ -1,7 +1,7 @@
-"""Adapters that PEFT itself made, on tiny models built from their configurations.
+"""Adapters that PEFT itself writes, for tiny models that are built from their configurations.
 
-Every factor, bias and copied module is drawn at random, since PEFT starts B at zero. `dense` is the
-second opinion on a folder: it reads the two files as PEFT's documentation describes them and multiplies
+Every factor, bias and copied module is drawn at random, because PEFT starts B at zero. `dense` is an
+independent reader of a folder: it reads the two files as PEFT's documentation describes them and multiplies
 in float64, module by module.
 """
 
@@ -41,14 +41,14 @@ from support.tuned_models import (
 
 transformers.utils.logging.disable_progress_bar()
 
-# PEFT looks rank_pattern up for parameters too, and says that it did not.
+# PEFT applies rank_pattern to parameters too, and yet warns that it did not.
 SPURIOUS = "The following (rank|alpha)_pattern keys did not match"
-# PEFT takes the vectors of `lora_bias` for shards of matrices.
+# PEFT mistakes the vectors of `lora_bias` for shards of matrices.
 VECTORS = r"Adapter 'default': \d+ LoRA tensor\(s\) have invalid shape"
 
 
 class ConvNet(torch.nn.Module):
-    """Two convolutions, 3 x 3 and 1 x 1, and a linear layer; a module that is no transformer."""
+    """Two convolutions, 3 x 3 and 1 x 1, and a linear layer; not a transformer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ def gpt_oss():
 EXPERTS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
 QKVO = ["q_proj", "k_proj", "v_proj", "o_proj"]
 
-# name: model, settings of LoraConfig, warnings of PEFT that are no concern of the test
+# name: model, settings of LoraConfig, warnings of PEFT that the test ignores
 ZOO: dict[str, tuple[Callable, dict[str, Any], tuple[str, ...]]] = {
     "bert": (
         bert,
@@ -226,7 +226,7 @@ atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
 
 @dataclass(frozen=True)
 class Animal:
-    """A base and an adapter on the disk, both in float32, and what PEFT computes with them."""
+    """A base and an adapter on disk, both in float32, and what PEFT computes with them."""
 
     name: str
     base: Path
@@ -238,7 +238,7 @@ class Animal:
         return copy.deepcopy(self.model)
 
     def loaded(self, adapter: Path | None = None):
-        """The base with an adapter, as PEFT loads it; fails on any key that is missing or left over."""
+        """Return the base with an adapter, as PEFT loads it; fail on a missing or unexpected key."""
         return load_peft(self.fresh_base(), adapter or self.adapter, MIXED, TIED, SPURIOUS, *self.allowed)
 
     @torch.no_grad()
@@ -249,7 +249,7 @@ class Animal:
         return model(input_ids=torch.randint(0, TOKENS, (3, 11), generator=generator)).logits
 
     def merged(self, adapter: Path | None = None, dtype: torch.dtype = torch.float32) -> dict:
-        """The weights that `merge_and_unload` gives, by name."""
+        """Return the weights that `merge_and_unload` computes, by name."""
         model = self.fresh_base().to(dtype)
         loaded = load_peft(model, adapter or self.adapter, MIXED, TIED, SPURIOUS, *self.allowed)
         with warnings.catch_warnings():
@@ -260,7 +260,7 @@ class Animal:
 
 @cache
 def made(name: str) -> Animal:
-    """Build a base, let PEFT make an adapter for it, draw its numbers, and save both."""
+    """Build a base, let PEFT create an adapter for it, draw its numbers, and save both."""
     build, settings, allowed = ZOO[name]
     torch.manual_seed(sum(map(ord, name)))
     model = build().eval()
@@ -273,22 +273,22 @@ def made(name: str) -> Animal:
     return Animal(name, folder / "base", folder / "adapter", model, allowed)
 
 
-def save_base(model: torch.nn.Module, folder: Path, **how) -> Path:
-    """Write a checkpoint, whatever the model is."""
+def save_base(model: torch.nn.Module, folder: Path, **options) -> Path:
+    """Write the checkpoint of a model of any kind."""
     if isinstance(model, ConvNet):
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True)
         save_file(model.state_dict(), folder / "model.safetensors")
     else:
-        model.save_pretrained(folder, **how)
+        model.save_pretrained(folder, **options)
     return folder
 
 
 def make_adapter(
     model, folder: Path, *, seed: int = 0, save: bool = False, allowed: tuple[str, ...] = (), **settings
 ) -> Path:
-    """Let PEFT wrap a copy of a model, draw every trainable number anew, and save what PEFT saves."""
+    """Let PEFT wrap a copy of a model, draw every trainable number at random, and let PEFT save it."""
     with warnings.catch_warnings():
         for message in (
             MIXED,
@@ -309,75 +309,79 @@ def make_adapter(
     return folder
 
 
-# --- a second opinion ---
+# --- an independent reader ---
 
 
 def _value(pattern: dict[str, Any], name: str, default: Any) -> Any:
-    """PEFT's documented look-up: the first key that matches an end of the name."""
+    """Look up a pattern as PEFT documents it: the first key that matches an end of the name."""
     return next((v for k, v in pattern.items() if re.match(rf"(.*\.)?({k})$", name)), default)
 
 
 def dense(folder: Path) -> dict[str, np.ndarray]:
-    """Return scale * B A of every module in float64 from the files alone, (d_out, d_in) or with experts
-    first; of a convolution as (d_out, d_in * window); a bias as ``name.bias``."""
+    """Return scale * B A of every module in float64, computed from the files alone.
+
+    The shape is (d_out, d_in), with the experts as the first axis, or (d_out, d_in * window) for a
+    convolution. A bias is returned as ``name.bias``.
+    """
     config = json.loads((folder / "adapter_config.json").read_text())
     tensors = {
         key.removeprefix(PREFIX): value.double().numpy()
         for key, value in load_file(folder / "adapter_model.safetensors").items()
     }
     targets = config.get("target_parameters") or []
-    found: dict[str, np.ndarray] = {}
+    updates: dict[str, np.ndarray] = {}
     for key, A in tensors.items():
         if not key.endswith((".lora_A.weight", ".lora_embedding_A")):
             continue
         name = key.removesuffix(".lora_A.weight").removesuffix(".lora_embedding_A")
         B = tensors[key.replace("lora_A", "lora_B").replace("lora_embedding_A", "lora_embedding_B")]
         path = name.removesuffix(".base_layer")
-        # transformers registers gate_up_proj before down_proj; PEFT wraps in that order, the last outermost
-        here = [
+        # transformers registers gate_up_proj before down_proj, and PEFT wraps in that order: the last is the
+        # outermost.
+        leaves = [
             leaf
             for leaf in ("gate_up_proj", "down_proj", "weight")
             if any(f"{path}.{leaf}".endswith(t) for t in targets)
         ]
         full = path
-        if here:
-            full = f"{path}.{here[0] if name != path or len(here) == 1 else here[1]}"
+        if leaves:
+            full = f"{path}.{leaves[0] if name != path or len(leaves) == 1 else leaves[1]}"
         rank = _value(config["rank_pattern"], full, config["r"])
         alpha = _value(config["alpha_pattern"], full, config["lora_alpha"])
         scale = alpha / math.sqrt(rank) if config["use_rslora"] else alpha / rank
-        if here and not full.endswith(".weight"):
+        if leaves and not full.endswith(".weight"):
             A = A.reshape(-1, rank, A.shape[-1])
             B = B.reshape(len(B), rank, -1)
-            found[full] = scale * np.einsum("ore,eri->eoi", B, A)
+            updates[full] = scale * np.einsum("ore,eri->eoi", B, A)
             continue
         assert len(A) == rank, full
-        found[path] = scale * B.reshape(len(B), -1) @ A.reshape(len(A), -1)
+        updates[path] = scale * B.reshape(len(B), -1) @ A.reshape(len(A), -1)
         bias = tensors.get(f"{path}.lora_B.bias")
         if bias is not None:
-            found[f"{path}.bias"] = scale * bias
-    assert found
-    return found
+            updates[f"{path}.bias"] = scale * bias
+    assert updates
+    return updates
 
 
 def matrices(folder: Path) -> dict[str, np.ndarray]:
-    """Return the same with every expert as a matrix of its own, ``name[3]``, and without biases."""
-    found: dict[str, np.ndarray] = {}
+    """Return `dense` with each expert as a matrix, ``name[3]``, and without biases."""
+    updates: dict[str, np.ndarray] = {}
     for name, update in dense(folder).items():
         if update.ndim == 3:
-            found |= {f"{name}[{e}]": part for e, part in enumerate(update)}
+            updates |= {f"{name}[{e}]": part for e, part in enumerate(update)}
         elif update.ndim == 2:
-            found[name] = update
-    return found
+            updates[name] = update
+    return updates
 
 
 def cut(update: np.ndarray, rank: int) -> np.ndarray:
-    """Return the best approximation of a rank, by NumPy's SVD in float64 (Eckart and Young, 1936)."""
+    """Return the best approximation of a given rank, by NumPy's SVD in float64 (Eckart and Young, 1936)."""
     U, s, Vh = np.linalg.svd(update, full_matrices=False)
     return (U[:, :rank] * s[:rank]) @ Vh[:rank]
 
 
 def distance(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> float:
-    """Return ||ours - theirs||_F / ||theirs||_F over all modules of either, those missing being zero."""
+    """Return ||ours - theirs||_F / ||theirs||_F over all modules; a module that one lacks counts as zero."""
     gap = whole = 0.0
     for name in ours.keys() | theirs.keys():
         a, b = ours.get(name, 0.0), theirs.get(name, 0.0)
@@ -387,7 +391,7 @@ def distance(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> floa
 
 
 def same_outputs(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 3e-5) -> None:
-    """Compare outputs relative to the largest: 3e-5 is a few hundred roundings of float32."""
+    """Assert that outputs agree relative to the largest: 3e-5 is a few hundred roundings of float32."""
     assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
 
 

@@ -12,8 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from eckart.adapter.statement import Json, Statement
-from eckart.arrays import Array as Array
-from eckart.arrays import DType, Floats
+from eckart.arrays import Array, DType, Floats
 from eckart.checkpoint import to_float
 from eckart.checkpoint.mapping import MappedFile
 from eckart.parallel import OnProgress
@@ -328,25 +327,43 @@ class Adapter:
         for file in self.files:
             file.release()
 
-    def resize(self, **options: object) -> Adapter:
-        """Return the adapter cut to other ranks, in memory.
+    def resize(
+        self,
+        *,
+        dtype: str | None = None,
+        workers: int | None = None,
+        progress: OnProgress | None = None,
+        **rule: object,
+    ) -> Adapter:
+        """Return the adapter cut to other ranks, in memory; see `eckart.resize`.
 
         Parameters
         ----------
-        **options
-            A rank rule and the other keyword arguments of `eckart.resize`, for example ``rank=8``,
-            ``energy=0.99``, ``budget="2M"``, ``max_rank=64`` or ``dtype="bfloat16"``.
+        dtype : str, optional
+            Dtype of the new factors in any common spelling, e.g. ``"bf16"``; by default that of the adapter.
+        workers : int, optional
+            Modules in work at once; one per core by default. The result does not depend on it.
+        progress : callable, optional
+            Called with a `Progress` after each module.
+        **rule
+            How ranks are chosen: ``rank=8``, ``energy=0.99``, ``budget="2M"``, and bounds such as
+            ``max_rank=64``, or ``rule=`` with a `RankRule`.
 
         Returns
         -------
         Adapter
-            Its statement holds the error of the stored factors.
+            Its statement holds the error of the new factors.
+
+        Raises
+        ------
+        InputError
+            If the rule is not valid, or the adapter holds no update.
 
         Examples
         --------
         ``eckart.load_adapter("adapter").resize(rank=8).save("smaller")``
         """
-        return _METHODS.resize(self, **options)
+        return _METHODS.resize(self, dtype=dtype, workers=workers, progress=progress, **rule)
 
     def save(
         self,
@@ -406,8 +423,8 @@ class SaveFunction(Protocol):
 class Methods:
     """The functions behind `Adapter.resize` and `Adapter.save`, which higher rooms set when they load.
 
-    The adapter itself imports neither file formats nor rank rules. ``resize`` is therefore declared without
-    its options: the function that is set names them, and refuses an unknown one.
+    The adapter itself imports neither file formats nor rank rules. The parameters of ``resize`` are therefore
+    not declared here; the function that is set declares the rules, and raises on an unknown one.
     """
 
     resize: Callable[..., Adapter]

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from eckart.adapter.adapter import Array, Module, by_parameter, expert_name
+from eckart.adapter.adapter import Module, by_parameter, expert_name
+from eckart.arrays import Array
 from eckart.errors import AdapterError, UsageError
 
 

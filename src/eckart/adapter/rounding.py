@@ -1,18 +1,17 @@
-"""Factors rounded to the dtype they are stored in, and the error of a module measured on the result."""
+"""Round factors to the dtype that they are stored in, and measure the error of a module on the result."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
 from eckart.adapter.adapter import Module
-from eckart.arrays import Array
+from eckart.arrays import Array, DType
 from eckart.checkpoint import all_finite
 from eckart.errors import OutputError
 from eckart.linalg.backend import power_of_two
 
-IN_FLOAT32 = (1e-8, 1e8)  # values of sigma_1 at which squares of roundings neither vanish nor overflow
+# Range of sigma_1 in which the squares of rounding errors neither underflow nor overflow float32.
+IN_FLOAT32 = (1e-8, 1e8)
 
 
 def stored_error(exact: tuple[Array, Array], tail: float, module: Module) -> float:
@@ -23,17 +22,22 @@ def stored_error(exact: tuple[Array, Array], tail: float, module: Module) -> flo
     exact : (ndarray, ndarray)
         U sqrt(S) (m, r) and sqrt(S) V^T (r, n) of the leading components of dW, before rounding.
     tail : float
-        ||dW - D||_F^2, D = U diag(s) V^T.
+        ||dW - D||_F^2, where D = U diag(s) V^T.
     module : Module
         The same factors, rounded to the adapter's dtype.
+
+    Returns
+    -------
+    float
+        The squared Frobenius norm.
 
     Notes
     -----
     ||dW - L R||^2 = ||dW - D||^2 + ||D - L R||^2 + 2 <dW - D, D - L R>. The first term is the
-    tail; the second follows from the factors alone, as the norm of the rank-2r matrix
-    [dL, L] [R0; dR] through its 2r x 2r Gram matrices, to about 1e-6 of itself. The last is left out:
-    dW - D is orthogonal to the columns of U, so only the product of two roundings meets it, below 1e-5
-    of the result; `eckart verify` measures the whole from the files.
+    tail. The second is computed from the factors alone, as the norm of the rank-2r matrix
+    [dL, L] [R0; dR] from its 2r x 2r Gram matrices, with a relative error of about 1e-6. The last is left
+    out: dW - D is orthogonal to the columns of U, so the term is a product of two rounding errors, below
+    1e-5 of the result. `eckart verify` measures the whole from the files. The cost is 8 (m + n) r^2 flops.
     """
     (L0, R0), (left, right) = exact, module.float_factors()
     r = L0.shape[1]
@@ -41,7 +45,7 @@ def stored_error(exact: tuple[Array, Array], tail: float, module: Module) -> flo
         return tail
     first = float(np.dot(L0[:, 0], L0[:, 0]))  # sigma_1
     scale = 1.0
-    if not IN_FLOAT32[0] < first < IN_FLOAT32[1]:  # so that squares of the rounding stay in float32
+    if not IN_FLOAT32[0] < first < IN_FLOAT32[1]:  # so that squares stay within float32
         scale = float(np.sqrt(power_of_two(first)))
         L0, R0, left, right = L0 / scale, R0 / scale, left / scale, right / scale
     wide = np.empty((len(L0), 2 * r), np.float32)
@@ -54,19 +58,60 @@ def stored_error(exact: tuple[Array, Array], tail: float, module: Module) -> flo
 
 
 def relative(left_out: float, whole: float) -> float:
-    """Return the relative Frobenius error of an energy left out of a whole; 0 of nothing."""
+    """Return the relative Frobenius error that an energy left out of a whole makes.
+
+    Parameters
+    ----------
+    left_out : float
+        Energy that is left out.
+    whole : float
+        Energy of the whole; the error relative to a whole of 0 is 0.
+
+    Examples
+    --------
+    >>> relative(1.0, 4.0), relative(0.0, 0.0)
+    (0.5, 0.0)
+    """
     return float(np.sqrt(left_out / whole)) if whole > 0 else 0.0
 
 
-def rounded(array: Array, dtype: np.dtype[Any]) -> Array:
-    """Round numbers to the dtype they will be stored in, contiguous; what overflows becomes infinite."""
+def rounded(array: Array, dtype: DType) -> Array:
+    """Round numbers to the dtype that they will be stored in.
+
+    Parameters
+    ----------
+    array : ndarray
+        Numbers of any floating dtype.
+    dtype : dtype
+        The dtype of the result.
+
+    Returns
+    -------
+    ndarray
+        Contiguous. A number that overflows becomes infinite.
+    """
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(np.asarray(array).astype(dtype))
 
 
-def rounded_factors(exact: tuple[Array, Array], dtype: np.dtype[Any], name: str) -> tuple[Array, Array]:
-    """Round the factors of a module to the dtype they will be stored in; refuse those that overflow it."""
+def rounded_factors(exact: tuple[Array, Array], dtype: DType, name: str) -> tuple[Array, Array]:
+    """Round the factors of a module to the dtype that they will be stored in.
+
+    Parameters
+    ----------
+    exact : (ndarray, ndarray)
+        The factors.
+    dtype : dtype
+        The dtype of the result.
+    name : str
+        Name of the module, for the message.
+
+    Raises
+    ------
+    OutputError
+        If a number overflows the dtype.
+    """
     left, right = rounded(exact[0], dtype), rounded(exact[1], dtype)
     if not (all_finite(left) and all_finite(right)):
-        raise OutputError(name, f"its factors overflow {dtype.name}", "Choose --dtype BF16 or F32")
+        raise OutputError(name, f"its factors overflow {dtype.name}", "Use --dtype bfloat16 or float32")
     return left, right

@@ -22,30 +22,32 @@ from eckart.errors import AdapterError
 from eckart.version import __version__
 
 T = TypeVar("T")
-Json = dict[str, Any]  # a JSON object: what it holds is checked where it is read
+# A JSON object. Any, because the type of an entry is known only after it is checked, where it is read.
+Json = dict[str, Any]
 
 FORMAT = 1
 STATEMENT = "eckart.json"
 
-# A stated error is a float64 sum over factors of float32 matrices; a measured one subtracts the
-# product itself. They agree to about 1e-5 of the error; 2e-6 is what float32 leaves of an exact fit.
+# A stated error is a float64 sum over factors of float32 matrices; a measured one subtracts the product
+# itself. They agree to a relative accuracy of about 1e-5; an exact fit leaves about 2e-6 in float32.
 TOLERANCE = 2e-4
 FLOOR = 2e-6
 
 
 @dataclass(frozen=True)
 class ModuleStatement:
-    """What is stated about one module; None where a file does not say.
+    """What is stated about one module; None for an entry that a file does not have.
 
     Parameters
     ----------
     rank : int
+        Rank of the stored factors.
     error : float
         ||dW - B A||_F / ||dW||_F, measured on the stored factors.
     update : float
         ||dW||_F.
     rank_bounds : (int, int), optional
-        Proven bounds on the least rank that reaches the goal.
+        Proven bounds on the smallest rank that reaches the goal.
     tied : str, optional
         The module whose factors this one shares, as a tied output layer shares its embedding's.
     """
@@ -64,8 +66,9 @@ class TensorStatement:
     Parameters
     ----------
     name : str
+        Name of the tensor.
     share : float
-        Its part of the energy of the whole change.
+        Its share of the energy of the whole change.
     update : float
         ||dW||_F.
     why : str
@@ -80,7 +83,17 @@ class TensorStatement:
 
 @dataclass(frozen=True)
 class SourceStatement:
-    """An adapter that went into this one: its path, its weight in the sum, and its number of parameters."""
+    """An adapter that this one was made from.
+
+    Parameters
+    ----------
+    adapter : str
+        Its path, or ``"in memory"``.
+    weight : float
+        Its weight in the sum.
+    parameters : int
+        The number of entries in its factors.
+    """
 
     adapter: str
     weight: float
@@ -89,11 +102,12 @@ class SourceStatement:
 
 @dataclass(frozen=True)
 class LayoutStatement:
-    """What it took to arrange the adapter for its consumers.
+    """The cost of arranging the adapter for its consumers.
 
     Parameters
     ----------
     consumers : tuple of str
+        Names of the programs.
     bytes_of_zeros : int
         Size of the padding.
     modules_left_out, whole_left_out : tuple of str
@@ -102,7 +116,7 @@ class LayoutStatement:
     modules_added : int
         Modules of zeros that a consumer needs.
     options : dict of str to str
-        The command-line option to start each program with.
+        For each program, the command-line option that it must be started with.
     """
 
     consumers: tuple[str, ...]
@@ -114,7 +128,7 @@ class LayoutStatement:
     options: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> Json:
-        """Return it as plain data."""
+        """Return the layout as plain data."""
         data = asdict(self)
         return {"for": list(data.pop("consumers")), **{k: _plain(v) for k, v in data.items()}}
 
@@ -129,10 +143,11 @@ class Statement:
         Relative Frobenius error of the adapted modules together. With ``sources``, relative to the sum of
         their updates.
     parameters : int
-        Numbers in all factors.
+        The number of entries in all factors.
     modules : mapping of str to ModuleStatement
+        Statements by module name.
     dtype, rule : str
-        Dtype of the factors, and the rank rule in words.
+        Dtype of the factors, and a description of the rank rule.
     plan : dict
         The rank plan as JSON.
     base : str, optional
@@ -142,12 +157,13 @@ class Statement:
     not_carried, carried_whole : tuple of TensorStatement
         Changed tensors without factors: those left out, and those saved whole.
     tied_whole : mapping of str to str
-        Output layers saved whole because they share this embedding table.
+        Output layers that are saved whole, each with the embedding table that it shares.
     sources : tuple of SourceStatement
         The adapters this one was made of; empty for an extracted adapter.
     left_out : tuple of str
         Modules of the sources that got rank 0.
     layout : LayoutStatement, optional
+        The cost of arranging the adapter for its consumers.
     versions : dict of str to str
         Versions of the software that computed the numbers.
     """
@@ -219,7 +235,7 @@ class Statement:
         Raises
         ------
         AdapterError
-            If an entry has a type that Eckart does not write. An entry that is missing is None or empty, and
+            If an entry has a type that Eckart does not write. A missing entry is read as None or empty, and
             `eckart.verify` reports it.
         """
         reader = _Reader(where)
@@ -245,7 +261,17 @@ class Statement:
 
 
 def read_statement(path: Path) -> Statement | None:
-    """Read a statement file; None if there is none, or if it states nothing.
+    """Read a statement file.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which need not exist.
+
+    Returns
+    -------
+    Statement, optional
+        None if there is no file, or it holds an empty object.
 
     Raises
     ------
@@ -262,14 +288,32 @@ def read_statement(path: Path) -> Statement | None:
 
 
 def agree(stated: float | None, measured: float) -> bool:
-    """Whether a stated number equals the measured one, up to rounding."""
+    """Whether a stated number equals the measured one, up to rounding.
+
+    Parameters
+    ----------
+    stated : float, optional
+        The stated number; None does not agree with anything.
+    measured : float
+        The measured number.
+
+    Examples
+    --------
+    >>> agree(0.1, 0.10001), agree(0.1, 0.1001), agree(None, 0.0)
+    (True, False, False)
+    """
     return stated is not None and abs(measured - stated) <= TOLERANCE * abs(measured) + FLOOR
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Return the versions behind the numbers, so that they can be reproduced; looked up once (20 ms)."""
-    from importlib.metadata import version  # scipy itself may not have been needed, and is slow to import
+    """Return the versions of the software that computes the numbers, for reproducing them.
+
+    Notes
+    -----
+    They are looked up once, which takes 20 ms.
+    """
+    from importlib.metadata import version  # importing scipy itself would be slow
 
     return {
         "eckart": __version__,
@@ -293,7 +337,7 @@ def _plain(value: object) -> object:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads entries of a statement, and refuses types that Eckart does not write."""
+    """Reads the entries of a statement, and refuses types that Eckart does not write."""
 
     where: str
 
@@ -332,10 +376,10 @@ class _Reader:
     def texts(self, data: Json, key: str) -> dict[str, str]:
         values = self.mapping(data.get(key, {}), key)
         if not all(isinstance(value, str) for value in values.values()):
-            raise self.refuse(key, "texts")
+            raise self.refuse(key, "an object of texts")
         return values
 
-    def items(self, data: Json, key: str, read: Callable[[Any, str], T]) -> tuple[T, ...]:
+    def items(self, data: Json, key: str, read: Callable[[object, str], T]) -> tuple[T, ...]:
         values = data.get(key, [])
         if not isinstance(values, list):
             raise self.refuse(key, "a list")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,8 +17,8 @@ from eckart.checkpoint.kinds import TRANSPOSED_EXPERTS, is_input_embedding, kind
 from eckart.checkpoint.prefix import find_prefix
 from eckart.errors import AdapterError
 
-# What transformers 5 calls the parts of a model of several kinds of input, and what files call them
-# (conversion_mapping.py): it renames them on loading, and back on saving, so that an adapter has the first.
+# First parts of module names in multimodal models: transformers 5 renames those in files (second) to its own
+# (first) on loading, and back on saving (conversion_mapping.py). An adapter has transformers' names.
 FRONTS = (
     ("model.language_model.", "language_model.model."),
     ("model.language_model.", "language_model."),
@@ -34,30 +35,39 @@ FRONTS = (
 
 @dataclass(frozen=True)
 class Target:
-    """The place of one update: a tensor, and the expert of it."""
+    """The place of one update in a base.
+
+    Parameters
+    ----------
+    tensor : str
+        Name of the tensor.
+    expert : int, optional
+        Number of the expert within it, for a fused parameter.
+    """
 
     tensor: str
     expert: int | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Targets:
-    """An adapter seen from a base: its modules in the base's layout, and where each goes.
+    """An adapter matched with a base: its modules in the base's layout, and the place of each.
 
     Parameters
     ----------
     adapter : Adapter
-        Its modules oriented as the base stores them, experts split or fused as there.
+        The modules in ``places`` and ``tied``, oriented as the base stores them, with experts split or
+        fused as in the base.
     places : dict of str to Target
-        By module name.
+        Places by module name.
     missing : dict of str to str
-        Modules that have no place, and why.
+        For each module without a place, the reason.
     tied : dict of str to str
-        Modules whose weight is another's, and whose.
+        For each module whose weight is shared with another, a description of the other.
     skipped : tuple of str
-        Modules of other models of a pipeline.
+        Modules of the pipeline's other models.
     rename : callable
-        Gives the base's spelling of a module's name, whether the base has it or not.
+        Returns the base's spelling of a module name; the name itself if the base has no such module.
     """
 
     adapter: Adapter
@@ -68,65 +78,107 @@ class Targets:
     rename: Callable[[str], str] = str
 
     def tensor(self, name: str, base: Checkpoint) -> str:
-        """Return how the base spells the name of a tensor; the name itself where it does not have it."""
+        """Return the base's spelling of a tensor name; the name itself if the base has no such tensor.
+
+        Parameters
+        ----------
+        name : str
+            Name of a tensor in the adapter.
+        base : Checkpoint
+            The base.
+        """
         path, _, leaf = name.rpartition(".")
-        other = f"{self.rename(path)}.{leaf}"
-        return other if name not in base and other in base else name
+        renamed = f"{self.rename(path)}.{leaf}"
+        return renamed if name not in base and renamed in base else name
 
     @classmethod
     def find(cls, adapter: Adapter, base: Checkpoint) -> Targets:
-        """Match the modules of an adapter with the tensors of a base by name, then check shapes."""
+        """Match the modules of an adapter with the tensors of a base by name, then check shapes.
+
+        Parameters
+        ----------
+        adapter : Adapter
+            The adapter.
+        base : Checkpoint
+            The base; for an adapter of a pipeline, one of its models.
+
+        Returns
+        -------
+        Targets
+            Modules that do not fit are listed as ``missing``; see `refuse_missing`.
+        """
         modules = experts_as_in(adapter.modules, base)
         skipped: tuple[str, ...] = ()
         if adapter.components:
-            ours, modules = _one_component(modules, adapter.components, base)
-            skipped = tuple(ours)
+            skipped, modules = _one_component(modules, adapter.components, base)
         rename = _renaming(modules, base)
-        found = cls(replace(adapter, modules={}), skipped=skipped, rename=rename)
         head = tied_head(base.names(), base.config)
+        matched: dict[str, Module] = {}
+        places: dict[str, Target] = {}
+        missing: dict[str, str] = {}
+        tied: dict[str, str] = {}
         for name, module in modules.items():
-            path = rename(name)
-            target = (
-                Target(f"{path}.weight")
-                if module.expert is None
-                else Target(rename(module.expert[0]), module.expert[1])
-            )
+            target = _target_of(module, rename)
             if target.tensor not in base:
-                if head is not None and (path == head or name == head):
-                    found.tied[name] = "the input embedding"
-                    found.adapter.modules[name] = module
+                if head is not None and head in (name, rename(name)):
+                    tied[name] = "the input embedding"
+                    matched[name] = module
                 else:
-                    found.missing[name] = f"the base has no {target.tensor}"
+                    missing[name] = f"the base has no {target.tensor}"
                 continue
-            turned = _turned(module, base, target)
-            if turned is None:
+            oriented = _oriented(module, base, target)
+            if oriented is None:
                 shape = " x ".join(map(str, base.info(target.tensor).shape))
                 rows, columns = module.shape
-                found.missing[name] = f"its factors make {rows} x {columns}, the base holds {shape}"
+                missing[name] = f"its factors make {rows} x {columns}, the base holds {shape}"
                 continue
-            found.adapter.modules[name] = turned
-            found.places[name] = target
-        return found
+            matched[name] = oriented
+            places[name] = target
+        return cls(replace(adapter, modules=matched), places, missing, tied, skipped, rename)
 
     def refuse_missing(self) -> None:
-        """Raise if a module has no place in the base."""
-        for name, why in self.missing.items():
+        """Raise if a module has no place in the base.
+
+        Raises
+        ------
+        AdapterError
+            Names the first such module and the reason.
+        """
+        for name, reason in self.missing.items():
             parts = self.adapter.components
-            whose = f", a part of a pipeline ({', '.join(parts)})" if parts else ""
+            model = f"one model of the pipeline ({', '.join(parts)}) " if parts else "the base "
             raise AdapterError(
-                f"{self.adapter.path}: {name}", why, f"Pass the base that the adapter was made for{whose}"
+                f"{self.adapter.path}: {name}", reason, f"Pass {model}that the adapter was trained on"
             )
 
 
 def holds(base: Checkpoint, name: str, array: Array) -> bool:
-    """Whether a base holds just this tensor, under this name or as the table that a head is tied to."""
+    """Whether a base holds exactly this tensor, under its name or as the table that a tied head shares.
+
+    Parameters
+    ----------
+    base : Checkpoint
+        The base.
+    name : str
+        Name of the tensor.
+    array : ndarray
+        The tensor.
+    """
     if name not in base and name == f"{tied_head(base.names(), base.config)}.weight":
         name = next((n for n in base.names() if is_input_embedding(n)), name)
     return name in base and np.array_equal(to_float(base.map(name)), to_float(array))
 
 
 def experts_as_in(modules: Mapping[str, Module], base: Checkpoint) -> dict[str, Module]:
-    """Return the modules with their experts in the layout of the base's files."""
+    """Return the modules with their experts in the layout of the base's files.
+
+    Parameters
+    ----------
+    modules : mapping of str to Module
+        Modules by name.
+    base : Checkpoint
+        The base.
+    """
     layout: ExpertsLayout | None = None
     if any(is_split(name.removesuffix(".weight")) for name in base.tensors):
         layout = ExpertsLayout.SPLIT
@@ -137,30 +189,30 @@ def experts_as_in(modules: Mapping[str, Module], base: Checkpoint) -> dict[str, 
 
 def _one_component(
     modules: Mapping[str, Module], components: tuple[str, ...], base: Checkpoint
-) -> tuple[list[str], dict[str, Module]]:
-    """Keep the modules of the component that the base is; return the others' names too."""
-    hits = {
+) -> tuple[tuple[str, ...], dict[str, Module]]:
+    """Return the names of modules that belong to other components than the base, and the modules that fit."""
+    matches = {
         part: sum(
             name.startswith(f"{part}.") and f"{name[len(part) + 1 :]}.weight" in base for name in modules
         )
         for part in components
     }
-    best = max(hits, key=lambda part: hits[part])
+    best = max(matches, key=lambda part: matches[part])
     kept = {name: m for name, m in modules.items() if name.startswith(f"{best}.")}
-    return [name for name in modules if name not in kept], kept
+    return tuple(name for name in modules if name not in kept), kept
 
 
 def _renaming(modules: Mapping[str, Module], base: Checkpoint) -> Callable[[str], str]:
-    """Return how a module's name is spelt in the base: with a prefix more or less, or by FRONTS."""
+    """Return a function that spells a module name as the base does: by a prefix, or by FRONTS."""
     names = {(m.expert[0] if m.expert else f"{name}.weight") for name, m in modules.items()}
-    ours = {n: _nameless(n) for n in names if n not in base}
-    theirs = {n: _nameless(n) for n in base.tensors if n not in names}
-    prefix, in_base = find_prefix(theirs, ours)
+    ours = {n: _shapeless(n) for n in names if n not in base}
+    theirs = {n: _shapeless(n) for n in base.tensors if n not in names}
+    prefix, is_in_base = find_prefix(theirs, ours)
 
     def spellings(name: str) -> Iterator[str]:
         yield name
         if prefix:
-            yield prefix + name if in_base else name.removeprefix(prefix)
+            yield prefix + name if is_in_base else name.removeprefix(prefix)
         for here, there in FRONTS:
             for old, new in ((here, there), (there, here)):
                 if name.startswith(old):
@@ -172,26 +224,31 @@ def _renaming(modules: Mapping[str, Module], base: Checkpoint) -> Callable[[str]
     return rename
 
 
-def _nameless(name: str) -> TensorInfo:
-    """Return an entry that agrees with any other in shape: names alone are compared."""
+def _shapeless(name: str) -> TensorInfo:
+    """Return an entry that has the same shape as any other, so that names alone are compared."""
     return TensorInfo(name, "F32", (), Path(), 0, 0)
 
 
-def _turned(module: Module, base: Checkpoint, target: Target) -> Module | None:
-    """Return the module as its weight is stored; None if the shapes do not fit."""
+def _target_of(module: Module, rename: Callable[[str], str]) -> Target:
+    """Return the place that a module's name describes, in the base's spelling."""
+    if module.expert is None:
+        return Target(f"{rename(module.name)}.weight")
+    parameter, number = module.expert
+    return Target(rename(parameter), number)
+
+
+def _oriented(module: Module, base: Checkpoint, target: Target) -> Module | None:
+    """Return the module in the orientation of the stored weight; None if the shapes do not fit."""
     info = base.info(target.tensor)
     shape = info.shape[1:] if target.expert is not None else info.shape
     if target.expert is not None and (len(info.shape) != 3 or target.expert >= info.shape[0]):
         return None
     kind = module.kind
     if target.expert is not None:
-        transposed = str(base.config.get("model_type")) in TRANSPOSED_EXPERTS
-        kind = "expert_transposed" if transposed else "expert"
+        is_transposed = str(base.config.get("model_type")) in TRANSPOSED_EXPERTS
+        kind = "expert_transposed" if is_transposed else "expert"
     elif kind == "linear" and kind_of(target.tensor, info.shape, base.config) == "conv1d":
         kind = "conv1d"
-    turned = module.as_kind(kind)
-    rows, *rest = shape if shape else (0,)
-    columns = 1
-    for size in rest:
-        columns *= size
-    return turned if turned.shape == (rows, columns) else None
+    oriented = module.as_kind(kind)
+    rows, *columns = shape if shape else (0,)
+    return oriented if oriented.shape == (rows, math.prod(columns)) else None

@@ -22,7 +22,7 @@ USUAL_FILES = ("u.data", "ratings.dat", "ratings.csv")  # names in the MovieLens
 DELIMITERS = ("::", "\t", ";", ",")  # the first of these that occurs in the first line is used
 LARGEST = 1e30  # largest absolute rating; the squares of the float32 factors must not overflow
 SHOWN = 5  # number of bad lines that a message describes
-EXAMPLE = "Provide lines of user,item,rating"
+EXAMPLE = "Use lines of user, item and rating, such as 196,242,3"
 # Names of the columns in a header, in lower case without spaces and underscores.
 NAMES = {
     "user": {"user", "userid", "uid", "useridx", "reviewer", "reviewerid", "customer", "customerid"},
@@ -96,7 +96,9 @@ class Ratings:
             raise RatingsError("Ratings.of", f"expected three sequences of equal length, got {lengths}")
         bad = np.flatnonzero(~(np.abs(numbers) <= LARGEST))
         if len(bad):
-            raise RatingsError("Ratings.of", f"values[{bad[0]}] is {numbers[bad[0]]}", "Remove this rating")
+            defect = f"values[{bad[0]}] is {numbers[bad[0]]}"
+            what = f"{defect}, but a rating must be a number of absolute value at most {LARGEST:g}"
+            raise RatingsError("Ratings.of", what, "Remove this rating")
         table = _Table()
         for user, item, value in zip(users, items, numbers.tolist(), strict=True):
             table.add(str(user), str(item), value)
@@ -150,7 +152,7 @@ def read_ratings(path: str | Path, skip_bad: bool = False) -> Ratings:
     except FileNotFoundError as error:
         raise RatingsError(str(path), "there is no such file or folder", "Check the path") from error
     except OSError as error:
-        what = f"it cannot be read ({error.strerror or error})"
+        what = f"the file cannot be read ({error.strerror or error})"
         raise RatingsError(str(path), what, "Check the path") from error
 
 
@@ -294,8 +296,10 @@ def _add(table: _Table, fields: list[str], columns: tuple[int, int, int], width:
         value = float(text) if "_" not in text else math.nan  # only Python accepts 1_000 as a number
     except ValueError:
         value = math.nan
-    if not abs(value) <= LARGEST:  # this is true for NaN as well
+    if not math.isfinite(value):
         return f"expected a rating, found {_quote(text)}"
+    if abs(value) > LARGEST:
+        return f"expected a rating of absolute value at most {LARGEST:g}, found {_quote(text)}"
     table.add(user, item, value)
     return ""
 

@@ -97,8 +97,8 @@ class Recommender:
         Parameters
         ----------
         user, item : object
-            Ids, which are converted to strings. Unknown ids are accepted; `basis` tells what the prediction
-            is then based on.
+            Ids, which are converted to strings. Unknown ids are accepted; `basis` describes what the
+            prediction is based on.
 
         Returns
         -------
@@ -257,7 +257,7 @@ def fit(
     rank : int, optional
         Number of factors, or their maximum number for soft-impute. By default it is chosen.
     setting : Setting, optional
-        Fit this setting instead of choosing one.
+        Fit this setting instead of choosing one; `method` and `rank` are then ignored.
     holdout : float
         Share of the ratings, drawn at random, on which `Recommender.rmse` is measured; 0 measures nothing.
     seed : int
@@ -298,7 +298,7 @@ def fit(
         raise UsageError(f"method={method!r}", f"expected one of auto, {', '.join(METHODS)}")
     if rank is not None and not is_whole_number(rank, least=1):
         raise UsageError(
-            f"rank={rank}", "expected a whole number of at least 1", "Use method biases to fit no factors"
+            f"rank={rank}", "expected a whole number of at least 1", "Use the method biases to fit no factors"
         )
     if not 0 <= holdout < 1:
         raise UsageError(f"holdout={holdout:g}", "expected at least 0 and less than 1", "Use for example 0.2")

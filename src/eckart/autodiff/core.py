@@ -224,8 +224,8 @@ class Primitive:
         ``fun(*args, **params)`` computes the result on plain arrays: one array, or a tuple of arrays.
     jvp : callable, optional
         ``jvp(out, args, tangents, **params)`` returns the tangent of ``out``, which is a tuple if ``out`` is
-        one. The tangent of an argument that is not differentiated is None, and so may the tangent of a result
-        be. A linear primitive needs no JVP.
+        one. The tangent of an argument that is not differentiated is None, and the tangent of a result may be
+        None. A linear primitive needs no JVP.
     transpose : dict of int to callable, optional
         For each argument number, ``back(ct, *args, **params)`` applies the transpose in that argument to the
         cotangent ``ct``. It may use only the shape and dtype of that argument, because its array is not kept.
@@ -234,7 +234,7 @@ class Primitive:
         cannot be called on zeros.
     batch : callable or True, optional
         ``batch(args, batched, **params)`` returns the result with the batch axis first; ``batched`` marks the
-        arguments that have a batch axis, which is their first. True: ``fun`` accepts stacks and broadcasts
+        arguments that have a batch axis, which comes first too. True: ``fun`` accepts stacks and broadcasts
         them. By default `vmap` calls the primitive in a loop.
     joint : bool, default False
         Whether a linear primitive is linear in all arguments together, as `concatenate` is (its tangent is
@@ -338,7 +338,7 @@ class Primitive:
 
 
 class Transposes(dict[int, Any]):
-    """The transposes of a function with any number of arguments: ``make(i)`` is that in argument i."""
+    """The transposes of a function with any number of arguments; ``make(i)`` returns that in argument i."""
 
     def __init__(self, make: Function) -> None:
         self.make = make
@@ -384,7 +384,7 @@ class Derive(Level):
             tangents.append(t)
             outlines.append(a if t is None else t)  # a row has the shape and dtype of the array, not its data
         out = bind(prim, values, params)
-        if type(out) is Dual and out.level is self:  # a checkpointed function has closed over a tracer
+        if type(out) is Dual and out.level is self:  # a checkpointed function uses a tracer of its closure
             what = f"the function uses a traced array that is not among its arguments{at_line()}"
             raise ArgumentError(prim.name, what, "Pass it as an argument")
         if self.tape is not None and prim.linear:

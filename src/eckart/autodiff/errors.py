@@ -20,7 +20,7 @@ import numpy as np
 import scipy
 
 SCIPY = dirname(scipy.__file__)
-OURS = (dirname(__file__), dirname(np.__file__), SCIPY)  # code outside these folders belongs to the user
+LIBRARIES = (dirname(__file__), dirname(np.__file__), SCIPY)  # code outside these folders belongs to the user
 
 
 class AutodiffError(Exception):
@@ -70,15 +70,15 @@ def user_line() -> tuple[str, str]:
     """Return the location ``"file.py:12"`` and the text of the user's line that is running now."""
     for frame, number in walk_stack(sys._getframe()):
         file = frame.f_code.co_filename
-        if not file.startswith(OURS):
+        if not file.startswith(LIBRARIES):
             return f"{basename(file)}:{number}", linecache.getline(file, number).strip()
     return "", ""
 
 
 def in_scipy() -> bool:
-    """Return whether the user's line has called SciPy, and SciPy this library."""
+    """Return whether the user's line has called SciPy, which in turn has called this library."""
     files = (frame.f_code.co_filename for frame, _ in walk_stack(sys._getframe()))
-    return any(file.startswith(SCIPY) for file in takewhile(lambda file: file.startswith(OURS), files))
+    return any(file.startswith(SCIPY) for file in takewhile(lambda file: file.startswith(LIBRARIES), files))
 
 
 def at_line() -> str:

@@ -34,7 +34,7 @@ ALTERNATIVES: dict[str, str] = {}  # what to write instead of a function without
 
 
 def implements(*functions: Any) -> Callable[[Function], Function]:
-    """Return a decorator: NumPy calls the decorated function in place of these for traced arrays.
+    """Return a decorator: for traced arrays, NumPy calls the decorated function instead of ``functions``.
 
     Parameters
     ----------
@@ -182,17 +182,17 @@ REASONS = (  # a pattern of the user's line, what is wrong with it, and what to 
     (
         "^in SciPy",
         "this function of SciPy does not accept traced arrays",
-        "Use the function of that name in eckart.autodiff.scipy, np.linalg or np.fft",
+        "Use the function of the same name in eckart.autodiff.scipy, np.linalg or np.fft",
     ),
     (
         r"math\.",
         "the math module does not accept traced arrays",
-        "Use the function of NumPy",
+        "Use the NumPy function, such as np.exp instead of math.exp",
     ),
     (
         "",
         "this call would drop the derivative of a traced array",
-        "Remove it, because traced arrays work as they are; to index, use plain integers",
+        "Remove it, because NumPy functions accept traced arrays; to index, use plain integers",
     ),
 )
 

@@ -55,7 +55,7 @@ def along_directions(a: np.ndarray, *along: np.ndarray, fun: Callable[..., Any])
         out = np.asarray(over_stacks(fun, a)) if a.size else a
         return out.astype(a.dtype) if out.dtype.kind == a.dtype.kind else out
     t, *rest = along
-    n, c = a.shape[-1], power_of_two(a) / power_of_two(t)  # a large t would drown `a` in its rounding
+    n, c = a.shape[-1], power_of_two(a) / power_of_two(t)  # the rounding errors of a large t would drown `a`
     doubled = [double(a, t * c), *[double(u, np.zeros_like(u)) for u in rest]]
     return along_directions(*doubled, fun=fun)[..., :n, n:] / c
 
@@ -70,7 +70,7 @@ def refuse_singular(name: str, a: np.ndarray) -> None:
     """Refuse to differentiate a function at a singular matrix."""
     size = np.abs(np.linalg.eigvals(a))
     if size.size and np.any(size.min(-1) <= np.finfo(size.dtype).eps * size.max(-1)):
-        what = f"an eigenvalue is 0 up to rounding{at_line()}: no derivative"
+        what = f"an eigenvalue is 0 up to rounding, so there is no derivative{at_line()}"
         raise TieError(name, what, "Use a matrix with a larger diagonal, such as A + eps * np.eye(n)")
 
 

@@ -24,8 +24,8 @@ class Row(Tracer):
 
     ``parents`` are rows, or None for an argument without a tangent. ``known`` and ``params`` are the other
     inputs of the primitive's `pull` and `apply`: the arguments, or the coefficients of an `Elementwise`. A
-    walk over the tape stores the cotangent (or, forwards, the tangent) in ``ct``. ``own`` is True if no one
-    else holds that array, so that it may be overwritten.
+    walk over the tape stores the cotangent (or, forwards, the tangent) in ``ct``. ``own`` is True if nothing
+    else refers to that array; it may then be overwritten.
     """
 
     __slots__ = ("ct", "dtype", "known", "own", "params", "parents", "prim", "shape")
@@ -40,7 +40,7 @@ class Row(Tracer):
     def give(self, g: Array, own: bool) -> None:
         """Add ``g``, summed over broadcast axes and converted to the row's dtype, to the cotangent.
 
-        ``own`` is True if no one else holds ``g``.
+        ``own`` is True if nothing else refers to ``g``.
         """
         if g.shape != self.shape:
             g = unbroadcast(g, self.shape)
@@ -56,7 +56,7 @@ class Row(Tracer):
             self.ct, self.own = self.ct + g, True
 
     def cotangent(self) -> Array:
-        """Return the cotangent, or zeros if there is none, in memory that is shared with no one."""
+        """Return the cotangent, or zeros if there is none, in memory that nothing else uses."""
         ct = self.ct
         if ct is None:
             ct = zeros(self)
@@ -106,7 +106,7 @@ class Tape(Level):
     def pull(self, free: bool) -> None:
         """Walk backwards from the rows that have a cotangent; rows without one are skipped.
 
-        With ``free``, each row drops its arrays, so that their memory is freed after the last use.
+        With ``free``, each row drops its arrays, which frees their memory after the last use.
         """
         rows = self.rows if free else list(self.rows)
         while rows:

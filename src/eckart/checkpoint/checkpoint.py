@@ -15,7 +15,7 @@ from eckart.checkpoint.order import natural_sort
 from eckart.checkpoint.strictjson import JsonObject, parse_object, read_bytes
 from eckart.checkpoint.tensorinfo import TensorInfo
 from eckart.errors import CheckpointError
-from eckart.text import clip
+from eckart.text import clip, count, preview
 
 
 @dataclass(frozen=True)
@@ -214,8 +214,7 @@ def _check_index(path: Path, located: Located, tensors: dict[str, TensorInfo]) -
     extra = natural_sort(tensors.keys() - located.weight_map.keys())
     if not extra:
         return []
-    shown = clip(", ".join(extra[:5]))
-    return [f"{path}: the shards hold tensors that the index does not list ({len(extra)}): {shown}"]
+    return [f"{path}: the index does not list {count(extra, 'tensor')} in the shards: {preview(extra, 5)}"]
 
 
 def _read_config(folder: Path) -> JsonObject:

@@ -109,7 +109,7 @@ def parse_dtype(dtype: object, allowed: Collection[str] = tuple(DTYPES)) -> str:
         raise UsageError(
             f"dtype={str(dtype)!r}",
             f"expected one of {', '.join(dtype_name(a) for a in allowed)}",
-            "Use one of these names or a common abbreviation, such as bf16 for bfloat16",
+            "Use a name from this list or a common abbreviation, such as bf16 for bfloat16",
         )
     return name
 
@@ -120,8 +120,8 @@ def dtype_name(dtype: str | DType) -> str:
     Parameters
     ----------
     dtype : str or numpy.dtype
-        The safetensors name or the NumPy dtype. A safetensors name that torch has no name for, or that
-        nobody has defined yet, is returned unchanged.
+        The safetensors name or the NumPy dtype. A safetensors name that is not in `SPELLINGS` is returned
+        unchanged.
 
     Returns
     -------

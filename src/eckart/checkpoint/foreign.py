@@ -59,7 +59,7 @@ def refuse_foreign(path: Path, head: bytes) -> None:
     Raises
     ------
     CheckpointError
-        If the file is one of these. The message tells how to get a safetensors file.
+        If the file has one of these formats. The message tells how to get a safetensors file.
 
     Notes
     -----

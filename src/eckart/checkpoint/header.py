@@ -111,14 +111,14 @@ def _header_length(path: Path, head: bytes, size: int) -> int:
     if length > MAX_HEADER:
         raise CheckpointError(
             str(path),
-            f"the header claims {length:,} bytes and the limit is {MAX_HEADER:,}: "
+            f"the header claims {length:,} bytes, but the limit is {MAX_HEADER:,}: "
             "the file is damaged or not a safetensors file",
             DOWNLOAD_AGAIN,
         )
     if length > size - 8:
         raise CheckpointError(
             str(path),
-            f"the header claims {length:,} bytes and the file holds {size - 8:,} after the length: "
+            f"the header claims {length:,} bytes, but only {size - 8:,} follow the length: "
             "the file is truncated or not a safetensors file",
             DOWNLOAD_AGAIN,
         )

@@ -58,7 +58,7 @@ def locate(path: Path) -> Located:
     Raises
     ------
     CheckpointError
-        If there is no safetensors file, if it is ambiguous which one is meant, or if a file lies outside the
+        If there is no safetensors file, if there are several without an index, or if a file lies outside the
         folder.
     """
     try:
@@ -171,9 +171,9 @@ def _ambiguous(folder: Path, names: list[str], shards: list[str]) -> CheckpointE
     if pickles:
         return CheckpointError(
             str(folder),
-            f"expected a .safetensors file, found only pickles, which can run code when they are loaded: "
+            "expected a .safetensors file, found only pickles, which can run code when they are loaded: "
             f"{clip(', '.join(map(str, pickles)))}",
-            f"Convert it: {convert_command(pickles[0])}",
+            f"Convert {pickles[0]}: {convert_command(pickles[0])}",
         )
     return CheckpointError(
         str(folder),

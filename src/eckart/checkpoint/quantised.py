@@ -37,8 +37,8 @@ def refuse_quantised(tensors: Mapping[str, TensorInfo]) -> None:
     Raises
     ------
     PairError
-        If a tensor is quantised; the message names the first one. A float8
-        tensor without a scale is accepted.
+        If a tensor is quantised; the message names the first one. A float8 tensor without a scale is
+        accepted.
 
     Notes
     -----

@@ -27,8 +27,8 @@ def parse_object(raw: bytes, where: Path, what: str, *, unique: bool = True) -> 
     what : str
         A description of the text for the error message, e.g. ``"the header"``.
     unique : bool
-        Whether a repeated key is an error. It should be one wherever two programs that read the file could
-        end up with different tensors.
+        Whether a repeated key is an error. It must be one if two programs that read the file could otherwise
+        see different tensors.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def cannot_read(path: Path, error: OSError) -> CheckpointError:
     if isinstance(error, FileNotFoundError):
         return CheckpointError(str(path), "there is no such file or folder", "Check the path")
     if isinstance(error, PermissionError):
-        return CheckpointError(str(path), "there is no permission to read it", f"Run: chmod u+r {path.name}")
+        return CheckpointError(str(path), "permission to read it was denied", f"Run: chmod u+r {path.name}")
     return CheckpointError(
         str(path), f"it cannot be read ({error.strerror or error})", "Check the path and the disk"
     )

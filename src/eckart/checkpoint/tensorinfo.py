@@ -10,7 +10,7 @@ from eckart.checkpoint.dtypes import bits_of
 from eckart.checkpoint.strictjson import DOWNLOAD_AGAIN, json_kind
 from eckart.checks import is_whole_number
 from eckart.errors import CheckpointError
-from eckart.text import clip
+from eckart.text import clip, count
 
 MAX_DIMS = 64  # NumPy's limit
 MAX_DIM = 2**63 - 1
@@ -95,10 +95,10 @@ def parse_entry(path: Path, name: str, entry: object, data_start: int) -> Tensor
     begin, end = offsets
     bits = bits_of(dtype)
     if bits is not None and math.prod(shape) * bits != (end - begin) * 8:
-        expected = clip(f"{-(-math.prod(shape) * bits // 8):,}")
+        needed = clip(count(-(-math.prod(shape) * bits // 8), "byte"))
         raise CheckpointError(
             where,
-            f"shape {_show(list(shape))} of {dtype} needs {expected} bytes, "
+            f"a tensor of shape {_show(list(shape))} and dtype {dtype} needs {needed}, "
             f"found {end - begin:,} between its offsets",
             DOWNLOAD_AGAIN,
         )

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from eckart.adapter.formats import FORMATS
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.operations.convert import convert as convert_adapter
-from eckart.text import count
+from eckart.text import count, either
 
 
 def convert(
@@ -26,7 +27,7 @@ def convert(
     ],
     to: Annotated[
         str,
-        typer.Option("--to", help="Format to write: peft, kohya or diffusers.", show_default=False),
+        typer.Option("--to", help=f"Format to write: {either(FORMATS)}.", show_default=False),
     ],
     experts: Annotated[
         str | None,

@@ -43,7 +43,7 @@ def explain(
     ] = None,
     given: Annotated[
         str | None,
-        typer.Option("--given", help="lora: a B for which to find the best A.", show_default=False),
+        typer.Option("--given", help="lora: a matrix B, for which to find the best A.", show_default=False),
     ] = None,
     format: Annotated[
         str | None,

@@ -132,9 +132,12 @@ def image(
 def _decode(photo: Path, output: Path | None, refused: list[str], json: bool) -> None:
     """Decode an .eki file to a picture file."""
     if refused:
+        names = " and ".join(refused)
         verb = "needs" if len(refused) == 1 else "need"
         raise UsageError(
-            str(photo), f"the picture is compressed already, and {' and '.join(refused)} {verb} the original"
+            str(photo),
+            f"the picture is compressed already, and {names} {verb} the original",
+            f"Remove {names}, or pass the original picture",
         )
     if output is None or output.suffix.lower() == SUFFIX:
         raise UsageError(
@@ -244,7 +247,11 @@ def _check_output(output: Path | None, overwrite: bool) -> None:
     if output is None:
         return
     if output.suffix.lower() not in (SUFFIX, *PICTURES):
-        raise UsageError(str(output), f"expected a name that ends in {SUFFIX}, {', '.join(PICTURES)}")
+        raise UsageError(
+            str(output),
+            f"expected a name that ends in {', '.join((SUFFIX, *PICTURES))}",
+            f"Use for example {output.with_suffix(SUFFIX)}",
+        )
     if output.exists() and not overwrite:
         raise OutputError(str(output), "the file already exists", "Pass --overwrite to replace it")
     if not output.parent.is_dir():

@@ -10,11 +10,13 @@ from typing import Annotated, Any, cast, get_args, overload
 
 import typer
 
+from eckart.adapter.formats import FORMATS
 from eckart.checkpoint.dtypes import ADAPTER_DTYPES, dtype_name
 from eckart.errors import UsageError
 from eckart.rank.options import BOUNDS, RULES, RuleOptions, rule_from
 from eckart.rank.rule import RuleOption
 from eckart.serving.consumers import ALIASES, CONSUMERS
+from eckart.text import either
 
 RULE = "Rank rule (give one)"
 BOUNDS_PANEL = "Bounds on the ranks"
@@ -36,7 +38,7 @@ Format = Annotated[
     str | None,
     typer.Option(
         "--format",
-        help="File format of the result: peft, kohya or diffusers.",
+        help=f"File format of the result: {either(FORMATS)}.",
         show_default="the adapter's own",
     ),
 ]

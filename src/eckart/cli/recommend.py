@@ -65,7 +65,7 @@ def recommend(
     **eckart recommend model.safetensors --user 7**
     """
     if item is not None and user is None:
-        raise UsageError("--item", "expected --user with it", "Pass both --user and --item")
+        raise UsageError("--item", "this option needs --user", "Pass both --user and --item")
     if output is not None:
         _check_output(output, overwrite)
     data = None
@@ -112,7 +112,7 @@ def _refuse_options(model: Path, options: list[str]) -> None:
         raise UsageError(
             names,
             f"{model} is a saved model, which is not fitted again",
-            f"Remove {names}, or pass the ratings",
+            f"Remove {names}, or pass the file of ratings",
         )
 
 

@@ -1,7 +1,7 @@
 """A small real pair of language models: one trained on English prose, and the same one fine-tuned on Python.
 
 `data/README.md` describes the models, their licences and how they were made. `llama.py` runs them with NumPy,
-so that the effect of an approximation can be measured as a loss in nats and not only as a norm.
+to measure the effect of an approximation as a loss in nats and not only as a norm.
 """
 
 from pathlib import Path

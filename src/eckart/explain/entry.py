@@ -47,7 +47,7 @@ def read_entry(text: str, where: str) -> Number:
     if len(word) > LENGTH:
         raise MatrixError(where, f"expected at most {LENGTH} characters, got {len(word)}", FIX)
     if word.lower().lstrip("+-") in ("nan", "inf", "infinity"):
-        raise MatrixError(where, f"expected a finite number, got {word!r}", "Replace it by a number")
+        raise MatrixError(where, f"expected a finite number, got {word!r}", "Replace it with a number")
     if re.fullmatch(r"[-+\d.()]*[ij]", word.replace(" ", "")) and word[-1] in "ij":
         raise MatrixError(where, f"expected a real number, got the complex number {word!r}", FIX)
     value = _Reader(word, where).read()

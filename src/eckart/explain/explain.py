@@ -113,10 +113,10 @@ def explain(
     if topic not in TOPICS:
         raise UsageError(f"explain {topic}", f"expected one of {', '.join(TOPICS)}")
     if rank is not None and topic not in ("lowrank", "lora"):
-        raise UsageError(f"explain {topic} --rank", "this option is only for lowrank and lora")
+        raise UsageError(f"explain {topic} --rank", "this option is only for lowrank and lora", "Remove it")
     for name, value in (("alpha", alpha), ("given", given)):
         if value is not None and topic != "lora":
-            raise UsageError(f"explain {topic} --{name}", "this option is only for lora")
+            raise UsageError(f"explain {topic} --{name}", "this option is only for lora", "Remove it")
     W = read_matrix(matrix, SAMPLES if topic == "pca" else LIMIT)
     _check_rank(W, rank)
     match topic:
@@ -133,7 +133,9 @@ def explain(
         case _:
             scale = None if alpha is None else read_entry(str(alpha), "--alpha")
             if scale is not None and not (scale.is_Rational and scale > 0):
-                raise UsageError(f"--alpha {alpha}", "expected a fraction above 0, e.g. 16")
+                raise UsageError(
+                    f"--alpha {alpha}", "expected a number or fraction above 0", "Use for example 16 or 1/2"
+                )
             return explain_lora(W, rank, scale, None if given is None else read_matrix(given))
 
 
@@ -144,5 +146,5 @@ def _check_rank(W: Matrix, rank: int | None) -> None:
         raise UsageError(f"--rank {rank}", "expected a whole number of at least 1")
     highest = W.rank()
     if rank > highest:
-        fix = f"Use at most {highest}" if highest else ""
+        fix = f"Use at most {highest}" if highest else "Remove this option"
         raise UsageError(f"--rank {rank}", f"the matrix has rank {highest}", fix)

@@ -22,6 +22,7 @@ ROOTS = 2  # different square roots in one matrix: every number has up to 2^ROOT
 BYTES = 1 << 16  # size of a text file
 SUFFIXES = (".csv", ".npy", ".txt", ".tsv")
 FIX = 'Separate rows by semicolons, as in "4 0; 3 5", or use a .csv or .npy file'
+CHECK_PATH = "Check the path"
 
 
 MatrixSource: TypeAlias = str | Path | ArrayLike | Matrix
@@ -85,7 +86,8 @@ def _check_roots(matrix: Matrix, where: str) -> None:
             span |= {d * other // math.gcd(d, other) ** 2 for other in span}
     if len(span) > 2**ROOTS:
         names = ", ".join(f"sqrt({d})" for d in radicands)
-        raise MatrixError(where, f"expected at most {ROOTS} different square roots, found {names}")
+        what = f"expected at most {ROOTS} different square roots, found {names}"
+        raise MatrixError(where, what, "Replace the others with decimals, such as 1.732 for sqrt(3)")
 
 
 def _check_shape(cells: list[list[str]], rows: int, where: str) -> None:
@@ -143,7 +145,7 @@ def _bytes(path: Path) -> bytes:
             )
         return path.read_bytes()
     except OSError as error:
-        raise MatrixError(str(path), f"the file cannot be read ({error.strerror})", FIX) from None
+        raise MatrixError(str(path), f"the file cannot be read ({error.strerror})", CHECK_PATH) from None
 
 
 def _npy(path: Path, rows: int) -> list[list[str]]:
@@ -151,7 +153,8 @@ def _npy(path: Path, rows: int) -> list[list[str]]:
         # A memory map: the shape is checked before any of the data is read.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
-        raise MatrixError(str(path), f"the file cannot be read ({error.strerror or error})", FIX) from None
+        what = f"the file cannot be read ({error.strerror or error})"
+        raise MatrixError(str(path), what, CHECK_PATH) from None
     except (ValueError, EOFError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise MatrixError(path.name, f"this is not an .npy file of numbers ({reason})") from None

@@ -94,7 +94,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Picture:
-    """Panels next to each other. Text formats omit them, so a sentence must say the same."""
+    """Panels next to each other. Text formats omit them, so a sentence must describe them."""
 
     caption: Text
     panels: tuple[Panel, ...]

@@ -1,4 +1,4 @@
-"""Matrices in, factors out. Knows no file and no layer name."""
+"""Numerical linear algebra: functions of matrices that know nothing of files or layers."""
 
 from eckart.linalg.conditions import (
     MoorePenrose,

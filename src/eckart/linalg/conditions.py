@@ -12,9 +12,9 @@ from eckart.linalg.stack import (
     as_numbers,
     as_stack,
     as_tolerance,
+    at_most_one,
     conjugate_transpose,
     cut_off,
-    either,
     hermitian_values,
     relative_difference,
 )
@@ -67,7 +67,7 @@ def matrix_rank(
     1
     """
     call = "eckart.linalg.matrix_rank(A)"
-    either(call, ("tol", tol), ("rtol", rtol))
+    at_most_one(call, ("tol", tol), ("rtol", rtol))
     if np.ndim(A) < 2:
         return int(as_numbers(A, call)[0].any())
     wide, dtype = as_stack(A, call)

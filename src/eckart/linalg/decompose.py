@@ -21,6 +21,7 @@ from eckart.linalg.goal import Goal, one_goal
 from eckart.linalg.lowrank import LowRank
 from eckart.linalg.routes.krylov import BlockKrylov, leading, reaching, seed_for
 from eckart.linalg.spectrum import Spectrum
+from eckart.text import either
 
 Method = Literal["auto", "lapack", "gram", "krylov"]
 ExactMethod = Literal["auto", "lapack", "gram"]
@@ -53,9 +54,9 @@ def svd(
     rank : int, optional
         Keep this many components.
     energy : float, optional
-        Keep the least r with energy(r) >= energy, where energy(r) is the share of sum sigma^2 in the first r.
+        Keep the smallest number r of components that holds this share of sum sigma^2.
     error : float, optional
-        Keep the least r with ||A - A_r||_F <= error ||A||_F.
+        Keep the smallest number r of components with ||A - A_r||_F <= error ||A||_F.
     method : {"auto", "lapack", "gram", "krylov"}
         The route; "auto" predicts the cheapest from the shape and a small sketch.
     seed : int
@@ -225,7 +226,7 @@ def factor_matrix(
     """
     check_method(method, METHODS)
     if total == 0.0:
-        return _nothing(A, goal)
+        return _zero_factors(A, goal)
     A, scale = scaled_to_safe_range(A, total)
     total = total if scale == 1.0 else ops_for(A).energy(A)
     if goal.kind == "above":
@@ -245,8 +246,7 @@ def factor_matrix(
 def check_method(method: str, methods: tuple[str, ...]) -> None:
     """Raise UsageError if a method is not one of those that a call accepts."""
     if method not in methods:
-        names = [repr(name) for name in methods]
-        raise UsageError(f"method={method!r}", f"expected {', '.join(names[:-1])} or {names[-1]}")
+        raise UsageError(f"method={method!r}", f"expected {either(map(repr, methods))}")
 
 
 def _by_krylov(
@@ -330,10 +330,10 @@ def krylov_limit(m: int, n: int) -> int:
 
     Notes
     -----
-    Costs are in units of one float32 flop of a matrix product. Measured on two cores: a flop of a float64
-    product costs 2, one of the tridiagonal reduction (limited by memory bandwidth) 4, one of the small SVDs
-    of the Krylov route 8. The width of the Krylov space is taken as 2r: small ranks need 3r to 5r, and a
-    long search ends soon after its space has reached the rank.
+    The unit of cost is a flop of a float32 matrix product. As measured on two cores, a flop costs 2 units in
+    a float64 product, 4 in the tridiagonal reduction (which is limited by memory bandwidth), and 8 in the
+    small SVDs of the Krylov route. The width of the Krylov space is assumed to be 2r: small ranks need 3r to
+    5r, and a long search ends soon after its space has reached the rank.
     """
     large, small = max(m, n), min(m, n)
     ranks = np.arange(1, small + 1)
@@ -344,7 +344,7 @@ def krylov_limit(m: int, n: int) -> int:
     return int(ranks[cheaper][-1]) if cheaper.any() else 0
 
 
-def _nothing(A: DeviceArray, goal: Goal) -> LowRank:
+def _zero_factors(A: DeviceArray, goal: Goal) -> LowRank:
     """Factor a zero matrix: no components, or as many with sigma = 0 as the goal requires."""
     known = Spectrum(np.zeros(min(A.shape)))
     keep = known.rank_at(goal)
@@ -392,7 +392,9 @@ def on_gpu(A: DeviceArray) -> DeviceArray:
             "device='cuda'", "torch is not installed", "Run: pip install 'eckart[torch]'"
         ) from None
     if not torch.cuda.is_available():
-        raise MissingExtraError("device='cuda'", "torch finds no GPU", "Remove --device cuda to use the CPU")
+        raise MissingExtraError(
+            "device='cuda'", "torch finds no GPU", "Use --device cpu (device='cpu' in Python)"
+        )
     return torch.from_numpy(A).cuda() if not is_torch(A) else A.cuda()
 
 

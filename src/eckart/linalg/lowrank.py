@@ -83,7 +83,7 @@ class LowRank:
         Raises
         ------
         MatrixError
-            Shapes that do not chain, factors that are not real matrices, or a NaN or an infinity.
+            If the shapes do not chain, or a factor is not a real matrix or holds a NaN or an infinity.
 
         Notes
         -----

@@ -266,7 +266,7 @@ class RidgePath:
         -----
         Needs no model of the noise. It is known to choose too small a penalty for smooth solutions
         (Hanke, 1996) and not to converge as the noise goes to zero (Vogel, 1996): on the blurred signals
-        of our tests its error is up to 25 times the best, that of `best_by_gcv` up to 3.3 times. If the
+        of the tests its error is up to 25 times the best, that of `best_by_gcv` up to 3.3 times. If the
         curve has no corner, the result is an arbitrary bend.
 
         References

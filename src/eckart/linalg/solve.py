@@ -17,9 +17,9 @@ from eckart.linalg.stack import (
     as_numbers,
     as_stack,
     as_tolerance,
+    at_most_one,
     conjugate_transpose,
     cut_off,
-    either,
     hermitian_svd,
     thin_svd,
     to_dtype,
@@ -76,7 +76,7 @@ def pinv(
     [[-1.3333, -0.3333, 0.6667], [1.0833, 0.3333, -0.4167]]
     """
     call = "eckart.linalg.pinv(A)"
-    rtol = either(call, ("rcond", rcond), ("rtol", rtol))
+    rtol = at_most_one(call, ("rcond", rcond), ("rtol", rtol))
     wide, dtype = as_stack(A, call)
     m, n = wide.shape[-2:]
     if not wide.size:
@@ -201,7 +201,7 @@ def lstsq(
 
 def _relative_tolerance(rcond: float | None, rtol: float | None, dtype: np.dtype, call: str) -> float | None:
     """Return the relative tolerance as a float, with eps for NumPy's -1; None for the default."""
-    value = either(call, ("rcond", rcond), ("rtol", rtol))
+    value = at_most_one(call, ("rcond", rcond), ("rtol", rtol))
     if value is None:
         return None
     if rtol is None and np.ndim(value) == 0 and value == -1:

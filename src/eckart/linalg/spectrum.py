@@ -24,6 +24,8 @@ FAST = 0.1  # decay is fast when a tenth of the components hold nine tenths of t
 # An energy that close to its target counts as reached, so that (3, 2, 1) at 13/14 is rank 2.
 SAME_SUM = 1e-13
 
+COMPUTE_ALL = "Use eckart.spectrum(A) to compute all of them"
+
 
 class Spectrum:
     """The singular values of a matrix, with the exact energy of those that are not listed.
@@ -138,10 +140,9 @@ class Spectrum:
         Raises
         ------
         UsageError
-            If ``rank`` is negative, or more values would have to be known.
+            If ``rank`` is negative, or exceeds the number of known values.
         """
-        if rank < 0 or (rank > len(self) and not self.complete):
-            raise UsageError(f"energy({rank})", f"only the leading {len(self)} values are known")
+        self._check_known(rank, f"Spectrum.energy({rank})")
         if self.total == 0:
             return 1.0
         rank = min(rank, len(self))
@@ -163,10 +164,9 @@ class Spectrum:
         Raises
         ------
         UsageError
-            If ``rank`` is negative, or more values would have to be known.
+            If ``rank`` is negative, or exceeds the number of known values.
         """
-        if rank < 0 or (rank > len(self) and not self.complete):
-            raise UsageError(f"error({rank})", f"only the leading {len(self)} values are known")
+        self._check_known(rank, f"Spectrum.error({rank})")
         return float(np.sqrt(self.left[min(rank, len(self))] / self.total)) if self.total else 0.0
 
     def rank_for(self, goal: Goal) -> int | None:
@@ -426,12 +426,22 @@ class Spectrum:
         rank = int(np.count_nonzero(self.values > threshold))
         return rank if rank < len(self) or self.complete else None
 
+    def _check_known(self, rank: int, call: str) -> None:
+        """Refuse a negative rank, and one beyond the known values."""
+        if rank < 0:
+            raise UsageError(call, "expected a rank of at least 0")
+        if rank > len(self) and not self.complete:
+            raise UsageError(
+                call, f"only the leading {len(self)} of {self.size} singular values are known", COMPUTE_ALL
+            )
+
     def _all(self, name: str) -> Floats:
+        """Return the values; refuse if not all are known."""
         if not self.complete:
             raise UsageError(
                 f"Spectrum.{name}",
                 f"expected all singular values, but only the leading {len(self)} of {self.size} are known",
-                "Use eckart.spectrum(A) to compute all of them",
+                COMPUTE_ALL,
             )
         return self.values
 

@@ -142,17 +142,17 @@ def as_tolerance(value: ArrayLike, name: str, stack: tuple[int, ...], call: str)
     return tolerance
 
 
-def either(
+def at_most_one(
     call: str, first: tuple[str, ArrayLike | None], second: tuple[str, ArrayLike | None]
 ) -> ArrayLike | None:
-    """Return the one of two arguments that is not None, or None; refuse both at once.
+    """Return the argument that was given of two, or None; refuse both together.
 
     Parameters
     ----------
     call : str
         The call as messages show it.
     first, second : (str, value)
-        Name and value of the arguments.
+        Name and value of each argument; None for one that was not given.
     """
     if first[1] is not None and second[1] is not None:
         raise UsageError(call, f"expected {first[0]} or {second[0]}, got both")

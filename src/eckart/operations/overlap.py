@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eckart.adapter.adapter import Adapter, Array, Module
-from eckart.arrays import Floats
+from eckart.adapter.adapter import Adapter, Module
+from eckart.arrays import Array, Floats
 from eckart.linalg.routes.tall import Tall
 from eckart.linalg.routes.triangle import inverse_root
 from eckart.parallel import map_unordered

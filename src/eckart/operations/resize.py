@@ -103,8 +103,17 @@ def resize(
     return run_cut(job, destination, Resized, workers, progress)
 
 
-def _resize_in_memory(adapter: Adapter, **options: Unpack[RuleOptions]) -> Adapter:
-    return resize(adapter, **options).adapter
+def _resize_in_memory(
+    adapter: Adapter,
+    *,
+    rule: RankRule | None = None,
+    dtype: str | None = None,
+    workers: int | None = None,
+    progress: OnProgress | None = None,
+    **options: Unpack[RuleOptions],
+) -> Adapter:
+    """Return a resized adapter in memory: the function behind `Adapter.resize`."""
+    return resize(adapter, rule=rule, dtype=dtype, workers=workers, progress=progress, **options).adapter
 
 
 set_resize(_resize_in_memory)

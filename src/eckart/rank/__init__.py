@@ -1,4 +1,4 @@
-"""Spectra in, ranks out: rules, the noise floor and the plan."""
+"""Choosing ranks from singular values: the rules, the noise floor and the plan."""
 
 from eckart.rank.bounds import Bounds
 from eckart.rank.budget import Amount, Budget

@@ -56,7 +56,11 @@ class Bounds:
         if self.max_rank is not None:
             self._set("max_rank", _whole("max_rank", self.max_rank, 1))
             if self.max_rank < self.min_rank:
-                raise UsageError(f"max_rank={self.max_rank}", f"is below min_rank={self.min_rank}")
+                raise UsageError(
+                    f"max_rank={self.max_rank}",
+                    f"the maximum is below min_rank={self.min_rank}",
+                    "Use a larger --max-rank or a smaller --min-rank",
+                )
         # A single pattern is a sequence of characters too, so it is wrapped before anyone iterates over it.
         self._set("include", _patterns(self.include))
         self._set("exclude", _patterns(self.exclude))
@@ -144,5 +148,9 @@ def _patterns(patterns: Sequence[str]) -> tuple[str, ...]:
         try:
             re.compile(pattern)
         except re.error as reason:
-            raise UsageError(f"pattern {pattern!r}", f"is not a regular expression: {reason}") from None
+            raise UsageError(
+                f"pattern {pattern!r}",
+                f"this is not a regular expression ({reason})",
+                "Put a backslash before special characters that are meant literally",
+            ) from None
     return result

@@ -16,11 +16,12 @@ from eckart.errors import UsageError
 from eckart.linalg import Goal
 from eckart.rank.plan import Candidate
 from eckart.rank.rule import FIRST_VALUES, Choice, Decision, RankRule, RuleOption
+from eckart.text import count
 
 _SUFFIX = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
 _BYTES = {"B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2.0**10, "MIB": 2.0**20, "GIB": 2.0**30}
 
-FIRST_RANK = 8  # factored of each tensor before anything is known, unless the budget allows more
+FIRST_RANK = 8  # components to compute of each tensor at first, unless the budget allows more
 
 
 class Unit(Enum):
@@ -71,7 +72,8 @@ class Amount:
         Raises
         ------
         UsageError
-            If the text has no such form, or the number is not above 0 and finite, or a share exceeds 100 %.
+            If the text does not have one of these forms, the number is not above 0 and finite, or a share
+            exceeds 100 %.
         """
         match = re.fullmatch(r"([0-9]*\.?[0-9]+(?:[eE][0-9]+)?)\s*(%|[A-Za-z]*)", str(text).strip())
         if match:
@@ -85,7 +87,7 @@ class Amount:
         raise UsageError(
             f"budget={text!r}",
             "expected parameters, bytes or a share of the base's parameters",
-            "Write for example 2M, 8MB or 1%",
+            "Use for example 2M, 8MB or 1%",
         )
 
     def parameters(self, base_parameters: int, bytes_each: int) -> int:
@@ -128,7 +130,7 @@ class Budget(RankRule):
     Raises
     ------
     UsageError
-        If the budget has no such form.
+        If the budget does not have one of these forms.
 
     Notes
     -----
@@ -180,7 +182,7 @@ class Budget(RankRule):
     def first_goals(
         self, shapes: Mapping[str, Sequence[int]], base_parameters: int, bytes_each: int
     ) -> dict[str, Goal]:
-        """Return half as much again as the rank that would spend the budget evenly.
+        """Return one and a half times the rank that would spend the budget evenly.
 
         See `RankRule.first_goals`.
         """
@@ -215,9 +217,9 @@ class Budget(RankRule):
         if changed and not any(d.rank or d.needs for d in decisions.values()):
             raise UsageError(
                 self._where,
-                f"is {parameters:,} parameters; one component costs at least "
+                f"the budget allows {count(parameters, 'parameter')}, but one component costs at least "
                 f"{min(c.cost for c in changed):,}",
-                "Raise --budget",
+                "Use a larger --budget",
             )
         return decisions
 
@@ -234,9 +236,9 @@ class Budget(RankRule):
         if any(ranks[name] < rank for name, rank in least.items()):
             raise UsageError(
                 self._where,
-                f"is {parameters:,} parameters, and the minimum ranks alone cost "
+                f"the budget allows {count(parameters, 'parameter')}, but the minimum ranks alone cost "
                 f"{sum(least[c.name] * c.cost for c in changed):,}",
-                "Lower --min-rank or raise --budget",
+                "Use a smaller --min-rank or a larger --budget",
             )
         return {
             c.name: (
@@ -265,7 +267,7 @@ class Budget(RankRule):
         return self.bounded(self.min_rank, candidate.spectrum.size) if self.min_rank else 0
 
     def _share(self, candidate: Candidate) -> Share:
-        """Return what one tensor brings to the distribution, from its known values."""
+        """Return one tensor as the distribution sees it, from its known values."""
         most = self.largest(candidate.spectrum.size)
         known = min(most, len(candidate.spectrum))
         least = min(self._least(candidate), most)
@@ -276,7 +278,7 @@ class Budget(RankRule):
 
 @dataclass(frozen=True)
 class Share:
-    """What one tensor brings to the distribution: the energy of each component, and its cost.
+    """One tensor as the distribution sees it: the energy of each component, and its cost.
 
     Parameters
     ----------
@@ -333,9 +335,9 @@ def allocate(shares: Sequence[Share], parameters: int, multiple_of: int = 1) -> 
     left = parameters - sum(r * share.cost for r, share in zip(ranks, shares, strict=True))
     if left < 0:
         raise UsageError(
-            f"budget of {parameters:,} parameters",
+            f"budget of {count(parameters, 'parameter')}",
             f"the minimum ranks alone cost {parameters - left:,}",
-            "Lower --min-rank or raise --budget",
+            "Use a smaller --min-rank or a larger --budget",
         )
     heap: list[tuple[float, int]] = []
 

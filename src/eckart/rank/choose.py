@@ -1,4 +1,4 @@
-"""From spectra to a plan: a rule applied to the tensors of a model."""
+"""Make a plan: apply a rule to the tensors of a model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make_plan(
     Returns
     -------
     RankPlan
-        Final unless its ``undecided`` names tensors of which more singular values are needed.
+        Final if its ``undecided`` is empty. Otherwise, these tensors need more singular values.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def make_plan(
         raise UsageError(
             "rank rule",
             f"--include and --exclude leave none of {count(candidates, 'tensor')}",
-            f"Choose patterns that match names such as {preview((c.name for c in candidates), 2)}",
+            f"Use patterns that match names such as {preview((c.name for c in candidates), 2)}",
         )
     decisions = rule.decide(selected, base_parameters, bytes_each)
     ranks = {name: decision.rank for name, decision in decisions.items()}

@@ -38,7 +38,7 @@ class RuleOptions(TypedDict, total=False):
     """The keyword arguments of every function that chooses ranks: one rule, and its bounds.
 
     The meaning of each is that of the rule or the field of `Bounds` with this name. None and, for a switch,
-    False mean that the keyword was not given.
+    False mean that the keyword is not set.
     """
 
     rank: int | None
@@ -94,7 +94,11 @@ def rule_from(rule: RankRule | None, options: RuleOptions) -> RankRule:
     if rule is not None:
         if given:
             names = ", ".join(option.keyword for option in given)
-            raise UsageError("rank rule", f"got {rule!r} together with keywords: {names}", "Pass one of them")
+            raise UsageError(
+                "rank rule",
+                f"got {rule!r} together with keywords: {names}",
+                "Pass either the rule or keywords",
+            )
         return rule
     chosen = [rule_type for rule_type in RULES if rule_type.option in given]
     bounds = {o.keyword: values[o.keyword] for o in given if o in BOUNDS}

@@ -1,4 +1,4 @@
-"""The plan: a rank for every tensor, with the reason; and the candidates that it is made from."""
+"""The plan, a rank for every tensor with the reason, and the candidates that it is made from."""
 
 from __future__ import annotations
 
@@ -57,17 +57,17 @@ class RankPlan:
     ranks : dict of str to int
         Rank by tensor name; 0 for a tensor that stays as it is in the base.
     reasons : dict of str to str
-        Why each tensor has its rank.
+        The reason for each rank.
     rule : str
         The rule in words.
     parameters : int
-        Numbers in all B and A together.
+        Number of entries of all B and A together.
     energy : float
         Share of the energy of all planned tensors that is kept.
     dense : tuple of str
         Tensors whose factors are no smaller than a dense update would be.
     undecided : dict of str to Goal
-        Tensors whose known singular values cannot determine the rank, and what they must be factored to.
+        Tensors whose known singular values do not determine the rank, and the goal to factor them to.
         The plan is final when this is empty.
 
     Notes
@@ -130,7 +130,7 @@ class RankPlan:
         if self.undecided:
             raise UsageError(
                 "RankPlan.to_json",
-                f"{count(self.undecided, 'tensor')} not decided yet",
+                f"the rank of {count(self.undecided, 'tensor')} is not decided yet",
                 "Use eckart.plan(store, ...), which factors them further",
             )
         return {

@@ -1,4 +1,4 @@
-"""A rank rule: what a user asks for, and how it becomes one rank per tensor."""
+"""The base class of rank rules, and how a rule and its bounds become one rank per tensor."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RuleOption:
     keyword : str
         The keyword argument, for example ``"noise_floor"``. The command line spells it ``--noise-floor``.
     type : {int, float, str, bool, list}
-        Type of the value; ``bool`` for a switch, ``list`` for an option that can be repeated.
+        Type of the value; ``bool`` for a switch, ``list[str]`` for an option that can be repeated.
     help : str
         Help text of the command line.
     metavar : str
@@ -87,7 +87,7 @@ class Decision:
 
 
 class RankRule(Bounds, ABC):
-    """How ranks are chosen: the base class of all rules.
+    """A rule by which ranks are chosen. This is the base class of all rules.
 
     Every rule also accepts the keywords of `Bounds`: ``min_rank``, ``max_rank``, ``multiple_of``,
     ``uniform``, ``include`` and ``exclude``.
@@ -158,7 +158,7 @@ class RankRule(Bounds, ABC):
     def first_goals(
         self, shapes: Mapping[str, Sequence[int]], base_parameters: int, bytes_each: int
     ) -> dict[str, Goal]:
-        """Return what to factor each tensor to while nothing is known about any of them.
+        """Return the goal to factor each tensor to while no singular value is known.
 
         Parameters
         ----------
@@ -224,7 +224,7 @@ def _decide_alone(rule: RankRule, candidate: Candidate) -> Decision:
     wanted = choice.rank
     if wanted is None:
         is_unmeasured = rule.needs_noise_floor and candidate.noise_floor is None
-        # The rank exceeds the number of known values. That settles it where max_rank does not exceed it.
+        # The rank exceeds the number of known values. That settles it if `max_rank` is not above that number.
         wanted = 0 if is_unmeasured else len(spectrum) + 1
         if is_unmeasured or rule.bounded(wanted, spectrum.size) > len(spectrum):
             needs = rule.goal(spectrum.size, candidate.noise_floor)

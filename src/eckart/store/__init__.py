@@ -1,4 +1,4 @@
-"""FactorStore, and the pass over two checkpoints that fills it."""
+"""The factor store, the pass over two checkpoints that fills it, and the plan that is made from it."""
 
 from eckart.store.decide import decide, plan
 from eckart.store.fill import factor

@@ -1,4 +1,4 @@
-"""Decide: from a store to a final plan, factoring again only the tensors of which the rule needs more."""
+"""From a store to a final plan; only tensors of which the rule needs more are factored again."""
 
 from __future__ import annotations
 
@@ -19,12 +19,27 @@ from eckart.text import count, preview
 
 
 def candidates(store: FactorStore, embeddings: bool = False) -> list[Candidate]:
-    """Return the tensors of a store that an adapter can carry."""
+    """Return the tensors of a store that an adapter can hold.
+
+    Parameters
+    ----------
+    store : FactorStore
+        The store.
+    embeddings : bool
+        Whether to include embedding tables.
+
+    Returns
+    -------
+    list of Candidate
+        In the order of the store.
+    """
     kinds = ALL_KINDS if embeddings else LORA_KINDS
     return [
-        Candidate(r.name, (r.shape[0], r.shape[1]), store.spectrum(r.name), r.noise_floor)
-        for r in store
-        if r.kind in kinds and r.is_matrix
+        Candidate(
+            record.name, (record.shape[0], record.shape[1]), store.spectrum(record.name), record.noise_floor
+        )
+        for record in store
+        if record.kind in kinds and record.is_matrix
     ]
 
 
@@ -38,7 +53,7 @@ def decide(
     notify: Callable[[str], None] | None = None,
     options: PassOptions = DEFAULT,
 ) -> tuple[FactorStore, RankPlan]:
-    """Apply a rule, and go back to the checkpoints for what the store does not hold.
+    """Apply a rule to a store, and read the checkpoints again for what the store does not hold.
 
     Parameters
     ----------
@@ -47,20 +62,27 @@ def decide(
     rule : RankRule
         The rule, with its bounds.
     embeddings : bool
-        Also plan embedding tables.
+        Whether to plan embedding tables too.
     bytes_each : int, optional
-        Bytes per stored number, for a budget in bytes; by default those of the tuned checkpoint's dtype.
+        Bytes per number in the adapter, for a budget in bytes. By default, the size of `adapter_dtype`.
     sources : PairSources or SingleSources, optional
-        The checkpoints, if they are open already.
+        The checkpoints, if they are already open.
     notify : callable, optional
-        Called with a sentence when tensors have to be factored again.
+        Called with a one-line message when tensors must be factored again.
     options : PassOptions
         How the pass runs.
 
     Returns
     -------
     (FactorStore, RankPlan)
-        The store may know more than before.
+        The store, which may hold more than before, and the final plan.
+
+    Raises
+    ------
+    UsageError
+        If the rule selects no tensor or cannot be met.
+    StoreError, CheckpointError
+        If more of a tensor must be factored, but the checkpoints have changed or are missing.
     """
     size = bytes_each or adapter_dtype(store).itemsize
     asked: set[tuple[str, Goal | None]] = set()
@@ -72,7 +94,7 @@ def decide(
                 goals[name] = Goal("rank", rank)
         demands = {name: _demand(store, rule, name, goal) for name, goal in goals.items()}
         for name, demand in demands.items():
-            if (name, demand.goal) in asked:  # asked before, and it was not enough: ask for everything
+            if (name, demand.goal) in asked:  # the same request was not enough before, so ask for everything
                 demands[name] = Demand(Goal("full"), whole=True, noise=rule.needs_noise_floor)
             asked.add((name, demand.goal))
         if not demands:
@@ -87,6 +109,7 @@ def decide(
 
 
 def _demand(store: FactorStore, rule: RankRule, name: str, goal: Goal) -> Demand:
+    """Return what a pass must learn about a tensor, so that it reaches a goal."""
     if rule.needs_noise_floor and store.record(name).noise_floor is None:
         return Demand(Goal("above", 0.0), noise=True)
     return Demand(goal, noise=rule.needs_noise_floor)
@@ -115,12 +138,12 @@ def plan(
     UsageError
         If there is not exactly one rule, or it selects no tensor.
     StoreError, CheckpointError
-        If more of a tensor must be factored and the checkpoints have changed or are gone.
+        If more of a tensor must be factored, but the checkpoints have changed or are missing.
 
     Notes
     -----
-    Takes milliseconds where the store holds what the rule needs. Otherwise the tensors concerned are factored
-    again, which `decide` reports.
+    This takes milliseconds if the store holds what the rule needs. Otherwise, the tensors concerned are
+    factored again from the checkpoints.
 
     Examples
     --------
@@ -132,13 +155,14 @@ def plan(
 
 
 def adapter_dtype(store: FactorStore) -> DType:
-    """Return the default dtype of an adapter: that of most of the tuned checkpoint's matrix entries.
+    """Return the default dtype of an adapter: the dtype of most matrix entries of the tuned checkpoint.
 
-    float8 is too coarse for factors, so the default is bfloat16 there.
+    Where that is not a dtype for adapters, the default is bfloat16. For example, float8 is too coarse.
     """
-    sizes: dict[str, int] = {}
-    for r in store:
-        if r.is_matrix:
-            sizes[r.tuned_dtype] = sizes.get(r.tuned_dtype, 0) + r.shape[0] * r.shape[1]
-    usual = max(sizes, key=lambda d: sizes[d], default="F32")
+    entries: dict[str, int] = {}
+    for record in store:
+        if record.is_matrix:
+            size = record.shape[0] * record.shape[1]
+            entries[record.tuned_dtype] = entries.get(record.tuned_dtype, 0) + size
+    usual = max(entries, key=lambda dtype: entries[dtype], default="F32")
     return DTYPES[usual if usual in ADAPTER_DTYPES else "BF16"]

@@ -1,4 +1,4 @@
-"""The update of one tensor, tuned minus base, and everything that one pass over it can measure."""
+"""The update of one tensor, tuned minus base, and what is measured while it is read."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from eckart.checkpoint.mapping import map_tensor
 from eckart.checkpoint.numbers import as_matrix, energy_of, name_non_finite
 from eckart.errors import CheckpointError
 from eckart.rank import noise_edge
+from eckart.text import clip
 
-BLOCK_ENTRIES = (
-    1 << 16
-)  # numbers in a block of rows: three of float32 and one of float64 stay in a core's cache
+# Entries in a block of rows: three blocks of float32 and one of float64 stay in a core's cache.
+BLOCK_ENTRIES = 1 << 16
 
 
 @dataclass(frozen=True)
 class Delta:
-    """An update and its measures.
+    """An update and what was measured on it.
 
     Parameters
     ----------
     matrix : ndarray (m, n), float32 or float64
-        tuned - base, subtracted in float32, or in float64 if either checkpoint is float64.
+        tuned - base, subtracted in float32, or in float64 if either tensor is float64.
     energy : float
         ||tuned - base||_F^2, summed in float64.
     base_energy : float
         ||base||_F^2; 0 for a single checkpoint.
     unchanged : int
-        Entries that are equal in both.
+        Number of entries that are equal in both.
     noise_floor : float or None
-        Largest singular value that the checkpoints' own rounding is expected to cause; None if not asked for.
+        Largest singular value that rounding of the checkpoints is expected to cause; None if not computed.
     """
 
     matrix: Array
@@ -52,24 +52,30 @@ def read_delta(
     Parameters
     ----------
     base : TensorInfo or None
-        None to read ``tuned`` itself, for a single checkpoint.
+        The tensor in the base. None reads ``tuned`` itself, for a single checkpoint.
     tuned : TensorInfo
+        The tensor in the tuned checkpoint.
     rows : int, optional
-        Compare only the first rows, where a vocabulary has grown.
+        Number of leading rows to compare, if the vocabulary was resized; all by default.
     noise : bool
-        Also compute the noise floor from both dtypes.
+        Whether to compute the noise floor from both dtypes.
+
+    Returns
+    -------
+    Delta
+        The update and what was measured on it.
 
     Raises
     ------
     CheckpointError
-        If an entry is NaN or infinite: which tensor, how many, and the first position.
+        If an entry is NaN or infinite, or the update overflows. The message names the tensor.
 
     Notes
     -----
-    The noise of an entry x stored with p bits of mantissa is uniform with variance ulp(x)^2 / 12,
-    ulp(x) = 2^(floor(log2 |x|) - p); the two sides' variances add. Where the base was the exact
-    start of the fine-tune, its own rounding is not noise, and the floor is too high by at most a
-    factor sqrt(2), which errs on the side of calling a component noise.
+    Rounding an entry x to p bits of mantissa is modelled as uniform noise with variance ulp(x)^2 / 12, where
+    ulp(x) = 2^(floor(log2 |x|) - p). The variances of both checkpoints add up. If fine-tuning started from
+    exactly this base, its rounding is not noise, and the floor is too high by a factor of at most sqrt(2),
+    which is on the safe side: a weak component may be taken for noise.
     """
     ours = as_matrix(map_tensor(tuned), rows)
     theirs = None if base is None else as_matrix(map_tensor(base), rows)
@@ -107,15 +113,16 @@ def read_delta(
         if base is not None:
             name_non_finite(base, rows)
         raise CheckpointError(
-            f"{tuned.file}: {tuned.name}",
+            f"{tuned.file}: {clip(tuned.name)}",
             f"the update overflows {dtype.name}",
-            "Compare float64 copies",
+            "Save both checkpoints as float64",
         )
     floor = noise_edge(row_noise, column_noise) if noise else None
     return Delta(D, energy, base_energy, unchanged, floor)
 
 
 def _float_block(block: Array, out: Array) -> Array:
+    """Convert a block to the dtype of ``out``, which receives it."""
     if not is_float(block.dtype) or (block.dtype != out.dtype and out.dtype == np.float64):
         out[...] = block
         return out
@@ -127,8 +134,8 @@ def _add_noise(block: Array, stored: DType, rows: Floats, columns: Floats) -> No
     if not is_float(stored) or stored == np.float64:
         return
     bits = mantissa_bits(stored)
-    # The exponent bits of a float32 alone are 2^floor(log2 |x|), with no logarithm taken. Below its
-    # smallest normal number a format's spacing stays what it is there.
+    # The exponent bits of a float32 alone represent 2^floor(log2 |x|), so no logarithm is needed. Below the
+    # smallest normal number of a format, the spacing of its numbers is constant.
     power = (block.astype(np.float32).view(np.uint32) & np.uint32(0x7F800000)).view(np.float32)
     least = float(ml_dtypes.finfo(stored).smallest_normal)  # type: ignore[no-untyped-call]
     squares = np.square(np.maximum(power.astype(np.float64), least)) * (4.0**-bits / 12)
@@ -137,7 +144,7 @@ def _add_noise(block: Array, stored: DType, rows: Floats, columns: Floats) -> No
 
 
 def _sum_of_squares(block: Array) -> float:
-    """Sum the squares of a block of the base: in float32, accurate to 1e-6, unless they leave its range."""
+    """Sum the squares of a block of the base, in float32 (accurate to 1e-6) unless they leave its range."""
     in_float32 = float(np.einsum("ij,ij->i", block, block).sum(dtype=np.float64))
     if 1e-25 < in_float32 < 1e35:
         return in_float32

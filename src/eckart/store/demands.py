@@ -1,4 +1,4 @@
-"""Demands on a pass before anything is known: what it must learn about each tensor."""
+"""What a first pass must learn about each tensor, with and without a rule."""
 
 from __future__ import annotations
 
@@ -11,21 +11,48 @@ from eckart.store.sources import ALL_KINDS, Sources
 
 
 def whole_demands(sources: Sources, max_rank: int) -> dict[str, Demand]:
-    """Ask for every singular value of every matrix, its noise floor, and ``max_rank`` components."""
-    return {
-        s.name: Demand(
-            Goal("rank", min(max_rank, *s.shape)) if max_rank and min(s.shape) else None,
-            whole=True,
-            noise=True,
-        )
-        for s in sources.matrices(ALL_KINDS)
-    }
+    """Ask for every singular value of every matrix, its noise floor, and the leading components.
+
+    Parameters
+    ----------
+    sources : PairSources or SingleSources
+        The checkpoints.
+    max_rank : int
+        Number of components to keep of each matrix; 0 for none.
+
+    Returns
+    -------
+    dict of str to Demand
+        By tensor name.
+    """
+    demands = {}
+    for source in sources.matrices(ALL_KINDS):
+        rank = min(max_rank, *source.shape)
+        demands[source.name] = Demand(Goal("rank", rank) if rank else None, whole=True, noise=True)
+    return demands
 
 
 def first_demands(
     sources: Sources, rule: RankRule, kinds: Sequence[str], bytes_each: int = 2
 ) -> dict[str, Demand]:
-    """Ask for what a rule needs to know about each tensor, before anything is known."""
+    """Ask for what a rule needs to know about each tensor, while nothing is known yet.
+
+    Parameters
+    ----------
+    sources : PairSources or SingleSources
+        The checkpoints.
+    rule : RankRule
+        The rule. Tensors that it does not select are left out.
+    kinds : sequence of str
+        Kinds of tensors that get factors.
+    bytes_each : int
+        Bytes per number in the adapter, for a budget in bytes.
+
+    Returns
+    -------
+    dict of str to Demand
+        By tensor name.
+    """
     chosen = [s for s in sources.matrices(kinds) if rule.selects(s.name)]
     if rule.needs_noise_floor:
         return {s.name: Demand(Goal("above", 0.0), noise=True) for s in chosen}

@@ -17,21 +17,22 @@ RANKS = (8, 16, 32, 64, 128)
 
 @dataclass(frozen=True)
 class Estimate:
-    """Cost of a pass, and the size of the adapters that it can give.
+    """Cost of a pass, and the sizes of the adapters that can be made from it.
 
     Parameters
     ----------
     tensors, matrices : int
-        Tensors in both checkpoints, and those that can be factored (each expert of a mixture counts).
+        Number of tensors in both checkpoints, and of those that can be factored. Each expert counts.
     parameters : int
-        Parameters of the tuned checkpoint that are compared.
+        Number of entries of the tuned checkpoint that are compared.
     bytes_read : int
+        Bytes to read from both checkpoints.
     flops_leading, flops_whole : float
-        In float32 products or their equivalent: for rank 32, and for every singular value.
+        Operations for rank 32, and for every singular value, as the equivalent in float32 products.
     seconds_leading, seconds_whole : float
-        The same on this machine, at the rate measured just now.
+        The time that these take on this machine, at the rate that `estimate` measured.
     peak_bytes : int
-        Memory for the whole spectrum of the largest matrix.
+        Memory for every singular value of the largest matrix.
     adapter_bytes : dict of str to int
         Size by rank, without embedding tables, in the tuned checkpoint's dtype.
     """
@@ -48,16 +49,22 @@ class Estimate:
     adapter_bytes: dict[str, int]
 
     def to_json(self) -> JsonObject:
-        """Return it as plain data."""
+        """Return the estimate as plain data."""
         return asdict(self)
 
 
 def estimate(sources: Sources) -> Estimate:
-    """Estimate a pass from the headers; no tensor is read.
+    """Estimate a pass from the headers, without reading any tensor.
 
     Parameters
     ----------
     sources : PairSources or SingleSources
+        The checkpoints.
+
+    Returns
+    -------
+    Estimate
+        The cost of a pass on this machine.
     """
     matrices = sources.matrices(ALL_KINDS)
     leading = whole = 0.0
@@ -90,7 +97,7 @@ def _adapter_bytes(matrices: Sequence[Source], rank: int) -> int:
 
 
 def _product_rate() -> float:
-    """Measure the rate of thin float32 products, the work of the pass, in flops per second."""
+    """Measure the rate of thin float32 products, which dominate a pass, in flops per second."""
     size, width = 1536, 40
     A = np.ones((size, size), np.float32)
     X = np.ones((size, width), np.float32)

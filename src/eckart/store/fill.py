@@ -1,4 +1,4 @@
-"""The pass: every tensor of a pair is read once, factored, and kept; an interrupted pass resumes."""
+"""The pass: every tensor of a pair is read once, factored and stored; an interrupted pass can be resumed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from pathlib import Path
 
 from eckart.checkpoint.strictjson import JsonObject
 from eckart.checkpoint.write import cannot_write
+from eckart.checks import check_whole_number
 from eckart.errors import OutputError, StoreError
 from eckart.linalg import Goal
 from eckart.parallel import OnProgress
 from eckart.rank import RankRule
 from eckart.store.demands import first_demands, whole_demands
 from eckart.store.journal import Journal, Unfinished
-from eckart.store.layout import FACTORS, JOURNAL, MANIFEST, SPECTRA
+from eckart.store.layout import FACTOR_AGAIN, FACTORS, JOURNAL, MANIFEST, SPECTRA
 from eckart.store.options import DEFAULT, PassOptions
 from eckart.store.pool import run_tasks
 from eckart.store.record import Demand, TensorRecord
@@ -25,7 +26,7 @@ from eckart.store.sources import ALL_KINDS, Source, Sources, open_sources, what_
 from eckart.store.store import FactorStore
 from eckart.store.task import Task
 
-MAX_RANK = 256  # components kept where there is no rule
+MAX_RANK = 256  # components to keep of each tensor if no rule is given
 
 
 def factor(
@@ -46,48 +47,55 @@ def factor(
     Parameters
     ----------
     base, tuned : path
-        Checkpoints: a ``.safetensors`` file or a Hugging Face folder each. ``base=None`` factors the
-        weights of ``tuned`` themselves.
+        Checkpoints, each a ``.safetensors`` file or a Hugging Face folder. ``base=None`` factors the weights
+        of ``tuned`` themselves.
     store : path
-        Folder of the store. An unfinished pass over the same files is resumed; to a finished one only what
-        is missing is added.
+        Folder of the store. An unfinished pass over the same files is resumed. A finished store is extended
+        by what is missing.
     rule : RankRule, optional
-        Factor just enough for this rule, e.g. ``Energy(0.9)``. Without a rule: every singular value, and
-        factors up to ``max_rank``.
+        Factor just enough for this rule, e.g. ``Energy(0.9)``. Without a rule, every singular value is
+        computed, and ``max_rank`` components are kept.
     max_rank : int
-        Components to keep per tensor where there is no rule.
+        Number of components to keep of each tensor if there is no rule; at least 0.
     overwrite : bool
-        Discard what the store holds, even a pass over the same files, and start over.
+        Whether to discard what the store holds, even from the same files, and start over.
     workers : int, optional
-        Tensors in flight at once; by default one per core where memory allows.
+        Number of tensors to factor at once. By default one per core, but large tensors run one at a time.
     executor : concurrent.futures.Executor, optional
-        Where to run instead, e.g. a process pool, or ``dask.distributed.Client.get_executor()``.
+        Where to run the tasks instead of in threads of this process, for example a process pool or
+        ``dask.distributed.Client.get_executor()``.
     device : {"cpu", "cuda"}
-        Where to factor; ``cuda`` needs ``eckart[torch]``.
+        Where to factor; ``"cuda"`` needs ``eckart[torch]``.
     progress : callable, optional
         Called with a `Progress` after each tensor.
 
     Returns
     -------
     FactorStore
+        The finished store.
 
     Raises
     ------
+    UsageError
+        If ``max_rank``, ``workers`` or ``device`` is invalid.
     CheckpointError, PairError
         If the files cannot be read, or do not belong together.
     StoreError
-        If the store belongs to other files, or these have changed since.
+        If the store belongs to other files, or the files have changed since it was filled.
+    OutputError
+        If the folder is not a store and not empty, or cannot be written.
 
     Notes
     -----
-    Peak memory is that of the largest tensor: its update in float32 and the two mapped originals,
-    once per worker, and on the exact route about 3n^2 float64 numbers more. An interrupted pass resumes with
-    the tensors that are missing and ends with the same bytes.
+    Each worker needs memory for one tensor: its update in float32 and both mapped originals, and about 3n^2
+    more float64 numbers if every singular value is computed. A pass that is interrupted and resumed gives
+    the same bytes as one that is not.
 
     Examples
     --------
     ``eckart.factor("base", "tuned", "store", max_rank=64)``
     """
+    max_rank = check_whole_number(max_rank, f"max_rank={max_rank!r}")
     options = PassOptions(workers, executor, device, progress=progress)
     sources = open_sources(base, tuned)
     demands = first_demands(sources, rule, ALL_KINDS) if rule else whole_demands(sources, max_rank)
@@ -102,7 +110,7 @@ def fill(
     *,
     overwrite: bool = False,
 ) -> FactorStore:
-    """Bring a store to what ``demands`` ask for.
+    """Extend a store until it meets every demand.
 
     Parameters
     ----------
@@ -111,12 +119,24 @@ def fill(
     store : path
         Folder of the store.
     demands : mapping of str to Demand
-        What to learn about each tensor; only its energy where there is no entry. A tensor that the store
-        already knows well enough is not read again.
+        What to learn about each tensor. For a tensor without an entry, only its energy is computed. A tensor
+        of which the store already holds enough is not read again.
     options : PassOptions
         How the pass runs.
     overwrite : bool
-        Discard what the store holds.
+        Whether to discard what the store holds.
+
+    Returns
+    -------
+    FactorStore
+        The finished store.
+
+    Raises
+    ------
+    StoreError
+        If the store belongs to other files, or the files have changed since it was filled.
+    OutputError
+        If the folder is not a store and not empty, or cannot be written.
     """
     folder = Path(store)
     described = sources.describe()
@@ -136,7 +156,7 @@ def fill(
         (folder / FACTORS).mkdir(exist_ok=True)
         (folder / MANIFEST).unlink(missing_ok=True)
         for remnant in [*folder.glob(".*.tmp-*"), *(folder / FACTORS).glob(".*.tmp-*")]:
-            remnant.unlink(missing_ok=True)  # of a pass that was killed
+            remnant.unlink(missing_ok=True)  # left by a pass that was killed
         done = {name: record for name, record in known.records.items() if name not in waiting}
         tasks = [_task(source, demand, folder, options) for source, demand in pending]
         for record in run_tasks(tasks, options):
@@ -163,7 +183,7 @@ def _task(source: Source, demand: Demand, folder: Path, options: PassOptions) ->
 
 
 def _widened(demand: Demand, record: TensorRecord | None) -> Demand:
-    """Ask also for what is known already, so that factoring again loses nothing."""
+    """Add what is already known to a demand, so that factoring again loses nothing."""
     if record is None:
         return demand
     return replace(
@@ -176,15 +196,15 @@ def _widened(demand: Demand, record: TensorRecord | None) -> Demand:
 
 
 def _known(folder: Path, described: JsonObject, overwrite: bool) -> Unfinished:
-    """Return what a folder holds of the same sources, and which tensors were being replaced."""
+    """Return what a folder already holds of these sources, and which tensors were being replaced."""
     nothing = Unfinished(described, {}, set())
     if not folder.exists():
         return nothing
     if not folder.is_dir():
-        raise OutputError(str(folder), "expected a folder, found a file", "Choose a folder for the store")
+        raise OutputError(str(folder), "expected a folder, found a file", "Use another path")
     if not _is_ours(folder):
         raise OutputError(
-            str(folder), "the folder is not empty and is not a factor store", "Choose another folder"
+            str(folder), "the folder is not empty and is not a factor store", "Use another folder"
         )
     if overwrite:
         for name in (MANIFEST, JOURNAL, SPECTRA):
@@ -203,13 +223,13 @@ def _known(folder: Path, described: JsonObject, overwrite: bool) -> Unfinished:
         raise StoreError(
             str(folder),
             what_changed(stored.sources, described),
-            f"Choose another folder, or start over: eckart factor BASE TUNED -o {folder} --overwrite",
+            f"Use another folder, or start over: eckart factor BASE TUNED -o {folder} --overwrite",
         )
     return stored
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder is a store, the beginning of one, or empty."""
+    """Return whether a folder is a store, an unfinished store, or empty."""
     names = {entry.name for entry in folder.iterdir()}
     if names & {MANIFEST, JOURNAL}:
         return True
@@ -218,11 +238,29 @@ def _is_ours(folder: Path) -> bool:
 
 
 def reopen(store: FactorStore) -> Sources:
-    """Open the checkpoints that a store was made from, and check that they are unchanged."""
+    """Open the checkpoints that a store was made from, and check that they are unchanged.
+
+    Parameters
+    ----------
+    store : FactorStore
+        The store, which records the paths.
+
+    Returns
+    -------
+    PairSources or SingleSources
+        The checkpoints.
+
+    Raises
+    ------
+    StoreError
+        If a file has changed since the store was filled.
+    CheckpointError
+        If a file is missing or cannot be read.
+    """
     stored = store.sources
     base = stored["base"]["path"] if stored["base"] else None
     sources = open_sources(base, stored["tuned"]["path"])
     described = sources.describe()
     if described != stored:
-        raise StoreError(str(store.path), what_changed(stored, described), "Factor again with --overwrite")
+        raise StoreError(str(store.path), what_changed(stored, described), FACTOR_AGAIN)
     return sources

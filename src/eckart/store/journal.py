@@ -1,4 +1,4 @@
-"""Journal: the records of an unfinished pass, one JSON line each, appended as tensors are finished."""
+"""The journal of an unfinished pass: one JSON line per tensor, appended when the tensor is finished."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from eckart.store.record import TensorRecord
 
 @dataclass(frozen=True)
 class Unfinished:
-    """What a journal says.
+    """The contents of a journal.
 
     Parameters
     ----------
     sources : dict
-        The checkpoints of the pass, as `Sources.describe` gives them.
+        The checkpoints of the pass, as `PairSources.describe` returns them.
     records : dict of str to TensorRecord
-        The tensors that are known.
+        The finished tensors, and earlier records of those that are being replaced.
     stale : set of str
-        Those that were being replaced, and are not finished.
+        Names of the tensors that were being replaced and are not finished.
     """
 
     sources: JsonObject
@@ -41,16 +41,16 @@ class Journal:
     Parameters
     ----------
     folder : Path
-        The store.
+        Folder of the store.
     durable : bool
-        Whether to wait until the disk has each line.
+        Whether to wait until each line has reached the disk.
     """
 
     def __init__(self, folder: Path, durable: bool = True) -> None:
         self.path, self.durable = folder / JOURNAL, durable
 
     def read(self) -> Unfinished:
-        """Read the journal; a line that a crash cut short, and all after it, are ignored."""
+        """Read the journal. A line that a crash truncated, and all lines after it, are ignored."""
         lines = []
         for line in self.path.read_bytes().split(b"\n")[:-1]:
             try:
@@ -72,7 +72,7 @@ class Journal:
         return Unfinished(check_sources(sources, str(self.path)), records, stale)
 
     def start(self, sources: JsonObject, records: Sequence[TensorRecord], stale: set[str]) -> None:
-        """Write a new journal, atomically, with what is known; ``stale`` names will be replaced."""
+        """Write a new journal atomically, with the known records. Those in ``stale`` will be replaced."""
         lines: list[JsonObject] = [{"format": FORMAT, "sources": sources}]
         lines += [r.to_json() | ({"stale": True} if r.name in stale else {}) for r in records]
         temporary = self.path.with_suffix(".tmp")
@@ -84,7 +84,7 @@ class Journal:
         temporary.replace(self.path)
 
     def append(self, record: TensorRecord) -> None:
-        """Add one finished tensor; the line is on the disk when this returns."""
+        """Add one finished tensor. The line is on the disk when this returns, if the journal is durable."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record.to_json()) + "\n")
             file.flush()

@@ -20,9 +20,12 @@ JOURNAL = "journal.jsonl"
 SPECTRA = "spectra.safetensors"
 FACTORS = "factors"
 
+FACTOR_AGAIN = "Factor again: eckart factor BASE TUNED -o STORE --overwrite"
+"""The fix for a damaged or outdated store."""
+
 
 def factor_file(name: str) -> str:
-    """Return the path, inside a store, of a tensor's factors; safe whatever the tensor is called."""
+    """Return the path of a tensor's factors inside a store; a name that is not a safe file name is hashed."""
     plain = name if re.fullmatch(r"[A-Za-z0-9_.\-]{1,180}", name) and name[0] != "." else ""
     return f"{FACTORS}/{plain or hashlib.sha256(name.encode()).hexdigest()}.safetensors"
 
@@ -30,7 +33,7 @@ def factor_file(name: str) -> str:
 def write_factors(
     folder: Path, name: str, factors: LowRank | None, values: Floats, durable: bool = True
 ) -> None:
-    """Write a tensor's known singular values and, if there are any, its factors."""
+    """Write the known singular values of a tensor and, if there are any, its factors."""
     arrays: dict[str, Array] = {"values": values}
     if factors is not None:
         arrays |= {"U": np.asarray(factors.U), "Vh": np.asarray(factors.Vh)}
@@ -38,7 +41,7 @@ def write_factors(
 
 
 def check_sources(sources: object, where: str) -> JsonObject:
-    """Return what a store records about its sources, if `Sources.describe` could have written it."""
+    """Return what a store records about its sources; raise StoreError if that is damaged."""
     if isinstance(sources, dict) and all(
         isinstance(side, dict)
         and isinstance(side.get("path"), str)
@@ -47,6 +50,4 @@ def check_sources(sources: object, where: str) -> JsonObject:
         for side in (sources.get("tuned"), sources.get("base") or sources.get("tuned"))
     ):
         return {"base": None, **sources}
-    raise StoreError(
-        where, "does not record which checkpoints it was made from", "Factor again with --overwrite"
-    )
+    raise StoreError(where, "the file does not record which checkpoints it was made from", FACTOR_AGAIN)

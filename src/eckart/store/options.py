@@ -5,27 +5,35 @@ from __future__ import annotations
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from eckart.checks import check_whole_number
 from eckart.errors import UsageError
 from eckart.parallel import OnProgress
+from eckart.text import either
 
 DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
 class PassOptions:
-    """How a pass runs; none of this changes what it computes.
+    """How a pass runs. These options do not change the numbers, except for rounding.
 
     Parameters
     ----------
     workers : int, optional
-        Tensors in flight at once; by default one per core where memory allows.
+        Number of tensors to factor at once. By default one per core, but large tensors run one at a time.
     executor : concurrent.futures.Executor, optional
-        Where to run instead, for example a process pool.
+        Where to run the tasks instead of in threads of this process, for example a process pool.
     device : {"cpu", "cuda"}
+        Where to factor.
     durable : bool
-        Whether to wait until the disk has each file. False for a store that will not outlive the process.
+        Whether to wait until each file has reached the disk. False suits a temporary store.
     progress : callable, optional
         Called with a `Progress` after each tensor.
+
+    Raises
+    ------
+    UsageError
+        If the device is unknown, or the number of workers is not a whole number of at least 1.
     """
 
     workers: int | None = None
@@ -36,9 +44,9 @@ class PassOptions:
 
     def __post_init__(self) -> None:
         if self.device not in DEVICES:
-            raise UsageError(f"device={self.device!r}", f"expected one of {', '.join(DEVICES)}")
-        if self.workers is not None and self.workers < 1:
-            raise UsageError(f"workers={self.workers}", "expected at least 1")
+            raise UsageError(f"device={self.device!r}", f"expected {either(DEVICES)}")
+        if self.workers is not None:
+            check_whole_number(self.workers, f"workers={self.workers!r}", 1)
 
 
 DEFAULT = PassOptions()

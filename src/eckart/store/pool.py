@@ -1,4 +1,4 @@
-"""Tasks run side by side: how many at once, with how many threads each, and progress reports."""
+"""Run the tasks of a pass in parallel: how many at once, how many threads each, and progress reports."""
 
 from __future__ import annotations
 
@@ -16,17 +16,29 @@ from eckart.store.options import PassOptions
 from eckart.store.record import TensorRecord
 from eckart.store.task import Task, run_task
 
-LIGHT = 1 << 22  # up to this many numbers, the memory of a worker does not matter
+LIGHT = 1 << 22  # up to this many entries, the memory that a tensor needs does not matter
 
 
 def run_tasks(tasks: list[Task], options: PassOptions) -> Iterable[TensorRecord]:
-    """Yield records as tensors finish, the largest started first so that the workers end together.
+    """Run tasks and yield records as tensors finish. The largest start first, so that workers end together.
+
+    Parameters
+    ----------
+    tasks : list of Task
+        One per tensor.
+    options : PassOptions
+        How the pass runs.
+
+    Yields
+    ------
+    TensorRecord
+        In the order in which the tensors finish.
 
     Notes
     -----
-    The bytes of a product depend on its number of BLAS threads, which must therefore not depend on how many
-    tensors are left. Light tensors get one thread each and run side by side, because thin products do not
-    fill two cores. Large tensors on the exact route come first, one at a time, with all cores.
+    The bytes of a product depend on the number of BLAS threads, so that number must not depend on how many
+    tensors are left. Large tensors that may need every singular value run first, one at a time, with all
+    cores. All others run in parallel with one thread each, because thin products do not fill two cores.
     """
     tasks = sorted(tasks, key=lambda t: -t.tuned.nbytes)
     meter = Meter(tasks, options.progress)
@@ -48,7 +60,7 @@ def run_tasks(tasks: list[Task], options: PassOptions) -> Iterable[TensorRecord]
 
 
 def run_task_alone(task: Task) -> TensorRecord:
-    """Run a task with one BLAS thread, whatever process it lands in."""
+    """Run a task with one BLAS thread, in any process."""
     with threadpool_limits(1, user_api="blas"):
         return run_task(task)
 
@@ -85,7 +97,7 @@ def _collect(
 
 
 def _upcoming(tasks: list[Task], index: int) -> tuple[TensorInfo, ...]:
-    """Return the file regions of the task that will start when this one ends, to be read ahead."""
+    """Return the file regions of the task at ``index``, to be read ahead; none if there is no such task."""
     if index >= len(tasks):
         return ()
     task = tasks[index]
@@ -93,7 +105,7 @@ def _upcoming(tasks: list[Task], index: int) -> tuple[TensorInfo, ...]:
 
 
 def _is_heavy(task: Task) -> bool:
-    """Whether a tensor is large and may take the exact route, which needs several times its size."""
+    """Return whether a tensor is large and may take the exact route, which needs several times its memory."""
     goal, shape = task.demand.goal, (task.base or task.tuned).shape
     if task.tuned.size <= LIGHT or len(shape) != 2 or (goal is None and not task.demand.whole):
         return False

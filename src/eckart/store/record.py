@@ -1,4 +1,4 @@
-"""What a pass must learn about one tensor (`Demand`), and what a store knows about it (`TensorRecord`)."""
+"""What a pass must learn about one tensor (`Demand`), and what a store holds of it (`TensorRecord`)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import StoreError, UsageError
 from eckart.linalg import Goal
+from eckart.store.layout import FACTOR_AGAIN
 
 
 @dataclass(frozen=True)
@@ -17,14 +18,14 @@ class Demand:
     Parameters
     ----------
     goal : Goal or None
-        What the stored factors must reach; None for no factors. A goal ``above`` means the tensor's own
-        noise floor.
+        What the stored factors must reach; None for no factors. A goal of kind ``above`` stands for the
+        noise floor of the tensor, whatever its value is.
     whole : bool
-        Whether every singular value is needed, not only the leading ones.
+        Whether every singular value is needed, and not only the leading ones.
     noise : bool
         Whether the noise floor is needed.
     hold : int
-        Least number of components to store, whatever the goal: what the store held before.
+        Minimum number of components to store, whatever the goal: as many as the store held before.
     """
 
     goal: Goal | None = None
@@ -35,36 +36,36 @@ class Demand:
 
 @dataclass(frozen=True)
 class TensorRecord:
-    """The measures of one tensor, and the certificate of its factors.
+    """What a store holds of one tensor: its measures, and what its factors reach.
 
     Parameters
     ----------
     name, kind : str
-        Name in the checkpoint with the longer names; kind as `eckart.checkpoint.kinds.kind_of`.
+        The longer of its names in both checkpoints; its kind, as in `eckart.store.sources.Source`.
     shape : tuple of int
-        The shape that is compared: of the base, or of the rows that both have.
+        The shape that is compared. If the vocabulary was resized, it counts the rows that both have.
     base_dtype, tuned_dtype : str
         Dtypes as safetensors names; ``base_dtype`` is empty for a single checkpoint.
     new_rows : int
-        How many more rows than the base it has (a grown vocabulary); negative where it has fewer.
+        Number of rows that the tuned tensor has more than the base (a resized vocabulary); may be negative.
     energy, base_energy : float
         ||tuned - base||_F^2 and ||base||_F^2.
     unchanged : float
         Share of the entries that are equal.
     noise_floor : float or None
-        Largest singular value that rounding alone is expected to cause; None if not computed.
+        Largest singular value that rounding of the checkpoints is expected to cause; None if not computed.
     known, size : int
-        Singular values in the store, out of min(m, n).
+        Number of singular values in the store, and min(m, n).
     tail : float
         Energy beyond the known values.
     rank : int
-        Components whose factors are in the store.
+        Number of components whose factors are in the store.
     method : str
-        Route that computed them; empty if there are none.
+        Route that computed the factors; empty if there are none.
     rank_bounds : (int, int) or None
         Bounds on the least rank that reaches ``goal``.
     goal : Goal or None
-        What was asked for.
+        The goal of the pass that wrote the factors.
     """
 
     name: str
@@ -92,18 +93,22 @@ class TensorRecord:
 
     @property
     def relative(self) -> float:
-        """||tuned - base||_F / ||base||_F; inf where the base is zero and the update is not."""
+        """Ratio ||tuned - base||_F / ||base||_F; inf if the base is zero and the update is not."""
         if self.base_energy == 0:
             return float("inf") if self.energy else 0.0
         return float((self.energy / self.base_energy) ** 0.5)
 
     def meets(self, demand: Demand) -> bool:
-        """Whether the store already knows what a demand asks for.
+        """Return whether the store already holds what a demand asks for.
 
         Parameters
         ----------
         demand : Demand
-            The goal, and whether all singular values and the noise floor are needed.
+            The demand.
+
+        Returns
+        -------
+        bool
         """
         if demand.noise and self.noise_floor is None:
             return False
@@ -128,7 +133,11 @@ class TensorRecord:
         data : object
             One parsed JSON entry.
         where : str
-            The file, for the message.
+            The file, as messages show it.
+
+        Returns
+        -------
+        TensorRecord
 
         Raises
         ------
@@ -155,4 +164,4 @@ class TensorRecord:
                 return checked
         except (TypeError, ValueError, IndexError, OverflowError, AttributeError, UsageError):
             pass
-        raise StoreError(where, "a tensor's entry is damaged", "Factor again with --overwrite")
+        raise StoreError(where, "the entry of a tensor is damaged", FACTOR_AGAIN)

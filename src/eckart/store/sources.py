@@ -1,4 +1,4 @@
-"""Checkpoints made ready for a pass: which tensors to visit, and how to recognise the files later."""
+"""The tensors that a pass reads, and a description of their files by which to recognise them later."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ ALL_KINDS = (*LORA_KINDS, "embedding")
 
 @dataclass(frozen=True)
 class Source:
-    """A tensor to visit, and where it lies in the files.
+    """A tensor to read, and its location in the files.
 
     Parameters
     ----------
     name : str
-        Its name in the store.
+        Name in the store.
     kind : str
-        As `eckart.checkpoint.kinds.kind_of`.
+        Kind of layer, as `eckart.checkpoint.kinds.kind_of` returns it. One expert of a fused tensor has the
+        kind ``"expert"`` or, if it is stored as (d_in, d_out), ``"expert_transposed"``.
     tuned : TensorInfo
-        Its place in the tuned checkpoint, or in the only one.
+        Location in the tuned checkpoint, or in the only one.
     base : TensorInfo, optional
-        Its place in the base; None for a single checkpoint.
+        Location in the base; None for a single checkpoint.
     rows : int, optional
-        How many rows to compare, from the first, where a vocabulary has grown; None for all.
+        Number of leading rows to compare, if the vocabulary was resized; None for all.
     """
 
     name: str
@@ -50,28 +51,29 @@ class Source:
 
     @property
     def nbytes(self) -> int:
-        """Bytes to read."""
+        """Number of bytes to read from both files."""
         return self.tuned.nbytes + (self.base.nbytes if self.base else 0)
 
 
 @dataclass(frozen=True)
 class PairedSource(Source):
-    """A tensor that both checkpoints have."""
+    """A tensor that both checkpoints hold."""
 
     base: TensorInfo = field(kw_only=True)
 
 
 @dataclass(frozen=True)
 class SingleSources:
-    """One checkpoint made ready for a pass over its own weights.
+    """One checkpoint, for a pass over its own weights. Use `SingleSources.open` to create one.
 
     Parameters
     ----------
     tuned : Checkpoint
         The only checkpoint.
     tensors : tuple of Source
+        Its floating-point tensors.
     notes : tuple of str
-        Remarks from reading the files.
+        Irregularities that were tolerated, one sentence each.
     """
 
     tuned: Checkpoint
@@ -80,7 +82,7 @@ class SingleSources:
 
     @classmethod
     def open(cls, path: str | Path) -> SingleSources:
-        """Open a checkpoint and take all its floating tensors."""
+        """Open a checkpoint and list its floating-point tensors."""
         checkpoint = Checkpoint.open(path)
         tensors = [
             part
@@ -91,36 +93,39 @@ class SingleSources:
             )
         ]
         if not tensors:
-            raise PairError(str(path), "holds no floating tensor")
+            raise PairError(
+                str(path), "the checkpoint holds no floating-point tensor", "Use a checkpoint with weights"
+            )
         return cls(checkpoint, tuple(tensors), tuple(checkpoint.notes))
 
     @property
     def base_parameters(self) -> int:
-        """Parameters of the checkpoint."""
+        """Number of parameters of the checkpoint."""
         return _parameters(self.tuned)
 
     def matrices(self, kinds: Sequence[str]) -> list[Source]:
-        """Return the two-axis tensors of these kinds."""
+        """Return the tensors with two axes whose kind is in ``kinds``."""
         return _matrices(self.tensors, kinds)
 
     def describe(self) -> JsonObject:
-        """Return what a store keeps of its sources, to recognise them."""
+        """Return what a store records of its sources, to recognise them later."""
         return {"base": None, "tuned": _described(self.tuned)}
 
 
 @dataclass(frozen=True)
 class PairSources:
-    """Two checkpoints matched tensor by tensor and made ready for a pass.
+    """Two checkpoints whose tensors are matched, for a pass. Use `PairSources.open` to create one.
 
     Parameters
     ----------
     base, tuned : Checkpoint
+        The two checkpoints.
     tensors : tuple of PairedSource
-        The tensors that both have.
+        The tensors that both hold.
     notes : tuple of str
-        Remarks from reading and matching, including every mismatch that was tolerated.
+        Irregularities and mismatches that were tolerated, one sentence each.
     only_base, only_tuned : tuple of str
-        Names that only one of them has.
+        Names of the tensors that only one checkpoint holds.
     """
 
     base: Checkpoint
@@ -133,39 +138,32 @@ class PairSources:
     @classmethod
     def open(cls, base: str | Path, tuned: str | Path) -> PairSources:
         """Open two checkpoints and match their tensors."""
-        ours = Checkpoint.open(tuned)
-        theirs = Checkpoint.open(base)
-        pair = Pair.match(theirs, ours)
-        config = theirs.config or ours.config
+        tuned_checkpoint = Checkpoint.open(tuned)
+        base_checkpoint = Checkpoint.open(base)
+        pair = Pair.match(base_checkpoint, tuned_checkpoint)
+        config = base_checkpoint.config or tuned_checkpoint.config
         tensors = [
-            part
-            for e in pair.entries
-            for part in _by_expert(
-                PairedSource(
-                    e.name, kind_of(e.name, e.base.shape, config), e.tuned, rows=e.rows, base=e.base
-                ),
-                theirs,
-            )
+            part for entry in pair.entries for part in _by_expert(_paired(entry, config), base_checkpoint)
         ]
-        notes = (*theirs.notes, *ours.notes, *pair.notes)
-        return cls(theirs, ours, tuple(tensors), notes, pair.only_base, pair.only_tuned)
+        notes = (*base_checkpoint.notes, *tuned_checkpoint.notes, *pair.notes)
+        return cls(base_checkpoint, tuned_checkpoint, tuple(tensors), notes, pair.only_base, pair.only_tuned)
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """The base's ``config.json``, or the tuned model's where the base has none."""
+        """The ``config.json`` of the base, or of the tuned model if the base has none."""
         return self.base.config or self.tuned.config
 
     @property
     def base_parameters(self) -> int:
-        """Parameters of the base."""
+        """Number of parameters of the base."""
         return _parameters(self.base)
 
     def matrices(self, kinds: Sequence[str]) -> list[PairedSource]:
-        """Return the two-axis tensors of these kinds."""
+        """Return the tensors with two axes whose kind is in ``kinds``."""
         return _matrices(self.tensors, kinds)
 
     def describe(self) -> JsonObject:
-        """Return what a store keeps of its sources, to recognise them."""
+        """Return what a store records of its sources, to recognise them later."""
         return {"base": _described(self.base), "tuned": _described(self.tuned)}
 
 
@@ -174,7 +172,7 @@ AnySource = TypeVar("AnySource", bound=Source)
 
 
 def open_sources(base: str | Path | None, tuned: str | Path) -> Sources:
-    """Open a pair of checkpoints, or one alone where ``base`` is None."""
+    """Open a pair of checkpoints, or a single one if ``base`` is None."""
     return SingleSources.open(tuned) if base is None else PairSources.open(base, tuned)
 
 
@@ -200,9 +198,9 @@ def _described(checkpoint: Checkpoint) -> JsonObject:
 
 
 def _by_expert(source: AnySource, checkpoint: Checkpoint) -> list[AnySource]:
-    """Return one source for every expert of a fused parameter; any other source as it is.
+    """Return one source for each expert of a fused tensor; any other source is returned unchanged.
 
-    An expert is a stretch of the file, so it can be read as a matrix of its own.
+    The bytes of an expert are contiguous in the file, so it can be read as a separate matrix.
     """
     if source.kind != "experts":
         return [source]
@@ -220,27 +218,27 @@ def _by_expert(source: AnySource, checkpoint: Checkpoint) -> list[AnySource]:
 
 
 def _slice(info: TensorInfo, number: int) -> TensorInfo:
-    """Return the place of one entry along the first axis of a tensor."""
+    """Return the location of one entry along the first axis of a tensor."""
     size = info.nbytes // info.shape[0]
     start = info.start + number * size
     return replace(info, name=f"{info.name}[{number}]", shape=info.shape[1:], start=start, stop=start + size)
 
 
 def what_changed(stored: JsonObject, current: JsonObject) -> str:
-    """Say which file of which side has changed."""
+    """Return a message that tells which file of which checkpoint has changed."""
     for side in ("base", "tuned"):
         old, new = stored.get(side), current[side]
         if old == new:
             continue
         if not old or not new or old.get("path") != new["path"]:
-            was = old["path"] if old else "no checkpoint"
-            return f"was filled from another {side}: {was}"
+            recorded = old["path"] if old else "no checkpoint"
+            return f"the store was filled from another {side}: {recorded}"
         before = {f["name"]: f for f in old["files"]}
         for file in new["files"]:
             past = before.get(file["name"])
             if past != file:
-                parts = [k for k in ("size", "mtime_ns", "header") if past and past[k] != file[k]]
-                what = " and ".join(parts).replace("mtime_ns", "time of change") or "presence"
-                return f"the {side} has changed since the store was filled: {file['name']} ({what})"
+                keys = [k for k in ("size", "mtime_ns", "header") if past and past[k] != file[k]]
+                difference = " and ".join(keys).replace("mtime_ns", "modification time") or "new file"
+                return f"the {side} has changed since the store was filled: {file['name']} ({difference})"
         return f"the {side} has changed since the store was filled"
-    return "its journal is damaged"
+    return "the record of the checkpoints is damaged"

@@ -1,4 +1,4 @@
-"""FactorStore: a folder with the spectra and the nested factors of every tensor's update."""
+"""FactorStore: a folder with the singular values and the factors of every tensor's update."""
 
 from __future__ import annotations
 
@@ -15,36 +15,44 @@ from eckart.checkpoint import Checkpoint
 from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import MissingExtraError, StoreError
 from eckart.linalg import Goal, LowRank, Spectrum
-from eckart.store.layout import FORMAT, JOURNAL, MANIFEST, SPECTRA, check_sources, factor_file
+from eckart.store.layout import (
+    FACTOR_AGAIN,
+    FORMAT,
+    JOURNAL,
+    MANIFEST,
+    SPECTRA,
+    check_sources,
+    factor_file,
+)
 from eckart.store.record import TensorRecord
-from eckart.text import count, escape
+from eckart.text import clip, count, escape, preview
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SHOWN = 20  # rows of a table in a notebook
+CREATE = "Create a store: eckart factor BASE TUNED -o STORE"
 
 
 class FactorStore:
     """The result of one pass over two checkpoints.
 
-    Open one with `FactorStore.open`; make one with `eckart.factor`.
+    Use `eckart.factor` to create a store, and `FactorStore.open` to open one.
 
     Parameters
     ----------
     path : Path
         The folder.
     sources : dict
-        Paths and fingerprints of base and tuned (``base`` is None for a single checkpoint).
+        Paths and fingerprints of both checkpoints. ``base`` is None for a single checkpoint.
     records : dict of str to TensorRecord
-        By tensor name, in the order of the model.
+        Records by tensor name, in the order of the model.
 
     Notes
     -----
-    While a pass runs, every finished tensor has its factors in ``factors/`` and a line in
-    ``journal.jsonl``, written in that order; a line that a crash cut short is ignored. When the pass ends,
-    the journal is folded into ``manifest.json`` and ``spectra.safetensors`` and removed. No file holds a
-    time or anything else that differs between two runs.
+    While a pass runs, it writes the factors of each finished tensor to ``factors/``, and then a line to
+    ``journal.jsonl``. A line that a crash truncated is ignored. When the pass ends, ``manifest.json`` and
+    ``spectra.safetensors`` replace the journal. Two runs over the same files write the same bytes.
 
     Examples
     --------
@@ -64,16 +72,18 @@ class FactorStore:
         path : path
             The folder.
 
+        Returns
+        -------
+        FactorStore
+
         Raises
         ------
         StoreError
-            If the folder is not a store, is damaged, or its pass is not finished.
+            If the folder is not a store, is damaged, or its pass is unfinished.
         """
         folder = Path(path)
         if not folder.is_dir():
-            raise StoreError(
-                str(path), "there is no such folder", "Make a store: eckart factor BASE TUNED -o STORE"
-            )
+            raise StoreError(str(path), "there is no such folder", CREATE)
         if not (folder / MANIFEST).is_file():
             if (folder / JOURNAL).is_file():
                 raise StoreError(
@@ -81,9 +91,7 @@ class FactorStore:
                     "the pass is unfinished",
                     "Run the same eckart factor command again to resume it",
                 )
-            raise StoreError(
-                str(path), f"no {MANIFEST}, so not a store", "Make a store: eckart factor BASE TUNED -o STORE"
-            )
+            raise StoreError(str(path), f"this is not a factor store: it holds no {MANIFEST}", CREATE)
         return cls._read_manifest(folder)
 
     @classmethod
@@ -93,24 +101,20 @@ class FactorStore:
             data = json.loads((folder / MANIFEST).read_text("utf-8"))
             version, sources, tensors = data["format"], data["sources"], list(data["tensors"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as reason:
-            raise StoreError(
-                where, f"cannot read it ({type(reason).__name__})", "Factor again with --overwrite"
-            ) from None
+            raise StoreError(where, f"the file is damaged ({type(reason).__name__})", FACTOR_AGAIN) from None
         if version != FORMAT:
-            raise StoreError(
-                where, f"expected format {FORMAT}, found {version!r}", "Factor again with --overwrite"
-            )
+            raise StoreError(where, f"expected format {FORMAT}, found {version!r}", FACTOR_AGAIN)
         records = [TensorRecord.from_json(entry, where) for entry in tensors]
         return cls(folder, check_sources(sources, where), {r.name: r for r in records})
 
     @property
     def single(self) -> bool:
-        """Whether the store was made from one checkpoint alone."""
+        """Whether the store was made from a single checkpoint."""
         return self.sources["base"] is None
 
     @property
     def base_parameters(self) -> int:
-        """Parameters of the whole base model (of the only checkpoint, where there is one)."""
+        """Number of parameters of the base, or of the only checkpoint."""
         return int((self.sources["base"] or self.sources["tuned"])["parameters"])
 
     def spectrum(self, name: str) -> Spectrum:
@@ -119,7 +123,16 @@ class FactorStore:
         Parameters
         ----------
         name : str
-            The tensor.
+            Name of the tensor.
+
+        Returns
+        -------
+        Spectrum
+
+        Raises
+        ------
+        StoreError
+            If the store has no such tensor, or is damaged.
         """
         record = self.record(name)
         if not record.known:
@@ -128,7 +141,7 @@ class FactorStore:
             self._load_spectra()
         if name not in self._spectra:
             raise StoreError(
-                f"{self.path / SPECTRA}: {name}", "no singular values", "Factor again with --overwrite"
+                f"{self.path / SPECTRA}: {clip(name)}", "the singular values are missing", FACTOR_AGAIN
             )
         return Spectrum(self._spectra[name], record.tail, record.size)
 
@@ -138,51 +151,65 @@ class FactorStore:
         Parameters
         ----------
         name : str
-            The tensor.
+            Name of the tensor.
         rank : int, optional
-            How many components; all that the store holds by default.
+            Number of components. By default, all that the store holds.
+
+        Returns
+        -------
+        LowRank
+            The factors, with the exact energy that they lack.
 
         Raises
         ------
         StoreError
-            If the store holds fewer components.
+            If the store has no such tensor, holds fewer components, or is damaged.
         """
         record = self.record(name)
         rank = record.rank if rank is None else rank
         if rank > record.rank:
             raise StoreError(
-                f"{self.path}: {name}",
-                f"expected {rank} components, the store holds {record.rank}",
-                "Factor again with a higher --max-rank",
+                f"{self.path}: {clip(name)}",
+                f"expected {count(rank, 'component')}, but the store holds {record.rank}",
+                f"Factor again with a larger --max-rank: eckart factor BASE TUNED -o STORE --max-rank {rank}",
             )
         arrays = Checkpoint.open(self.path / factor_file(name))
         U, Vh, values = (np.asarray(arrays.map(key)) for key in ("U", "Vh", "values"))
         expected = ((record.shape[0], record.rank), (record.rank, record.shape[1]), (record.known,))
         if (U.shape, Vh.shape, values.shape) != expected:
             raise StoreError(
-                f"{arrays.path}: {name}",
+                f"{arrays.path}: {clip(name)}",
                 f"expected factors of shapes {expected[0]} and {expected[1]}, found {U.shape} and {Vh.shape}",
-                "Factor again with --overwrite",
+                FACTOR_AGAIN,
             )
         tail = record.tail + float((values[record.rank :] ** 2).sum())
         whole = LowRank(U, values[: record.rank], Vh, tail, record.rank_bounds, record.method)
         return whole.truncate(rank=rank) if rank and rank < record.rank else whole
 
     def record(self, name: str) -> TensorRecord:
-        """Return what is known about a tensor.
+        """Return what the store holds of a tensor.
 
         Parameters
         ----------
         name : str
-            The tensor.
+            Name of the tensor.
+
+        Returns
+        -------
+        TensorRecord
+
+        Raises
+        ------
+        StoreError
+            If the store has no such tensor.
         """
         try:
             return self.records[name]
         except KeyError:
             raise StoreError(
-                f"{self.path}: {name}",
-                "there is no tensor of this name",
-                "Names look like " + ", ".join(list(self.records)[:2]),
+                f"{self.path}: {clip(name)}",
+                "there is no such tensor",
+                f"Use a name such as {preview(self.records, 2)}" if self.records else "",
             ) from None
 
     def plot(self, energies: tuple[float, ...] = (0.5, 0.9, 0.99), ax: Axes | None = None) -> Axes:
@@ -198,6 +225,7 @@ class FactorStore:
         Returns
         -------
         matplotlib.axes.Axes
+            The axes.
 
         Raises
         ------
@@ -206,7 +234,7 @@ class FactorStore:
 
         Notes
         -----
-        A point is missing where the known singular values do not reach that share.
+        A point is missing if the known singular values do not reach that share.
         """
         try:
             import matplotlib.pyplot as plt

@@ -1,4 +1,4 @@
-"""One tensor of a pass: read, subtract, factor, write; in any thread, process or cluster."""
+"""One tensor of a pass: read, subtract, factor, write. A task runs in any thread, process or cluster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from eckart.store.delta import Delta, read_delta
 from eckart.store.layout import write_factors
 from eckart.store.record import Demand, TensorRecord
 
-THRESHOLDS = ("ratio", "above")
+THRESHOLDS = ("ratio", "above")  # goals that count the singular values above a threshold
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,15 @@ class Task:
     name, kind, base, tuned, rows
         As in `Source`.
     demand : Demand
+        What to learn about the tensor.
     folder : Path
-        The store.
+        Folder of the store.
     seed : int
-        Seed of the randomised route, mixed with the tensor's name.
+        Seed of the randomised route, which is combined with the tensor's name.
     device : {"cpu", "cuda"}
+        Where to factor.
     durable : bool
-        Whether to wait until the disk has the factors.
+        Whether to wait until the factors have reached the disk.
     upcoming : tuple of TensorInfo
         File regions to read ahead for the next task.
     """
@@ -55,12 +57,12 @@ class Task:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that must be read."""
+        """Number of bytes to read from both files."""
         return self.tuned.nbytes + (self.base.nbytes if self.base else 0)
 
 
 def run_task(task: Task) -> TensorRecord:
-    """Read, subtract and factor one tensor; its factors are on the disk, complete, when this returns."""
+    """Read, subtract and factor one tensor, and write its factors completely before returning its record."""
     for info in task.upcoming:
         prefetch_tensor(info)
     delta = read_delta(task.base, task.tuned, task.rows, task.demand.noise)
@@ -88,7 +90,7 @@ def run_task(task: Task) -> TensorRecord:
         write_factors(task.folder, task.name, None, np.zeros(record.size), task.durable)
         return replace(record, known=record.size)
     matrix = on_gpu(delta.matrix) if task.device == "cuda" else delta.matrix
-    goal = _own_goal(demand, record.size, delta)
+    goal = _goal_for(demand, record.size, delta)
     if goal is None:
         return _with_values(task, record, matrix)
     return _with_factors(task, record, matrix, goal)
@@ -120,11 +122,11 @@ def _with_factors(task: Task, record: TensorRecord, matrix: DeviceArray, goal: G
 def _known_values(factors: LowRank, goal: Goal) -> tuple[Floats, float]:
     """Return the singular values that are accurate, and the energy beyond them."""
     spectrum = factors.spectrum
-    assert spectrum is not None  # every route states what it found
+    assert spectrum is not None  # every route returns the values that it found
     if spectrum.complete and len(spectrum):
         return spectrum.values, 0.0
-    # Of a Krylov space only what was kept is accurate. A threshold also needs the first value below it,
-    # or nobody could tell that all values above it are known.
+    # Of the values in a Krylov space, only the kept ones are accurate. For a threshold, the first value below
+    # it is needed too, because it shows that all values above the threshold are known.
     one_below = 1 if goal.kind in THRESHOLDS else 0
     below = spectrum.values[factors.rank : factors.rank + one_below]
     tail = max(factors.tail - float((below**2).sum()), 0.0)
@@ -132,14 +134,14 @@ def _known_values(factors: LowRank, goal: Goal) -> tuple[Floats, float]:
 
 
 def _factors(task: Task, matrix: DeviceArray, goal: Goal, energy: float) -> LowRank:
-    """Factor to a goal, by a route that finds every singular value if all are needed."""
+    """Factor to a goal, by a route that computes every singular value if all are needed."""
     if task.demand.whole:
         return with_all_values(matrix, goal, energy)
     return factor_matrix(matrix, goal, total=energy, seed=seed_for(task.seed, task.name))
 
 
-def _own_goal(demand: Demand, size: int, delta: Delta) -> Goal | None:
-    """Fit a demand's goal to this tensor: its own size, its own noise floor."""
+def _goal_for(demand: Demand, size: int, delta: Delta) -> Goal | None:
+    """Return the goal of a demand for this tensor: limited to its size, or at its noise floor."""
     goal = demand.goal
     if goal is None:
         return None

@@ -13,7 +13,7 @@ from eckart.applications.images.blocks import PIXEL_FRACTION
 from eckart.applications.images.colour import NAMES, Picture, check_picture, to_picture
 from eckart.applications.images.entropy import Decoder, Encoder
 from eckart.applications.images.factors import decode_factors
-from eckart.applications.images.file import Header, check_size, checksum, pack, unpack
+from eckart.applications.images.file import COPY_AGAIN, Header, check_size, checksum, pack, unpack
 from eckart.applications.images.layers import Layer, LayerKind, Session, decode_blocks
 from eckart.applications.images.quality import psnr, ssim
 from eckart.applications.images.search import LOSSLESS_DB, MAX_TRIES, Source, find_step, step_for_rank
@@ -87,7 +87,8 @@ class Target:
     def __post_init__(self) -> None:
         given = [f.name for f in fields(self) if getattr(self, f.name) is not None]
         if len(given) > 1:
-            raise UsageError(CALL, f"expected one of rank, energy, psnr, size, got {' and '.join(given)}")
+            what = f"expected one of rank, energy, psnr, size, got {' and '.join(given)}"
+            raise UsageError(CALL, what, "Pass only one of them")
         if self.rank is not None:
             Goal("rank", self.rank)
         if self.energy is not None:
@@ -228,7 +229,7 @@ def decompress(data: bytes, where: str = "decompress(data)") -> Picture:
     except ImageError as error:
         raise ImageError(where, error.what) from None
     except (AssertionError, ValueError, OverflowError, IndexError) as error:
-        raise ImageError(where, f"the coded data is invalid ({error})", "Fetch it again") from None
+        raise ImageError(where, f"the coded data is invalid ({error})", COPY_AGAIN) from None
     if checksum(picture) != header.samples_crc:
         raise ImageError(
             where,

@@ -70,13 +70,13 @@ def compare(picture: Picture, compressed: CompressedImage, size: int | None = No
     channels = 1 if picture.ndim == 2 else picture.shape[2]
     is_16_bit = picture.dtype == np.uint16
     if is_16_bit or channels in (2, 4):
-        results.append(FormatResult("JPEG", why_not="8 bits, no alpha"))
+        results.append(FormatResult("JPEG", why_not="it stores 8 bits per sample and no alpha"))
     else:
         choices = [Subsampling.NONE, Subsampling.HALVED] if channels == 3 else [Subsampling.NONE]
         jpegs = [_best("JPEG", picture, size, _jpeg(subsampling)) for subsampling in choices]
         results.append(max(jpegs, key=lambda result: result.psnr or 0))
     if is_16_bit:
-        results.append(FormatResult("WebP", why_not="8 bits"))
+        results.append(FormatResult("WebP", why_not="it stores 8 bits per sample"))
     else:
         results.append(_best("WebP", picture, size, _webp))
     plain, needed = float16_image(picture, size)
@@ -114,5 +114,5 @@ def _best(name: str, picture: Picture, size: int, encode: Encode) -> FormatResul
     if picture.ndim == 2 and decoded.ndim == 3:  # WebP has no grey pictures
         decoded = decoded[..., 0]
     if decoded.shape != picture.shape:
-        return FormatResult(name, why_not="does not keep the channels")
+        return FormatResult(name, why_not="it does not keep the channels")
     return FormatResult(name, len(best), psnr(picture, decoded), ssim(picture, decoded))

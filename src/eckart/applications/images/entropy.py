@@ -1,7 +1,7 @@
 """Entropy coding of integers with a range coder and adaptive frequency tables.
 
 constriction's range coder writes the bits. This file adds the model: which table of frequencies a number is
-coded with (its context), and how the tables adapt to the numbers coded before, so that the file need not
+coded with (its context), and how the tables adapt to the numbers coded before, which is why the file need not
 contain them. Encoding and decoding share one code path: a function whose ``values`` argument is None decodes.
 """
 

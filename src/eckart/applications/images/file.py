@@ -36,6 +36,7 @@ ENTRY = struct.Struct("<BBHIbb")
 CHECK = struct.Struct("<I")
 MAX_PIXELS = 1 << 26  # 67 million: without a limit, a small file could exhaust the memory
 MAX_SIDE = 1 << 20
+COPY_AGAIN = "Download or copy the file again"
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,11 @@ def unpack(data: bytes, where: str) -> tuple[Header, bytes]:
             "Update eckart",
         )
     if len(data) < HEADER.size + CHECK.size:
-        raise ImageError(where, f"the file ends within its header, after {len(data)} bytes", "Fetch it again")
+        raise ImageError(where, f"the file ends within its header, after {len(data)} bytes", COPY_AGAIN)
     _, _, channels, depth, rows, columns, samples_crc = HEADER.unpack_from(data)
     check_size(rows, columns, where)
     if zlib.crc32(data[: -CHECK.size]) != CHECK.unpack(data[-CHECK.size :])[0]:
-        raise ImageError(
-            where, "the file is damaged or cut short: its checksum does not match", "Fetch it again"
-        )
+        raise ImageError(where, "the file is damaged or cut short: its checksum does not match", COPY_AGAIN)
     at = HEADER.size + channels * ENTRY.size
     if channels not in (1, 2, 3, 4) or depth not in (8, 16) or at + CHECK.size > len(data):
         raise ImageError(where, f"the header is invalid: {channels} channels of {depth} bits")

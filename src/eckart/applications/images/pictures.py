@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eckart.applications.images.colour import Picture
-from eckart.applications.images.file import MAX_PIXELS, check_size
+from eckart.applications.images.file import COPY_AGAIN, MAX_PIXELS, check_size
 from eckart.checkpoint.write import write_bytes
 from eckart.errors import ImageError, MissingExtraError, UsageError
 
@@ -111,7 +111,7 @@ def read_picture(path: str | Path) -> tuple[Picture, list[str]]:
     except MemoryError:
         raise
     except Exception as error:  # Pillow's readers, for some forty formats, raise many types on damaged files
-        raise ImageError(where, f"the file is damaged ({error})", "Fetch it again") from None
+        raise ImageError(where, f"the file is damaged ({error})", COPY_AGAIN) from None
 
 
 def _upright(picture: PillowImage) -> PillowImage:
@@ -229,7 +229,7 @@ def write_picture(path: str | Path, picture: Picture) -> None:
         raise UsageError(
             str(path),
             f"expected a name that ends in {', '.join(PICTURES)} or .eki",
-            "Use one of these suffixes",
+            f"Use for example {Path(path).with_suffix('.png')}",
         )
     if picture.dtype == np.uint16 and (format != "PNG" or channels > 1):
         raise UsageError(str(path), "only grey PNG files can have 16 bits per sample", "Use .eki")

@@ -36,7 +36,7 @@ def psnr(original: Picture, other: Picture) -> float:
     Raises
     ------
     UsageError
-        The shapes or dtypes differ, or the dtype is not uint8 or uint16.
+        The shapes or dtypes differ, the dtype is not uint8 or uint16, or the pictures are empty.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def ssim(original: Picture, other: Picture) -> float | None:
     Raises
     ------
     UsageError
-        The shapes or dtypes differ, or the dtype is not uint8 or uint16.
+        The shapes or dtypes differ, the dtype is not uint8 or uint16, or the pictures are empty.
 
     Notes
     -----
@@ -124,5 +124,9 @@ def _check_pair(call: str, original: Picture, other: Picture) -> None:
             "expected two pictures of the same shape and dtype, "
             f"got {original.shape} {original.dtype} and {other.shape} {other.dtype}",
         )
-    if original.dtype not in (np.uint8, np.uint16) or original.size == 0:
+    if original.dtype not in (np.uint8, np.uint16):
         raise UsageError(f"{call}(original, other)", f"expected uint8 or uint16 pixels, got {original.dtype}")
+    if original.size == 0:
+        raise UsageError(
+            f"{call}(original, other)", f"the pictures are empty: their shape is {original.shape}"
+        )

@@ -271,7 +271,7 @@ def secant(
 
 
 def header_bytes(source: Source) -> int:
-    """Return the bytes of a file besides the coded data."""
+    """Return the number of bytes of a file without the coded data."""
     return HEADER.size + len(source.planes) * ENTRY.size + CHECK.size
 
 

@@ -1,4 +1,4 @@
-"""Functions that join, split, pad and select: relatives of `stack` and `split`, and `pad`, `diag`, `clip`."""
+"""Functions that join, split, pad and select, such as `vstack`, `split`, `pad`, `diag` and `clip`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Fourier transforms: one linear primitive along one axis, which is its own transpose, and `np.fft` by it."""
+"""Fourier transforms: the functions of `np.fft`, written with one linear primitive along one axis.
+
+The primitive is its own transpose, because the DFT matrix is symmetric.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from ..rules.indexing import section
 fft_p: Primitive = Primitive(
     "fft.fft",
     lambda x, axis, function, norm: function(x, axis=axis, norm=norm),
-    transpose={0: lambda ct, x, **params: fft_p(ct, **params)},  # the DFT matrix is symmetric
+    transpose={0: lambda ct, x, **params: fft_p(ct, **params)},
     shape=lambda x, **params: shape_of(x),
     batch=lambda args, batched, axis, **params: fft_p(args[0], axis=axis + 1, **params),
 )

@@ -1,4 +1,4 @@
-"""Ufuncs of `scipy.special`, which arrive by NumPy's protocol, and NumPy's `sinc`, `i0` and `modf`.
+"""Ufuncs of `scipy.special`, which use NumPy's protocol, and NumPy's `sinc`, `i0` and `modf`.
 
 Bessel functions and incomplete gamma functions are differentiated in their argument only, because the
 derivatives in the order have no closed form.
@@ -23,7 +23,7 @@ ROOT_PI, ROOT_2PI = float(np.sqrt(np.pi)), float(np.sqrt(2 * np.pi))
 
 def order(*_: Array) -> Any:
     """Refuse a derivative in the order of a function."""
-    what = f"the derivative in the order of this function is not known{at_line()}"
+    what = f"the derivative with respect to the order of this function is not known{at_line()}"
     raise MissingRuleError("scipy.special", what, "Pass the order as a plain number")
 
 

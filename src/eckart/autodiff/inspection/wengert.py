@@ -165,13 +165,13 @@ def pulled(f: Function, xs: Sequence[Any]) -> tuple[Any, Any]:
 
 
 def cost(level: Recording, outputs: Sequence[int]) -> dict[str, int]:
-    """Return the total flops and the peak memory, where all but inputs and results die at their last use."""
+    """Return the total flops and the peak memory, if all but inputs and results are freed after last use."""
     lines = level.lines
     n, size = len(lines), np.array([line.bytes for line in lines], dtype=int)
     last = np.arange(n)
     for i, line in enumerate(lines):
         last[[a for a in line.args if a is not None]] = i
     last[[i for i, line in enumerate(lines) if line.op == "input" or i in outputs]] = n
-    dead = np.bincount(last + 1, size, n + 2)[:n]  # bytes freed before each line
-    peak = np.max(np.cumsum(size) - np.cumsum(dead), initial=0)
+    freed = np.bincount(last + 1, size, n + 2)[:n]  # bytes freed before each line
+    peak = np.max(np.cumsum(size) - np.cumsum(freed), initial=0)
     return {"flops": sum(line.flops for line in lines), "bytes": int(peak)}

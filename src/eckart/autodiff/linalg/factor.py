@@ -1,7 +1,7 @@
 """QR, SVD and eigendecompositions.
 
-The rules differentiate all columns of the factors, so that the derivative is right when only the first k
-columns are used afterwards. `gaps` divides by the gaps between values.
+The rules differentiate all columns of the factors. The derivative is therefore right also when only the first
+k columns are used afterwards. `gaps` divides by the gaps between values.
 
 References
 ----------
@@ -36,8 +36,9 @@ def qr_jvp(out: Any, args: Any, tangents: Any) -> tuple[Array, Array]:
     Q, R = out
     size = np.abs(np.linalg.diagonal(concrete(R)))
     if size.size and np.any(size.min(-1) <= np.finfo(size.dtype).eps * size.shape[-1] * size.max(-1)):
-        what = f"the first {size.shape[-1]} columns are linearly dependent up to rounding{at_line()}"
-        raise TieError("np.linalg.qr", f"{what}: no derivative", "Use np.linalg.pinv or np.linalg.svd")
+        cause = f"the first {size.shape[-1]} columns are linearly dependent up to rounding"
+        what = f"{cause}, so there is no derivative{at_line()}"
+        raise TieError("np.linalg.qr", what, "Use np.linalg.pinv or np.linalg.svd")
     W = tangents[0] @ np.linalg.inv(R)
     C = adjoint(Q) @ W
     below = np.tril(C, -1)
@@ -154,7 +155,7 @@ def svd_jvp(out: Any, args: Any, tangents: Any, full_matrices: bool, ties: str) 
 def add_outside(rotated: Array, U_all: Array, row: Array, rest: Callable[[], Array]) -> Array:
     """Return the tangent of the vectors: its part in their span, and the part outside, if there is one.
 
-    The extra vectors of a full SVD move so that they stay orthogonal to the others.
+    The tangent of the extra vectors of a full SVD keeps them orthogonal to the others.
     """
     (m, n), k = shape_of(U_all)[-2:], shape_of(row)[-1]
     if m == k:
@@ -249,12 +250,12 @@ def refuse_defective(row: np.ndarray, V: np.ndarray) -> None:
 
     The relative error of the derivatives is about eps cond(V)^2.
     """
-    what = "eigenvalues are equal" if gaps.tied(row, near=1e-13).any() else ""
-    if not what and V.size and np.max(np.linalg.cond(V)) > 0.1 / np.sqrt(np.finfo(V.dtype).eps):
-        what = "the eigenvectors are linearly dependent up to rounding"
-    if what:
+    cause = "eigenvalues are equal" if gaps.tied(row, near=1e-13).any() else ""
+    if not cause and V.size and np.max(np.linalg.cond(V)) > 0.1 / np.sqrt(np.finfo(V.dtype).eps):
+        cause = "the eigenvectors are linearly dependent up to rounding"
+    if cause:
         fix = "Use eigfun for a function of a symmetric matrix, or expm, sqrtm, logm of eckart.autodiff.scipy"
-        raise TieError("np.linalg.eig", f"{what}{at_line()}: no derivative", fix)
+        raise TieError("np.linalg.eig", f"{cause}, so there is no derivative{at_line()}", fix)
 
 
 eig = implements(np.linalg.eig)(several_results(np.linalg.eig, eig_jvp))

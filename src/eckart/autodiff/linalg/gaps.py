@@ -1,13 +1,13 @@
 """Division by the gaps between singular values or eigenvalues, and errors where a derivative does not exist.
 
 Single vectors have no derivative where values are equal. There the rules multiply by 0 instead of dividing by
-the gap. What this would hide is caught by primitives that return their first argument and inspect what passes
-through (`inspecting_identity`). In forward mode they inspect the tangent and turn it into NaN where there is
-no derivative along it. NaN may still be dropped later, for example with the vectors that a truncated SVD does
-not use; if it reaches the result, `jvp` raises the error prepared by `explain_nan`. In reverse mode they
-inspect the cotangent and refuse one for which the derivative does not exist.
+the gap, which alone would give a wrong result silently. Tangents and cotangents therefore pass through
+primitives that return their first argument and inspect it (`inspecting_identity`). In forward mode these turn
+the tangent into NaN where there is no derivative along it. NaN may still be dropped later, for example with
+the vectors that a truncated SVD does not use; if it reaches the result, `jvp` raises the error prepared by
+`explain_nan`. In reverse mode these primitives refuse a cotangent for which the derivative does not exist.
 
-``row`` denotes the values in the shape (..., 1, k), so that they broadcast over columns.
+``row`` denotes the values in the shape (..., 1, k), which broadcasts over columns.
 """
 
 from __future__ import annotations
@@ -130,7 +130,8 @@ def check_uneven(c: np.ndarray, s: np.ndarray, ties: str) -> Array:
     row = s[..., None, :]
     uneven = tied(row) & (np.abs(c[..., None] - c[..., None, :]) > 1e-6 * np.abs(c).max(initial=0))
     if ties == "error" and uneven.any():
-        what = f"{describe(row, uneven)}, and the function treats them differently{at_line()}: no derivative"
+        cause = f"{describe(row, uneven)}, and the function treats them differently"
+        what = f"{cause}, so there is no derivative{at_line()}"
         fix = "Use a symmetric function of them, such as their sum"
         raise TieError("np.linalg.svdvals or eigvalsh", what, fix)
     return c
@@ -146,7 +147,8 @@ def check_basis(c: np.ndarray, W: np.ndarray, row: np.ndarray, ties: str, real: 
     pairs = tied(row, near=None if ties == "error" else 10 * jitter_size(row.dtype))
     used = (c != 0).any(-2, keepdims=True)
     if ties == "error" and (pairs & (used | swap(used))).any():
-        what = f"{describe(row, pairs)}, and the function uses their vectors{at_line()}: no derivative"
+        cause = f"{describe(row, pairs)}, and the function uses their vectors"
+        what = f"{cause}, so there is no derivative{at_line()}"
         fix = (
             "If the function is the same for every basis (a projection, a polar factor, a norm), use "
             'low_rank, polar, svdfun, eigfun, or eckart.autodiff.scipy.svd(A, ties="jitter")'
@@ -159,9 +161,14 @@ def check_basis(c: np.ndarray, W: np.ndarray, row: np.ndarray, ties: str, real: 
         if (np.abs(C - swap(C).conj()) * loose).max() > 1e-3 * np.abs(c).max(initial=0):
             free = "the phase of a complex vector is free"
             if ties == "jitter" and pairs.any():
-                free = describe(row, pairs) if row.any() else "the extra vectors of a full svd are any basis"
-            what = f"the function depends on the choice of basis where {free}{at_line()}: no derivative"
-            fix = "Use functions of the space, not of single vectors, and take its factors from one call"
+                free = (
+                    describe(row, pairs)
+                    if row.any()
+                    else "the extra vectors of a full SVD are an arbitrary basis"
+                )
+            cause = f"the function depends on the choice of basis where {free}"
+            what = f"{cause}, so there is no derivative{at_line()}"
+            fix = "Use functions of the space, not of single vectors, and take all factors from one call"
             raise TieError("np.linalg.svd or eigh", what, fix)
     return c
 
@@ -174,7 +181,9 @@ def nan_at_null_vectors(X: np.ndarray, row: np.ndarray) -> Array:
 def check_null_vectors(c: np.ndarray, row: np.ndarray) -> Array:
     """Refuse a cotangent of the vector of a singular value 0, which has no derivative."""
     if (vanishing(row) & (c != 0)).any():
-        what = f"a singular value is 0, and the function uses its vector{at_line()}: no derivative"
+        what = (
+            f"a singular value is 0, and the function uses its vector, so there is no derivative{at_line()}"
+        )
         raise TieError("np.linalg.svd", what, "Use the leading vectors only, or low_rank, polar, pinv")
     return c
 
@@ -201,11 +210,12 @@ def explain_nan(out: Any, dot: Any) -> TieError | None:
     row = concrete(out[-2][..., None, :])
     pairs = tied(row)
     used = "one of them or its vector" if pairs.any() else "its vector"
-    what = f"{describe(row, pairs)}, and the function uses {used}{at_line()}"
+    cause = f"{describe(row, pairs)}, and the function uses {used}"
+    what = f"{cause}, so there is no derivative along this tangent{at_line()}"
     fix = "Use the leading vectors only, or low_rank, polar, pinv"
     if pairs.any():
         fix = (
             "Use grad for a symmetric function of the values; use low_rank, polar, svdfun or eigfun for a "
             "function of the space"
         )
-    return TieError("np.linalg.svd or eigh", f"{what}: no derivative along this tangent", fix)
+    return TieError("np.linalg.svd or eigh", what, fix)

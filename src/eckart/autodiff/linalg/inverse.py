@@ -115,9 +115,9 @@ def check_rank_change(t: np.ndarray, a: np.ndarray, p: np.ndarray) -> Array:
     across = t - a @ (p @ t)
     across = np.abs(across - (across @ p) @ a).max((-2, -1))
     if np.any((rank < full) & (across > np.sqrt(np.finfo(a.dtype).eps) * np.abs(t).max((-2, -1)))):
-        what = f"the rank is {int(rank.min())} of {full}, and it changes along this tangent{at_line()}"
+        change = f"the rank is {int(rank.min())} of {full}, and it changes along this tangent"
         fix = "Use a tangent that keeps the rank, as in pinv(B @ A), or np.linalg.solve with a ridge term"
-        raise TieError("np.linalg.pinv", f"{what}: no derivative", fix)
+        raise TieError("np.linalg.pinv", f"{change}, so there is no derivative{at_line()}", fix)
     return t
 
 
@@ -190,7 +190,7 @@ def by_powers(a: Array) -> Array:
 def slogdet_jvp(out: Any, args: Any, tangents: Any) -> tuple[Any, Array]:
     """Return the tangents of the sign, which only a complex matrix has, and of the logarithm."""
     if np.any(np.isinf(concrete(out[1]))):
-        what = f"the determinant is 0{at_line()}: no derivative"
+        what = f"the determinant is 0, so there is no derivative{at_line()}"
         raise TieError("np.linalg.slogdet", what, "Use np.linalg.det, which has a derivative there")
     rate = log_rate(args[0], tangents[0])
     return (1j * np.imag(rate) * out[0] if is_complex(args[0]) else None), np.real(rate)

@@ -126,10 +126,11 @@ def with_derivatives(
 ) -> Primitive:
     """Return the primitive F(A, T, U, ...): a function of a matrix A and its derivatives along T, U, ...
 
-    F is its own derivative. Its derivative in A has one more direction; its derivative in a direction
-    replaces that direction. The transpose in a direction is F of the mirrored matrix along the other
-    directions, also mirrored. ``mirror`` is the transpose, or the conjugate for matrices that need not be
-    square. ``check`` is called with the matrix at which F is differentiated, and may refuse it.
+    Its derivatives are again values of F. The derivative in A has one more direction; the derivative in a
+    direction has that direction replaced by its tangent. The transpose in a direction is F of the mirrored
+    matrix along the other directions, also mirrored. ``mirror`` is the transpose, or the conjugate for
+    matrices that need not be square. ``check`` is called with the matrix at which F is differentiated, and
+    may refuse it.
     """
 
     def jvp(y: Array, args: Any, tangents: Any, **params: Any) -> Array:
@@ -190,8 +191,8 @@ def of_singular_values(a: np.ndarray, *along: np.ndarray, fun: Spectral) -> Arra
         return (U * fun.f(row)) @ Vh
     near = 2 * np.finfo(s.dtype).eps * max(s.shape[-1], 8) * s.max(-1, keepdims=True, initial=0)
     if fun in (KEEP, SIGN) and np.any(np.abs(s - 1) <= near):
-        what = f"a singular value is equal to the threshold, or is 0{at_line()}: no derivative"
-        raise TieError(fun.name, what, "Use another rank or threshold; pass polar a matrix of full rank")
+        what = f"a singular value is equal to the threshold, or is 0, so there is no derivative{at_line()}"
+        raise TieError(fun.name, what, "Use another rank or threshold, and a matrix of full rank for polar")
     (t,) = along
     K, KH = adjoint(U) @ t @ adjoint(Vh), Vh @ adjoint(t) @ U
     inner = fun.first(column, row) * (K + KH) / 2 + fun.first(column, -row) * (K - KH) / 2

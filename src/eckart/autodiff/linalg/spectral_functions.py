@@ -193,7 +193,9 @@ def refuse_zero_matrix(size: Array, args: Any, tangents: Any) -> None:
     """Refuse a matrix of zeros, where the polar factor has no derivative; elsewhere the tangent is zero."""
     a = concrete(args[0])
     if a.size and not a.any((-2, -1)).all():
-        raise TieError("polar", f"the matrix is 0{at_line()}: no derivative", "Pass a matrix of full rank")
+        raise TieError(
+            "polar", f"the matrix is 0, so there is no derivative{at_line()}", "Pass a matrix of full rank"
+        )
 
 
 cut_at_zero: Primitive = Primitive("cut at zero", rounding_size, refuse_zero_matrix, batch=True)

@@ -67,7 +67,7 @@ def svd_of_product(B: DeviceArray, A: DeviceArray) -> tuple[Triplets, Spectrum]:
     Raises
     ------
     MatrixError
-        Shapes that do not chain, factors that are not real matrices, or a NaN or an infinity.
+        If the shapes do not chain, or a factor is not a real matrix or holds a NaN or an infinity.
 
     Notes
     -----
@@ -88,7 +88,7 @@ def svd_of_product(B: DeviceArray, A: DeviceArray) -> tuple[Triplets, Spectrum]:
     if left.shape[1] != right.shape[0]:
         raise MatrixError(call, f"shapes {left.shape} and {right.shape} do not chain")
     if not (np.isfinite(left).all() and np.isfinite(right).all()):
-        raise MatrixError(call, "a factor holds a NaN or an infinity", "Replace it before factoring")
+        raise MatrixError(call, "a factor holds a NaN or an infinity", "Replace it with a finite number")
     product = Product(Tall([left]), Tall([right.T]), np.ones(left.shape[1]))
     core = ProductCore.of(product)
     U, s, Vh, tail = core.cut(product, len(core.s))

@@ -1,4 +1,4 @@
-"""The names PEFT's configuration needs: which modules, and which of them have another rank."""
+"""Names in PEFT's configuration: which modules have factors, and which of them have another rank."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Number = TypeVar("Number", int, float)  # a rank or an alpha
 
 
 def target_modules(adapted: Iterable[str], existing: Iterable[str]) -> list[str] | str:
-    """Return the shortest list that PEFT expands to just the adapted modules, or a regular expression.
+    """Return the shortest ``target_modules`` that PEFT expands to exactly the adapted modules.
 
     Parameters
     ----------
@@ -20,12 +20,17 @@ def target_modules(adapted: Iterable[str], existing: Iterable[str]) -> list[str]
     existing : iterable of str
         All module paths of the base that PEFT could wrap.
 
+    Returns
+    -------
+    list of str or str
+        A list of names; a regular expression if no list expands to exactly these modules.
+
     Notes
     -----
-    PEFT takes an entry for every module whose path equals it or ends in ``"." + entry``. A last
-    component (``q_proj``) is used where all modules of that name are adapted; otherwise the full
-    paths are, since a suffix would also wrap layers that have no factors. Where one path is the end of
-    another, no list can tell them apart; PEFT matches a string as a regular expression, whole.
+    PEFT wraps every module whose path equals an entry or ends in ``"." + entry``. The last part of the
+    path (``q_proj``) is listed if all modules with that last part are adapted. Otherwise their full paths
+    are, because a suffix would also wrap layers that have no factors. If one path is the end of another, no
+    list can distinguish them; PEFT matches a string as a regular expression for the whole path.
 
     Examples
     --------
@@ -48,11 +53,25 @@ def target_modules(adapted: Iterable[str], existing: Iterable[str]) -> list[str]
 
 
 def rank_pattern(ranks: Mapping[str, Number], default: Number) -> dict[str, Number]:
-    """Return one regular expression per rank that differs from the default.
+    """Return one regular expression for each rank that differs from the default.
 
-    PEFT tries every key on every module, so a key per module costs the square of their number. Here
-    there are at most as many keys as distinct ranks, and names that differ in one layer number
-    are folded into one alternation.
+    Parameters
+    ----------
+    ranks : mapping of str to int or float
+        Ranks, or alphas, by module path.
+    default : int or float
+        The value that needs no key.
+
+    Returns
+    -------
+    dict of str to int or float
+        Values by regular expression, for PEFT's ``rank_pattern`` or ``alpha_pattern``.
+
+    Notes
+    -----
+    PEFT tries every key on every module, so one key per module takes time proportional to the square of
+    their number. Here there are at most as many keys as distinct ranks, and names that differ only in the
+    layer number are folded into one alternation.
 
     Examples
     --------
@@ -63,17 +82,29 @@ def rank_pattern(ranks: Mapping[str, Number], default: Number) -> dict[str, Numb
     for name, rank in ranks.items():
         if rank != default:
             groups[rank].append(name)
-    # PEFT lets a key match the end of a name; an anchor is needed where one name is the end of another.
+    # PEFT also matches a key with the end of a name; an anchor is needed if one name is the end of another.
     ends = {name[i + 1 :] for name in ranks for i, letter in enumerate(name) if letter == "."}
     anchor = "^" if ends & ranks.keys() else ""
     return {anchor + alternation(groups[rank]): rank for rank in sorted(groups)}
 
 
 def alternation(names: list[str]) -> str:
-    """Return a regular expression that matches just these names."""
+    """Return a regular expression that matches exactly these names.
+
+    Parameters
+    ----------
+    names : list of str
+        Module paths.
+
+    Examples
+    --------
+    >>> alternation(["h.0.q", "h.1.q"])
+    'h\\\\.(?:0|1)\\\\.q'
+    """
     templates: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name in names:
-        # Only the first number is folded: it is the layer, and later ones (experts) multiply.
+        # Only the first number is folded: it is the layer. Folding later ones (experts) as well would match
+        # every combination of them.
         match = re.search(r"(?<=\.)\d+(?=\.)", name)
         if match:
             templates[name[: match.start()], name[match.end() :]].append(match[0])

@@ -1,14 +1,16 @@
-"""The U-Net of Stable Diffusion by two sets of names: those of its first code, and those of diffusers.
+"""Names of Stable Diffusion's U-Net: from those of its original code to those of diffusers.
 
-The first code (CompVis, Stability's ``sgm``) numbers blocks through: ``input_blocks.4.1``. diffusers
-counts them level by level: ``down_blocks.1.attentions.0``. kohya's trainer uses the first for SDXL.
+The original code (CompVis, Stability's ``sgm``) numbers all blocks in sequence: ``input_blocks.4.1``.
+diffusers numbers them within each level: ``down_blocks.1.attentions.0``. kohya's trainer uses the original
+names for SDXL.
 """
 
 from __future__ import annotations
 
 import re
 
-PER_LEVEL = 3  # blocks to a level in SD 1, SD 2, SDXL and its refiner: two, and what changes the size
+# Blocks per level in SD 1, SD 2, SDXL and its refiner: two, and one that changes the resolution.
+PER_LEVEL = 3
 
 _OUTSIDE = {
     "input_blocks.0.0": "conv_in",
@@ -30,12 +32,23 @@ _BLOCK = re.compile(r"(input_blocks|output_blocks)\.(\d+)\.\d+\.(.+)|middle_bloc
 
 
 def is_sgm(path: str) -> bool:
-    """Whether a path is of the first code's U-Net."""
+    """Whether a path belongs to the original code's U-Net.
+
+    Parameters
+    ----------
+    path : str
+        Module path within the U-Net.
+    """
     return path in _OUTSIDE or path.startswith(("input_blocks.", "output_blocks.", "middle_block."))
 
 
 def from_sgm(path: str) -> str | None:
-    """Return diffusers' name of a module, or None where there is none.
+    """Return diffusers' name of a module, or None if it has none.
+
+    Parameters
+    ----------
+    path : str
+        Module path in the names of the original code.
 
     Examples
     --------
@@ -46,14 +59,15 @@ def from_sgm(path: str) -> str | None:
     """
     if path in _OUTSIDE:
         return _OUTSIDE[path]
-    found = _BLOCK.fullmatch(path)
-    if not found:
+    block_match = _BLOCK.fullmatch(path)
+    if not block_match:
         return None
-    side, number, rest = found[1], found[2] or found[4], found[3] or found[5]
-    resnet = rest in _IN_RESNET
+    side = block_match[1]
+    number, rest = block_match[2] or block_match[4], block_match[3] or block_match[5]
+    is_resnet = rest in _IN_RESNET
     if side is None:
-        place = _MIDDLE.get((number, resnet))
-        if place is None or not (resnet or rest.startswith(_IN_ATTENTION)):
+        place = _MIDDLE.get((number, is_resnet))
+        if place is None or not (is_resnet or rest.startswith(_IN_ATTENTION)):
             return None
         return f"mid_block.{place}.{_IN_RESNET.get(rest, rest)}"
     count = int(number) - 1 if side == "input_blocks" else int(number)
@@ -61,9 +75,9 @@ def from_sgm(path: str) -> str | None:
         return None
     level, place_in_level = divmod(count, PER_LEVEL)
     block = f"{'down' if side == 'input_blocks' else 'up'}_blocks.{level}"
-    # What a block holds is told by the name within it: the number before that depends on whether the
-    # level has attention.
-    if resnet:
+    # The name within the block shows the kind of layer. The number before that name does not: it depends on
+    # whether the level has attention.
+    if is_resnet:
         return f"{block}.resnets.{place_in_level}.{_IN_RESNET[rest]}"
     if rest.startswith(_IN_ATTENTION):
         return f"{block}.attentions.{place_in_level}.{rest}"

@@ -1,19 +1,27 @@
 """The modules of Stable Diffusion 1.x in the order in which they are registered.
 
-cloneofsimo's format names a module by its number in this order, among those that it trains: the linear
-layers of attention, and the first of each feed-forward network. The order is that of diffusers' U-Net
-and of the CLIP text encoder in transformers as they were in early 2023; widths are checked against it.
+cloneofsimo's format names a module by its position in this order among the modules that it trains: the linear
+layers of attention, and the first layer of each feed-forward network. The order is that of diffusers' U-Net
+and of transformers' CLIP text encoder in early 2023. Readers check the widths against it.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-CONTEXT = 768  # width of the text encoder, which is that of keys and values in cross-attention
+CONTEXT = 768  # width of the text encoder, and of the inputs of keys and values in cross-attention
 
 
 class Layer(NamedTuple):
-    """A linear layer: its path, and the shape of its weight."""
+    """A linear layer.
+
+    Parameters
+    ----------
+    path : str
+        Module path within the model.
+    rows, columns : int
+        Shape of its weight.
+    """
 
     path: str
     rows: int
@@ -21,7 +29,7 @@ class Layer(NamedTuple):
 
 
 def unet_layers() -> list[Layer]:
-    """Return the 144 layers of the U-Net; its middle was registered after both sides."""
+    """Return the 144 layers of the U-Net; its middle block was registered after both sides."""
     layers: list[Layer] = []
     for level, width in enumerate((320, 640, 1280)):
         for place in range(2):
@@ -42,10 +50,10 @@ def text_encoder_layers() -> list[Layer]:
 
 
 def _block(path: str, width: int) -> list[Layer]:
-    """Return a transformer block: attn1, ff, attn2, the order in which diffusers made them."""
+    """Return the layers of a transformer block: attn1, ff, attn2, the order in which diffusers made them."""
     block = f"{path}.transformer_blocks.0"
     first = [Layer(f"{block}.attn1.{leaf}", width, width) for leaf in ("to_q", "to_k", "to_v", "to_out.0")]
-    # The first layer of the network gives values and gates, four times the width each.
+    # The first layer of the feed-forward network computes values and gates, four times the width each.
     return [
         *first,
         Layer(f"{block}.ff.net.0.proj", 8 * width, width),

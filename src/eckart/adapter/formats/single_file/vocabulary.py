@@ -1,16 +1,16 @@
-"""The words that module paths are made of, so that a flat name can be given its dots back.
+"""The words of module paths, with which a flat name gets its dots back.
 
-kohya's format writes ``down_blocks.0.attentions.0.proj_in`` as ``down_blocks_0_attentions_0_proj_in``.
-Which underscores were dots is no longer in the file: it has to be known that ``down_blocks`` and
-``proj_in`` are one part each. A name with a word that is not known here is not split at all, since a
-wrong path is worse than none.
+kohya's format writes ``down_blocks.0.attentions.0.proj_in`` as ``down_blocks_0_attentions_0_proj_in``. The
+file no longer shows which underscores were dots; splitting needs to know that ``down_blocks`` and
+``proj_in`` are one part each. A name with an unknown word is not split at all, because a wrong path is
+worse than none.
 """
 
 from __future__ import annotations
 
-# Parts of several words. Where two fit, the longer is taken. One that ends in "$" is taken only at the
-# end of a name: "shared_expert_gate", but "shared_expert.gate_proj". FLUX' "img_attn.qkv" is taken for
-# granted: HunyuanVideo's "img_attn_qkv" cannot be told from it.
+# Parts of several words. If two fit, the longer one is used. A part that ends in "$" is used only at the
+# end of a name: "shared_expert_gate", but "shared_expert.gate_proj". "img_attn_qkv" becomes FLUX' path
+# "img_attn.qkv"; HunyuanVideo's part "img_attn_qkv" cannot be distinguished from it.
 _SEVERAL = """
 down_blocks mid_block up_blocks down_block up_block transformer_blocks single_transformer_blocks
 conv_in conv_out conv_shortcut proj_in proj_out proj_mlp time_embedding time_emb_proj add_embedding
@@ -56,7 +56,7 @@ crossattention ffn ffn1 ffn2 visual merger head base bias attn3 temporal motion 
 shared conv1d distilbert vit backbone projection lin1 lin2
 """
 
-# First parts by which the updated model is a transformer and no U-Net.
+# First parts which show that the image model is a transformer rather than a U-Net.
 _FRONTS = """
 double_blocks single_blocks joint_blocks joint_transformer_blocks transformer_blocks
 single_transformer_blocks blocks layers
@@ -66,7 +66,7 @@ cap_embedder img_in txt_in time_in vector_in guidance_in condition_embedder
 
 
 def _tree() -> dict[tuple[str, ...], bool]:
-    """Return the parts as tuples of words, and whether each may only stand at the end."""
+    """Return the parts as tuples of words, and whether each may stand only at the end of a name."""
     return {tuple(part.rstrip("$").split("_")): part.endswith("$") for part in _SEVERAL.split()}
 
 
@@ -77,7 +77,12 @@ TRANSFORMER_FRONTS = frozenset(_FRONTS.split())
 
 
 def split_flat(flat: str) -> str | None:
-    """Give a flat name its dots back, or return None where a word is not known.
+    """Return the path of a flat name, or None if a word is unknown.
+
+    Parameters
+    ----------
+    flat : str
+        A path with underscores in place of dots.
 
     Examples
     --------
@@ -100,7 +105,7 @@ def split_flat(flat: str) -> str | None:
 
 
 def _longest_part(words: list[str]) -> int:
-    """Return how many of the first words are one part; 0 if that is not known of any."""
+    """Return how many of the first words form one known part; 0 if none do."""
     for count in range(min(_LONGEST, len(words)), 1, -1):
         only_last = _PARTS.get(tuple(words[:count]))
         if only_last is not None and (not only_last or count == len(words)):
