@@ -304,6 +304,21 @@ def test_factors_of_another_tensor_are_refused(finished):
         FactorStore.open(store.path).factors(NAME)
 
 
+@pytest.mark.parametrize("rank", [0, -1, 1.5])
+def test_an_invalid_number_of_components_is_refused(finished, rank):
+    _, store = finished
+    with pytest.raises(UsageError, match=rf"`rank={rank}`: expected a whole number of at least 1"):
+        store.factors(NAME, rank)
+
+
+def test_factors_of_a_tensor_without_any_are_refused(finished):
+    _, store = finished
+    name = "model.layers.0.input_layernorm.weight"
+    assert store.record(name).rank == 0
+    with pytest.raises(StoreError, match=f"{name}`: the store holds no factors of this tensor"):
+        store.factors(name)
+
+
 def test_an_unknown_tensor_is_refused_with_examples(finished):
     _, store = finished
     for ask in (store.record, store.spectrum, store.factors):

@@ -13,6 +13,7 @@ import numpy as np
 from eckart.arrays import Floats
 from eckart.checkpoint import Checkpoint
 from eckart.checkpoint.strictjson import JsonObject
+from eckart.checks import check_whole_number
 from eckart.errors import MissingExtraError, StoreError
 from eckart.linalg import Goal, LowRank, Spectrum
 from eckart.store.layout import (
@@ -153,7 +154,7 @@ class FactorStore:
         name : str
             Name of the tensor.
         rank : int, optional
-            Number of components. By default, all that the store holds.
+            Number of components, at least 1. By default, all that the store holds.
 
         Returns
         -------
@@ -163,10 +164,21 @@ class FactorStore:
         Raises
         ------
         StoreError
-            If the store has no such tensor, holds fewer components, or is damaged.
+            If the store has no such tensor, holds fewer components or none, or is damaged.
+        UsageError
+            If ``rank`` is not a whole number of at least 1.
         """
         record = self.record(name)
-        rank = record.rank if rank is None else rank
+        if rank is not None:
+            rank = check_whole_number(rank, f"rank={rank!r}", 1)
+        elif record.rank:
+            rank = record.rank
+        else:
+            raise StoreError(
+                f"{self.path}: {clip(name)}",
+                "the store holds no factors of this tensor, only its measures",
+                "Use FactorStore.record(name) for its energy",
+            )
         if rank > record.rank:
             raise StoreError(
                 f"{self.path}: {clip(name)}",
@@ -184,7 +196,7 @@ class FactorStore:
             )
         tail = record.tail + float((values[record.rank :] ** 2).sum())
         whole = LowRank(U, values[: record.rank], Vh, tail, record.rank_bounds, record.method)
-        return whole.truncate(rank=rank) if rank and rank < record.rank else whole
+        return whole.truncate(rank=rank) if rank < record.rank else whole
 
     def record(self, name: str) -> TensorRecord:
         """Return what the store holds of a tensor.
