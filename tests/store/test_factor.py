@@ -230,7 +230,7 @@ def reference(tmp_path_factory):
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 16, None])
 def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path, monkeypatch, workers):
-    monkeypatch.setattr("eckart.store.pool.os.cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
     pair = make_pair(tmp_path)
     factor(*pair.paths, tmp_path / "two", workers=2)
     factor(*pair.paths, tmp_path / "store", workers=workers)

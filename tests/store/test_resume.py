@@ -265,7 +265,7 @@ def test_an_error_in_one_tensor_keeps_the_others(crashed, tmp_path, monkeypatch)
 
 
 def test_a_tensor_factored_alone_has_the_same_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr("eckart.store.pool.os.cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
     pair = make_pair(tmp_path)
     store = tmp_path / "store"
     finished = factor(*pair.paths, store)

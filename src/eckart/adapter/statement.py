@@ -159,7 +159,7 @@ class Statement:
     tied_whole : mapping of str to str
         Output layers that are saved whole, each with the embedding table that it shares.
     sources : tuple of SourceStatement
-        The adapters this one was made of; empty for an extracted adapter.
+        The adapters that this one was made from; empty for an extracted adapter.
     left_out : tuple of str
         Modules of the sources that got rank 0.
     layout : LayoutStatement, optional

@@ -58,7 +58,7 @@ def _peft_writer(adapter: Adapter) -> Writer:
 
 PEFT = Format("peft", PEFT_KEY, _read_peft_file, _peft_writer)
 
-# The order decides which format a file with the keys of two is said to be in, in the message that refuses it.
+# The order of recognition. It matters only for the message that refuses a file with keys of two formats.
 REGISTRY: tuple[Format, ...] = (CLONEOFSIMO, KOHYA, DIFFUSERS, PEFT)
 
 

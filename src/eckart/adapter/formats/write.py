@@ -63,9 +63,9 @@ def write_adapter(
     _write_file(target, plan, writer, produce, workers, progress)
     stated = statement()
     if stated is not None:
-        write_json(statement_beside(target), stated.to_json())
+        write_json(statement_path(target), stated.to_json())
     else:
-        statement_beside(target).unlink(missing_ok=True)  # it belonged to the file that was replaced
+        statement_path(target).unlink(missing_ok=True)  # it belonged to the file that was replaced
 
 
 def check_place(target: Path, is_folder: bool, marker: str, overwrite: bool) -> None:
@@ -135,12 +135,12 @@ def write_into(
     writer.finish(folder, statement())
 
 
-def statement_beside(file: Path) -> Path:
+def statement_path(file: Path) -> Path:
     """Return the path of the statement of an adapter that is one file.
 
     Examples
     --------
-    >>> statement_beside(Path("lora.safetensors")).name
+    >>> statement_path(Path("lora.safetensors")).name
     'lora.eckart.json'
     """
     return file.with_name(f"{file.stem}.eckart.json")

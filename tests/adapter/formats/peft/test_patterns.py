@@ -1,4 +1,4 @@
-"""`target_modules` and `rank_pattern`, read back by PEFT's own rules."""
+"""`target_modules` and `rank_pattern`, interpreted by PEFT's rules."""
 
 import re
 
@@ -9,12 +9,12 @@ from eckart.adapter.formats.peft.patterns import rank_pattern, target_modules
 
 
 def wrapped(targets, existing):
-    """PEFT: a module is wrapped if an entry is its name, or the end of it after a dot."""
+    """Return the modules that PEFT wraps: an entry is the whole name, or its end after a dot."""
     return {n for n in existing if any(n == t or n.endswith(f".{t}") for t in targets)}
 
 
 def rank_of(pattern, name, default):
-    """PEFT (`get_pattern_key`): the first key that matches the whole name, or its end after a dot."""
+    """Look up a rank as PEFT does (`get_pattern_key`): the first key that matches the name or its end."""
     return next((r for key, r in pattern.items() if re.match(rf"(.*\.)?({key})$", name)), default)
 
 
@@ -37,14 +37,14 @@ def test_every_module_gets_its_rank(ranks, default):
 
 
 @given(st.sets(NAMES, min_size=1), st.data())
-def test_just_the_adapted_modules_are_wrapped(existing, data):
+def test_exactly_the_adapted_modules_are_wrapped(existing, data):
     adapted = data.draw(st.sets(st.sampled_from(sorted(existing)), min_size=1))
     targets = target_modules(adapted, existing)
     assert wrapped(targets, existing) == adapted
     assert targets == sorted(set(targets)) and len(targets) <= len(adapted)
 
 
-def test_a_whole_leaf_is_one_word_and_a_part_of_it_is_spelt_out():
+def test_a_last_part_is_listed_if_all_its_modules_are_adapted_and_full_paths_otherwise():
     names = [f"h.{i}.{leaf}" for i in range(12) for leaf in ("q", "v")]
     assert target_modules(names, names) == ["q", "v"]
     some = [n for n in names if n != "h.11.v"]
@@ -65,18 +65,14 @@ def test_default_ranks_need_no_key():
 # --- a name that is the end of another ---
 
 
-def test_a_rank_for_a_name_that_ends_another():
+def test_a_name_that_is_the_end_of_another_gets_its_own_rank():
     ranks = {"q": 2, "h.q": 4}
     pattern = rank_pattern(ranks, 8)
     assert {name: rank_of(pattern, name, 8) for name in ranks} == ranks
 
 
-def test_a_target_that_ends_another():
+def test_a_target_that_is_the_end_of_another_does_not_wrap_it():
     existing = {"layers.0.q", "encoder.layers.0.q"}
     targets = target_modules({"layers.0.q"}, existing)
-    found = (
-        wrapped(targets, existing)
-        if isinstance(targets, list)
-        else {n for n in existing if re.fullmatch(targets, n)}
-    )
-    assert found == {"layers.0.q"}
+    assert isinstance(targets, str)  # no list can tell the two apart
+    assert {name for name in existing if re.fullmatch(targets, name)} == {"layers.0.q"}

@@ -93,8 +93,8 @@ BIASED = {"target_modules": ["key"], "bias": "lora_only"}
 def test_whole_tensors_of_both_adapters_are_loaded_from_their_sum(first, second, tmp_path):
     model = two(tmp_path, first, second)
     done = combine([tmp_path / "a", tmp_path / "b"], tmp_path / "both")
-    said = json_of(tmp_path / "both")
-    assert said["modules_to_save"] == ["classifier"] and said["bias"] == "lora_only"
+    config = json_of(tmp_path / "both")
+    assert config["modules_to_save"] == ["classifier"] and config["bias"] == "lora_only"
     loaded = load_peft(copy.deepcopy(model), tmp_path / "both").eval()
     # By hand: the base with both updates merged, the one's classifier and the other's biases.
     merge(tmp_path / "base", [tmp_path / "a", tmp_path / "b"], tmp_path / "m")
@@ -159,8 +159,8 @@ def test_rows_beyond_the_table_of_the_base_are_refused(indices, tmp_path):
     folder.mkdir()
     for file in animal.adapter.glob("adapter_*"):
         (folder / file.name).write_bytes(file.read_bytes())
-    said = json_of(folder) | {"trainable_token_indices": [0, *indices]}
-    (folder / "adapter_config.json").write_text(json.dumps(said))
+    config = json_of(folder) | {"trainable_token_indices": [0, *indices]}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
     with pytest.raises(AdapterError, match=r"up to row 999, and the base has shape \(\d+, \d+\)"):
         merge(animal.base, [folder], tmp_path / "m")
     assert not (tmp_path / "m").exists()

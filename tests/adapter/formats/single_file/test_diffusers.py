@@ -296,11 +296,11 @@ def test_diffusers_computes_what_the_file_says(case, tmp_path):
     loader.load_lora_into_unet(tensors, alphas, unet=unet, metadata=metadata)
     loader.load_lora_into_text_encoder(tensors, alphas, text_encoder=text_encoder, metadata=metadata)
     for model, weights in zip((unet, text_encoder), expected, strict=True):
-        found = by_merging(model)
-        assert set(found) == set(weights)
+        actual = by_merging(model)
+        assert set(actual) == set(weights)
         for name, weight in weights.items():
             # two roundings to float32 of entries of a few units
-            np.testing.assert_allclose(found[name], weight, rtol=1e-6, atol=1e-5, err_msg=name)
+            np.testing.assert_allclose(actual[name], weight, rtol=1e-6, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -322,9 +322,9 @@ def test_files_written_by_diffusers_are_read(tmp_path):
     unet.save_lora_adapter(tmp_path, weight_name="a.safetensors")
     read = load_adapter(tmp_path / "a.safetensors")
     with torch.no_grad():
-        found = by_merging(unet)
+        actual = by_merging(unet)
     assert len(read) and {m.scale for m in read} == {1.5, 2.5}
     for m in read:
         weight = base[f"{m.name}.weight"]
         expected = weight + m.scale * (m.left.astype(np.float64) @ m.right).reshape(weight.shape)
-        np.testing.assert_allclose(found[f"{m.name}.weight"], expected, rtol=1e-6, atol=1e-5)
+        np.testing.assert_allclose(actual[f"{m.name}.weight"], expected, rtol=1e-6, atol=1e-5)

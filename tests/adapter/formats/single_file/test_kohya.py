@@ -1,4 +1,4 @@
-"""kohya's format: what is read, and what is written, key by key."""
+"""kohya's format, read and written key by key."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Flat names and paths: tables by hand, and diffusers' and transformers' own models and converters."""
+"""Flat names and paths: tables by hand, and the models and converters of diffusers and transformers."""
 
 import itertools
 
@@ -158,18 +158,18 @@ def rows(table):
 
 
 @pytest.mark.parametrize(("flat", "path"), rows(SD) + rows(TRANSFORMERS) + rows(LANGUAGE))
-def test_dots_are_given_back(flat, path):
+def test_flat_names_get_their_dots_back(flat, path):
     assert split_flat(flat) == path
     assert path.replace(".", "_") == flat
 
 
 @pytest.mark.parametrize(("flat", "path"), rows(SGM))
-def test_the_first_code_of_stable_diffusion(flat, path):
+def test_original_names_of_stable_diffusion_become_those_of_diffusers(flat, path):
     assert stem_to_name(f"lora_unet_{flat}", "unet") == (f"unet.{path}", True)
 
 
 @pytest.mark.parametrize(("stem", "name"), rows(TEXT))
-def test_text_encoders(stem, name):
+def test_names_in_text_encoders_survive_both_ways(stem, name):
     assert stem_to_name(stem, "unet") == (name, True)
     component = name.partition(".")[0]
     others = ("unet", "text_encoder_2") if stem.startswith("lora_te1_") else ("unet",)
@@ -192,7 +192,7 @@ def test_text_encoders(stem, name):
         "",
     ],
 )
-def test_an_uncertain_name_is_kept_whole(flat):
+def test_a_name_with_an_unknown_word_is_kept_whole(flat):
     assert stem_to_name(f"lora_unet_{flat}", "unet") == (f"unet.{flat}", False)
 
 
@@ -209,16 +209,16 @@ def test_an_uncertain_name_is_kept_whole(flat):
         ("lora_te1_text_model_encoder_layers_0_mlp_fc1", "unet"),
     ],
 )
-def test_the_image_model(stem, component):
+def test_the_first_parts_show_whether_the_image_model_is_a_transformer(stem, component):
     assert image_model_of([stem]) == component
 
 
-def test_a_flattened_text_encoder_gets_the_name_that_readers_know():
+def test_a_path_of_transformers_5_gets_the_part_that_readers_need():
     name = "text_encoder.encoder.layers.0.self_attn.q_proj"
     assert flat_stem(name, ("text_encoder",)) == "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
 
 
-def test_stable_diffusion_in_order():
+def test_layers_of_stable_diffusion_are_in_order_of_registration():
     unet, text = unet_layers(), text_encoder_layers()
     assert (len(unet), len(text)) == (144, 48)
     assert len({layer.path for layer in unet + text}) == 192
@@ -230,7 +230,7 @@ def test_stable_diffusion_in_order():
     assert text[2].path == "text_model.encoder.layers.0.self_attn.q_proj"
 
 
-# Second opinions, where the libraries are installed.
+# --- compared with diffusers and transformers ---
 
 
 def paths_of(model):
@@ -268,7 +268,7 @@ SDXL = dict(
         ("SD3Transformer2DModel", dict(num_layers=2, dual_attention_layers=(0,))),
     ],
 )
-def test_all_names_of_a_model(name, config):
+def test_all_names_of_a_model_get_their_dots_back(name, config):
     for path in paths_of(on_meta("diffusers", name, **config)):
         assert split_flat(path.replace(".", "_")) == path
 
@@ -282,8 +282,8 @@ def test_layers_of_stable_diffusion_are_those_of_the_model():
     assert ours == set(attention)
 
 
-def test_sgm_names_are_those_diffusers_comes_to():
-    """Every block of SDXL, by diffusers' own converter of kohya's files."""
+def test_original_names_become_what_the_converter_of_diffusers_returns():
+    """Every block of SDXL is compared with diffusers' converter of kohya's files."""
     torch = pytest.importorskip("torch")
     converter = pytest.importorskip("diffusers.loaders.lora_conversion_utils")
     from types import SimpleNamespace
@@ -320,6 +320,6 @@ def test_sgm_names_are_those_diffusers_comes_to():
         assert stem_to_name(f"lora_unet_{name}", "unet") == (path, True)
 
 
-def test_no_path_comes_from_two_names():
+def test_no_two_names_become_the_same_path():
     paths = [from_sgm(split_flat(flat)) for flat, _ in rows(SGM)[:-1]]
     assert len(set(paths)) == len(paths)

@@ -55,9 +55,10 @@ class WholeTensors:
 
         Notes
         -----
-        ``modules_to_save`` and ``bias`` list what is saved whole. PEFT also saves the embedding table and
-        the output layer if the vocabulary was resized, and, as ``base_layer.weight``, if they have factors
-        (`save_embedding_layers`): a copy of the base's own table, unless that was resized too.
+        ``modules_to_save`` and ``bias`` select the tensors that are saved whole. PEFT also saves the
+        embedding table and the output layer if the vocabulary was resized, and, as ``base_layer.weight``, if
+        they have factors (`save_embedding_layers`): a copy of the base's own table, unless that was resized
+        too.
         """
         rows = _ROWS.fullmatch(name)
         if rows is not None:

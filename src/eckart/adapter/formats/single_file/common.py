@@ -7,7 +7,7 @@ import math
 from eckart.adapter.adapter import Adapter, Module, Origin
 from eckart.adapter.formats.file import AdapterFile
 from eckart.adapter.formats.single_file.names import split_component
-from eckart.adapter.formats.write import statement_beside
+from eckart.adapter.formats.write import statement_path
 from eckart.adapter.formats.writer import left_out_note, unknown_note
 from eckart.adapter.statement import Statement, read_statement
 from eckart.arrays import Array
@@ -173,8 +173,8 @@ def alpha_of(module: Module) -> float:
 
 def _statement_of(file: AdapterFile) -> Statement | None:
     """Return the statement in the file next to an adapter file; None if there is none."""
-    beside = statement_beside(file.path)
-    if not beside.is_file():
+    path = statement_path(file.path)
+    if not path.is_file():
         return None
-    check_link(beside.parent, beside)
-    return read_statement(beside)
+    check_link(path.parent, path)
+    return read_statement(path)
