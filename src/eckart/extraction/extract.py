@@ -31,7 +31,7 @@ from eckart.serving.consumers import ConsumerNames
 from eckart.store import FactorStore, decide
 from eckart.store.demands import first_demands
 from eckart.store.fill import fill
-from eckart.store.layout import MANIFEST
+from eckart.store.files import MANIFEST
 from eckart.store.options import PassOptions
 from eckart.store.record import Demand
 from eckart.store.sources import PairSources

@@ -16,7 +16,7 @@ from eckart.checkpoint.strictjson import JsonObject
 from eckart.checks import check_whole_number
 from eckart.errors import MissingExtraError, StoreError
 from eckart.linalg import Goal, LowRank, Spectrum
-from eckart.store.layout import (
+from eckart.store.files import (
     FACTOR_AGAIN,
     FORMAT,
     JOURNAL,
