@@ -17,8 +17,8 @@ from eckart.linalg import Goal
 from eckart.parallel import OnProgress
 from eckart.rank import RankRule
 from eckart.store.demands import first_demands, whole_demands
-from eckart.store.journal import Journal, StoredState
 from eckart.store.files import FACTOR_AGAIN, FACTORS, JOURNAL, MANIFEST, SPECTRA
+from eckart.store.journal import Journal, StoredState
 from eckart.store.options import DEFAULT, PassOptions
 from eckart.store.pool import run_tasks
 from eckart.store.record import Demand, TensorRecord
