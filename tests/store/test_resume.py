@@ -20,7 +20,7 @@ from eckart.errors import StoreError
 from eckart.rank import Rank
 from eckart.store import pool
 from eckart.store.journal import Journal
-from eckart.store.layout import factor_file
+from eckart.store.files import factor_file
 from support import crash
 from support.pairs import MATRICES, SHAPES, SMALL, contents, make_pair
 

@@ -53,15 +53,15 @@ def _for_readers(
 ) -> tuple[Adapter, LayoutStatement | None]:
     """Return the adapter in the layout that its consumers need, or that PEFT needs if there are none."""
     config = sources.config
-    layout: LayoutStatement | None = None
+    stated: LayoutStatement | None = None
     if job.consumers:
         experts = experts_layout_for(job.consumers, config, job.experts)
         needed = adapter.parameters
         names = [c.name for c in job.consumers]
-        plan, adapter = Layout.prepare(adapter, names, sources.base, job.experts)
-        applied = plan.realised(adapter.modules)
+        layout, adapter = Layout.prepare(adapter, names, sources.base, job.experts)
+        applied = layout.realised(adapter.modules)
+        stated = layout.statement(applied, parts.dtype, needed)
         adapter = replace(adapter, modules=applied.modules)
-        layout = plan.statement(applied, parts.dtype, needed)
     else:
         fused = ExpertsLayout.FUSED if is_fused_on_loading(config) else None
         experts = job.experts or fused
@@ -69,7 +69,7 @@ def _for_readers(
         adapter = replace(adapter, modules=modules)
     if experts is not ExpertsLayout.SPLIT:  # where experts are split, a router is a linear layer
         adapter = replace(adapter, modules=with_routers(adapter.modules, config))
-    return adapter, layout
+    return adapter, stated
 
 
 def _state(
@@ -83,17 +83,17 @@ def _state(
     layout: LayoutStatement | None,
 ) -> Statement:
     rest = carried.leftovers
-    left_out = sum(part.left_out for part in parts.parts)
+    left_out = sum(part.left_out for part in parts.items)
     lost = left_out + sum(item.energy for item in rest if not item.carried)
     everything = sum(record.energy for record in store) + sum(item.energy for item in rest if item.extra)
     as_in_base = experts_as_in(adapter.modules, sources.base)  # the layout in which errors are stated
     modules = {}
-    for part in parts.parts:
+    for part in parts.items:
         name = part.module.name
         rank = as_in_base[name].rank if name in as_in_base else part.statement.rank
         modules[name] = replace(part.statement, rank=rank)
     return Statement(
-        error=relative(left_out, sum(part.energy for part in parts.parts)),
+        error=relative(left_out, sum(part.energy for part in parts.items)),
         parameters=adapter.parameters,
         modules=modules,
         dtype=parts.dtype.name,

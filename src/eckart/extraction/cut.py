@@ -19,7 +19,6 @@ from eckart.rank import RankPlan
 from eckart.serving.consumer import Consumer
 from eckart.serving.treatment import titles_of, treatment_of
 from eckart.store import FactorStore, TensorRecord
-from eckart.store.decide import adapter_dtype
 from eckart.store.sources import PairSources
 from eckart.text import preview
 
@@ -50,26 +49,26 @@ class Parts:
 
     Parameters
     ----------
-    parts : tuple of Part
+    items : tuple of Part
     dtype : numpy dtype
         Dtype of the factors.
     unread : dict of str to str
         Planned tensors that a consumer cannot read, each with the reason.
     """
 
-    parts: tuple[Part, ...]
+    items: tuple[Part, ...]
     dtype: DType
     unread: dict[str, str]
 
     @property
     def modules(self) -> dict[str, Module]:
         """The modules by name."""
-        return {part.module.name: part.module for part in self.parts}
+        return {part.module.name: part.module for part in self.items}
 
 
 def cut(job: Job, sources: PairSources, store: FactorStore, plan: RankPlan) -> Parts:
     """Cut every planned tensor to its rank, round its factors, and measure their error."""
-    dtype = job.dtype if job.dtype is not None else adapter_dtype(store)
+    dtype = job.factor_dtype(sources)
     parts: list[Part] = []
     unread: dict[str, str] = {}
     for name, rank in plan.ranks.items():

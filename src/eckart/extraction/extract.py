@@ -28,10 +28,12 @@ from eckart.linalg import Goal
 from eckart.parallel import OnProgress
 from eckart.rank import RankPlan, RankRule, RuleOptions, rule_from
 from eckart.serving.consumers import ConsumerNames
+from eckart.serving.experts_read import check_experts
+from eckart.serving.layout import Layout
 from eckart.store import FactorStore, decide
 from eckart.store.demands import first_demands
+from eckart.store.files import MANIFEST
 from eckart.store.fill import fill
-from eckart.store.layout import MANIFEST
 from eckart.store.options import PassOptions
 from eckart.store.record import Demand
 from eckart.store.sources import PairSources
@@ -169,20 +171,29 @@ def extract(
         experts=experts,
         base_name=base_name,
         overwrite=overwrite,
-        options=PassOptions(workers, device=device, durable=store is not None, progress=progress),
+        pass_options=PassOptions(
+            workers=workers, device=device, durable=store is not None, progress=progress
+        ),
         notify=notify,
-        rule_options=options,
+        rule_keywords=options,
     )
+    sources = open_sources_of(job)
     with OutputFolder(job.out, overwrite=job.overwrite, marker=CONFIG) as staging:
-        sources = open_sources_of(job)
         filled = factor(job, sources, job.store or staging / ".store")
-        filled, ranks = choose_ranks(job, sources, filled)
-        parts = cut(job, sources, filled, ranks)
-        arranged = arrange(job, sources, filled, ranks, parts)
+        filled, rank_plan = choose_ranks(job, sources, filled)
+        parts = cut(job, sources, filled, rank_plan)
+        arranged = arrange(job, sources, filled, rank_plan, parts)
         if job.store is None:
             shutil.rmtree(filled.path)
         write(job, sources, arranged, staging)
-    return Extraction(job.out, ranks, arranged.adapter, arranged.statement, arranged.leftovers, sources.notes)
+    return Extraction(
+        path=job.out,
+        plan=rank_plan,
+        adapter=arranged.adapter,
+        statement=arranged.statement,
+        leftovers=arranged.leftovers,
+        notes=sources.notes,
+    )
 
 
 def validate(
@@ -200,31 +211,31 @@ def validate(
     experts: str | None,
     base_name: str | None,
     overwrite: bool,
-    options: PassOptions,
+    pass_options: PassOptions,
     notify: Callable[[str], None] | None,
-    rule_options: RuleOptions,
+    rule_keywords: RuleOptions,
 ) -> Job:
     """Check every argument that needs no file, and return the job; see `extract`."""
-    if plan is not None and (rule is not None or rule_options):
+    if plan is not None and (rule is not None or rule_keywords):
         raise UsageError("eckart.extract", "got both a plan and a rank rule", "Pass one of the two")
-    asked = rule_from(rule, rule_options) if plan is None else None
-    named, experts_layout, bounded = check_consumers(consumers, experts, modules_to_save, asked)
+    readers = check_consumers(consumers, modules_to_save)
     refuse_overlap(out, [base, tuned, store])
+    OutputFolder(out, overwrite=overwrite, marker=CONFIG).check()
     return Job(
         base=str(base),
         tuned=str(tuned),
         out=Path(out),
-        rule=bounded,
+        rule=None if plan else Layout(readers).bounded(rule_from(rule, rule_keywords)),
         plan=plan,
         store=Path(store) if store is not None else None,
         dtype=check_dtype(dtype),
         embeddings=embeddings,
         modules_to_save=modules_to_save,
-        consumers=named,
-        experts=experts_layout,
+        consumers=readers,
+        experts=check_experts(experts, readers),
         base_name=base_name or str(base),
         overwrite=overwrite,
-        options=options,
+        pass_options=pass_options,
         notify=notify,
     )
 
@@ -240,8 +251,8 @@ def factor(job: Job, sources: PairSources, folder: Path) -> FactorStore:
     elif (folder / MANIFEST).is_file() or job.rule is None:
         demands = {}  # the pass checks that the store belongs to these checkpoints
     else:
-        demands = first_demands(sources, job.rule, job.kinds)
-    filled = fill(sources, folder, demands, job.options)
+        demands = first_demands(sources, job.rule, job.kinds, job.factor_dtype(sources).itemsize)
+    filled = fill(sources, folder, demands, job.pass_options)
     if all(record.energy == 0 for record in filled):
         raise PairError(
             f"{job.base} and {job.tuned}",
@@ -260,10 +271,10 @@ def choose_ranks(job: Job, sources: PairSources, filled: FactorStore) -> tuple[F
         filled,
         job.rule,
         embeddings=job.embeddings,
-        bytes_each=job.dtype.itemsize if job.dtype is not None else None,
+        bytes_each=job.factor_dtype(sources).itemsize,
         sources=sources,
         notify=job.notify,
-        options=job.options,
+        options=job.pass_options,
     )
 
 
@@ -285,8 +296,5 @@ def wrappable_modules(sources: PairSources) -> list[str]:
     infos = {full.get(name, name): info for name, info in sources.base.tensors.items()}
     # The base may have been saved without its head, which then appears in the fine-tune only.
     infos |= {name: sources.tuned.info(name) for name in sources.only_tuned}
-    return [
-        module_of(name)
-        for name, info in infos.items()
-        if kind_of(name, info.shape, sources.config) in WRAPPABLE
-    ]
+    kinds = {name: kind_of(name, info.shape, sources.config) for name, info in infos.items()}
+    return [module_of(name) for name, kind in kinds.items() if kind in WRAPPABLE]

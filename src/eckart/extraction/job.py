@@ -14,9 +14,8 @@ from eckart.errors import UsageError
 from eckart.rank import RankPlan, RankRule
 from eckart.serving.consumer import Consumer
 from eckart.serving.consumers import ConsumerNames, consumers_named
-from eckart.serving.experts_read import check_experts
-from eckart.serving.layout import Layout
 from eckart.serving.treatment import titles_of
+from eckart.store.decide import adapter_dtype
 from eckart.store.options import PassOptions
 from eckart.store.sources import ALL_KINDS, LORA_KINDS, PairSources
 from eckart.text import count, preview
@@ -46,7 +45,7 @@ class Job:
     base_name : str
         Name of the base in the adapter's configuration.
     overwrite : bool
-    options : PassOptions
+    pass_options : PassOptions
     notify : callable, optional
         Called with a sentence when tensors have to be factored again.
     """
@@ -64,8 +63,12 @@ class Job:
     experts: ExpertsLayout | None
     base_name: str
     overwrite: bool
-    options: PassOptions
+    pass_options: PassOptions
     notify: Callable[[str], None] | None = None
+
+    def factor_dtype(self, sources: PairSources) -> DType:
+        """Return the dtype of the factors: the requested one, or that of the tuned checkpoint."""
+        return self.dtype if self.dtype is not None else adapter_dtype(sources)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -78,10 +81,8 @@ def check_dtype(dtype: str | None) -> DType | None:
     return None if dtype is None else DTYPES[parse_dtype(dtype, ADAPTER_DTYPES)]
 
 
-def check_consumers(
-    names: ConsumerNames, experts: str | None, modules_to_save: bool, rule: RankRule | None
-) -> tuple[tuple[Consumer, ...], ExpertsLayout | None, RankRule | None]:
-    """Return the consumers, the layout of experts, and the rule bounded by the ranks that they accept."""
+def check_consumers(names: ConsumerNames, modules_to_save: bool) -> tuple[Consumer, ...]:
+    """Return the consumers; raise if one is unknown, or cannot read what is to be saved whole."""
     consumers = tuple(consumers_named(names))
     refusing = [c for c in consumers if not c.whole.is_read]
     if modules_to_save and refusing:
@@ -90,8 +91,7 @@ def check_consumers(
             f"{titles_of(refusing)} cannot read whole tensors",
             f"Remove --modules-to-save, or remove {', '.join(c.name for c in refusing)} from --for",
         )
-    layout = check_experts(experts, consumers)
-    return consumers, layout, None if rule is None else Layout(consumers).bounded(rule)
+    return consumers
 
 
 def check_plan(plan: RankPlan, sources: PairSources, consumers: Sequence[Consumer]) -> None:
@@ -114,7 +114,7 @@ def check_plan(plan: RankPlan, sources: PairSources, consumers: Sequence[Consume
                 )
 
 
-def check_rule(rule: RankRule, job: Job, sources: PairSources) -> None:
+def check_selection(rule: RankRule, job: Job, sources: PairSources) -> None:
     """Raise if a rule's --include and --exclude leave no tensor."""
     names = [source.name for source in sources.matrices(job.kinds)]
     if not names:
@@ -133,7 +133,7 @@ def open_sources_of(job: Job) -> PairSources:
     if job.plan is not None:
         check_plan(job.plan, sources, job.consumers)
     if job.rule is not None:
-        check_rule(job.rule, job, sources)
+        check_selection(job.rule, job, sources)
     return sources
 
 

@@ -154,15 +154,23 @@ def plan(
     return decide(opened, chosen)[1]
 
 
-def adapter_dtype(store: FactorStore) -> DType:
+def adapter_dtype(tensors: FactorStore | Sources) -> DType:
     """Return the default dtype of an adapter: the dtype of most matrix entries of the tuned checkpoint.
 
     Where that is not a dtype for adapters, the default is bfloat16. For example, float8 is too coarse.
+
+    Parameters
+    ----------
+    tensors : FactorStore, PairSources or SingleSources
+        A store, or the checkpoints themselves; both give the same answer.
     """
-    entries: dict[str, int] = {}
-    for record in store:
-        if record.is_matrix:
-            size = record.shape[0] * record.shape[1]
-            entries[record.tuned_dtype] = entries.get(record.tuned_dtype, 0) + size
-    usual = max(entries, key=lambda dtype: entries[dtype], default="F32")
+    if isinstance(tensors, FactorStore):
+        entries = [(record.tuned_dtype, record.shape) for record in tensors]
+    else:
+        entries = [(source.tuned.dtype, source.shape) for source in tensors.tensors]
+    sizes: dict[str, int] = {}
+    for dtype, shape in entries:
+        if len(shape) == 2:
+            sizes[dtype] = sizes.get(dtype, 0) + shape[0] * shape[1]
+    usual = max(sizes, key=lambda dtype: sizes[dtype], default="F32")
     return DTYPES[usual if usual in ADAPTER_DTYPES else "BF16"]

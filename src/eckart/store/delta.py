@@ -77,14 +77,14 @@ def read_delta(
     exactly this base, its rounding is not noise, and the floor is too high by a factor of at most sqrt(2),
     which is on the safe side: a weak component may be taken for noise.
     """
-    ours = as_matrix(map_tensor(tuned), rows)
-    theirs = None if base is None else as_matrix(map_tensor(base), rows)
-    m, n = ours.shape
-    wide = any(side is not None and side.dtype == np.float64 for side in (ours, theirs))
+    tuned_matrix = as_matrix(map_tensor(tuned), rows)
+    base_matrix = None if base is None else as_matrix(map_tensor(base), rows)
+    m, n = tuned_matrix.shape
+    wide = any(side is not None and side.dtype == np.float64 for side in (tuned_matrix, base_matrix))
     dtype = np.dtype(np.float64 if wide else np.float32)
     D = np.empty((m, n), dtype)
     step = min(max(1, BLOCK_ENTRIES // max(n, 1)), max(m, 1))
-    block, other = np.empty((step, n), dtype), np.empty((step, n), dtype)
+    tuned_buffer, base_buffer = np.empty((step, n), dtype), np.empty((step, n), dtype)
     squares = np.empty(step * n)
     row_noise, column_noise = np.zeros(m), np.zeros(n)
     energy = base_energy = 0.0
@@ -94,17 +94,17 @@ def read_delta(
             height = min(step, m - start)
             part = slice(start, start + height)
             update, count = D[part], height * n
-            mine = _float_block(ours[part], block[:height])
+            tuned_block = _float_block(tuned_matrix[part], tuned_buffer[:height])
             if noise:
-                _add_noise(mine, ours.dtype, row_noise[part], column_noise)
-            if theirs is None:
-                update[...] = mine
+                _add_noise(tuned_block, tuned_matrix.dtype, row_noise[part], column_noise)
+            if base_matrix is None:
+                update[...] = tuned_block
             else:
-                weight = _float_block(theirs[part], other[:height])
+                base_block = _float_block(base_matrix[part], base_buffer[:height])
                 if noise:
-                    _add_noise(weight, theirs.dtype, row_noise[part], column_noise)
-                base_energy += _sum_of_squares(weight)
-                np.subtract(mine, weight, out=update)
+                    _add_noise(base_block, base_matrix.dtype, row_noise[part], column_noise)
+                base_energy += _sum_of_squares(base_block)
+                np.subtract(tuned_block, base_block, out=update)
                 unchanged += count - int(np.count_nonzero(update != 0))
             np.copyto(squares[:count], update.reshape(-1))
             energy += float(np.dot(squares[:count], squares[:count]))

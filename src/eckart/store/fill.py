@@ -17,8 +17,8 @@ from eckart.linalg import Goal
 from eckart.parallel import OnProgress
 from eckart.rank import RankRule
 from eckart.store.demands import first_demands, whole_demands
-from eckart.store.journal import Journal, Unfinished
-from eckart.store.layout import FACTOR_AGAIN, FACTORS, JOURNAL, MANIFEST, SPECTRA
+from eckart.store.files import FACTOR_AGAIN, FACTORS, JOURNAL, MANIFEST, SPECTRA
+from eckart.store.journal import Journal, StoredState
 from eckart.store.options import DEFAULT, PassOptions
 from eckart.store.pool import run_tasks
 from eckart.store.record import Demand, TensorRecord
@@ -195,14 +195,14 @@ def _widened(demand: Demand, record: TensorRecord | None) -> Demand:
     )
 
 
-def _known(folder: Path, described: JsonObject, overwrite: bool) -> Unfinished:
+def _known(folder: Path, described: JsonObject, overwrite: bool) -> StoredState:
     """Return what a folder already holds of these sources, and which tensors were being replaced."""
-    nothing = Unfinished(described, {}, set())
+    nothing = StoredState(described, {}, set())
     if not folder.exists():
         return nothing
     if not folder.is_dir():
         raise OutputError(str(folder), "expected a folder, found a file", "Use another path")
-    if not _is_ours(folder):
+    if not _is_store_or_empty(folder):
         raise OutputError(
             str(folder), "the folder is not empty and is not a factor store", "Use another folder"
         )
@@ -216,7 +216,7 @@ def _known(folder: Path, described: JsonObject, overwrite: bool) -> Unfinished:
         stored = journal.read()
     elif (folder / MANIFEST).is_file():
         store = FactorStore.open(folder)
-        stored = Unfinished(store.sources, store.records, set())
+        stored = StoredState(store.sources, store.records, set())
     else:
         return nothing
     if stored.sources != described:
@@ -228,7 +228,7 @@ def _known(folder: Path, described: JsonObject, overwrite: bool) -> Unfinished:
     return stored
 
 
-def _is_ours(folder: Path) -> bool:
+def _is_store_or_empty(folder: Path) -> bool:
     """Return whether a folder is a store, an unfinished store, or empty."""
     names = {entry.name for entry in folder.iterdir()}
     if names & {MANIFEST, JOURNAL}:

@@ -12,13 +12,13 @@ import numpy as np
 
 from eckart.checkpoint import Checkpoint, write_json, write_safetensors
 from eckart.checkpoint.strictjson import JsonObject
-from eckart.store.layout import FORMAT, JOURNAL, MANIFEST, SPECTRA, check_sources, factor_file
+from eckart.store.files import FORMAT, JOURNAL, MANIFEST, SPECTRA, check_sources, factor_file
 from eckart.store.record import TensorRecord
 
 
 @dataclass(frozen=True)
-class Unfinished:
-    """The contents of a journal.
+class StoredState:
+    """What a store on disk knows, from its journal or its manifest.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Journal:
     def __init__(self, folder: Path, durable: bool = True) -> None:
         self.path, self.durable = folder / JOURNAL, durable
 
-    def read(self) -> Unfinished:
+    def read(self) -> StoredState:
         """Read the journal. A line that a crash truncated, and all lines after it, are ignored."""
         lines = []
         for line in self.path.read_bytes().split(b"\n")[:-1]:
@@ -69,7 +69,7 @@ class Journal:
                 stale.add(record.name)
             else:
                 stale.discard(record.name)
-        return Unfinished(check_sources(sources, str(self.path)), records, stale)
+        return StoredState(check_sources(sources, str(self.path)), records, stale)
 
     def start(self, sources: JsonObject, records: Sequence[TensorRecord], stale: set[str]) -> None:
         """Write a new journal atomically, with the known records. Those in ``stale`` will be replaced."""

@@ -8,7 +8,7 @@ from typing import Any
 from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import StoreError, UsageError
 from eckart.linalg import Goal
-from eckart.store.layout import FACTOR_AGAIN
+from eckart.store.files import FACTOR_AGAIN
 
 
 @dataclass(frozen=True)

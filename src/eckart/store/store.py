@@ -16,7 +16,7 @@ from eckart.checkpoint.strictjson import JsonObject
 from eckart.checks import check_whole_number
 from eckart.errors import MissingExtraError, StoreError
 from eckart.linalg import Goal, LowRank, Spectrum
-from eckart.store.layout import (
+from eckart.store.files import (
     FACTOR_AGAIN,
     FORMAT,
     JOURNAL,
@@ -266,7 +266,7 @@ class FactorStore:
         ax.invert_yaxis()
         ax.set_xlabel("rank")
         ax.grid(axis="x", alpha=0.3)
-        ax.legend(loc="best")
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(energies))
         return ax
 
     def __iter__(self) -> Iterator[TensorRecord]:

@@ -15,7 +15,7 @@ from eckart.linalg.backend import DeviceArray
 from eckart.linalg.decompose import on_gpu, with_all_values
 from eckart.linalg.routes.krylov import seed_for
 from eckart.store.delta import Delta, read_delta
-from eckart.store.layout import write_factors
+from eckart.store.files import write_factors
 from eckart.store.record import Demand, TensorRecord
 
 THRESHOLDS = ("ratio", "above")  # goals that count the singular values above a threshold
