@@ -498,11 +498,11 @@ LINES: dict[str, Row] = {
     ),
     "merge, other shapes": (
         lambda p: ["merge", other_shape(p), p / "a", "-o", p.out],
-        "its factors make 16 x 24, the base holds 9 x 9",
+        "its factors make 16 x 24, but the base holds 9 x 9",
     ),
     "merge, dry, other shapes": (
         lambda p: ["merge", other_shape(p), p / "a", "-o", p.out, "--dry-run"],
-        "its factors make 16 x 24, the base holds 9 x 9",
+        "its factors make 16 x 24, but the base holds 9 x 9",
     ),
     "merge, base quantised": (
         lambda p: ["merge", quantised(p), p / "a", "-o", p.out],

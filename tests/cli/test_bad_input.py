@@ -249,7 +249,11 @@ RULES: list[Row] = [
     ("plan without ranks", plan_with(ranks=None), "expected ranks, reasons"),
     ("plan with rank 1.5", plan_with(ranks={FIRST: 1.5}), "expected ranks, reasons"),
     ("plan with rank -1", plan_with(ranks={FIRST: -1}), "expected ranks, reasons"),
-    ("plan with rank 0", plan_with(ranks={FIRST: 0}), "rank 0"),
+    (
+        "plan with rank 0",
+        plan_with(ranks={FIRST: 0}),
+        "no tensor gets factors, so the adapter would be empty",
+    ),
     ("plan of another model", plan_with(ranks={"x.weight": 2}), "x.weight"),
     ("plan over full rank", plan_with(ranks={FIRST: 31}), "31"),
     ("budget above every float", rule("--budget", "1e400"), "budget"),

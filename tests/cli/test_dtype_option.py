@@ -65,6 +65,6 @@ def test_other_dtypes_are_refused_with_the_list(command_line, tmp_path, dtype):
     assert (done.code, done.out) == (2, "")
     assert done.err == (
         f"eckart: `dtype={dtype!r}`: expected one of float32, float16, bfloat16, float64. "
-        "Use one of these names or a common abbreviation, such as bf16 for bfloat16.\n"
+        "Use a name from this list or a common abbreviation, such as bf16 for bfloat16.\n"
     )
     assert not (tmp_path / "out").exists()

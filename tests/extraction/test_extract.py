@@ -1,7 +1,8 @@
-"""What is left on the disk: a whole adapter, or nothing and what was there before."""
+"""Extraction leaves a complete adapter on the disk, or else nothing new."""
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import eckart
 from eckart import Rank
 from eckart.errors import AdapterError, CheckpointError, OutputError, PairError, UsageError
+from eckart.serving import CONSUMERS
 from support.weights import SHAPES, save, save_pair, updates, weights
 
 FILES = {"adapter_config.json", "adapter_model.safetensors", "eckart.json"}
@@ -21,7 +23,7 @@ def pair(tmp_path):
 
 @pytest.fixture
 def place(tmp_path):
-    """An empty folder for adapters, so that anything left behind is seen."""
+    """An empty folder for adapters, in which any leftover file shows."""
     (tmp_path / "place").mkdir()
     return tmp_path / "place"
 
@@ -47,7 +49,7 @@ def test_a_kept_store_gives_the_same_adapter_and_is_used_again(pair, place):
     eckart.extract(*pair, place / "b", rank=3, store=place / "store")
     before = (place / "store" / "manifest.json").stat().st_mtime_ns
     eckart.extract(*pair, place / "c", rank=3, store=place / "store")
-    assert (place / "store" / "manifest.json").stat().st_mtime_ns == before  # nothing was factored
+    assert (place / "store" / "manifest.json").stat().st_mtime_ns == before  # nothing was factored again
     for other in ("b", "c"):
         for file in FILES:
             assert (place / "a" / file).read_bytes() == (place / other / file).read_bytes()
@@ -58,14 +60,14 @@ def test_a_plan_gives_the_same_factors_as_its_rule(pair, place):
     read = eckart.RankPlan.from_json(json.loads((place / "a" / "eckart.json").read_text())["plan"])
     assert read.ranks == done.plan.ranks
     eckart.extract(*pair, place / "b", plan=read)
-    found = [eckart.load_adapter(place / name) for name in ("a", "b")]
-    assert {m.name: m.rank for m in found[0]} == {m.name: m.rank for m in found[1]}
-    errors = [{n: e.error for n, e in f.statement.modules.items()} for f in found]
-    # Another goal may take another route: Krylov promises 0.5 % more residual than the best at most.
+    by_rule, by_plan = (eckart.load_adapter(place / name) for name in ("a", "b"))
+    assert {m.name: m.rank for m in by_rule} == {m.name: m.rank for m in by_plan}
+    errors = [{n: e.error for n, e in f.statement.modules.items()} for f in (by_rule, by_plan)]
+    # A plan may use another route: Krylov's residual is at most 0.5 % above the best.
     assert errors[1] == {n: pytest.approx(e, rel=5e-3) for n, e in errors[0].items()}
 
 
-def test_rank_pattern_has_a_key_per_rank_at_most(pair, place):
+def test_rank_pattern_has_at_most_one_key_per_rank(pair, place):
     eckart.extract(*pair, place / "a", energy=0.8)
     config = json.loads((place / "a" / "adapter_config.json").read_text())
     ranks = {m.rank for m in eckart.load_adapter(place / "a")}
@@ -79,7 +81,7 @@ def test_an_existing_adapter_is_kept_unless_overwritten(pair, place):
     with pytest.raises(OutputError, match="not empty"):
         eckart.extract(*pair, place / "a", rank=5)
     assert (place / "a" / "eckart.json").read_bytes() == old
-    (place / "a" / "extra.txt").write_text("of the old one")
+    (place / "a" / "extra.txt").write_text("from the old adapter")
     eckart.extract(*pair, place / "a", rank=5, overwrite=True)
     assert names(place) == {"a"} and names(place / "a") == FILES
     assert {m.rank for m in eckart.load_adapter(place / "a")} == {5}
@@ -102,7 +104,7 @@ def test_a_file_is_never_replaced(pair, place):
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_the_checkpoints_themselves_are_never_replaced(which, pair, place):
-    (pair[which] / "adapter_config.json").write_text("{}")  # so that only their being the input saves them
+    (pair[which] / "adapter_config.json").write_text("{}")  # they look like adapters, but are inputs
     with pytest.raises(OutputError, match=r"is or contains the input"):
         eckart.extract(*pair, pair[which], rank=3, overwrite=True)
     assert names(pair[which]) == {"adapter_config.json", "model.safetensors"}
@@ -140,7 +142,7 @@ FAILURES = {
     "two rules": (UsageError, lambda p: {"rank": 3, "energy": 0.5}, "expected exactly one rule"),
     "rule and keywords": (UsageError, lambda p: {"rule": Rank(3), "knee": True}, "keywords: knee"),
     "dtype": (UsageError, lambda p: {"rank": 3, "dtype": "I8"}, "expected one of float32"),
-    "all of rank 0": (AdapterError, lambda p: {"plan": nothing()}, "would be empty"),
+    "rank 0 everywhere": (AdapterError, lambda p: {"plan": nothing()}, "would be empty"),
     "unknown tensor": (UsageError, lambda p: {"plan": unknown()}, "have no matrix of this name"),
 }  # fmt: skip
 
@@ -155,11 +157,11 @@ def unknown():
 
 @pytest.mark.parametrize("case", FAILURES)
 def test_a_failure_leaves_nothing_behind(case, pair, place):
-    kind, call, words = FAILURES[case]
-    wishes = call(pair)
-    tuned = wishes.pop("tuned", pair[1])
-    with pytest.raises(kind, match=words):
-        eckart.extract(pair[0], tuned, place / "new" / "a", **wishes)
+    error, call, message = FAILURES[case]
+    options = call(pair)
+    tuned = options.pop("tuned", pair[1])
+    with pytest.raises(error, match=message):
+        eckart.extract(pair[0], tuned, place / "new" / "a", **options)
     assert names(place) == set()
 
 
@@ -233,7 +235,10 @@ def refuse_to_factor(*args, **options):
         ({"rank": 3, "experts": "fused", "consumers": ["vllm"]}, "experts"),
         ({"rank": 3, "dtype": "I8"}, "expected one of"),
         ({"rank": 3, "consumers": ["nobody"]}, "nobody"),
-        ({"rank": 3, "consumers": ["vllm"], "modules_to_save": True}, "whole tensors"),
+        (
+            {"rank": 3, "consumers": ["vllm"], "modules_to_save": True},
+            r"vLLM cannot read whole tensors\. Remove --modules-to-save, or remove vllm from --for\.",
+        ),
         ({"rank": 3, "include": ["zzz"]}, "leave none of 5"),
         ({"rank": 3, "device": "tpu"}, "device"),
         ({"rank": 3, "workers": 0}, "workers"),
@@ -247,6 +252,36 @@ def test_every_argument_is_checked_before_the_pass_starts(options, message, pair
     with pytest.raises(UsageError, match=message):
         eckart.extract(*pair, place / "a", **options)
     assert names(place) == set()
+
+
+def test_a_plan_above_the_largest_rank_of_a_consumer_is_refused(pair, place, monkeypatch):
+    plan = eckart.RankPlan({"layers.0.q_proj.weight": 3}, {}, "rank 3", 0, 0.0)
+    monkeypatch.setattr("eckart.extraction.extract.fill", refuse_to_factor)
+    monkeypatch.setitem(CONSUMERS, "vllm", replace(CONSUMERS["vllm"], max_rank=2))
+    with pytest.raises(UsageError) as caught:
+        eckart.extract(*pair, place / "a", plan=plan, consumers="vllm")
+    assert str(caught.value) == (
+        "`plan: layers.0.q_proj.weight`: vLLM loads ranks up to 2, and the plan gives 3. "
+        "Make the plan with --max-rank 2."
+    )
+
+
+def test_an_adapter_of_which_a_consumer_loads_nothing_is_refused_with_the_reason(tmp_path, place):
+    """TensorRT-LLM loads no factors of embedding tables."""
+    name = "model.embed_tokens.weight"
+    pair = save_pair(tmp_path / "p", {name: np.ones((8, 6))}, {name: np.eye(8, 6)})
+    with pytest.raises(AdapterError) as caught:
+        eckart.extract(*pair, place / "a", rank=2, embeddings=True, consumers="tensorrt-llm")
+    assert str(caught.value) == (
+        f"`--for`: no tensor would remain, because TensorRT-LLM would not load {name}. Choose other programs."
+    )
+    assert names(place) == set()
+
+
+def test_checkpoints_without_a_matrix_are_refused(tmp_path, place):
+    pair = save_pair(tmp_path / "p", {"norm.weight": np.ones(8)}, {"norm.weight": np.ones(8)})
+    with pytest.raises(UsageError, match="no tensor of these checkpoints can be factored"):
+        eckart.extract(*pair, place / "a", rank=2)
 
 
 def test_an_error_names_the_output_folder_and_not_the_hidden_one_next_to_it(pair, place, monkeypatch):

@@ -1,4 +1,4 @@
-"""A real fine-tune, if it is at hand: MiniLM on banking77, with its measured accuracies."""
+"""A real fine-tune, if the test data are there: MiniLM on banking77, with its measured accuracies."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from support.real_data import PAIRS  # noqa: E402
 from support.tuned_models import Tuned, by_hand, load_peft  # noqa: E402
 
 PAIR = PAIRS / "minilm-banking77"
-pytestmark = pytest.mark.skipif(not PAIR.is_dir(), reason="the pair is not beside this repository")
+needs_pair = pytest.mark.skipif(not PAIR.is_dir(), reason="the pair is not among the test data")
 
 # rule, parameters, energy in %, accuracy in %: the table of the pair's README
 TABLE = {
@@ -48,7 +48,7 @@ def logits(model, batch):
 
 
 def accuracy(model):
-    """Return the share of the test set that is right, in %."""
+    """Return the share of the test set that is classified correctly, in %."""
     right = 0
     for start in range(0, len(questions()), 128):
         batch = questions()[start : start + 128]
@@ -63,15 +63,16 @@ def models():
     return Tuned(PAIR / "base", PAIR / "tuned", *both)
 
 
+@needs_pair
 @pytest.mark.parametrize("name", TABLE)
-def test_the_table(name, tmp_path):
+def test_the_accuracy_of_each_rule(name, tmp_path):
     rule, parameters, energy, expected = TABLE[name]
     done = eckart.extract(PAIR / "base", PAIR / "tuned", tmp_path / "a", **rule)
-    assert len(done.plan.ranks) == 38  # 36 of the layers, the pooler, the classifier
+    assert len(done.plan.ranks) == 38  # 36 in the layers, the pooler and the classifier
     if "rank" in rule:
         assert len(done.adapter) == 38
         assert done.statement.parameters == parameters
-    else:  # the cheapest component, of the classifier, costs 77 + 384: less than that may be left
+    else:  # the cheapest component, of the classifier, has 77 + 384 parameters; fewer may be left over
         assert parameters - 461 < done.statement.parameters <= parameters
     assert 100 * done.plan.energy == pytest.approx(energy, abs=1)
     assert eckart.verify(PAIR / "base", PAIR / "tuned", tmp_path / "a").holds
@@ -87,11 +88,11 @@ def test_the_table(name, tmp_path):
     assert measured == pytest.approx(expected, abs=1)
 
 
-def test_the_page_says_so():
+def test_the_page_states_these_numbers():
     page = " ".join((Path(__file__).parents[2] / "docs" / "ranks.md").read_text("utf-8").split())
     won = TABLE["budget 341.6k"][3] - TABLE["rank 8"][3]
     lost = TABLE["rank 16"][3] - TABLE["budget 683.2k"][3]
     assert (
-        f"the budget beat a uniform rank by {won:.0f} points of accuracy at 342 k parameters "
-        f"and lost {lost:.0f} points at 683 k" in page
+        f"the budget was {won:.0f} points of accuracy better than a uniform rank at 342 k parameters, "
+        f"and {lost:.0f} points worse at 683 k" in page
     )

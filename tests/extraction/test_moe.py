@@ -1,4 +1,4 @@
-"""Mixtures of experts: extracted from files by expert and from fused ones, and both layouts exactly."""
+"""Mixtures of experts: extraction from files with split and with fused experts, and exact conversion."""
 
 import json
 
@@ -61,7 +61,7 @@ CASES = [
 ]
 
 
-def test_the_files_are_what_the_names_say(tmp_path):
+def test_the_files_have_the_layout_of_their_model_type(tmp_path):
     for name, layout in CASES:
         _, base, _ = fine_tuned(tmp_path / f"{name}-{layout}", name, layout)
         axes = {v.ndim for k, v in load_file(base / "model.safetensors").items() if "experts" in k}
@@ -69,7 +69,7 @@ def test_the_files_are_what_the_names_say(tmp_path):
 
 
 @pytest.mark.parametrize("name, layout", CASES)
-def test_full_rank_gives_the_tuned_model_through_peft(name, layout, tmp_path):
+def test_full_rank_gives_the_tuned_model_in_peft(name, layout, tmp_path):
     pair, base, tuned = fine_tuned(tmp_path, name, layout)
     done = eckart.extract(base, tuned, tmp_path / "a", rank=48, dtype="F32", modules_to_save=True)
     assert done.statement.error < 1e-5
@@ -77,13 +77,12 @@ def test_full_rank_gives_the_tuned_model_through_peft(name, layout, tmp_path):
     expected = outputs(pair.tuned_model)
     if not done.statement.not_carried:
         same_outputs(outputs(loaded), expected, 1e-4)
-    else:  # what is left out is said: the comparison is with the same left out
-        left = {item.name for item in done.statement.not_carried}
+    else:  # some tensors are not carried: compare with a tuned model without their changes
+        not_carried = {item.name for item in done.statement.not_carried}
         model = pair.fresh_base()
-        theirs = pair.tuned_model.state_dict()
-        before = pair.base_model.state_dict()
-        model.load_state_dict({k: before[k] if k in left else v for k, v in theirs.items()})
-        assert all("bias" in n or "sinks" in n for n in left)
+        before, after = pair.base_model.state_dict(), pair.tuned_model.state_dict()
+        model.load_state_dict({k: before[k] if k in not_carried else v for k, v in after.items()})
+        assert all("bias" in n or "sinks" in n for n in not_carried)
         same_outputs(outputs(loaded), outputs(model), 1e-4)
     assert (outputs(pair.base_model) - expected).abs().max() > 1e-2 * expected.abs().max()
     assert eckart.verify(base, tuned, tmp_path / "a").holds
@@ -122,7 +121,7 @@ def test_without_the_router_full_rank_is_what_peft_computes(name, layout, tmp_pa
 
 
 def tensor_of(name, tensors):
-    """The part of a checkpoint that an update by name is of, in float64 and (d_out, d_in)."""
+    """Return the weight that a module updates, in float64; an expert's part of a fused parameter."""
     if name.endswith("]"):
         parameter, number = name[:-1].split("[")
         return tensors[parameter][int(number)].double().numpy()
@@ -130,18 +129,21 @@ def tensor_of(name, tensors):
 
 
 @pytest.mark.parametrize("name", ["mixtral", "qwen3 moe", "gpt_oss"])
-def test_a_cut_of_fused_parameters_is_numpys_expert_by_expert(name, tmp_path):
+def test_a_cut_of_fused_parameters_equals_numpys_svd_of_each_expert(name, tmp_path):
     _, base, tuned = fine_tuned(tmp_path, name, "own" if name == "gpt_oss" else "fused")
     eckart.extract(base, tuned, tmp_path / "a", rank=3, dtype="F32")
     before, after = load_file(base / "model.safetensors"), load_file(tuned / "model.safetensors")
-    found = matrices(tmp_path / "a")
-    assert sum(n.endswith("]") for n in found) == 2 * {"mixtral": 8, "qwen3 moe": 6, "gpt_oss": 3}[name]
-    for module, ours in found.items():
+    updates_by_module = matrices(tmp_path / "a")
+    assert (
+        sum(n.endswith("]") for n in updates_by_module)
+        == 2 * {"mixtral": 8, "qwen3 moe": 6, "gpt_oss": 3}[name]
+    )
+    for module, actual in updates_by_module.items():
         update = tensor_of(module, after) - tensor_of(module, before)
         if module.endswith("]") and name == "gpt_oss":
             update = update.T  # stored as (d_in, d_out)
-        # gate and up are two matrices in the files by expert, and one in these
-        np.testing.assert_allclose(ours, cut(update, 3), rtol=0, atol=2e-6)
+        # fused files hold gate and up as one matrix
+        np.testing.assert_allclose(actual, cut(update, 3), rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("name, layout", CASES[:4])
@@ -157,8 +159,8 @@ def test_split_experts_are_written_by_name(name, layout, tmp_path):
     assert done.statement.error == pytest.approx(fused.statement.error, rel=1e-6)
 
 
-def test_an_expert_that_did_not_change(tmp_path):
-    """A rank of zero for one expert is a gap in PEFT's stack, which zeros fill."""
+def test_an_unchanged_expert_gets_factors_of_zeros(tmp_path):
+    """An expert of rank 0 leaves a gap in PEFT's stack, which is filled with zeros."""
 
     def freeze(model):
         torch.manual_seed(0)
@@ -196,7 +198,7 @@ def config_of(animal):
 @pytest.mark.parametrize(
     "name", ["mixtral", "mixtral rsLoRA", "mixtral one parameter", "qwen3 moe", "qwen3 moe router"]
 )
-def test_split_and_fused_again_keeps_every_update(name):
+def test_splitting_and_fusing_again_keeps_every_update(name):
     animal = made(name)
     before = load_adapter(animal.adapter).modules
     config = config_of(animal)
@@ -225,7 +227,7 @@ def test_split_and_fused_again_keeps_every_update(name):
 
 
 @pytest.mark.parametrize("missing", [["w3"], ["w1"], ["w2"], ["w1", "w3"]])
-def test_fusing_where_a_matrix_is_missing(missing):
+def test_fusing_fills_a_missing_matrix_with_zeros(missing):
     animal = made("mixtral")
     config = config_of(animal)
     apart = split_experts(load_adapter(animal.adapter).modules, config)
@@ -260,7 +262,7 @@ def test_a_mixtures_adapter_is_saved_as_it_was_read(name, tmp_path):
 
 
 def test_logits_of_an_energy_cut_are_those_of_base_plus_BA(tmp_path):
-    """The attention alone, by the file's own products: the experts' are compared above."""
+    """Attention only; the experts are compared above."""
     pair = make_pair(tmp_path, mixtral)
     eckart.extract(pair.base, pair.tuned, tmp_path / "a", energy=0.8, exclude="experts|gate", dtype="F32")
     loaded = load_peft(pair.fresh_base(), tmp_path / "a")
@@ -275,7 +277,7 @@ def test_logits_of_an_energy_cut_are_those_of_base_plus_BA(tmp_path):
         ("vllm", "linear", "model.layers.0.block_sparse_moe.gate"),
     ],
 )
-def test_a_router_without_experts_takes_the_form_that_its_reader_needs(consumers, kind, name, tmp_path):
+def test_a_router_without_experts_has_the_form_that_its_reader_needs(consumers, kind, name, tmp_path):
     def change_router(model):
         torch.manual_seed(0)  # as `make_pair` builds the base
         model.load_state_dict(mixtral().state_dict())

@@ -47,7 +47,7 @@ def test_a_planted_rank_comes_back_exactly(size, variant, tmp_path):
     assert eckart.verify(*pair, tmp_path / "a").holds
 
 
-def test_components_under_the_rounding_are_not_counted(tmp_path):
+def test_components_below_the_rounding_noise_are_not_counted(tmp_path):
     """Sixteen planted, eight of them a hundredth of the others: far under the floor."""
     pair = planted(5e-3, "exact", tmp_path, values=np.repeat([1.0, 0.01], PLANTED // 2))
     done = eckart.extract(*pair, tmp_path / "a", noise_floor=True)
@@ -61,7 +61,7 @@ def test_a_merged_lora_is_diagnosed(tmp_path):
     assert any("a LoRA of rank 16 merged into it" in found for found in diagnose(store, rows))
 
 
-def test_a_full_fine_tune_is_not_taken_for_a_merged_lora(tmp_path):
+def test_a_full_fine_tune_is_not_mistaken_for_a_merged_lora(tmp_path):
     random = np.random.default_rng(12)
     base = {name: 0.04 * random.standard_normal(shape) for name, shape in SHAPES.items()}
     tuned = {name: W + 2e-3 * random.standard_normal(W.shape) for name, W in base.items()}
@@ -70,7 +70,7 @@ def test_a_full_fine_tune_is_not_taken_for_a_merged_lora(tmp_path):
     assert not any("LoRA" in found for found in diagnose(store, summarise(store)))
 
 
-def test_nothing_changed_is_an_error(tmp_path):
+def test_equal_checkpoints_are_refused(tmp_path):
     base, _ = planted(5e-3, "exact", tmp_path)
     with pytest.raises(PairError, match="hold the same weights"):
         eckart.extract(base, base, tmp_path / "a", noise_floor=True)

@@ -78,7 +78,7 @@ def test_embeddings_get_factors_and_a_tied_head_the_same(name, tmp_path):
 
 
 @pytest.mark.parametrize("build, table", [(tied_llama, "model.embed_tokens"), (gpt2, "transformer.wte")])
-def test_a_tied_head_moves_with_its_embedding_and_nothing_else_does(build, table, tmp_path):
+def test_only_a_tied_head_changes_with_its_embedding(build, table, tmp_path):
     pair = make_pair(tmp_path, build)
     eckart.extract(pair.base, pair.tuned, tmp_path / "a", rank=24, dtype="F32", embeddings=True,
                    include=[rf"{table}\.weight"])  # fmt: skip
@@ -99,7 +99,7 @@ def test_the_tied_head_is_stated_and_verified(tmp_path):
     assert checked.holds and {"lm_head", "model.embed_tokens"} <= {m.name for m in checked.modules}
 
 
-def test_twelve_layers_of_twelve_ranks(tmp_path):
+def test_peft_loads_twelve_layers_of_twelve_ranks(tmp_path):
     """Layer 1 is the beginning of 10 and 11: a careless expression gives them its rank."""
     pair = make_pair(tmp_path, deep_llama)
     found = eckart.extract(pair.base, pair.tuned, tmp_path / "all", rank=2)
@@ -113,7 +113,7 @@ def test_twelve_layers_of_twelve_ranks(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wish, kept",
+    "selection, kept",
     [
         ({"include": [r"layers\.1\."]}, lambda name: ".layers.1." in name),
         ({"exclude": [r"layers\.(1|11)\.mlp"]},
@@ -123,9 +123,9 @@ def test_twelve_layers_of_twelve_ranks(tmp_path):
         ({"include": ["lm_head"]}, lambda name: name == "lm_head"),
     ],
 )  # fmt: skip
-def test_layers_left_out_are_not_wrapped(wish, kept, tmp_path):
+def test_layers_left_out_are_not_wrapped(selection, kept, tmp_path):
     pair = make_pair(tmp_path, deep_llama)
-    eckart.extract(pair.base, pair.tuned, tmp_path / "a", rank=3, **wish)
+    eckart.extract(pair.base, pair.tuned, tmp_path / "a", rank=3, **selection)
     loaded = load_peft(pair.fresh_base(), tmp_path / "a")
     assert adapted(loaded) == {name: 3 for name in LINEAR["deep llama"] if kept(name)}
     assert_same_logits(loaded, by_hand(pair, tmp_path / "a"))
@@ -180,7 +180,7 @@ def test_full_rank_tied_models_with_whole_embeddings_give_the_tuned_model(build,
     assert_same_logits(loaded, pair.tuned_model, apart=pair.base_model)
 
 
-def test_biases_of_conv1d_are_carried(tmp_path):
+def test_biases_of_conv1d_are_saved(tmp_path):
     """GPT-2 with its embeddings as in the base: then lora_bias and norms give the tuned model."""
     torch.manual_seed(0)
     base = gpt2()
@@ -214,7 +214,7 @@ def roberta():
     )  # fmt: skip
 
 
-def test_a_new_head_with_a_familiar_name_is_not_wrapped(tmp_path):
+def test_a_new_head_whose_name_ends_like_an_adapted_layer_is_not_wrapped(tmp_path):
     pair = make_pair(tmp_path, roberta, as_base=lambda model: model.roberta)
     eckart.extract(pair.base, pair.tuned, tmp_path / "a", rank=3)
     loaded = load_peft(pair.fresh_base(), tmp_path / "a")  # warns: missing classifier.dense.lora_A
@@ -235,7 +235,7 @@ def test_a_tied_head_of_another_name_gets_the_factors(tmp_path):
     assert_same_logits(loaded, by_hand(pair, tmp_path / "a"))
 
 
-def test_a_parameter_beside_submodules_does_not_take_them_along(tmp_path):
+def test_saving_a_parameter_does_not_save_the_submodules_next_to_it(tmp_path):
     pair = make_pair(tmp_path, masked_bert)
     eckart.extract(pair.base, pair.tuned, tmp_path / "a", rank=24, dtype="F32", modules_to_save=True)
     load_peft(pair.fresh_base(), tmp_path / "a", TIED)
@@ -256,7 +256,7 @@ def test_an_adapter_of_norms_alone_is_refused(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-def test_the_configuration_says_alpha_is_r_and_nothing_that_a_server_refuses(tmp_path):
+def test_the_configuration_states_alpha_equal_to_r_and_nothing_that_a_server_refuses(tmp_path):
     pair = make_pair(tmp_path, llama)
     eckart.extract(pair.base, pair.tuned, tmp_path / "a", energy=0.8, base_name="org/base")
     config = read_config(tmp_path / "a")
@@ -270,7 +270,7 @@ def test_the_configuration_says_alpha_is_r_and_nothing_that_a_server_refuses(tmp
 
 
 @pytest.mark.parametrize("embeddings", [False, True])
-def test_a_grown_vocabulary_is_told_and_its_shared_rows_are_handled(embeddings, tmp_path):
+def test_new_rows_of_a_grown_vocabulary_are_listed_and_its_shared_rows_adapted(embeddings, tmp_path):
     pair = make_pair(
         tmp_path, llama, change=lambda model: model.resize_token_embeddings(TOKENS + 3, mean_resizing=False)
     )

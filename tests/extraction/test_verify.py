@@ -88,7 +88,7 @@ def test_a_removed_module_is_noticed(pair, made):
     save_file(tensors, file)
     checked = eckart.verify(*pair, made)
     assert not checked.holds
-    assert "layers.1.up_proj is stated and not in the file" in checked.problems
+    assert "the statement lists layers.1.up_proj, which is not in the file" in checked.problems
 
 
 def test_a_changed_alpha_is_noticed(pair, made):
@@ -113,7 +113,10 @@ def test_a_changed_whole_tensor_is_noticed(pair, tmp_path):
     tensors["base_model.model.norm.weight"][3] += 0.01
     save_file(tensors, file)
     checked = eckart.verify(base, tuned, tmp_path / "w")
-    assert checked.problems == ("norm.weight is not what the tuned checkpoint holds",) and not checked.holds
+    assert (
+        checked.problems == ("norm.weight differs from the same tensor in the tuned checkpoint",)
+        and not checked.holds
+    )
 
 
 def test_a_changed_bias_is_noticed(tmp_path):
@@ -185,7 +188,7 @@ def test_an_adapter_that_peft_made_is_measured(alpha, rslora, tmp_path):
         for part in ("self_attn.q_proj", "mlp.up_proj"):
             name = f"model.layers.{i}.{part}"
             update, miss = (after[f"{name}.weight"] - other[f"{name}.weight"] for other in (before, merged))
-            # `merged` has the base's float32 roundings added, 1e-8 beside an update of 0.02.
+            # `merged` has the base's float32 roundings added, 1e-8 next to an update of 0.02.
             expected[name] = pytest.approx(float(miss.double().norm() / update.double().norm()), rel=1e-4)
     checked = eckart.verify(pair.base, pair.tuned, tmp_path / "a")
     assert {m.name: m.error for m in checked.modules} == expected

@@ -75,7 +75,7 @@ def test_the_stored_rank_may_exceed_the_rank_of_the_update():
     assert row.first == pytest.approx(1.0)
 
 
-def test_the_diagnosis_tells_dominated_from_crowded_spectra():
+def test_the_diagnosis_distinguishes_dominated_from_spread_out_spectra():
     few = adapter(*(known(f"q{i}", [10.0] + [0.1] * 7, seed=i) for i in range(3)))
     assert any("dominate: 3 of 3 modules" in line for line in inspect_adapter(few).diagnosis)
     flat = adapter(*(known(f"q{i}", [1.0] * 8, seed=i) for i in range(3)))
@@ -95,14 +95,16 @@ def test_an_adapter_of_zeros_has_learned_nothing():
 
 def test_a_base_of_other_shapes_is_refused(tmp_path):
     write_safetensors(tmp_path / "model.safetensors", {"q.weight": np.ones((3, 3), np.float32)})
-    with pytest.raises(AdapterError, match=r"its factors make 6 x 5, the base holds 3 x 3.*Pass the base"):
+    with pytest.raises(
+        AdapterError, match=r"its factors make 6 x 5, but the base holds 3 x 3.*Pass the base"
+    ):
         inspect_adapter(adapter(module("q")), tmp_path)
 
 
 # --- the command ---
 
 
-def test_adapters_are_told_from_checkpoints(tmp_path):
+def test_adapters_are_distinguished_from_checkpoints(tmp_path):
     animal = made("llama")
     assert is_adapter(animal.adapter) and is_adapter(animal.adapter / "adapter_model.safetensors")
     assert not is_adapter(animal.base) and not is_adapter(tmp_path) and not is_adapter(tmp_path / "none")
@@ -128,7 +130,7 @@ def test_the_command_prints_what_the_library_measures():
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["--dry-run"], "an adapter costs no pass to estimate"),
+        (["--dry-run"], "an adapter needs no pass, so there is no cost to estimate"),
         (["--store", "s"], "an adapter needs no factor store"),
     ],
 )

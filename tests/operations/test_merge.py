@@ -304,7 +304,7 @@ def test_a_base_with_a_prefix_that_the_adapter_lacks_is_matched(tmp_path):
     "other, words",
     [
         (lambda: llama(layers=1), r"model\.layers\.1\.\S+`: the base has no model\.layers\.1"),
-        (lambda: llama(hidden_size=32), r"down_proj`: its factors make 24 x 40, the base holds 32 x 40"),
+        (lambda: llama(hidden_size=32), r"down_proj`: its factors make 24 x 40, but the base holds 32 x 40"),
         (gpt2, r"the base has no model\.layers"),
     ],
 )
@@ -317,7 +317,7 @@ def test_another_base_is_refused_with_the_name_of_a_module(other, words, tmp_pat
 
 def test_a_bias_that_the_base_lacks_is_refused(tmp_path):
     base = save_base(llama(), tmp_path / "base")
-    with pytest.raises(AdapterError, match="updates the bias of this module, and the base has none"):
+    with pytest.raises(AdapterError, match="updates the bias of this module, but the base has none"):
         merge(base, [made("llama lora_bias").adapter], tmp_path / "m")
 
 

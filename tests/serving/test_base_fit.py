@@ -55,7 +55,7 @@ def test_a_module_of_another_shape_is_found(tmp_path):
         B, A = random_factors(name, m + (name == Q0), n, 4)
         tensors |= {f"{name}.lora_A.weight": A, f"{name}.lora_B.weight": B}
     (problem,) = base_problems(write_peft(tmp_path / "a", tensors), write_base(tmp_path / "base"))
-    assert problem.where == Q0 and "its factors make 33 x 24, the base holds 32 x 24" in problem.what
+    assert problem.where == Q0 and "its factors make 33 x 24, but the base holds 32 x 24" in problem.what
 
 
 def test_factors_of_an_embedding_with_another_vocabulary_are_found(tmp_path):
@@ -68,20 +68,20 @@ def test_a_whole_head_with_another_vocabulary_is_found(tmp_path):
     path = adapter_with(more=WHOLE_HEAD, modules_to_save=["lm_head"])(tmp_path / "a")
     (problem,) = base_problems(path, write_base(tmp_path / "base", vocabulary=53))
     assert problem.where == "lm_head.weight"
-    assert "shape (50, 24), the base holds (53, 24)" in problem.what
+    assert "shape (50, 24), but the base holds (53, 24)" in problem.what
 
 
 def test_factors_of_a_head_with_another_vocabulary_are_found(tmp_path):
     path = adapter_with(more=HEAD_FACTORS)(tmp_path / "a")
     (problem,) = base_problems(path, write_base(tmp_path / "base", vocabulary=53))
-    assert problem.where == "lm_head" and "50 x 24, the base holds 53 x 24" in problem.what
+    assert problem.where == "lm_head" and "50 x 24, but the base holds 53 x 24" in problem.what
 
 
 def test_a_replaced_row_that_the_table_lacks_is_found(tmp_path):
     path = adapter_with(more=REPLACED_ROWS, trainable_token_indices=[1, 53])(tmp_path / "a")
     (problem,) = base_problems(path, write_base(tmp_path / "base", vocabulary=53))
     assert problem.severity is Severity.REFUSED and problem.where == f"{EMBEDDING}.weight"
-    assert "replaces row 53 of length 24, the base holds (53, 24)" in problem.what
+    assert "replaces row 53 of length 24, but the base holds (53, 24)" in problem.what
     assert base_problems(path, write_base(tmp_path / "larger", vocabulary=54)) == ()
 
 

@@ -16,7 +16,7 @@ from eckart.errors import AdapterError, UsageError
 
 
 class ExpertsLayout(Enum):
-    """How a mixture's experts are held.
+    """The layout of mixture-of-experts layers.
 
     ``FUSED``: one parameter for all experts of a layer, ``...mlp.experts.gate_up_proj[3]``.
     ``SPLIT``: matrices for every expert, by name: ``...mlp.experts.3.up_proj``.
@@ -180,7 +180,7 @@ def fuse_experts(modules: Mapping[str, Module], config: Mapping[str, Any]) -> di
     modules : mapping of str to Module
     config : mapping
         The base's ``config.json``, which gives the number of experts. Without it, the largest expert
-        number among the modules is taken for the last one.
+        number among the modules counts as the last one.
 
     Notes
     -----

@@ -45,7 +45,7 @@ def stored_error(exact: tuple[Array, Array], tail: float, module: Module) -> flo
         return tail
     first = float(np.dot(L0[:, 0], L0[:, 0]))  # sigma_1
     scale = 1.0
-    if not IN_FLOAT32[0] < first < IN_FLOAT32[1]:  # so that squares stay within float32
+    if not IN_FLOAT32[0] < first < IN_FLOAT32[1]:  # keep squares within the range of float32
         scale = float(np.sqrt(power_of_two(first)))
         L0, R0, left, right = L0 / scale, R0 / scale, left / scale, right / scale
     wide = np.empty((len(L0), 2 * r), np.float32)
@@ -58,7 +58,7 @@ def stored_error(exact: tuple[Array, Array], tail: float, module: Module) -> flo
 
 
 def relative(left_out: float, whole: float) -> float:
-    """Return the relative Frobenius error that an energy left out of a whole makes.
+    """Return the relative Frobenius error of leaving out a part of the energy.
 
     Parameters
     ----------

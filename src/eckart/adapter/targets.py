@@ -130,7 +130,7 @@ class Targets:
             if oriented is None:
                 shape = " x ".join(map(str, base.info(target.tensor).shape))
                 rows, columns = module.shape
-                missing[name] = f"its factors make {rows} x {columns}, the base holds {shape}"
+                missing[name] = f"its factors make {rows} x {columns}, but the base holds {shape}"
                 continue
             matched[name] = oriented
             places[name] = target
@@ -205,9 +205,9 @@ def _one_component(
 def _renaming(modules: Mapping[str, Module], base: Checkpoint) -> Callable[[str], str]:
     """Return a function that spells a module name as the base does: by a prefix, or by FRONTS."""
     names = {(m.expert[0] if m.expert else f"{name}.weight") for name, m in modules.items()}
-    ours = {n: _shapeless(n) for n in names if n not in base}
-    theirs = {n: _shapeless(n) for n in base.tensors if n not in names}
-    prefix, is_in_base = find_prefix(theirs, ours)
+    adapter_only = {n: _shapeless(n) for n in names if n not in base}
+    base_only = {n: _shapeless(n) for n in base.tensors if n not in names}
+    prefix, is_in_base = find_prefix(base_only, adapter_only)
 
     def spellings(name: str) -> Iterator[str]:
         yield name

@@ -19,7 +19,7 @@ from eckart.text import count
 
 
 class Core(Protocol):
-    """What is kept of a factored update until its rank is chosen."""
+    """The part of a factored update that is kept until its rank is chosen."""
 
     @property
     def spectrum(self) -> Spectrum:
@@ -34,7 +34,7 @@ class Updates(Protocol[C]):
 
     @property
     def modules(self) -> Mapping[str, Module]:
-        """A module for every update: its shape, kind and window are those of the update, its rank is not."""
+        """A module for every update, with the update's shape, kind and window; its rank may differ."""
 
     @property
     def sources(self) -> tuple[SourceStatement, ...]:
@@ -142,7 +142,7 @@ def common_modules(adapters: Sequence[Adapter]) -> dict[str, Module]:
             if (first.shape, first.window) != (module.as_kind(first.kind).shape, module.window):
                 raise AdapterError(
                     f"{adapter.path}: {name}",
-                    f"this adapter updates shape {module.shape}, an earlier adapter shape {first.shape}",
+                    f"the update has shape {module.shape} here, but {first.shape} in an earlier adapter",
                     "Combine adapters of one base",
                 )
     return modules

@@ -1,4 +1,4 @@
-"""The program `eckart`: its commands, and one place where every error becomes one line."""
+"""The program `eckart`: its commands, and the one place where errors are printed."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def main() -> None:
         _fail(str(error), 1 if isinstance(error, CheckFailedError) else 2)
     except MemoryError:
         _fail("out of memory. Try --workers 1, or a smaller --rank.", 2)
-    except Exception as error:  # the last resort: this is a bug in Eckart
+    except Exception as error:  # anything else is a bug in Eckart
         if os.environ.get("ECKART_DEBUG"):
             raise
         _fail(

@@ -102,7 +102,7 @@ def combine(
 
 
 def print_overlaps(overlaps: list[Overlap], names: list[str]) -> None:
-    """Print how far every two adapters overlap."""
+    """Print how far every pair of adapters overlaps."""
     pairs: dict[tuple[int, int], list[Overlap]] = {}
     for overlap in overlaps:
         pairs.setdefault((overlap.first, overlap.second), []).append(overlap)

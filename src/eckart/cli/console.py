@@ -18,7 +18,7 @@ from rich.text import Text
 from eckart.parallel import OnProgress, Progress
 from eckart.text import escape
 
-WIDE = 220  # columns where stdout is not a terminal, so that files and pipes get whole lines
+WIDE = 220  # columns if stdout is not a terminal, enough for lines in files and pipes not to be broken
 
 
 class _Console(Console):
@@ -103,7 +103,7 @@ def say(message: str, quiet: bool = False) -> None:
 
 
 class _Detail(ProgressColumn):
-    """What is done, of how much: items, and bytes with their speed where bytes are counted."""
+    """Items done of the total; also bytes and their speed, if bytes are counted."""
 
     def render(self, task: Task) -> Text:
         step: Progress | None = task.fields["step"]

@@ -33,7 +33,7 @@ def convert(
         str | None,
         typer.Option(
             "--experts",
-            help="Also change how a mixture's experts are held: fused (one tensor for all experts of a layer) "
+            help="Also change the layout of a mixture of experts: fused (one tensor for all experts of a layer) "
             "or split (one tensor for each).",
             show_default=False,
         ),

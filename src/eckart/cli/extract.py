@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from eckart.cli import options as opt
 from eckart.errors import UsageError
 from eckart.extraction.extract import Extraction
 from eckart.extraction.extract import extract as extract_adapter
+from eckart.operations.new_adapter import RankRange
 from eckart.rank import RankPlan, RankRule
 from eckart.text import count
 
@@ -115,10 +115,10 @@ def read_plan(path: Path) -> RankPlan:
 
 
 def print_extraction(done: Extraction) -> None:
-    """Print what was written, its error, and the changed tensors that it leaves out."""
+    """Print what was written, its error, and the changed tensors that are left out."""
     stated, out = done.statement, console.out()
     out.print(
-        f"{done.path}: {count(done.adapter.modules, 'module')}, {spread([m.rank for m in done.adapter])}, "
+        f"{done.path}: {count(done.adapter.modules, 'module')}, {RankRange.of(done.adapter.modules)}, "
         f"{count(done.adapter.parameters, 'parameter')}, {stated.dtype}\n"
         f"error {stated.error:.4f} of the adapted layers' update, "
         f"{stated.error_of_whole_change:.4f} of the whole change",
@@ -135,19 +135,3 @@ def print_extraction(done: Extraction) -> None:
         console.print_table(["tensor", "share", "why"], rows)
         if len(missing) > 5:
             out.print(f"... and {len(missing) - 5} more, listed in {done.path / STATEMENT}", markup=False)
-
-
-def spread(ranks: Sequence[int]) -> str:
-    """Return ranks in words.
-
-    Examples
-    --------
-    >>> spread([8, 2, 5]), spread([4, 4]), spread([])
-    ('ranks 2 to 8 (median 5)', 'rank 4', 'no factors')
-    """
-    ordered = sorted(ranks)
-    if not ordered:
-        return "no factors"
-    if ordered[0] == ordered[-1]:
-        return f"rank {ordered[0]}"
-    return f"ranks {ordered[0]} to {ordered[-1]} (median {ordered[len(ordered) // 2]})"

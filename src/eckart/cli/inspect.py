@@ -58,7 +58,9 @@ def inspect(
     """
     if dry_run:
         if is_adapter(tuned or base):
-            raise UsageError("--dry-run", "an adapter costs no pass to estimate", "Remove --dry-run")
+            raise UsageError(
+                "--dry-run", "an adapter needs no pass, so there is no cost to estimate", "Remove --dry-run"
+            )
         sources = open_sources(None, base) if tuned is None else open_sources(base, tuned)
         print_notes(sources.notes, quiet)
         print_estimate(estimate(sources), json)
@@ -75,7 +77,7 @@ def inspect(
 
 
 def print_notes(notes: Iterable[str], quiet: bool) -> None:
-    """Print what was noticed when the files were read."""
+    """Print the remarks on the files as notes."""
     for note in notes:
         console.say(f"note: {note}", quiet)
 

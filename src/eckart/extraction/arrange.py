@@ -1,4 +1,4 @@
-"""Arrange: the modules in the layout that their readers need, the leftovers, and the statement."""
+"""Arrange: put the modules into the layout that their readers need, and state what is left out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from eckart.store.sources import PairSources
 
 @dataclass(frozen=True)
 class Arranged:
-    """The adapter as it will be written, its statement, and the changed tensors without factors."""
+    """The adapter to write, its statement, and the changed tensors that have no factors."""
 
     adapter: Adapter
     statement: Statement
@@ -37,7 +37,7 @@ class Arranged:
 
 
 def arrange(job: Job, sources: PairSources, store: FactorStore, plan: RankPlan, parts: Parts) -> Arranged:
-    """Lay the modules out for their readers, save leftovers whole where asked, and state the errors."""
+    """Arrange the modules for their readers, save leftovers whole if requested, and state the errors."""
     rest = leftovers(store, sources, plan, parts.modules, parts.unread)
     carried = Carried(Adapter(parts.modules), rest)
     if job.modules_to_save:
@@ -51,7 +51,7 @@ def arrange(job: Job, sources: PairSources, store: FactorStore, plan: RankPlan, 
 def _for_readers(
     job: Job, sources: PairSources, adapter: Adapter, parts: Parts
 ) -> tuple[Adapter, LayoutStatement | None]:
-    """Return the adapter in the layout its consumers need, or else in the one PEFT needs."""
+    """Return the adapter in the layout that its consumers need, or that PEFT needs if there are none."""
     config = sources.config
     stated: LayoutStatement | None = None
     if job.consumers:

@@ -1,9 +1,10 @@
-"""Cut: the factors of every planned tensor at its rank, rounded to the adapter's dtype, and measured."""
+"""Cut: truncate the factors of every planned tensor to its rank, round them, and measure the error."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import numpy as np
 
@@ -16,23 +17,24 @@ from eckart.errors import AdapterError
 from eckart.extraction.job import Job
 from eckart.rank import RankPlan
 from eckart.serving.consumer import Consumer
-from eckart.serving.treatment import treatment_of
+from eckart.serving.treatment import titles_of, treatment_of
 from eckart.store import FactorStore, TensorRecord
 from eckart.store.sources import PairSources
+from eckart.text import preview
 
 
 @dataclass(frozen=True)
 class Part:
-    """One module of the adapter, and what its rounded factors leave out.
+    """One module of the adapter, and the error of its rounded factors.
 
     Parameters
     ----------
     module : Module
     statement : ModuleStatement
     energy : float
-        ||dW||_F^2; 0 for a module whose factors are another's.
+        ||dW||_F^2; 0 for a module that repeats the factors of another one.
     left_out : float
-        ||dW - B A||_F^2 on the rounded factors; 0 for a module whose factors are another's.
+        ||dW - B A||_F^2 for the rounded factors; 0 for a module that repeats the factors of another one.
     """
 
     module: Module
@@ -51,7 +53,7 @@ class Parts:
     dtype : numpy dtype
         Dtype of the factors.
     unread : dict of str to str
-        Planned tensors that a consumer cannot read, and the reason.
+        Planned tensors that a consumer cannot read, each with the reason.
     """
 
     items: tuple[Part, ...]
@@ -65,13 +67,13 @@ class Parts:
 
 
 def cut(job: Job, sources: PairSources, store: FactorStore, plan: RankPlan) -> Parts:
-    """Cut every planned tensor to its rank, round its factors, and measure what they leave out."""
+    """Cut every planned tensor to its rank, round its factors, and measure their error."""
     dtype = job.factor_dtype(sources)
     parts: list[Part] = []
     unread: dict[str, str] = {}
     for name, rank in plan.ranks.items():
         record = store.record(name)
-        # With --modules-to-save a table that grew is saved whole: factors of its old rows fit no model.
+        # --modules-to-save saves a table with new rows whole: factors of the old rows alone fit no model.
         if not rank or (job.modules_to_save and record.new_rows > 0):
             continue
         part = _part(store, record, rank, dtype)
@@ -83,10 +85,20 @@ def cut(job: Job, sources: PairSources, store: FactorStore, plan: RankPlan) -> P
         if is_input_embedding(name):
             parts += _tied_head(part, sources)
     if not parts:
-        raise AdapterError(
-            "plan", "every tensor has rank 0, so the adapter would be empty", "Choose a rule that keeps more"
-        )
+        _refuse_empty(job, unread)
     return Parts(tuple(parts), dtype, unread)
+
+
+def _refuse_empty(job: Job, unread: Mapping[str, str]) -> NoReturn:
+    if unread:
+        raise AdapterError(
+            "--for",
+            f"no tensor would remain, because {titles_of(job.consumers)} would not load {preview(unread)}",
+            "Choose other programs",
+        )
+    raise AdapterError(
+        "plan", "no tensor gets factors, so the adapter would be empty", "Choose a rule that keeps more"
+    )
 
 
 def _part(store: FactorStore, record: TensorRecord, rank: int, dtype: DType) -> Part:
@@ -110,7 +122,7 @@ def _reads(consumer: Consumer, module: Module) -> bool:
 
 
 def _with_rows(module: Module, rows: int) -> Module:
-    """Add rows of zeros up to the base's number, where the fine-tune's vocabulary is smaller."""
+    """Add rows of zeros up to the base's number of rows if the fine-tune has a smaller vocabulary."""
     missing = rows - module.left.shape[0]
     if missing <= 0:
         return module

@@ -1,7 +1,7 @@
 """The main job: two checkpoints in, an adapter with a stated error out.
 
-The steps, in order: validate, factor, plan, cut, arrange, write. Each is one function, and what it returns
-goes to the next.
+The steps, in order: validate, factor, plan, cut, arrange, write. Each is one function, whose result is passed
+to the next.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def extract(
         Also factor embedding tables. Few servers load such factors.
     modules_to_save : bool
         Save changed tensors that cannot be factored (norms, biases, new rows) whole. vLLM and llama.cpp
-        refuse these.
+        refuse such adapters.
     consumers : sequence of str
         Programs that must load the adapter correctly, e.g. ``["vllm", "llama.cpp"]``. PEFT alone by default.
     experts : {"fused", "split"}, optional
@@ -137,7 +137,7 @@ def extract(
     notify : callable, optional
         Called with a sentence when tensors have to be factored again, to a higher rank.
     **options
-        The rule as keywords, e.g. ``energy=0.9, max_rank=64``; see `RuleOptions`.
+        The rule as keyword arguments, e.g. ``energy=0.9, max_rank=64``; see `RuleOptions`.
 
     Returns
     -------
@@ -263,7 +263,7 @@ def factor(job: Job, sources: PairSources, folder: Path) -> FactorStore:
 
 
 def choose_ranks(job: Job, sources: PairSources, filled: FactorStore) -> tuple[FactorStore, RankPlan]:
-    """Return the given plan, or apply the rule; the store may have to learn more for it."""
+    """Return the given plan, or apply the rule; this may factor some tensors again, to a higher rank."""
     if job.rule is None:
         assert job.plan is not None  # `validate` sets one of the two
         return filled, job.plan
@@ -291,10 +291,10 @@ def write(job: Job, sources: PairSources, arranged: Arranged, staging: Path) -> 
 
 
 def wrappable_modules(sources: PairSources) -> list[str]:
-    """Return the paths of all modules that PEFT could wrap, in the names of the adapter."""
+    """Return the paths of all modules that PEFT could wrap, under the names that the adapter uses."""
     full = {source.base.name: source.name for source in sources.tensors}
     infos = {full.get(name, name): info for name, info in sources.base.tensors.items()}
-    # The base may have been saved without its head, which the fine-tune then shows.
+    # The base may have been saved without its head, which then appears in the fine-tune only.
     infos |= {name: sources.tuned.info(name) for name in sources.only_tuned}
     kinds = {name: kind_of(name, info.shape, sources.config) for name, info in infos.items()}
     return [module_of(name) for name, kind in kinds.items() if kind in WRAPPABLE]

@@ -72,9 +72,9 @@ def inspect(
     Parameters
     ----------
     base : path or Adapter
-        The base checkpoint; or a single checkpoint, or an adapter.
+        The base checkpoint. Without `tuned`: a single checkpoint or an adapter.
     tuned : path or Adapter, optional
-        The fine-tuned checkpoint; or an adapter of the base.
+        The fine-tuned checkpoint, or an adapter of the base.
     store : path, optional
         A FactorStore to use, or to make and keep. Checkpoints only.
     workers : int, optional
@@ -91,7 +91,7 @@ def inspect(
     Raises
     ------
     InputError
-        A subclass of it, if a file cannot be read or the two do not belong together.
+        If a file cannot be read or the two inputs do not belong together.
 
     Notes
     -----
@@ -105,7 +105,7 @@ def inspect(
     candidate, model = (base, None) if tuned is None else (tuned, base)
     if isinstance(candidate, Adapter) or is_adapter(candidate):
         if store is not None:
-            raise UsageError("store", "an adapter needs no factor store", "Remove this option")
+            raise UsageError("store", "an adapter needs no factor store", "Remove --store")
         if isinstance(model, Adapter):
             raise UsageError("eckart.inspect", "expected a base model, got an adapter", "Pass BASE ADAPTER")
         return inspect_adapter(candidate, model, workers=workers, progress=progress)
@@ -126,7 +126,7 @@ def inspect_layers(
 
 
 def summarise_layers(store: FactorStore, notes: tuple[str, ...] = ()) -> LayersSummary:
-    """Return the rows and the diagnosis of a store that knows every singular value."""
+    """Return the rows and the diagnosis of a store that holds every singular value."""
     layers = summarise(store)
     total = sum(record.energy for record in store)
     listed = sum(layer.energy for layer in layers)

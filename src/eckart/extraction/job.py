@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class Job:
     out : Path
         Folder of the adapter.
     rule : RankRule, optional
-        How to choose ranks; None where a plan gives them.
+        How to choose ranks; None if `plan` gives them.
     plan : RankPlan, optional
     store : Path, optional
         A store to use or to make and keep; None for a temporary one.
@@ -43,7 +43,7 @@ class Job:
     experts : ExpertsLayout, optional
         None for the layout that PEFT needs.
     base_name : str
-        What the adapter calls its base.
+        Name of the base in the adapter's configuration.
     overwrite : bool
     pass_options : PassOptions
     notify : callable, optional
@@ -84,34 +84,46 @@ def check_dtype(dtype: str | None) -> DType | None:
 def check_consumers(names: ConsumerNames, modules_to_save: bool) -> tuple[Consumer, ...]:
     """Return the consumers; raise if one is unknown, or cannot read what is to be saved whole."""
     consumers = tuple(consumers_named(names))
-    if modules_to_save and not all(c.whole.is_read for c in consumers):
-        refusing = titles_of(c for c in consumers if not c.whole.is_read)
+    refusing = [c for c in consumers if not c.whole.is_read]
+    if modules_to_save and refusing:
         raise UsageError(
-            "--modules-to-save", f"{refusing} cannot read whole tensors", "Remove one of the two"
+            "--modules-to-save",
+            f"{titles_of(refusing)} cannot read whole tensors",
+            f"Remove --modules-to-save, or remove {', '.join(c.name for c in refusing)} from --for",
         )
     return consumers
 
 
-def check_plan(plan: RankPlan, sources: PairSources) -> None:
-    """Raise if a plan names a tensor that cannot get factors."""
-    matrices = {source.name for source in sources.matrices(ALL_KINDS)}
-    for name in plan.ranks:
+def check_plan(plan: RankPlan, sources: PairSources, consumers: Sequence[Consumer]) -> None:
+    """Raise if a plan names a tensor that cannot get factors, or a rank that a consumer does not load."""
+    matrices = {source.name: source for source in sources.matrices(ALL_KINDS)}
+    for name, planned in plan.ranks.items():
         if name not in matrices:
             raise UsageError(
                 f"plan: {name}",
                 "these checkpoints have no matrix of this name",
                 "Make the plan from a store of the same two checkpoints",
             )
+        rank = min(planned, *matrices[name].shape)
+        for consumer in consumers:
+            if consumer.max_rank is not None and rank > consumer.max_rank:
+                raise UsageError(
+                    f"plan: {name}",
+                    f"{consumer.title} loads ranks up to {consumer.max_rank}, and the plan gives {rank}",
+                    f"Make the plan with --max-rank {consumer.max_rank}",
+                )
 
 
 def check_selection(rule: RankRule, job: Job, sources: PairSources) -> None:
     """Raise if a rule's --include and --exclude leave no tensor."""
     names = [source.name for source in sources.matrices(job.kinds)]
+    if not names:
+        raise UsageError(str(job.tuned), "no tensor of these checkpoints can be factored")
     if not any(rule.selects(name) for name in names):
         raise UsageError(
             "rank rule",
             f"--include and --exclude leave none of {count(names, 'tensor')}",
-            f"Tensor names look like {preview(names, 2)}" if names else "No tensor can get factors",
+            f"Use a pattern that matches tensor names such as {preview(names, 2)}",
         )
 
 
@@ -119,7 +131,7 @@ def open_sources_of(job: Job) -> PairSources:
     """Open the two checkpoints (headers only), and check the plan or the rule against them."""
     sources = PairSources.open(job.base, job.tuned)
     if job.plan is not None:
-        check_plan(job.plan, sources)
+        check_plan(job.plan, sources, job.consumers)
     if job.rule is not None:
         check_selection(job.rule, job, sources)
     return sources

@@ -34,9 +34,9 @@ class Leftover:
     why : str
         Why it has no factors.
     extra : bool
-        Whether it exists in the tuned checkpoint alone, so that the store did not count it.
+        Whether it exists only in the tuned checkpoint; the store does not count such tensors.
     carried : str
-        How it is saved after all: ``"whole"``, ``"bias"``, or "" if it is not.
+        How the adapter saves it without factors: ``"whole"``, ``"bias"``, or ``""`` for not at all.
     """
 
     name: str
@@ -53,14 +53,14 @@ class Leftover:
 
 @dataclass(frozen=True)
 class Carried:
-    """An adapter, and what became of the changed tensors without factors.
+    """An adapter, and the changed tensors without factors, saved whole or not.
 
     Parameters
     ----------
     adapter : Adapter
     leftovers : sequence of Leftover
     tied : mapping of str to str
-        Output layers that are saved whole because they share this embedding table.
+        Output layers that are saved whole, each with the embedding table that it shares.
     """
 
     adapter: Adapter
@@ -75,7 +75,7 @@ def leftovers(
     modules: Mapping[str, Module],
     unread: Mapping[str, str],
 ) -> list[Leftover]:
-    """List every change that the modules' factors do not carry, the largest first.
+    """List every changed tensor that the modules' factors do not cover, the largest first.
 
     Parameters
     ----------
@@ -102,8 +102,8 @@ def leftovers(
 
 
 def _tied_leftover(record: TensorRecord, head: str) -> Leftover:
-    why = "shares the embedding's weight, and PEFT does not reach it through that"
-    return Leftover(f"{head or 'output layer'} (tied)", record.energy, why, extra=True)
+    why = "tied to the embedding, but PEFT does not apply the embedding's update to it"
+    return Leftover(f"{head} (tied)", record.energy, why, extra=True)
 
 
 def _new_rows(record: TensorRecord, sources: PairSources) -> Leftover:
@@ -116,7 +116,7 @@ def _new_rows(record: TensorRecord, sources: PairSources) -> Leftover:
 
 
 def _only_tuned(name: str, sources: PairSources) -> Leftover | None:
-    """Return a tensor that the base does not have; None for one of whole numbers."""
+    """Return the leftover for a tensor that the base does not have; None for a tensor of integers."""
     values = sources.tuned.map(name)
     if values.dtype.kind in "iub":
         return None
@@ -159,7 +159,7 @@ def carry_whole(carried: Carried, sources: PairSources, dtype: DType) -> Carried
     tuned = {source.name: source.tuned for source in sources.tensors}
     stacks = {module_of(name) for name in tuned if name.endswith("]")}
     containers = {path for name in tuned for path in _above(module_of(name))}
-    # PEFT has no lora_bias together with factors of a table or of a mixture's fused experts.
+    # PEFT does not support lora_bias together with factors of embedding tables or fused experts.
     biases_fit = all(m.kind in ("linear", "conv1d") for m in adapter) and not fuses_experts(sources.config)
     dense = dict(adapter.dense)
     in_both, others = [], []
@@ -197,7 +197,7 @@ def _with_tied_head(carried: Carried, sources: PairSources) -> Carried:
     table = next((name for name in dense if is_input_embedding(name)), None)
     tied_name = f"{head} (tied)"
     is_listed = any(item.name == tied_name for item in carried.leftovers)
-    # The decoders of masked models have a bias too, tied to a parameter elsewhere: those are not saved.
+    # The decoder of a masked model also has a bias, tied to a parameter elsewhere, so it is not saved.
     if head is None or not is_head(f"{head}.weight") or table is None or not is_listed:
         return carried
     adapter = replace(carried.adapter, dense={**dense, f"{head}.weight": dense[table]})
@@ -213,8 +213,8 @@ def _with_biases(modules: Mapping[str, Module], sources: PairSources, dtype: DTy
         source = by_name.get(f"{name}.bias")
         change = np.zeros(module.BA[0].shape[0], np.float32)
         if source is not None:
-            ours = to_float(sources.tuned.map(source.tuned.name))
-            theirs = to_float(sources.base.map(source.base.name))
-            change = ours.astype(np.float32) - theirs.astype(np.float32)
+            tuned = to_float(sources.tuned.map(source.tuned.name))
+            base = to_float(sources.base.map(source.base.name))
+            change = tuned.astype(np.float32) - base.astype(np.float32)
         result[name] = replace(module, bias=rounded(change, dtype))
     return result

@@ -1,4 +1,4 @@
-"""Verify: an adapter's errors recomputed from the files alone, and compared with its statement."""
+"""Verify: recompute an adapter's errors from the files alone, and compare them with its statement."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BLOCK_ENTRIES = 1 << 21  # numbers of an update held at a time
 
 @dataclass(frozen=True)
 class Verified:
-    """One module: measured from the files, and as stated; None where nothing was stated.
+    """One module, as measured from the files and as stated.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Verified:
     error : float
         ||dW - B A||_F / ||dW||_F, measured.
     stated : float or None
-        The same, as stated.
+        The same, as stated; None if nothing is stated.
     update : float
         ||dW||_F, measured.
     holds : bool
@@ -61,9 +61,9 @@ class Verification:
     modules : tuple of Verified
         One for each module of the adapter.
     error, stated : float
-        Of all modules together: measured, and as stated (None if nothing is stated).
+        The error of all modules together: measured, and as stated (None if nothing is stated).
     error_of_whole_change : float
-        Measured, relative to the change of all tensors.
+        The measured error relative to the change of all tensors.
     problems : tuple of str
         Statements that are false, other than those about single modules.
     """
@@ -113,7 +113,8 @@ def verify(
     -----
     Reads the files block by block and uses nothing that extraction left behind. The product is
     formed in float32 and the squares are summed in float64: 2mnr flops per module. An adapter without a
-    statement is measured too, and holds.
+    statement is measured too, and holds. So is a resized or combined adapter, whose statement is about the
+    adapters that it was made from; use `eckart.compare` to check that one.
 
     Examples
     --------
@@ -122,8 +123,8 @@ def verify(
     sources = PairSources.open(base, tuned)
     loaded = load_adapter(adapter)
     # The statement of a resized or combined adapter is about the adapters that it was made of.
-    about_these = loaded.statement is not None and not loaded.statement.sources
-    statement = loaded.statement if about_these else None
+    about_checkpoints = loaded.statement is not None and not loaded.statement.sources
+    statement = loaded.statement if about_checkpoints else None
     parameters = loaded.parameters
     loaded = replace(loaded, modules=experts_as_in(loaded.modules, sources.base))
     measured = _measure_modules(loaded, statement, sources, str(adapter), progress)
@@ -148,7 +149,7 @@ def verify(
 
 @dataclass(frozen=True)
 class _Measured:
-    """All modules measured, their energies, and the tensors that they update."""
+    """All measured modules, their total energies, and the tensors that they update."""
 
     modules: tuple[Verified, ...]
     left_out: float
@@ -170,7 +171,7 @@ def _measure_modules(
     for done, module in enumerate(adapter, 1):
         stated = statement.modules.get(module.name) if statement is not None else None
         if statement is not None and stated is None and not module.left.any():
-            continue  # zeros that a consumer needs where a layer has no update
+            continue  # zeros, which a consumer needs in a layer without an update
         tied = stated.tied if stated is not None else None
         source = _source(tied or module.name, by_module, f"{where}: {module.name}")
         missed, energy = _measure(source, _oriented(module, source, where))
@@ -193,7 +194,7 @@ def _holds(stated: ModuleStatement, rank: int, error: float, update: float) -> b
 def _statement_problems(
     adapter: Adapter, statement: Statement | None, totals: Mapping[str, float]
 ) -> list[str]:
-    """List the totals that are stated wrong, and the stated modules that the file does not have."""
+    """List the totals that are stated incorrectly, and the stated modules that the file does not have."""
     if statement is None:
         return []
     stated = {
@@ -202,7 +203,9 @@ def _statement_problems(
         "parameters": statement.parameters,
     }
     problems = [
-        f"{name} is stated and not in the file" for name in statement.modules if name not in adapter.modules
+        f"the statement lists {name}, which is not in the file"
+        for name in statement.modules
+        if name not in adapter.modules
     ]
     problems += [
         f"{key}: stated {stated[key]}, measured {value}"
@@ -225,14 +228,14 @@ def _source(name: str, by_module: Mapping[str, PairedSource], where: str) -> Pai
 def _oriented(module: Module, source: PairedSource, where: str) -> Module:
     """Return the module as its weight is stored, its shape checked against the base's."""
     oriented = module
-    # A tied head is a linear layer over the embedding's table: the one kind that is not transposed.
+    # A tied head is a linear layer over the embedding's table, the one kind that is not transposed.
     if source.kind in ("conv1d", "expert_transposed") and module.kind not in TRANSPOSED:
         oriented = module.transposed(source.kind)
-    # A vocabulary that grew may be served only as far as the base has it.
+    # If the vocabulary grew, the factors cover only the rows of the base.
     if oriented.shape != source.base.shape:
         raise AdapterError(
             f"{where}: {module.name}",
-            f"the factors make {oriented.shape[0]} x {oriented.shape[1]}, the base holds "
+            f"the factors make {oriented.shape[0]} x {oriented.shape[1]}, but the base holds "
             f"{' x '.join(map(str, source.base.shape))}",
             "Use the base that the adapter was made for",
         )
@@ -241,21 +244,21 @@ def _oriented(module: Module, source: PairedSource, where: str) -> Module:
 
 def _measure(source: PairedSource, module: Module | None) -> tuple[float, float]:
     """Return ||dW - left right||_F^2 and ||dW||_F^2, a block of rows at a time."""
-    ours = as_matrix(map_tensor(source.tuned), source.rows)
-    theirs = as_matrix(map_tensor(source.base), source.rows)
-    rows, columns = ours.shape
+    tuned = as_matrix(map_tensor(source.tuned), source.rows)
+    base = as_matrix(map_tensor(source.base), source.rows)
+    rows, columns = tuned.shape
     left, right = module.float_factors() if module else (None, None)
     step = max(1, BLOCK_ENTRIES // max(columns, 1))
     missed = energy = 0.0
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, rows, step):
             part = slice(start, start + step)
-            update = np.array(to_float(ours[part])) - to_float(theirs[part])
+            update = np.array(to_float(tuned[part])) - to_float(base[part])
             energy += energy_of(update)
             if left is not None:
                 update = update - left[part][: len(update)] @ right
                 missed += energy_of(update)
-        if left is not None and len(left) > rows:  # where only the base has rows, there is nothing to add
+        if left is not None and len(left) > rows:  # rows of the base alone: the intended update is zero
             missed += energy_of(left[rows:] @ right)
     if not np.isfinite(missed + energy):
         name_non_finite(source.tuned, source.rows)
@@ -265,7 +268,7 @@ def _measure(source: PairedSource, module: Module | None) -> tuple[float, float]
 
 
 def _not_carried(adapter: Adapter, sources: PairSources, served: set[str]) -> tuple[float, float]:
-    """Return the energy of the changes without factors: what is lost, and all of it."""
+    """Return the energy of all changes without factors: the lost part, and the total."""
     lost = everything = 0.0
     for s in sources.tensors:
         if s.name in served:
@@ -299,7 +302,9 @@ def _bias_problems(adapter: Adapter, sources: PairSources) -> list[str]:
         if source is not None:
             change = np.array(to_float(map_tensor(source.tuned))) - to_float(map_tensor(source.base))
         if not np.array_equal(change.astype(module.bias.dtype), scaled.astype(module.bias.dtype)):
-            problems.append(f"{module.name}.bias is not the change of that bias")
+            problems.append(
+                f"{module.name}.bias differs from the change of this bias between the checkpoints"
+            )
     return problems
 
 
@@ -312,7 +317,7 @@ def _dense_problems(adapter: Adapter, statement: Statement | None, sources: Pair
     for name, array in adapter.dense.items():
         original = tuned.get(tied.get(name, name))
         if original is None:
-            problems.append(f"{name} is not a tensor of the tuned checkpoint")
+            problems.append(f"{name} is not in the tuned checkpoint")
         elif not np.array_equal(to_float(array), to_float(sources.tuned.map(original))):
-            problems.append(f"{name} is not what the tuned checkpoint holds")
+            problems.append(f"{name} differs from the same tensor in the tuned checkpoint")
     return problems

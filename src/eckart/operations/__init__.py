@@ -1,4 +1,4 @@
-"""What one does with adapters: resize, combine, merge, convert, compare and inspect them."""
+"""Operations on adapters: resize, combine, merge, convert, compare and inspect."""
 
 from eckart.operations.batch import resize_all
 from eckart.operations.combine import Combined, combine

@@ -41,7 +41,7 @@ def resize_all(
     rule, dtype, format, consumers, base, overwrite, workers
         As for `resize`.
     progress : callable, optional
-        Called with the name of each adapter; returns the listener to its progress.
+        Called with the name of each adapter; returns the function that receives its progress.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def resize_all(
     Raises
     ------
     InputError
-        See `resize`. Also if there is no adapter.
+        As for `resize`. Also if there is nothing at `path`.
     """
     path, out = Path(path), Path(out)
     pairs = list(adapters_in(path, out))

@@ -126,7 +126,7 @@ def combine(
     prepared = [Layout.prepare(source, consumers, model) for source in sources]
     arranged = [adapter for _, adapter in prepared]
     layout = _joined_layout([layout for layout, _ in prepared], sources, shares)
-    updates: Updates[Any]  # the two kinds keep different things between the passes
+    updates: Updates[Any]  # the two classes keep different data between the passes
     if method == "sum":
         updates = WeightedSum(arranged, shares, threads_each(max(map(len, arranged)), workers))
     else:

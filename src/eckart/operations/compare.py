@@ -23,9 +23,9 @@ class Comparison:
     Parameters
     ----------
     error : float
-        ||one - other||_F / ||other||_F, over the modules of both.
+        ||one - other||_F / ||other||_F, over all modules of either adapter.
     stated : float or None
-        The error that the first adapter states, if it was made from the second one alone.
+        The error that the first adapter states; None unless it was made from the second adapter alone.
     modules : dict of str to float
         The error of each module, relative to the other adapter's update of it. If the other adapter does not
         update a module, its error is 1, or 0 for an update of zeros.

@@ -34,7 +34,7 @@ class Converted:
     statement : Statement or None
         What the adapter states about itself. Kept only if neither the format nor the experts change.
     notes : tuple of str
-        What was noticed on the way, in sentences.
+        Remarks on the inputs and the result, in sentences.
     """
 
     path: Path
@@ -70,7 +70,7 @@ def convert(
     to : {"peft", "kohya", "diffusers"}
         The format to write.
     experts : {"fused", "split"}, optional
-        Also change how the experts of a mixture are held, which is exact.
+        Also change the layout of mixture-of-experts layers; the change is exact.
     base : str or Path, optional
         The base model. Its configuration gives the names of the experts.
     overwrite : bool

@@ -74,8 +74,8 @@ class CutPlan(Generic[C]):
     plan : RankPlan
         Every rank, with the reason for it.
     applied : Applied
-        The modules to write as the consumers need them. They have their final shapes and dtypes, and no
-        numbers but the biases.
+        The modules to write, in the form that the consumers need. They have their final shapes and dtypes,
+        but hold no numbers except biases.
     """
 
     job: CutJob[C]
@@ -188,7 +188,9 @@ def _outlines(job: CutJob[C], plan: RankPlan) -> dict[str, Module]:
     """Return the outlines of the modules that get a rank."""
     ranks = {name: rank for name, rank in plan.ranks.items() if rank}
     if not ranks:
-        raise AdapterError("rank rule", "it gives every module rank 0", "Choose a rule that keeps more")
+        raise AdapterError(
+            "rank rule", "this rule gives every module rank 0", "Choose a rule that keeps more"
+        )
     if job.rule.uniform:
         ranks = dict.fromkeys(ranks, max(ranks.values()))
     outlines = {}
@@ -236,7 +238,7 @@ class CutPass(Generic[C]):
         return Measured(module.rank, lost, spectrum.total)
 
     def statement(self) -> Statement:
-        """Return the statement of the new adapter, once every module was asked for."""
+        """Return the statement of the new adapter. Call this after `module` was called for every module."""
         cut, job = self.cut, self.cut.job
         energies = {name: core.spectrum.total for name, core in cut.cores.items()}
         # In the order of the modules, so that sums do not depend on the order of the threads.
@@ -263,7 +265,7 @@ class CutPass(Generic[C]):
 
 
 def _may_be_subnormal(module: Module) -> bool:
-    """Whether some factors are stored in float16 with few digits."""
+    """Whether some float16 factors may have lost digits because they are subnormal."""
     if module.dtype != np.float16:
         return False
     return bool(min(np.abs(factor).max() for factor in (module.left, module.right)) < SUBNORMAL_RISK)

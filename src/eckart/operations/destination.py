@@ -40,7 +40,7 @@ class Destination:
         Parameters
         ----------
         template : Adapter
-            The adapter to be, at any rank.
+            The new adapter, at any rank.
         layout : Layout
             The requirements of the consumers.
         inputs : iterable of Path or None
@@ -51,7 +51,7 @@ class Destination:
         UsageError
             If the format is unknown, or some consumer does not read it.
         OutputError
-            If the path does not fit the format, is taken, or is or contains an input.
+            If the path does not fit the format, already exists, or is or contains an input.
         """
         if self.format is not None and self.format not in FORMATS:
             raise UsageError(f"format={self.format!r}", f"expected one of {', '.join(FORMATS)}")
@@ -59,7 +59,7 @@ class Destination:
             raise UsageError(
                 f"format={self.format!r}",
                 "an adapter that stays in memory has no format",
-                "Pass out, or use result.adapter.save(path, format)",
+                "Pass out=, or call result.adapter.save(path, format)",
             )
         chosen = self.format_for(template, layout)
         if layout.consumers and chosen not in layout.formats:

@@ -90,9 +90,9 @@ class AdapterSummary:
     parameters : int
         Number of parameters in all factors.
     dtype : str
-        The dtype of most of them, by torch's name.
+        The dtype of most of them, as torch names it.
     notes : tuple of str
-        What was noticed when the adapter was read, in sentences.
+        Remarks on the adapter's file, in sentences.
     """
 
     modules: tuple[ModuleSummary, ...]
@@ -145,8 +145,7 @@ def inspect_adapter(
     Raises
     ------
     InputError
-        If the adapter or the base cannot be read, or the base has no place for a module, or one of another
-        shape.
+        If the adapter or the base cannot be read, or the base lacks a module or has it in another shape.
 
     Notes
     -----
@@ -235,7 +234,8 @@ def diagnose(modules: Sequence[ModuleSummary]) -> list[str]:
         )
     if crowded > len(live) / 2:
         sentences.append(
-            f"No few singular values dominate: {crowded} of {count(live, 'module')} need over three quarters "
-            "of their rank for that. If the adapter falls short, train again at 1.5 to 2 times the rank."
+            f"The energy is spread over many singular values: {crowded} of {count(live, 'module')} need over "
+            "three quarters of their rank for that. If the adapter falls short, train again at 1.5 to 2 "
+            "times the rank."
         )
     return sentences

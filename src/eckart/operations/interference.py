@@ -18,7 +18,7 @@ from eckart.linalg import Spectrum, spectrum, svd
 
 @dataclass(frozen=True)
 class DenseCore:
-    """The spectrum of an update that was formed.
+    """The spectrum of an update whose entries were computed.
 
     Parameters
     ----------
@@ -118,17 +118,19 @@ class Interference:
 
 
 def check_method(method: str, density: float, weights: Sequence[float]) -> None:
-    """Raise `UsageError` if the method is not TIES or DARE, or a setting of it is out of range."""
+    """Raise `UsageError` if the method is not TIES or DARE, or one of its settings is out of range."""
     if method not in ("ties", "dare"):
         raise UsageError(f"method={method!r}", "expected sum, ties or dare")
     if not is_number(density) or not 0 < density <= 1:
         raise UsageError(f"density={density!r}", "expected a share of the entries, above 0 and at most 1")
     if method == "ties" and any(weight < 0 for weight in weights):
-        raise UsageError("--weights", f"TIES needs non-negative weights, got {list(weights)}")
+        raise UsageError(
+            "--weights", f"TIES needs non-negative weights, got {list(weights)}", "Use --method sum or dare"
+        )
 
 
 def _largest(update: Floats, density: float) -> Floats:
-    """Keep the entries of largest magnitude; of several equal ones at the limit, the first in row order."""
+    """Keep the entries of largest magnitude; among equal entries at the limit, the first in row order."""
     keep = max(1, round(density * update.size))
     if keep >= update.size:
         return update

@@ -57,7 +57,7 @@ class Merged:
     statement : MergeStatement or None
         What the model's ``eckart.json`` holds; None for a dry run.
     notes : tuple of str
-        What was noticed on the way, in sentences.
+        Remarks on the inputs and the result, in sentences.
     """
 
     path: Path | None
@@ -113,14 +113,14 @@ def merge(
     Raises
     ------
     InputError
-        If an argument is wrong, a module has no place in the base or another shape there, a sum overflows the
+        If an argument is wrong, the base lacks a module or has it in another shape, a sum overflows the
         dtype, or the model cannot be written.
 
     Notes
     -----
     The product is formed in float32 (float64 for a float64 base), a block of rows at a time, added to the
     weight in that precision, and rounded once. The result equals PEFT's ``merge_and_unload`` up to PEFT's own
-    roundings on the way. A module saved whole (``modules_to_save``) replaces that of the base. Merging costs
+    intermediate rounding. A module saved whole (``modules_to_save``) replaces that of the base. Merging costs
     2 m n r flops a module, and about five tensors of memory for each worker.
     """
     shares = [1.0] * len(adapters) if weights is None else list(weights)
@@ -263,8 +263,8 @@ class _Job:
         return result
 
     def statement(self, base: str) -> MergeStatement:
-        """Return what was added and what rounding cost, once every tensor is written."""
-        # Sums run in the order of the names, so that they do not depend on the order of the threads.
+        """Return what was added and the rounding error. Call this after every tensor is written."""
+        # Summing in the order of the names makes the result independent of the order of the threads.
         energies = dict(sorted(self._energies.items()))
         update = sum(each.update for each in energies.values())
         rounding = sum(each.rounding for each in energies.values())
@@ -305,9 +305,8 @@ def _write_index(plan: MergePlan, folder: Path) -> None:
 
 def _copy_other_files(model: Checkpoint, folder: Path) -> None:
     """Copy the small files of the base, such as the configuration, the tokenizer and the licence."""
-    is_folder = (
-        model.path.is_dir()
-    )  # of a single file, only the configuration next to it belongs to the model
+    # Only the configuration next to a single file belongs to that model.
+    is_folder = model.path.is_dir()
     for file in sorted(model.folder.iterdir()) if is_folder else [model.folder / "config.json"]:
         if not file.is_file() or file.suffix == ".safetensors" or is_pickle_name(file):
             continue

@@ -98,7 +98,7 @@ def plan_merge(model: Checkpoint, adapters: Sequence[Adapter], weights: Sequence
     Raises
     ------
     AdapterError
-        If a module or tensor has no place in the base, or another shape there, or two adapters contradict
+        If the base lacks a module or tensor or has it in another shape, or two adapters contradict
         each other.
     """
     matches = [_match(adapter, model) for adapter in adapters]
@@ -177,7 +177,7 @@ def _updated_biases(matches: Sequence[Targets], model: Checkpoint) -> dict[str, 
             if bias not in model:
                 raise AdapterError(
                     f"{match.adapter.path}: {name}",
-                    "the adapter updates the bias of this module, and the base has none",
+                    "the adapter updates the bias of this module, but the base has none",
                     "Pass the base that the adapter was made for",
                 )
             biases[bias] = name
@@ -234,14 +234,14 @@ def _without_tied_copy(dense: dict[str, Array], model: Checkpoint) -> dict[str, 
 
 
 def _check_whole(name: str, array: Array, model: Checkpoint) -> None:
-    """Raise if a whole tensor does not fit the base. A vocabulary may have another size."""
+    """Raise if a whole tensor does not fit the base. Only the size of the vocabulary may differ."""
     if name not in model or model.info(name).shape == array.shape:
         return
     old = model.info(name).shape
     if array.shape[1:] != old[1:] or not any(part in name for part in VOCABULARY):
         raise AdapterError(
             name,
-            f"the adapter saves this tensor with shape {array.shape}, the base has shape {old}",
+            f"the adapter saves this tensor with shape {array.shape}, but the base has shape {old}",
             "Pass the base that the adapter was made for",
         )
 
@@ -255,13 +255,13 @@ def _check_rows(name: str, rows: Rows, model: Checkpoint) -> None:
     in_base = "the base does not have this tensor" if shape is None else f"the base has shape {shape}"
     raise AdapterError(
         name,
-        f"the adapter replaces rows of {columns} numbers up to row {last}, and {in_base}",
+        f"the adapter replaces rows of {columns} numbers up to row {last}, but {in_base}",
         "Pass the base that the adapter was made for",
     )
 
 
 def _tied_notes(by_tensor: Iterable[str], matches: Sequence[Targets], model: Checkpoint) -> list[str]:
-    """Return notes on updates that reach further when they are merged."""
+    """Return notes on updates of tied tables, which also change the output layer once merged."""
     if tied_head(model.names(), model.config) is None or any(match.tied for match in matches):
         return []
     return [
@@ -285,6 +285,6 @@ def _is_same_update(head: Module, table: Module) -> bool:
     """Whether an output layer and an embedding table have the same factors."""
     as_head = replace(table, kind="linear") if table.shape == head.shape else table.transposed("linear")
     return all(
-        np.array_equal(ours.astype(np.float64), theirs.astype(np.float64))
-        for ours, theirs in ((head.left, as_head.left), (head.right, as_head.right))
+        np.array_equal(first.astype(np.float64), second.astype(np.float64))
+        for first, second in ((head.left, as_head.left), (head.right, as_head.right))
     )

@@ -1,4 +1,4 @@
-"""What a merged model states about itself: what was added to the base, and what rounding cost."""
+"""The statement of a merged model: what was added to the base, and the rounding error."""
 
 from __future__ import annotations
 

@@ -63,13 +63,13 @@ class NewAdapter:
     path : Path or None
         Where the adapter was written; None if it is in memory.
     statement : Statement
-        What the adapter states about itself, as in ``eckart.json``: its error and that of every module.
+        The adapter's statement, as in ``eckart.json``: its error and that of every module.
     notes : tuple of str
-        What was noticed on the way, in sentences.
+        Remarks on the inputs and the result, in sentences.
     ranks : RankRange
         The smallest, median and largest rank of its modules.
     in_memory : Adapter, optional
-        The adapter, if it was not written. Use `adapter`, which is there in both cases.
+        The adapter, if it was not written. Use `adapter`, which works in both cases.
     """
 
     path: Path | None

@@ -41,7 +41,7 @@ class Overlap:
 
 
 def overlaps(adapters: Sequence[Adapter], workers: int | None = None) -> list[Overlap]:
-    """Measure how far adapters overlap, for every two adapters and every module that both update.
+    """Measure how far adapters overlap, for every pair of adapters and every module that both update.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def overlaps(adapters: Sequence[Adapter], workers: int | None = None) -> list[Ov
     With orthonormal bases Q of the factors, the cosines of the principal angles are the singular values of
     Q_1^T Q_2 (Bjorck and Golub, 1973, equation 6), and the sum of their squares is the squared Frobenius norm
     of Q_1^T Q_2. The mean is over as many angles as the smaller space has dimensions. With Q = F W,
-    Q_1^T Q_2 = W_1^T (F_1^T F_2) W_2, so one Gram matrix of all factors side by side serves every two
+    Q_1^T Q_2 = W_1^T (F_1^T F_2) W_2, so one Gram matrix of all factors side by side serves every pair of
     adapters: (m + n)(sum of ranks)^2 flops a module, in float64. Only factors with dependent columns need an
     SVD.
     """
@@ -79,7 +79,7 @@ def overlaps(adapters: Sequence[Adapter], workers: int | None = None) -> list[Ov
 
 
 def _of_module(name: str, adapters: Sequence[Adapter]) -> list[Overlap]:
-    """Return the overlaps of every two adapters that update a module."""
+    """Return the overlaps of every pair of adapters that update a module."""
     places = [place for place, adapter in enumerate(adapters) if name in adapter.modules]
     kind = adapters[places[0]].modules[name].kind
     modules = [adapters[place].modules[name].as_kind(kind) for place in places]

@@ -1,4 +1,4 @@
-"""Resize: an adapter cut to other ranks by a rule, and the error of doing so."""
+"""Resize: cut an adapter to the ranks of a rule, and state the error."""
 
 from __future__ import annotations
 

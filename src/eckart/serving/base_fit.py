@@ -1,4 +1,4 @@
-"""How an adapter fits its base: names, shapes and vocabulary."""
+"""Check whether an adapter fits a base: names, shapes and vocabulary."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _whole_problems(adapter: Adapter, base: Checkpoint, targets: Targets) -> Ite
             yield Problem(
                 Severity.REFUSED,
                 name,
-                f"this tensor has shape {array.shape}, the base holds {base_shape}",
+                f"this tensor has shape {array.shape}, but the base holds {base_shape}",
                 "Resize the base's vocabulary first",
             )
         elif is_copy_of_base(name, adapter) and not holds(base, base_name, array):
@@ -81,14 +81,14 @@ def _row_problems(adapter: Adapter, base: Checkpoint, targets: Targets) -> Itera
             yield Problem(
                 Severity.REFUSED,
                 name,
-                f"the adapter replaces row {last_row}, the base has no such table",
+                f"the adapter replaces row {last_row}, but the base has no such table",
                 USE_ITS_BASE,
             )
         elif last_row >= table_shape[0] or table_shape[1:] != rows.values.shape[1:]:
             yield Problem(
                 Severity.REFUSED,
                 name,
-                f"the adapter replaces row {last_row} of length {rows.values.shape[-1]}, the base holds "
+                f"the adapter replaces row {last_row} of length {rows.values.shape[-1]}, but the base holds "
                 f"{table_shape}",
                 USE_ITS_BASE,
             )

@@ -1,4 +1,4 @@
-"""The one rank that several programs need, where a program needs all modules to have the same."""
+"""The common rank of all modules, for programs that need one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eckart.serving.treatment import titles_of
 
 
 def needs_one_rank(modules: Mapping[str, Module], consumers: Sequence[Consumer]) -> bool:
-    """Whether a consumer needs these modules to have one rank, or a rank from a list.
+    """Whether a consumer needs all these modules to have the same rank, or a rank from a list.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def needs_one_rank(modules: Mapping[str, Module], consumers: Sequence[Consumer])
 
 
 def common_rank(rank: int, consumers: Sequence[Consumer]) -> int:
-    """Return the smallest rank of at least ``rank`` for which every consumer is correct.
+    """Return the smallest rank, at least ``rank``, that every consumer computes correctly.
 
     Parameters
     ----------

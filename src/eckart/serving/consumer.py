@@ -14,7 +14,7 @@ class Treatment(Enum):
     """What a program does with a part of an adapter."""
 
     LOADS = "loads"
-    REFUSES = "refuses"  # it ends with an error
+    REFUSES = "refuses"  # it stops with an error
     DROPS = "drops"  # it silently leaves the part out
 
     @property
@@ -56,7 +56,7 @@ class Consumer:
     scale : Scaling
         What it multiplies B A by.
     metadata : bool
-        Whether it also reads an alpha from the file's metadata (``lora_adapter_metadata`` of diffusers).
+        Whether it also reads alphas from the file's metadata (``lora_adapter_metadata`` of diffusers).
     one_alpha_in : tuple of str
         Formats that it reads correctly only if all modules have the same alpha.
     rslora : bool
@@ -68,7 +68,7 @@ class Consumer:
     ranks : tuple of int
         The ranks for which it computes the correct update; empty for any rank.
     order : tuple of str
-        If only some ranks are correct: the order in which it loads the types of modules. The first type is
+        The order in which it loads the types of modules, if only some ranks are correct. The first type is
         scaled by the configuration's rank, all others by the padded rank.
     max_rank : int, optional
         The largest rank that it can be configured to accept.
@@ -90,8 +90,8 @@ class Consumer:
     every_layer : bool
         Whether it drops a type of module from all layers if one layer lacks it.
     needs : mapping of str to tuple of str
-        Modules that must come together: the last part of a module's name, and those of the modules next to
-        it that it needs.
+        Modules that must appear together: for the last part of a module's name, the last parts of the modules
+        that it needs next to it.
     lists_targets : bool
         Whether ``target_modules`` must be a list, or PEFT's ``all-linear``.
     """

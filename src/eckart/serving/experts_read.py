@@ -1,4 +1,4 @@
-"""The layout of a mixture's experts that a choice of programs needs."""
+"""The layout of mixture-of-experts layers that the chosen programs need."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from eckart.serving.consumer import Consumer
 
 
 def check_experts(experts: ExpertsLayout | str | None, consumers: Sequence[Consumer]) -> ExpertsLayout | None:
-    """Return the experts' layout that a user asked for, once no consumer contradicts it.
+    """Return the layout of experts that the user asked for, if every consumer can read it.
 
     Call this before any slow work.
 
@@ -64,7 +64,7 @@ def arrange_experts_for(
     config: Mapping[str, Any],
     experts: ExpertsLayout | None = None,
 ) -> dict[str, Module]:
-    """Return modules with their experts in the layout that all consumers read.
+    """Return the modules, with experts in the layout that all consumers read.
 
     Parameters
     ----------

@@ -37,16 +37,16 @@ from eckart.text import count, preview
 
 @dataclass(frozen=True)
 class Applied:
-    """Modules as the consumers need them, and what that took.
+    """The modules in the form that the consumers need, and what was added and left out for that.
 
     Parameters
     ----------
     modules : dict of str to Module
-        All modules, those that were added included.
+        All modules, including those that were added.
     added : tuple of str
         Names of the modules of zeros that were added.
     notes : tuple of str
-        What was left out and what was added, in sentences; the layout's own notes included.
+        What was left out and what was added, in sentences, including the layout's own notes.
     """
 
     modules: dict[str, Module]
@@ -56,12 +56,12 @@ class Applied:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a choice of consumers needs of an adapter, and what had to be left out for them.
+    """What the chosen consumers need of an adapter, and what had to be left out for them.
 
     Parameters
     ----------
     consumers : tuple of Consumer
-        Empty if the adapter is for no program in particular.
+        Empty if the adapter is not for any particular program.
     modules_left_out : mapping of str to Module
         Modules that a consumer would not load.
     energy_left_out : mapping of str to float
@@ -94,7 +94,7 @@ class Layout:
         Parameters
         ----------
         adapter : Adapter
-            The adapter as read; it stays as it is.
+            The adapter as read; it is not changed.
         consumers : str or sequence of str
             Names of programs, e.g. ``"vllm,llama.cpp"``.
         base : Checkpoint, optional
@@ -107,7 +107,7 @@ class Layout:
         -------
         layout : Layout
         adapter : Adapter
-            The adapter with all that the consumers can load; each update is exactly the same.
+            The adapter without the parts that a consumer cannot load; all other updates are exactly the same.
 
         Raises
         ------
@@ -208,14 +208,14 @@ class Layout:
         Parameters
         ----------
         outlines : mapping of str to Module
-            Modules of the ranks that the rule chose; only shapes and dtypes are used.
+            Modules with the ranks that the rule chose; only their shapes and dtypes are used.
         available : mapping of str to Module
             All modules of the adapter, including those for which the rule chose rank 0.
 
         Returns
         -------
         Applied
-            Its modules are outlines, apart from the modules of zeros.
+            Its modules are outlines, except for the modules of zeros.
 
         Raises
         ------
@@ -236,7 +236,7 @@ class Layout:
         return Applied(modules, tuple(missing), notes)
 
     def realised(self, modules: Mapping[str, Module]) -> Applied:
-        """Do what `applied` plans, to modules that are in memory.
+        """Apply to modules in memory what `applied` plans.
 
         Parameters
         ----------
@@ -268,16 +268,16 @@ class Layout:
         return replace(adapter, dense=dense, rows=rows, config=config)
 
     def statement(self, applied: Applied, dtype: DType, needed: int) -> LayoutStatement | None:
-        """Return what the layout takes, for the adapter's statement; None without consumers.
+        """Return the layout's part of the adapter's statement; None without consumers.
 
         Parameters
         ----------
         applied : Applied
             What `applied` or `realised` returned.
         dtype : dtype
-            Of the factors.
+            Dtype of the factors.
         needed : int
-            Numbers in all factors before the layout was applied.
+            Number of parameters in all factors before the layout was applied.
         """
         if not self.consumers:
             return None

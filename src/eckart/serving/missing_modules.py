@@ -1,4 +1,4 @@
-"""Modules that an adapter lacks and that a program needs next to those that it has."""
+"""Modules that a program needs and an adapter lacks."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def missing_modules(
     Returns
     -------
     dict of str to (Module or None)
-        By name, each with a module of the same type from another layer or expert, which has the same
-        shape; None if there is none.
+        The missing modules by name, each with a module of the same type, and so of the same shape, from
+        another layer or expert; None if there is none.
     """
     missing = _missing_companions(modules, consumers, shapes)
     if any(c.all_experts for c in consumers):
@@ -67,7 +67,7 @@ def zeros_for(name: str, twin: Module | None, shapes: Mapping[str, tuple[int, in
     shape = shapes.get(name) or (twin.shape if twin is not None else None)
     if shape is None:
         raise AdapterError(
-            name, "a program needs this module, and its shape is not known", "Pass --base MODEL"
+            name, "a program needs this module, but its shape is not known", "Pass --base MODEL"
         )
     return zero_module(name, shape, dtype, "linear" if twin is None else twin.kind)
 
@@ -75,7 +75,7 @@ def zeros_for(name: str, twin: Module | None, shapes: Mapping[str, tuple[int, in
 def _missing_companions(
     modules: Mapping[str, Module], consumers: Sequence[Consumer], shapes: Mapping[str, tuple[int, int]]
 ) -> dict[str, Module | None]:
-    """Return the missing modules of those that a consumer needs together, e.g. q_proj and v_proj."""
+    """Return the missing modules where a consumer needs several together, e.g. q_proj and v_proj."""
     missing: dict[str, Module | None] = {}
     waiting = list(modules) if any(c.needs for c in consumers) else []
     while waiting:
@@ -108,7 +108,7 @@ def _missing_in_layers(
     missing: Mapping[str, Module | None],
     shapes: Mapping[str, tuple[int, int]],
 ) -> dict[str, Module]:
-    """Return, for every type of module in the adapter or among the missing, the layers that lack it."""
+    """Return the missing modules of every type that is in the adapter or among `missing`, in all layers."""
     types: dict[tuple[str, str], Module] = {}
     last_layer: dict[str, int] = {}
     for name in [*modules, *missing, *shapes]:
@@ -120,13 +120,13 @@ def _missing_in_layers(
         module = modules.get(name) or missing.get(name)
         if module is not None:
             types.setdefault((before, after), module)
-    holes = {}
+    absent = {}
     for (before, after), module in types.items():
         for layer_number in range(last_layer[before] + 1):
             name = f"{before}{layer_number}{after}"
             if name not in modules and (not shapes or name in shapes):
-                holes[name] = module
-    return holes
+                absent[name] = module
+    return absent
 
 
 def _twin(name: str, modules: Mapping[str, Module]) -> Module | None:

@@ -23,7 +23,7 @@ _KINDS = {"embedding": "embedding tables are", "conv": "convolutions are", "line
 
 
 class Severity(Enum):
-    """What becomes of an update with a problem."""
+    """What a program does with an update that has a problem."""
 
     REFUSED = "refused"  # the program does not load the adapter
     WRONG = "wrong"  # the program computes a different update
@@ -70,7 +70,7 @@ def problems_of(adapter: Adapter, consumer: Consumer) -> Iterator[Problem]:
         yield Problem(
             Severity.REFUSED,
             "target_modules",
-            "a list of modules is required, and this is a regular expression",
+            "the program needs a list of modules, but this is a regular expression",
             _resize_command(adapter, consumer),
         )
     yield from _missing_problems(adapter, consumer)
@@ -105,7 +105,7 @@ def _severity(treatment: Treatment) -> Severity:
 
 
 def _whole_problems(adapter: Adapter, consumer: Consumer) -> Iterator[Problem]:
-    """Check tensors saved whole, replaced rows of tables, biases, and tensors that belong to nothing."""
+    """Check tensors saved whole, replaced rows of tables, biases, and tensors that belong to no module."""
     groups: dict[tuple[str, Treatment], list[str]] = {}
     for name in adapter.dense:
         if not is_copy_of_base(name, adapter):
@@ -151,7 +151,7 @@ def _kind_problems(adapter: Adapter, consumer: Consumer) -> Iterator[Problem]:
 
 
 def _rank_problems(adapter: Adapter, consumer: Consumer) -> Iterator[Problem]:
-    """Check ranks that vary where one is needed, and ranks that are too large or change the scale."""
+    """Check for ranks that vary where one is needed, are too large, or change the scale."""
     ranks = {m.name: m.rank for m in adapter}
     if not ranks:
         return
@@ -166,7 +166,7 @@ def _rank_problems(adapter: Adapter, consumer: Consumer) -> Iterator[Problem]:
         yield Problem(
             Severity.REFUSED,
             name,
-            f"rank {largest} does not fit, because memory is reserved by r, which is {stated}",
+            f"rank {largest} does not fit, because the program reserves memory for r, which is {stated}",
             fix,
         )
     if consumer.one_rank:
@@ -225,7 +225,7 @@ def _scale_problems(adapter: Adapter, consumer: Consumer) -> Iterator[Problem]:
         yield Problem(
             Severity.WRONG,
             "alpha",
-            f"alphas that differ within a {adapter.format} file are mixed up",
+            f"the program mixes up alphas that differ within a {adapter.format} file",
             _convert_command(adapter, consumer),
         )
     scales = computed_scales(adapter, consumer)

@@ -36,7 +36,7 @@ def computed_scales(adapter: Adapter, consumer: Consumer) -> dict[str, float]:
 
 
 def _alpha_is_in_metadata(adapter: Adapter) -> bool:
-    """Whether the file states its alphas in the metadata only."""
+    """Whether the file states its alphas only in its metadata."""
     return isinstance(adapter.origin, DiffusersOrigin) and adapter.origin.alpha_in_metadata
 
 
@@ -52,7 +52,7 @@ def computed_scale(
     config : mapping
         The adapter's ``adapter_config.json``; empty for formats without one.
     alpha_in_metadata : bool
-        Whether the file states its alphas in the metadata only.
+        Whether the file states its alphas only in its metadata.
     """
     uses_rslora = bool(config.get("use_rslora"))
     if consumer.scale is Scaling.MODULE:

@@ -23,8 +23,8 @@ def treatment_of(module: Module, consumer: Consumer, experts_arranged: bool = Fa
     module : Module
     consumer : Consumer
     experts_arranged : bool
-        Treat fused experts as if they were in the layout that the consumer reads, if it reads one: the
-        answer for an adapter whose experts are still to be arranged for the consumer.
+        Treat fused experts as if they were in the layout that the consumer reads, if it reads one. Use this
+        for an adapter whose experts have not yet been arranged for the consumer.
     """
     if module.kind == "embedding":
         return consumer.embeddings

@@ -35,7 +35,7 @@ class Verdict:
         ||intended - computed||_F / ||intended||_F over all modules; None if the consumer refuses to load
         the adapter, or if what it computes is not known.
     options : str
-        The option with which it must be started, or ``""``.
+        The option with which the consumer must be started, or ``""``.
     """
 
     consumer: Consumer

@@ -40,8 +40,8 @@ def load_adapter(path: str | Path) -> Adapter:
     Raises
     ------
     AdapterError
-        If the path is none of these, or the adapter is damaged: a module with A but no B, shapes that do
-        not chain, a rank that contradicts the configuration, NaN, alpha 0, or an adapter that is not a LoRA.
+        If there is no adapter at the path, or the adapter is damaged: a module with A but no B, shapes that
+        do not chain, a rank that contradicts the configuration, NaN, alpha 0, or a kind other than LoRA.
     CheckpointError
         If a file is not a safetensors file, or is a link that leads out of its folder.
 

@@ -161,7 +161,7 @@ def test_rows_beyond_the_table_of_the_base_are_refused(indices, tmp_path):
         (folder / file.name).write_bytes(file.read_bytes())
     config = json_of(folder) | {"trainable_token_indices": [0, *indices]}
     (folder / "adapter_config.json").write_text(json.dumps(config))
-    with pytest.raises(AdapterError, match=r"up to row 999, and the base has shape \(\d+, \d+\)"):
+    with pytest.raises(AdapterError, match=r"up to row 999, but the base has shape \(\d+, \d+\)"):
         merge(animal.base, [folder], tmp_path / "m")
     assert not (tmp_path / "m").exists()
 

@@ -200,7 +200,7 @@ def test_whole_tensors_are_refused(tmp_path):
 
 
 def test_two_names_that_become_one_are_refused(tmp_path):
-    with pytest.raises(AdapterError, match=r"`a_b`: and a\.b both become lora_unet_a_b"):
+    with pytest.raises(AdapterError, match=r"`a_b`: this name and a\.b both become lora_unet_a_b"):
         adapter(module("a.b"), module("a_b")).save(tmp_path / "a.safetensors", "kohya")
 
 

@@ -22,7 +22,7 @@ from eckart.errors import AdapterError
 
 T = TypeVar("T")
 
-# Names of a pipeline's models: a folder with one of these is one adapter, not a collection of several.
+# Names of a pipeline's models. A folder that contains one of them is one adapter, not several.
 PIPELINE = frozenset({"unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3"})
 
 

@@ -1,4 +1,4 @@
-"""What the formats of one file share: the end of reading, and the checks before writing."""
+"""Shared by all single-file formats: the last step of reading, and the checks before writing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def build_adapter(
     modules, components, unknown, origin
         As in `Adapter`.
     notes : tuple of str
-        What the reader noticed.
+        Remarks on the file, in sentences.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def add_module(modules: dict[str, Module], module: Module, file: AdapterFile, st
     file : AdapterFile
         The file, for the message.
     stem : str
-        What the keys of its tensors have in common, for the message.
+        The common start of the keys of its tensors, for the message.
     """
     if module.name in modules:
         raise AdapterError(

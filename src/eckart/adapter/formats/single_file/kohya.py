@@ -138,8 +138,8 @@ class KohyaWriter:
     Notes
     -----
     Each module has its alpha, which kohya's tools, A1111 and ComfyUI divide by its rank. diffusers (0.42)
-    takes one alpha for all attention of a U-Net from such a file, and is right only if alphas and
-    ranks are the same throughout: write its own format for it.
+    reads one alpha for all attention layers of a U-Net from such a file, which is correct only if all alphas
+    and ranks are the same. Write the diffusers format for it.
     """
 
     is_folder = False
@@ -151,7 +151,7 @@ class KohyaWriter:
         self.notes = notes_on_unknown(adapter, NAME)
         origin = adapter.origin if isinstance(adapter.origin, KohyaOrigin) else KohyaOrigin()
         self.metadata = origin.metadata
-        # All names as they were, or none: diffusers drops one kind of name from a file that mixes two.
+        # Keep all original names or none: diffusers drops one kind of name from a file that mixes two.
         if adapter.modules.keys() <= origin.stems.keys():
             self.stems = {m.name: origin.stems[m.name] for m in adapter}
         else:
@@ -161,7 +161,7 @@ class KohyaWriter:
             if stem in names:
                 raise AdapterError(
                     name,
-                    f"and {names[stem]} both become {stem} in the kohya format",
+                    f"this name and {names[stem]} both become {stem} in the kohya format",
                     "Write it with --format peft",
                 )
             names[stem] = name

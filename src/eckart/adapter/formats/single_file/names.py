@@ -25,7 +25,7 @@ KNOWN_COMPONENTS = (
     *("text_encoder", "text_encoder_2", "text_encoder_3", "text_encoder_4", COMFY_TEXT),
 )
 
-# kohya's prefixes. The prefix of the image model does not tell a U-Net from a transformer.
+# kohya's prefixes. The prefix of the image model is the same for a U-Net and a transformer.
 IMAGE_MODEL = "lora_unet_"
 _TEXT_PREFIXES = {
     "lora_te_": "text_encoder",
