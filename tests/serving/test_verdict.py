@@ -63,16 +63,16 @@ def verdict_of(consumer: str, path: Path) -> Verdict:
 
 @dataclass(frozen=True)
 class Case:
-    """An adapter that a program refuses, gets wrong or drops a part of, and the words that report it."""
+    """An adapter that a program does not load correctly, and the message that reports it."""
 
     consumer: str
     make: Callable[[Path], Path]
     severity: str
-    words: str
+    message: str
 
 
-def case(name: str, consumer: str, make: Callable[[Path], Path], severity: str, words: str):
-    return pytest.param(Case(consumer, make, severity, words), id=f"{consumer}: {name}")
+def case(name: str, consumer: str, make: Callable[[Path], Path], severity: str, message: str):
+    return pytest.param(Case(consumer, make, severity, message), id=f"{consumer}: {name}")
 
 
 def saves(module: str, tensors: dict[str, np.ndarray], **settings: object) -> Callable[[Path], Path]:
@@ -255,7 +255,7 @@ def test_check_predicts_what_the_program_does(case, tmp_path):
         assert not verdict.is_refused, verdict.problems
         assert verdict.error == pytest.approx(error(intended(path), update), rel=1e-5, abs=1e-7)
     expected = [p for p in verdict.problems if p.severity is Severity(case.severity)]
-    assert any(re.search(case.words, f"{p.where} {p.what}") for p in expected), verdict.problems
+    assert any(re.search(case.message, f"{p.where} {p.what}") for p in expected), verdict.problems
     assert all(p.where and p.what and p.fix for p in verdict.problems)
 
 
@@ -303,8 +303,8 @@ def test_the_option_that_is_advised_admits_the_adapter(rank, tmp_path):
 def test_a_fix_is_a_command_that_can_be_typed(tmp_path):
     folder = tmp_path / "my adapter; (1)"
     problems = verdict_of("sglang", adapter_with(**RSLORA)(folder)).problems
-    words = ["eckart", "resize", str(folder), "-o", "OUT", "--rank", "4", "--for", "sglang"]
-    assert [shlex.split(problem.fix) for problem in problems] == [words]
+    command = ["eckart", "resize", str(folder), "-o", "OUT", "--rank", "4", "--for", "sglang"]
+    assert [shlex.split(problem.fix) for problem in problems] == [command]
     in_memory = replace(load_adapter(folder), path=None)
     (problem,) = check(in_memory, "sglang").verdicts[0].problems
     assert problem.fix == "eckart resize ADAPTER -o OUT --rank 4 --for sglang"
