@@ -107,9 +107,15 @@ INCORRECT = [
         "vllm-0.30",
         adapter_with(ranks=RANKS_UNDER_R, **ALPHAS),
         "wrong",
-        "times the intended scale",
+        "times as large as intended",
     ),
-    case("rank 6 where r is 4", "vllm-0.30", adapter_with(ranks=VARIED_RANKS), "wrong", "times the intended"),
+    case(
+        "rank 6 where r is 4",
+        "vllm-0.30",
+        adapter_with(ranks=VARIED_RANKS),
+        "wrong",
+        "times as large as intended",
+    ),
     case(
         "rsLoRA of several ranks", "vllm-0.30", adapter_with(ranks=RANKS_UNDER_R, **RSLORA), "wrong", "times"
     ),
@@ -123,7 +129,7 @@ INCORRECT = [
     case("a whole head", "vllm-0.30", HEAD, "refused", "whole"),
     case("biases", "vllm-0.30", BIASES, "refused", "lora_bias"),
     case("fused experts", "vllm-0.30", adapter_with_fused_experts, "dropped", "experts are dropped"),
-    case("rsLoRA", "sglang", adapter_with(**RSLORA), "wrong", "times the intended scale"),
+    case("rsLoRA", "sglang", adapter_with(**RSLORA), "wrong", "times as large as intended"),
     case(
         "no v_proj in a layer",
         "sglang",
@@ -160,7 +166,7 @@ INCORRECT = [
         "wrong",
         "times",
     ),
-    case("rsLoRA", "llama.cpp", adapter_with(**RSLORA), "wrong", "times the intended scale"),
+    case("rsLoRA", "llama.cpp", adapter_with(**RSLORA), "wrong", "times as large as intended"),
     case("a whole head", "llama.cpp", HEAD, "refused", "whole"),
     case("a whole norm", "llama.cpp", NORM, "dropped", "whole"),
     case("biases", "llama.cpp", BIASES, "refused", "lora_bias"),
@@ -233,7 +239,7 @@ INCORRECT = [
         "comfyui",
         lambda f: diffusers_file(f, r=4, lora_alpha=10, use_rslora=True),
         "wrong",
-        "times the intended scale",
+        "times as large as intended",
     ),
     case("biases", "comfyui", lambda f: diffusers_file(f, bias=True), "dropped", "lora_bias"),
     case("a PEFT folder", "comfyui", adapter_with(), "refused", "format is not read"),
@@ -331,7 +337,7 @@ def test_a_new_consumer_is_one_entry_of_data(tmp_path, monkeypatch):
     assert verdict.consumer is halving and verdict.options == "--rank 8"
     (problem,) = verdict.problems  # it takes alpha 4 over rank 8 for q_proj, where 16 over 8 is intended
     assert problem.severity is Severity.WRONG and problem.where == Q0
-    assert problem.what == "this update would be multiplied by 0.25 times the intended scale (1 module)"
+    assert problem.what == "this update would be 0.25 times as large as intended (1 module)"
     update = intended(path)
     assert verdict.error == pytest.approx(error(update, update | {Q0: 0.25 * update[Q0]}), rel=1e-6)
     verdict = verdict_of("halving", saves("norm", WHOLE_NORM, ranks=20)(tmp_path / "b"))
