@@ -158,7 +158,7 @@ def test_different_shapes_are_named(tmp_path):
     two = write_lora(tmp_path / "2", {"h.q": random_pair(40, 31, 2, 0)})
     with pytest.raises(
         AdapterError,
-        match=r"h\.q`: .*shape \(40, 31\), but \(40, 30\) in an earlier adapter",
+        match=r"h\.q`: .*shape \(40, 31\) here, but \(40, 30\) in an earlier adapter",
     ):
         combine([one, two], tmp_path / "out")
 

@@ -31,6 +31,8 @@ NAMES = {
     "rating": {"rating", "ratings", "score", "stars", "value", "bookrating", "overall"},
 }
 
+HOLDOUT = 0.2  # share of the ratings on which the stated error of a recommender is measured
+
 
 @dataclass(frozen=True, eq=False)
 class Ratings:

@@ -14,7 +14,7 @@ from eckart.applications.completion.choose import METHODS, MIN_ENTRIES, OnTrial,
 from eckart.applications.completion.entries import Entries
 from eckart.applications.completion.model import Completion
 from eckart.applications.evaluation import Measured, evaluate
-from eckart.applications.ratings import Ratings
+from eckart.applications.ratings import HOLDOUT, Ratings
 from eckart.applications.savedmodel import Saved, read_saved, write_saved
 from eckart.arrays import Ints
 from eckart.checks import check_whole_number, is_whole_number
@@ -22,7 +22,6 @@ from eckart.errors import UsageError
 
 __all__ = ["HOLDOUT", "Measured", "Recommender", "Suggestion", "fit"]
 
-HOLDOUT = 0.2  # share of the ratings on which the stated error is measured
 MIN_RATINGS_TO_HOLD_OUT = 10  # with fewer ratings, a fifth of them is one rating or none
 
 

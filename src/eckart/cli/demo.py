@@ -16,7 +16,6 @@ from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.cli.inspect import print_layers
 from eckart.demo import BASE, PYTHON, TUNED
-from eckart.demo.llama import Llama
 from eckart.errors import CheckFailedError
 from eckart.extraction.extract import extract
 from eckart.extraction.inspect import summarise_layers
@@ -156,6 +155,8 @@ def _measure_losses(adapters: list[DemoAdapter], parameters: int) -> list[ModelL
 
 def _loss(model: Path, adapter: Path | None, text: bytes) -> float:
     """Return the loss of a model in nats per byte, with an adapter merged into it if one is given."""
+    from eckart.demo.llama import Llama
+
     checkpoint = Checkpoint.open(model)
     weights = {name: checkpoint.read_float(name) for name in checkpoint.names()}
     for module in load_adapter(adapter) if adapter else ():

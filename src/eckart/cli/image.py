@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eckart.applications.images import (
-    CompressedImage,
-    FormatResult,
-    compare,
-    compress,
-    decompress,
-    read_picture,
-    write_picture,
-)
-from eckart.applications.images.layers import STEP_UNIT, LayerKind
-from eckart.applications.images.pictures import PICTURES
 from eckart.checkpoint.write import write_bytes
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import ImageError, OutputError, UsageError
 from eckart.rank.budget import Amount, Unit
+
+if TYPE_CHECKING:  # imported where they are used, so that other commands start faster
+    from eckart.applications.images import CompressedImage, FormatResult
 
 TARGET = "How far to compress (give one)"
 SUFFIX = ".eki"
@@ -94,6 +86,8 @@ def image(
     Examples: **eckart image photo.jpg -o photo.eki --psnr 38** ·
     **eckart image photo.eki -o photo.png** · **eckart image photo.png --size 40KB --compare**
     """
+    from eckart.applications.images import compare, compress, read_picture, write_picture
+
     _check_output(output, overwrite)
     size_in_bytes = _bytes_of(size)
     if photo.suffix.lower() == SUFFIX:
@@ -131,6 +125,8 @@ def image(
 
 def _decode(photo: Path, output: Path | None, refused: list[str], json: bool) -> None:
     """Decode an .eki file to a picture file."""
+    from eckart.applications.images import decompress, write_picture
+
     if refused:
         names = " and ".join(refused)
         verb = "needs" if len(refused) == 1 else "need"
@@ -165,6 +161,8 @@ def _decode(photo: Path, output: Path | None, refused: list[str], json: bool) ->
 
 
 def _print(compressed: CompressedImage, output: Path | None) -> None:
+    from eckart.applications.images.layers import STEP_UNIT, LayerKind
+
     name = "not written" if output is None else str(output)
     shape, size = console.shape(compressed.shape), len(compressed.bytes)
     console.out().print(
@@ -199,6 +197,8 @@ def _document(
     compressed: CompressedImage, photo: Path, output: Path | None, notes: list[str]
 ) -> dict[str, object]:
     """Return the JSON document."""
+    from eckart.applications.images.layers import STEP_UNIT
+
     exact = compressed.psnr == float("inf")  # JSON has no infinity
     planes = [
         {
@@ -244,6 +244,8 @@ def _bytes_of(text: str | None) -> int | None:
 
 def _check_output(output: Path | None, overwrite: bool) -> None:
     """Refuse an output that cannot be written before the picture is compressed."""
+    from eckart.applications.images.pictures import PICTURES
+
     if output is None:
         return
     if output.suffix.lower() not in (SUFFIX, *PICTURES):

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eckart.applications.completion.choose import Setting
-from eckart.applications.ratings import Ratings, read_ratings
-from eckart.applications.recommender import HOLDOUT, Measured, Recommender, fit
+from eckart.applications.ratings import HOLDOUT, Ratings, read_ratings
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import OutputError, UsageError
 from eckart.parallel import Progress
 from eckart.text import count
+
+if TYPE_CHECKING:  # imported where they are used, so that other commands start faster
+    from eckart.applications.completion.choose import Setting
+    from eckart.applications.recommender import Measured, Recommender
 
 
 def recommend(
@@ -79,6 +81,8 @@ def recommend(
             "--output": output is not None,
         }
         _refuse_options(ratings, [name for name, is_given in fit_options.items() if is_given])
+        from eckart.applications.recommender import Recommender
+
         recommender = Recommender.load(ratings)
     else:
         data = read_ratings(ratings, skip_bad)
@@ -133,6 +137,8 @@ def _check_output(output: Path, overwrite: bool) -> None:
 
 
 def _fit(data: Ratings, method: str, rank: int | None, holdout: float, seed: int, quiet: bool) -> Recommender:
+    from eckart.applications.recommender import fit
+
     trials: list[Setting] = []  # the finalists occur more than once
     with console.progress_bar(quiet, "choosing") as bar:
 
