@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from eckart.adapter import Adapter, Module, load_adapter
-from eckart.adapter.formats import FORMATS, Format, is_adapter, make_writer, registry, save_adapter, written_format
+from eckart.adapter.formats import (
+    FORMATS,
+    Format,
+    is_adapter,
+    make_writer,
+    registry,
+    save_adapter,
+    written_format,
+)
 from eckart.adapter.formats.writer import FilePlan
 from eckart.errors import AdapterError, UsageError
 from eckart.operations import combine, convert, resize
