@@ -12,7 +12,8 @@ from eckart.adapter.formats.peft.origin import PeftOrigin
 from eckart.checkpoint import write_safetensors
 from eckart.errors import AdapterError, InputError, OutputError, UsageError
 from eckart.operations import combine, overlaps
-from support.adapters import adapter, module
+from support.adapters import adapter
+from support.adapters import module as make_module
 from support.lora_folders import random_pair, summed, write_lora
 from support.terminal import run, tree
 from support.tuned_models import TIED, load_peft, peft
@@ -240,7 +241,7 @@ def test_the_command_adds_adapters(tmp_path):
 @pytest.mark.parametrize("reverse", [False, True])
 def test_a_table_is_dropped_if_only_one_adapter_holds_it_as_a_copy_of_the_base(reverse):
     table = np.ones((12, 10), np.float32)
-    head = adapter(module("lm_head"))
+    head = adapter(make_module("lm_head"))
     copy = replace(
         head,
         dense={"lm_head.weight": table},
