@@ -7,7 +7,7 @@ from eckart.operations import resize_all
 from eckart.rank import Rank
 from support.lora_folders import pair_with_values, write_lora
 from support.terminal import run
-from support.zoo import made
+from support.zoo import case_of
 
 
 def ranks(folder):
@@ -18,14 +18,14 @@ def test_a_folder_of_adapters_is_resized_one_by_one(tmp_path):
     names = ("bert", "llama", "mixtral")
     (tmp_path / "in").mkdir()
     for name in names:
-        (tmp_path / "in" / name).symlink_to(made(name).adapter)
+        (tmp_path / "in" / name).symlink_to(case_of(name).adapter)
     result = run("resize", tmp_path / "in", "-o", tmp_path / "out", "--rank", 1, "--json", "--quiet")
     assert result.code == 0
     documents = json.loads(result.out)
     assert [document["adapter"] for document in documents] == [str(tmp_path / "out" / name) for name in names]
     for name in names:
         assert set(ranks(tmp_path / "out" / name).values()) == {1}
-        made(name).loaded(tmp_path / "out" / name)
+        case_of(name).loaded(tmp_path / "out" / name)
 
 
 def test_one_damaged_adapter_is_named_and_nothing_is_written(tmp_path):

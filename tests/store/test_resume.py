@@ -19,8 +19,8 @@ from eckart import FactorStore, factor
 from eckart.errors import StoreError
 from eckart.rank import Rank
 from eckart.store import pool
-from eckart.store.journal import Journal
 from eckart.store.files import factor_file
+from eckart.store.journal import Journal
 from support import crash
 from support.pairs import MATRICES, SHAPES, SMALL, contents, make_pair
 

@@ -236,8 +236,7 @@ def _scale_problems(adapter: Adapter, consumer: Consumer) -> Iterator[Problem]:
         yield Problem(
             Severity.WRONG,
             name,
-            f"this update would be multiplied by {wrong[name]:.4g} times the intended scale "
-            f"({count(wrong, 'module')})",
+            f"this update would be {wrong[name]:.4g} times as large as intended ({count(wrong, 'module')})",
             _resize_command(adapter, consumer),
         )
 

@@ -66,11 +66,11 @@ def test_the_formats_are_listed():
 
 
 def test_a_new_format_is_recognised_read_and_written(toy, tmp_path):
-    made = adapter(module("a"), module("b", seed=7))
-    assert made.save(tmp_path / "a.safetensors", "toy") == ()
+    original = adapter(module("a"), module("b", seed=7))
+    assert original.save(tmp_path / "a.safetensors", "toy") == ()
     assert is_adapter(tmp_path / "a.safetensors")
     read = load_adapter(tmp_path / "a.safetensors")
-    assert read.format == written_format(read) == "toy" and same(made, read)
+    assert read.format == written_format(read) == "toy" and same(original, read)
     read.save(tmp_path / "b.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
