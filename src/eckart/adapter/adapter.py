@@ -16,7 +16,7 @@ from eckart.arrays import Array, DType, Floats
 from eckart.checkpoint import to_float
 from eckart.checkpoint.mapping import MappedFile
 from eckart.parallel import OnProgress
-from eckart.text import clip, count
+from eckart.text import clip, count, rank_range
 
 # Kinds whose weight is stored as (d_in, d_out): transformers' Conv1D, embedding tables, and the fused
 # experts of the few models that store them transposed.
@@ -297,11 +297,9 @@ class Adapter:
         return f"Adapter({self._summary()}{place})"
 
     def _summary(self) -> str:
-        ranks = {m.rank for m in self}
         parts = [self.format, count(self.modules, "module")]
-        if ranks:
-            spread = f"{min(ranks)} to {max(ranks)}" if len(ranks) > 1 else f"{min(ranks)}"
-            parts.append(f"{'ranks' if len(ranks) > 1 else 'rank'} {spread}")
+        if self.modules:
+            parts.append(rank_range(m.rank for m in self))
         if self.dense or self.rows:
             parts.append(count(len(self.dense) + len(self.rows), "whole tensor"))
         return ", ".join([*parts, count(self.parameters, "parameter"), str(self.dtype)])
