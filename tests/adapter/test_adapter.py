@@ -36,7 +36,10 @@ def test_an_unknown_kind_of_module_is_refused(kind):
 def test_an_adapter_shows_its_format_ranks_size_and_path(tmp_path):
     assert repr(adapter(module("q"))) == "Adapter(peft, 1 module, rank 2, 22 parameters, float32)"
     two = adapter(module("q"), module("k", rank=3), dense={"norm.weight": matrix(3)})
-    assert repr(two) == "Adapter(peft, 2 modules, ranks 2 to 3, 1 whole tensor, 55 parameters, float32)"
+    assert (
+        repr(two)
+        == "Adapter(peft, 2 modules, ranks 2 to 3 (median 3), 1 whole tensor, 55 parameters, float32)"
+    )
     path = file_of(tmp_path / "a.safetensors", kohya("lora_unet_conv_in"))
     summary = "kohya, 1 module, rank 2, 22 parameters, float32"
     assert repr(load_adapter(path)) == f"Adapter({summary}, {str(path)!r})"

@@ -41,13 +41,15 @@ def test_the_results_have_their_final_paths(tmp_path):
     for name in ("a", "b"):
         write_lora(tmp_path / "in" / name, {"q": pair_with_values([3.0, 2.0], 40, 30)})
     seen = []
-    results = resize_all(tmp_path / "in", tmp_path / "out", rule=Rank(1), progress=lambda n: seen.append(n))
-    assert seen == ["a", "b"]
+    batch = resize_all(tmp_path / "in", tmp_path / "out", rule=Rank(1), progress_for=seen.append)
+    results = batch.results
+    assert seen == ["a", "b"] and not batch.is_single
     assert [result.path for result in results] == [tmp_path / "out" / "a", tmp_path / "out" / "b"]
     assert all(len(result.adapter) == 1 for result in results)
 
 
 def test_a_single_adapter_is_resized_in_its_own_place(tmp_path):
     path = write_lora(tmp_path / "in", {"q": pair_with_values([3.0, 2.0], 40, 30)})
-    (result,) = resize_all(path, tmp_path / "out", rule=Rank(1))
-    assert result.path == tmp_path / "out" and ranks(tmp_path / "out") == {"q": 1}
+    batch = resize_all(path, tmp_path / "out", rule=Rank(1))
+    (result,) = batch.results
+    assert batch.is_single and result.path == tmp_path / "out" and ranks(tmp_path / "out") == {"q": 1}

@@ -1,15 +1,19 @@
 """Weighted sums of adapters, compared with NumPy's float64."""
 
 import warnings
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
 import pytest
 
 from eckart.adapter import load_adapter
+from eckart.adapter.formats.peft.origin import PeftOrigin
 from eckart.checkpoint import write_safetensors
 from eckart.errors import AdapterError, InputError, OutputError, UsageError
 from eckart.operations import combine, overlaps
+from support.adapters import adapter
+from support.adapters import module as make_module
 from support.lora_folders import random_pair, summed, write_lora
 from support.terminal import run, tree
 from support.tuned_models import TIED, load_peft, peft
@@ -232,3 +236,19 @@ def test_the_command_adds_adapters(tmp_path):
         distance(matrices(tmp_path / "out"), summed([matrices(f) for f in folders], [1, -1, 0.5]))
         < 10 * EPS32
     )
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_table_is_dropped_if_only_one_adapter_holds_it_as_a_copy_of_the_base(reverse):
+    table = np.ones((12, 10), np.float32)
+    head = adapter(make_module("lm_head"))
+    copy = replace(
+        head,
+        dense={"lm_head.weight": table},
+        origin=PeftOrigin(keys={"lm_head.weight": "lm_head.base_layer.weight"}, tables=("lm_head.weight",)),
+    )
+    saved = replace(head, dense={"lm_head.weight": table})
+    pair = [saved, copy] if reverse else [copy, saved]
+    both = combine(pair, consumers="llama.cpp")
+    assert both.statement.layout.whole_left_out == ("lm_head.weight",)
+    assert not both.adapter.dense

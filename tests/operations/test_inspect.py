@@ -82,7 +82,7 @@ def test_the_diagnosis_distinguishes_dominated_from_spread_out_spectra():
     assert any("1.5 to 2 times" in line for line in inspect_adapter(flat).diagnosis)
     fallen = adapter(*(known(f"q{i}", 2.0 ** -np.arange(4), seed=i) for i in range(3)))
     (line,) = inspect_adapter(fallen).diagnosis
-    assert "ranks 2 to 2 (median 2): 300 of 600 parameters" in line
+    assert "takes rank 2: 300 of 600 parameters" in line
 
 
 def test_an_adapter_of_zeros_has_learned_nothing():

@@ -280,6 +280,8 @@ RULES = {  # options, and the ranks worked out by hand from SIGMA: its energies 
     # energies of 64+25+1, 16+24.01+1, 4+0.01 and 1, of 136.02: shares 0.66, 0.96, 0.99
     "uniform energy": ({"energy": 0.9, "uniform": True}, (2, 2, 2)),
     "uniform rank": ({"rank": 1, "uniform": True}, (1, 1, 1)),
+    # padded with zeros: the updates have ranks 4, 3 and 2
+    "uniform rank above that of some updates": ({"rank": 4, "uniform": True}, (4, 4, 4)),
     "include": ({"rank": 1, "include": r"\.q"}, (1, 0, 1)),
     "exclude": ({"rank": 1, "exclude": ["layers.1", r"\.v"]}, (1, 0, 0)),
     # energy per parameter: q 64/70, 16/70, 4/70, 1/70; v 25/50, 24/50; layer 1 1/70

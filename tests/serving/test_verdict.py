@@ -232,7 +232,7 @@ INCORRECT = [
         "comfyui",
         lambda f: diffusers_file(f, r=4, lora_alpha=10),
         "wrong",
-        r"by 0\.4 times",
+        r"be 0\.4 times",
     ),
     case(
         "rsLoRA in metadata",

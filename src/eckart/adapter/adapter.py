@@ -18,7 +18,7 @@ from eckart.checkpoint.kinds import Kind
 from eckart.checkpoint.mapping import MappedFile
 from eckart.errors import UsageError
 from eckart.parallel import OnProgress
-from eckart.text import clip, count, either
+from eckart.text import clip, count, either, rank_range
 
 SHOWN = 40  # rows of the HTML table
 
@@ -310,11 +310,9 @@ class Adapter:
         return f"Adapter({self._summary()}{place})"
 
     def _summary(self) -> str:
-        ranks = {m.rank for m in self}
         parts = [self.format, count(self.modules, "module")]
-        if ranks:
-            spread = f"{min(ranks)} to {max(ranks)}" if len(ranks) > 1 else f"{min(ranks)}"
-            parts.append(f"{'ranks' if len(ranks) > 1 else 'rank'} {spread}")
+        if self.modules:
+            parts.append(rank_range(m.rank for m in self))
         if self.dense or self.rows:
             parts.append(count(len(self.dense) + len(self.rows), "whole tensor"))
         return ", ".join([*parts, count(self.parameters, "parameter"), str(self.dtype)])

@@ -31,7 +31,7 @@ def combine(
         typer.Option(
             "--output",
             "-o",
-            help="The new adapter: a folder for PEFT's format, a .safetensors file for the others.",
+            help=f"{opt.NEW_ADAPTER_HELP}.",
             show_default=False,
         ),
     ],

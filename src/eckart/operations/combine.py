@@ -135,7 +135,8 @@ def combine(
         updates=updates,
         rule=rule or Rank(sum(max((m.rank for m in a), default=0) for a in arranged)),
         dtype=new_dtype,
-        template=_template(sources, arranged, shares),
+        # Again, for the joined layout: a copy of the base in one adapter may be a new tensor in another.
+        template=layout.stripped(_template(sources, arranged, shares)),
         layout=layout,
     )
     destination = Destination(out, format, overwrite)

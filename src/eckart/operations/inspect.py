@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median_high
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from eckart.checkpoint.numbers import energy_of
 from eckart.linalg import Spectrum
 from eckart.parallel import OnProgress, Progress, map_unordered
 from eckart.store.summary import ENERGIES
-from eckart.text import count
+from eckart.text import count, rank_range
 
 # Heuristics for the share of the stored rank that 90 % of the energy needs. The product of two Gaussian
 # factors, which prefers no direction, needs 0.81 to 0.93 of it (measured for r = 8 to 64, d = 768).
@@ -221,12 +220,11 @@ def diagnose(modules: Sequence[ModuleSummary]) -> list[str]:
     live = [module for module in modules if module.size]
     if not live:
         return ["Every B A is zero: the adapter has not learned anything."]
-    needed = sorted(module.ranks["90%"] for module in live)
+    needed = rank_range(module.ranks["90%"] for module in live)
     smaller = sum(module.ranks["90%"] * sum(module.shape) for module in live)
     stored = sum(module.rank * sum(module.shape) for module in modules)
     sentences = [
-        f"Keeping 90% of the energy in every module takes ranks {needed[0]} to {needed[-1]} (median "
-        f"{median_high(needed)}): {smaller:,} of {stored:,} parameters."
+        f"Keeping 90% of the energy in every module takes {needed}: {smaller:,} of {stored:,} parameters."
     ]
     dominated = sum(module.rank > 1 and module.share <= DOMINATED for module in live)
     crowded = sum(module.rank > 3 and module.share > CROWDED for module in live)

@@ -1,5 +1,6 @@
 """The registry: a format that is added by one entry is recognised, read, written and listed."""
 
+import inspect
 import re
 from pathlib import Path
 
@@ -7,9 +8,18 @@ import numpy as np
 import pytest
 
 from eckart.adapter import Adapter, Module, load_adapter
-from eckart.adapter.formats import FORMATS, Format, is_adapter, make_writer, registry, written_format
+from eckart.adapter.formats import (
+    FORMATS,
+    Format,
+    is_adapter,
+    make_writer,
+    registry,
+    save_adapter,
+    written_format,
+)
 from eckart.adapter.formats.writer import FilePlan
 from eckart.errors import AdapterError, UsageError
+from eckart.operations import combine, convert, resize
 from support.adapters import adapter, file_of, kohya, matrix, module, same
 
 KEY = re.compile(r"toy/(?P<name>.+)/(?P<part>B|A)")
@@ -100,3 +110,15 @@ def test_checkpoints_and_missing_paths_are_not_adapters(tmp_path):
     assert not is_adapter(path) and not is_adapter(tmp_path)
     file_of(tmp_path / "k.safetensors", kohya("lora_unet_conv_in"))
     assert not is_adapter(tmp_path) and is_adapter(tmp_path / "k.safetensors")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_and_its_writer_agree_on_folder_or_file(name):
+    writer = make_writer(adapter(module("layers.0.q_proj")), name)
+    assert writer.is_folder == bool(writer.marker) == (name in registry.folder_formats())
+
+
+@pytest.mark.parametrize("function", [make_writer, save_adapter, Adapter.save, resize, combine, convert])
+def test_a_docstring_lists_every_format_that_can_be_written(function):
+    listed = ", ".join(f'"{name}"' for name in FORMATS)
+    assert f": {{{listed}}}" in inspect.getdoc(function)
