@@ -212,6 +212,8 @@ def test_biases_are_added_with_the_scale_that_peft_gives_them(tmp_path):
     "options, message",
     [
         ({"method": "slerp"}, "expected sum, ties or dare"),
+        ({"method": "sum", "density": 0.3}, "density and seed apply to TIES and DARE only"),
+        ({"method": "sum", "seed": 3}, "density and seed apply to TIES and DARE only"),
         ({"method": "ties", "density": 0.0}, "density"),
         ({"method": "dare", "density": 1.5}, "density"),
         ({"method": "dare", "density": float("nan")}, "density"),
