@@ -12,7 +12,7 @@ from eckart.adapter.adapter import Module
 from eckart.adapter.rounding import relative, rounded_factors, stored_error
 from eckart.adapter.statement import ModuleStatement
 from eckart.arrays import DType
-from eckart.checkpoint.kinds import is_input_embedding, module_name, tied_head
+from eckart.checkpoint.kinds import Kind, is_input_embedding, module_name, tied_head
 from eckart.errors import AdapterError
 from eckart.extraction.job import Job
 from eckart.rank import RankPlan
@@ -134,5 +134,5 @@ def _tied_head(part: Part, sources: PairSources) -> Sequence[Part]:
     head = tied_head(sources.tuned.names(), sources.tuned.config)
     if not head:
         return []
-    module = Module(head, "linear", part.module.left, part.module.right)
+    module = Module(head, Kind.LINEAR, part.module.left, part.module.right)
     return [Part(module, replace(part.statement, tied=part.module.name), 0.0, 0.0)]

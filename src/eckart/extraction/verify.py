@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from eckart.adapter.adapter import TRANSPOSED, Adapter, Module
+from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.formats import load_adapter
 from eckart.adapter.rounding import relative
 from eckart.adapter.statement import ModuleStatement, Statement, agree
 from eckart.adapter.targets import experts_as_in
 from eckart.checkpoint import is_float, to_float
-from eckart.checkpoint.kinds import module_name, module_of
+from eckart.checkpoint.kinds import Kind, module_name, module_of
 from eckart.checkpoint.mapping import map_tensor
 from eckart.checkpoint.numbers import as_matrix, energy_of, name_non_finite
 from eckart.errors import AdapterError
@@ -229,7 +229,7 @@ def _oriented(module: Module, source: PairedSource, where: str) -> Module:
     """Return the module as its weight is stored, its shape checked against the base's."""
     oriented = module
     # A tied head is a linear layer over the embedding's table, the one kind that is not transposed.
-    if source.kind in ("conv1d", "expert_transposed") and module.kind not in TRANSPOSED:
+    if source.kind in (Kind.CONV1D, Kind.EXPERT_TRANSPOSED) and not module.kind.is_transposed:
         oriented = module.transposed(source.kind)
     # If the vocabulary grew, the factors cover only the rows of the base.
     if oriented.shape != source.base.shape:

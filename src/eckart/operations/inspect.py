@@ -15,6 +15,7 @@ from eckart.adapter.targets import Target, Targets
 from eckart.adapter.updates import WeightedSum
 from eckart.checkpoint import Checkpoint
 from eckart.checkpoint.dtypes import dtype_name
+from eckart.checkpoint.kinds import Kind
 from eckart.checkpoint.numbers import energy_of
 from eckart.linalg import Spectrum
 from eckart.parallel import OnProgress, Progress, map_unordered
@@ -33,8 +34,10 @@ class ModuleSummary:
 
     Parameters
     ----------
-    name, kind : str
-        The module and its kind, as in `Module`.
+    name : str
+        The module.
+    kind : Kind
+        Its kind, as in `Module`.
     shape : (int, int)
         Shape of the update, (m, n).
     rank : int
@@ -56,7 +59,7 @@ class ModuleSummary:
     """
 
     name: str
-    kind: str
+    kind: Kind
     shape: tuple[int, int]
     rank: int
     size: float
@@ -75,7 +78,7 @@ class ModuleSummary:
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as plain data."""
-        return asdict(self)
+        return {**asdict(self), "kind": str(self.kind)}
 
 
 @dataclass(frozen=True, repr=False)
