@@ -193,7 +193,7 @@ def eckart_young() -> Drawing:
             errors[key].append([np.linalg.norm(rest), np.linalg.norm(rest, 2)])
     errors = {key: np.array(rows) for key, rows in errors.items()}  # (12, 2) each
     ranks = np.arange(len(s))
-    theory = np.column_stack([np.sqrt(s.left[:-1]), s.values])  # rank 0, 1, ...
+    theory = np.column_stack([np.sqrt(s.tails[:-1]), s.values])  # rank 0, 1, ...
     figure, axes = canvas(2, 8, 3.2)
     for i, (ax, name) in enumerate(zip(axes, ("Frobenius norm", "spectral norm"), strict=True)):
         whole = theory[0, i]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sized
+from statistics import median_high
 
 
 def escape(text: str, keep: str = "") -> str:
@@ -93,3 +94,24 @@ def either(names: Iterable[str]) -> str:
     """
     *others, last = names
     return f"{', '.join(others)} or {last}" if others else last
+
+
+def rank_range(ranks: Iterable[int]) -> str:
+    """Return the smallest, the largest and the median rank in words.
+
+    Parameters
+    ----------
+    ranks : iterable of int
+        In any order. For an even number of ranks, the median is the larger of the two in the middle.
+
+    Examples
+    --------
+    >>> rank_range([8, 2, 5]), rank_range([4, 4]), rank_range([])
+    ('ranks 2 to 8 (median 5)', 'rank 4', 'no ranks')
+    """
+    ordered = sorted(ranks)
+    if not ordered:
+        return "no ranks"
+    if ordered[0] == ordered[-1]:
+        return f"rank {ordered[0]}"
+    return f"ranks {ordered[0]} to {ordered[-1]} (median {median_high(ordered)})"

@@ -8,6 +8,7 @@ import pytest
 
 from eckart.adapter import Module, load_adapter
 from eckart.adapter.adapter import SHOWN
+from eckart.checkpoint.kinds import Kind
 from eckart.errors import UsageError
 from support.adapters import adapter, file_of, kohya, matrix, module
 
@@ -16,10 +17,29 @@ def test_a_module_shows_its_kind_shape_rank_and_scale():
     assert repr(module("q", scale=0.5)) == "Module('q', linear, 6 x 5, rank 2, scale 0.5, float32)"
 
 
+def test_the_kind_of_a_module_may_be_a_plain_string():
+    assert Module("q", "conv1d", matrix(6, 2), matrix(2, 5)).kind is Kind.CONV1D
+    assert replace(module("q"), kind="embedding").kind is Kind.EMBEDDING
+    assert module("q").as_kind(Kind.CONV1D).shape == (5, 6)
+
+
+@pytest.mark.parametrize("kind", ["Linear", "dense", "", None, 2, []])
+def test_an_unknown_kind_of_module_is_refused(kind):
+    with pytest.raises(UsageError) as error:
+        Module("q", kind, matrix(6, 2), matrix(2, 5))
+    assert error.value.where == f"q: kind={kind!r}"
+    assert error.value.fix == (
+        "Use linear, conv1d, embedding, conv, experts, expert, expert_transposed, router, vector or other"
+    )
+
+
 def test_an_adapter_shows_its_format_ranks_size_and_path(tmp_path):
     assert repr(adapter(module("q"))) == "Adapter(peft, 1 module, rank 2, 22 parameters, float32)"
     two = adapter(module("q"), module("k", rank=3), dense={"norm.weight": matrix(3)})
-    assert repr(two) == "Adapter(peft, 2 modules, ranks 2 to 3, 1 whole tensor, 55 parameters, float32)"
+    assert (
+        repr(two)
+        == "Adapter(peft, 2 modules, ranks 2 to 3 (median 3), 1 whole tensor, 55 parameters, float32)"
+    )
     path = file_of(tmp_path / "a.safetensors", kohya("lora_unet_conv_in"))
     summary = "kohya, 1 module, rank 2, 22 parameters, float32"
     assert repr(load_adapter(path)) == f"Adapter({summary}, {str(path)!r})"

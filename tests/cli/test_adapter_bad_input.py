@@ -103,12 +103,12 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path) -> Place:
-    made = Place(tmp_path)
-    made.adapter("a")
-    made.adapter("b")
+    place = Place(tmp_path)
+    place.adapter("a")
+    place.adapter("b")
     weights = {f"{n}.weight": np.ones(s, np.float32) for n, s in SHAPES.items()}
-    made.base("base", weights)
-    return made
+    place.base("base", weights)
+    return place
 
 
 Making = Callable[[Place], Path]
@@ -138,7 +138,7 @@ def linked(what: str) -> Making:
     return make
 
 
-def pickle_beside(place: Place) -> Path:
+def pickle_in_a_folder(place: Place) -> Path:
     return place.with_weights(pickle.dumps(Pickled(place / "ran")), "adapter_model.bin")
 
 
@@ -157,7 +157,7 @@ def renamed(old: str, new: str) -> Making:
 ones = np.ones
 KEY_A, KEY_B = f"{Q}.lora_A.weight", f"{Q}.lora_B.weight"
 
-# Every command that reads one of these adapters refuses it with the same message.
+# Every command refuses these adapters with the same message.
 UNREADABLE: dict[str, tuple[Making, str]] = {
     "missing": (lambda p: p / "nowhere", "nowhere`: there is no such file or folder"),
     "an empty folder": (
@@ -190,7 +190,7 @@ UNREADABLE: dict[str, tuple[Making, str]] = {
     "alpha true": (lambda p: p.adapter("bad", lora_alpha=True), "alpha is True"),
     "alpha in words": (lambda p: p.adapter("bad", lora_alpha="16"), "alpha is '16'"),
     "alpha a list": (lambda p: p.adapter("bad", alpha_pattern={"q_proj": [1]}), r"alpha is \[1\]"),
-    "DoRA said": (lambda p: p.adapter("bad", use_dora=True), "turns on DoRA"),
+    "DoRA turned on": (lambda p: p.adapter("bad", use_dora=True), "turns on DoRA"),
     "DoRA found": (
         lambda p: p.changed(f"{Q}.lora_magnitude_vector", ones(20, np.float32)),
         "belongs to DoRA",
@@ -201,7 +201,7 @@ UNREADABLE: dict[str, tuple[Making, str]] = {
     "DoRA of kohya": (kohya(dora_scale=ones((3, 1), np.float32)), "belongs to DoRA"),
     "PiSSA": (lambda p: p.adapter("bad", init_lora_weights="pissa_niter_4"), "pissa_niter_4: .*changed"),
     "a method of others": (lambda p: p.adapter("bad", peft_type="LOHA"), "peft_type LORA, found 'LOHA'"),
-    "pickle in a folder": (pickle_beside, "which can run code when it is loaded"),
+    "pickle in a folder": (pickle_in_a_folder, "which can run code when it is loaded"),
     "pickle by name": (pickle_named("lora.bin"), "found a pickle"),
     "pickle .pt": (pickle_named("lora.pt"), "found a pickle"),
     "pickle as safetensors": (pickle_named("lora.safetensors"), "found a pickle"),
@@ -281,7 +281,7 @@ def readers(place: Place, bad: Path) -> Iterator[list[object]]:
     yield ["check", place / "a", "--against", bad]
 
 
-def refused(done: Ran, words: str) -> None:
+def refused(done: Ran, message: str) -> None:
     """Check for exit code 2 and, on stderr alone, one line that begins with a place, or typer's box."""
     assert done.code == 2, done
     assert done.out == ""
@@ -292,16 +292,16 @@ def refused(done: Ran, words: str) -> None:
     else:
         assert done.err.startswith("eckart: `") and done.err.count("\n") == 1 and done.err.endswith("\n")
         assert ".tmp" not in done.err, "the hidden staging folder no longer exists"
-    assert re.search(words, " ".join(done.err.split())), done.err
+    assert re.search(message, " ".join(done.err.split())), done.err
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_a_damaged_adapter_is_refused_by_every_command(name, place):
-    make, words = UNREADABLE[name]
+    make, message = UNREADABLE[name]
     bad = make(place)
     before = tree(place.at)
     for argv in readers(place, bad):
-        refused(run(*argv), words)
+        refused(run(*argv), message)
         assert tree(place.at) == before, argv
     assert not (place / "ran").exists(), "a pickle was run"
 
@@ -311,16 +311,16 @@ def test_a_damaged_adapter_is_refused_by_every_command(name, place):
 Row = tuple[Callable[[Place], list[object]], str]
 
 
-def resize(*words: object) -> Callable[[Place], list[object]]:
-    return lambda p: ["resize", p / "a", "-o", p.out, *words]
+def resize(*options: object) -> Callable[[Place], list[object]]:
+    return lambda p: ["resize", p / "a", "-o", p.out, *options]
 
 
-def combine(*words: object) -> Callable[[Place], list[object]]:
-    return lambda p: ["combine", p / "a", p / "b", "-o", p.out, *words]
+def combine(*options: object) -> Callable[[Place], list[object]]:
+    return lambda p: ["combine", p / "a", p / "b", "-o", p.out, *options]
 
 
-def merge(*words: object) -> Callable[[Place], list[object]]:
-    return lambda p: ["merge", p / "base", p / "a", p / "b", "-o", p.out, *words]
+def merge(*options: object) -> Callable[[Place], list[object]]:
+    return lambda p: ["merge", p / "base", p / "a", p / "b", "-o", p.out, *options]
 
 
 def full(place: Place) -> list[object]:
@@ -391,7 +391,7 @@ LINES: dict[str, Row] = {
     "the noise floor": (resize("--noise-floor"), "computed from the two checkpoints"),
     "a budget too small": (resize("--budget", "3"), "one component costs at least"),
     "nothing included": (resize("--rank", 2, "--include", "xyz"), "leave none of 2"),
-    "a pattern that is none": (resize("--rank", 2, "--exclude", "("), "is not a regular expression"),
+    "an invalid pattern": (resize("--rank", 2, "--exclude", "("), "is not a regular expression"),
     "format foo": (resize("--rank", 2, "--format", "foo"), "'?foo'?.*expected one of peft, kohya, diffusers"),
     "dtype foo": (
         resize("--rank", 2, "--dtype", "foo"),
@@ -415,8 +415,8 @@ LINES: dict[str, Row] = {
         lambda p: ["resize", p / "a", "-o", p.file("o", b"x"), "--rank", 2],
         "expected a folder, found a file",
     ),
-    "out is there": (full, "the folder is not empty"),
-    "out is of others": (lambda p: [*full(p), "--overwrite"], "has no adapter_config.json"),
+    "out exists": (full, "the folder is not empty"),
+    "out holds other files": (lambda p: [*full(p), "--overwrite"], "has no adapter_config.json"),
     "out is the input": (
         lambda p: ["resize", p / "a", "-o", p / "a", "--rank", 2, "--overwrite"],
         "is or contains the input",
@@ -425,7 +425,7 @@ LINES: dict[str, Row] = {
         lambda p: ["resize", p / "a", "-o", p.at, "--rank", 2, "--overwrite"],
         "is or contains the input",
     ),
-    "combine onto the second": (
+    "combine onto the second input": (
         lambda p: ["combine", p / "a", p / "b", "-o", p / "b", "--overwrite"],
         "is or contains the input",
     ),
@@ -445,7 +445,7 @@ LINES: dict[str, Row] = {
         lambda p: ["resize", p / "a", "-o", p / "a" / WEIGHTS / "o", "--rank", 2],
         f"{WEIGHTS} is a file, not a folder",
     ),
-    "file is there": (
+    "file exists": (
         lambda p: ["convert", p / "a", "-o", p.file("k.safetensors", b"x"), "--to", "kohya"],
         "this file exists already",
     ),
@@ -492,7 +492,7 @@ LINES: dict[str, Row] = {
     "combine, no adapter": (lambda p: ["combine", "-o", p.out], "Missing argument"),
     "combine, no out": (lambda p: ["combine", p / "a", p / "b"], "Missing option"),
     "merge, base missing": (lambda p: ["merge", p / "no", p / "a", "-o", p.out], "no`: .*no such file"),
-    "merge, base of others": (
+    "merge, base of another model": (
         lambda p: ["merge", other_base(p), p / "a", "-o", p.out],
         f"{DOWN}`: the base has no {DOWN}.weight. Pass the base",
     ),
@@ -531,7 +531,7 @@ LINES: dict[str, Row] = {
     "check, base missing": (lambda p: ["check", p / "a", "--base", p / "no"], "no such file"),
     "check, base a pickle": (lambda p: ["check", p / "a", "--base", pickle_named("m.bin")(p)], "a pickle"),
     "check, against missing": (lambda p: ["check", p / "a", "--against", p / "no"], "no such file"),
-    "a folder of none": (
+    "a folder without adapters": (
         lambda p: ["resize", p / "base", "-o", p.out, "--rank", 2],
         "base.*: expected LoRA factors",
     ),
@@ -547,10 +547,10 @@ def many(place: Place) -> Path:
 
 @pytest.mark.parametrize("name", LINES)
 def test_a_bad_command_line_is_refused(name, place):
-    argv, words = LINES[name]
+    argv, message = LINES[name]
     given = argv(place)
     before = tree(place.at)
-    refused(run(*given), words)
+    refused(run(*given), message)
     assert tree(place.at) == before
     assert not (place / "ran").exists(), "a pickle was run"
 
@@ -568,10 +568,10 @@ def test_hostile_component_names_write_nothing_elsewhere(name, place):
         f"{name}.mid.proj.lora_B.weight": ones((3, 2), np.float32),
     }
     bad = place.one_file(tensors, {"eckart.components": json.dumps([name])})
-    before, beside = tree(place.at), set(os.listdir(place.at.parent))
+    before, siblings = tree(place.at), set(os.listdir(place.at.parent))
     done = run("convert", bad, "-o", place.out, "--to", "peft")
     refused(done, "`")
-    assert tree(place.at) == before and set(os.listdir(place.at.parent)) == beside
+    assert tree(place.at) == before and set(os.listdir(place.at.parent)) == siblings
 
 
 @pytest.mark.parametrize("name", HOSTILE)

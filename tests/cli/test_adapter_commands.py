@@ -128,12 +128,12 @@ def test_a_command_without_arguments_exits_2(command):
 def test_json_is_one_document_on_stdout(work, tmp_path, command):
     done = run(*words_of(command, work, tmp_path), "--json")
     assert done.code == 0, done.err
-    said = json.loads(done.out)
-    assert isinstance(said, list if command == "resize many" else dict)
+    document = json.loads(done.out)
+    assert isinstance(document, list if command == "resize many" else dict)
     (tmp_path / "again").mkdir()
     quiet = run(*words_of(command, work, tmp_path / "again"), "--json", "-q")
     assert quiet.err == ""
-    first, second = ([s] if isinstance(s, dict) else s for s in (said, json.loads(quiet.out)))
+    first, second = ([s] if isinstance(s, dict) else s for s in (document, json.loads(quiet.out)))
     assert [s.keys() for s in first] == [s.keys() for s in second]
 
 
@@ -179,17 +179,17 @@ def left_after(rank: int) -> float:
 
 
 def read(folder: Path) -> dict[str, np.ndarray]:
-    """The updates of a PEFT folder of one scale, from its files alone."""
+    """Return the updates of a PEFT folder without patterns, from its files alone."""
     config = json.loads((folder / "adapter_config.json").read_text())
     tensors = load_file(folder / "adapter_model.safetensors")
     assert not config["rank_pattern"] and not config["alpha_pattern"]
-    found = {}
+    updates = {}
     for key, A in tensors.items():
         if key.endswith(".lora_A.weight"):
             B = tensors[key.replace("lora_A", "lora_B")]
             name = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
-            found[name] = config["lora_alpha"] / config["r"] * (B.astype(np.float64) @ A)
-    return found
+            updates[name] = config["lora_alpha"] / config["r"] * (B.astype(np.float64) @ A)
+    return updates
 
 
 def apart(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
@@ -205,12 +205,12 @@ def test_resize_prints_and_writes_what_numpy_computes(work, tmp_path):
     assert f"error {expected:.3g} of the update" in done.out
     assert "arranged" not in done.out
     assert apart(read(tmp_path / "o"), work.updates["a"]) == pytest.approx(expected, rel=1e-5)
-    said = json.loads(run("resize", work / "b", "-o", tmp_path / "p", "--error", 0.2, "--json").out)
+    document = json.loads(run("resize", work / "b", "-o", tmp_path / "p", "--error", 0.2, "--json").out)
     rank = next(r for r in range(5) if left_after(r) <= 0.2)
-    assert {m["rank"] for m in said["modules"].values()} == {rank}
-    assert said["error"] == pytest.approx(left_after(rank), rel=1e-5)
-    assert said["adapter"] == str(tmp_path / "p")
-    assert said["parameters"] == rank * sum(m + n for m, n in LAYERS.values())
+    assert {m["rank"] for m in document["modules"].values()} == {rank}
+    assert document["error"] == pytest.approx(left_after(rank), rel=1e-5)
+    assert document["adapter"] == str(tmp_path / "p")
+    assert document["parameters"] == rank * sum(m + n for m, n in LAYERS.values())
 
 
 def test_resize_for_programs_prints_the_padding_and_the_option(work, tmp_path):
@@ -223,19 +223,19 @@ def test_resize_for_programs_prints_the_padding_and_the_option(work, tmp_path):
 
 def test_resize_takes_a_folder_of_adapters(work, tmp_path):
     done = run("resize", work / "many", "-o", tmp_path / "o", "--rank", 2, "--json")
-    said = json.loads(done.out)
-    assert [Path(s["adapter"]).name for s in said] == ["one", "two"]
+    document = json.loads(done.out)
+    assert [Path(s["adapter"]).name for s in document] == ["one", "two"]
     assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["one", "two"]
 
 
-@pytest.mark.parametrize("words", [["--rank", 2], ["--rank", 2, "--for", "tgi"]])
-def test_an_output_is_replaced_only_with_overwrite(work, tmp_path, words):
+@pytest.mark.parametrize("options", [["--rank", 2], ["--rank", 2, "--for", "tgi"]])
+def test_an_output_is_replaced_only_with_overwrite(work, tmp_path, options):
     argv = ["resize", work / "a", "-o", tmp_path / "o"]
     assert run(*argv, "--rank", 1).code == 0
     before = tree(tmp_path)
-    refused = run(*argv, *words)
+    refused = run(*argv, *options)
     assert refused.code == 2 and tree(tmp_path) == before
-    assert run(*argv, *words, "--overwrite").code == 0
+    assert run(*argv, *options, "--overwrite").code == 0
     assert tree(tmp_path) != before and [p.name for p in tmp_path.iterdir()] == ["o"]
 
 
@@ -250,16 +250,16 @@ def test_combine_writes_the_exact_sum_and_prints_the_overlap(work, tmp_path):
     assert "4 modules, rank 8" in done.out
     row = next(line for line in done.out.splitlines() if line.startswith(f"{work / 'a'} and"))
     cosines = {n: (a[n] * b[n]).sum() / np.linalg.norm(a[n]) / np.linalg.norm(b[n]) for n in a}
-    most = max(cosines, key=lambda n: abs(cosines[n]))
-    assert row.split()[-1] == most and row.split()[-2] == f"{cosines[most]:+.3f}"
+    largest = max(cosines, key=lambda n: abs(cosines[n]))
+    assert row.split()[-1] == largest and row.split()[-2] == f"{cosines[largest]:+.3f}"
 
 
 def test_an_adapter_combined_with_itself_keeps_its_rank(work, tmp_path):
     done = run("combine", work / "a", work / "a", "-o", tmp_path / "o", "--json")
-    said = json.loads(done.out)
-    assert {m["rank"] for m in said["modules"].values()} == {4}, "the sum has the rank of the one"
+    document = json.loads(done.out)
+    assert {m["rank"] for m in document["modules"].values()} == {4}, "the sum has the rank of the adapter"
     assert apart(read(tmp_path / "o"), {n: 2 * u for n, u in work.updates["a"].items()}) < 20 * EPS
-    for row in said["overlaps"]:
+    for row in document["overlaps"]:
         assert [row["left"], row["right"], row["cosine"]] == pytest.approx([1, 1, 1])
 
 
@@ -280,10 +280,10 @@ def test_merge_adds_the_updates_to_the_base(work, tmp_path):
 
 def test_a_dry_merge_counts_and_writes_nothing(work, tmp_path):
     done = run("merge", work / "base", work / "a", "-o", tmp_path / "o", "--dry-run", "--json")
-    said = json.loads(done.out)
-    assert said["written"] is False and not list(tmp_path.iterdir())
-    assert sorted(said["changed"]) == sorted(f"{n}.weight" for n in LAYERS)
-    assert said["bytes"] == 4 * (16 + sum(m * n for m, n in LAYERS.values()))
+    document = json.loads(done.out)
+    assert document["written"] is False and not list(tmp_path.iterdir())
+    assert sorted(document["changed"]) == sorted(f"{n}.weight" for n in LAYERS)
+    assert document["bytes"] == 4 * (16 + sum(m * n for m, n in LAYERS.values()))
 
 
 # convert
@@ -293,8 +293,8 @@ def test_converting_there_and_back_gives_the_same_updates(work, tmp_path):
     there = run("convert", work / "b", "-o", tmp_path / "k.safetensors", "--to", "kohya")
     assert there.out.strip() == f"{tmp_path / 'k.safetensors'}: 4 modules, peft to kohya"
     back = run("convert", tmp_path / "k.safetensors", "-o", tmp_path / "p", "--to", "peft", "--json")
-    said = json.loads(back.out)
-    assert (said["from"], said["to"], said["modules"]) == ("kohya", "peft", 4)
+    document = json.loads(back.out)
+    assert (document["from"], document["to"], document["modules"]) == ("kohya", "peft", 4)
     assert apart(read(tmp_path / "p"), work.updates["b"]) == 0
     stem = "lora_unet_model_layers_0_mlp_down_proj"
     assert load_file(tmp_path / "k.safetensors")[f"{stem}.alpha"] == 6
@@ -321,17 +321,17 @@ def test_check_finds_nothing_wrong(work):
 
 def test_check_exits_1_and_prints_a_fix(work):
     done = run("check", work / "bad", "--for", "peft,vllm-0.30", "--json")
-    said = json.loads(done.out)
-    assert done.code == 1 and said["holds"] is False
-    assert [(p["name"], p["holds"]) for p in said["programs"]] == [("peft", True), ("vllm-0.30", False)]
+    document = json.loads(done.out)
+    assert done.code == 1 and document["holds"] is False
+    assert [(p["name"], p["holds"]) for p in document["programs"]] == [("peft", True), ("vllm-0.30", False)]
     updates = work.updates["bad"]
     wrong = "model.layers.0.mlp.down_proj"  # meant three times as large as vLLM makes it
     whole = sum((u**2).sum() for u in updates.values()) + 8 * (updates[wrong] ** 2).sum()
     expected = np.sqrt(4 * (updates[wrong] ** 2).sum() / whole)
-    assert said["programs"][1]["error"] == pytest.approx(expected, rel=1e-6)
-    (problem,) = said["programs"][1]["problems"]
+    assert document["programs"][1]["error"] == pytest.approx(expected, rel=1e-6)
+    (problem,) = document["programs"][1]["problems"]
     assert problem["where"] == wrong and problem["severity"] == "wrong"
-    assert said["programs"][1]["source"].startswith("vllm-project/vllm")
+    assert document["programs"][1]["source"].startswith("vllm-project/vllm")
     assert done.err.splitlines() == [
         f"eckart: `{work / 'bad'}`: would not be loaded correctly by vLLM 0.30. See the fixes above."
     ]
@@ -342,10 +342,10 @@ def test_check_exits_1_and_prints_a_fix(work):
 
 def test_the_fix_that_check_prints_fixes_the_adapter(work, tmp_path):
     """The command that is printed, with its placeholders filled in, makes check hold."""
-    said = json.loads(run("check", work / "bad", "--for", "vllm-0.30", "--json").out)
-    fix = said["programs"][0]["problems"][0]["fix"]
-    words = fix.replace("OUT", str(tmp_path / "o")).replace("ADAPTER", str(work / "bad"))
-    done = run(*words.replace("--rank R", "--rank 4").split()[1:])
+    document = json.loads(run("check", work / "bad", "--for", "vllm-0.30", "--json").out)
+    fix = document["programs"][0]["problems"][0]["fix"]
+    command = fix.replace("OUT", str(tmp_path / "o")).replace("ADAPTER", str(work / "bad"))
+    done = run(*command.replace("--rank R", "--rank 4").split()[1:])
     assert done.code == 0, done.err
     assert run("check", tmp_path / "o", "--for", "vllm-0.30").code == 0
     assert run("check", tmp_path / "o", "--against", work / "bad").code == 0

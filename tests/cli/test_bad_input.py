@@ -428,8 +428,16 @@ def test_a_full_disk_keeps_the_old_adapter(place):
 def test_a_plan_file_that_cannot_be_written_is_reported(store, place):
     (place.at / "plan.json").write_text("old")
     done = run("plan", store, "--rank", 4, "-o", place.at / "no" / "such" / "plan.json")
-    check(done, "cannot be written")
+    check(done, "its folder does not exist. Create the folder first.")
     assert (place.at / "plan.json").read_text() == "old"
+
+
+def test_the_place_of_a_plan_is_checked_before_the_pass(store, place, monkeypatch):
+    def pass_started(*_arguments, **_options):
+        raise AssertionError("the pass started before the output was checked")
+
+    monkeypatch.setattr("eckart.cli.plan.decide", pass_started)
+    check(run("plan", store, "--rank", 4, "-o", place.at), "expected a file, found a folder")
 
 
 def test_an_internal_error_is_one_line_unless_debugging(place, monkeypatch):

@@ -12,10 +12,10 @@ from eckart.checkpoint import write_safetensors
 from support.tuned_models import by_hand, load_file, load_peft, make_pair, read_config, torch
 from support.zoo import (
     SPURIOUS,
+    case_of,
     cut,
     dense,
     gpt_oss,
-    made,
     matrices,
     mixtral,
     qwen3_moe,
@@ -191,20 +191,20 @@ def updates(modules):
     return {m.name: np.matmul(*m.product()) for m in modules.values()}
 
 
-def config_of(animal):
-    return json.loads((animal.base / "config.json").read_text())
+def config_of(case):
+    return json.loads((case.base / "config.json").read_text())
 
 
 @pytest.mark.parametrize(
     "name", ["mixtral", "mixtral rsLoRA", "mixtral one parameter", "qwen3 moe", "qwen3 moe router"]
 )
 def test_splitting_and_fusing_again_keeps_every_update(name):
-    animal = made(name)
-    before = load_adapter(animal.adapter).modules
-    config = config_of(animal)
+    case = case_of(name)
+    before = load_adapter(case.adapter).modules
+    config = config_of(case)
     apart = split_experts(before, config)
     assert not any(m.expert or m.kind == "router" for m in apart.values())
-    expected = dense(animal.adapter)
+    expected = dense(case.adapter)
     pieces = updates(apart)
     container = "block_sparse_moe.experts" if "mixtral" in name else "mlp.experts"
     gate, up, down = ("w1", "w3", "w2") if "mixtral" in name else ("gate_proj", "up_proj", "down_proj")
@@ -228,12 +228,12 @@ def test_splitting_and_fusing_again_keeps_every_update(name):
 
 @pytest.mark.parametrize("missing", [["w3"], ["w1"], ["w2"], ["w1", "w3"]])
 def test_fusing_fills_a_missing_matrix_with_zeros(missing):
-    animal = made("mixtral")
-    config = config_of(animal)
-    apart = split_experts(load_adapter(animal.adapter).modules, config)
+    case = case_of("mixtral")
+    config = config_of(case)
+    apart = split_experts(load_adapter(case.adapter).modules, config)
     some = {n: m for n, m in apart.items() if not ("experts.2." in n and n.rpartition(".")[2] in missing)}
     together = updates(fuse_experts(some, config))
-    expected = dense(animal.adapter)
+    expected = dense(case.adapter)
     for layer in (0, 1):
         path = f"model.layers.{layer}.mlp.experts"
         gate_up, down = expected[f"{path}.gate_up_proj"].copy(), expected[f"{path}.down_proj"].copy()
@@ -253,12 +253,12 @@ def test_fusing_fills_a_missing_matrix_with_zeros(missing):
 
 @pytest.mark.parametrize("name", ["mixtral", "mixtral rsLoRA", "qwen3 moe", "gpt_oss"])
 def test_a_mixtures_adapter_is_saved_as_it_was_read(name, tmp_path):
-    animal = made(name)
-    load_adapter(animal.adapter).save(tmp_path / "a")
-    before, after = (load_file(f / "adapter_model.safetensors") for f in (animal.adapter, tmp_path / "a"))
+    case = case_of(name)
+    load_adapter(case.adapter).save(tmp_path / "a")
+    before, after = (load_file(f / "adapter_model.safetensors") for f in (case.adapter, tmp_path / "a"))
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
-    same_outputs(animal.outputs(animal.loaded(tmp_path / "a")), animal.outputs(animal.loaded()))
+    same_outputs(case.outputs(case.loaded(tmp_path / "a")), case.outputs(case.loaded()))
 
 
 def test_logits_of_an_energy_cut_are_those_of_base_plus_BA(tmp_path):

@@ -21,7 +21,7 @@ def pair(request, tmp_path_factory):
 
 
 @pytest.fixture
-def made(pair, tmp_path):
+def extracted(pair, tmp_path):
     eckart.extract(*pair, tmp_path / "a", energy=0.8)
     return tmp_path / "a"
 
@@ -33,70 +33,70 @@ def broken(checked):
 
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("factor", [0.99, 1.01])
-def test_a_stated_error_that_is_off_by_one_percent_is_noticed(name, factor, pair, made):
-    rewrite(made, lambda s: s["modules"][name].update(error=s["modules"][name]["error"] * factor))
-    assert broken(eckart.verify(*pair, made)) == [name]
+def test_a_stated_error_that_is_off_by_one_percent_is_noticed(name, factor, pair, extracted):
+    rewrite(extracted, lambda s: s["modules"][name].update(error=s["modules"][name]["error"] * factor))
+    assert broken(eckart.verify(*pair, extracted)) == [name]
 
 
-def test_a_stated_total_error_that_is_off_by_one_percent_is_noticed(pair, made):
-    rewrite(made, lambda s: s.update(error=s["error"] * 1.01))
-    checked = eckart.verify(*pair, made)
+def test_a_stated_total_error_that_is_off_by_one_percent_is_noticed(pair, extracted):
+    rewrite(extracted, lambda s: s.update(error=s["error"] * 1.01))
+    checked = eckart.verify(*pair, extracted)
     assert not checked.holds and all(m.holds for m in checked.modules)
 
 
 @pytest.mark.parametrize("number", ["update", "rank"])
-def test_any_other_false_number_of_a_module_is_noticed(number, pair, made):
+def test_any_other_false_number_of_a_module_is_noticed(number, pair, extracted):
     def change(stated):
         stated["modules"]["layers.0.q_proj"][number] *= 2
 
-    rewrite(made, change)
-    assert not eckart.verify(*pair, made).holds
+    rewrite(extracted, change)
+    assert not eckart.verify(*pair, extracted).holds
 
 
 @pytest.mark.parametrize("number", ["error_of_whole_change", "parameters"])
-def test_a_false_total_is_noticed(number, pair, made):
-    rewrite(made, lambda s: s.update({number: s[number] * 2}))
-    assert not eckart.verify(*pair, made).holds
+def test_a_false_total_is_noticed(number, pair, extracted):
+    rewrite(extracted, lambda s: s.update({number: s[number] * 2}))
+    assert not eckart.verify(*pair, extracted).holds
 
 
 @pytest.mark.parametrize("gone", ["entry", "error"])
-def test_a_removed_statement_of_a_module_is_noticed(gone, pair, made):
+def test_a_removed_statement_of_a_module_is_noticed(gone, pair, extracted):
     def change(stated):
         if gone == "entry":
             del stated["modules"]["layers.0.q_proj"]
         else:
             del stated["modules"]["layers.0.q_proj"]["error"]
 
-    rewrite(made, change)
-    assert not eckart.verify(*pair, made).holds
+    rewrite(extracted, change)
+    assert not eckart.verify(*pair, extracted).holds
 
 
 @pytest.mark.parametrize("half", ["lora_A", "lora_B"])
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_changed_factor_is_noticed_in_its_module(name, half, pair, made):
-    file = made / "adapter_model.safetensors"
+def test_a_changed_factor_is_noticed_in_its_module(name, half, pair, extracted):
+    file = extracted / "adapter_model.safetensors"
     tensors = load_file(file)
     key = f"base_model.model.{name}.{half}.weight"
     tensors[key] = tensors[key] * 1.05
     save_file(tensors, file)
-    assert broken(eckart.verify(*pair, made)) == [name]
+    assert broken(eckart.verify(*pair, extracted)) == [name]
 
 
-def test_a_removed_module_is_noticed(pair, made):
-    file = made / "adapter_model.safetensors"
+def test_a_removed_module_is_noticed(pair, extracted):
+    file = extracted / "adapter_model.safetensors"
     tensors = {k: v for k, v in load_file(file).items() if "layers.1.up_proj" not in k}
     save_file(tensors, file)
-    checked = eckart.verify(*pair, made)
+    checked = eckart.verify(*pair, extracted)
     assert not checked.holds
     assert "the statement lists layers.1.up_proj, which is not in the file" in checked.problems
 
 
-def test_a_changed_alpha_is_noticed(pair, made):
-    config = json.loads((made / "adapter_config.json").read_text())
+def test_a_changed_alpha_is_noticed(pair, extracted):
+    config = json.loads((extracted / "adapter_config.json").read_text())
     config["lora_alpha"] *= 2
-    (made / "adapter_config.json").write_text(json.dumps(config))
-    largest = [n for n, m in statement(made)["modules"].items() if m["rank"] == config["r"]]
-    assert broken(eckart.verify(*pair, made)) == largest
+    (extracted / "adapter_config.json").write_text(json.dumps(config))
+    largest = [n for n, m in statement(extracted)["modules"].items() if m["rank"] == config["r"]]
+    assert broken(eckart.verify(*pair, extracted)) == largest
 
 
 def test_a_changed_whole_tensor_is_noticed(pair, tmp_path):
@@ -139,31 +139,31 @@ def test_a_changed_bias_is_noticed(tmp_path):
     ],
     ids=["modules", "module", "error"],
 )
-def test_a_damaged_statement_is_refused_with_its_place(change, pair, made):
-    rewrite(made, change)
+def test_a_damaged_statement_is_refused_with_its_place(change, pair, extracted):
+    rewrite(extracted, change)
     with pytest.raises(AdapterError, match=r"eckart\.json"):
-        eckart.verify(*pair, made)
+        eckart.verify(*pair, extracted)
 
 
-def test_a_base_of_another_size_is_refused_with_module_and_shapes(pair, made, tmp_path):
+def test_a_base_of_another_size_is_refused_with_module_and_shapes(pair, extracted, tmp_path):
     wide = {k: np.zeros((48, 60)) if "q_proj.weight" in k else v for k, v in weights().items()}
     others = save_pair(tmp_path / "other", wide, {})
     with pytest.raises(AdapterError) as caught:
-        eckart.verify(*others, made)
+        eckart.verify(*others, extracted)
     assert "layers.0.q_proj" in str(caught.value) and caught.value.fix
     assert "40 x 60" in str(caught.value) and "48 x 60" in str(caught.value)
 
 
-def test_a_base_without_the_module_is_refused_with_its_name(pair, made, tmp_path):
+def test_a_base_without_the_module_is_refused_with_its_name(pair, extracted, tmp_path):
     fewer = {k: v for k, v in weights().items() if "layers.1.up_proj" not in k}
     others = save_pair(tmp_path / "other", fewer, {})
     with pytest.raises(AdapterError, match=r"layers\.1\.up_proj`: the two checkpoints do not both"):
-        eckart.verify(*others, made)
+        eckart.verify(*others, extracted)
 
 
-def test_a_base_of_the_right_size_and_the_wrong_numbers_does_not_hold(pair, made, tmp_path):
+def test_a_base_of_the_right_size_and_the_wrong_numbers_does_not_hold(pair, extracted, tmp_path):
     other = save(tmp_path / "other", weights(seed=1), "F32")
-    checked = eckart.verify(other, pair[1], made)
+    checked = eckart.verify(other, pair[1], extracted)
     assert not checked.holds and set(broken(checked)) == set(SHAPES)
 
 

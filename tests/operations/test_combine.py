@@ -1,19 +1,23 @@
 """Weighted sums of adapters, compared with NumPy's float64."""
 
 import warnings
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
 import pytest
 
 from eckart.adapter import load_adapter
+from eckart.adapter.formats.peft.origin import PeftOrigin
 from eckart.checkpoint import write_safetensors
 from eckart.errors import AdapterError, InputError, OutputError, UsageError
 from eckart.operations import combine, overlaps
+from support.adapters import adapter
+from support.adapters import module as make_module
 from support.lora_folders import random_pair, summed, write_lora
 from support.terminal import run, tree
 from support.tuned_models import TIED, load_peft, peft
-from support.zoo import ZOO, cut, dense, distance, made, make_adapter, matrices
+from support.zoo import ZOO, case_of, cut, dense, distance, make_adapter, matrices
 
 EPS32 = float(np.finfo(np.float32).eps)
 
@@ -62,23 +66,23 @@ def test_a_cut_sum_equals_the_truncated_svd_of_the_dense_sum(weights, dtype, tmp
 
 @pytest.mark.parametrize("name", ZOO)
 def test_an_adapter_added_to_itself_with_weights_one_half_is_unchanged(name, tmp_path):
-    animal = made(name)
-    combine([animal.adapter] * 2, tmp_path / "out", [0.5, 0.5])
-    assert distance(matrices(tmp_path / "out"), matrices(animal.adapter)) < 10 * EPS32
-    for key, bias in dense(animal.adapter).items():
+    case = case_of(name)
+    combine([case.adapter] * 2, tmp_path / "out", [0.5, 0.5])
+    assert distance(matrices(tmp_path / "out"), matrices(case.adapter)) < 10 * EPS32
+    for key, bias in dense(case.adapter).items():
         if bias.ndim == 1:
             np.testing.assert_allclose(dense(tmp_path / "out")[key], bias, rtol=1e-6)
-    ranks = {m.name: m.rank for m in load_adapter(animal.adapter)}
+    ranks = {m.name: m.rank for m in load_adapter(case.adapter)}
     assert {m.name: m.rank for m in load_adapter(tmp_path / "out")} == ranks  # no direction is kept twice
-    for one in overlaps([load_adapter(animal.adapter)] * 2):
+    for one in overlaps([load_adapter(case.adapter)] * 2):
         assert (one.left, one.right, one.cosine) == pytest.approx((1, 1, 1))
 
 
 @pytest.mark.parametrize("name", ZOO)
 def test_a_sum_in_memory_has_the_bytes_of_a_written_one(name, tmp_path):
-    animal = made(name)
-    combine([animal.adapter] * 2, tmp_path / "file", [0.7, 0.9], rank=2)
-    both = combine([animal.adapter, load_adapter(animal.adapter)], weights=[0.7, 0.9], rank=2)
+    case = case_of(name)
+    combine([case.adapter] * 2, tmp_path / "file", [0.7, 0.9], rank=2)
+    both = combine([case.adapter, load_adapter(case.adapter)], weights=[0.7, 0.9], rank=2)
     assert both.path is None
     both.adapter.save(tmp_path / "memory")
     one, other = (tmp_path / n / "adapter_model.safetensors" for n in ("file", "memory"))
@@ -86,7 +90,7 @@ def test_a_sum_in_memory_has_the_bytes_of_a_written_one(name, tmp_path):
 
 
 def test_an_adapter_minus_itself_is_refused(tmp_path):
-    folder = made("llama").adapter
+    folder = case_of("llama").adapter
     with pytest.raises(AdapterError, match="every B A is zero"):
         combine([folder, folder], tmp_path / "out", [1.0, -1.0])
     assert not (tmp_path / "out").exists()
@@ -113,14 +117,14 @@ def test_adapters_of_different_formats_are_added(tmp_path):
 
 def test_the_linear_method_of_peft_is_not_the_sum(tmp_path):
     """add_weighted_adapter's "linear" adds A to A and B to B: (B1 + B2)(A1 + A2) has cross terms."""
-    model = made("llama").model
+    model = case_of("llama").model
     options = dict(r=3, lora_alpha=3, target_modules=["q_proj"])
     folders = [make_adapter(model, tmp_path / str(i), seed=i, **options) for i in (1, 2)]
     combine(folders, tmp_path / "ours", [1.0, 1.0])
     expected = summed([matrices(f) for f in folders], [1.0, 1.0])
     assert distance(matrices(tmp_path / "ours"), expected) < 10 * EPS32
 
-    loaded = load_peft(made("llama").fresh_base(), folders[0], TIED)
+    loaded = load_peft(case_of("llama").fresh_base(), folders[0], TIED)
     loaded.load_adapter(folders[1], "second")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -143,7 +147,7 @@ def test_the_linear_method_of_peft_is_not_the_sum(tmp_path):
 )
 @pytest.mark.parametrize("method", ["sum", "ties", "dare"])
 def test_invalid_weights_are_refused(weights, method, tmp_path):
-    folder = made("llama").adapter
+    folder = case_of("llama").adapter
     before = tree(tmp_path)
     with pytest.raises(UsageError, match="weights"):
         combine([folder, folder], tmp_path / "out", weights, method=method)
@@ -177,10 +181,10 @@ def test_an_output_that_is_an_input_is_refused(tmp_path):
 
 
 def test_identical_whole_tensors_are_kept_and_different_ones_are_refused(tmp_path):
-    model, how = made("bert").model, dict(r=2, lora_alpha=2, target_modules=["query"])
-    one = make_adapter(model, tmp_path / "1", seed=1, modules_to_save=["classifier"], **how)
-    two = make_adapter(model, tmp_path / "2", seed=2, modules_to_save=["classifier"], **how)
-    plain = make_adapter(model, tmp_path / "3", seed=3, **how)
+    model, settings = case_of("bert").model, dict(r=2, lora_alpha=2, target_modules=["query"])
+    one = make_adapter(model, tmp_path / "1", seed=1, modules_to_save=["classifier"], **settings)
+    two = make_adapter(model, tmp_path / "2", seed=2, modules_to_save=["classifier"], **settings)
+    plain = make_adapter(model, tmp_path / "3", seed=3, **settings)
     with pytest.raises(AdapterError, match=r"classifier\.\w+`: two adapters save this tensor whole"):
         combine([one, two], tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -190,14 +194,14 @@ def test_identical_whole_tensors_are_kept_and_different_ones_are_refused(tmp_pat
         kept = load_adapter(out).dense
         assert kept.keys() == {"classifier.weight", "classifier.bias"}
         assert all(np.array_equal(kept[k], v) for k, v in load_adapter(one).dense.items())
-        made("bert").loaded(out)
+        case_of("bert").loaded(out)
 
 
 def test_biases_are_added_with_the_scale_that_peft_gives_them(tmp_path):
-    animal = made("llama lora_bias")
-    combined = combine([animal.adapter] * 2, tmp_path / "out", [2.0, -0.5])
+    case = case_of("llama lora_bias")
+    combined = combine([case.adapter] * 2, tmp_path / "out", [2.0, -0.5])
     assert combined.statement.error < 10 * EPS32
-    before, after = dense(animal.adapter), dense(tmp_path / "out")
+    before, after = dense(case.adapter), dense(tmp_path / "out")
     biases = [name for name in before if name.endswith(".bias")]
     assert len(biases) == 8
     for name in biases:
@@ -208,6 +212,8 @@ def test_biases_are_added_with_the_scale_that_peft_gives_them(tmp_path):
     "options, message",
     [
         ({"method": "slerp"}, "expected sum, ties or dare"),
+        ({"method": "sum", "density": 0.3}, "density and seed apply to TIES and DARE only"),
+        ({"method": "sum", "seed": 3}, "density and seed apply to TIES and DARE only"),
         ({"method": "ties", "density": 0.0}, "density"),
         ({"method": "dare", "density": 1.5}, "density"),
         ({"method": "dare", "density": float("nan")}, "density"),
@@ -232,3 +238,19 @@ def test_the_command_adds_adapters(tmp_path):
         distance(matrices(tmp_path / "out"), summed([matrices(f) for f in folders], [1, -1, 0.5]))
         < 10 * EPS32
     )
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_table_is_dropped_if_only_one_adapter_holds_it_as_a_copy_of_the_base(reverse):
+    table = np.ones((12, 10), np.float32)
+    head = adapter(make_module("lm_head"))
+    copy = replace(
+        head,
+        dense={"lm_head.weight": table},
+        origin=PeftOrigin(keys={"lm_head.weight": "lm_head.base_layer.weight"}, tables=("lm_head.weight",)),
+    )
+    saved = replace(head, dense={"lm_head.weight": table})
+    pair = [saved, copy] if reverse else [copy, saved]
+    both = combine(pair, consumers="llama.cpp")
+    assert both.statement.layout.whole_left_out == ("lm_head.weight",)
+    assert not both.adapter.dense

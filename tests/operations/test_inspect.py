@@ -15,7 +15,7 @@ from eckart.operations import inspect_adapter
 from support.adapters import adapter, module
 from support.matrices import with_values
 from support.terminal import run
-from support.zoo import ZOO, made, matrices
+from support.zoo import ZOO, case_of, matrices
 
 
 def known(name, values, rows=30, columns=20, rank=None, scale=0.5, seed=0):
@@ -41,9 +41,9 @@ def test_the_given_singular_values_are_found():
 
 @pytest.mark.parametrize("name", ZOO)
 def test_every_module_of_peft_has_the_spectrum_that_numpy_computes(name):
-    animal = made(name)
-    rows = {r.name: r for r in inspect_adapter(animal.adapter).modules}
-    updates = matrices(animal.adapter)
+    case = case_of(name)
+    rows = {r.name: r for r in inspect_adapter(case.adapter).modules}
+    updates = matrices(case.adapter)
     assert rows.keys() == updates.keys()
     for module_name, row in rows.items():
         values = np.linalg.svd(updates[module_name], compute_uv=False)
@@ -56,10 +56,10 @@ def test_every_module_of_peft_has_the_spectrum_that_numpy_computes(name):
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "mixtral", "gpt_oss", "conv"])
 def test_the_relative_size_is_that_of_update_and_weight(name):
-    animal = made(name)
-    base = Checkpoint.open(animal.base)
-    rows = inspect_adapter(animal.adapter, animal.base).modules
-    plain = {r.name: r for r in inspect_adapter(animal.adapter).modules}
+    case = case_of(name)
+    base = Checkpoint.open(case.base)
+    rows = inspect_adapter(case.adapter, case.base).modules
+    plain = {r.name: r for r in inspect_adapter(case.adapter).modules}
     for row in rows:
         parameter, _, number = row.name.removesuffix("]").partition("[")
         weight = base.map(parameter if number else f"{parameter}.weight").astype(np.float64)
@@ -82,7 +82,7 @@ def test_the_diagnosis_distinguishes_dominated_from_spread_out_spectra():
     assert any("1.5 to 2 times" in line for line in inspect_adapter(flat).diagnosis)
     fallen = adapter(*(known(f"q{i}", 2.0 ** -np.arange(4), seed=i) for i in range(3)))
     (line,) = inspect_adapter(fallen).diagnosis
-    assert "ranks 2 to 2 (median 2): 300 of 600 parameters" in line
+    assert "takes rank 2: 300 of 600 parameters" in line
 
 
 def test_an_adapter_of_zeros_has_learned_nothing():
@@ -105,9 +105,9 @@ def test_a_base_of_other_shapes_is_refused(tmp_path):
 
 
 def test_adapters_are_distinguished_from_checkpoints(tmp_path):
-    animal = made("llama")
-    assert is_adapter(animal.adapter) and is_adapter(animal.adapter / "adapter_model.safetensors")
-    assert not is_adapter(animal.base) and not is_adapter(tmp_path) and not is_adapter(tmp_path / "none")
+    case = case_of("llama")
+    assert is_adapter(case.adapter) and is_adapter(case.adapter / "adapter_model.safetensors")
+    assert not is_adapter(case.base) and not is_adapter(tmp_path) and not is_adapter(tmp_path / "none")
     save_adapter(
         adapter(module("unet.mid_block.q"), components=("unet",)), tmp_path / "k.safetensors", "kohya"
     )
@@ -115,13 +115,13 @@ def test_adapters_are_distinguished_from_checkpoints(tmp_path):
 
 
 def test_the_command_prints_what_the_library_measures():
-    animal = made("llama")
-    summary = inspect_adapter(animal.adapter, animal.base)
+    case = case_of("llama")
+    summary = inspect_adapter(case.adapter, case.base)
     rows = summary.modules
-    document = json.loads(run("inspect", animal.base, animal.adapter, "--json").out)
+    document = json.loads(run("inspect", case.base, case.adapter, "--json").out)
     assert document["modules"] == json.loads(json.dumps([r.to_json() for r in rows]))
     assert document["diagnosis"] == summary.diagnosis
-    table = run("inspect", animal.adapter).out.splitlines()
+    table = run("inspect", case.adapter).out.splitlines()
     assert table[0].split()[:4] == ["module", "shape", "rank", "|BA|"]
     assert sum(line.startswith("model.layers.") for line in table) == sum("layers" in r.name for r in rows)
     assert any(line.startswith(f"{len(rows)} modules, ") for line in table)
@@ -135,5 +135,5 @@ def test_the_command_prints_what_the_library_measures():
     ],
 )
 def test_options_for_checkpoints_are_refused_for_adapters(options, message):
-    result = run("inspect", made("llama").adapter, *options)
+    result = run("inspect", case_of("llama").adapter, *options)
     assert result.code == 2 and message in result.err

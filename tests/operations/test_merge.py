@@ -16,7 +16,7 @@ from eckart.errors import AdapterError, InputError, OutputError, UsageError
 from eckart.operations import merge, resize
 from support.terminal import tree
 from support.tuned_models import bert, gpt2, llama, load_file, make_pair, tied_llama, torch, transformers
-from support.zoo import ZOO, dense, made, make_adapter, mixtral, same_outputs, save_base
+from support.zoo import ZOO, case_of, dense, make_adapter, mixtral, same_outputs, save_base
 
 EPS32 = float(np.finfo(np.float32).eps)
 
@@ -28,17 +28,17 @@ def tensors(folder):
     return found
 
 
-def reloaded(animal, folder, dtype=torch.float32):
+def reloaded(case, folder, dtype=torch.float32):
     """The model in a folder, as its own class loads it."""
-    if not hasattr(animal.model, "config"):
-        model = animal.fresh_base().to(dtype)
+    if not hasattr(case.model, "config"):
+        model = case.fresh_base().to(dtype)
         model.load_state_dict(tensors(folder))
         return model.eval()
-    return type(animal.model).from_pretrained(folder, dtype=dtype).eval()
+    return type(case.model).from_pretrained(folder, dtype=dtype).eval()
 
 
-def save_as(animal, folder, dtype):
-    save_base(animal.fresh_base().to(dtype), folder)
+def save_as(case, folder, dtype):
+    save_base(case.fresh_base().to(dtype), folder)
     return folder
 
 
@@ -51,10 +51,10 @@ AS_PEFT = [name for name in ZOO if name != TIED]
 
 @pytest.mark.parametrize("name", AS_PEFT)
 def test_a_float32_merge_equals_that_of_peft(name, tmp_path):
-    animal = made(name)
-    merge(animal.base, [animal.adapter], tmp_path / "m")
-    ours, theirs = reloaded(animal, tmp_path / "m").state_dict(), animal.merged()
-    before = animal.model.state_dict()
+    case = case_of(name)
+    merge(case.base, [case.adapter], tmp_path / "m")
+    ours, theirs = reloaded(case, tmp_path / "m").state_dict(), case.merged()
+    before = case.model.state_dict()
     changed = 0
     for key, expected in theirs.items():
         # Both libraries round the update and the sum to float32; the numbers go up to about 10.
@@ -66,14 +66,14 @@ def test_a_float32_merge_equals_that_of_peft(name, tmp_path):
 
 @pytest.mark.parametrize("name", AS_PEFT)
 def test_a_bfloat16_merge_is_the_exact_sum_rounded_once(name, tmp_path):
-    animal = made(name)
-    base = save_as(animal, tmp_path / "base", torch.bfloat16)
-    merge(base, [animal.adapter], tmp_path / "m")
+    case = case_of(name)
+    base = save_as(case, tmp_path / "base", torch.bfloat16)
+    merge(base, [case.adapter], tmp_path / "m")
     merged, before = tensors(tmp_path / "m"), tensors(base)
-    exact = reloaded(animal, base)  # bfloat16 numbers in float32
-    animal_of_it = type(animal)(name, base, animal.adapter, exact, animal.allowed)
-    theirs = animal_of_it.merged()
-    ours = reloaded(animal, tmp_path / "m", torch.bfloat16).state_dict()
+    exact = reloaded(case, base)  # bfloat16 numbers in float32
+    other_case = type(case)(name, base, case.adapter, exact, case.allowed)
+    theirs = other_case.merged()
+    ours = reloaded(case, tmp_path / "m", torch.bfloat16).state_dict()
     assert {k: v.dtype for k, v in merged.items()} == {k: v.dtype for k, v in before.items()}
     for key, expected in theirs.items():
         if not expected.is_floating_point():
@@ -85,28 +85,28 @@ def test_a_bfloat16_merge_is_the_exact_sum_rounded_once(name, tmp_path):
 
 
 def test_an_update_of_tied_layers_is_added_once(tmp_path):
-    animal = made(TIED)
-    merge(animal.base, [animal.adapter], tmp_path / "m")
-    ours = reloaded(animal, tmp_path / "m")
-    same_outputs(animal.outputs(ours.eval()), animal.outputs(animal.loaded()))
+    case = case_of(TIED)
+    merge(case.base, [case.adapter], tmp_path / "m")
+    ours = reloaded(case, tmp_path / "m")
+    same_outputs(case.outputs(ours.eval()), case.outputs(case.loaded()))
     key = "model.embed_tokens.weight"
-    once = ours.state_dict()[key] - animal.model.state_dict()[key]
-    torch.testing.assert_close(animal.merged()[key] - animal.model.state_dict()[key], 2 * once)
+    once = ours.state_dict()[key] - case.model.state_dict()[key]
+    torch.testing.assert_close(case.merged()[key] - case.model.state_dict()[key], 2 * once)
 
 
 @pytest.mark.parametrize("name", ["llama", "mixtral", "gpt2", "llama lora_bias"])
 @pytest.mark.parametrize("weights", [[0.5], [-1.0], [2.0]])
 def test_a_weight_scales_the_update(name, weights, tmp_path):
-    animal = made(name)
-    merge(animal.base, [animal.adapter], tmp_path / "m", weights)
-    ours, theirs = reloaded(animal, tmp_path / "m").state_dict(), animal.merged()
-    for key, before in animal.model.state_dict().items():
+    case = case_of(name)
+    merge(case.base, [case.adapter], tmp_path / "m", weights)
+    ours, theirs = reloaded(case, tmp_path / "m").state_dict(), case.merged()
+    for key, before in case.model.state_dict().items():
         expected = before + weights[0] * (theirs[key] - before)
         torch.testing.assert_close(ours[key], expected, rtol=3e-6, atol=3e-6)
 
 
 def test_several_adapters_with_weights(tmp_path):
-    model = made("llama").model
+    model = case_of("llama").model
     folders = [
         make_adapter(model, tmp_path / "1", seed=1, r=3, lora_alpha=5, target_modules=["q_proj", "v_proj"]),
         make_adapter(
@@ -119,8 +119,8 @@ def test_several_adapters_with_weights(tmp_path):
             use_rslora=True,
         ),
     ]
-    result = merge(made("llama").base, folders, tmp_path / "m", [0.7, -0.4])
-    merged, before = tensors(tmp_path / "m"), tensors(made("llama").base)
+    result = merge(case_of("llama").base, folders, tmp_path / "m", [0.7, -0.4])
+    merged, before = tensors(tmp_path / "m"), tensors(case_of("llama").base)
     updates = [dense(folder) for folder in folders]
     touched = set()
     for key, weight in before.items():
@@ -134,16 +134,16 @@ def test_several_adapters_with_weights(tmp_path):
 
 @pytest.mark.parametrize("weights", [[1.0], [1, 2, 3], [float("nan"), 1.0], [0.0, 0.0], ["a", 1]])
 def test_invalid_weights_are_refused(weights, tmp_path):
-    animal = made("llama")
+    case = case_of("llama")
     with pytest.raises(UsageError, match="weights"):
-        merge(animal.base, [animal.adapter, animal.adapter], tmp_path / "m", weights)
+        merge(case.base, [case.adapter, case.adapter], tmp_path / "m", weights)
     assert not (tmp_path / "m").exists()
 
 
 def test_whole_tensors_replace_those_of_the_base(tmp_path):
-    animal = made("bert")
-    result = merge(animal.base, [animal.adapter], tmp_path / "m")
-    whole = load_adapter(animal.adapter).dense
+    case = case_of("bert")
+    result = merge(case.base, [case.adapter], tmp_path / "m")
+    whole = load_adapter(case.adapter).dense
     assert {"classifier.weight", "classifier.bias"} == set(whole) == set(result.statement.whole)
     merged = tensors(tmp_path / "m")
     for key, value in whole.items():
@@ -166,9 +166,9 @@ def sharded(model, folder, dtype=torch.float32):
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_shards_names_dtypes_and_other_files_are_kept(dtype, workers, tmp_path):
-    animal = made("llama patterns")
-    base = sharded(animal.fresh_base(), tmp_path / "base", dtype)
-    result = merge(base, [animal.adapter], tmp_path / "m", workers=workers)
+    case = case_of("llama patterns")
+    base = sharded(case.fresh_base(), tmp_path / "base", dtype)
+    result = merge(base, [case.adapter], tmp_path / "m", workers=workers)
     out = tmp_path / "m"
     for file in base.glob("*.safetensors"):
         old, new = read_header(file), read_header(out / file.name)
@@ -185,24 +185,24 @@ def test_shards_names_dtypes_and_other_files_are_kept(dtype, workers, tmp_path):
     for name in ("README.md", "tokenizer.json", "LICENSE", "config.json"):
         assert (base / name).read_bytes() == (out / name).read_bytes()
     before, after = tensors(base), tensors(out)
-    updated = {f"{name}.weight" for name in dense(animal.adapter)}
+    updated = {f"{name}.weight" for name in dense(case.adapter)}
     for key in before:
         assert torch.equal(before[key], after[key]) == (key not in updated), key
 
 
 def test_any_number_of_workers_writes_the_same_bytes(tmp_path):
-    animal = made("mixtral")
+    case = case_of("mixtral")
     for workers in (1, 2):
-        merge(animal.base, [animal.adapter], tmp_path / str(workers), workers=workers)
+        merge(case.base, [case.adapter], tmp_path / str(workers), workers=workers)
     assert tree(tmp_path / "1") == tree(tmp_path / "2")
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_the_stated_rounding_error_is_what_numpy_measures(dtype, tmp_path):
-    animal = made("llama")
-    base = save_as(animal, tmp_path / "base", getattr(torch, dtype))
-    result = merge(base, [animal.adapter], tmp_path / "m")
-    before, after, updates = tensors(base), tensors(tmp_path / "m"), dense(animal.adapter)
+    case = case_of("llama")
+    base = save_as(case, tmp_path / "base", getattr(torch, dtype))
+    result = merge(base, [case.adapter], tmp_path / "m")
+    before, after, updates = tensors(base), tensors(tmp_path / "m"), dense(case.adapter)
     gaps = whole = 0.0
     for name, update in updates.items():
         gap = (after[f"{name}.weight"].double() - before[f"{name}.weight"].double()).numpy() - update
@@ -218,10 +218,10 @@ def test_the_stated_rounding_error_is_what_numpy_measures(dtype, tmp_path):
 
 
 def test_a_dry_run_writes_nothing_and_reports_the_same_tensors(tmp_path):
-    animal = made("llama")
-    planned = merge(animal.base, [animal.adapter], tmp_path / "m", dry_run=True)
+    case = case_of("llama")
+    planned = merge(case.base, [case.adapter], tmp_path / "m", dry_run=True)
     assert not list(tmp_path.iterdir()) and (planned.path, planned.statement) == (None, None)
-    result = merge(animal.base, [animal.adapter], tmp_path / "m")
+    result = merge(case.base, [case.adapter], tmp_path / "m")
     assert (planned.changed, planned.added, planned.size) == (
         result.changed,
         result.added,
@@ -232,26 +232,26 @@ def test_a_dry_run_writes_nothing_and_reports_the_same_tensors(tmp_path):
 
 
 def test_only_an_earlier_merge_can_be_overwritten(tmp_path):
-    animal = made("llama")
-    merge(animal.base, [animal.adapter], tmp_path / "m")
+    case = case_of("llama")
+    merge(case.base, [case.adapter], tmp_path / "m")
     before = tree(tmp_path)
     with pytest.raises(OutputError, match="--overwrite"):
-        merge(animal.base, [animal.adapter], tmp_path / "m", [2.0])
+        merge(case.base, [case.adapter], tmp_path / "m", [2.0])
     assert tree(tmp_path) == before
-    merge(animal.base, [animal.adapter], tmp_path / "m", [2.0], overwrite=True)
+    merge(case.base, [case.adapter], tmp_path / "m", [2.0], overwrite=True)
     assert tree(tmp_path) != before
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     with pytest.raises(OutputError, match=r"has no eckart\.json"):
-        merge(animal.base, [animal.adapter], tmp_path / "mine", overwrite=True)
+        merge(case.base, [case.adapter], tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_the_base_and_the_adapter_are_never_replaced(overwrite, tmp_path):
-    animal = made("llama")
-    base = save_as(animal, tmp_path / "base", torch.float32)
-    load_adapter(animal.adapter).save(tmp_path / "a")
+    case = case_of("llama")
+    base = save_as(case, tmp_path / "base", torch.float32)
+    load_adapter(case.adapter).save(tmp_path / "a")
     before = tree(tmp_path)
     for out in (base, tmp_path, tmp_path / "a"):
         with pytest.raises(OutputError, match="is or contains the input"):
@@ -262,11 +262,11 @@ def test_the_base_and_the_adapter_are_never_replaced(overwrite, tmp_path):
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_an_adapter_that_states_its_errors_is_not_replaced_by_its_merge(overwrite, tmp_path):
     """Both hold an eckart.json, the file that marks a folder as replaceable."""
-    animal = made("llama")
-    resize(animal.adapter, tmp_path / "a", rank=2)
+    case = case_of("llama")
+    resize(case.adapter, tmp_path / "a", rank=2)
     before = tree(tmp_path)
     with pytest.raises(OutputError, match="is or contains the input"):
-        merge(animal.base, [tmp_path / "a"], tmp_path / "a", overwrite=overwrite)
+        merge(case.base, [tmp_path / "a"], tmp_path / "a", overwrite=overwrite)
     assert tree(tmp_path) == before
 
 
@@ -276,10 +276,10 @@ def test_an_adapter_that_states_its_errors_is_not_replaced_by_its_merge(overwrit
 @pytest.mark.parametrize("name", ["bert", "bert biases", "bert SEQ_CLS"])
 def test_a_base_without_the_prefix_of_the_adapter_is_matched(name, tmp_path):
     """The base is BertModel alone; the adapter was made for a classifier that contains it."""
-    animal = made(name)
-    base = save_base(animal.fresh_base().bert, tmp_path / "base")
-    result = merge(base, [animal.adapter], tmp_path / "m")
-    theirs = animal.merged()
+    case = case_of(name)
+    base = save_base(case.fresh_base().bert, tmp_path / "base")
+    result = merge(base, [case.adapter], tmp_path / "m")
+    theirs = case.merged()
     merged = tensors(tmp_path / "m")
     for key, value in merged.items():
         full = key if key in theirs else f"bert.{key}"
@@ -301,31 +301,31 @@ def test_a_base_with_a_prefix_that_the_adapter_lacks_is_matched(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "other, words",
+    "other, message",
     [
         (lambda: llama(layers=1), r"model\.layers\.1\.\S+`: the base has no model\.layers\.1"),
         (lambda: llama(hidden_size=32), r"down_proj`: its factors make 24 x 40, but the base holds 32 x 40"),
         (gpt2, r"the base has no model\.layers"),
     ],
 )
-def test_another_base_is_refused_with_the_name_of_a_module(other, words, tmp_path):
+def test_another_base_is_refused_with_the_name_of_a_module(other, message, tmp_path):
     base = save_base(other(), tmp_path / "base")
-    with pytest.raises(AdapterError, match=words):
-        merge(base, [made("llama rsLoRA").adapter], tmp_path / "m")
+    with pytest.raises(AdapterError, match=message):
+        merge(base, [case_of("llama rsLoRA").adapter], tmp_path / "m")
     assert not (tmp_path / "m").exists()
 
 
 def test_a_bias_that_the_base_lacks_is_refused(tmp_path):
     base = save_base(llama(), tmp_path / "base")
     with pytest.raises(AdapterError, match="updates the bias of this module, but the base has none"):
-        merge(base, [made("llama lora_bias").adapter], tmp_path / "m")
+        merge(base, [case_of("llama lora_bias").adapter], tmp_path / "m")
 
 
 def test_a_whole_tensor_of_another_shape_is_refused(tmp_path):
     """PEFT cannot load such an adapter, and transformers could not load the merged model."""
     base = save_base(bert(num_labels=7), tmp_path / "base")
     with pytest.raises(InputError, match="classifier"):
-        merge(base, [made("bert").adapter], tmp_path / "m")
+        merge(base, [case_of("bert").adapter], tmp_path / "m")
 
 
 # --- numbers that are not finite ---
@@ -440,30 +440,30 @@ def test_extract_then_merge_is_the_tuned_model(build, embeddings, tmp_path):
 
 def test_fused_and_split_experts_merge_into_either_kind_of_base(tmp_path):
     """Mixtral's files hold experts separately; the same model is also written with fused experts."""
-    animal = made("mixtral")
-    merge(animal.base, [animal.adapter], tmp_path / "by-expert")
+    case = case_of("mixtral")
+    merge(case.base, [case.adapter], tmp_path / "by-expert")
     fused = tmp_path / "fused"
     fused.mkdir()
-    (fused / "config.json").write_text((animal.base / "config.json").read_text())
-    state = {k: v.contiguous().numpy() for k, v in animal.model.state_dict().items()}
+    (fused / "config.json").write_text((case.base / "config.json").read_text())
+    state = {k: v.contiguous().numpy() for k, v in case.model.state_dict().items()}
     write_safetensors(fused / "model.safetensors", state)
-    merge(fused, [animal.adapter], tmp_path / "fused-merged")
-    theirs = animal.merged()
+    merge(fused, [case.adapter], tmp_path / "fused-merged")
+    theirs = case.merged()
     fused_merged = tensors(tmp_path / "fused-merged")
-    named = reloaded(animal, tmp_path / "by-expert").state_dict()
+    named = reloaded(case, tmp_path / "by-expert").state_dict()
     for key, expected in theirs.items():
         torch.testing.assert_close(fused_merged[key], expected, rtol=1e-6, atol=2e-6)
         torch.testing.assert_close(named[key], expected, rtol=1e-6, atol=2e-6)
 
-    config = json.loads((animal.base / "config.json").read_text())
-    adapter = load_adapter(animal.adapter)
+    config = json.loads((case.base / "config.json").read_text())
+    adapter = load_adapter(case.adapter)
     adapter = replace(adapter, modules=split_experts(adapter.modules, config))
     assert any("experts.3.w2" in name for name in adapter.modules)
-    for base in (animal.base, fused):
+    for base in (case.base, fused):
         out = tmp_path / f"split-into-{base.name}"
         merge(base, [adapter], out)
         for key, expected in tensors(
-            tmp_path / ("by-expert" if base == animal.base else "fused-merged")
+            tmp_path / ("by-expert" if base == case.base else "fused-merged")
         ).items():
             torch.testing.assert_close(tensors(out)[key], expected, rtol=1e-6, atol=1e-6)
 
@@ -471,11 +471,11 @@ def test_fused_and_split_experts_merge_into_either_kind_of_base(tmp_path):
 def test_an_expert_that_the_base_lacks_is_refused(tmp_path):
     torch.manual_seed(0)
     fewer = transformers.MixtralForCausalLM(
-        transformers.MixtralConfig(**{**made("mixtral").model.config.to_dict(), "num_local_experts": 3})
+        transformers.MixtralConfig(**{**case_of("mixtral").model.config.to_dict(), "num_local_experts": 3})
     )
     base = save_base(fewer, tmp_path / "base")
     with pytest.raises(AdapterError, match="experts"):
-        merge(base, [made("mixtral").adapter], tmp_path / "m")
+        merge(base, [case_of("mixtral").adapter], tmp_path / "m")
 
 
 # --- memory ---

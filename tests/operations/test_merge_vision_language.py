@@ -60,7 +60,7 @@ MODELS = {
 }
 
 
-def made(name, folder):
+def case_of(name, folder):
     build, targets, _ = MODELS[name]
     torch.manual_seed(1)
     model = build().eval()
@@ -76,7 +76,7 @@ def keys(folder):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_merged_model_equals_that_of_peft(name, tmp_path):
-    model = made(name, tmp_path)
+    model = case_of(name, tmp_path)
     adapter = load_adapter(tmp_path / "a")
     front = MODELS[name][2]
     assert any(k.startswith(front) for k in keys(tmp_path / "base"))  # there is something to rename
@@ -94,14 +94,14 @@ def test_the_merged_model_equals_that_of_peft(name, tmp_path):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_check_matches_the_same_names(name, tmp_path):
-    made(name, tmp_path)
+    case_of(name, tmp_path)
     adapter, base = load_adapter(tmp_path / "a"), Checkpoint.open(tmp_path / "base")
     assert check(adapter, "", base).holds
 
 
 def test_the_language_model_alone_is_refused_as_a_base(tmp_path):
     """Its layers have the same names as in the files of the whole model, but it has no vision tower."""
-    made("qwen2-vl", tmp_path)
+    case_of("qwen2-vl", tmp_path)
     text = transformers.Qwen2Config(**TEXT)
     save_base(transformers.Qwen2ForCausalLM(text), tmp_path / "text")
     assert "vision" not in json_of(tmp_path / "a")

@@ -10,7 +10,7 @@ from eckart.adapter import load_adapter
 from eckart.operations import overlaps
 from support.lora_folders import random_pair, write_lora
 from support.matrices import orthonormal
-from support.zoo import made, matrices
+from support.zoo import case_of, matrices
 
 
 def overlaps_of(folders):
@@ -74,7 +74,7 @@ def test_overlaps_of_known_subspaces_are_found(tmp_path):
 
 def test_an_adapter_with_transposed_layers_overlaps_itself_completely():
     """PEFT stores GPT-2's Conv1D transposed."""
-    measured = overlaps_of([made("gpt2").adapter] * 2)
+    measured = overlaps_of([case_of("gpt2").adapter] * 2)
     assert measured
     for overlap in measured.values():
         assert (overlap.left, overlap.right, overlap.cosine) == pytest.approx((1, 1, 1))

@@ -16,7 +16,7 @@ from eckart.operations import compare, resize
 from support.lora_folders import pair_with_values, write_lora
 from support.matrices import with_values
 from support.terminal import run, tree
-from support.zoo import ZOO, cut, dense, distance, json_of, made, matrices, same_outputs
+from support.zoo import ZOO, case_of, cut, dense, distance, json_of, matrices, same_outputs
 
 EPS32 = float(np.finfo(np.float32).eps)
 DTYPES = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
@@ -35,19 +35,19 @@ def ranks(folder):
 
 @pytest.mark.parametrize("name", ZOO)
 def test_a_rank_above_its_own_leaves_the_outputs_of_peft_unchanged(name, tmp_path):
-    animal = made(name)
-    resized = resize(animal.adapter, tmp_path / "a", rank=24)
-    same_outputs(animal.outputs(animal.loaded(tmp_path / "a")), animal.outputs(animal.loaded()))
+    case = case_of(name)
+    resized = resize(case.adapter, tmp_path / "a", rank=24)
+    same_outputs(case.outputs(case.loaded(tmp_path / "a")), case.outputs(case.loaded()))
     # The only error is the rounding of the float32 factors.
     assert resized.statement.error < 10 * EPS32
-    assert ranks(tmp_path / "a") == ranks(animal.adapter)
+    assert ranks(tmp_path / "a") == ranks(case.adapter)
 
 
 @pytest.mark.parametrize("name", ZOO)
 def test_a_cut_equals_numpys_truncated_svd_of_every_module(name, tmp_path):
-    animal = made(name)
-    resized = resize(animal.adapter, tmp_path / "a", rank=2)
-    before, after = matrices(animal.adapter), matrices(tmp_path / "a")
+    case = case_of(name)
+    resized = resize(case.adapter, tmp_path / "a", rank=2)
+    before, after = matrices(case.adapter), matrices(tmp_path / "a")
     assert before.keys() == after.keys()
     for module, update in before.items():
         # float32 factors of norm near 1
@@ -60,17 +60,17 @@ def test_a_cut_equals_numpys_truncated_svd_of_every_module(name, tmp_path):
         expected = distance({module: after[module]}, {module: before[module]})
         assert stated_module.error == pytest.approx(expected, rel=1e-4, abs=1e-6)
         assert stated_module.update == pytest.approx(np.linalg.norm(before[module]), rel=1e-6)
-    animal.loaded(tmp_path / "a")  # PEFT loads it with no key missing
+    case.loaded(tmp_path / "a")  # PEFT loads it with no key missing
 
 
 @pytest.mark.parametrize("name", ["llama", "bert biases", "llama lora_bias", "bert"])
 def test_biases_and_whole_tensors_are_kept(name, tmp_path):
-    animal = made(name)
-    resize(animal.adapter, tmp_path / "a", rank=1)
-    for key, value in dense(animal.adapter).items():
+    case = case_of(name)
+    resize(case.adapter, tmp_path / "a", rank=1)
+    for key, value in dense(case.adapter).items():
         if value.ndim == 1:
             np.testing.assert_allclose(dense(tmp_path / "a")[key], value, rtol=2 * EPS32)
-    before, after = load_adapter(animal.adapter).dense, load_adapter(tmp_path / "a").dense
+    before, after = load_adapter(case.adapter).dense, load_adapter(tmp_path / "a").dense
     assert before.keys() == after.keys()
     assert all(np.array_equal(before[key], after[key]) for key in before)
 
@@ -81,12 +81,12 @@ def test_biases_and_whole_tensors_are_kept(name, tmp_path):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["llama patterns rsLoRA", "mixtral", "conv", "llama embeddings"])
 def test_the_stated_error_is_what_numpy_measures_in_the_files(name, dtype, tmp_path):
-    animal = made(name)
-    resized = resize(animal.adapter, tmp_path / "a", energy=0.8, dtype=dtype)
+    case = case_of(name)
+    resized = resize(case.adapter, tmp_path / "a", energy=0.8, dtype=dtype)
     assert {
         info.dtype for info in read_header(tmp_path / "a" / "adapter_model.safetensors").tensors.values()
     } == {dtype}
-    before, after = matrices(animal.adapter), matrices(tmp_path / "a")
+    before, after = matrices(case.adapter), matrices(tmp_path / "a")
     assert resized.statement.to_json() == stated(tmp_path / "a")
     assert resized.statement.error == pytest.approx(distance(after, before), rel=1e-4)
     assert 0.1 < resized.statement.error < math.sqrt(0.2) + 0.01  # something was cut, but not too much
@@ -94,14 +94,14 @@ def test_the_stated_error_is_what_numpy_measures_in_the_files(name, dtype, tmp_p
         expected = distance({module: after[module]}, {module: before[module]})
         # The estimate ignores the rounding across the cut: below 1e-5 in float32, eps^2 in other dtypes.
         assert stated_module.error == pytest.approx(expected, rel=2e-4, abs=EPS32)
-    assert compare(load_adapter(tmp_path / "a"), load_adapter(animal.adapter)).holds
+    assert compare(load_adapter(tmp_path / "a"), load_adapter(case.adapter)).holds
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_rounding_error_of_a_lossless_resize_is_stated(dtype, tmp_path):
-    animal = made("llama")
-    resized = resize(animal.adapter, tmp_path / "a", rank=4, dtype=dtype)
-    expected = distance(matrices(tmp_path / "a"), matrices(animal.adapter))
+    case = case_of("llama")
+    resized = resize(case.adapter, tmp_path / "a", rank=4, dtype=dtype)
+    expected = distance(matrices(tmp_path / "a"), matrices(case.adapter))
     assert resized.statement.error == pytest.approx(expected, rel=1e-3, abs=1e-7)
     assert expected > 0.05 * float(ml_dtypes.finfo(DTYPES[dtype]).eps)
 
@@ -280,6 +280,8 @@ RULES = {  # options, and the ranks worked out by hand from SIGMA: its energies 
     # energies of 64+25+1, 16+24.01+1, 4+0.01 and 1, of 136.02: shares 0.66, 0.96, 0.99
     "uniform energy": ({"energy": 0.9, "uniform": True}, (2, 2, 2)),
     "uniform rank": ({"rank": 1, "uniform": True}, (1, 1, 1)),
+    # padded with zeros: the updates have ranks 4, 3 and 2
+    "uniform rank above that of some updates": ({"rank": 4, "uniform": True}, (4, 4, 4)),
     "include": ({"rank": 1, "include": r"\.q"}, (1, 0, 1)),
     "exclude": ({"rank": 1, "exclude": ["layers.1", r"\.v"]}, (1, 0, 0)),
     # energy per parameter: q 64/70, 16/70, 4/70, 1/70; v 25/50, 24/50; layer 1 1/70
@@ -304,15 +306,15 @@ def test_every_rule_and_bound_gives_the_ranks_worked_out_by_hand(rule, tmp_path)
 
 
 def test_a_budget_is_respected_and_used_up(tmp_path):
-    animal = made("llama")
-    everything = load_adapter(animal.adapter).parameters
-    resized = resize(animal.adapter, tmp_path / "a", budget=everything // 2)
+    case = case_of("llama")
+    everything = load_adapter(case.adapter).parameters
+    resized = resize(case.adapter, tmp_path / "a", budget=everything // 2)
     parameters = load_adapter(tmp_path / "a").parameters
     assert (
         everything // 2 - 77 < parameters <= everything // 2
     )  # the largest component has 53 + 24 parameters
     assert resized.statement.parameters == parameters
-    again = resize(animal.adapter, tmp_path / "b", budget=f"{2 * everything}B", dtype="F32")
+    again = resize(case.adapter, tmp_path / "b", budget=f"{2 * everything}B", dtype="F32")
     assert load_adapter(tmp_path / "b").parameters <= everything // 2
     assert again.statement.error == pytest.approx(resized.statement.error, rel=1e-6)
 
@@ -417,11 +419,11 @@ def test_a_failure_half_way_leaves_no_files(tmp_path):
 
 @pytest.mark.parametrize("name", ["llama patterns", "mixtral", "conv"])
 def test_results_in_memory_and_on_disk_agree_for_any_number_of_workers(name, tmp_path):
-    animal = made(name)
+    case = case_of(name)
     for workers in (1, 2):
-        resize(animal.adapter, tmp_path / str(workers), energy=0.9, dtype="BF16", workers=workers)
+        resize(case.adapter, tmp_path / str(workers), energy=0.9, dtype="BF16", workers=workers)
     assert tree(tmp_path / "1") == tree(tmp_path / "2")
-    smaller = load_adapter(animal.adapter).resize(energy=0.9, dtype="BF16")
+    smaller = load_adapter(case.adapter).resize(energy=0.9, dtype="BF16")
     on_disk = load_adapter(tmp_path / "1")
     assert smaller.modules.keys() == on_disk.modules.keys()
     for module in smaller:
@@ -434,7 +436,7 @@ def test_results_in_memory_and_on_disk_agree_for_any_number_of_workers(name, tmp
 
 
 def test_resizing_in_memory_leaves_the_original_unchanged(tmp_path):
-    adapter = load_adapter(made("llama").adapter)
+    adapter = load_adapter(case_of("llama").adapter)
     before = {m.name: (m.left.copy(), m.scale) for m in adapter}
     adapter.resize(rank=1)
     assert all(np.array_equal(before[m.name][0], m.left) and before[m.name][1] == m.scale for m in adapter)

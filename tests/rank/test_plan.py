@@ -330,7 +330,7 @@ def test_a_uniform_budget_respects_every_bound():
 def test_the_repr_of_a_plan_is_one_short_line():
     plan = RankPlan({"a": 4, "b": 1}, {}, "rank 4", 1448, 0.75)
     assert repr(plan) == (
-        "<RankPlan rank 4: 2 tensors, ranks 1 to 4, 1,448 parameters, energy 75.0%, error 0.5000>"
+        "<RankPlan rank 4: 2 tensors, ranks 1 to 4 (median 4), 1,448 parameters, energy 75.0%, error 0.5000>"
     )
     assert repr(RankPlan({"a": 4}, {}, "rank 4", 8, 1.0)).startswith("<RankPlan rank 4: 1 tensor, rank 4, ")
     undecided = RankPlan({"a": 4}, {}, "energy 0.9", 8, 1.0, undecided={"a": Goal("energy", 0.9)})
@@ -342,4 +342,4 @@ def test_notebooks_show_a_plan_as_a_table_with_escaped_names():
     html = plan._repr_html_()
     assert "<tr><td>&lt;b&gt;</td><td>2</td><td>a &amp; b</td></tr>" in html
     assert "<tr><td>c</td><td>0</td><td></td></tr>" in html
-    assert "rank 2: 2 tensors, ranks 0 to 2" in html
+    assert "rank 2: 2 tensors, ranks 0 to 2 (median 2), 8 parameters" in html

@@ -64,16 +64,16 @@ def verdict_of(consumer: str, path: Path) -> Verdict:
 
 @dataclass(frozen=True)
 class Case:
-    """An adapter that a program refuses, gets wrong or drops a part of, and the words that report it."""
+    """An adapter that a program does not load correctly, and the message that reports it."""
 
     consumer: str
     make: Callable[[Path], Path]
     severity: str
-    words: str
+    message: str
 
 
-def case(name: str, consumer: str, make: Callable[[Path], Path], severity: str, words: str):
-    return pytest.param(Case(consumer, make, severity, words), id=f"{consumer}: {name}")
+def case(name: str, consumer: str, make: Callable[[Path], Path], severity: str, message: str):
+    return pytest.param(Case(consumer, make, severity, message), id=f"{consumer}: {name}")
 
 
 def saves(module: str, tensors: dict[str, np.ndarray], **settings: object) -> Callable[[Path], Path]:
@@ -108,9 +108,15 @@ INCORRECT = [
         "vllm-0.30",
         adapter_with(ranks=RANKS_UNDER_R, **ALPHAS),
         "wrong",
-        "times the intended scale",
+        "times as large as intended",
     ),
-    case("rank 6 where r is 4", "vllm-0.30", adapter_with(ranks=VARIED_RANKS), "wrong", "times the intended"),
+    case(
+        "rank 6 where r is 4",
+        "vllm-0.30",
+        adapter_with(ranks=VARIED_RANKS),
+        "wrong",
+        "times as large as intended",
+    ),
     case(
         "rsLoRA of several ranks", "vllm-0.30", adapter_with(ranks=RANKS_UNDER_R, **RSLORA), "wrong", "times"
     ),
@@ -124,7 +130,7 @@ INCORRECT = [
     case("a whole head", "vllm-0.30", HEAD, "refused", "whole"),
     case("biases", "vllm-0.30", BIASES, "refused", "lora_bias"),
     case("fused experts", "vllm-0.30", adapter_with_fused_experts, "dropped", "experts are dropped"),
-    case("rsLoRA", "sglang", adapter_with(**RSLORA), "wrong", "times the intended scale"),
+    case("rsLoRA", "sglang", adapter_with(**RSLORA), "wrong", "times as large as intended"),
     case(
         "no v_proj in a layer",
         "sglang",
@@ -161,7 +167,7 @@ INCORRECT = [
         "wrong",
         "times",
     ),
-    case("rsLoRA", "llama.cpp", adapter_with(**RSLORA), "wrong", "times the intended scale"),
+    case("rsLoRA", "llama.cpp", adapter_with(**RSLORA), "wrong", "times as large as intended"),
     case("a whole head", "llama.cpp", HEAD, "refused", "whole"),
     case("a whole norm", "llama.cpp", NORM, "dropped", "whole"),
     case("biases", "llama.cpp", BIASES, "refused", "lora_bias"),
@@ -227,14 +233,14 @@ INCORRECT = [
         "comfyui",
         lambda f: diffusers_file(f, r=4, lora_alpha=10),
         "wrong",
-        r"by 0\.4 times",
+        r"be 0\.4 times",
     ),
     case(
         "rsLoRA in metadata",
         "comfyui",
         lambda f: diffusers_file(f, r=4, lora_alpha=10, use_rslora=True),
         "wrong",
-        "times the intended scale",
+        "times as large as intended",
     ),
     case("biases", "comfyui", lambda f: diffusers_file(f, bias=True), "dropped", "lora_bias"),
     case("a PEFT folder", "comfyui", adapter_with(), "refused", "format is not read"),
@@ -256,7 +262,7 @@ def test_check_predicts_what_the_program_does(case, tmp_path):
         assert not verdict.is_refused, verdict.problems
         assert verdict.error == pytest.approx(error(intended(path), update), rel=1e-5, abs=1e-7)
     expected = [p for p in verdict.problems if p.severity is Severity(case.severity)]
-    assert any(re.search(case.words, f"{p.where} {p.what}") for p in expected), verdict.problems
+    assert any(re.search(case.message, f"{p.where} {p.what}") for p in expected), verdict.problems
     assert all(p.where and p.what and p.fix for p in verdict.problems)
 
 
@@ -304,8 +310,8 @@ def test_the_option_that_is_advised_admits_the_adapter(rank, tmp_path):
 def test_a_fix_is_a_command_that_can_be_typed(tmp_path):
     folder = tmp_path / "my adapter; (1)"
     problems = verdict_of("sglang", adapter_with(**RSLORA)(folder)).problems
-    words = ["eckart", "resize", str(folder), "-o", "OUT", "--rank", "4", "--for", "sglang"]
-    assert [shlex.split(problem.fix) for problem in problems] == [words]
+    command = ["eckart", "resize", str(folder), "-o", "OUT", "--rank", "4", "--for", "sglang"]
+    assert [shlex.split(problem.fix) for problem in problems] == [command]
     in_memory = replace(load_adapter(folder), path=None)
     (problem,) = check(in_memory, "sglang").verdicts[0].problems
     assert problem.fix == "eckart resize ADAPTER -o OUT --rank 4 --for sglang"
@@ -338,7 +344,7 @@ def test_a_new_consumer_is_one_entry_of_data(tmp_path, monkeypatch):
     assert verdict.consumer is halving and verdict.options == "--rank 8"
     (problem,) = verdict.problems  # it takes alpha 4 over rank 8 for q_proj, where 16 over 8 is intended
     assert problem.severity is Severity.WRONG and problem.where == Q0
-    assert problem.what == "this update would be multiplied by 0.25 times the intended scale (1 module)"
+    assert problem.what == "this update would be 0.25 times as large as intended (1 module)"
     update = intended(path)
     assert verdict.error == pytest.approx(error(update, update | {Q0: 0.25 * update[Q0]}), rel=1e-6)
     verdict = verdict_of("halving", saves("norm", WHOLE_NORM, ranks=20)(tmp_path / "b"))

@@ -8,6 +8,7 @@ import pytest
 
 import eckart
 from eckart import Energy, FactorStore, Rank, factor
+from eckart.checkpoint.kinds import Kind
 from eckart.linalg import Goal
 from eckart.rank import rule_from
 from eckart.store import TensorRecord, decide, pool
@@ -266,7 +267,7 @@ def test_components_beyond_the_rank_of_the_matrix_are_zero(tmp_path):
 def test_a_record_meets_the_demands_that_it_covers():
     known = TensorRecord(
         name="a",
-        kind="linear",
+        kind=Kind.LINEAR,
         shape=(9, 7),
         base_dtype="F32",
         tuned_dtype="F32",

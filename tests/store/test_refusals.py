@@ -194,6 +194,8 @@ DAMAGED_MANIFESTS = {
     "a tensor that is a number": edit(lambda data: data.update(tensors=[3])),
     "tensors is a number": edit(lambda data: data.update(tensors=3)),
     "sources is null": edit(lambda data: data.update(sources=None)),
+    "an unknown kind": edit(lambda data: data["tensors"][0].update(kind="dense")),
+    "a kind that is a list": edit(lambda data: data["tensors"][0].update(kind=[])),
     "an energy that is text": edit(lambda data: data["tensors"][0].update(energy="much")),
     "nested too deeply": manifest(b"[" * 200_000),
 }

@@ -225,7 +225,7 @@ atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
 
 
 @dataclass(frozen=True)
-class Animal:
+class PeftCase:
     """A base and an adapter on disk, both in float32, and what PEFT computes with them."""
 
     name: str
@@ -259,7 +259,7 @@ class Animal:
 
 
 @cache
-def made(name: str) -> Animal:
+def case_of(name: str) -> PeftCase:
     """Build a base, let PEFT create an adapter for it, draw its numbers, and save both."""
     build, settings, allowed = ZOO[name]
     torch.manual_seed(sum(map(ord, name)))
@@ -270,7 +270,7 @@ def made(name: str) -> Animal:
     folder = _FOLDER / name.replace(" ", "-")
     save_base(model, folder / "base")
     make_adapter(model, folder / "adapter", allowed=allowed, **settings)
-    return Animal(name, folder / "base", folder / "adapter", model, allowed)
+    return PeftCase(name, folder / "base", folder / "adapter", model, allowed)
 
 
 def save_base(model: torch.nn.Module, folder: Path, **options) -> Path:

@@ -14,13 +14,11 @@ import numpy as np
 from eckart.adapter.statement import Json, Statement
 from eckart.arrays import Array, DType, Floats
 from eckart.checkpoint import to_float
+from eckart.checkpoint.kinds import Kind
 from eckart.checkpoint.mapping import MappedFile
+from eckart.errors import UsageError
 from eckart.parallel import OnProgress
-from eckart.text import clip, count
-
-# Kinds whose weight is stored as (d_in, d_out): transformers' Conv1D, embedding tables, and the fused
-# experts of the few models that store them transposed.
-TRANSPOSED = ("conv1d", "embedding", "expert_transposed")
+from eckart.text import clip, count, either, rank_range
 
 SHOWN = 40  # rows of the HTML table
 
@@ -36,9 +34,8 @@ class Module:
     name : str
         Module path, without ``.weight``. One expert of a fused parameter is
         ``"model.layers.0.mlp.experts.gate_up_proj[3]"``.
-    kind : str
-        ``linear``, ``conv1d``, ``embedding``, ``conv``, ``expert``, ``expert_transposed``, or ``router``: a
-        matrix that is a bare parameter of its module, which PEFT lists under ``target_parameters``.
+    kind : Kind
+        Kind of layer. A plain string, e.g. ``"linear"``, is converted.
     left : ndarray (rows, r)
         For a linear layer this is B, (d_out, r); for the transposed kinds it is A^T, (d_in, r).
     right : ndarray (r, columns)
@@ -53,6 +50,11 @@ class Module:
     alpha : float, optional
         The alpha that the file states for this module; None if it states none.
 
+    Raises
+    ------
+    UsageError
+        If the kind is unknown.
+
     Examples
     --------
     >>> Module("layers.0.q_proj", "linear", np.ones((6, 2)), np.ones((2, 4)), scale=0.5)
@@ -60,13 +62,24 @@ class Module:
     """
 
     name: str
-    kind: str
+    kind: Kind
     left: Array
     right: Array
     scale: float = 1.0
     bias: Array | None = None
     window: tuple[int, ...] = ()
     alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.kind, Kind):
+            return
+        try:
+            kind = Kind(self.kind)
+        except ValueError:
+            raise UsageError(
+                f"{clip(self.name)}: kind={self.kind!r}", "is not a kind of layer", f"Use {either(Kind)}"
+            ) from None
+        object.__setattr__(self, "kind", kind)
 
     def __repr__(self) -> str:
         rows, columns = self.shape
@@ -98,7 +111,7 @@ class Module:
     @property
     def BA(self) -> tuple[Array, Array]:
         """The factors as LoRA names them: B (d_out, r) and A (r, d_in)."""
-        return (self.right.T, self.left.T) if self.kind in TRANSPOSED else (self.left, self.right)
+        return (self.right.T, self.left.T) if self.kind.is_transposed else (self.left, self.right)
 
     @property
     def expert(self) -> tuple[str, int] | None:
@@ -106,25 +119,25 @@ class Module:
         match = _EXPERT.fullmatch(self.name)
         return (match[1], int(match[2])) if match else None
 
-    def transposed(self, kind: str) -> Module:
+    def transposed(self, kind: Kind) -> Module:
         """Return the same update in the other orientation, as a layer of another kind.
 
         Parameters
         ----------
-        kind : str
+        kind : Kind
             Kind of the new module.
         """
         return replace(self, kind=kind, left=self.right.T, right=self.left.T)
 
-    def as_kind(self, kind: str) -> Module:
+    def as_kind(self, kind: Kind) -> Module:
         """Return the same update as a layer of another kind, transposed if that kind is stored transposed.
 
         Parameters
         ----------
-        kind : str
+        kind : Kind
             Kind of the new module.
         """
-        if (kind in TRANSPOSED) == (self.kind in TRANSPOSED):
+        if kind.is_transposed == self.kind.is_transposed:
             return self if kind == self.kind else replace(self, kind=kind)
         return self.transposed(kind)
 
@@ -297,11 +310,9 @@ class Adapter:
         return f"Adapter({self._summary()}{place})"
 
     def _summary(self) -> str:
-        ranks = {m.rank for m in self}
         parts = [self.format, count(self.modules, "module")]
-        if ranks:
-            spread = f"{min(ranks)} to {max(ranks)}" if len(ranks) > 1 else f"{min(ranks)}"
-            parts.append(f"{'ranks' if len(ranks) > 1 else 'rank'} {spread}")
+        if self.modules:
+            parts.append(rank_range(m.rank for m in self))
         if self.dense or self.rows:
             parts.append(count(len(self.dense) + len(self.rows), "whole tensor"))
         return ", ".join([*parts, count(self.parameters, "parameter"), str(self.dtype)])

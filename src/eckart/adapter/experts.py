@@ -12,6 +12,7 @@ import numpy as np
 
 from eckart.adapter.adapter import Module, by_parameter, expert_name
 from eckart.arrays import Array
+from eckart.checkpoint.kinds import Kind
 from eckart.errors import AdapterError, UsageError
 
 
@@ -146,9 +147,9 @@ def split_experts(modules: Mapping[str, Module], config: Mapping[str, Any]) -> d
     container, (gate, up, down) = FUSED_ON_LOADING.get(model_type, QWEN)
     result: dict[str, Module] = {}
     for module in modules.values():
-        if module.kind == "router":
+        if module.kind == Kind.ROUTER:
             name = re.sub(r"mlp\.gate$", container.removesuffix("experts") + "gate", module.name)
-            result[name] = replace(module, name=name, kind="linear")
+            result[name] = replace(module, name=name, kind=Kind.LINEAR)
             continue
         if module.expert is None:
             result[module.name] = module
@@ -168,7 +169,7 @@ def split_experts(modules: Mapping[str, Module], config: Mapping[str, Any]) -> d
         parts = {down: B} if leaf == "down_proj" else {gate: B[:half], up: B[half:]}
         for name, rows in parts.items():
             full_name = f"{path}.{number}.{name}"
-            result[full_name] = replace(module, name=full_name, kind="linear", left=rows, right=A)
+            result[full_name] = replace(module, name=full_name, kind=Kind.LINEAR, left=rows, right=A)
     return result
 
 
@@ -207,7 +208,7 @@ def fuse_experts(modules: Mapping[str, Module], config: Mapping[str, Any]) -> di
             if "down" in shapes:
                 name = expert_name(f"{path}.down_proj", number)
                 down = parts.get("down") or zero_module(name, shapes["down"], _dtype(modules))
-                result[name] = replace(down, name=name, kind="expert")
+                result[name] = replace(down, name=name, kind=Kind.EXPERT)
     return with_routers(result, config)
 
 
@@ -227,9 +228,9 @@ def with_routers(modules: Mapping[str, Module], config: Mapping[str, Any]) -> di
         return dict(modules)
     result = {}
     for name, module in modules.items():
-        if _ROUTER.fullmatch(name) and module.kind == "linear":
+        if _ROUTER.fullmatch(name) and module.kind == Kind.LINEAR:
             path = name.replace("block_sparse_moe.gate", "mlp.gate")
-            result[path] = replace(module, name=path, kind="router")
+            result[path] = replace(module, name=path, kind=Kind.ROUTER)
         else:
             result[name] = module
     return result
@@ -272,7 +273,7 @@ def even_ranks(modules: Mapping[str, Module]) -> dict[str, Module]:
     return result
 
 
-def zero_module(name: str, shape: tuple[int, int], dtype: np.dtype[Any], kind: str = "expert") -> Module:
+def zero_module(name: str, shape: tuple[int, int], dtype: np.dtype[Any], kind: Kind = Kind.EXPERT) -> Module:
     """Return an update of zeros, of rank 1."""
     return Module(name, kind, np.zeros((shape[0], 1), dtype), np.zeros((1, shape[1]), dtype))
 
@@ -303,4 +304,4 @@ def _stacked(
         tall[half * rows : (half + 1) * rows] = m.left
         lefts.append(tall)
         rights.append(m.right)
-    return Module(name, "expert", np.concatenate(lefts, axis=1), np.concatenate(rights), scale)
+    return Module(name, Kind.EXPERT, np.concatenate(lefts, axis=1), np.concatenate(rights), scale)

@@ -57,14 +57,14 @@ def stored_error(exact: tuple[Array, Array], tail: float, module: Module) -> flo
     return tail + max(float(grams.sum()), 0.0) * scale**4
 
 
-def relative(left_out: float, whole: float) -> float:
+def relative(lost_energy: float, energy: float) -> float:
     """Return the relative Frobenius error of leaving out a part of the energy.
 
     Parameters
     ----------
-    left_out : float
+    lost_energy : float
         Energy that is left out.
-    whole : float
+    energy : float
         Energy of the whole; the error relative to a whole of 0 is 0.
 
     Examples
@@ -72,7 +72,7 @@ def relative(left_out: float, whole: float) -> float:
     >>> relative(1.0, 4.0), relative(0.0, 0.0)
     (0.5, 0.0)
     """
-    return float(np.sqrt(left_out / whole)) if whole > 0 else 0.0
+    return float(np.sqrt(lost_energy / energy)) if energy > 0 else 0.0
 
 
 def rounded(array: Array, dtype: DType) -> Array:

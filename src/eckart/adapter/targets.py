@@ -13,7 +13,7 @@ from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.experts import ExpertsLayout, arrange_experts, is_fused_on_loading, is_split
 from eckart.arrays import Array
 from eckart.checkpoint import Checkpoint, TensorInfo, to_float
-from eckart.checkpoint.kinds import TRANSPOSED_EXPERTS, is_input_embedding, kind_of, tied_head
+from eckart.checkpoint.kinds import TRANSPOSED_EXPERTS, Kind, is_input_embedding, kind_of, tied_head
 from eckart.checkpoint.prefix import find_prefix
 from eckart.errors import AdapterError
 
@@ -246,9 +246,9 @@ def _oriented(module: Module, base: Checkpoint, target: Target) -> Module | None
     kind = module.kind
     if target.expert is not None:
         is_transposed = str(base.config.get("model_type")) in TRANSPOSED_EXPERTS
-        kind = "expert_transposed" if is_transposed else "expert"
-    elif kind == "linear" and kind_of(target.tensor, info.shape, base.config) == "conv1d":
-        kind = "conv1d"
+        kind = Kind.EXPERT_TRANSPOSED if is_transposed else Kind.EXPERT
+    elif kind == Kind.LINEAR and kind_of(target.tensor, info.shape, base.config) == Kind.CONV1D:
+        kind = Kind.CONV1D
     oriented = module.as_kind(kind)
     rows, *columns = shape if shape else (0,)
     return oriented if oriented.shape == (rows, math.prod(columns)) else None

@@ -26,10 +26,10 @@ class Core(Protocol):
         """The nonzero singular values of the update."""
 
 
-C = TypeVar("C", bound=Core)
+CoreT = TypeVar("CoreT", bound=Core)
 
 
-class Updates(Protocol[C]):
+class Updates(Protocol[CoreT]):
     """Updates by module name, factored first and cut once all ranks are chosen."""
 
     @property
@@ -40,10 +40,10 @@ class Updates(Protocol[C]):
     def sources(self) -> tuple[SourceStatement, ...]:
         """The adapters that the updates come from, for the statement."""
 
-    def core(self, name: str) -> C:
+    def core(self, name: str) -> CoreT:
         """Factor one update."""
 
-    def cut(self, name: str, core: C, rank: int) -> tuple[Floats, Floats]:
+    def cut(self, name: str, core: CoreT, rank: int) -> tuple[Floats, Floats]:
         """Return U sqrt(S) (m, rank) and sqrt(S) V^T (rank, n) of the leading components of an update."""
 
     def bias(self, name: str) -> Floats | None:

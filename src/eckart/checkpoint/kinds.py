@@ -4,9 +4,64 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from enum import StrEnum
 
-Kind = Literal["linear", "conv1d", "embedding", "conv", "experts", "vector", "other"]
+
+class Kind(StrEnum):
+    """The kind of layer that a tensor, or the update of a tensor, belongs to.
+
+    Every member is also a string, so ``Kind.LINEAR == "linear"``.
+
+    Attributes
+    ----------
+    LINEAR
+        A linear layer, stored as (d_out, d_in).
+    CONV1D
+        transformers' ``Conv1D``: a linear layer stored as (d_in, d_out).
+    EMBEDDING
+        An embedding table, stored as (entries, d_out).
+    CONV
+        A convolution, with one to three axes for its window.
+    EXPERTS
+        A fused tensor, which stacks the matrices of all experts along its first axis.
+    EXPERT
+        One expert of a fused tensor, stored as (d_out, d_in).
+    EXPERT_TRANSPOSED
+        One expert of a fused tensor that is stored as (d_in, d_out).
+    ROUTER
+        A matrix that is a bare parameter of its module, which PEFT lists under ``target_parameters``.
+    VECTOR
+        A tensor with fewer than two axes, such as a bias or the weight of a norm.
+    OTHER
+        Any other tensor.
+
+    Examples
+    --------
+    >>> str(Kind("conv1d")), Kind.CONV1D.is_transposed, Kind.LINEAR.is_transposed
+    ('conv1d', True, False)
+    """
+
+    LINEAR = "linear"
+    CONV1D = "conv1d"
+    EMBEDDING = "embedding"
+    CONV = "conv"
+    EXPERTS = "experts"
+    EXPERT = "expert"
+    EXPERT_TRANSPOSED = "expert_transposed"
+    ROUTER = "router"
+    VECTOR = "vector"
+    OTHER = "other"
+
+    @property
+    def is_transposed(self) -> bool:
+        """Whether the weight is stored as (d_in, d_out)."""
+        return self in (Kind.CONV1D, Kind.EMBEDDING, Kind.EXPERT_TRANSPOSED)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether this is a linear layer in either orientation: ``LINEAR`` or ``CONV1D``."""
+        return self in (Kind.LINEAR, Kind.CONV1D)
+
 
 # Model types whose fused experts are stored as (experts, d_in, d_out): is_transposed in transformers 5.23.
 TRANSPOSED_EXPERTS = frozenset({"gpt_oss", "aria", "aria_text", "openai_privacy_filter"})
@@ -88,9 +143,9 @@ def kind_of(name: str, shape: Sequence[int], config: Mapping[str, object]) -> Ki
 
     Returns
     -------
-    {"linear", "conv1d", "embedding", "conv", "experts", "vector", "other"}
-        "conv1d" is a linear layer stored as (d_in, d_out), "experts" a stack of matrices, and "vector" any
-        tensor with fewer than two axes.
+    Kind
+        Any kind but ``EXPERT`` and ``EXPERT_TRANSPOSED``, which are parts of a tensor, and ``ROUTER``, which
+        only PEFT distinguishes from ``LINEAR``.
 
     Notes
     -----
@@ -100,24 +155,24 @@ def kind_of(name: str, shape: Sequence[int], config: Mapping[str, object]) -> Ki
     Examples
     --------
     >>> kind_of("model.embed_tokens.weight", (100, 8), {})
-    'embedding'
+    <Kind.EMBEDDING: 'embedding'>
     >>> kind_of("h.0.attn.c_attn.weight", (8, 24), {"model_type": "gpt2"})
-    'conv1d'
+    <Kind.CONV1D: 'conv1d'>
     """
     axes = len(shape)
     leaf = name.rpartition(".")[2]
     module = module_of(name).rpartition(".")[2]
     if axes < 2:
-        return "vector"
+        return Kind.VECTOR
     if axes == 2 and leaf == "weight" and module:
         if module in CONV1D_MODULES.get(str(config.get("model_type")), frozenset()):
-            return "conv1d"
+            return Kind.CONV1D
         if _EMBEDDING.search(module) and not _NOT_EMBEDDING.search(module):
-            return "embedding"
-        return "linear"
+            return Kind.EMBEDDING
+        return Kind.LINEAR
     if axes == 3 and "experts" in name:
-        return "experts"
-    return "conv" if axes in (3, 4, 5) and leaf == "weight" else "other"
+        return Kind.EXPERTS
+    return Kind.CONV if axes in (3, 4, 5) and leaf == "weight" else Kind.OTHER
 
 
 def is_head(name: str) -> bool:

@@ -158,6 +158,25 @@ def write_json(path: str | Path, obj: object) -> None:
         file.write(f"{text}\n".encode())
 
 
+def check_output_file(path: Path) -> None:
+    """Raise the error that writing a file would raise for its place; call it before slow work.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write. It may exist.
+
+    Raises
+    ------
+    OutputError
+        If the path is a folder, or its folder does not exist.
+    """
+    if path.is_dir():
+        raise OutputError(str(path), "expected a file, found a folder", "Use the path of a file")
+    if not path.absolute().parent.is_dir():
+        raise OutputError(str(path), "its folder does not exist", "Create the folder first")
+
+
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Write bytes to a file atomically.
 

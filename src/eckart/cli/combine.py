@@ -13,12 +13,10 @@ from eckart.adapter import load_adapter
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.cli.resize import print_new_adapter
-from eckart.errors import UsageError
+from eckart.operations.combine import DENSITY
 from eckart.operations.combine import combine as combine_adapters
 from eckart.operations.overlap import Overlap, overlaps
 from eckart.rank import RankRule
-
-DENSITY = 0.5
 
 
 @opt.rank_options
@@ -31,7 +29,7 @@ def combine(
         typer.Option(
             "--output",
             "-o",
-            help="The new adapter: a folder for PEFT's format, a .safetensors file for the others.",
+            help=f"{opt.NEW_ADAPTER_HELP}.",
             show_default=False,
         ),
     ],
@@ -64,12 +62,6 @@ def combine(
     Examples: **eckart combine a/ b/ --weights 0.7,0.3 -o both/** ·
     **eckart combine a/ b/ c/ -o one/ --rank 16 --for vllm**
     """
-    if method == "sum" and (density != DENSITY or seed):
-        raise UsageError(
-            "eckart combine",
-            "--density and --seed apply to TIES and DARE",
-            "Use --method ties or dare as well",
-        )
     with console.progress_bar(quiet, "combining") as bar:
         loaded = [load_adapter(path) for path in adapters]
         result = combine_adapters(

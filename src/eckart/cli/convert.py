@@ -21,7 +21,7 @@ def convert(
         typer.Option(
             "--output",
             "-o",
-            help="The new adapter: a folder for PEFT's format, a .safetensors file for the others.",
+            help=f"{opt.NEW_ADAPTER_HELP}.",
             show_default=False,
         ),
     ],

@@ -11,6 +11,7 @@ from typing import Annotated, Any, cast, get_args, overload
 import typer
 
 from eckart.adapter.formats import FORMATS
+from eckart.adapter.formats.registry import folder_formats
 from eckart.checkpoint.dtypes import ADAPTER_DTYPES, dtype_name
 from eckart.errors import UsageError
 from eckart.rank.options import BOUNDS, RULES, RuleOptions, rule_from
@@ -21,6 +22,9 @@ from eckart.text import either
 RULE = "Rank rule (give one)"
 BOUNDS_PANEL = "Bounds on the ranks"
 RUN = "Execution"
+FOLDERS = folder_formats()
+FILES = [name for name in FORMATS if name not in FOLDERS]
+NEW_ADAPTER_HELP = f"The new adapter: a folder for {either(FOLDERS)}, a .safetensors file for {either(FILES)}"
 DTYPE_HELP = (
     f"Dtype of the factors: {', '.join(dtype_name(d) for d in ADAPTER_DTYPES)}, in any common spelling."
 )

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from eckart.checkpoint import write_json
+from eckart.checkpoint.write import check_output_file
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.rank import RankPlan, RankRule
@@ -35,6 +36,8 @@ def plan(
 
     Examples: **eckart plan store/ --energy 0.9 --max-rank 64** · **eckart plan store/ --budget 1%**
     """
+    if out is not None:
+        check_output_file(out)
     with console.progress_bar(quiet, "factoring") as bar:
         opened, chosen = decide(
             FactorStore.open(store),

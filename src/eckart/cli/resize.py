@@ -23,8 +23,7 @@ def resize(
         typer.Option(
             "--output",
             "-o",
-            help="The new adapter: a folder for PEFT's format, a .safetensors file for the others; a folder "
-            "of adapters for a folder.",
+            help=f"{opt.NEW_ADAPTER_HELP}; a folder of adapters for a folder.",
             show_default=False,
         ),
     ],
@@ -48,7 +47,7 @@ def resize(
     **eckart resize adapter/ -o served/ --rank 16 --for vllm,llama.cpp**
     """
     with console.progress_bar(quiet, "resizing") as bar:
-        results = resize_all(
+        batch = resize_all(
             adapter,
             out,
             rule=rule,
@@ -58,16 +57,18 @@ def resize(
             base=base,
             overwrite=overwrite,
             workers=workers,
-            progress=lambda name: bar,
+            progress_for=lambda name: bar,
         )
-    for result in results:
+    for result in batch.results:
         for note in result.notes:
             console.say(f"note: {note}", quiet)
     if json:
-        rows = [{"adapter": str(r.path), "notes": list(r.notes), **r.statement.to_json()} for r in results]
-        console.print_json(rows[0] if results[0].path == out else rows)
+        rows = [
+            {"adapter": str(r.path), "notes": list(r.notes), **r.statement.to_json()} for r in batch.results
+        ]
+        console.print_json(rows[0] if batch.is_single else rows)
         return
-    for result in results:
+    for result in batch.results:
         print_new_adapter(result)
 
 

@@ -83,8 +83,8 @@ def _state(
     layout: LayoutStatement | None,
 ) -> Statement:
     rest = carried.leftovers
-    left_out = sum(part.left_out for part in parts.items)
-    lost = left_out + sum(item.energy for item in rest if not item.carried)
+    lost_energy = sum(part.lost_energy for part in parts.items)
+    lost_in_all = lost_energy + sum(item.energy for item in rest if not item.carried)
     everything = sum(record.energy for record in store) + sum(item.energy for item in rest if item.extra)
     as_in_base = experts_as_in(adapter.modules, sources.base)  # the layout in which errors are stated
     modules = {}
@@ -93,14 +93,14 @@ def _state(
         rank = as_in_base[name].rank if name in as_in_base else part.statement.rank
         modules[name] = replace(part.statement, rank=rank)
     return Statement(
-        error=relative(left_out, sum(part.energy for part in parts.items)),
+        error=relative(lost_energy, sum(part.energy for part in parts.items)),
         parameters=adapter.parameters,
         modules=modules,
         dtype=parts.dtype.name,
         rule=plan.rule,
         plan=plan.to_json(),
         base=job.base_name,
-        error_of_whole_change=relative(lost, everything),
+        error_of_whole_change=relative(lost_in_all, everything),
         not_carried=_stated([item for item in rest if not item.carried], everything),
         carried_whole=_stated([item for item in rest if item.carried], everything),
         tied_whole=carried.tied,

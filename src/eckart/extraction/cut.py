@@ -12,7 +12,7 @@ from eckart.adapter.adapter import Module
 from eckart.adapter.rounding import relative, rounded_factors, stored_error
 from eckart.adapter.statement import ModuleStatement
 from eckart.arrays import DType
-from eckart.checkpoint.kinds import is_input_embedding, module_name, tied_head
+from eckart.checkpoint.kinds import Kind, is_input_embedding, module_name, tied_head
 from eckart.errors import AdapterError
 from eckart.extraction.job import Job
 from eckart.rank import RankPlan
@@ -33,14 +33,14 @@ class Part:
     statement : ModuleStatement
     energy : float
         ||dW||_F^2; 0 for a module that repeats the factors of another one.
-    left_out : float
+    lost_energy : float
         ||dW - B A||_F^2 for the rounded factors; 0 for a module that repeats the factors of another one.
     """
 
     module: Module
     statement: ModuleStatement
     energy: float
-    left_out: float
+    lost_energy: float
 
 
 @dataclass(frozen=True)
@@ -106,15 +106,15 @@ def _part(store: FactorStore, record: TensorRecord, rank: int, dtype: DType) -> 
     exact = update.factors()
     left, right = rounded_factors(exact, dtype, record.name)
     module = Module(module_name(record.name), record.kind, left, right)
-    left_out = stored_error(exact, update.tail, module)
+    lost_energy = stored_error(exact, update.tail, module)
     statement = ModuleStatement(
         rank=module.rank,
-        error=relative(left_out, record.energy),
+        error=relative(lost_energy, record.energy),
         update=float(np.sqrt(record.energy)),
         rank_bounds=record.rank_bounds if record.rank == rank else None,
     )
     base_rows = record.shape[0] - min(record.new_rows, 0)
-    return Part(_with_rows(module, base_rows), statement, record.energy, left_out)
+    return Part(_with_rows(module, base_rows), statement, record.energy, lost_energy)
 
 
 def _reads(consumer: Consumer, module: Module) -> bool:
@@ -134,5 +134,5 @@ def _tied_head(part: Part, sources: PairSources) -> Sequence[Part]:
     head = tied_head(sources.tuned.names(), sources.tuned.config)
     if not head:
         return []
-    module = Module(head, "linear", part.module.left, part.module.right)
+    module = Module(head, Kind.LINEAR, part.module.left, part.module.right)
     return [Part(module, replace(part.statement, tied=part.module.name), 0.0, 0.0)]

@@ -18,7 +18,7 @@ from eckart.adapter.formats.peft.peft import PeftWriter
 from eckart.adapter.formats.streaming import write_into
 from eckart.adapter.statement import Statement
 from eckart.checkpoint import OutputFolder, refuse_overlap
-from eckart.checkpoint.kinds import kind_of, module_of
+from eckart.checkpoint.kinds import Kind, kind_of, module_of
 from eckart.errors import PairError, UsageError
 from eckart.extraction.arrange import Arranged, arrange
 from eckart.extraction.cut import cut
@@ -39,7 +39,7 @@ from eckart.store.record import Demand
 from eckart.store.sources import PairSources
 from eckart.text import count
 
-WRAPPABLE = ("linear", "conv1d", "embedding", "conv")  # kinds of layers that PEFT can wrap
+WRAPPABLE = (Kind.LINEAR, Kind.CONV1D, Kind.EMBEDDING, Kind.CONV)  # kinds of layers that PEFT can wrap
 
 
 @dataclass(frozen=True, repr=False)

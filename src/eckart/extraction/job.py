@@ -10,6 +10,7 @@ from eckart.adapter.experts import ExpertsLayout
 from eckart.arrays import DType
 from eckart.checkpoint import DTYPES
 from eckart.checkpoint.dtypes import ADAPTER_DTYPES, parse_dtype
+from eckart.checkpoint.kinds import Kind
 from eckart.errors import UsageError
 from eckart.rank import RankPlan, RankRule
 from eckart.serving.consumer import Consumer
@@ -71,7 +72,7 @@ class Job:
         return self.dtype if self.dtype is not None else adapter_dtype(sources)
 
     @property
-    def kinds(self) -> tuple[str, ...]:
+    def kinds(self) -> tuple[Kind, ...]:
         """The kinds of layers that get factors."""
         return ALL_KINDS if self.embeddings else LORA_KINDS
 

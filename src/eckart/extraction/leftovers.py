@@ -13,7 +13,7 @@ from eckart.adapter.rounding import rounded
 from eckart.adapter.statement import TensorStatement
 from eckart.arrays import DType
 from eckart.checkpoint import to_float
-from eckart.checkpoint.kinds import is_head, is_input_embedding, module_name, module_of, tied_head
+from eckart.checkpoint.kinds import Kind, is_head, is_input_embedding, module_name, module_of, tied_head
 from eckart.checkpoint.numbers import energy_of, name_non_finite
 from eckart.rank import RankPlan
 from eckart.store import FactorStore, TensorRecord
@@ -131,9 +131,9 @@ def _why(record: TensorRecord, plan: RankPlan) -> str:
         return f"rank 0: {plan.reasons.get(record.name, '')}".rstrip(": ")
     if record.kind in LORA_KINDS:
         return "left out by --include or --exclude"
-    if record.kind == "embedding":
+    if record.kind == Kind.EMBEDDING:
         return "embedding table; --embeddings gives it factors"
-    if record.kind == "vector":
+    if record.kind == Kind.VECTOR:
         return "bias" if record.name.endswith("bias") else "a vector"
     return f"{len(record.shape)} axes"
 
@@ -160,7 +160,7 @@ def carry_whole(carried: Carried, sources: PairSources, dtype: DType) -> Carried
     stacks = {module_of(name) for name in tuned if name.endswith("]")}
     containers = {path for name in tuned for path in _above(module_of(name))}
     # PEFT does not support lora_bias together with factors of embedding tables or fused experts.
-    biases_fit = all(m.kind in ("linear", "conv1d") for m in adapter) and not fuses_experts(sources.config)
+    biases_fit = all(m.kind.is_linear for m in adapter) and not fuses_experts(sources.config)
     dense = dict(adapter.dense)
     in_both, others = [], []
     for item in carried.leftovers:

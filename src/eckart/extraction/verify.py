@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from eckart.adapter.adapter import TRANSPOSED, Adapter, Module
+from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.formats import load_adapter
 from eckart.adapter.rounding import relative
 from eckart.adapter.statement import ModuleStatement, Statement, agree
 from eckart.adapter.targets import experts_as_in
 from eckart.checkpoint import is_float, to_float
-from eckart.checkpoint.kinds import module_name, module_of
+from eckart.checkpoint.kinds import Kind, module_name, module_of
 from eckart.checkpoint.mapping import map_tensor
 from eckart.checkpoint.numbers import as_matrix, energy_of, name_non_finite
 from eckart.errors import AdapterError
@@ -128,11 +128,11 @@ def verify(
     parameters = loaded.parameters
     loaded = replace(loaded, modules=experts_as_in(loaded.modules, sources.base))
     measured = _measure_modules(loaded, statement, sources, str(adapter), progress)
-    left_out, whole = measured.left_out, measured.energy
-    lost, everything = _not_carried(loaded, sources, measured.served)
+    lost_energy, energy = measured.lost_energy, measured.energy
+    lost_elsewhere, energy_elsewhere = _not_carried(loaded, sources, measured.served)
     totals = {
-        "error": relative(left_out, whole),
-        "error_of_whole_change": relative(left_out + lost, whole + everything),
+        "error": relative(lost_energy, energy),
+        "error_of_whole_change": relative(lost_energy + lost_elsewhere, energy + energy_elsewhere),
         "parameters": parameters,
     }
     problems = _statement_problems(loaded, statement, totals)
@@ -152,7 +152,7 @@ class _Measured:
     """All measured modules, their total energies, and the tensors that they update."""
 
     modules: tuple[Verified, ...]
-    left_out: float
+    lost_energy: float
     energy: float
     served: set[str]
 
@@ -167,7 +167,7 @@ def _measure_modules(
     by_module = {module_name(s.name): s for s in sources.tensors if s.name.endswith((".weight", "]"))}
     modules: list[Verified] = []
     served: set[str] = set()
-    left_out = whole = 0.0
+    lost_energy = whole = 0.0
     for done, module in enumerate(adapter, 1):
         stated = statement.modules.get(module.name) if statement is not None else None
         if statement is not None and stated is None and not module.left.any():
@@ -176,7 +176,7 @@ def _measure_modules(
         source = _source(tied or module.name, by_module, f"{where}: {module.name}")
         missed, energy = _measure(source, _oriented(module, source, where))
         if tied is None:
-            left_out, whole = left_out + missed, whole + energy
+            lost_energy, whole = lost_energy + missed, whole + energy
             served.add(source.name)
         error, update = relative(missed, energy), float(np.sqrt(energy))
         holds = statement is None or (stated is not None and _holds(stated, module.rank, error, update))
@@ -184,7 +184,7 @@ def _measure_modules(
         modules.append(Verified(module.name, module.rank, error, stated_error, update, holds))
         if progress is not None:
             progress(Progress(done, len(adapter), module.name))
-    return _Measured(tuple(modules), left_out, whole, served)
+    return _Measured(tuple(modules), lost_energy, whole, served)
 
 
 def _holds(stated: ModuleStatement, rank: int, error: float, update: float) -> bool:
@@ -229,7 +229,7 @@ def _oriented(module: Module, source: PairedSource, where: str) -> Module:
     """Return the module as its weight is stored, its shape checked against the base's."""
     oriented = module
     # A tied head is a linear layer over the embedding's table, the one kind that is not transposed.
-    if source.kind in ("conv1d", "expert_transposed") and module.kind not in TRANSPOSED:
+    if source.kind in (Kind.CONV1D, Kind.EXPERT_TRANSPOSED) and not module.kind.is_transposed:
         oriented = module.transposed(source.kind)
     # If the vocabulary grew, the factors cover only the rows of the base.
     if oriented.shape != source.base.shape:

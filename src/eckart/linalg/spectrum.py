@@ -114,7 +114,7 @@ class Spectrum:
         return np.cumsum(self.values**2)
 
     @cached_property
-    def left(self) -> Floats:
+    def tails(self) -> Floats:
         """Energy beyond the first 0, 1, ... components, ndarray (k + 1,), summed from the smallest."""
         squares = np.concatenate([self.values**2, [self.tail]])
         return np.cumsum(squares[::-1])[::-1]
@@ -167,7 +167,7 @@ class Spectrum:
             If ``rank`` is negative, or exceeds the number of known values.
         """
         self._check_known(rank, f"Spectrum.error({rank})")
-        return float(np.sqrt(self.left[min(rank, len(self))] / self.total)) if self.total else 0.0
+        return float(np.sqrt(self.tails[min(rank, len(self))] / self.total)) if self.total else 0.0
 
     def rank_for(self, goal: Goal) -> int | None:
         """Return the least rank that reaches a goal, or None if the known values do not determine it.
@@ -203,7 +203,7 @@ class Spectrum:
                 if self.total == 0:
                     return 0
                 allowed = (goal.value**2 + SAME_SUM**2) * self.total
-                return self._first_reached(self.left <= allowed)
+                return self._first_reached(self.tails <= allowed)
             case "ratio":
                 largest = float(self.values[0]) if known else 0.0
                 return self._number_above(largest / goal.value)

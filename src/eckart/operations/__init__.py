@@ -1,6 +1,6 @@
 """Operations on adapters: resize, combine, merge, convert, compare and inspect."""
 
-from eckart.operations.batch import resize_all
+from eckart.operations.batch import Batch, resize_all
 from eckart.operations.combine import Combined, combine
 from eckart.operations.compare import Comparison, compare
 from eckart.operations.convert import Converted, convert
@@ -13,6 +13,7 @@ from eckart.operations.resize import Resized, resize
 
 __all__ = [
     "AdapterSummary",
+    "Batch",
     "Combined",
     "Comparison",
     "Converted",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eckart.adapter.formats.peft.config import CONFIG
@@ -15,6 +15,22 @@ from eckart.operations.resize import Resized, resize
 from eckart.parallel import OnProgress
 from eckart.rank import RankRule
 from eckart.serving.consumers import ConsumerNames
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The result of `resize_all`.
+
+    Parameters
+    ----------
+    is_single : bool
+        Whether the input was one adapter. Then the output is one adapter too, rather than a folder of them.
+    results : tuple of Resized
+        In the order of the adapters' names, PEFT folders before files.
+    """
+
+    is_single: bool
+    results: tuple[Resized, ...]
 
 
 def resize_all(
@@ -28,8 +44,8 @@ def resize_all(
     base: str | Path | None = None,
     overwrite: bool = False,
     workers: int | None = None,
-    progress: Callable[[str], OnProgress | None] | None = None,
-) -> list[Resized]:
+    progress_for: Callable[[str], OnProgress | None] | None = None,
+) -> Batch:
     """Resize one adapter or every adapter of a folder. If one fails, nothing is written.
 
     Parameters
@@ -40,13 +56,12 @@ def resize_all(
         Where to write: an adapter for one, a folder of adapters of the same names for several.
     rule, dtype, format, consumers, base, overwrite, workers
         As for `resize`.
-    progress : callable, optional
+    progress_for : callable, optional
         Called with the name of each adapter; returns the function that receives its progress.
 
     Returns
     -------
-    list of Resized
-        In the order of the adapters' names.
+    Batch
 
     Raises
     ------
@@ -54,10 +69,10 @@ def resize_all(
         As for `resize`. Also if there is nothing at `path`.
     """
     path, out = Path(path), Path(out)
-    pairs = list(adapters_in(path, out))
+    sources = adapters_in(path)
 
     def resize_one(source: Path, target: Path, overwrite: bool) -> Resized:
-        listener = None if progress is None else progress(source.name)
+        listener = None if progress_for is None else progress_for(source.name)
         return resize(
             source,
             target,
@@ -71,33 +86,31 @@ def resize_all(
             progress=listener,
         )
 
-    if pairs == [(path, out)]:
-        return [resize_one(path, out, overwrite)]
+    if not sources:
+        return Batch(is_single=True, results=(resize_one(path, out, overwrite),))
     refuse_overlap(out, [path])
-    first = pairs[0][0]
+    first = sources[0]
     marker = os.path.join(first.name, CONFIG) if first.is_dir() else first.name
     results = []
     with OutputFolder(out, overwrite=overwrite, marker=marker) as staging:
-        for source, target in pairs:
+        for source in sources:
             resized = resize_one(source, staging / source.name, overwrite=False)
-            results.append(replace(resized, path=target))
-    return results
+            results.append(replace(resized, path=out / source.name))
+    return Batch(is_single=False, results=tuple(results))
 
 
-def adapters_in(path: Path, out: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield the adapters of a folder, each with the path of its result.
+def adapters_in(path: Path) -> list[Path]:
+    """Return the adapters of a folder that holds several; none if the path is itself one adapter.
 
     Parameters
     ----------
     path : Path
         An adapter, or a folder whose entries are PEFT folders or ``.safetensors`` files.
-    out : Path
-        The path of the result for one adapter; for several, the folder of the results.
 
-    Yields
-    ------
-    (Path, Path)
-        An adapter and the path of its result.
+    Returns
+    -------
+    list of Path
+        PEFT folders first, then files, each in the order of their names. Empty for one adapter.
 
     Raises
     ------
@@ -106,11 +119,10 @@ def adapters_in(path: Path, out: Path) -> Iterator[tuple[Path, Path]]:
     """
     if not path.exists():
         raise AdapterError(str(path), "there is no such file or folder", "Check the path")
-    entries = sorted(path.iterdir()) if path.is_dir() and not (path / CONFIG).is_file() else []
+    if not path.is_dir() or (path / CONFIG).is_file():
+        return []
+    entries = sorted(path.iterdir())
     folders = [entry for entry in entries if entry.is_dir() and (entry / CONFIG).is_file()]
     files = [entry for entry in entries if entry.is_file() and entry.suffix == ".safetensors"]
-    if len(folders) + len(files) < 2 or {folder.name for folder in folders} & PIPELINE:
-        yield path, out
-        return
-    for entry in folders + files:
-        yield entry, out / entry.name
+    is_pipeline = not PIPELINE.isdisjoint(folder.name for folder in folders)
+    return [] if is_pipeline or len(folders) + len(files) < 2 else folders + files

@@ -24,6 +24,8 @@ from eckart.serving.consumers import ConsumerNames
 from eckart.serving.layout import Layout
 from eckart.text import listing
 
+DENSITY = 0.5  # share of the entries that TIES and DARE keep by default
+
 
 class Combined(NewAdapter):
     """The result of `combine`; see `NewAdapter` for its fields."""
@@ -35,7 +37,7 @@ def combine(
     weights: Sequence[float] | None = None,
     *,
     method: str = "sum",
-    density: float = 0.5,
+    density: float = DENSITY,
     seed: int = 0,
     rule: RankRule | None = None,
     dtype: str | None = None,
@@ -111,6 +113,12 @@ def combine(
     check_weights(adapters, shares)
     if method != "sum":
         check_method(method, density, shares)
+    elif density != DENSITY or seed:
+        raise UsageError(
+            "combine",
+            "density and seed apply to TIES and DARE only, and the method is sum",
+            'Use --method ties or dare (in Python method="ties" or "dare"), or remove them',
+        )
     has_rule = rule is not None or bool(options)
     if not has_rule and method != "sum":
         raise UsageError(
@@ -135,7 +143,8 @@ def combine(
         updates=updates,
         rule=rule or Rank(sum(max((m.rank for m in a), default=0) for a in arranged)),
         dtype=new_dtype,
-        template=_template(sources, arranged, shares),
+        # Again, for the joined layout: a copy of the base in one adapter may be a new tensor in another.
+        template=layout.stripped(_template(sources, arranged, shares)),
         layout=layout,
     )
     destination = Destination(out, format, overwrite)

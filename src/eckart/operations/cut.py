@@ -1,7 +1,7 @@
 """Cut weight updates to the ranks of a rule, in two passes, without ever forming B A.
 
-The first pass (`plan_cut`) factors every update, keeps its singular values and two small matrices, and
-chooses all ranks together. The second pass (`CutPass`) cuts, rounds and measures one module at a time.
+The first pass (`factor_updates`) factors every update, keeps its singular values and two small matrices,
+and chooses all ranks together. The second pass (`CutPass`) cuts, rounds and measures one module at a time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.formats import make_writer, write_adapter
 from eckart.adapter.rounding import relative, rounded, rounded_factors, stored_error
 from eckart.adapter.statement import ModuleStatement, Statement, versions
-from eckart.adapter.updates import C, Updates, WeightedSum
+from eckart.adapter.updates import CoreT, Updates, WeightedSum
 from eckart.arrays import DType, Floats
 from eckart.checkpoint import DTYPES, parse_dtype
 from eckart.checkpoint.dtypes import ADAPTER_DTYPES
@@ -30,7 +30,7 @@ from eckart.parallel import OnProgress, Progress, half_of, map_unordered
 from eckart.rank import Candidate, RankPlan, RankRule, make_plan
 from eckart.serving.layout import Applied, Layout
 
-N = TypeVar("N", bound=NewAdapter)
+ResultT = TypeVar("ResultT", bound=NewAdapter)
 
 # The estimate of a rounding error assumes that float16 factors have all their digits. Below this magnitude
 # some are subnormal, and the error is measured from the factors instead.
@@ -38,7 +38,7 @@ SUBNORMAL_RISK = 2.0**-8
 
 
 @dataclass(frozen=True)
-class CutJob(Generic[C]):
+class CutJob(Generic[CoreT]):
     """Everything that a cut depends on.
 
     Parameters
@@ -50,12 +50,13 @@ class CutJob(Generic[C]):
     dtype : dtype
         Dtype of the new factors.
     template : Adapter
-        Gives the new adapter everything but its modules and its statement.
+        Gives the new adapter everything but its modules and its statement. It holds only what the consumers
+        load, see `Layout.stripped`.
     layout : Layout
         The requirements of the consumers.
     """
 
-    updates: Updates[C]
+    updates: Updates[CoreT]
     rule: RankRule
     dtype: DType
     template: Adapter
@@ -63,7 +64,7 @@ class CutJob(Generic[C]):
 
 
 @dataclass(frozen=True)
-class CutPlan(Generic[C]):
+class FactoredUpdates(Generic[CoreT]):
     """The result of the first pass: factored updates, and a rank for each.
 
     Parameters
@@ -78,8 +79,8 @@ class CutPlan(Generic[C]):
         but hold no numbers except biases.
     """
 
-    job: CutJob[C]
-    cores: Mapping[str, C]
+    job: CutJob[CoreT]
+    cores: Mapping[str, CoreT]
     plan: RankPlan
     applied: Applied
 
@@ -97,14 +98,14 @@ class Measured:
     ----------
     rank : int
         Before padding.
-    lost : float
+    lost_energy : float
         ||D - scale B A||_F^2, rounding included.
     energy : float
         ||D||_F^2.
     """
 
     rank: int
-    lost: float
+    lost_energy: float
     energy: float
 
 
@@ -144,7 +145,9 @@ def factor_dtype(name: str | None, adapter: Adapter) -> DType:
     return DTYPES[parse_dtype(name, ADAPTER_DTYPES)]
 
 
-def plan_cut(job: CutJob[C], workers: int | None = None, progress: OnProgress | None = None) -> CutPlan[C]:
+def factor_updates(
+    job: CutJob[CoreT], workers: int | None = None, progress: OnProgress | None = None
+) -> FactoredUpdates[CoreT]:
     """Factor every update and choose all ranks: the first pass.
 
     Parameters
@@ -164,13 +167,13 @@ def plan_cut(job: CutJob[C], workers: int | None = None, progress: OnProgress | 
     """
     updates = job.updates
     names = list(updates.modules)
-    factored: dict[str, C] = {}
+    finished: dict[str, CoreT] = {}
     for name, core in map_unordered(lambda name: (name, updates.core(name)), names, workers):
-        factored[name] = core
+        finished[name] = core
         updates.release()
         if progress is not None:
-            progress(Progress(len(factored), len(names), name))
-    cores = {name: factored[name] for name in names}
+            progress(Progress(len(finished), len(names), name))
+    cores = {name: finished[name] for name in names}
     # The spectrum ends at the update's own rank: components beyond it are zeros.
     candidates = [
         Candidate(name, updates.modules[name].shape, Spectrum(core.spectrum.values))
@@ -181,10 +184,10 @@ def plan_cut(job: CutJob[C], workers: int | None = None, progress: OnProgress | 
         raise AdapterError(where, "the adapter holds no update: every B A is zero")
     plan = make_plan(candidates, job.layout.bounded(job.rule), 0, job.dtype.itemsize)
     applied = job.layout.applied(_outlines(job, plan), updates.modules)
-    return CutPlan(job, cores, plan, applied)
+    return FactoredUpdates(job, cores, plan, applied)
 
 
-def _outlines(job: CutJob[C], plan: RankPlan) -> dict[str, Module]:
+def _outlines(job: CutJob[CoreT], plan: RankPlan) -> dict[str, Module]:
     """Return the outlines of the modules that get a rank."""
     ranks = {name: rank for name, rank in plan.ranks.items() if rank}
     if not ranks:
@@ -192,6 +195,7 @@ def _outlines(job: CutJob[C], plan: RankPlan) -> dict[str, Module]:
             "rank rule", "this rule gives every module rank 0", "Choose a rule that keeps more"
         )
     if job.rule.uniform:
+        # The plan gives an update of a smaller rank only that rank; zeros fill it up to the shared one.
         ranks = dict.fromkeys(ranks, max(ranks.values()))
     outlines = {}
     for name, rank in ranks.items():
@@ -201,26 +205,27 @@ def _outlines(job: CutJob[C], plan: RankPlan) -> dict[str, Module]:
     return outlines
 
 
-class CutPass(Generic[C]):
+class CutPass(Generic[CoreT]):
     """The second pass: cuts, rounds and measures modules, from any number of threads.
 
     Parameters
     ----------
-    cut : CutPlan
+    factored : FactoredUpdates
+        The result of the first pass.
     """
 
-    def __init__(self, cut: CutPlan[C]) -> None:
-        self.cut = cut
+    def __init__(self, factored: FactoredUpdates[CoreT]) -> None:
+        self.factored = factored
         self._measured: dict[str, Measured] = {}
         self._lock = Lock()
 
     def module(self, name: str) -> Module:
         """Return one module of the new adapter."""
-        job, outline = self.cut.job, self.cut.outlines[name]
-        rank = self.cut.plan.ranks.get(name, 0)
+        job, outline = self.factored.job, self.factored.outlines[name]
+        rank = self.factored.plan.ranks.get(name, 0)
         if not rank:  # zeros that the layout added
             return replace(outline, left=np.array(outline.left), right=np.array(outline.right))
-        exact = job.updates.cut(name, self.cut.cores[name], rank)
+        exact = job.updates.cut(name, self.factored.cores[name], rank)
         left, right = rounded_factors(exact, job.dtype, name)
         module = replace(outline, left=left, right=right)
         measured = self._measure(name, exact, module)
@@ -230,36 +235,38 @@ class CutPass(Generic[C]):
         return module.padded(outline.rank)
 
     def _measure(self, name: str, exact: tuple[Floats, Floats], module: Module) -> Measured:
-        updates, spectrum = self.cut.job.updates, self.cut.cores[name].spectrum
+        updates, spectrum = self.factored.job.updates, self.factored.cores[name].spectrum
         if isinstance(updates, WeightedSum) and _may_be_subnormal(module):
-            lost = updates.distance(name, module)
+            lost_energy = updates.distance(name, module)
         else:
-            lost = stored_error(exact, float(spectrum.left[module.rank]), module)
-        return Measured(module.rank, lost, spectrum.total)
+            lost_energy = stored_error(exact, float(spectrum.tails[module.rank]), module)
+        return Measured(module.rank, lost_energy, spectrum.total)
 
     def statement(self) -> Statement:
         """Return the statement of the new adapter. Call this after `module` was called for every module."""
-        cut, job = self.cut, self.cut.job
-        energies = {name: core.spectrum.total for name, core in cut.cores.items()}
+        factored, job = self.factored, self.factored.job
+        energies = {name: core.spectrum.total for name, core in factored.cores.items()}
         # In the order of the modules, so that sums do not depend on the order of the threads.
         measured = {name: self._measured[name] for name in energies if name in self._measured}
         dropped = {name: energy for name, energy in energies.items() if name not in measured}
         unread = sum(job.layout.energy_left_out.values())
-        lost = sum(each.lost for each in measured.values()) + sum(dropped.values()) + unread
+        lost_energy = sum(each.lost_energy for each in measured.values()) + sum(dropped.values()) + unread
         modules = {
-            name: ModuleStatement(each.rank, relative(each.lost, each.energy), float(np.sqrt(each.energy)))
+            name: ModuleStatement(
+                each.rank, relative(each.lost_energy, each.energy), float(np.sqrt(each.energy))
+            )
             for name, each in measured.items()
         }
         return Statement(
-            error=relative(lost, sum(energies.values()) + unread),
-            parameters=sum(module.parameters for module in cut.outlines.values()),
+            error=relative(lost_energy, sum(energies.values()) + unread),
+            parameters=sum(module.parameters for module in factored.outlines.values()),
             modules=modules,
             dtype=job.dtype.name,
-            rule=cut.plan.rule,
-            plan=cut.plan.to_json(),
+            rule=factored.plan.rule,
+            plan=factored.plan.to_json(),
             sources=job.updates.sources,
             left_out=tuple(sorted(name for name, energy in dropped.items() if energy)),
-            layout=job.layout.statement(cut.applied, job.dtype, cut.plan.parameters),
+            layout=job.layout.statement(factored.applied, job.dtype, factored.plan.parameters),
             versions=versions(),
         )
 
@@ -272,12 +279,12 @@ def _may_be_subnormal(module: Module) -> bool:
 
 
 def run_cut(
-    job: CutJob[C],
+    job: CutJob[CoreT],
     destination: Destination,
-    result: type[N],
+    result: type[ResultT],
     workers: int | None = None,
     progress: OnProgress | None = None,
-) -> N:
+) -> ResultT:
     """Run both passes, and write the new adapter or keep it in memory.
 
     Parameters
@@ -300,12 +307,12 @@ def run_cut(
     Raises
     ------
     InputError
-        See `plan_cut`. Also if a factor overflows the dtype, or the adapter cannot be written. Nothing is
-        written then.
+        See `factor_updates`. Also if a factor overflows the dtype, or the adapter cannot be written. Nothing
+        is written then.
     """
-    cut = plan_cut(job, workers, half_of(progress, second=False))
-    second_pass, second_progress = CutPass(cut), half_of(progress, second=True)
-    target = job.layout.stripped(replace(job.template, modules=dict(cut.outlines), statement=None))
+    factored = factor_updates(job, workers, half_of(progress, second=False))
+    second_pass, second_progress = CutPass(factored), half_of(progress, second=True)
+    target = replace(job.template, modules=dict(factored.outlines), statement=None)
     path = adapter = None
     notes = target.notes
     if destination.path is None:
@@ -327,14 +334,14 @@ def run_cut(
     return result(
         path=path,
         statement=second_pass.statement(),
-        notes=notes + cut.applied.notes,
-        ranks=RankRange.of(cut.outlines),
+        notes=notes + factored.applied.notes,
+        ranks=RankRange.of(factored.outlines),
         in_memory=adapter,
     )
 
 
 def _in_memory(
-    second_pass: CutPass[C], target: Adapter, workers: int | None, progress: OnProgress | None
+    second_pass: CutPass[CoreT], target: Adapter, workers: int | None, progress: OnProgress | None
 ) -> Adapter:
     """Run the second pass and return the adapter."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from eckart.adapter.adapter import Adapter
 from eckart.adapter.formats import FORMATS, written_format
 from eckart.adapter.formats.peft.config import CONFIG
+from eckart.adapter.formats.registry import folder_formats
 from eckart.adapter.formats.streaming import check_place
 from eckart.checkpoint import refuse_overlap
 from eckart.errors import UsageError
@@ -70,7 +71,7 @@ class Destination:
             )
         if self.path is not None:
             refuse_overlap(self.path, inputs)
-            is_folder = chosen == "peft"
+            is_folder = chosen in folder_formats()
             marker = os.path.join(*template.components[:1], CONFIG) if is_folder else ""
             check_place(Path(self.path), is_folder, marker, self.overwrite)
 

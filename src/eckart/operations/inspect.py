@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median_high
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,12 @@ from eckart.adapter.targets import Target, Targets
 from eckart.adapter.updates import WeightedSum
 from eckart.checkpoint import Checkpoint
 from eckart.checkpoint.dtypes import dtype_name
+from eckart.checkpoint.kinds import Kind
 from eckart.checkpoint.numbers import energy_of
 from eckart.linalg import Spectrum
 from eckart.parallel import OnProgress, Progress, map_unordered
 from eckart.store.summary import ENERGIES
-from eckart.text import count
+from eckart.text import count, rank_range
 
 # Heuristics for the share of the stored rank that 90 % of the energy needs. The product of two Gaussian
 # factors, which prefers no direction, needs 0.81 to 0.93 of it (measured for r = 8 to 64, d = 768).
@@ -34,8 +34,10 @@ class ModuleSummary:
 
     Parameters
     ----------
-    name, kind : str
-        The module and its kind, as in `Module`.
+    name : str
+        The module.
+    kind : Kind
+        Its kind, as in `Module`.
     shape : (int, int)
         Shape of the update, (m, n).
     rank : int
@@ -57,7 +59,7 @@ class ModuleSummary:
     """
 
     name: str
-    kind: str
+    kind: Kind
     shape: tuple[int, int]
     rank: int
     size: float
@@ -76,7 +78,7 @@ class ModuleSummary:
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as plain data."""
-        return asdict(self)
+        return {**asdict(self), "kind": str(self.kind)}
 
 
 @dataclass(frozen=True, repr=False)
@@ -218,12 +220,11 @@ def diagnose(modules: Sequence[ModuleSummary]) -> list[str]:
     live = [module for module in modules if module.size]
     if not live:
         return ["Every B A is zero: the adapter has not learned anything."]
-    needed = sorted(module.ranks["90%"] for module in live)
+    needed = rank_range(module.ranks["90%"] for module in live)
     smaller = sum(module.ranks["90%"] * sum(module.shape) for module in live)
     stored = sum(module.rank * sum(module.shape) for module in modules)
     sentences = [
-        f"Keeping 90% of the energy in every module takes ranks {needed[0]} to {needed[-1]} (median "
-        f"{median_high(needed)}): {smaller:,} of {stored:,} parameters."
+        f"Keeping 90% of the energy in every module takes {needed}: {smaller:,} of {stored:,} parameters."
     ]
     dominated = sum(module.rank > 1 and module.share <= DOMINATED for module in live)
     crowded = sum(module.rank > 3 and module.share > CROWDED for module in live)

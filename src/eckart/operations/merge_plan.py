@@ -13,7 +13,7 @@ from eckart.adapter.targets import Targets, holds
 from eckart.adapter.updates import WeightedSum, common_dense, common_rows
 from eckart.arrays import Array
 from eckart.checkpoint import Checkpoint, TensorInfo
-from eckart.checkpoint.kinds import is_input_embedding, tied_head
+from eckart.checkpoint.kinds import Kind, is_input_embedding, tied_head
 from eckart.checkpoint.pair import VOCABULARY
 from eckart.errors import AdapterError
 from eckart.text import count
@@ -141,7 +141,7 @@ def _match(adapter: Adapter, model: Checkpoint) -> Targets:
     """Match the modules of one adapter with the tensors of the base."""
     targets = Targets.find(adapter, model)
     targets.refuse_missing()
-    tables = [m for m in targets.adapter if m.kind == "embedding"]
+    tables = [m for m in targets.adapter if m.kind == Kind.EMBEDDING]
     for name in targets.tied:
         head = targets.adapter.modules[name]
         if not any(_is_same_update(head, table) for table in tables):
@@ -283,7 +283,7 @@ def _vocabulary_notes(dense: Mapping[str, Array], model: Checkpoint) -> list[str
 
 def _is_same_update(head: Module, table: Module) -> bool:
     """Whether an output layer and an embedding table have the same factors."""
-    as_head = replace(table, kind="linear") if table.shape == head.shape else table.transposed("linear")
+    as_head = replace(table, kind=Kind.LINEAR) if table.shape == head.shape else table.transposed(Kind.LINEAR)
     return all(
         np.array_equal(first.astype(np.float64), second.astype(np.float64))
         for first, second in ((head.left, as_head.left), (head.right, as_head.right))

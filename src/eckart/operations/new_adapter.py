@@ -11,7 +11,7 @@ from statistics import median_high
 from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.formats import load_adapter
 from eckart.adapter.statement import Statement
-from eckart.text import count
+from eckart.text import count, rank_range
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,7 @@ class RankRange:
         return cls(min(ranks), median_high(ranks), max(ranks))
 
     def __str__(self) -> str:
-        if self.min == self.max:
-            return f"rank {self.min}"
-        return f"ranks {self.min} to {self.max} (median {self.median})"
+        return rank_range((self.min, self.median, self.max))
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,7 +10,7 @@ import numpy as np
 
 from eckart.errors import UsageError
 from eckart.linalg import Goal, Spectrum
-from eckart.text import count
+from eckart.text import count, rank_range
 
 FORMAT = 1
 
@@ -93,14 +93,10 @@ class RankPlan:
         return f"<RankPlan {self._summary()}>"
 
     def _summary(self) -> str:
-        ranks = sorted(self.ranks.values())
-        spread = "no ranks"
-        if ranks:
-            spread = f"rank {ranks[0]}" if ranks[0] == ranks[-1] else f"ranks {ranks[0]} to {ranks[-1]}"
         undecided = f", {count(self.undecided, 'tensor')} undecided" if self.undecided else ""
         return (
-            f"{self.rule}: {count(self.ranks, 'tensor')}, {spread}, {self.parameters:,} parameters, "
-            f"energy {self.energy:.1%}, error {self.error:.4f}{undecided}"
+            f"{self.rule}: {count(self.ranks, 'tensor')}, {rank_range(self.ranks.values())}, "
+            f"{self.parameters:,} parameters, energy {self.energy:.1%}, error {self.error:.4f}{undecided}"
         )
 
     def _repr_html_(self) -> str:

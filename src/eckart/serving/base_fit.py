@@ -8,6 +8,7 @@ from eckart.adapter.adapter import Adapter
 from eckart.adapter.formats.peft.whole import is_copy_of_base
 from eckart.adapter.targets import Targets, holds
 from eckart.checkpoint import Checkpoint
+from eckart.checkpoint.kinds import Kind
 from eckart.serving.problems import Problem, Severity, path_in_command
 
 USE_ITS_BASE = "Use the base that the adapter was made for"
@@ -34,10 +35,10 @@ def base_problems(adapter: Adapter, base: Checkpoint) -> Iterator[Problem]:
 def _module_problems(adapter: Adapter, targets: Targets) -> Iterator[Problem]:
     for name, reason in targets.missing.items():
         module = adapter.modules.get(name)
-        is_table = module is not None and module.kind == "embedding"
+        is_table = module is not None and module.kind == Kind.EMBEDDING
         hint = " (another vocabulary)" if is_table else ""
         yield Problem(Severity.REFUSED, name, f"{reason}{hint}", USE_ITS_BASE)
-    if any(m.kind == "embedding" for m in adapter):
+    if any(m.kind == Kind.EMBEDDING for m in adapter):
         return
     for name in targets.tied:
         yield Problem(

@@ -258,7 +258,7 @@ class Layout:
         Parameters
         ----------
         adapter : Adapter
-            The adapter that `prepare` returned.
+            The adapter that `prepare` returned, or a combination of several.
         """
         dense = {name: array for name, array in adapter.dense.items() if name not in self.whole_left_out}
         rows = {name: rows for name, rows in adapter.rows.items() if name not in self.whole_left_out}

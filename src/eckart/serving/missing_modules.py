@@ -9,7 +9,7 @@ from eckart.adapter.adapter import Module
 from eckart.adapter.experts import is_split, zero_module
 from eckart.arrays import DType
 from eckart.checkpoint import Checkpoint
-from eckart.checkpoint.kinds import kind_of, module_of
+from eckart.checkpoint.kinds import Kind, kind_of, module_of
 from eckart.errors import AdapterError
 from eckart.serving.consumer import Consumer
 
@@ -69,7 +69,7 @@ def zeros_for(name: str, twin: Module | None, shapes: Mapping[str, tuple[int, in
         raise AdapterError(
             name, "a program needs this module, but its shape is not known", "Pass --base MODEL"
         )
-    return zero_module(name, shape, dtype, "linear" if twin is None else twin.kind)
+    return zero_module(name, shape, dtype, Kind.LINEAR if twin is None else twin.kind)
 
 
 def _missing_companions(
@@ -148,5 +148,5 @@ def matrix_shapes(base: Checkpoint | None) -> dict[str, tuple[int, int]]:
     return {
         module_of(name): (info.shape[0], info.shape[1])
         for name, info in base.tensors.items()
-        if len(info.shape) == 2 and kind_of(name, info.shape, base.config) in ("linear", "conv1d")
+        if len(info.shape) == 2 and kind_of(name, info.shape, base.config).is_linear
     }

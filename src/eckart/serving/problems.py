@@ -11,6 +11,7 @@ from enum import Enum
 from eckart.adapter.adapter import Adapter, by_parameter
 from eckart.adapter.experts import is_split
 from eckart.adapter.formats.peft.whole import is_copy_of_base
+from eckart.checkpoint.kinds import Kind
 from eckart.serving.consumer import Consumer, Scaling, Treatment
 from eckart.serving.missing_modules import missing_modules
 from eckart.serving.scales import computed_scales
@@ -19,7 +20,11 @@ from eckart.text import count
 
 SAME_SCALE = 1e-6  # relative: a scale that was stored in float32 may differ by this much
 
-_KINDS = {"embedding": "embedding tables are", "conv": "convolutions are", "linear": "the output layer is"}
+_KINDS = {
+    Kind.EMBEDDING: "embedding tables are",
+    Kind.CONV: "convolutions are",
+    Kind.LINEAR: "the output layer is",
+}
 
 
 class Severity(Enum):
@@ -236,8 +241,7 @@ def _scale_problems(adapter: Adapter, consumer: Consumer) -> Iterator[Problem]:
         yield Problem(
             Severity.WRONG,
             name,
-            f"this update would be multiplied by {wrong[name]:.4g} times the intended scale "
-            f"({count(wrong, 'module')})",
+            f"this update would be {wrong[name]:.4g} times as large as intended ({count(wrong, 'module')})",
             _resize_command(adapter, consumer),
         )
 

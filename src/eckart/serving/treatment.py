@@ -9,7 +9,7 @@ from typing import Any
 from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.experts import ExpertsLayout, is_split
 from eckart.adapter.formats.peft.whole import is_copy_of_base
-from eckart.checkpoint.kinds import is_head
+from eckart.checkpoint.kinds import Kind, is_head
 from eckart.errors import AdapterError
 from eckart.serving.consumer import Consumer, Treatment
 from eckart.text import preview
@@ -26,9 +26,9 @@ def treatment_of(module: Module, consumer: Consumer, experts_arranged: bool = Fa
         Treat fused experts as if they were in the layout that the consumer reads, if it reads one. Use this
         for an adapter whose experts have not yet been arranged for the consumer.
     """
-    if module.kind == "embedding":
+    if module.kind == Kind.EMBEDDING:
         return consumer.embeddings
-    if module.kind == "conv":
+    if module.kind == Kind.CONV:
         return consumer.conv
     if module.expert is not None and consumer.experts is not ExpertsLayout.FUSED:
         reads_them_split = experts_arranged and consumer.experts is ExpertsLayout.SPLIT

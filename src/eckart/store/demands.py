@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from eckart.checkpoint.kinds import Kind
 from eckart.linalg import Goal
 from eckart.rank import RankRule
 from eckart.store.record import Demand
@@ -33,7 +34,7 @@ def whole_demands(sources: Sources, max_rank: int) -> dict[str, Demand]:
 
 
 def first_demands(
-    sources: Sources, rule: RankRule, kinds: Sequence[str], bytes_each: int = 2
+    sources: Sources, rule: RankRule, kinds: Sequence[Kind], bytes_each: int = 2
 ) -> dict[str, Demand]:
     """Ask for what a rule needs to know about each tensor, while nothing is known yet.
 
@@ -43,7 +44,7 @@ def first_demands(
         The checkpoints.
     rule : RankRule
         The rule. Tensors that it does not select are left out.
-    kinds : sequence of str
+    kinds : sequence of Kind
         Kinds of tensors that get factors.
     bytes_each : int
         Bytes per number in the adapter, for a budget in bytes.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from eckart.checkpoint.kinds import Kind
 from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import StoreError, UsageError
 from eckart.linalg import Goal
@@ -40,8 +41,10 @@ class TensorRecord:
 
     Parameters
     ----------
-    name, kind : str
-        The longer of its names in both checkpoints; its kind, as in `eckart.store.sources.Source`.
+    name : str
+        The longer of its names in both checkpoints.
+    kind : Kind
+        Its kind of layer.
     shape : tuple of int
         The shape that is compared. If the vocabulary was resized, it counts the rows that both have.
     base_dtype, tuned_dtype : str
@@ -69,7 +72,7 @@ class TensorRecord:
     """
 
     name: str
-    kind: str
+    kind: Kind
     shape: tuple[int, ...]
     base_dtype: str
     tuned_dtype: str
@@ -122,7 +125,7 @@ class TensorRecord:
 
     def to_json(self) -> JsonObject:
         """Return the record as plain data."""
-        return asdict(self)
+        return {**asdict(self), "kind": str(self.kind)}
 
     @classmethod
     def from_json(cls, data: Any, where: str) -> TensorRecord:
@@ -149,11 +152,12 @@ class TensorRecord:
             bounds = record.rank_bounds
             checked = replace(
                 record,
+                kind=Kind(record.kind),
                 shape=tuple(int(n) for n in record.shape),
                 rank_bounds=None if bounds is None else (int(bounds[0]), int(bounds[1])),
                 goal=None if data.get("goal") is None else Goal(**data["goal"]),
             )
-            texts = (record.name, record.kind, record.base_dtype, record.tuned_dtype, record.method)
+            texts = (record.name, record.base_dtype, record.tuned_dtype, record.method)
             numbers = (record.energy, record.base_energy, record.unchanged, record.tail)
             counts = (abs(record.new_rows), record.known, record.size, record.rank)
             if (

@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 
 from eckart.checkpoint import Checkpoint, Pair, TensorInfo, is_float
 from eckart.checkpoint.dtypes import DTYPES
-from eckart.checkpoint.kinds import TRANSPOSED_EXPERTS, kind_of
+from eckart.checkpoint.kinds import TRANSPOSED_EXPERTS, Kind, kind_of
 from eckart.checkpoint.pair import PairEntry
 from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import PairError
 
-LORA_KINDS = ("linear", "conv1d", "expert", "expert_transposed")
-ALL_KINDS = (*LORA_KINDS, "embedding")
+LORA_KINDS = (Kind.LINEAR, Kind.CONV1D, Kind.EXPERT, Kind.EXPERT_TRANSPOSED)
+ALL_KINDS = (*LORA_KINDS, Kind.EMBEDDING)
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,8 @@ class Source:
     ----------
     name : str
         Name in the store.
-    kind : str
-        Kind of layer, as `eckart.checkpoint.kinds.kind_of` returns it. One expert of a fused tensor has the
-        kind ``"expert"`` or, if it is stored as (d_in, d_out), ``"expert_transposed"``.
+    kind : Kind
+        Kind of layer. A fused tensor of experts is listed as one source for each expert.
     tuned : TensorInfo
         Location in the tuned checkpoint, or in the only one.
     base : TensorInfo, optional
@@ -38,7 +37,7 @@ class Source:
     """
 
     name: str
-    kind: str
+    kind: Kind
     tuned: TensorInfo
     base: TensorInfo | None = None
     rows: int | None = None
@@ -103,7 +102,7 @@ class SingleSources:
         """Number of parameters of the checkpoint."""
         return _parameters(self.tuned)
 
-    def matrices(self, kinds: Sequence[str]) -> list[Source]:
+    def matrices(self, kinds: Sequence[Kind]) -> list[Source]:
         """Return the tensors with two axes whose kind is in ``kinds``."""
         return _matrices(self.tensors, kinds)
 
@@ -158,7 +157,7 @@ class PairSources:
         """Number of parameters of the base."""
         return _parameters(self.base)
 
-    def matrices(self, kinds: Sequence[str]) -> list[PairedSource]:
+    def matrices(self, kinds: Sequence[Kind]) -> list[PairedSource]:
         """Return the tensors with two axes whose kind is in ``kinds``."""
         return _matrices(self.tensors, kinds)
 
@@ -185,7 +184,7 @@ def _parameters(checkpoint: Checkpoint) -> int:
     return sum(info.size for info in checkpoint.tensors.values())
 
 
-def _matrices(tensors: Sequence[AnySource], kinds: Sequence[str]) -> list[AnySource]:
+def _matrices(tensors: Sequence[AnySource], kinds: Sequence[Kind]) -> list[AnySource]:
     return [s for s in tensors if s.kind in kinds and len(s.shape) == 2]
 
 
@@ -202,9 +201,10 @@ def _by_expert(source: AnySource, checkpoint: Checkpoint) -> list[AnySource]:
 
     The bytes of an expert are contiguous in the file, so it can be read as a separate matrix.
     """
-    if source.kind != "experts":
+    if source.kind != Kind.EXPERTS:
         return [source]
-    kind = "expert_transposed" if checkpoint.config.get("model_type") in TRANSPOSED_EXPERTS else "expert"
+    is_transposed = checkpoint.config.get("model_type") in TRANSPOSED_EXPERTS
+    kind = Kind.EXPERT_TRANSPOSED if is_transposed else Kind.EXPERT
     return [
         replace(
             source,

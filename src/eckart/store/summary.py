@@ -9,6 +9,7 @@ from statistics import median
 
 import numpy as np
 
+from eckart.checkpoint.kinds import Kind
 from eckart.checkpoint.strictjson import JsonObject
 from eckart.linalg import Goal, Spectrum
 from eckart.store.record import TensorRecord
@@ -49,7 +50,7 @@ class LayerSummary:
     """
 
     name: str
-    kind: str
+    kind: Kind
     shape: tuple[int, ...]
     relative: float | None
     sigma_1: float | None
@@ -65,7 +66,7 @@ class LayerSummary:
 
     def to_json(self) -> JsonObject:
         """Return the row as plain data."""
-        return asdict(self)
+        return {**asdict(self), "kind": str(self.kind)}
 
 
 def summarise(store: FactorStore) -> list[LayerSummary]:
@@ -132,7 +133,7 @@ def diagnose(store: FactorStore, rows: Sequence[LayerSummary]) -> list[str]:
     """
     if store.single:
         return []
-    changed = [r for r in rows if r.energy > 0 and r.kind in ("linear", "conv1d")]
+    changed = [r for r in rows if r.energy > 0 and r.kind.is_linear]
     if all(r.energy == 0 for r in store):
         return ["Nothing changed: base and tuned hold the same weights."]
     if not changed:

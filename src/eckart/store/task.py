@@ -9,6 +9,7 @@ import numpy as np
 
 from eckart.arrays import Floats
 from eckart.checkpoint import TensorInfo
+from eckart.checkpoint.kinds import Kind
 from eckart.checkpoint.mapping import prefetch_tensor
 from eckart.linalg import Goal, LowRank, all_values, factor_matrix
 from eckart.linalg.backend import DeviceArray
@@ -44,7 +45,7 @@ class Task:
     """
 
     name: str
-    kind: str
+    kind: Kind
     base: TensorInfo | None
     tuned: TensorInfo
     rows: int | None

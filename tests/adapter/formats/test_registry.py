@@ -1,5 +1,6 @@
 """The registry: a format that is added by one entry is recognised, read, written and listed."""
 
+import inspect
 import re
 from pathlib import Path
 
@@ -7,9 +8,18 @@ import numpy as np
 import pytest
 
 from eckart.adapter import Adapter, Module, load_adapter
-from eckart.adapter.formats import FORMATS, Format, is_adapter, make_writer, registry, written_format
+from eckart.adapter.formats import (
+    FORMATS,
+    Format,
+    is_adapter,
+    make_writer,
+    registry,
+    save_adapter,
+    written_format,
+)
 from eckart.adapter.formats.writer import FilePlan
 from eckart.errors import AdapterError, UsageError
+from eckart.operations import combine, convert, resize
 from support.adapters import adapter, file_of, kohya, matrix, module, same
 
 KEY = re.compile(r"toy/(?P<name>.+)/(?P<part>B|A)")
@@ -56,11 +66,11 @@ def test_the_formats_are_listed():
 
 
 def test_a_new_format_is_recognised_read_and_written(toy, tmp_path):
-    made = adapter(module("a"), module("b", seed=7))
-    assert made.save(tmp_path / "a.safetensors", "toy") == ()
+    original = adapter(module("a"), module("b", seed=7))
+    assert original.save(tmp_path / "a.safetensors", "toy") == ()
     assert is_adapter(tmp_path / "a.safetensors")
     read = load_adapter(tmp_path / "a.safetensors")
-    assert read.format == written_format(read) == "toy" and same(made, read)
+    assert read.format == written_format(read) == "toy" and same(original, read)
     read.save(tmp_path / "b.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
@@ -100,3 +110,15 @@ def test_checkpoints_and_missing_paths_are_not_adapters(tmp_path):
     assert not is_adapter(path) and not is_adapter(tmp_path)
     file_of(tmp_path / "k.safetensors", kohya("lora_unet_conv_in"))
     assert not is_adapter(tmp_path) and is_adapter(tmp_path / "k.safetensors")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_and_its_writer_agree_on_folder_or_file(name):
+    writer = make_writer(adapter(module("layers.0.q_proj")), name)
+    assert writer.is_folder == bool(writer.marker) == (name in registry.folder_formats())
+
+
+@pytest.mark.parametrize("function", [make_writer, save_adapter, Adapter.save, resize, combine, convert])
+def test_a_docstring_lists_every_format_that_can_be_written(function):
+    listed = ", ".join(f'"{name}"' for name in FORMATS)
+    assert f": {{{listed}}}" in inspect.getdoc(function)

@@ -24,28 +24,28 @@ def target(folder, format, name=""):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("formats", [*itertools.product(FORMATS, FORMATS)], ids="-".join)
 def test_modules_survive_any_two_conversions(case, formats, tmp_path):
-    made = CASES[case]
+    original = CASES[case]
     first, second = (target(tmp_path, format, str(n)) for n, format in enumerate(formats))
-    made.save(first, formats[0])
+    original.save(first, formats[0])
     once = load_adapter(first)
     assert once.format == formats[0]
     once.save(second, formats[1])
     twice = load_adapter(second)
     # alpha = scale * rank is exact except for rank 3 at scales that are not powers of two
     if case == "convolutions" and "peft" in formats:
-        assert [m.window for m in twice] == [made.modules[m.name].window for m in twice]
-    assert same(made, once) and same(made, twice)
+        assert [m.window for m in twice] == [original.modules[m.name].window for m in twice]
+    assert same(original, once) and same(original, twice)
 
 
 @pytest.mark.parametrize("scale", [16 / math.sqrt(32), 1 / 3, math.pi, 1e-3, 3.0, 8 / math.sqrt(5)])
 @pytest.mark.parametrize("rank", [1, 3, 4, 5])
 @pytest.mark.parametrize("format", ["kohya", "diffusers"])
 def test_scales_other_than_powers_of_two_survive(scale, rank, format, tmp_path):
-    made = adapter(module(f"unet.{BLOCK}.attn1.to_q", rank=rank, scale=scale), components=("unet",))
+    original = adapter(module(f"unet.{BLOCK}.attn1.to_q", rank=rank, scale=scale), components=("unet",))
     path = target(tmp_path, format)
-    made.save(path, format)
+    original.save(path, format)
     read = load_adapter(path)
-    assert same(made, read, exact=False)
+    assert same(original, read, exact=False)
     read.save(target(tmp_path, format, "again"), format)
     assert same(read, load_adapter(target(tmp_path, format, "again")))  # a scale that was read does not drift
 
@@ -75,10 +75,10 @@ def test_published_files_survive_a_conversion(name, format, tmp_path):
 
 
 def test_the_statement_is_written_and_read_with_the_adapter(tmp_path):
-    made = adapter(module("unet.conv_in"), components=("unet",), statement=Statement(0.5, 22, {}))
+    original = adapter(module("unet.conv_in"), components=("unet",), statement=Statement(0.5, 22, {}))
     for format in FORMATS:
-        made.save(target(tmp_path, format), format)
-        assert load_adapter(target(tmp_path, format)).statement == made.statement
+        original.save(target(tmp_path, format), format)
+        assert load_adapter(target(tmp_path, format)).statement == original.statement
     (tmp_path / "kohya.eckart.json").unlink()
     (tmp_path / "kohya.eckart.json").symlink_to("/dev/null")
     load_adapter(tmp_path / "kohya.safetensors")  # not a regular file: ignored

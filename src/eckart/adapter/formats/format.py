@@ -25,6 +25,8 @@ class Format:
         Builds an `Adapter` from an `AdapterFile`.
     writer : callable, optional
         Builds a `Writer` for an `Adapter`; None for a format that is read only.
+    is_folder : bool
+        Whether it is written as a folder rather than as one ``.safetensors`` file.
     other_key : Pattern, optional
         Matches the start of a key that shows the format although it holds no factor of a LoRA.
     """
@@ -33,6 +35,7 @@ class Format:
     factor_key: re.Pattern[str]
     read: Callable[[AdapterFile], Adapter]
     writer: Callable[[Adapter], Writer] | None = None
+    is_folder: bool = False
     other_key: re.Pattern[str] | None = None
 
     def is_factor(self, key: str) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from eckart.adapter.adapter import Module
 from eckart.adapter.formats.file import AdapterFile
 from eckart.arrays import Array
+from eckart.checkpoint.kinds import Kind
 from eckart.checks import is_number
 from eckart.errors import AdapterError
 
@@ -64,7 +65,7 @@ def build_module(
     keys: Mapping[str, str],
     alpha: float | None,
     rslora: bool = False,
-    kind: str = "linear",
+    kind: Kind = Kind.LINEAR,
 ) -> Module:
     """Build a module from its tensors.
 
@@ -81,8 +82,8 @@ def build_module(
         None for a scale of 1.
     rslora : bool
         Whether alpha is divided by the square root of the rank.
-    kind : str
-        ``linear`` or ``embedding``; tensors with more than two axes make it ``conv``.
+    kind : Kind
+        ``LINEAR`` or ``EMBEDDING``; tensors with more than two axes make it ``CONV``.
 
     Returns
     -------
@@ -124,10 +125,10 @@ def build_module(
         )
     bias = file.array(keys["bias"]) if "bias" in keys else None
     if A.ndim > 2:
-        kind = "conv"
+        kind = Kind.CONV
     left: Array = B.reshape(B.shape[:2])  # (d_out, r)
     right: Array = A.reshape(len(A), -1)  # (r, d_in * prod(window))
-    if kind == "embedding":
+    if kind == Kind.EMBEDDING:
         left, right = right.T, left.T
     scale = 1.0 if alpha is None else scale_of(alpha, len(A), rslora, where)
     return Module(name, kind, left, right, scale, bias, tuple(A.shape[2:]), alpha)

@@ -56,7 +56,7 @@ def _peft_writer(adapter: Adapter) -> Writer:
     return PipelineWriter(adapter) if adapter.components else PeftWriter(adapter)
 
 
-PEFT = Format("peft", PEFT_KEY, _read_peft_file, _peft_writer)
+PEFT = Format("peft", PEFT_KEY, _read_peft_file, _peft_writer, is_folder=True)
 
 # The order of recognition. It matters only for the message that refuses a file with keys of two formats.
 REGISTRY: tuple[Format, ...] = (CLONEOFSIMO, KOHYA, DIFFUSERS, PEFT)
@@ -104,6 +104,11 @@ def writable_formats() -> tuple[str, ...]:
     """Return the names of the formats that can be written, PEFT first."""
     names = [format.name for format in REGISTRY if format.writer is not None]
     return tuple(sorted(names, key=lambda name: name != PEFT.name))
+
+
+def folder_formats() -> tuple[str, ...]:
+    """Return the names of the formats that are written as a folder; the others are one file."""
+    return tuple(format.name for format in REGISTRY if format.writer is not None and format.is_folder)
 
 
 def readable_formats() -> tuple[str, ...]:

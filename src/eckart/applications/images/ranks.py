@@ -95,7 +95,7 @@ def rank_images(picture: ArrayLike, ranks: Sequence[int]) -> list[RankImage]:
     images = []
     for rank in wanted:
         truncated = [f.truncate(rank=rank) if rank < f.rank else f for f in whole]
-        left_out = sum(float(Spectrum(f.s).left[min(rank, f.rank)]) for f in whole)
+        lost_energy = sum(float(Spectrum(f.s).tails[min(rank, f.rank)]) for f in whole)
         approximation = to_pixels([f.dense() for f in truncated], full)
         numbers = rank * (m + n + 1)
         images.append(
@@ -104,8 +104,8 @@ def rank_images(picture: ArrayLike, ranks: Sequence[int]) -> list[RankImage]:
                 picture=approximation.reshape(np.shape(picture)),
                 numbers=channels * numbers,
                 share=numbers / (m * n),
-                error=float(np.sqrt(left_out / total)) if total else 0.0,
-                energy=1 - left_out / total if total else 1.0,
+                error=float(np.sqrt(lost_energy / total)) if total else 0.0,
+                energy=1 - lost_energy / total if total else 1.0,
                 psnr=psnr(full, approximation),
             )
         )

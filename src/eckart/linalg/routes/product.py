@@ -197,12 +197,12 @@ class ProductCore:
         -------
         Triplets
         """
-        s, left_out = self.s[:rank], float((self.s[rank:] ** 2).sum())
+        s, tail = self.s[:rank], float((self.s[rank:] ** 2).sum())
         if rank <= self.faithful:
             U, V = product.left @ self.to_left[:, :rank], product.right @ self.to_right[:, :rank]
-            return Triplets(U, s, V.T, left_out)
+            return Triplets(U, s, V.T, tail)
         U, Vh = _bases(product)
-        return Triplets(U[:, :rank], s, Vh[:rank], left_out)
+        return Triplets(U[:, :rank], s, Vh[:rank], tail)
 
     def factors(self, product: Product, rank: int, threads: int = 1) -> tuple[Floats, Floats]:
         """Return two factors of equal norm of the truncated product.

@@ -27,17 +27,17 @@ def test_each_component_is_written_to_a_folder_of_its_own(tmp_path):
 
 
 def test_whole_and_unknown_tensors_stay_in_their_component(tmp_path):
-    made = adapter(
+    original = adapter(
         module("unet.q"),
         module("text_encoder.q", rank=3),
         components=("unet", "text_encoder"),
         dense={"unet.norm.weight": module("x").left},
         unknown={"text_encoder.odd": module("x").right},
     )
-    made.save(tmp_path / "a", "peft")
+    original.save(tmp_path / "a", "peft")
     read = load_adapter(tmp_path / "a")
     assert (
-        same(made, read)
+        same(original, read)
         and list(read.dense) == ["unet.norm.weight"]
         and list(read.unknown) == ["text_encoder.odd"]
     )

@@ -12,30 +12,30 @@ from eckart.errors import AdapterError
 from eckart.operations import combine, convert, merge, resize
 from support.adapter_files import REPLACED_ROWS, TABLE_FACTORS, adapter_with
 from support.tuned_models import bert, llama, load_file, load_peft, torch
-from support.zoo import json_of, made, make_adapter, same_outputs, save_base
+from support.zoo import case_of, json_of, make_adapter, same_outputs, save_base
 
 TABLE_NAME = "model.embed_tokens.weight"
 ROWS_KEY = "base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta"
 
 
 def rows_of(name):
-    return load_adapter(made(name).adapter).rows[TABLE_NAME]
+    return load_adapter(case_of(name).adapter).rows[TABLE_NAME]
 
 
 def test_rows_are_read_with_their_indices():
     assert rows_of("llama rows").indices == (1, 3, 5)
     assert rows_of("llama tied rows").indices == (2, 4)
-    stored = load_file(made("llama rows").adapter / "adapter_model.safetensors")[ROWS_KEY]
+    stored = load_file(case_of("llama rows").adapter / "adapter_model.safetensors")[ROWS_KEY]
     np.testing.assert_array_equal(rows_of("llama rows").values, stored.numpy())
 
 
 def test_a_table_that_peft_saved_by_itself_is_not_a_module_to_save(tmp_path):
-    animal = made("llama tables")
-    adapter = load_adapter(animal.adapter)
+    case = case_of("llama tables")
+    adapter = load_adapter(case.adapter)
     assert set(adapter.dense) == {TABLE_NAME, "lm_head.weight"} and not adapter.unknown
-    resize(animal.adapter, tmp_path / "out", rank=2)
+    resize(case.adapter, tmp_path / "out", rank=2)
     assert json_of(tmp_path / "out")["modules_to_save"] is None
-    old, new = (load_file(f / "adapter_model.safetensors") for f in (animal.adapter, tmp_path / "out"))
+    old, new = (load_file(f / "adapter_model.safetensors") for f in (case.adapter, tmp_path / "out"))
     assert old.keys() == new.keys()
 
 
@@ -60,9 +60,9 @@ def test_a_grown_vocabulary_is_merged(saved, tmp_path):
 
 def test_the_index_states_the_size_of_the_tensors(tmp_path):
     """Whole tensors in float32 take the base's bfloat16."""
-    animal = made("bert")
-    animal.fresh_base().to(torch.bfloat16).save_pretrained(tmp_path / "base", max_shard_size="20kB")
-    merge(tmp_path / "base", [animal.adapter], tmp_path / "m")
+    case = case_of("bert")
+    case.fresh_base().to(torch.bfloat16).save_pretrained(tmp_path / "base", max_shard_size="20kB")
+    merge(tmp_path / "base", [case.adapter], tmp_path / "m")
     index = json.loads((tmp_path / "m" / "model.safetensors.index.json").read_text())
     model = Checkpoint.open(tmp_path / "m")
     assert index["metadata"]["total_size"] == sum(info.nbytes for info in model.tensors.values())
@@ -154,22 +154,22 @@ def test_rows_without_indices_are_refused(indices, message, tmp_path):
 
 @pytest.mark.parametrize("indices", [[1, 999], [999, 1]])
 def test_rows_beyond_the_table_of_the_base_are_refused(indices, tmp_path):
-    animal = made("llama rows")
+    case = case_of("llama rows")
     folder = tmp_path / "a"
     folder.mkdir()
-    for file in animal.adapter.glob("adapter_*"):
+    for file in case.adapter.glob("adapter_*"):
         (folder / file.name).write_bytes(file.read_bytes())
     config = json_of(folder) | {"trainable_token_indices": [0, *indices]}
     (folder / "adapter_config.json").write_text(json.dumps(config))
     with pytest.raises(AdapterError, match=r"up to row 999, but the base has shape \(\d+, \d+\)"):
-        merge(animal.base, [folder], tmp_path / "m")
+        merge(case.base, [folder], tmp_path / "m")
     assert not (tmp_path / "m").exists()
 
 
 @pytest.mark.parametrize("to", ["kohya", "diffusers"])
 def test_formats_of_one_file_refuse_rows(to, tmp_path):
     with pytest.raises(AdapterError, match=r"has new rows, which the .* format cannot store"):
-        convert(made("llama rows").adapter, tmp_path / "o.safetensors", to)
+        convert(case_of("llama rows").adapter, tmp_path / "o.safetensors", to)
 
 
 def test_rows_are_left_out_for_a_server_that_refuses_them_with_a_note(tmp_path):

@@ -153,8 +153,8 @@ def test_comfyui_names_are_kept_and_get_an_alpha(tmp_path):
 
 
 def test_names_that_diffusers_cannot_read_are_noted(tmp_path):
-    made = adapter(module("transformer.double_blocks.0.img_attn.qkv"), components=("transformer",))
-    (note,) = made.save(tmp_path / "a.safetensors", "diffusers")
+    original = adapter(module("transformer.double_blocks.0.img_attn.qkv"), components=("transformer",))
+    (note,) = original.save(tmp_path / "a.safetensors", "diffusers")
     assert "diffusers reads names such as transformer.double_blocks.0.img_attn.qkv in the kohya" in note
 
 
@@ -196,24 +196,24 @@ def small_text_encoder():
     return transformers.CLIPTextModel(config).eval()
 
 
-def uniform(made):
+def uniform(modules):
     """Return updates of one rank and scale: diffusers reads kohya's alphas correctly only if they agree."""
     return [
         module(m.name, m.shape[0], m.shape[1] // math.prod(m.window), scale=0.5, window=m.window)
-        for m in made
+        for m in modules
     ]
 
 
 def updates_of(model, component, ends, prefix="", bias=False):
     """Return a module for each layer whose name has one of these endings; ranks and scales differ."""
     torch = pytest.importorskip("torch")
-    made = []
+    modules = []
     for name, layer in model.named_modules():
         if not name.endswith(ends) or not isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d)):
             continue
-        n = len(made)
+        n = len(modules)
         window = tuple(layer.kernel_size) if isinstance(layer, torch.nn.Conv2d) else ()
-        made.append(
+        modules.append(
             module(
                 f"{component}.{prefix}{name}",
                 rows=layer.weight.shape[0],
@@ -225,13 +225,13 @@ def updates_of(model, component, ends, prefix="", bias=False):
                 bias=matrix(layer.weight.shape[0], seed=n) if bias else None,
             )
         )
-    return made
+    return modules
 
 
-def merged(model, made, component, prefix=""):
+def merged(model, modules, component, prefix=""):
     """Return weights by name, base + scale * B A by hand."""
     weights = {k: v.detach().double().numpy() for k, v in model.state_dict().items()}
-    for m in made:
+    for m in modules:
         name = m.name.removeprefix(f"{component}.{prefix}")
         weight = weights[f"{name}.weight"]
         product = m.left.astype(np.float64) @ m.right.astype(np.float64)

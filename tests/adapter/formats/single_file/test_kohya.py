@@ -119,13 +119,13 @@ def test_two_kinds_of_names_are_not_mixed(tmp_path):
 
 
 def test_keys_shapes_and_metadata_are_written_as_kohya_writes_them(tmp_path):
-    made = adapter(
+    original = adapter(
         module(f"{NAME}.attn1.to_q", scale=0.5),
         module("unet.conv_in", window=(3, 3), rank=4, scale=0.25),
         module("text_encoder.text_model.encoder.layers.0.mlp.fc1", scale=1.0),
         components=("unet", "text_encoder"),
     )
-    made.save(tmp_path / "a.safetensors", "kohya")
+    original.save(tmp_path / "a.safetensors", "kohya")
     header = read_header(tmp_path / "a.safetensors")
     shapes = {key: info.shape for key, info in header.tensors.items()}
     te = "lora_te_text_model_encoder_layers_0_mlp_fc1"
@@ -141,7 +141,7 @@ def test_keys_shapes_and_metadata_are_written_as_kohya_writes_them(tmp_path):
         f"{te}.alpha": (),
     }
     read = load_adapter(tmp_path / "a.safetensors")
-    assert [read.modules[m.name].alpha for m in made] == [1.0, 1.0, 2.0]
+    assert [read.modules[m.name].alpha for m in original] == [1.0, 1.0, 2.0]
     assert header.metadata["ss_network_module"] == "networks.lora"
     assert (header.metadata["ss_network_dim"], header.metadata["ss_network_alpha"]) == ("Dynamic", "Dynamic")
     assert json.loads(header.metadata["eckart.names"])["lora_unet_conv_in"] == "unet.conv_in"
@@ -149,8 +149,8 @@ def test_keys_shapes_and_metadata_are_written_as_kohya_writes_them(tmp_path):
 
 def test_two_text_encoders_get_numbered_prefixes(tmp_path):
     paths = [f"text_encoder{end}.text_model.encoder.layers.0.mlp.fc1" for end in ("", "_2")]
-    made = adapter(*map(module, paths), components=("text_encoder", "text_encoder_2"))
-    made.save(tmp_path / "a.safetensors", "kohya")
+    original = adapter(*map(module, paths), components=("text_encoder", "text_encoder_2"))
+    original.save(tmp_path / "a.safetensors", "kohya")
     stems = {key.partition(".")[0] for key in read_header(tmp_path / "a.safetensors").tensors}
     assert stems == {f"lora_te{n}_text_model_encoder_layers_0_mlp_fc1" for n in (1, 2)}
 
@@ -193,10 +193,10 @@ def test_updates_that_the_format_cannot_store_are_refused(case, tmp_path):
 
 
 def test_whole_tensors_are_refused(tmp_path):
-    made = adapter(module("k"), dense={"norm.weight": matrix(3)})
+    original = adapter(module("k"), dense={"norm.weight": matrix(3)})
     for format in ("kohya", "diffusers"):
         with pytest.raises(AdapterError, match=r"norm\.weight`: is a whole tensor"):
-            made.save(tmp_path / "a.safetensors", format)
+            original.save(tmp_path / "a.safetensors", format)
 
 
 def test_two_names_that_become_one_are_refused(tmp_path):
@@ -212,8 +212,8 @@ PATH = st.lists(PART, min_size=1, max_size=5).map(".".join).filter(lambda path: 
 @given(st.lists(PATH, min_size=1, max_size=4, unique_by=lambda name: name.replace(".", "_")), st.booleans())
 def test_any_name_is_read_back(tmp_path_factory, names, in_unet):
     names = [f"unet.{name}" for name in names] if in_unet else names
-    made = adapter(*map(module, names), components=("unet",) if in_unet else ())
+    original = adapter(*map(module, names), components=("unet",) if in_unet else ())
     folder = tmp_path_factory.mktemp("names")
     for format in ("kohya", "diffusers"):
-        made.save(folder / f"{format}.safetensors", format)
-        assert same(made, load_adapter(folder / f"{format}.safetensors"))
+        original.save(folder / f"{format}.safetensors", format)
+        assert same(original, load_adapter(folder / f"{format}.safetensors"))

@@ -13,7 +13,7 @@ from eckart.adapter.formats.peft.origin import peft_origin
 from eckart.adapter.formats.peft.patterns import alternation, rank_pattern, target_modules
 from eckart.adapter.formats.peft.whole import settings_of_whole
 from eckart.adapter.statement import Json
-from eckart.checkpoint.kinds import module_of
+from eckart.checkpoint.kinds import Kind, module_of
 from eckart.errors import AdapterError
 
 CONFIG = "adapter_config.json"
@@ -173,9 +173,9 @@ def make_config(adapter: Adapter, options: PeftOptions) -> Json:
     ``r`` is the largest rank, because servers compare ``r`` with their limit.
     """
     old: Json = adapter.config if adapter.config.get("peft_type") == "LORA" else {}
-    plain = {m.name: m for m in adapter if m.expert is None and m.kind != "router"}
+    plain = {m.name: m for m in adapter if m.expert is None and m.kind != Kind.ROUTER}
     fused = {name: group[0] for name, group in by_parameter(adapter.modules).items()}
-    fused |= {f"{m.name}.weight": m for m in adapter if m.kind == "router"}
+    fused |= {f"{m.name}.weight": m for m in adapter if m.kind == Kind.ROUTER}
     ranks = {name: m.rank for name, m in (plain | fused).items()}
     largest = max(ranks.values(), default=1)
     alphas = {name: m.scale * m.rank for name, m in (plain | fused).items()}
@@ -199,7 +199,7 @@ def make_config(adapter: Adapter, options: PeftOptions) -> Json:
         "target_modules": targets,
         "lora_dropout": 0.0,
         "lora_bias": any(m.bias is not None for m in adapter),
-        "fan_in_fan_out": bool(old.get("fan_in_fan_out")) or any(m.kind == "conv1d" for m in adapter),
+        "fan_in_fan_out": bool(old.get("fan_in_fan_out")) or any(m.kind == Kind.CONV1D for m in adapter),
         "use_rslora": False,
         "use_dora": False,
         "init_lora_weights": True,

@@ -35,7 +35,7 @@ from eckart.adapter.statement import STATEMENT, Json, Statement, read_statement
 from eckart.arrays import Array
 from eckart.checkpoint import write_json
 from eckart.checkpoint.foreign import refuse_foreign
-from eckart.checkpoint.kinds import module_of
+from eckart.checkpoint.kinds import Kind, module_of
 from eckart.checks import is_whole_number
 from eckart.errors import AdapterError
 
@@ -122,10 +122,10 @@ class _Reader:
         is_embedding = any("lora_embedding_" in key for key in keys.values())
         where = f"{self.file.path}: {container}"
         alpha = check_alpha(self.alphas[parameter or container], where)
-        kind = "embedding" if is_embedding else "linear"
+        kind = Kind.EMBEDDING if is_embedding else Kind.LINEAR
         module = build_module(self.file, container, keys, alpha, self.rslora, kind)
         if parameter is not None:
-            module = replace(module, kind="router")
+            module = replace(module, kind=Kind.ROUTER)
         stated = self.ranks[parameter or container]
         if stated != module.rank:
             raise AdapterError(
@@ -172,7 +172,7 @@ class _Reader:
         A = stack.right.reshape(experts, rank, -1)  # (E, r, d_in)
         B = stack.left.reshape(-1, rank, experts)  # (d_out, r, E)
         return [
-            Module(expert_name(parameter, e), "expert", B[:, :, e], A[e], scale, alpha=alpha)
+            Module(expert_name(parameter, e), Kind.EXPERT, B[:, :, e], A[e], scale, alpha=alpha)
             for e in range(experts)
         ]
 
@@ -221,7 +221,7 @@ class PeftWriter:
         (m,) = modules
         key = PEFT_PREFIX + m.name
         B, A = conv_shaped(m)
-        if m.kind == "embedding":
+        if m.kind == Kind.EMBEDDING:
             tensors = {f"{key}.lora_embedding_A": A, f"{key}.lora_embedding_B": B}
         else:
             tensors = {f"{key}.lora_A.weight": A, f"{key}.lora_B.weight": B}

@@ -11,7 +11,7 @@ from eckart.adapter.formats.pairs import PEFT_PREFIX
 from eckart.adapter.formats.peft.origin import peft_origin
 from eckart.adapter.statement import Json
 from eckart.arrays import Array
-from eckart.checkpoint.kinds import is_head, is_input_embedding, module_of
+from eckart.checkpoint.kinds import Kind, is_head, is_input_embedding, module_of
 from eckart.checks import is_whole_number
 from eckart.errors import AdapterError
 
@@ -195,7 +195,7 @@ def settings_of_whole(old: Mapping[str, object], adapter: Adapter) -> Json:
         settings["trainable_token_indices"] = old.get("trainable_token_indices") or by_module
     # Modules that share a weight stay tied, unless both have factors: then each has its own in the file.
     has_whole = bool(settings["modules_to_save"]) or bool(adapter.rows)
-    if old.get("ensure_weight_tying") and has_whole and all(m.kind != "embedding" for m in adapter):
+    if old.get("ensure_weight_tying") and has_whole and all(m.kind != Kind.EMBEDDING for m in adapter):
         settings["ensure_weight_tying"] = True
     return settings
 

@@ -11,6 +11,7 @@ from eckart.adapter.formats.pairs import build_module
 from eckart.adapter.formats.single_file.common import add_module, build_adapter
 from eckart.adapter.formats.single_file.stable_diffusion import Layer, text_encoder_layers, unet_layers
 from eckart.arrays import Array
+from eckart.checkpoint.kinds import Kind
 from eckart.errors import AdapterError
 from eckart.text import count, preview
 
@@ -102,7 +103,7 @@ def _module(file: AdapterFile, name: str, keys: dict[str, str], rank_entry: str)
 def _fit(numbers: list[int], modules: list[Module], layers: list[Layer]) -> bool:
     """Whether modules are the layers of a model: no number is missing, and all shapes match."""
     return numbers == list(range(len(layers))) and all(
-        m.kind == "linear" and m.shape == (layer.rows, layer.columns)
+        m.kind == Kind.LINEAR and m.shape == (layer.rows, layer.columns)
         for m, layer in zip(modules, layers, strict=True)
     )
 

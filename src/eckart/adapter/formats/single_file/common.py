@@ -11,6 +11,7 @@ from eckart.adapter.formats.streaming import statement_path
 from eckart.adapter.formats.writer import left_out_note, unknown_note
 from eckart.adapter.statement import Statement, read_statement
 from eckart.arrays import Array
+from eckart.checkpoint.kinds import Kind
 from eckart.checkpoint.locate import check_link
 from eckart.errors import AdapterError
 
@@ -102,7 +103,7 @@ def refuse_unstorable(adapter: Adapter, format: str, bias: bool = False) -> None
         if m.expert is not None:
             content = "an expert of a fused parameter"
             fix = "Write it with --format peft, or split the experts first (eckart convert --experts split)"
-        elif m.kind == "embedding":
+        elif m.kind == Kind.EMBEDDING:
             content = "an update of an embedding table"
         elif m.bias is not None and not bias:
             content = "an update of a bias"
