@@ -12,7 +12,8 @@ QUICK := .venv-quick/$(SCRIPTS)
 MERGEKIT := .venv-mergekit/$(SCRIPTS)
 # Installing a dependency group needs pip 25.1 or later, so every environment gets this pip first.
 PIP_VERSION := 26.3
-QUICK_TESTS := $(wildcard tests/test_*.py) $(addprefix tests/,linalg rank checkpoint store autodiff) src/eckart
+QUICK_TESTS := $(wildcard tests/test_*.py) $(addprefix tests/,linalg rank checkpoint store autodiff) \
+	$(addprefix tests/,cli/test_api.py cli/test_app.py guide/test_reference.py) src/eckart
 INSTALL := -m pip --disable-pip-version-check install --quiet
 
 .PHONY: demo quick test check bench docs clean

@@ -30,6 +30,14 @@ FLOORS = [
     "explain",
     "cli",
 ]
+SHARED = {"errors", "arrays", "checks", "text"}
+# The wings, and all that each may import. Only the command line imports a wing.
+WINGS: dict[str, set[str]] = {
+    "autodiff": set(),
+    "explain": SHARED,
+    "demo": SHARED | {"checkpoint"},  # reads the packaged models
+    "applications": SHARED | {"linalg", "checkpoint"},  # saves models as safetensors, and files atomically
+}
 TOP = ["__init__", "__main__"]  # the roof: may see everything
 
 # Every module but the roof, by its path.
@@ -57,6 +65,28 @@ def test_imports_go_down(path: Path) -> None:
                 assert FLOORS.index(there) <= here, f"{path.name} imports {name}"
             else:
                 assert name != "eckart", f"{path.name} imports the public names of its own roof"
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """Return the rooms other than its own that a file imports."""
+    modules = {module_of(file) for file in SRC.rglob("*.py")}
+    rooms = {name.split(".")[1] for name in imported_modules(path, modules) if "." in name}
+    return rooms - {floor_of(path)}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SRC)))
+def test_wings_import_only_what_they_need(path: Path) -> None:
+    room, imported = floor_of(path), imported_rooms(path)
+    if room in WINGS:
+        assert imported <= WINGS[room]
+    elif room != "cli":
+        assert not imported & WINGS.keys()
+
+
+@pytest.mark.parametrize("wing", WINGS)
+def test_no_wing_is_allowed_more_than_it_imports(wing: str) -> None:
+    used = set().union(*(imported_rooms(path) for path in FILES if floor_of(path) == wing))
+    assert WINGS[wing] - SHARED <= used
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SRC)))

@@ -43,7 +43,8 @@ def lines_of_code(text: str) -> int:
 
 def built_in_primitives() -> set[str]:
     """Return the names of the primitives in a fresh process, where no test or example has defined others."""
-    code = "import eckart.autodiff.scipy; from eckart.autodiff.core import PRIMITIVES; print(*PRIMITIVES, sep='\\n')"
+    imports = "import eckart.autodiff.scipy; from eckart.autodiff.core import PRIMITIVES"
+    code = imports + "; print(*PRIMITIVES, sep='\\n')"
     done = subprocess.run(
         [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=True
     )
@@ -75,7 +76,8 @@ def test_every_file_belongs_to_a_part():
 
 
 def test_lines_of_code_excludes_prose():
-    text = '"""Module."""\n\n# comment\nx = 1  # code\n\n\ndef f():\n    """One.\n\n    Two.\n    """\n    return x\n'
+    text = '"""Module."""\n\n# comment\nx = 1  # code\n\n\n'
+    text += 'def f():\n    """One.\n\n    Two.\n    """\n    return x\n'
     assert lines_of_code(text) == 3
 
 

@@ -389,7 +389,7 @@ def test_jacobians_may_be_empty():
 
 
 def test_gradients_share_no_memory():
-    """Gradients may be clipped in place: none shares memory with another, with the seed or with a constant."""
+    """Gradients may be clipped in place: none shares memory with another, the seed or a constant."""
     w = np.array([2.0, 3.0])
     a, b = grad(lambda a, b: np.sum(np.sum(a + b, axis=0) * w), (0, 1))(np.ones((3, 2)), np.ones((3, 2)))
     c, d, e = vjp(lambda x, y, z: (x + y).T + z.T, w, w, w)[1](w)

@@ -1,4 +1,4 @@
-"""Points where rules of linear algebra usually fail: ties up to rounding, zeros, free bases, extreme scales."""
+"""Points where rules of linear algebra usually fail: ties, zeros, free bases, extreme scales."""
 
 import numpy as np
 import pytest
@@ -104,7 +104,7 @@ def test_jitter_is_accurate_near_ties(gap):
 
 
 def test_jitter_in_float32_exceeds_rounding():
-    """The derivative of exp at a tie contains f', so a rule that puts 0 in place of 1 / gap would be wrong."""
+    """The derivative of exp at a tie contains f', so a rule that puts 0 for 1 / gap would be wrong."""
     A = np.diag([2.0, 2.0, 1.0, 0.5]).astype(np.float32)
     exact = grad(lambda a: np.sum(G * eigfun(hermitian(a), np.exp, np.exp)))(A)
     h = lambda a: (lambda w, v: np.sum(G * ((v * np.exp(w)) @ v.T)))(*asp.eigh(hermitian(a), ties="jitter"))  # noqa: E731

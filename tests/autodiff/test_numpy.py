@@ -333,7 +333,8 @@ REFUSED = {
     "frexp",
     "nextafter",
 }
-WITHOUT_FLOATS = {  # functions of strings, dates, records, files, integers or dtypes, and those that create arrays
+# Functions of strings, dates, records, files, integers or dtypes, and those that create arrays.
+WITHOUT_FLOATS = {
     "busday_count",
     "busday_offset",
     "is_busday",
@@ -417,8 +418,8 @@ def flat(f, x):
 def check(f, x):
     """Assert that ``f`` returns what NumPy returns, and that both modes are right.
 
-    Values may differ by rounding, because some rules compute in another order: the largest measured difference
-    is 6e-16. `autodiff.test_rules` explains the other tolerances.
+    Values may differ by rounding, because some rules compute in another order: the largest measured
+    difference is 6e-16. `autodiff.test_rules` explains the other tolerances.
     """
     t = direction(np.random.default_rng(1), x)
     want = flatten(f(x))[0]

@@ -1,7 +1,7 @@
-"""Broadcasting, indexing, reductions and einsum of random shapes: reverse mode is the transpose of forward mode.
+"""Random shapes in broadcasting, indexing, reductions and einsum: reverse mode is forward mode transposed.
 
-Both sides of <ct, J t> = <J' ct, t> are sums of at most a few hundred products, which round by about 1e-13. The
-tolerances are far above this and far below the effect of a wrong entry.
+Both sides of <ct, J t> = <J' ct, t> are sums of at most a few hundred products, which round by about 1e-13.
+The tolerances are far above this and far below the effect of a wrong entry.
 """
 
 import numpy as np

@@ -2,11 +2,12 @@
 
 Two kinds of tolerance, relative to the largest entry (or to 1 if that is smaller):
 
-- `ROUNDING` for two computations of the same numbers in different order. Their error is about n eps cond, where
-  n <= 30 is the number of entries and cond the condition number of the matrices in the table, at most 100:
-  7e-13. The largest measured error is 2.5e-13.
-- `DIFFERENCES` for differences of fourth order with step h = 1e-4. Their error is rounding, about eps / h = 2e-12
-  times the size of intermediate results, because h^4 = 1e-16 is smaller. The largest measured error is 2e-10.
+- `ROUNDING` for two computations of the same numbers in different order. Their error is about n eps cond,
+  where n <= 30 is the number of entries and cond the condition number of the matrices in the table, at most
+  100: 7e-13. The largest measured error is 2.5e-13.
+- `DIFFERENCES` for differences of fourth order with step h = 1e-4. Their error is rounding, about eps / h =
+  2e-12 times the size of intermediate results, because h^4 = 1e-16 is smaller. The largest
+  measured error is 2e-10.
 """
 
 import numpy as np

@@ -156,7 +156,7 @@ def test_elementwise_function_of_three_arguments_and_a_parameter():
 
 
 def test_cotangent_is_overwritten_only_at_its_last_use():
-    """The reverse pass multiplies in place, but a row with the same parent twice needs its cotangent twice."""
+    """The reverse pass multiplies in place, but a row that has one parent twice needs its cotangent twice."""
     twice = Elementwise("of two arguments", lambda a, b: a * a / 2 + b, lambda y, a, b: a, None)
     x, ct = np.array([1.0, 2.0]), np.array([5.0, 7.0])
     np.testing.assert_allclose(grad(lambda x: np.sum(3 * twice(x, x)))(x), 3 * x + 3)
@@ -175,7 +175,7 @@ def test_pullback_can_be_called_again_after_an_error():
 
 
 def test_gradients_follow_the_convention_for_complex_numbers():
-    """A holomorphic f has gradient f', a real f has df/dx - i df/dy; its conjugate is the direction of ascent."""
+    """A holomorphic f has gradient f', and a real f has df/dx - i df/dy, whose conjugate points uphill."""
     z = np.array(0.3 - 0.7j)
     assert grad(lambda z: np.real(z * z))(z) == pytest.approx(2 * z)
     assert grad(lambda z: np.imag(z * z))(z) == pytest.approx(-2j * z)

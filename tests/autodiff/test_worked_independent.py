@@ -147,9 +147,9 @@ def test_fastest_curve_does_not_depend_on_the_start(seed: int) -> None:
 
 
 def test_cycloid_is_the_fastest_of_similar_curves() -> None:
-    """The time on the track x = R (theta - sin theta), y = R (1 - cos theta), by quadrature, with y bent a little.
+    """The time on the track x = R (theta - sin theta), y = R (1 - cos theta), with y bent a little.
 
-    Without a bend the time is pi.
+    The time is computed by quadrature. Without a bend it is pi.
     """
 
     def time(bend: float) -> float:

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 
 from support.matrices import with_values
 from support.pairs import write_pair
+from support.rules import command_line, one_of_each
 from support.terminal import run
 
 F32 = np.float32
@@ -57,7 +58,7 @@ EDGES = {
         (x * F32(1e30)).astype(F32) for x in updated(weights(300, 260), 1 / np.arange(1, 261))
     ),
 }
-RULES = [("--energy", 0.9), ("--rank", 4), ("--error", 0.3), ("--knee",), ("--noise-floor",)]
+RULES = [command_line(keywords) for keywords in one_of_each(ratio=100, budget="1M").values()]
 
 
 def product(folder, name):
@@ -93,7 +94,7 @@ def test_the_stated_error_is_true_and_close_to_the_best(tmp_path, edge, rule):
         if not rank:
             assert module not in statement["modules"]
             # Nothing changed, or nothing exceeds the noise floor.
-            assert not update.any() or rule == ("--noise-floor",)
+            assert not update.any() or rule == ["--noise-floor"]
             continue
         norm = np.linalg.norm(sigma)
         error = np.linalg.norm(update / scale - product(tmp_path / "out", name) / scale) / norm

@@ -7,18 +7,14 @@ import pytest
 
 import eckart
 from support.matrices import with_values
+from support.rules import one_of_each
 from support.stated_errors import measured, read, statement
 from support.weights import SHAPES, save_pair, updates, weights
 
 RULES = {
-    "rank": {"rank": 7},
-    "rank bounded": {"energy": 0.9, "min_rank": 2, "max_rank": 12, "multiple_of": 4},
-    "energy": {"energy": 0.8},
-    "error": {"error": 0.3},
-    "ratio": {"ratio": 8},
-    "knee": {"knee": True},
+    **one_of_each(rank=7, energy=0.8, ratio=8, budget="12K"),
     "noise floor": {"noise_floor": True, "max_rank": 40},
-    "budget": {"budget": "12K"},
+    "rank bounded": {"energy": 0.9, "min_rank": 2, "max_rank": 12, "multiple_of": 4},
     "uniform": {"energy": 0.7, "uniform": True},
 }
 

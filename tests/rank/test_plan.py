@@ -12,6 +12,7 @@ from eckart.errors import UsageError
 from eckart.linalg import Goal
 from eckart.rank import Budget, Candidate, Energy, Knee, NoiseFloor, Rank, RankPlan, make_plan, rule_from
 from support.matrices import DECAYS, least_rank
+from support.rules import one_of_each
 
 SIGMA = {
     "q": DECAYS["1/i"](30),
@@ -41,16 +42,10 @@ def pooled_energy(ranks):
 
 
 RULE_KEYWORDS = [
-    {"rank": 4},
+    *one_of_each(ratio=4.5, budget="2000").values(),
     {"rank": 25},
     {"energy": 0.5},
-    {"energy": 0.9},
     {"energy": 0.99},
-    {"error": 0.3},
-    {"ratio": 4.5},
-    {"knee": True},
-    {"noise_floor": True},
-    {"budget": "2000"},
     {"budget": "3k"},
     {"budget": "5%"},
     {"budget": "4kB"},

@@ -8,7 +8,11 @@ import pytest
 
 from eckart.errors import UsageError
 from eckart.linalg import Goal, Spectrum
-from eckart.rank import Budget, Candidate, Energy, Error, Knee, NoiseFloor, Rank, Ratio
+from eckart.rank import Budget, Candidate, Energy, Error, Knee, NoiseFloor, Rank, Ratio, rule_from
+from eckart.rank.options import RULES
+from support.rules import one_of_each
+
+EVERY_RULE = [rule_from(None, keywords) for keywords in one_of_each().values()]
 
 
 @pytest.mark.parametrize(
@@ -39,10 +43,9 @@ def test_a_budget_first_asks_for_one_and_a_half_times_an_even_distribution():
     assert Budget("100").first_goals({}, 0, 2) == {}
 
 
-@pytest.mark.parametrize("rule", [Rank(1), Energy(0.9), Error(0.1), Ratio(2), Knee(), Budget("1M")], ids=repr)
+@pytest.mark.parametrize("rule", EVERY_RULE, ids=repr)
 def test_only_the_noise_floor_rule_needs_noise_floors(rule):
-    assert not rule.needs_noise_floor
-    assert NoiseFloor().needs_noise_floor
+    assert rule.needs_noise_floor is (rule == NoiseFloor())
     assert NoiseFloor().goal(20) == Goal("full")
 
 
@@ -72,11 +75,11 @@ def test_a_rule_describes_itself(rule, description):
 
 @pytest.mark.parametrize(
     "rule",
-    [Rank(8), Energy(0.9, max_rank=64), Knee(uniform=True), Budget("1%", exclude="lm_head"), NoiseFloor()],
+    [*EVERY_RULE, Energy(0.9, max_rank=64), Knee(uniform=True), Budget("1%", exclude="lm_head")],
     ids=repr,
 )
 def test_the_repr_of_a_rule_builds_it_again(rule):
-    names = {c.__name__: c for c in (Rank, Energy, Error, Ratio, Knee, NoiseFloor, Budget)}
+    names = {rule_type.__name__: rule_type for rule_type in RULES}
     assert eval(repr(rule), names) == rule
     assert pickle.loads(pickle.dumps(rule)) == rule
     assert hash(rule) == hash(dataclasses.replace(rule))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from eckart.adapter import load_adapter
+from eckart.adapter.experts import ExpertsLayout
 from eckart.checkpoint import Checkpoint
 from eckart.errors import UsageError
 from eckart.serving import CONSUMERS, Consumer, Scaling, Severity, Treatment, Verdict, check
@@ -328,6 +329,12 @@ def test_a_new_consumer_is_one_entry_of_data(tmp_path, monkeypatch):
         scale=Scaling.TENSOR,
         rslora=False,
         whole=Treatment.DROPS,
+        bias=Treatment.LOADS,
+        embeddings=Treatment.LOADS,
+        conv=Treatment.LOADS,
+        heads=Treatment.LOADS,
+        experts=ExpertsLayout.FUSED,
+        other_experts=Treatment.DROPS,
         max_rank=16,
         option="--rank",
     )

@@ -16,21 +16,16 @@ from eckart.store.fill import fill
 from eckart.store.record import Demand
 from eckart.store.sources import PairSources
 from support.pairs import EPS, LINEAR, MATRICES, SMALL, SMALL_LINEAR, contents, make_pair, write_pair
+from support.rules import one_of_each
 
 RULES = {
-    "rank": {"rank": 7},
+    **one_of_each(rank=7, error=0.2),
     "rank beyond the smallest": {"rank": 40},
-    "energy": {"energy": 0.9},
     "energy 1": {"energy": 1.0},
-    "error": {"error": 0.2},
     "error 0": {"error": 0.0},
-    "ratio": {"ratio": 5},
     "ratio 1": {"ratio": 1},
-    "knee": {"knee": True},
-    "noise floor": {"noise_floor": True},
     "budget in parameters": {"budget": 900},
     "budget in bytes": {"budget": "4kB"},
-    "budget in percent": {"budget": "30%"},
     "budget for everything": {"budget": "100%"},
     "energy with bounds": {"energy": 0.9, "min_rank": 3, "max_rank": 6, "multiple_of": 3},
     "energy, uniform": {"energy": 0.95, "uniform": True},

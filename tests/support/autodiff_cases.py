@@ -15,7 +15,7 @@ from eckart.autodiff import scipy as asp
 
 @dataclass(frozen=True)
 class Case:
-    """A function and arguments at which it is twice differentiable; ``float32``: it is also tested in float32."""
+    """A function and arguments at which it is twice differentiable; ``float32`` also tests it in float32."""
 
     name: str
     f: Callable[..., Any]

@@ -33,8 +33,8 @@ def convert(
         str | None,
         typer.Option(
             "--experts",
-            help="Also change the layout of a mixture of experts: fused (one tensor for all experts of a layer) "
-            "or split (one tensor for each).",
+            help="Also change the layout of a mixture of experts: fused (one tensor for all experts of a "
+            "layer) or split (one tensor for each).",
             show_default=False,
         ),
     ] = None,

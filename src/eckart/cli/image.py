@@ -105,7 +105,8 @@ def image(
     elif output is not None:
         write_picture(output, compressed.decode())
         console.say(
-            f"note: {output} contains the decoded picture; use -o with an .eki file to keep the compressed one",
+            f"note: {output} contains the decoded picture; "
+            "use -o with an .eki file to keep the compressed one",
             quiet,
         )
     if json:

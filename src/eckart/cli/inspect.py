@@ -53,8 +53,8 @@ def inspect(
     Columns: *stable* is |dW|^2 / sigma_1^2. *effective* is exp of the entropy of sigma / sum sigma. *r90* is
     the least rank with 90 % of the energy. *knee* is where the energy curve bends. *above noise* counts the
     singular values larger than rounding alone can cause. *decay* is fast if a tenth of the ranks hold 90 %.
-    *unchanged* is the share of entries that are equal in both checkpoints. For an adapter, *rank* is the stored
-    rank and *first* is the share of the energy in the first component.
+    *unchanged* is the share of entries that are equal in both checkpoints. For an adapter, *rank* is the
+    stored rank and *first* is the share of the energy in the first component.
     """
     if dry_run:
         if is_adapter(tuned or base):

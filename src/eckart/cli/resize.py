@@ -39,8 +39,9 @@ def resize(
 ) -> None:
     """Cut an adapter to other ranks, and state the error.
 
-    The command works on the factors and never forms B A. A rank above the adapter's own keeps every component,
-    so **--rank 999 --for vllm** only rearranges the adapter; the new factors are rounded to their dtype.
+    The command works on the factors and never forms B A. A rank above the adapter's own keeps every
+    component, so **--rank 999 --for vllm** only rearranges the adapter; the new factors are rounded to their
+    dtype.
 
     Examples: **eckart resize adapter/ -o small/ --energy 0.99** ·
     **eckart resize adapter/ -o served/ --rank 16 --for vllm,llama.cpp**

@@ -49,7 +49,8 @@ def verify(
         wrong = [module for module in result.modules if not module.holds]
         raise CheckFailedError(
             str(adapter),
-            f"its statement does not hold ({count(wrong, 'module')}, {count(result.problems, 'other problem')})",
+            f"its statement does not hold ({count(wrong, 'module')}, "
+            f"{count(result.problems, 'other problem')})",
             "Extract it again, or check that these are the checkpoints it was made from, base first",
         )
 

@@ -15,7 +15,7 @@ from typing import Unpack
 from eckart.adapter.adapter import Adapter
 from eckart.adapter.formats.peft.config import CONFIG, PeftOptions, task_type
 from eckart.adapter.formats.peft.peft import PeftWriter
-from eckart.adapter.formats.write import write_into
+from eckart.adapter.formats.streaming import write_into
 from eckart.adapter.statement import Statement
 from eckart.checkpoint import OutputFolder, refuse_overlap
 from eckart.checkpoint.kinds import Kind, kind_of, module_of

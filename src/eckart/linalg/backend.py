@@ -3,6 +3,17 @@
 Each route is written once, in terms of these operations and of `@`, `.T`, slicing and in-place
 arithmetic, which both kinds of array share. Random numbers always come from NumPy, so a seed gives
 the same sketch on every device.
+
+A public routine prepares its matrix in three steps, in this order::
+
+    matrix = as_matrix(A, call)                          # float32 or float64, NumPy or torch, or refused
+    total = ops_for(matrix).energy(matrix)
+    check_energy(matrix, total, call)                    # NaN, infinity or an extreme size is refused
+    matrix, scale = scaled_to_safe_range(matrix, total)  # only if total > 0
+
+After the last step, the routine multiplies the singular values that it returns by ``scale``. `check_energy`
+comes before scaling because a NaN or an infinity makes every scale meaningless. A routine that works in
+float64, or that calls one that scales, does not need the last step.
 """
 
 from __future__ import annotations

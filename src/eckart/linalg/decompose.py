@@ -19,7 +19,8 @@ from eckart.linalg.backend import (
 from eckart.linalg.certificate import rank_bounds
 from eckart.linalg.goal import Goal, one_goal
 from eckart.linalg.lowrank import LowRank
-from eckart.linalg.routes.krylov import BlockKrylov, leading, reaching, seed_for
+from eckart.linalg.routes.krylov import BlockKrylov, leading, reaching
+from eckart.linalg.seeds import seed_for
 from eckart.linalg.spectrum import Spectrum
 from eckart.text import either
 
@@ -210,7 +211,7 @@ def factor_matrix(
     method : {"auto", "lapack", "gram", "krylov"}
         As for `svd`.
     seed : list of int
-        Seed of the sketch: see `eckart.linalg.routes.krylov.seed_for`.
+        Seed of the sketch: see `eckart.linalg.seeds.seed_for`.
     slack : float
         Energy that the result of a Krylov search may lack, as a share of the tail.
 

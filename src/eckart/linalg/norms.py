@@ -11,7 +11,8 @@ from eckart.arrays import Floats
 from eckart.checks import is_number
 from eckart.errors import MatrixError, UsageError
 from eckart.linalg.backend import DeviceArray, as_matrix, check_energy, ops_for, scaled_to_safe_range
-from eckart.linalg.routes.krylov import BlockKrylov, seed_for
+from eckart.linalg.routes.krylov import BlockKrylov
+from eckart.linalg.seeds import seed_for
 
 COLUMNS_PER_STEP = 8  # columns per step: few enough to be cheap, and too many for all of them to miss sigma_1
 

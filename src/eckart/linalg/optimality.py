@@ -11,7 +11,7 @@ from eckart.checks import check_whole_number
 from eckart.linalg.backend import NUMPY, as_matrix, check_energy, ops_for
 from eckart.linalg.decompose import svd
 from eckart.linalg.lowrank import LowRank
-from eckart.linalg.routes.krylov import seed_for
+from eckart.linalg.seeds import seed_for
 
 
 @dataclass(frozen=True)

@@ -320,7 +320,14 @@ class Spectrum:
 
     @property
     def stable_rank(self) -> float:
-        """||A||_F^2 / sigma_1^2 (Rudelson and Vershynin, 2007); 0 for a zero matrix."""
+        """||A||_F^2 / sigma_1^2 (Rudelson and Vershynin, 2007); 0 for a zero matrix.
+
+        Raises
+        ------
+        UsageError
+            If sigma_1 is not known. `effective_rank`, `entropy` and `condition` also raise where they are not
+            determined. Only `rank_for` returns None, because its callers continue with more values.
+        """
         if self.total and not len(self):
             raise UsageError("Spectrum.stable_rank", "expected sigma_1 to be known, but no value is")
         return self.total / float(self.values[0]) ** 2 if self.total else 0.0

@@ -11,7 +11,7 @@ from eckart.adapter.adapter import Adapter
 from eckart.adapter.formats import FORMATS, written_format
 from eckart.adapter.formats.peft.config import CONFIG
 from eckart.adapter.formats.registry import folder_formats
-from eckart.adapter.formats.write import check_place
+from eckart.adapter.formats.streaming import check_place
 from eckart.checkpoint import refuse_overlap
 from eckart.errors import UsageError
 from eckart.serving.layout import Layout

@@ -21,7 +21,12 @@ from eckart.text import count
 _SUFFIX = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
 _BYTES = {"B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2.0**10, "MIB": 2.0**20, "GIB": 2.0**30}
 
-FIRST_RANK = 8  # components to compute of each tensor at first, unless the budget allows more
+FIRST_RANK = 8
+"""Components to compute of each tensor in the first pass, unless the budget allows more.
+
+It is small because every tensor pays for it, and a budget gives most tensors few components. A tensor that
+needs more is factored again to at least `eckart.rank.rule.FIRST_VALUES`.
+"""
 
 
 class Unit(Enum):

@@ -14,7 +14,10 @@ from eckart.rank.bounds import Bounds
 from eckart.rank.plan import Candidate
 
 FIRST_VALUES = 16
-"""Singular values to compute of a tensor that has few or none. Each later request doubles their number."""
+"""Singular values to compute when a first pass gave fewer than a rule needs. Later requests double them.
+
+It is twice `eckart.rank.budget.FIRST_RANK`, so a budget's second request doubles its first, too.
+"""
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,10 @@ class RankRule(Bounds, ABC):
     @abstractmethod
     def goal(self, size: int, noise_floor: float | None = None) -> Goal:
         """Return what a tensor must be factored to, so that the rule can choose its rank.
+
+        The first pass over the checkpoints factors each tensor to this goal, and the store keeps that many
+        components. A goal that is too small therefore costs a second pass over most tensors; a goal that is
+        too large computes and stores components that are never used.
 
         Parameters
         ----------

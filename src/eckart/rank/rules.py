@@ -1,14 +1,8 @@
 """The rules that choose each tensor's rank from its own singular values.
 
-To add a rule, make three edits:
-
-1. Write its class, a frozen dataclass derived from `RankRule`. It declares its ``option`` and defines
-   ``target`` (the rule in words), ``goal`` (what a tensor must be factored to) and ``choose`` (the rank, and
-   the reason).
-2. Enter the class in `eckart.rank.options.RULES`.
-3. Add its keyword to `eckart.rank.options.RuleOptions`.
-
-The library functions and the commands that choose ranks accept it from then on.
+A rule is a frozen dataclass derived from `RankRule`. It declares its ``option`` and defines ``target`` (the
+rule in words), ``goal`` (what a tensor must be factored to) and ``choose`` (the rank, and the reason).
+CONTRIBUTING.md, under "Where to add things", lists the edits that a new rule needs.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
 
 from eckart.adapter.experts import ExpertsLayout
@@ -78,13 +78,13 @@ class Consumer:
         That option.
     whole, bias, embeddings, conv, heads : Treatment
         What it does with tensors saved whole (``modules_to_save``), with ``lora_B.bias``, and with the
-        factors of embedding tables, convolutions and output layers.
+        factors of embedding tables, convolutions and output layers. Required: every entry states all of them.
+    experts : ExpertsLayout or None
+        The layout of mixture-of-experts layers that it reads correctly; None if it reads neither. Required.
+    other_experts : Treatment
+        What it does with experts in a layout that it does not read. Required.
     exceptions : tuple of (str, Treatment)
         Exceptions from ``whole``: a regular expression for tensor names, and what it does with those.
-    experts : ExpertsLayout, optional
-        The layout of mixture-of-experts layers that it reads correctly; None if it reads neither.
-    other_experts : Treatment
-        What it does with experts in a layout that it does not read.
     all_experts : bool
         Whether all experts of a layer must have an update if one of them has.
     every_layer : bool
@@ -111,14 +111,16 @@ class Consumer:
     max_rank: int | None = None
     limits: tuple[int, ...] = ()
     option: str = ""
-    whole: Treatment = Treatment.LOADS
-    bias: Treatment = Treatment.LOADS
-    embeddings: Treatment = Treatment.LOADS
-    conv: Treatment = Treatment.LOADS
-    heads: Treatment = Treatment.LOADS
+    _: KW_ONLY
+    # These have no defaults, because a default would claim something about a program that nobody looked up.
+    whole: Treatment
+    bias: Treatment
+    embeddings: Treatment
+    conv: Treatment
+    heads: Treatment
+    experts: ExpertsLayout | None
+    other_experts: Treatment
     exceptions: tuple[tuple[str, Treatment], ...] = ()
-    experts: ExpertsLayout | None = ExpertsLayout.FUSED
-    other_experts: Treatment = Treatment.DROPS
     all_experts: bool = False
     every_layer: bool = False
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

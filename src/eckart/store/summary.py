@@ -98,7 +98,7 @@ def _row(record: TensorRecord, spectrum: Spectrum, single: bool) -> LayerSummary
         shape=record.shape,
         relative=None if single or not np.isfinite(record.relative) else record.relative,
         sigma_1=float(spectrum.values[0]) if len(spectrum) else None,
-        stable_rank=spectrum.stable_rank,
+        stable_rank=spectrum.stable_rank if zero or len(spectrum) else None,
         effective_rank=spectrum.effective_rank if spectrum.complete else None,
         ranks={f"{e:.0%}": 0 if zero else spectrum.rank_for(Goal("energy", e)) for e in ENERGIES},
         knee=knee,

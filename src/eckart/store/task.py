@@ -14,7 +14,7 @@ from eckart.checkpoint.mapping import prefetch_tensor
 from eckart.linalg import Goal, LowRank, all_values, factor_matrix
 from eckart.linalg.backend import DeviceArray
 from eckart.linalg.decompose import on_gpu, with_all_values
-from eckart.linalg.routes.krylov import seed_for
+from eckart.linalg.seeds import seed_for
 from eckart.store.delta import Delta, read_delta
 from eckart.store.files import write_factors
 from eckart.store.record import Demand, TensorRecord

@@ -11,7 +11,7 @@ from eckart.adapter.formats.format import Format
 from eckart.adapter.formats.pairs import refuse_other_kinds
 from eckart.adapter.formats.peft.config import CONFIG
 from eckart.adapter.formats.peft.peft import WEIGHTS
-from eckart.adapter.formats.write import write_adapter
+from eckart.adapter.formats.streaming import write_adapter
 from eckart.adapter.formats.writer import Writer
 from eckart.checkpoint import read_header
 from eckart.checkpoint.locate import check_link

@@ -59,10 +59,26 @@ class Writer(Protocol):
         """Return the files to write."""
 
     def tensors(self, modules: Sequence[Module]) -> dict[str, Array]:
-        """Return the tensors of one group of modules by their keys."""
+        """Return the tensors of one group of modules by their keys.
+
+        Parameters
+        ----------
+        modules : sequence of Module
+            One of the groups of a `FilePlan`.
+
+        Notes
+        -----
+        This is called twice for every group. The first calls get outlines, one group after another, and only
+        the keys, shapes and dtypes of the result are used: they become the header of the file. The second
+        calls get the modules with their numbers, from several threads at once and in any order. Both must
+        return the same keys, shapes and dtypes, and the method must not change the writer.
+        """
 
     def finish(self, folder: Path, statement: Statement | None) -> None:
-        """Write the other files of the folder: configuration and statement."""
+        """Write the other files of the folder, configuration and statement, after all tensors.
+
+        This is not called for a format of one file.
+        """
 
 
 def unknown_note(unknown: Mapping[str, Array]) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eckart.arrays import Array, Floats
-from eckart.linalg.routes.krylov import BlockKrylov, leading, seed_for
+from eckart.linalg.routes.krylov import BlockKrylov, leading
+from eckart.linalg.seeds import seed_for
 
 if TYPE_CHECKING:
     import scipy.sparse

@@ -17,7 +17,7 @@ from eckart.linalg.lowrank import LowRank
 from eckart.linalg.pca.blocks import CentredBlock, centre, subtract_mean
 from eckart.linalg.pca.estimator import Estimator, as_samples
 from eckart.linalg.pca.threshold import noise_rank
-from eckart.linalg.routes.krylov import seed_for
+from eckart.linalg.seeds import seed_for
 from eckart.linalg.spectrum import Spectrum
 from eckart.text import count
 

@@ -1,1 +1,4 @@
-"""The solvers, one per file. `eckart.linalg.decompose` chooses among them."""
+"""The solvers and their helpers. `eckart.linalg.decompose` chooses among the solvers.
+
+Solvers: ``krylov``, ``gram``, ``lapack`` and ``product``. Helpers: ``tall`` and ``triangle``.
+"""

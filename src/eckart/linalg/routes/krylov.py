@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from eckart.arrays import Floats
-from eckart.checks import check_whole_number
 from eckart.linalg.backend import DeviceArray, ops_for
 from eckart.linalg.certificate import rank_bounds
 from eckart.linalg.goal import Goal
@@ -319,26 +318,3 @@ def _next_block(spectrum: Spectrum, goal: Goal) -> int:
     """Choose the next block: half of the optimistic rank, a multiple of 8 between 32 and 128."""
     half = predicted_rank(spectrum, goal, optimistic=True) // 2
     return int(min(max(32, -(-half // 8) * 8), 128))
-
-
-def seed_for(seed: int, name: str = "") -> list[int]:
-    """Combine the user's seed with a tensor's name, to the same result in every process.
-
-    Parameters
-    ----------
-    seed : int
-        At least 0.
-    name : str
-        Empty for a matrix without a name.
-
-    Returns
-    -------
-    list of int
-        A seed for `numpy.random.default_rng`.
-
-    Raises
-    ------
-    UsageError
-        If the seed is not a whole number of at least 0.
-    """
-    return [check_whole_number(seed, f"seed={seed!r}"), *name.encode()]

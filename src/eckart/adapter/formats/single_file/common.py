@@ -7,7 +7,7 @@ import math
 from eckart.adapter.adapter import Adapter, Module, Origin
 from eckart.adapter.formats.file import AdapterFile
 from eckart.adapter.formats.single_file.names import split_component
-from eckart.adapter.formats.write import statement_path
+from eckart.adapter.formats.streaming import statement_path
 from eckart.adapter.formats.writer import left_out_note, unknown_note
 from eckart.adapter.statement import Statement, read_statement
 from eckart.arrays import Array
