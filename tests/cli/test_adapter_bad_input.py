@@ -229,6 +229,22 @@ UNREADABLE: dict[str, tuple[Making, str]] = {
         lambda p: p.adapter("bad", rank_pattern={"(": 4}),
         "rank_pattern: expected an object",
     ),
+    "patterns are a list of pairs": (
+        lambda p: p.adapter("bad", rank_pattern=[["q_proj", 4]]),
+        "rank_pattern: expected an object",
+    ),
+    "an expression with flags": (
+        lambda p: p.adapter("bad", alpha_pattern={"(?i)Q": 4}),
+        "alpha_pattern: expected an object",
+    ),
+    "an expression with a huge count": (
+        lambda p: p.adapter("bad", rank_pattern={"q{99999999999}": 4}),
+        "rank_pattern: expected an object",
+    ),
+    "target_parameters are a number": (
+        lambda p: p.adapter("bad", target_parameters=5),
+        "target_parameters: expected a list",
+    ),
     "weights linked out": (linked(WEIGHTS), "leads out of its folder"),
     "config linked out": (linked("adapter_config.json"), "leads out of its folder"),
     "no factors": (
@@ -621,8 +637,9 @@ def test_a_damaged_statement_is_refused(place):
     bad = place.adapter("bad")
     (bad / "eckart.json").write_text("[" * 200_000)
     refused(run("resize", bad, "-o", place.out, "--rank", 2), "eckart.json`: not a JSON file")
-    (bad / "eckart.json").write_text('{"error": "none"}')
-    refused(run("check", bad, "--against", place / "a"), "so this is not a statement that Eckart wrote")
+    for error in ('"none"', "true", "NaN", "1" + "0" * 400):
+        (bad / "eckart.json").write_text(f'{{"error": {error}}}')
+        refused(run("check", bad, "--against", place / "a"), "error`: expected a finite number, so this is")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")

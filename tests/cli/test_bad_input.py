@@ -232,6 +232,7 @@ RULES: list[Row] = [
     ("two rules", rule("--rank", 4, "--energy", 0.9), "got --rank and --energy"),
     ("no rule", rule("--min-rank", 1), "expected exactly one rule, got only --min-rank"),
     ("bad pattern", rule("--rank", 4, "--include", "("), "is not a regular expression"),
+    ("huge count", rule("--rank", 4, "--include", "q{99999999999}"), "is not a regular expression"),
     ("nothing included", rule("--rank", 4, "--include", "xyz"), "leave none of 2 tensors"),
     ("all excluded", rule("--rank", 4, "--exclude", "."), "leave none of 2 tensors"),
     ("min above max", rule("--rank", 4, "--min-rank", 9, "--max-rank", 8), "below min_rank=9"),

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import ml_dtypes
 import numpy as np
 
+from eckart.checks import is_number
 from eckart.errors import AdapterError
 from eckart.version import __version__
 
@@ -357,7 +358,7 @@ class _Reader:
         value = data.get(key)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if not is_number(value):
             raise self.refuse(key, "a finite number")
         return float(value)
 

@@ -147,7 +147,7 @@ def _patterns(patterns: Sequence[str]) -> tuple[str, ...]:
     for pattern in result:
         try:
             re.compile(pattern)
-        except re.error as reason:
+        except (re.error, OverflowError, RecursionError) as reason:
             raise UsageError(
                 f"pattern {pattern!r}",
                 f"this is not a regular expression ({reason})",

@@ -69,6 +69,11 @@ class Pattern:
     default : object
         The value of a module that no key matches.
 
+    Raises
+    ------
+    ValueError
+        If a key is not a regular expression that PEFT can use.
+
     Notes
     -----
     PEFT tries ``re.match(rf"(.*\\.)?({key})$", name)`` for every key and takes the first that matches. A
@@ -84,13 +89,23 @@ class Pattern:
             if re.fullmatch(r"[\w.]+", key):
                 self.plain.setdefault(key, (place, value))
             else:
-                self.expressions.append((place, re.compile(rf"(.*\.)?({key})$"), value))
+                self.expressions.append((place, _ending(key), value))
 
     def __getitem__(self, name: str) -> object:
         starts = [0] + [i + 1 for i, letter in enumerate(name) if letter == "."]
         matches = [self.plain[name[i:]] for i in starts if name[i:] in self.plain]
         matches += [(place, value) for place, key, value in self.expressions if key.match(name)]
         return min(matches, key=lambda match: match[0])[1] if matches else self.default
+
+
+def _ending(key: str) -> re.Pattern[str]:
+    """Return the expression that PEFT makes of a key: the key matches an ending of a module's name."""
+    try:
+        re.compile(key)
+        # An expression that is valid alone can be invalid here, for example one that starts with (?i).
+        return re.compile(rf"(.*\.)?({key})$")
+    except (re.error, OverflowError, RecursionError) as reason:
+        raise ValueError(f"not a regular expression: {reason}") from None
 
 
 def read_config(folder: Path) -> Json:
@@ -140,16 +155,22 @@ def read_config(folder: Path) -> Json:
             "Save the adapter again with PEFT's path_initial_model_for_weight_conversion",
         )
     for name in ("rank_pattern", "alpha_pattern"):
+        refusal = AdapterError(
+            where,
+            f"{name}: expected an object whose keys are regular expressions",
+            f"Correct {name} in {CONFIG}",
+        )
         pattern = config.get(name) or {}
+        if not isinstance(pattern, dict):
+            raise refusal
         try:
-            for key in dict(pattern):
-                re.compile(key)
-        except (TypeError, ValueError, re.error):
-            raise AdapterError(
-                where,
-                f"{name}: expected an object whose keys are regular expressions",
-                f"Correct {name} in {CONFIG}",
-            ) from None
+            Pattern(pattern, None)
+        except ValueError:
+            raise refusal from None
+    if not isinstance(config.get("target_parameters") or [], list):
+        raise AdapterError(
+            where, "target_parameters: expected a list of names", f"Correct target_parameters in {CONFIG}"
+        )
     return config
 
 

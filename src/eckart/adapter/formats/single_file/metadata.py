@@ -83,7 +83,7 @@ class _Lookup:
         others = {key: value for key, value in table.items() if not _ANCHORED.fullmatch(key)}
         try:
             self._others = Pattern(others, default)
-        except re.error:
+        except ValueError:
             raise refusal from None
 
     def __getitem__(self, path: str) -> object:
