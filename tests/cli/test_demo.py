@@ -35,3 +35,13 @@ def test_the_demo_verifies_its_adapters_and_measures_their_loss(tmp_path):
 
 def test_the_help_says_that_nothing_is_downloaded():
     assert "Nothing is downloaded" in " ".join(run("demo", "--help").out.split())
+
+
+def test_an_existing_copy_of_the_pair_is_replaced_only_with_overwrite(tmp_path):
+    command = ("demo", "--pair", "-o", tmp_path / "pair")
+    assert run(*command).code == 0
+    (tmp_path / "pair" / "base" / "config.json").write_text("{}")
+    again = run(*command)
+    assert again.code == 2 and "--overwrite" in again.err
+    assert run(*command, "--overwrite").code == 0
+    assert (tmp_path / "pair" / "base" / "config.json").read_text() != "{}"

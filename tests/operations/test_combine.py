@@ -11,7 +11,7 @@ from eckart.adapter import load_adapter
 from eckart.adapter.formats.peft.origin import PeftOrigin
 from eckart.checkpoint import write_safetensors
 from eckart.errors import AdapterError, InputError, OutputError, UsageError
-from eckart.operations import combine, overlaps
+from eckart.operations import combine, merge, overlaps
 from support.adapters import adapter
 from support.adapters import module as make_module
 from support.lora_folders import random_pair, summed, write_lora
@@ -254,3 +254,12 @@ def test_a_table_is_dropped_if_only_one_adapter_holds_it_as_a_copy_of_the_base(r
     both = combine(pair, consumers="llama.cpp")
     assert both.statement.layout.whole_left_out == ("lm_head.weight",)
     assert not both.adapter.dense
+
+
+@pytest.mark.parametrize("single", [str, load_adapter])
+def test_one_adapter_in_place_of_a_list_is_refused(single, tmp_path):
+    (folder, *_) = three(tmp_path)
+    for call in (lambda a: combine(a, tmp_path / "out"), lambda a: merge(tmp_path, a, tmp_path / "out")):
+        with pytest.raises(UsageError, match="expected a list of adapters, got one"):
+            call(single(folder))
+    assert not (tmp_path / "out").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -146,6 +147,12 @@ def common_modules(adapters: Sequence[Adapter]) -> dict[str, Module]:
                     "Combine adapters of one base",
                 )
     return modules
+
+
+def refuse_single(adapters: object) -> None:
+    """Raise if one adapter was passed where a list of them is expected; a path would be read by letters."""
+    if isinstance(adapters, (str, Path, Adapter)):
+        raise UsageError("adapters", "expected a list of adapters, got one", "Pass a list: [adapter]")
 
 
 def check_weights(adapters: Sequence[object], weights: Sequence[float]) -> None:

@@ -22,7 +22,7 @@ from eckart.rank import RankRule
 @opt.rank_options
 def combine(
     adapters: Annotated[
-        list[Path], typer.Argument(help="Two or more adapters of one base.", show_default=False)
+        list[Path], typer.Argument(help="One or more adapters of one base.", show_default=False)
     ],
     out: Annotated[
         Path,

@@ -22,6 +22,7 @@ from eckart.extraction.inspect import summarise_layers
 from eckart.extraction.verify import verify
 from eckart.store import FactorStore, factor
 
+PAIR_MARKER = f"{BASE.name}/model.safetensors"  # by which a copy of the pair is recognised
 BUDGETS = ("2%", "6%", "18%")
 LOSS_BYTES = 16_384  # bytes of the held-out text on which losses are measured
 
@@ -55,6 +56,9 @@ def demo(
     pair: Annotated[
         bool, typer.Option("--pair", help="Only copy the two models, to try other commands on them.")
     ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="With --pair: replace an existing copy of the pair.")
+    ] = False,
     quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
@@ -66,7 +70,7 @@ def demo(
     Examples: **eckart demo** · **eckart demo --pair -o pair**, then **eckart inspect pair/base pair/tuned**
     """
     if pair:
-        _copy_pair(output, json)
+        _copy_pair(output, overwrite, json)
         return
     if not json:
         _print_pair()
@@ -100,8 +104,8 @@ def demo(
         raise CheckFailedError("eckart demo", "a stated error does not hold", "Please report this")
 
 
-def _copy_pair(folder: Path, json: bool) -> None:
-    with OutputFolder(folder) as staging:
+def _copy_pair(folder: Path, overwrite: bool, json: bool) -> None:
+    with OutputFolder(folder, overwrite=overwrite, marker=PAIR_MARKER) as staging:
         for side in (BASE, TUNED):
             (staging / side.name).mkdir()
             for file in sorted(side.iterdir()):

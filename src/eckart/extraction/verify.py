@@ -208,11 +208,18 @@ def _statement_problems(
         if name not in adapter.modules
     ]
     problems += [
-        f"{key}: stated {stated[key]}, measured {value}"
+        f"{key}: stated {_digits(stated[key])}, measured {_digits(value)}"
         for key, value in totals.items()
         if not agree(stated[key], value)
     ]
     return problems
+
+
+def _digits(value: float | None) -> str:
+    """Return six digits of a number; all digits of a whole number."""
+    if value is None:
+        return "nothing"
+    return str(value) if isinstance(value, int) else f"{value:.6g}"
 
 
 def _source(name: str, by_module: Mapping[str, PairedSource], where: str) -> PairedSource:

@@ -11,7 +11,14 @@ from eckart.adapter.adapter import Adapter
 from eckart.adapter.formats import load_adapter
 from eckart.adapter.formats.peft.origin import joined_origin
 from eckart.adapter.formats.peft.whole import joined_config
-from eckart.adapter.updates import Updates, WeightedSum, check_weights, common_dense, common_rows
+from eckart.adapter.updates import (
+    Updates,
+    WeightedSum,
+    check_weights,
+    common_dense,
+    common_rows,
+    refuse_single,
+)
 from eckart.checkpoint import Checkpoint
 from eckart.errors import AdapterError, UsageError
 from eckart.operations.cut import CutJob, check_rule, factor_dtype, run_cut
@@ -107,6 +114,7 @@ def combine(
     ``eckart.combine(["a", "b"], "both", [0.7, 0.3], rank=16)`` writes an adapter, and
     ``eckart.combine(["a", "b"]).adapter`` is the exact sum in memory.
     """
+    refuse_single(adapters)
     if not adapters:
         raise UsageError("combine", "expected at least one adapter, got none")
     shares = [1.0] * len(adapters) if weights is None else list(weights)

@@ -14,7 +14,7 @@ from eckart.adapter.adapter import Adapter
 from eckart.adapter.formats import load_adapter
 from eckart.adapter.rounding import relative, rounded
 from eckart.adapter.statement import STATEMENT, versions
-from eckart.adapter.updates import check_weights
+from eckart.adapter.updates import check_weights, refuse_single
 from eckart.arrays import Array, DType, Floats
 from eckart.checkpoint import (
     Checkpoint,
@@ -123,6 +123,7 @@ def merge(
     intermediate rounding. A module saved whole (``modules_to_save``) replaces that of the base. Merging costs
     2 m n r flops a module, and about five tensors of memory for each worker.
     """
+    refuse_single(adapters)
     shares = [1.0] * len(adapters) if weights is None else list(weights)
     check_weights(adapters, shares)
     if out is None and not dry_run:

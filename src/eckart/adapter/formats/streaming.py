@@ -91,7 +91,7 @@ def check_place(target: Path, is_folder: bool, marker: str, overwrite: bool) -> 
         raise OutputError(
             str(target),
             "PEFT's format is a folder, and this is the name of a file",
-            "Use a folder name, or a format of one file with --format",
+            "Use the name of a folder, or a format that is one file (kohya, diffusers)",
         )
     if is_folder:
         OutputFolder(target, overwrite=overwrite, marker=marker).check()

@@ -179,7 +179,7 @@ def test_unknown_tensors_are_kept_in_this_format_and_noted_in_others(tmp_path):
 REFUSED = {
     "an expert": (module("experts.up[3]"), r"experts\.up\[3\]`: is an expert.*split the experts"),
     "an embedding": (module("embed").transposed("embedding"), "embed`: is an update of an embedding table"),
-    "a bias": (module("q", bias=matrix(6)), "q`: is an update of a bias.*Write it with --format peft"),
+    "a bias": (module("q", bias=matrix(6)), "q`: is an update of a bias.*Use the format peft"),
     "scale 0": (module("q", scale=0.0), "q`: has scale 0"),
 }
 

@@ -99,10 +99,10 @@ def refuse_unstorable(adapter: Adapter, format: str, bias: bool = False) -> None
         Names the module or tensor.
     """
     for m in adapter:
-        content, fix = "", "Write it with --format peft"
+        content, fix = "", "Use the format peft"
         if m.expert is not None:
             content = "an expert of a fused parameter"
-            fix = "Write it with --format peft, or split the experts first (eckart convert --experts split)"
+            fix = "Use the format peft, or split the experts first (eckart convert --experts split)"
         elif m.kind == Kind.EMBEDDING:
             content = "an update of an embedding table"
         elif m.bias is not None and not bias:
@@ -119,7 +119,7 @@ def refuse_unstorable(adapter: Adapter, format: str, bias: bool = False) -> None
         raise AdapterError(
             min(adapter.dense or adapter.rows),
             f"{content}{others}, which the {format} format cannot store",
-            "Write it with --format peft",
+            "Use the format peft",
         )
 
 

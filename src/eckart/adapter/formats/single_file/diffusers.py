@@ -211,7 +211,7 @@ class DiffusersWriter:
             return ()
         return (
             f"diffusers reads names such as {clip(foreign[0])} in the kohya format only; "
-            "use --format kohya for it",
+            "use the format kohya for it",
         )
 
     def files(self) -> list[FilePlan]:

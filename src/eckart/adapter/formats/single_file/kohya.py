@@ -162,7 +162,7 @@ class KohyaWriter:
                 raise AdapterError(
                     name,
                     f"this name and {names[stem]} both become {stem} in the kohya format",
-                    "Write it with --format peft",
+                    "Use the format peft",
                 )
             names[stem] = name
 

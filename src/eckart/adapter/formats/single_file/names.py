@@ -123,7 +123,7 @@ def flat_stem(name: str, components: tuple[str, ...]) -> str:
         raise AdapterError(
             name,
             "has a ComfyUI name, for which the kohya format has no prefix",
-            "Write it with --format diffusers",
+            "Use the format diffusers",
         )
     prefix = IMAGE_MODEL
     if component in _TEXT_PREFIXES.values():
