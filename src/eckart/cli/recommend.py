@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eckart.applications.ratings import HOLDOUT, Ratings, read_ratings
+from eckart.checkpoint.write import check_output_file
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import OutputError, UsageError
@@ -128,12 +129,9 @@ def _check_output(output: Path, overwrite: bool) -> None:
             "expected a name that ends in .safetensors",
             f"Use {output.with_suffix('.safetensors')}",
         )
-    if output.is_dir():
-        raise OutputError(str(output), "expected a file, found a folder", "Use the path of a file")
+    check_output_file(output)
     if output.exists() and not overwrite:
         raise OutputError(str(output), "the file already exists", "Pass --overwrite to replace it")
-    if not output.absolute().parent.is_dir():
-        raise OutputError(str(output), "its folder does not exist", "Create the folder first")
 
 
 def _fit(data: Ratings, method: str, rank: int | None, holdout: float, seed: int, quiet: bool) -> Recommender:
