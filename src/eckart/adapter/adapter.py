@@ -11,11 +11,12 @@ from typing import Protocol
 
 import numpy as np
 
-from eckart.adapter.statement import Json, Statement
+from eckart.adapter.statement import Statement
 from eckart.arrays import Array, DType, Floats
 from eckart.checkpoint import to_float
 from eckart.checkpoint.kinds import Kind
 from eckart.checkpoint.mapping import MappedFile
+from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import UsageError
 from eckart.parallel import OnProgress
 from eckart.text import clip, count, either, rank_range
@@ -276,7 +277,7 @@ class Adapter:
     modules: dict[str, Module]
     dense: dict[str, Array] = field(default_factory=dict)
     rows: dict[str, Rows] = field(default_factory=dict)
-    config: Json = field(default_factory=dict)
+    config: JsonObject = field(default_factory=dict)
     statement: Statement | None = None
     format: str = "peft"
     unknown: dict[str, Array] = field(default_factory=dict)

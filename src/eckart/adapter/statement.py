@@ -13,18 +13,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import ml_dtypes
 import numpy as np
 
+from eckart.checkpoint.strictjson import JsonObject
 from eckart.checks import is_number
 from eckart.errors import AdapterError
 from eckart.version import __version__
 
 T = TypeVar("T")
-# A JSON object. Any, because the type of an entry is known only after it is checked, where it is read.
-Json = dict[str, Any]
 
 FORMAT = 1
 STATEMENT = "eckart.json"
@@ -128,7 +127,7 @@ class LayoutStatement:
     modules_added: int = 0
     options: Mapping[str, str] = field(default_factory=dict)
 
-    def to_json(self) -> Json:
+    def to_json(self) -> JsonObject:
         """Return the layout as plain data."""
         data = asdict(self)
         return {"for": list(data.pop("consumers")), **{k: _plain(v) for k, v in data.items()}}
@@ -174,7 +173,7 @@ class Statement:
     modules: Mapping[str, ModuleStatement]
     dtype: str = ""
     rule: str = ""
-    plan: Json = field(default_factory=dict)
+    plan: JsonObject = field(default_factory=dict)
     base: str | None = None
     error_of_whole_change: float | None = None
     not_carried: tuple[TensorStatement, ...] = ()
@@ -185,10 +184,10 @@ class Statement:
     layout: LayoutStatement | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 
-    def to_json(self) -> Json:
+    def to_json(self) -> JsonObject:
         """Return the statement as plain data, as ``eckart.json`` holds it."""
         layout = {"layout": self.layout.to_json()} if self.layout else {}
-        head: Json = {"format": FORMAT}
+        head: JsonObject = {"format": FORMAT}
         if self.sources:
             return head | {
                 "of": [asdict(source) for source in self.sources],
@@ -325,7 +324,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def _module_json(module: ModuleStatement) -> Json:
+def _module_json(module: ModuleStatement) -> JsonObject:
     data = asdict(module)
     if module.tied is None:
         del data["tied"]
@@ -349,12 +348,12 @@ class _Reader:
             "Extract again, or remove the file",
         )
 
-    def mapping(self, value: object, entry: str) -> Json:
+    def mapping(self, value: object, entry: str) -> JsonObject:
         if not isinstance(value, dict):
             raise self.refuse(entry, "a JSON object")
         return value
 
-    def number(self, data: Json, key: str) -> float | None:
+    def number(self, data: JsonObject, key: str) -> float | None:
         value = data.get(key)
         if value is None:
             return None
@@ -362,25 +361,25 @@ class _Reader:
             raise self.refuse(key, "a finite number")
         return float(value)
 
-    def integer(self, data: Json, key: str) -> int | None:
+    def integer(self, data: JsonObject, key: str) -> int | None:
         value = self.number(data, key)
         if value is not None and value != int(value):
             raise self.refuse(key, "a whole number")
         return None if value is None else int(value)
 
-    def text(self, data: Json, key: str) -> str | None:
+    def text(self, data: JsonObject, key: str) -> str | None:
         value = data.get(key)
         if value is not None and not isinstance(value, str):
             raise self.refuse(key, "text")
         return value
 
-    def texts(self, data: Json, key: str) -> dict[str, str]:
+    def texts(self, data: JsonObject, key: str) -> dict[str, str]:
         values = self.mapping(data.get(key, {}), key)
         if not all(isinstance(value, str) for value in values.values()):
             raise self.refuse(key, "an object of texts")
         return values
 
-    def items(self, data: Json, key: str, read: Callable[[object, str], T]) -> tuple[T, ...]:
+    def items(self, data: JsonObject, key: str, read: Callable[[object, str], T]) -> tuple[T, ...]:
         values = data.get(key, [])
         if not isinstance(values, list):
             raise self.refuse(key, "a list")

@@ -12,8 +12,8 @@ from eckart.adapter.adapter import Adapter, Module, by_parameter
 from eckart.adapter.formats.peft.origin import peft_origin
 from eckart.adapter.formats.peft.patterns import alternation, rank_pattern, target_modules
 from eckart.adapter.formats.peft.whole import settings_of_whole
-from eckart.adapter.statement import Json
 from eckart.checkpoint.kinds import Kind, module_of
+from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import AdapterError
 
 CONFIG = "adapter_config.json"
@@ -108,7 +108,7 @@ def _ending(key: str) -> re.Pattern[str]:
         raise ValueError(f"not a regular expression: {reason}") from None
 
 
-def read_config(folder: Path) -> Json:
+def read_config(folder: Path) -> JsonObject:
     """Read ``adapter_config.json`` and refuse a configuration that is not plain LoRA.
 
     Parameters
@@ -174,7 +174,7 @@ def read_config(folder: Path) -> Json:
     return config
 
 
-def make_config(adapter: Adapter, options: PeftOptions) -> Json:
+def make_config(adapter: Adapter, options: PeftOptions) -> JsonObject:
     """Return the configuration with which PEFT gives every module its scale.
 
     Parameters
@@ -193,7 +193,7 @@ def make_config(adapter: Adapter, options: PeftOptions) -> Json:
     -----
     ``r`` is the largest rank, because servers compare ``r`` with their limit.
     """
-    old: Json = adapter.config if adapter.config.get("peft_type") == "LORA" else {}
+    old: JsonObject = adapter.config if adapter.config.get("peft_type") == "LORA" else {}
     plain = {m.name: m for m in adapter if m.expert is None and m.kind != Kind.ROUTER}
     fused = {name: group[0] for name, group in by_parameter(adapter.modules).items()}
     fused |= {f"{m.name}.weight": m for m in adapter if m.kind == Kind.ROUTER}
@@ -208,7 +208,7 @@ def make_config(adapter: Adapter, options: PeftOptions) -> Json:
     else:
         targets = _full_paths(sorted(plain))
     alpha = alphas[max(ranks, key=lambda n: ranks[n])] if ranks else largest
-    config: Json = {
+    config: JsonObject = {
         "peft_type": "LORA",
         "task_type": options.task or old.get("task_type"),
         "base_model_name_or_path": options.base_name or old.get("base_model_name_or_path"),

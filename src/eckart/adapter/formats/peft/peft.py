@@ -31,11 +31,12 @@ from eckart.adapter.formats.peft.config import (
 from eckart.adapter.formats.peft.origin import PeftOrigin
 from eckart.adapter.formats.peft.whole import WholeTensors, keyed
 from eckart.adapter.formats.writer import FilePlan, left_out_note, unknown_note
-from eckart.adapter.statement import STATEMENT, Json, Statement, read_statement
+from eckart.adapter.statement import STATEMENT, Statement, read_statement
 from eckart.arrays import Array
 from eckart.checkpoint import write_json
 from eckart.checkpoint.foreign import refuse_foreign
 from eckart.checkpoint.kinds import Kind, module_of
+from eckart.checkpoint.strictjson import JsonObject
 from eckart.checks import is_whole_number
 from eckart.errors import AdapterError
 
@@ -105,7 +106,9 @@ def read_peft(path: str | Path) -> Adapter:
 class _Reader:
     """Builds modules from the factors in a file, with the ranks and alphas of its configuration."""
 
-    def __init__(self, file: AdapterFile, config: Json, keys_by_name: Mapping[str, dict[str, str]]) -> None:
+    def __init__(
+        self, file: AdapterFile, config: JsonObject, keys_by_name: Mapping[str, dict[str, str]]
+    ) -> None:
         self.file, self.keys_by_name = file, keys_by_name
         self.ranks = Pattern(config.get("rank_pattern") or {}, config.get("r"))
         self.alphas = Pattern(config.get("alpha_pattern") or {}, config.get("lora_alpha"))

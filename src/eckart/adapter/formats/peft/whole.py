@@ -9,9 +9,9 @@ from eckart.adapter.adapter import Adapter, Rows
 from eckart.adapter.formats.file import AdapterFile
 from eckart.adapter.formats.pairs import PEFT_PREFIX
 from eckart.adapter.formats.peft.origin import peft_origin
-from eckart.adapter.statement import Json
 from eckart.arrays import Array
 from eckart.checkpoint.kinds import Kind, is_head, is_input_embedding, module_of
+from eckart.checkpoint.strictjson import JsonObject
 from eckart.checks import is_whole_number
 from eckart.errors import AdapterError
 
@@ -36,7 +36,7 @@ class WholeTensors:
         As in `PeftOrigin`.
     """
 
-    def __init__(self, file: AdapterFile, config: Json) -> None:
+    def __init__(self, file: AdapterFile, config: JsonObject) -> None:
         self.file, self.config = file, config
         self.dense: dict[str, Array] = {}
         self.rows: dict[str, Rows] = {}
@@ -140,7 +140,7 @@ def keyed(adapter: Adapter) -> dict[str, Array]:
     return tensors
 
 
-def joined_config(configs: Sequence[Json]) -> Json:
+def joined_config(configs: Sequence[JsonObject]) -> JsonObject:
     """Return the configuration of the sum of several adapters.
 
     Parameters
@@ -164,7 +164,7 @@ def joined_config(configs: Sequence[Json]) -> Json:
     return joined
 
 
-def settings_of_whole(old: Mapping[str, object], adapter: Adapter) -> Json:
+def settings_of_whole(old: Mapping[str, object], adapter: Adapter) -> JsonObject:
     """Return the settings with which PEFT loads an adapter's whole tensors and rows.
 
     Parameters
@@ -186,7 +186,7 @@ def settings_of_whole(old: Mapping[str, object], adapter: Adapter) -> Json:
     names = [n for n in adapter.dense if n not in tables and not (loads_biases and n.endswith(".bias"))]
     kept = _modules_to_save(old) if names else []
     others = {module_of(n) for n in names if not is_saved_whole(n, {**old, "bias": "none"})}
-    settings: Json = {
+    settings: JsonObject = {
         "modules_to_save": kept + sorted(others) or None,
         "bias": bias if adapter.dense else "none",
     }

@@ -18,7 +18,7 @@ from eckart.adapter.formats.peft.config import OTHER_UPDATES, Pattern
 from eckart.adapter.formats.peft.patterns import alternation, rank_pattern
 from eckart.adapter.formats.single_file.common import alpha_of
 from eckart.adapter.formats.single_file.names import read_json
-from eckart.adapter.statement import Json
+from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import AdapterError
 
 ENTRY = "lora_adapter_metadata"
@@ -131,14 +131,14 @@ def metadata_entry(components: Mapping[str, Mapping[str, Module]]) -> dict[str, 
     modules = [m for group in components.values() for m in group.values()]
     if all(m.scale == 1 for m in modules) and len({m.rank for m in modules}) <= 1:
         return {}
-    fields: Json = {}
+    fields: JsonObject = {}
     for component, group in components.items():
         for key, value in _lora_config(component, group).items():
             fields[f"{component}.{key}"] = value
     return {ENTRY: json.dumps(fields, indent=2, sort_keys=True)}
 
 
-def _lora_config(component: str, group: Mapping[str, Module]) -> Json:
+def _lora_config(component: str, group: Mapping[str, Module]) -> JsonObject:
     """Return the fields of LoraConfig for the modules of one component."""
     paths = {path: path for path in group}
     if component.startswith("text_encoder"):
