@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from eckart.adapter.adapter import Adapter
+import numpy as np
+
+from eckart.adapter.adapter import Adapter, Module, by_parameter
 from eckart.adapter.experts import (
     ExpertsLayout,
     arrange_experts,
@@ -13,6 +15,7 @@ from eckart.adapter.experts import (
     even_scales,
     is_fused_on_loading,
     with_routers,
+    zero_module,
 )
 from eckart.adapter.rounding import relative
 from eckart.adapter.statement import LayoutStatement, Statement, TensorStatement, versions
@@ -44,7 +47,10 @@ def arrange(job: Job, sources: PairSources, store: FactorStore, plan: RankPlan, 
         changed = leftovers(store, sources, plan, adapter, parts.left_out)
         adapter, tied_whole = carry_whole(adapter, changed, sources, parts.dtype)
     adapter, layout = _for_readers(job, sources, adapter, parts)
-    adapter = replace(adapter, modules=even_ranks(adapter.modules))
+    adapter = replace(adapter, modules=even_ranks(_with_all_experts(adapter.modules, sources)))
+    if layout is not None:
+        padding = _zeros(adapter.modules) - _zeros(parts.modules)
+        layout = replace(layout, bytes_of_zeros=max(padding, 0) * parts.dtype.itemsize)
     # Errors are stated in the layout of the base, and about modules that are not mere padding.
     as_in_base = experts_as_in(adapter.modules, sources.base)
     stated = replace(adapter, modules={n: m for n, m in as_in_base.items() if n in parts.modules})
@@ -57,6 +63,25 @@ def arrange(job: Job, sources: PairSources, store: FactorStore, plan: RankPlan, 
         layout=layout,
     )
     return Arranged(replace(adapter, statement=statement), statement, tuple(rest))
+
+
+def _with_all_experts(modules: Mapping[str, Module], sources: PairSources) -> dict[str, Module]:
+    """Add zeros for the experts that a stack lacks, for example those of rank 0: PEFT needs all of them."""
+    stacks = by_parameter(modules)
+    result = dict(modules)
+    for source in sources.tensors:
+        parameter = source.name.rpartition("[")[0]
+        if source.name.endswith("]") and parameter in stacks and source.name not in modules:
+            rows, columns = source.shape
+            dtype = stacks[parameter][0].dtype
+            result[source.name] = zero_module(source.name, (rows, columns), dtype, source.kind)
+    return result
+
+
+def _zeros(modules: Mapping[str, Module]) -> int:
+    """Return how many entries of all factors are zero."""
+    factors = [factor for module in modules.values() for factor in (module.left, module.right)]
+    return sum(factor.size - int(np.count_nonzero(factor)) for factor in factors)
 
 
 def _for_readers(

@@ -23,7 +23,7 @@ from eckart.errors import PairError, UsageError
 from eckart.extraction.arrange import Arranged, arrange
 from eckart.extraction.cut import cut
 from eckart.extraction.job import Job, check_consumers, check_dtype, open_sources_of
-from eckart.extraction.leftovers import Leftover
+from eckart.extraction.leftovers import Leftover, tie_notes
 from eckart.linalg import Goal
 from eckart.parallel import OnProgress
 from eckart.rank import RankPlan, RankRule, RuleOptions, rule_from
@@ -37,6 +37,7 @@ from eckart.store.fill import fill
 from eckart.store.options import PassOptions
 from eckart.store.record import Demand
 from eckart.store.sources import PairSources
+from eckart.store.summary import diagnose, summarise
 from eckart.text import count
 
 WRAPPABLE = (Kind.LINEAR, Kind.CONV1D, Kind.EMBEDDING, Kind.CONV)  # kinds of layers that PEFT can wrap
@@ -59,7 +60,7 @@ class Extraction:
     leftovers : tuple of Leftover
         Changed tensors that have no factors, the largest first.
     notes : tuple of str
-        Remarks about the checkpoints.
+        Remarks about the checkpoints, e.g. that the base looks wrong, in sentences.
     """
 
     path: Path
@@ -183,6 +184,7 @@ def extract(
         filled, rank_plan = choose_ranks(job, sources, filled)
         parts = cut(job, sources, filled, rank_plan)
         arranged = arrange(job, sources, filled, rank_plan, parts)
+        remarks = diagnose(filled, summarise(filled))
         if job.store is None:
             shutil.rmtree(filled.path)
         write(job, sources, arranged, staging)
@@ -192,7 +194,7 @@ def extract(
         adapter=arranged.adapter,
         statement=arranged.statement,
         leftovers=arranged.leftovers,
-        notes=sources.notes,
+        notes=(*sources.notes, *remarks, *tie_notes(sources, arranged.adapter)),
     )
 
 

@@ -198,6 +198,27 @@ def _with_tied_head(adapter: Adapter, sources: PairSources) -> tuple[Adapter, di
     return replace(adapter, dense=dense), {tie.head: tie.table}
 
 
+def tie_notes(sources: PairSources, adapter: Adapter) -> tuple[str, ...]:
+    """Return a note if a program applies the change of an embedding to the table, but not to the tied head.
+
+    Parameters
+    ----------
+    sources : PairSources
+    adapter : Adapter
+        The adapter as written.
+    """
+    tie = find_tie(sources)
+    if tie is None or not (tie.table in adapter.dense or module_of(tie.table) in adapter.modules):
+        return ()
+    if tie.head in adapter.modules or f"{tie.head}.weight" in adapter.dense:
+        return ()
+    head = tie.head or "the output layer"
+    return (
+        f"{tie.table} is tied to {head}, but PEFT applies an update of the table to the table alone. "
+        "The stated errors do not include that difference.",
+    )
+
+
 def _with_biases(modules: Mapping[str, Module], sources: PairSources, dtype: DType) -> dict[str, Module]:
     """Give every module a bias update: the change where there is one, zeros elsewhere."""
     by_name = {source.name: source for source in sources.tensors}

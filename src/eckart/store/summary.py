@@ -118,7 +118,7 @@ def diagnose(store: FactorStore, rows: Sequence[LayerSummary]) -> list[str]:
     store : FactorStore
         The store.
     rows : sequence of LayerSummary
-        As `summarise` returns them.
+        As `summarise` returns them. A store that was filled for one rule may hold the values of few layers.
 
     Returns
     -------
@@ -133,20 +133,22 @@ def diagnose(store: FactorStore, rows: Sequence[LayerSummary]) -> list[str]:
     """
     if store.single:
         return []
-    changed = [r for r in rows if r.energy > 0 and r.kind.is_linear]
+    changed = [r for r in store if r.energy > 0 and r.kind.is_linear and r.is_matrix]
     if all(r.energy == 0 for r in store):
         return ["Nothing changed: base and tuned hold the same weights."]
     if not changed:
         return ["No linear layer changed; only norms, biases or embeddings did."]
     remarks = []
-    relative = median([r.relative for r in changed if r.relative is not None] or [0.0])
+    relative = median([r.relative for r in changed if np.isfinite(r.relative)] or [0.0])
     unchanged = median(r.unchanged for r in changed)
     if relative > 0.9:
         remarks.append(
             f"This does not look like a fine-tune of this base: the median update is {relative:.2f} times "
             "the size of its weight (unrelated models give 1.41). Check that the base is the right one."
         )
-    merged = _merged_rank(changed)
+    names = {r.name for r in changed}
+    measured = [row for row in rows if row.name in names and row.above_noise is not None]
+    merged = _merged_rank(measured, len(changed))
     if merged:
         remarks.append(
             f"The tuned model looks like the base with a LoRA of rank {merged} merged into it: almost every "
@@ -158,20 +160,20 @@ def diagnose(store: FactorStore, rows: Sequence[LayerSummary]) -> list[str]:
             f"In a median layer {unchanged:.0%} of the entries are equal in both checkpoints: most of the "
             "update was lost when the checkpoint was rounded, and its rank is partly an artefact of that."
         )
-    buried = [r.name for r in changed if r.above_noise == 0]
+    buried = [row.name for row in measured if row.above_noise == 0]
     if buried:
         remarks.append(
-            f"{len(buried)} of {count(changed, 'update')} {'has' if len(buried) == 1 else 'have'} "
+            f"{len(buried)} of {count(measured, 'update')} {'has' if len(buried) == 1 else 'have'} "
             "no singular value above the rounding noise: "
             f"{preview(buried, 1)}"
         )
     return remarks
 
 
-def _merged_rank(changed: Sequence[LayerSummary]) -> int | None:
+def _merged_rank(measured: Sequence[LayerSummary], changed: int) -> int | None:
     """Return the number of values above the noise that 90 % of the changed layers share, if it is small."""
-    counts = Counter(r.above_noise for r in changed)
-    rank, times = counts.most_common(1)[0]
-    if not rank or times < 0.9 * len(changed):
+    counts = Counter(r.above_noise for r in measured)
+    rank, times = counts.most_common(1)[0] if counts else (None, 0)
+    if not rank or times < 0.9 * changed:
         return None
-    return rank if all(rank <= min(r.shape) // 4 for r in changed) else None
+    return rank if all(rank <= min(r.shape) // 4 for r in measured) else None
