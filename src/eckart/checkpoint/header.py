@@ -38,6 +38,8 @@ class Header:
         Size of the whole file in bytes.
     mtime_ns : int
         Modification time of the file in nanoseconds.
+    inode : int
+        Number of the file in its file system; another file that takes its place has another one.
     """
 
     tensors: dict[str, TensorInfo]
@@ -45,6 +47,7 @@ class Header:
     digest: str
     size: int
     mtime_ns: int
+    inode: int = 0
 
 
 def read_header(path: str | Path) -> Header:
@@ -94,7 +97,7 @@ def read_header(path: str | Path) -> Header:
     tensors = {name: parse_entry(path, name, entry, data_start) for name, entry in entries.items()}
     _check_coverage(path, list(tensors.values()), data_start, status.st_size)
     digest = hashlib.sha256(raw).hexdigest()
-    return Header(tensors, metadata, digest, status.st_size, status.st_mtime_ns)
+    return Header(tensors, metadata, digest, status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 def _header_length(path: Path, head: bytes, size: int) -> int:

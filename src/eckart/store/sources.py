@@ -224,6 +224,31 @@ def _slice(info: TensorInfo, number: int) -> TensorInfo:
     return replace(info, name=f"{info.name}[{number}]", shape=info.shape[1:], start=start, stop=start + size)
 
 
+def check_unchanged(sources: Sources, source: Source | None = None) -> None:
+    """Raise if a file has changed since the checkpoints were opened.
+
+    Parameters
+    ----------
+    sources : PairSources or SingleSources
+        The checkpoints.
+    source : Source, optional
+        A tensor that was just read; its files are checked. By default, all files are.
+
+    Raises
+    ------
+    CheckpointError
+        If the size, the modification time or the inode of a file differs. The message names the file.
+    """
+    checkpoints = [sources.tuned] if isinstance(sources, SingleSources) else [sources.base, sources.tuned]
+    if source is None:
+        for checkpoint in checkpoints:
+            checkpoint.check_unchanged()
+        return
+    files = {info.file for info in (source.base, source.tuned) if info is not None}
+    for checkpoint in checkpoints:
+        checkpoint.check_unchanged(files & checkpoint.headers.keys())
+
+
 def what_changed(stored: JsonObject, current: JsonObject) -> str:
     """Return a message that tells which file of which checkpoint has changed."""
     for side in ("base", "tuned"):
