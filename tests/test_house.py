@@ -10,11 +10,14 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "eckart"
 FLOORS = [
+    "arguments",
     "errors",
     "arrays",
     "checks",
     "version",
     "text",
+    "extras",
+    "paths",
     "parallel",
     "autodiff",
     "linalg",
@@ -30,7 +33,7 @@ FLOORS = [
     "explain",
     "cli",
 ]
-SHARED = {"errors", "arrays", "checks", "text"}
+SHARED = {"arguments", "errors", "arrays", "checks", "extras", "paths", "text"}
 # The wings, and all that each may import. Only the command line imports a wing.
 WINGS: dict[str, set[str]] = {
     "autodiff": set(),
