@@ -15,6 +15,8 @@ FLOORS = [
     "checks",
     "version",
     "text",
+    "strictjson",
+    "documents",
     "parallel",
     "autodiff",
     "linalg",
@@ -30,7 +32,7 @@ FLOORS = [
     "explain",
     "cli",
 ]
-SHARED = {"errors", "arrays", "checks", "text"}
+SHARED = {"errors", "arrays", "checks", "text", "strictjson", "documents"}
 # The wings, and all that each may import. Only the command line imports a wing.
 WINGS: dict[str, set[str]] = {
     "autodiff": set(),
