@@ -18,6 +18,8 @@ FLOORS = [
     "text",
     "extras",
     "paths",
+    "strictjson",
+    "documents",
     "parallel",
     "autodiff",
     "linalg",
@@ -33,7 +35,7 @@ FLOORS = [
     "explain",
     "cli",
 ]
-SHARED = {"arguments", "errors", "arrays", "checks", "extras", "paths", "text"}
+SHARED = {"arguments", "errors", "arrays", "checks", "text", "extras", "paths", "strictjson", "documents"}
 # The wings, and all that each may import. Only the command line imports a wing.
 WINGS: dict[str, set[str]] = {
     "autodiff": set(),

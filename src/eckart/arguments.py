@@ -1,4 +1,4 @@
-"""Arguments in messages: ``rank=4`` for Python, ``--rank 4`` for a terminal; and their names in other tools."""
+"""Arguments in messages: ``rank=4`` in Python, ``--rank 4`` in a terminal. Their names in other tools."""
 
 from __future__ import annotations
 
