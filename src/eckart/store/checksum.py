@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from eckart.arrays import Array
-from eckart.checkpoint.strictjson import JsonObject
+from eckart.strictjson import JsonObject
 
 _SEAL = re.compile(rb'\{\s*"checksum": "([0-9a-f]{8})",')
 

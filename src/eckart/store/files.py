@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 
-from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import StoreError
+from eckart.strictjson import JsonObject
 
 FORMAT = 2
 KIND = "eckart factor store"

@@ -8,8 +8,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from eckart.checkpoint.strictjson import JsonObject
-from eckart.checkpoint.write import cannot_write
+from eckart.checkpoint.output import cannot_write
 from eckart.checks import check_whole_number
 from eckart.errors import StoreError
 from eckart.linalg import Goal
@@ -28,6 +27,7 @@ from eckart.store.sources import ALL_KINDS, Source, Sources, check_unchanged, op
 from eckart.store.spectra import has_intact_spectra, write_spectra
 from eckart.store.store import FactorStore
 from eckart.store.task import Task
+from eckart.strictjson import JsonObject
 from eckart.text import count, preview
 
 MAX_RANK = 256  # components to keep of each tensor if no rule is given

@@ -10,12 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import StoreError
 from eckart.store.checksum import checksum_of_text, seal, unseal
 from eckart.store.files import FACTOR_AGAIN, FORMAT, JOURNAL, KIND, check_sources
 from eckart.store.manifest import check_format, refuse_old_format
 from eckart.store.record import Demand, TensorRecord
+from eckart.strictjson import JsonObject
 
 
 @dataclass(frozen=True)

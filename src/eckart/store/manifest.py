@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from eckart.checkpoint.strictjson import JsonObject
 from eckart.checkpoint.write import write_bytes
 from eckart.errors import StoreError
 from eckart.store.checksum import seal, unseal
 from eckart.store.files import FACTOR_AGAIN, FORMAT, KIND, MANIFEST, check_sources
 from eckart.store.record import TensorRecord
+from eckart.strictjson import JsonObject
 
 
 @dataclass(frozen=True)

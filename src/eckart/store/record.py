@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from eckart.checkpoint.kinds import Kind
-from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import StoreError, UsageError
 from eckart.linalg import Goal, Spectrum
 from eckart.store.files import FACTOR_AGAIN, factor_file
+from eckart.strictjson import JsonObject
 
 
 @dataclass(frozen=True)

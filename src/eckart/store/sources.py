@@ -11,8 +11,8 @@ from eckart.checkpoint import Checkpoint, Pair, TensorInfo, is_float
 from eckart.checkpoint.dtypes import DTYPES
 from eckart.checkpoint.kinds import TRANSPOSED_EXPERTS, Kind, kind_of
 from eckart.checkpoint.pair import PairEntry
-from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import PairError
+from eckart.strictjson import JsonObject
 
 LORA_KINDS = (Kind.LINEAR, Kind.CONV1D, Kind.EXPERT, Kind.EXPERT_TRANSPOSED)
 ALL_KINDS = (*LORA_KINDS, Kind.EMBEDDING)

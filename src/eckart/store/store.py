@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eckart.arrays import Array, Floats
-from eckart.checkpoint.strictjson import JsonObject
 from eckart.checks import check_whole_number
 from eckart.errors import MissingExtraError, StoreError
 from eckart.linalg import Goal, LowRank, Spectrum
@@ -17,6 +16,7 @@ from eckart.store.files import JOURNAL, MANIFEST
 from eckart.store.manifest import read_manifest
 from eckart.store.record import TensorRecord
 from eckart.store.spectra import damaged, is_intact, read_spectra
+from eckart.strictjson import JsonObject
 from eckart.text import clip, count, escape, preview
 
 if TYPE_CHECKING:
