@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import re
 import shlex
@@ -74,7 +75,31 @@ def argument(keyword: str, value: object = None) -> str:
     return f"{_START}{keyword}{_MIDDLE}={_plain(repr(value))}{_MIDDLE}{_plain(typed)}{_END}"
 
 
+def argument_in(text: str) -> str:
+    """Return ``keyword=value`` as an `argument`, and any other text unchanged.
+
+    Parameters
+    ----------
+    text : str
+        For example ``"rank=4"``, or the path of a file.
+
+    Examples
+    --------
+    >>> in_terminal(argument_in("max_rank=4")), in_terminal(argument_in("runs/rank=4"))
+    ('--max-rank 4', 'runs/rank=4')
+    """
+    keyword, separator, value = text.partition("=")
+    if not separator or not re.fullmatch("[a-z_]+", keyword):
+        return text
+    try:
+        return argument(keyword, ast.literal_eval(value))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
 def _typed(value: object) -> str:
+    if isinstance(value, float):
+        return f" {value:.12g}"
     if isinstance(value, list | tuple):
         return " " + ",".join(str(part) for part in value)
     return " " + shlex.quote(str(value))

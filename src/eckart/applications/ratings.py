@@ -14,6 +14,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from eckart.arguments import argument
 from eckart.arrays import Floats
 from eckart.errors import RatingsError
 from eckart.text import clip, count
@@ -255,7 +256,7 @@ def _read(path: Path, file: IO[str], skip_bad: bool) -> Ratings:
         ) from None
     if bad and not skip_bad:
         more = f"; and {count(bad_count - len(bad), 'more bad line')}" if bad_count > len(bad) else ""
-        fix = "Correct these lines, or skip them with --skip-bad"
+        fix = f"Correct these lines, or skip them with {argument('skip_bad', True)}"
         raise RatingsError(str(path), "; ".join(bad) + more, fix)
     notes = [f"skipped {count(bad_count, 'bad line')}; the first is {bad[0]}"] if bad else []
     _check_text(path, table)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from eckart.arguments import argument
 from eckart.checkpoint.write import cannot_write
 from eckart.errors import OutputError, UsageError
 
@@ -120,7 +121,7 @@ class OutputFolder:
             raise OutputError(
                 str(self.path),
                 "the folder is not empty",
-                "Use another path, or pass --overwrite (overwrite=True in Python) to replace it",
+                f"Use another path, or pass {argument('overwrite', True)} to replace it",
             )
         if not (self.path / self.marker).is_file():
             raise OutputError(

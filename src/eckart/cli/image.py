@@ -48,6 +48,8 @@ def image(
         typer.Option(
             "--energy",
             help="Keep this share of the sum of squares about the mean, e.g. 0.99.",
+            metavar="SHARE",
+            parser=opt.share("energy"),
             rich_help_panel=TARGET,
             show_default=False,
         ),

@@ -46,7 +46,13 @@ def recommend(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the splits and the fits.")] = 0,
     holdout: Annotated[
-        float, typer.Option("--holdout", help="Share of the ratings on which the error is measured.")
+        float,
+        typer.Option(
+            "--holdout",
+            help="Share of the ratings on which the error is measured.",
+            metavar="SHARE",
+            parser=opt.share("holdout"),
+        ),
     ] = HOLDOUT,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip invalid lines.")] = False,
     output: Annotated[
@@ -86,6 +92,9 @@ def recommend(
 
         recommender = Recommender.load(ratings)
     else:
+        from eckart.applications.recommender import check_settings
+
+        method = check_settings(method, rank, holdout)
         data = read_ratings(ratings, skip_bad)
         recommender = _fit(data, method, rank, holdout, seed, quiet)
     for note in recommender.notes:

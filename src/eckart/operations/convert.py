@@ -10,7 +10,7 @@ from eckart.adapter.experts import ExpertsLayout, arrange_experts, even_scales
 from eckart.adapter.formats import FORMATS, load_adapter, save_adapter
 from eckart.adapter.statement import Statement
 from eckart.checkpoint import Checkpoint, refuse_overlap
-from eckart.errors import UsageError
+from eckart.checks import check_choice
 from eckart.operations.new_adapter import RankRange
 from eckart.text import count
 
@@ -91,8 +91,7 @@ def convert(
     Factors keep their bits and scales their values, so converting to another format and back gives the same
     tensors. Tensors that Eckart does not understand are listed in the notes.
     """
-    if to not in FORMATS:
-        raise UsageError(f"--to {to}", f"expected one of {', '.join(FORMATS)}")
+    to = check_choice(to, "to", FORMATS)
     layout = None if experts is None else ExpertsLayout.parse(experts)
     source = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
     refuse_overlap(out, [source.path])

@@ -15,6 +15,7 @@ from eckart.adapter.formats import load_adapter
 from eckart.adapter.rounding import relative, rounded
 from eckart.adapter.statement import STATEMENT, versions
 from eckart.adapter.updates import check_weights, refuse_single
+from eckart.arguments import argument
 from eckart.arrays import Array, DType, Floats
 from eckart.checkpoint import (
     Checkpoint,
@@ -128,7 +129,9 @@ def merge(
     check_weights(adapters, shares)
     if out is None and not dry_run:
         raise UsageError(
-            "merge(out=None)", "expected the folder of the new model", "Pass out, or dry_run=True"
+            "eckart.merge",
+            "expected the folder of the new model",
+            f"Pass {argument('out')} or {argument('dry_run', True)}",
         )
     sources = [a if isinstance(a, Adapter) else load_adapter(a) for a in adapters]
     model = Checkpoint.open(base)
@@ -255,7 +258,7 @@ class _Job:
             raise OutputError(
                 info.name,
                 f"the sum of this weight and its update is not finite in {result.dtype}",
-                "Check the base for NaN, or lower --weights",
+                f"Check the base for NaN, or use smaller {argument('weights')}",
             )
         with self._lock:
             energies = self._energies.setdefault(info.name, _Energies())

@@ -9,6 +9,7 @@ from pathlib import Path
 from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.formats import load_adapter
 from eckart.adapter.rounding import relative
+from eckart.arguments import argument
 from eckart.checkpoint import Checkpoint
 from eckart.errors import UsageError
 from eckart.serving.base_fit import base_problems
@@ -133,7 +134,11 @@ def check(
     """
     programs = consumers_named(consumers)
     if not programs and base is None:
-        raise UsageError("check", "expected --for or --base", "Pass e.g. --for vllm,llama.cpp")
+        raise UsageError(
+            "check",
+            f"expected {argument('consumers')} or {argument('base')}",
+            f"Use for example {argument('consumers', 'vllm,llama.cpp')}",
+        )
     loaded = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
     energies = {m.name: _energy(m) for m in loaded}
     loaded.release()

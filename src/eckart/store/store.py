@@ -14,7 +14,8 @@ from eckart.arrays import Floats
 from eckart.checkpoint import Checkpoint
 from eckart.checkpoint.strictjson import JsonObject
 from eckart.checks import check_whole_number
-from eckart.errors import MissingExtraError, StoreError
+from eckart.errors import StoreError
+from eckart.extras import missing_extra
 from eckart.linalg import Goal, LowRank, Spectrum
 from eckart.store.files import (
     FACTOR_AGAIN,
@@ -183,7 +184,7 @@ class FactorStore:
             raise StoreError(
                 f"{self.path}: {clip(name)}",
                 f"expected {count(rank, 'component')}, but the store holds {record.rank}",
-                f"Factor again with a larger --max-rank: eckart factor BASE TUNED -o STORE --max-rank {rank}",
+                f"Factor again: eckart factor BASE TUNED -o {self.path} --max-rank {rank} --overwrite",
             )
         arrays = Checkpoint.open(self.path / factor_file(name))
         U, Vh, values = (np.asarray(arrays.map(key)) for key in ("U", "Vh", "values"))
@@ -251,9 +252,7 @@ class FactorStore:
         try:
             import matplotlib.pyplot as plt
         except ImportError:
-            raise MissingExtraError(
-                "FactorStore.plot", "matplotlib is not installed", "Run: pip install 'eckart[plot]'"
-            ) from None
+            raise missing_extra("FactorStore.plot", "matplotlib is not installed", "plot") from None
         names = [r.name for r in self if r.known and r.energy]
         if ax is None:
             height = max(2.0, 0.22 * len(names) + 1)

@@ -13,6 +13,7 @@ from eckart.adapter.formats.peft.config import CONFIG
 from eckart.adapter.formats.peft.peft import WEIGHTS
 from eckart.adapter.formats.streaming import write_adapter
 from eckart.adapter.formats.writer import Writer
+from eckart.arguments import argument
 from eckart.checkpoint import read_header
 from eckart.checkpoint.locate import check_link
 from eckart.errors import AdapterError, UsageError
@@ -114,7 +115,7 @@ def make_writer(adapter: Adapter, format: str) -> Writer:
     for entry in registry.REGISTRY:
         if entry.name == format and entry.writer is not None:
             return entry.writer(adapter)
-    raise UsageError(f"format={format!r}", f"expected one of {', '.join(registry.writable_formats())}")
+    raise UsageError(argument("format", format), f"expected {either(registry.writable_formats())}")
 
 
 def save_adapter(

@@ -8,6 +8,7 @@ from pathlib import Path
 from eckart.adapter.adapter import Module
 from eckart.adapter.formats.writer import FilePlan, Writer
 from eckart.adapter.statement import Statement
+from eckart.arguments import argument
 from eckart.arrays import Array
 from eckart.checkpoint import OutputFolder, stream_safetensors, write_json
 from eckart.errors import OutputError
@@ -108,7 +109,7 @@ def check_place(target: Path, is_folder: bool, marker: str, overwrite: bool) -> 
         raise OutputError(
             str(target),
             "this file exists already",
-            "Use another path, or pass --overwrite (overwrite=True in Python) to replace it",
+            f"Use another path, or pass {argument('overwrite', True)} to replace it",
         )
 
 
