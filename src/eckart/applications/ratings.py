@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from eckart.arguments import argument
 from eckart.arrays import Floats
 from eckart.errors import RatingsError
+from eckart.paths import user_path
 from eckart.text import clip, count
 
 USUAL_FILES = ("u.data", "ratings.dat", "ratings.csv")  # names in the MovieLens archives, oldest first
@@ -147,7 +148,7 @@ def read_ratings(path: str | Path, skip_bad: bool = False) -> Ratings:
     >>> r.item_ids, r.values.tolist()
     (('31', '1029'), [2.5, 3.0])
     """
-    path = _find_file(Path(path))
+    path = _find_file(user_path(path))
     try:
         # Bytes that are not UTF-8 are read as surrogates. `_check_text` refuses ids that contain them.
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:

@@ -11,6 +11,7 @@ from eckart.checkpoint.write import write_bytes
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import ImageError, OutputError, UsageError
+from eckart.paths import require
 from eckart.rank.budget import Amount, Unit
 
 if TYPE_CHECKING:  # imported where they are used, so that other commands start faster
@@ -90,6 +91,7 @@ def image(
     """
     from eckart.applications.images import compare, compress, read_picture, write_picture
 
+    require(photo, ImageError)
     _check_output(output, overwrite)
     size_in_bytes = _bytes_of(size)
     if photo.suffix.lower() == SUFFIX:

@@ -12,8 +12,9 @@ from eckart.applications.ratings import HOLDOUT, Ratings, read_ratings
 from eckart.checkpoint.write import check_output_file
 from eckart.cli import console
 from eckart.cli import options as opt
-from eckart.errors import OutputError, UsageError
+from eckart.errors import OutputError, RatingsError, UsageError
 from eckart.parallel import Progress
+from eckart.paths import require
 from eckart.text import count
 
 if TYPE_CHECKING:  # imported where they are used, so that other commands start faster
@@ -75,6 +76,7 @@ def recommend(
     """
     if item is not None and user is None:
         raise UsageError("--item", "this option needs --user", "Pass both --user and --item")
+    require(ratings, RatingsError)
     if output is not None:
         _check_output(output, overwrite)
     data = None

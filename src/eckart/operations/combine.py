@@ -20,7 +20,7 @@ from eckart.adapter.updates import (
     refuse_single,
 )
 from eckart.arguments import argument
-from eckart.checkpoint import Checkpoint
+from eckart.checkpoint.model import open_model
 from eckart.checks import check_choice
 from eckart.errors import AdapterError, UsageError
 from eckart.operations.cut import CutJob, check_rule, factor_dtype, run_cut
@@ -144,7 +144,7 @@ def combine(
     sources = [a if isinstance(a, Adapter) else load_adapter(a) for a in adapters]
     _refuse_different_models(sources)
     new_dtype = factor_dtype(dtype, sources[0])
-    model = Checkpoint.open(base) if base is not None else None
+    model = open_model(base) if base is not None else None
     prepared = [Layout.prepare(source, consumers, model) for source in sources]
     arranged = [adapter for _, adapter in prepared]
     layout = _joined_layout([layout for layout, _ in prepared], sources, shares)

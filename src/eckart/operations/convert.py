@@ -9,9 +9,11 @@ from eckart.adapter.adapter import Adapter
 from eckart.adapter.experts import ExpertsLayout, arrange_experts, even_scales
 from eckart.adapter.formats import FORMATS, load_adapter, save_adapter
 from eckart.adapter.statement import Statement
-from eckart.checkpoint import Checkpoint, refuse_overlap
+from eckart.checkpoint import refuse_overlap
+from eckart.checkpoint.model import open_model
 from eckart.checks import check_choice
 from eckart.operations.new_adapter import RankRange
+from eckart.paths import user_path
 from eckart.text import count
 
 
@@ -98,12 +100,12 @@ def convert(
     is_unchanged = to == source.format and layout is None
     result = replace(source, statement=source.statement if is_unchanged else None)
     if layout is not None:
-        config = Checkpoint.open(base).config if base is not None else {}
+        config = open_model(base).config if base is not None else {}
         modules = arrange_experts(result.modules, layout, config)
         result = replace(result, modules=even_scales(modules))
     left_out = save_adapter(result, out, to, overwrite=overwrite)
     return Converted(
-        path=Path(out),
+        path=user_path(out),
         source=source.format,
         format=to,
         modules=len(result),

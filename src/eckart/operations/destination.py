@@ -16,6 +16,7 @@ from eckart.arguments import argument
 from eckart.checkpoint import refuse_overlap
 from eckart.checks import check_choice
 from eckart.errors import UsageError
+from eckart.paths import user_path
 from eckart.serving.layout import Layout
 
 
@@ -77,7 +78,7 @@ class Destination:
             refuse_overlap(self.path, inputs)
             is_folder = chosen in folder_formats()
             marker = os.path.join(*template.components[:1], CONFIG) if is_folder else ""
-            check_place(Path(self.path), is_folder, marker, self.overwrite)
+            check_place(user_path(self.path), is_folder, marker, self.overwrite)
 
     def format_for(self, template: Adapter, layout: Layout) -> str:
         """Return the format to write; parameters as for `check`."""

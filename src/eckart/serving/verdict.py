@@ -11,6 +11,7 @@ from eckart.adapter.formats import load_adapter
 from eckart.adapter.rounding import relative
 from eckart.arguments import argument
 from eckart.checkpoint import Checkpoint
+from eckart.checkpoint.model import open_model
 from eckart.errors import UsageError
 from eckart.serving.base_fit import base_problems
 from eckart.serving.consumer import Consumer, Treatment
@@ -145,7 +146,7 @@ def check(
     verdicts = tuple(_verdict(loaded, c, energies) for c in programs)
     if base is None:
         return CheckResult(verdicts)
-    model = base if isinstance(base, Checkpoint) else Checkpoint.open(base)
+    model = base if isinstance(base, Checkpoint) else open_model(base)
     return CheckResult(verdicts, tuple(base_problems(loaded, model)))
 
 

@@ -9,12 +9,13 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 
+from eckart.checkpoint.output import cannot_write
 from eckart.checkpoint.strictjson import JsonObject
-from eckart.checkpoint.write import cannot_write
 from eckart.checks import check_whole_number
 from eckart.errors import OutputError, StoreError
 from eckart.linalg import Goal
 from eckart.parallel import OnProgress
+from eckart.paths import user_path
 from eckart.rank import RankRule
 from eckart.store.demands import first_demands, whole_demands
 from eckart.store.files import FACTOR_AGAIN, FACTORS, JOURNAL, MANIFEST, SPECTRA
@@ -138,7 +139,7 @@ def fill(
     OutputError
         If the folder is not a store and not empty, or cannot be written.
     """
-    folder = Path(store)
+    folder = user_path(store)
     described = sources.describe()
     known = _known(folder, described, overwrite)
     pending = []
@@ -234,7 +235,7 @@ def _is_store_or_empty(folder: Path) -> bool:
     if names & {MANIFEST, JOURNAL}:
         return True
     temporary = f"{Path(JOURNAL).stem}.tmp"
-    return all(name in (FACTORS, temporary) or re.fullmatch(r"\..*\.tmp-\d+", name) for name in names)
+    return all(name in (FACTORS, temporary) or re.fullmatch(r"\..*\.tmp-[0-9a-f]+", name) for name in names)
 
 
 def reopen(store: FactorStore) -> Sources:

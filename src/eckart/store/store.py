@@ -17,6 +17,7 @@ from eckart.checks import check_whole_number
 from eckart.errors import StoreError
 from eckart.extras import missing_extra
 from eckart.linalg import Goal, LowRank, Spectrum
+from eckart.paths import user_path
 from eckart.store.files import (
     FACTOR_AGAIN,
     FORMAT,
@@ -83,7 +84,7 @@ class FactorStore:
         StoreError
             If the folder is not a store, is damaged, or its pass is unfinished.
         """
-        folder = Path(path)
+        folder = user_path(path)
         if not folder.is_dir():
             raise StoreError(str(path), "there is no such folder", CREATE)
         if not (folder / MANIFEST).is_file():

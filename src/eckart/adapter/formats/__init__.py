@@ -18,6 +18,7 @@ from eckart.checkpoint import read_header
 from eckart.checkpoint.locate import check_link
 from eckart.errors import AdapterError, UsageError
 from eckart.parallel import OnProgress
+from eckart.paths import input_path
 from eckart.text import either, preview
 
 FORMATS = registry.writable_formats()
@@ -54,7 +55,7 @@ def load_adapter(path: str | Path) -> Adapter:
     --------
     ``eckart.load_adapter("adapter/")`` or ``eckart.load_adapter("lora.safetensors")``
     """
-    given = Path(path)
+    given = input_path(path)
     place = _locate(given)
     if place.is_dir():
         return registry.read_folder(place)
@@ -87,7 +88,7 @@ def is_adapter(path: str | Path) -> bool:
         If it is a ``.safetensors`` file with a damaged header.
     """
     try:
-        place = _locate(Path(path))
+        place = _locate(input_path(path))
     except AdapterError:
         return False
     if place.is_dir():

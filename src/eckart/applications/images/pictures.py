@@ -16,6 +16,7 @@ from eckart.applications.images.file import COPY_AGAIN, MAX_PIXELS, check_size
 from eckart.checkpoint.write import write_bytes
 from eckart.errors import ImageError, UsageError
 from eckart.extras import missing_extra
+from eckart.paths import user_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -79,7 +80,7 @@ def read_picture(path: str | Path) -> tuple[Picture, list[str]]:
     where, Image = str(path), pillow()
     notes: list[str] = []
     try:
-        data = Path(path).read_bytes()
+        data = user_path(path).read_bytes()
     except OSError as error:
         raise ImageError(
             where, f"the file cannot be read ({error.strerror or error})", "Check the path"
