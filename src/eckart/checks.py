@@ -11,7 +11,6 @@ import numpy as np
 
 from eckart.arguments import argument
 from eckart.errors import UsageError
-from eckart.text import either
 
 LARGEST = sys.float_info.max
 
@@ -131,4 +130,4 @@ def check_choice(value: object, keyword: str, choices: Iterable[str]) -> str:
         return by_name[plain]
     close = difflib.get_close_matches(plain, by_name, n=1)
     fix = f"Use {argument(keyword, by_name[close[0]])}" if close else ""
-    raise UsageError(argument(keyword, value), f"expected {either(by_name.values())}", fix)
+    raise UsageError(argument(keyword, value), f"expected one of {', '.join(by_name.values())}", fix)

@@ -77,7 +77,7 @@ class Goal:
 
 def _as_share(keyword: str, value: float) -> str:
     """Return the fix for a share that is out of range; a number above 1 was meant as a percentage."""
-    is_percentage = 1 < value < 100 or (value == 100 and keyword == "energy")
+    is_percentage = 2 <= value < 100 or (value == 100 and keyword == "energy")
     example = value / 100 if is_percentage else {"energy": 0.9, "error": 0.05}[keyword]
     return f"Use {argument(keyword, float(f'{example:.12g}'))} for {100 * example:.12g} %"
 

@@ -71,7 +71,7 @@ class Destination:
         if layout.consumers and chosen not in layout.formats:
             raise UsageError(
                 argument("format", chosen),
-                f"not all programs of {argument('consumers')} read this format",
+                "not every program of the list reads this format",
                 f"Use {' or '.join(argument('format', name) for name in layout.formats)}",
             )
         if self.path is not None:

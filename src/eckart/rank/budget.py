@@ -100,7 +100,7 @@ class Amount:
         raise UsageError(
             argument("budget", text),
             "expected parameters, bytes or a share of the base's parameters",
-            f"Use for example {argument('budget', '2M')}, 8MB or 1%",
+            "Use for example 2M, 8MB or 1%",
         )
 
     def parameters(self, base_parameters: int, bytes_each: int) -> int:

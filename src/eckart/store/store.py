@@ -185,7 +185,7 @@ class FactorStore:
             raise StoreError(
                 f"{self.path}: {clip(name)}",
                 f"expected {count(rank, 'component')}, but the store holds {record.rank}",
-                f"Factor again: eckart factor BASE TUNED -o {self.path} --max-rank {rank} --overwrite",
+                f"Factor it further: eckart factor BASE TUNED -o {self.path} --max-rank {rank}",
             )
         arrays = Checkpoint.open(self.path / factor_file(name))
         U, Vh, values = (np.asarray(arrays.map(key)) for key in ("U", "Vh", "values"))

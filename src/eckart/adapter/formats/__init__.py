@@ -116,7 +116,7 @@ def make_writer(adapter: Adapter, format: str) -> Writer:
     for entry in registry.REGISTRY:
         if entry.name == format and entry.writer is not None:
             return entry.writer(adapter)
-    raise UsageError(argument("format", format), f"expected {either(registry.writable_formats())}")
+    raise UsageError(argument("format", format), f"expected one of {', '.join(registry.writable_formats())}")
 
 
 def save_adapter(
