@@ -273,7 +273,8 @@ def test_an_adapter_of_which_a_consumer_loads_nothing_is_refused_with_the_reason
     with pytest.raises(AdapterError) as caught:
         eckart.extract(*pair, place / "a", rank=2, embeddings=True, consumers="tensorrt-llm")
     assert str(caught.value) == (
-        f"`consumers`: no tensor would remain, because TensorRT-LLM would not load {name}. Choose other programs."
+        f"`consumers`: no tensor would remain, because TensorRT-LLM would not load {name}. "
+        "Choose other programs."
     )
     assert names(place) == set()
 
