@@ -432,7 +432,7 @@ LINES: dict[str, Row] = {
     "for clashing": (resize("--rank", 2, "--for", "vllm,comfyui"), "no format is read by all"),
     "format against for": (
         resize("--rank", 2, "--for", "vllm", "--format", "kohya"),
-        "not all programs of --for read this format",
+        "not every program of the list reads this format",
     ),
     "workers 0": (resize("--rank", 2, "--workers", 0), "--workers"),
     "base missing": (lambda p: [*resize("--rank", 2, "--for", "tgi")(p), "--base", p / "no"], "no such file"),
