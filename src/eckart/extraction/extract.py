@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Unpack
 
 from eckart.adapter.adapter import Adapter
-from eckart.adapter.formats.peft.config import CONFIG, PeftOptions, task_type
+from eckart.adapter.formats.peft.config import PeftOptions, task_type
 from eckart.adapter.formats.peft.peft import PeftWriter
+from eckart.adapter.formats.peft.settings import CONFIG
 from eckart.adapter.formats.streaming import write_into
 from eckart.adapter.statement import Statement
 from eckart.checkpoint import OutputFolder, refuse_overlap
