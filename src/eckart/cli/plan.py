@@ -12,11 +12,11 @@ from eckart.checkpoint.write import json_text, write_json
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.rank import RankPlan, RankRule
+from eckart.rank.dense import Factored, notes_on_dense
 from eckart.store import FactorStore, decide
 from eckart.store.decide import adapter_dtype
 from eckart.store.options import PassOptions
 from eckart.strictjson import parse_object, read_bytes
-from eckart.text import listing
 
 
 @opt.rank_options
@@ -60,6 +60,12 @@ def plan(
         console.print_json(chosen.to_json())
     else:
         print_plan(opened, chosen)
+    matrices = []
+    for name, rank in chosen.ranks.items():
+        m, n = opened.record(name).shape
+        matrices.append(Factored(name, rank, (m, n)))
+    for note in notes_on_dense(matrices, adapter_dtype(opened).itemsize, "tensor"):
+        console.say(f"note: {note}", quiet)
 
 
 def is_plan(path: Path) -> bool:
@@ -96,8 +102,3 @@ def print_plan(store: FactorStore, chosen: RankPlan) -> None:
         f"error {chosen.error:.4f}",
         markup=False,
     )
-    if chosen.dense:
-        console.out().print(
-            f"factors are not smaller than the dense update for {listing(chosen.dense, 'tensor')}",
-            markup=False,
-        )

@@ -12,6 +12,7 @@ from eckart.adapter.statement import Statement
 from eckart.checkpoint import Checkpoint, refuse_overlap
 from eckart.errors import UsageError
 from eckart.operations.new_adapter import RankRange
+from eckart.rank.dense import notes_on_dense
 from eckart.text import count
 
 
@@ -110,5 +111,5 @@ def convert(
         modules=len(result),
         ranks=RankRange.of(result.modules) if result.modules else None,
         statement=result.statement,
-        notes=(*source.notes, *left_out),
+        notes=(*source.notes, *left_out, *notes_on_dense(result, result.dtype.itemsize)),
     )

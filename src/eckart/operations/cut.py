@@ -28,6 +28,7 @@ from eckart.operations.destination import Destination
 from eckart.operations.new_adapter import NewAdapter, RankRange
 from eckart.parallel import OnProgress, Progress, half_of, map_unordered
 from eckart.rank import Candidate, RankPlan, RankRule, make_plan
+from eckart.rank.dense import notes_on_dense
 from eckart.serving.layout import Applied, Layout
 
 ResultT = TypeVar("ResultT", bound=NewAdapter)
@@ -344,7 +345,11 @@ def run_cut(
     return result(
         path=path,
         statement=second_pass.statement(),
-        notes=notes + factored.applied.notes,
+        notes=(
+            *notes,
+            *factored.applied.notes,
+            *notes_on_dense(factored.outlines.values(), job.dtype.itemsize),
+        ),
         ranks=RankRange.of(factored.outlines),
         in_memory=adapter,
     )

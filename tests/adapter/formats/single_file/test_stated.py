@@ -1,4 +1,4 @@
-"""The statement of an adapter in one file is part of the file, and is used only if it is about its tensors."""
+"""The statement of an adapter in one file is part of the file, and used only if it is about its tensors."""
 
 import json
 import re
