@@ -1,8 +1,8 @@
 """Run a command repeatedly, and kill it (SIGKILL) at its first, second, third, ... change of the disk.
 
 Usage: ``python kills.py INPUTS COMMAND SCRATCH SITUATION...`` with a command of `workshop.COMMANDS` and
-values of `Situation`. Prints a `Report` for each as JSON. Every run is forked from this process, which has loaded
-everything; this saves the start of Python. Linux only.
+values of `Situation`. Prints a `Report` for each as JSON. Every run is forked from this process, which has
+loaded everything; this saves the start of Python. Linux only.
 """
 
 from __future__ import annotations

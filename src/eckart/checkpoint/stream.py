@@ -18,6 +18,7 @@ from eckart.arrays import Array
 from eckart.checkpoint.dtypes import name_of
 from eckart.checkpoint.write import replacing
 from eckart.errors import UsageError
+from eckart.paths import user_path
 
 
 def write_safetensors(
@@ -124,7 +125,7 @@ def stream_safetensors(
     data_start = 8 + room
     missing = set(order)
     digests: dict[str, bytes] = {}
-    with replacing(Path(path), durable) as file:
+    with replacing(user_path(path), durable) as file:
         descriptor = file.fileno()
         os.truncate(descriptor, data_start + end)
 

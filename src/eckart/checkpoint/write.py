@@ -12,6 +12,7 @@ from typing import IO
 from eckart.checkpoint.exchange import hidden_path, sync_folder
 from eckart.checkpoint.output import cannot_write
 from eckart.errors import OutputError
+from eckart.paths import user_path
 
 
 def write_json(path: str | Path, obj: object) -> None:
@@ -70,7 +71,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     OutputError
         If the file cannot be written. An existing file is kept.
     """
-    with replacing(Path(path)) as file:
+    with replacing(user_path(path)) as file:
         file.write(data)
 
 

@@ -70,13 +70,13 @@ def explain(
     from eckart.explain import explain as make_explanation
     from eckart.explain import render
 
+    explanation = make_explanation(topic, matrix, rank=rank, alpha=alpha, given=given)
     file = None if output is None or is_stdout(output) else OutputFile(output, PAGE, overwrite)
     if file is not None:
         file.check()
     if format is None:
         default = "markdown" if json else "terminal"
         format = default if output is None else FORMAT_OF_SUFFIX.get(output.suffix.lower(), default)
-    explanation = make_explanation(topic, matrix, rank=rank, alpha=alpha, given=given)
     text = render(explanation, format, lang)
     if file is not None:
         with file as staged:

@@ -11,12 +11,22 @@ from eckart.checkpoint.output import FileKind, OutputFile, is_stdout
 from eckart.checkpoint.write import json_text, write_json
 from eckart.cli import console
 from eckart.cli import options as opt
+from eckart.cli.tables import Cells, Column, print_table
 from eckart.rank import RankPlan, RankRule
 from eckart.rank.dense import Factored, notes_on_dense
 from eckart.store import FactorStore, decide
 from eckart.store.decide import adapter_dtype
 from eckart.store.options import PassOptions
 from eckart.strictjson import parse_object, read_bytes
+
+COLUMNS = (
+    Column("tensor", Cells.NAME),
+    Column("shape"),
+    Column("rank"),
+    Column("energy"),
+    Column("parameters"),
+    Column("why", Cells.WORDS),
+)
 
 
 @opt.rank_options
@@ -40,16 +50,21 @@ def plan(
 
     Examples: **eckart plan store/ --energy 0.9 --max-rank 64** · **eckart plan store/ --budget 1%**
     """
+    opened = FactorStore.open(store)
     output = None if out is None or is_stdout(out) else OutputFile(out, PLAN, overwrite)
     if output is not None:
         output.check()
+
+    def say(text: str) -> None:
+        console.say(text, quiet)
+
     with console.progress_bar(quiet, "factoring") as bar:
         opened, chosen = decide(
-            FactorStore.open(store),
+            opened,
             rule,
             embeddings=embeddings,
-            notify=lambda text: console.say(text, quiet),
-            options=PassOptions(workers, device=device, progress=bar),
+            notify=say,
+            options=PassOptions(workers, device=device, progress=bar, notify=say),
         )
     if output is not None:
         with output as staged:
@@ -93,7 +108,7 @@ def print_plan(store: FactorStore, chosen: RankPlan) -> None:
                 chosen.reasons[name],
             ]
         )
-    console.print_table(["tensor", "shape", "rank", "energy", "parameters", "why"], rows)
+    print_table(COLUMNS, rows, drop=["shape", "why", "energy"])
     share = chosen.parameters / max(store.base_parameters, 1)
     bytes_each = adapter_dtype(store).itemsize
     console.out().print(

@@ -16,6 +16,7 @@ from eckart.checkpoint.output import FileKind, OutputFile
 from eckart.checkpoint.stream import LateMetadata
 from eckart.errors import OutputError
 from eckart.parallel import OnProgress, Progress, map_unordered
+from eckart.paths import user_path
 
 
 def write_adapter(
@@ -60,7 +61,7 @@ def write_adapter(
     -----
     Holds a few modules at a time; the experts of one parameter are held together.
     """
-    target = Path(target)
+    target = user_path(target)
     check_place(target, writer.is_folder, writer.marker, overwrite)
     if writer.is_folder:
         with OutputFolder(target, overwrite=overwrite, marker=writer.marker) as staging:
