@@ -651,7 +651,9 @@ def test_a_hostile_index_is_refused(place):
 def test_a_damaged_statement_is_refused(place):
     bad = place.adapter("bad")
     (bad / "eckart.json").write_text("[" * 200_000)
-    refused(run("resize", bad, "-o", place.out, "--rank", 2), "eckart.json`: not a JSON file")
+    refused(
+        run("resize", bad, "-o", place.out, "--rank", 2), "eckart.json`: the statement is nested too deeply"
+    )
     for error in ('"none"', "true", "NaN", "1" + "0" * 400):
         (bad / "eckart.json").write_text(f'{{"error": {error}}}')
         refused(run("check", bad, "--against", place / "a"), "error`: expected a finite number, so this is")
