@@ -102,7 +102,7 @@ MALFORMED = [
     (
         "name of many parts",
         build({"a." * 64 + "b": entry()}, bytes(8)),
-        "the name of the tensor has 65 parts separated by dots, but the limit is 64",
+        "the name has 65 parts separated by dots, but the limit is 64",
     ),
     ("too many values", build('{"w": ' + "[" * 4_000_001), "the header holds more than 4,000,000 values"),
     ("shape overflows", build({"w": entry(shape=[2**62] * 64)}, bytes(8)), "found 8 between"),

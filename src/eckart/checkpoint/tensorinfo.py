@@ -102,8 +102,7 @@ def locate_tensor(path: Path, name: str, entry: HeaderEntry, data_start: int) ->
     shape, (begin, end) = entry.shape, entry.data_offsets
     bits = bits_of(entry.dtype)
     if (
-        len(name) > MAX_NAME
-        or name.count(".") >= MAX_PARTS
+        defect_of_name(name)
         or len(shape) > MAX_DIMS
         or (shape and not 0 <= min(shape) <= max(shape) <= MAX_DIM)
         or not 0 <= begin <= end <= MAX_DIM
@@ -113,14 +112,27 @@ def locate_tensor(path: Path, name: str, entry: HeaderEntry, data_start: int) ->
     return TensorInfo(name, entry.dtype, shape, path, data_start + begin, data_start + end)
 
 
+def defect_of_name(name: str) -> str:
+    """Return what is wrong with the name of a tensor or a module; empty for a name within the limits.
+
+    Parameters
+    ----------
+    name : str
+        The name.
+    """
+    if len(name) > MAX_NAME:
+        return f"the name has {len(name):,} characters, but the limit is {MAX_NAME:,}"
+    parts = name.count(".") + 1
+    if parts > MAX_PARTS:
+        return f"the name has {parts:,} parts separated by dots, but the limit is {MAX_PARTS}"
+    return ""
+
+
 def _defect(name: str, entry: HeaderEntry) -> str:
     """Return what is wrong with an entry."""
     shape, offsets = list(entry.shape), list(entry.data_offsets)
-    if len(name) > MAX_NAME:
-        return f"the name of the tensor has {len(name):,} characters, but the limit is {MAX_NAME:,}"
-    if name.count(".") >= MAX_PARTS:
-        parts = name.count(".") + 1
-        return f"the name of the tensor has {parts:,} parts separated by dots, but the limit is {MAX_PARTS}"
+    if defect_of_name(name):
+        return defect_of_name(name)
     for key, value in (("shape", shape), ("data_offsets", offsets)):
         if len(value) > MAX_DIMS or not all(0 <= n <= MAX_DIM for n in value):
             return (
