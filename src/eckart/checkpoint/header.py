@@ -46,6 +46,8 @@ class Header:
         Size of the whole file in bytes.
     mtime_ns : int
         Modification time of the file in nanoseconds.
+    inode : int
+        Number of the file in its file system; another file that takes its place has another one.
     """
 
     tensors: dict[str, TensorInfo]
@@ -53,6 +55,7 @@ class Header:
     digest: str
     size: int
     mtime_ns: int
+    inode: int = 0
 
 
 def read_header(path: str | Path) -> Header:
@@ -100,7 +103,7 @@ def read_header(path: str | Path) -> Header:
         tensors, metadata = _parse(path, raw)
         _check_coverage(path, list(tensors.values()), 8 + length, status.st_size)
     digest = hashlib.sha256(raw).hexdigest()
-    return Header(tensors, metadata, digest, status.st_size, status.st_mtime_ns)
+    return Header(tensors, metadata, digest, status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 def _parse(path: Path, raw: bytes) -> tuple[dict[str, TensorInfo], dict[str, str]]:

@@ -10,6 +10,7 @@ import typer
 from eckart.adapter.statement import STATEMENT
 from eckart.cli import console
 from eckart.cli import options as opt
+from eckart.cli.tables import Cells, Column, print_table
 from eckart.extraction.extract import Extraction
 from eckart.extraction.extract import extract as extract_adapter
 from eckart.operations.new_adapter import RankRange
@@ -97,7 +98,7 @@ def extract(
         return
     print_extraction(done)
     console.say(f"note: this is the update that turns {base} into {tuned}.", quiet)
-    console.say(f"Next: eckart verify {base} {tuned} {out}", quiet)
+    console.say_next("verify", base, tuned, out, quiet=quiet)
 
 
 def print_extraction(done: Extraction) -> None:
@@ -118,6 +119,8 @@ def print_extraction(done: Extraction) -> None:
             markup=False,
         )
         rows = [[tensor.name, console.percent(tensor.share, 3), tensor.why] for tensor in missing[:5]]
-        console.print_table(["tensor", "share", "why"], rows)
+        print_table(
+            (Column("tensor", Cells.NAME), Column("share"), Column("why", Cells.WORDS)), rows, drop=["why"]
+        )
         if len(missing) > 5:
             out.print(f"... and {len(missing) - 5} more, listed in {done.path / STATEMENT}", markup=False)
