@@ -105,6 +105,7 @@ def locate_tensor(path: Path, name: str, entry: HeaderEntry, data_start: int) ->
         defect_of_name(name)
         or len(shape) > MAX_DIMS
         or (shape and not 0 <= min(shape) <= max(shape) <= MAX_DIM)
+        or (0 in shape and _extent(shape) > MAX_DIM)
         or not 0 <= begin <= end <= MAX_DIM
         or (bits is not None and math.prod(shape) * bits != (end - begin) * 8)
     ):
@@ -128,6 +129,11 @@ def defect_of_name(name: str) -> str:
     return ""
 
 
+def _extent(shape: tuple[int, ...]) -> int:
+    """Return the bytes that NumPy counts for an empty array of float64: those of the axes above 0."""
+    return 8 * math.prod(n for n in shape if n)
+
+
 def _defect(name: str, entry: HeaderEntry) -> str:
     """Return what is wrong with an entry."""
     shape, offsets = list(entry.shape), list(entry.data_offsets)
@@ -139,6 +145,8 @@ def _defect(name: str, entry: HeaderEntry) -> str:
                 f"{key} must be a list of at most {MAX_DIMS} integers from 0 to 2**63 - 1, "
                 f"found {clip(str(value))}"
             )
+    if 0 in shape and _extent(entry.shape) > MAX_DIM:
+        return f"a tensor of shape {clip(str(shape))} is larger than NumPy allows, although it is empty"
     begin, end = offsets
     if begin > end:
         return f"data_offsets must be [begin, end], found {clip(str(offsets))}"
