@@ -410,12 +410,12 @@ def half_base(place: Place) -> list[object]:
 
 
 LINES: dict[str, Row] = {
-    "rank 0": (resize("--rank", 0), "`rank=0`"),
-    "rank -1": (resize("--rank", -1), "`rank=-1`"),
+    "rank 0": (resize("--rank", 0), "`--rank 0`"),
+    "rank -1": (resize("--rank", -1), "`--rank -1`"),
     "rank 2.5": (resize("--rank", 2.5), "--rank"),
-    "energy 2": (resize("--energy", 2), r"`energy=2.0`"),
+    "energy 2": (resize("--energy", 2), r"`--energy 2`"),
     "energy nan": (resize("--energy", "nan"), "finite"),
-    "error 2": (resize("--error", 2), "`error=2.0`"),
+    "error 2": (resize("--error", 2), "`--error 2`"),
     "two rules": (resize("--rank", 2, "--energy", 0.9), "got --rank and --energy"),
     "no rule": (resize(), "expected exactly one rule, got none"),
     "a share of the base": (resize("--budget", "1%"), "a share of the base needs the base"),
@@ -432,7 +432,7 @@ LINES: dict[str, Row] = {
     "for clashing": (resize("--rank", 2, "--for", "vllm,comfyui"), "no format is read by all"),
     "format against for": (
         resize("--rank", 2, "--for", "vllm", "--format", "kohya"),
-        "not all programs of --for read this format",
+        "not every program of the list reads this format",
     ),
     "workers 0": (resize("--rank", 2, "--workers", 0), "--workers"),
     "base missing": (lambda p: [*resize("--rank", 2, "--for", "tgi")(p), "--base", p / "no"], "no such file"),
@@ -491,16 +491,16 @@ LINES: dict[str, Row] = {
     "no to": (lambda p: ["convert", p / "a", "-o", p.out], "expected --to"),
     "experts foo": (
         lambda p: ["convert", p / "a", "-o", p.out, "--to", "peft", "--experts", "foo"],
-        "fused or split",
+        "expected one of fused, split",
     ),
     "convert, base missing": (
         lambda p: ["convert", p / "a", "-o", p.out, "--to", "peft", "--experts", "split", "--base", p / "no"],
         "no such file",
     ),
-    "method foo": (combine("--method", "foo"), "expected sum, ties or dare"),
-    "density 0": (combine("--method", "ties", "--density", 0), "density=0.0"),
-    "density 2": (combine("--method", "dare", "--density", 2), "density=2.0"),
-    "density nan": (combine("--method", "dare", "--density", "nan"), "density=nan"),
+    "method foo": (combine("--method", "foo"), "expected one of sum, ties, dare"),
+    "density 0": (combine("--method", "ties", "--density", 0), "--density 0"),
+    "density 2": (combine("--method", "dare", "--density", 2), "--density 2"),
+    "density nan": (combine("--method", "dare", "--density", "nan"), "--density nan"),
     "ties of a negative weight": (
         combine("--method", "ties", "--weights", "1,-1"),
         "TIES needs non-negative weights",
@@ -551,7 +551,7 @@ LINES: dict[str, Row] = {
     "merge, a pipeline's": (lambda p: ["merge", p / "base", for_unet(p), "-o", p.out], "unet.*has no"),
     "merge, base is an adapter": (
         lambda p: ["merge", p / "b", p / "a", "-o", p.out],
-        f"{DOWN}`: the base has no {DOWN}.weight",
+        "found an adapter .*Check the order of the arguments",
     ),
     "merge, base is a pickle": (
         lambda p: ["merge", pickle_named("m.bin")(p), p / "a", "-o", p.out],
@@ -702,7 +702,7 @@ def test_factors_that_overflow_are_refused_and_nothing_is_written(place):
         ["resize", bad, "-o", place.out, "--rank", 4, "--dtype", "F16"],
         ["resize", bad, "-o", place / "out.safetensors", "--rank", 4, "--dtype", "F16", "--format", "kohya"],
     ):
-        refused(run(*argv), "overflow.*--dtype bfloat16 or float32")
+        refused(run(*argv), "overflow.*--dtype bfloat16 or --dtype float32")
         assert tree(place.at) == before
 
 

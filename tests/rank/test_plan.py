@@ -255,9 +255,9 @@ def test_data_that_is_not_a_plan_is_refused(data):
 @pytest.mark.parametrize(
     ("keywords", "parts"),
     [
-        ({"energy": 0.9, "include": ("nothing",)}, ["--include and --exclude", "q, k"]),
+        ({"energy": 0.9, "include": ("nothing",)}, ["include=['nothing']", "q, k"]),
         ({"budget": "10"}, ["budget='10'", "at least 42"]),
-        ({"budget": "100", "min_rank": 2}, ["budget of 100", "minimum ranks", "--min-rank"]),
+        ({"budget": "100", "min_rank": 2}, ["budget of 100", "minimum ranks", "min_rank"]),
         ({"budget": "1000", "min_rank": 8, "uniform": True}, ["budget='1000'", "minimum ranks alone"]),
     ],
     ids=str,

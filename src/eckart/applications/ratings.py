@@ -14,8 +14,10 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from eckart.arguments import argument
 from eckart.arrays import Floats
 from eckart.errors import RatingsError
+from eckart.paths import user_path
 from eckart.text import clip, count
 
 USUAL_FILES = ("u.data", "ratings.dat", "ratings.csv")  # names in the MovieLens archives, oldest first
@@ -146,7 +148,7 @@ def read_ratings(path: str | Path, skip_bad: bool = False) -> Ratings:
     >>> r.item_ids, r.values.tolist()
     (('31', '1029'), [2.5, 3.0])
     """
-    path = _find_file(Path(path))
+    path = _find_file(user_path(path))
     try:
         # Bytes that are not UTF-8 are read as surrogates. `_check_text` refuses ids that contain them.
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
@@ -255,7 +257,7 @@ def _read(path: Path, file: IO[str], skip_bad: bool) -> Ratings:
         ) from None
     if bad and not skip_bad:
         more = f"; and {count(bad_count - len(bad), 'more bad line')}" if bad_count > len(bad) else ""
-        fix = "Correct these lines, or skip them with --skip-bad"
+        fix = f"Correct these lines, or skip them with {argument('skip_bad', True)}"
         raise RatingsError(str(path), "; ".join(bad) + more, fix)
     notes = [f"skipped {count(bad_count, 'bad line')}; the first is {bad[0]}"] if bad else []
     _check_text(path, table)

@@ -10,6 +10,7 @@ from pathlib import Path
 from eckart.checkpoint.exchange import exchange, rename_new
 from eckart.checkpoint.output import REPLACE, Output, refuse_special
 from eckart.errors import OutputError, UsageError
+from eckart.paths import user_path
 
 
 class OutputFolder(Output):
@@ -109,7 +110,7 @@ def refuse_overlap(out: str | Path, inputs: Iterable[str | Path | None]) -> None
     ...
     eckart.errors.OutputError: `models`: the output is or contains the input models/base. Use another path.
     """
-    target = Path(out).resolve()
+    target = user_path(out).resolve()
     for given in inputs:
-        if given is not None and Path(given).resolve().is_relative_to(target):
+        if given is not None and user_path(given).resolve().is_relative_to(target):
             raise OutputError(str(out), f"the output is or contains the input {given}", "Use another path")

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from eckart.arguments import argument
 from eckart.checkpoint.exchange import TAKEN, rename_new, sync_folder
 from eckart.checkpoint.staging import Staging, make_staging, remove_leftovers
 from eckart.errors import EckartError, OutputError
+from eckart.paths import user_path
 
-REPLACE = "Use another path, or pass --overwrite (overwrite=True in Python) to replace it"
+REPLACE = f"Use another path, or pass {argument('overwrite', True)} to replace it"
 _TYPES = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
@@ -65,7 +67,7 @@ class Output(ABC):
     """
 
     def __init__(self, path: str | Path, overwrite: bool) -> None:
-        self.given, self.overwrite = Path(path), overwrite
+        self.given, self.overwrite = user_path(path), overwrite
         self.path = _resolve(self.given)
         self._staging: Staging | None = None
         self._created_parents: list[Path] = []

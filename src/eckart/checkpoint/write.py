@@ -18,6 +18,7 @@ from eckart.checkpoint.dtypes import name_of
 from eckart.checkpoint.exchange import hidden_path, sync_folder
 from eckart.checkpoint.output import cannot_write
 from eckart.errors import OutputError, UsageError
+from eckart.paths import user_path
 
 
 def write_safetensors(
@@ -105,7 +106,7 @@ def stream_safetensors(
     text += b" " * (-len(text) % 8)
     data_start = 8 + len(text)
     missing = set(order)
-    with _replacing(Path(path), durable) as file:
+    with _replacing(user_path(path), durable) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         file.flush()
         descriptor = file.fileno()
@@ -172,7 +173,7 @@ def write_json(path: str | Path, obj: object) -> None:
         raise OutputError(
             str(path), f"the data cannot be written as JSON ({error})", "Replace the value with null"
         ) from error
-    with _replacing(Path(path)) as file:
+    with _replacing(user_path(path)) as file:
         file.write(f"{text}\n".encode())
 
 
@@ -210,7 +211,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     OutputError
         If the file cannot be written. An existing file is kept.
     """
-    with _replacing(Path(path)) as file:
+    with _replacing(user_path(path)) as file:
         file.write(data)
 
 

@@ -69,12 +69,12 @@ def explain(
     from eckart.explain import explain as make_explanation
     from eckart.explain import render
 
+    explanation = make_explanation(topic, matrix, rank=rank, alpha=alpha, given=given)
     if output is not None and output.exists() and not overwrite:
         raise OutputError(str(output), "the file already exists", "Pass --overwrite to replace it")
     if format is None:
         default = "markdown" if json else "terminal"
         format = default if output is None else FORMAT_OF_SUFFIX.get(output.suffix.lower(), default)
-    explanation = make_explanation(topic, matrix, rank=rank, alpha=alpha, given=given)
     text = render(explanation, format, lang)
     if output is not None:
         write_bytes(output, text.encode())

@@ -69,7 +69,7 @@ def extract(
     """Extract a LoRA adapter (PEFT format) from a fine-tune, and state its measured error.
 
     Examples: **eckart extract base/ tuned/ -o adapter/ --budget 1%** ·
-    **eckart extract base/ tuned/ -o adapter/ --energy 0.9 --max-rank 128 --store store/**
+    **eckart extract base/ tuned/ -o adapter/ --energy 0.9 --store store/**
     """
     with console.progress_bar(quiet, "factoring") as bar:
         done = extract_adapter(

@@ -12,6 +12,7 @@ from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.cli.tables import Cell, Cells, Column, print_table
 from eckart.errors import ImageError, OutputError, UsageError
+from eckart.paths import require
 from eckart.rank.budget import Amount, Unit
 
 if TYPE_CHECKING:  # imported where they are used, so that other commands start faster
@@ -58,6 +59,8 @@ def image(
         typer.Option(
             "--energy",
             help="Keep this share of the sum of squares about the mean, e.g. 0.99.",
+            metavar="SHARE",
+            parser=opt.share("energy"),
             rich_help_panel=TARGET,
             show_default=False,
         ),
@@ -98,6 +101,7 @@ def image(
     """
     from eckart.applications.images import compare, compress, read_picture, write_picture
 
+    require(photo, ImageError)
     _check_output(output, overwrite)
     size_in_bytes = _bytes_of(size)
     if photo.suffix.lower() == SUFFIX:

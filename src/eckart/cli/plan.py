@@ -46,6 +46,7 @@ def plan(
 
     Examples: **eckart plan store/ --energy 0.9 --max-rank 64** · **eckart plan store/ --budget 1%**
     """
+    opened = FactorStore.open(store)
     if out is not None:
         check_output_file(out)
 
@@ -54,7 +55,7 @@ def plan(
 
     with console.progress_bar(quiet, "factoring") as bar:
         opened, chosen = decide(
-            FactorStore.open(store),
+            opened,
             rule,
             embeddings=embeddings,
             notify=say,

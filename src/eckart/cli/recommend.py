@@ -13,8 +13,9 @@ from eckart.checkpoint.write import check_output_file
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.cli.tables import Cells, Column, print_table
-from eckart.errors import OutputError, UsageError
+from eckart.errors import OutputError, RatingsError, UsageError
 from eckart.parallel import Progress
+from eckart.paths import require
 from eckart.text import count
 
 if TYPE_CHECKING:  # imported where they are used, so that other commands start faster
@@ -47,7 +48,13 @@ def recommend(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the splits and the fits.")] = 0,
     holdout: Annotated[
-        float, typer.Option("--holdout", help="Share of the ratings on which the error is measured.")
+        float,
+        typer.Option(
+            "--holdout",
+            help="Share of the ratings on which the error is measured.",
+            metavar="SHARE",
+            parser=opt.share("holdout"),
+        ),
     ] = HOLDOUT,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip invalid lines.")] = False,
     output: Annotated[
@@ -70,6 +77,7 @@ def recommend(
     """
     if item is not None and user is None:
         raise UsageError("--item", "this option needs --user", "Pass both --user and --item")
+    require(ratings, RatingsError)
     if output is not None:
         _check_output(output, overwrite)
     data = None
@@ -87,6 +95,9 @@ def recommend(
 
         recommender = Recommender.load(ratings)
     else:
+        from eckart.applications.recommender import check_settings
+
+        method = check_settings(method, rank, holdout)
         data = read_ratings(ratings, skip_bad)
         recommender = _fit(data, method, rank, holdout, seed, quiet)
     for note in recommender.notes:

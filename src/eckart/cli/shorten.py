@@ -30,7 +30,7 @@ def shorten(name: str, width: int, beginning: float = BEGINNINGS[0]) -> str:
 
     Examples
     --------
-    >>> shorten("model.layers.31.self_attn.q_proj", 26)
+    >>> shorten("model.layers.31.self_attn.q_proj", 28)
     'model...31.self_attn.q_proj'
     """
     if cell_len(name) <= width:

@@ -19,6 +19,7 @@ from eckart.adapter.formats import make_writer, write_adapter
 from eckart.adapter.rounding import relative, rounded, rounded_factors, stored_error
 from eckart.adapter.statement import ModuleStatement, Statement, versions
 from eckart.adapter.updates import CoreT, Updates, WeightedSum
+from eckart.arguments import argument
 from eckart.arrays import DType, Floats
 from eckart.checkpoint import DTYPES, parse_dtype
 from eckart.checkpoint.dtypes import ADAPTER_DTYPES
@@ -113,7 +114,7 @@ def check_rule(rule: RankRule) -> None:
     """Raise `UsageError` if a rule needs the checkpoints, which an adapter does not hold."""
     if rule.needs_noise_floor:
         raise UsageError(
-            "--noise-floor",
+            argument("noise_floor", True),
             "the noise floor is computed from the two checkpoints that an adapter was extracted from",
             "Use eckart extract, or another rule",
         )

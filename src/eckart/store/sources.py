@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from eckart.checkpoint import Checkpoint, Pair, TensorInfo, is_float
 from eckart.checkpoint.dtypes import DTYPES
 from eckart.checkpoint.kinds import TRANSPOSED_EXPERTS, Kind, kind_of
+from eckart.checkpoint.model import open_model
 from eckart.checkpoint.pair import PairEntry, empty_note
 from eckart.errors import PairError
 from eckart.strictjson import JsonObject
@@ -83,7 +84,7 @@ class SingleSources:
     @classmethod
     def open(cls, path: str | Path) -> SingleSources:
         """Open a checkpoint and list its floating-point tensors."""
-        checkpoint = Checkpoint.open(path)
+        checkpoint = open_model(path)
         floating = {
             name: info
             for name, info in checkpoint.tensors.items()
@@ -144,8 +145,8 @@ class PairSources:
     @classmethod
     def open(cls, base: str | Path, tuned: str | Path) -> PairSources:
         """Open two checkpoints and match their tensors."""
-        tuned_checkpoint = Checkpoint.open(tuned)
-        base_checkpoint = Checkpoint.open(base)
+        tuned_checkpoint = open_model(tuned)
+        base_checkpoint = open_model(base)
         pair = Pair.match(base_checkpoint, tuned_checkpoint)
         config = base_checkpoint.config or tuned_checkpoint.config
         tensors = [

@@ -8,10 +8,12 @@ from pathlib import Path
 from eckart.adapter.adapter import Module
 from eckart.adapter.formats.writer import FilePlan, Writer
 from eckart.adapter.statement import Statement
+from eckart.arguments import argument
 from eckart.arrays import Array
 from eckart.checkpoint import OutputFolder, stream_safetensors, write_json
 from eckart.errors import OutputError
 from eckart.parallel import OnProgress, Progress, map_unordered
+from eckart.paths import user_path
 
 
 def write_adapter(
@@ -52,7 +54,7 @@ def write_adapter(
     -----
     Holds a few modules at a time; the experts of one parameter are held together.
     """
-    target = Path(target)
+    target = user_path(target)
     check_place(target, writer.is_folder, writer.marker, overwrite)
     if writer.is_folder:
         with OutputFolder(target, overwrite=overwrite, marker=writer.marker) as staging:
@@ -108,7 +110,7 @@ def check_place(target: Path, is_folder: bool, marker: str, overwrite: bool) -> 
         raise OutputError(
             str(target),
             "this file exists already",
-            "Use another path, or pass --overwrite (overwrite=True in Python) to replace it",
+            f"Use another path, or pass {argument('overwrite', True)} to replace it",
         )
 
 

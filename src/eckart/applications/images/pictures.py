@@ -14,7 +14,9 @@ import numpy as np
 from eckart.applications.images.colour import Picture
 from eckart.applications.images.file import COPY_AGAIN, MAX_PIXELS, check_size
 from eckart.checkpoint.write import write_bytes
-from eckart.errors import ImageError, MissingExtraError, UsageError
+from eckart.errors import ImageError, UsageError
+from eckart.extras import missing_extra
+from eckart.paths import user_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -37,10 +39,10 @@ def pillow() -> ModuleType:
     try:
         from PIL import Image
     except ImportError:
-        raise MissingExtraError(
+        raise missing_extra(
             "eckart.applications.images",
             "Pillow, which reads and writes pictures, is not installed",
-            "Run pip install 'eckart[images]'",
+            "images",
         ) from None
     assert isinstance(Image, ModuleType)
     return Image
@@ -78,7 +80,7 @@ def read_picture(path: str | Path) -> tuple[Picture, list[str]]:
     where, Image = str(path), pillow()
     notes: list[str] = []
     try:
-        data = Path(path).read_bytes()
+        data = user_path(path).read_bytes()
     except OSError as error:
         raise ImageError(
             where, f"the file cannot be read ({error.strerror or error})", "Check the path"
