@@ -237,4 +237,4 @@ def test_tensors_without_entries_are_skipped_with_a_note(match):
     layout = {"w.weight": (2, 2), "none.weight": (0, 2**33), "embed.weight": (0, 4)}
     pair = match(layout, {**layout, "embed.weight": (3, 4)})
     assert [entry.name for entry in pair.entries] == ["w.weight"]
-    assert "Skipped 2 tensors without entries: none.weight, embed.weight." in pair.notes
+    assert "Skipped 2 tensors without entries: embed.weight, none.weight." in pair.notes
