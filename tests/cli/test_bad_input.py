@@ -242,14 +242,22 @@ RULES: list[Row] = [
     (
         "plan missing",
         rule("--plan", "nowhere.json"),
-        "nowhere.json`: cannot read it (No such file or directory)",
+        "nowhere.json`: there is no such file or folder",
     ),
-    ("plan that not a JSON file", plan_of("rubbish"), "plan.json`: not a JSON file"),
-    ("plan of a list", plan_of("[]"), "expected a plan of format 1"),
+    ("plan that not a JSON file", plan_of("rubbish"), "plan.json`: the plan is not valid JSON"),
+    ("plan of a list", plan_of("[]"), "the plan: expected an object, found an empty list"),
     ("plan of format 2", plan_with(format=2), "expected a plan of format 1"),
-    ("plan without ranks", plan_with(ranks=None), "expected ranks, reasons"),
-    ("plan with rank 1.5", plan_with(ranks={FIRST: 1.5}), "expected ranks, reasons"),
-    ("plan with rank -1", plan_with(ranks={FIRST: -1}), "expected ranks, reasons"),
+    (
+        "plan without ranks",
+        plan_with(ranks=None),
+        "plan.json: ranks`: expected an object of whole numbers, found null",
+    ),
+    (
+        "plan with rank 1.5",
+        plan_with(ranks={FIRST: 1.5}),
+        f"ranks.{FIRST}`: expected a whole number, found 1.5",
+    ),
+    ("plan with rank -1", plan_with(ranks={FIRST: -1}), "expected ranks of at least 0, found -1"),
     (
         "plan with rank 0",
         plan_with(ranks={FIRST: 0}),
@@ -258,7 +266,11 @@ RULES: list[Row] = [
     ("plan of another model", plan_with(ranks={"x.weight": 2}), "x.weight"),
     ("plan over full rank", plan_with(ranks={FIRST: 31}), "31"),
     ("budget above every float", rule("--budget", "1e400"), "budget"),
-    ("plan with infinite rank", plan_of('{"format": 1, "ranks": {"a": Infinity}}'), "expected ranks"),
+    (
+        "plan with infinite rank",
+        plan_of('{"format": 1, "ranks": {"a": Infinity}}'),
+        "the plan is not valid JSON (Infinity is",
+    ),
     ("plan and a rule", rule("--plan", "p.json", "--rank", 4), "got --plan together with --rank"),
 ]
 OTHERS: list[Row] = [
@@ -310,7 +322,7 @@ PLANS: list[Row] = [
     ("unknown device", rule("--rank", 4, "--device", "abacus"), "abacus"),
     ("plan and rank 0", rule("--plan", "p.json", "--rank", 0), "got --plan together with --rank"),
     ("plan and bounds", lambda p: [*plan_with()(p), "--max-rank", 1], "--max-rank"),
-    ("plan nested too deep", plan_of("[" * 200_000), "plan.json`: not a JSON file"),
+    ("plan nested too deep", plan_of("[" * 200_000), "plan.json`: the plan is nested too deeply"),
 ]
 
 

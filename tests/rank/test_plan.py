@@ -236,7 +236,7 @@ GOOD = {
 )
 def test_invalid_plan_file_is_refused(change):
     assert RankPlan.from_json(GOOD).ranks == {"a": 2}
-    with pytest.raises(UsageError, match=r"^`plan.json`: expected"):
+    with pytest.raises(UsageError, match=r"^`plan.json(: \w+(\.a|\[0\])?)?`: expected"):
         RankPlan.from_json({**GOOD, **change}, where="plan.json")
 
 
@@ -248,7 +248,7 @@ def test_plan_file_without_a_field_is_refused(missing):
 
 @pytest.mark.parametrize("data", [None, [], "plan", 3])
 def test_data_that_is_not_a_plan_is_refused(data):
-    with pytest.raises(UsageError, match="format 1"):
+    with pytest.raises(UsageError, match="`plan`: the plan: expected an object, found"):
         RankPlan.from_json(data)
 
 

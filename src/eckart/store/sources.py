@@ -11,12 +11,13 @@ from eckart.checkpoint import Checkpoint, Pair, TensorInfo, is_float
 from eckart.checkpoint.dtypes import DTYPES
 from eckart.checkpoint.kinds import TRANSPOSED_EXPERTS, Kind, kind_of
 from eckart.checkpoint.model import open_model
-from eckart.checkpoint.pair import PairEntry
+from eckart.checkpoint.pair import PairEntry, empty_note
 from eckart.errors import PairError
 from eckart.strictjson import JsonObject
 
 LORA_KINDS = (Kind.LINEAR, Kind.CONV1D, Kind.EXPERT, Kind.EXPERT_TRANSPOSED)
 ALL_KINDS = (*LORA_KINDS, Kind.EMBEDDING)
+MAX_EXPERTS = 16_384  # a longer first axis is not one of experts; models have up to 512
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,15 @@ class SingleSources:
     def open(cls, path: str | Path) -> SingleSources:
         """Open a checkpoint and list its floating-point tensors."""
         checkpoint = open_model(path)
-        tensors = [
-            part
+        floating = {
+            name: info
             for name, info in checkpoint.tensors.items()
             if info.dtype in DTYPES and is_float(DTYPES[info.dtype])
+        }
+        tensors = [
+            part
+            for name, info in floating.items()
+            if info.size
             for part in _by_expert(
                 Source(name, kind_of(name, info.shape, checkpoint.config), info), checkpoint
             )
@@ -96,7 +102,8 @@ class SingleSources:
             raise PairError(
                 str(path), "the checkpoint holds no floating-point tensor", "Use a checkpoint with weights"
             )
-        return cls(checkpoint, tuple(tensors), tuple(checkpoint.notes))
+        empty = [name for name, info in floating.items() if not info.size]
+        return cls(checkpoint, tuple(tensors), (*checkpoint.notes, *empty_note(empty)))
 
     @property
     def base_parameters(self) -> int:
@@ -202,7 +209,7 @@ def _by_expert(source: AnySource, checkpoint: Checkpoint) -> list[AnySource]:
 
     The bytes of an expert are contiguous in the file, so it can be read as a separate matrix.
     """
-    if source.kind != Kind.EXPERTS:
+    if source.kind != Kind.EXPERTS or source.shape[0] > MAX_EXPERTS:
         return [source]
     is_transposed = checkpoint.config.get("model_type") in TRANSPOSED_EXPERTS
     kind = Kind.EXPERT_TRANSPOSED if is_transposed else Kind.EXPERT
