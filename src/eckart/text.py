@@ -21,6 +21,8 @@ def escape(text: str, keep: str = "") -> str:
     >>> escape("a\\x1b[2Jb")
     'a\\\\x1b[2Jb'
     """
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
 
 
@@ -94,6 +96,21 @@ def either(names: Iterable[str]) -> str:
     """
     *others, last = names
     return f"{', '.join(others)} or {last}" if others else last
+
+
+def size(number: float) -> str:
+    """Return a number of bytes with its unit.
+
+    Examples
+    --------
+    >>> size(96), size(1536)
+    ('96 B', '1.5 kB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(number) < 1000 or unit == "GB":
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    raise AssertionError("unreachable")
 
 
 def rank_range(ranks: Iterable[int]) -> str:

@@ -176,7 +176,10 @@ UNREADABLE: dict[str, tuple[Making, str]] = {
     "one axis": (lambda p: p.changed(KEY_B, ones(20, np.float32)), f"{Q}`: .*do not chain"),
     "rank against r": (lambda p: p.adapter("bad", r=3), "has rank 4, but the configuration states 3"),
     "rank against a pattern": (lambda p: p.adapter("bad", rank_pattern={"q_proj": 2}), "states 2"),
-    "r in words": (lambda p: p.adapter("bad", r="four"), "has rank 4, but the configuration states 'four'"),
+    "r in words": (
+        lambda p: p.adapter("bad", r="four"),
+        'json: r`: expected a whole number or null, found "four"',
+    ),
     "NaN": (
         lambda p: p.with_entry(KEY_A, np.nan),
         f"{WEIGHTS}: {PREFIX}{KEY_A}`: expected finite numbers, found a NaN or an inf",
@@ -186,10 +189,22 @@ UNREADABLE: dict[str, tuple[Making, str]] = {
         f"{KEY_B}`: expected finite numbers, found a NaN or an inf",
     ),
     "alpha 0": (lambda p: p.adapter("bad", lora_alpha=0), "alpha is 0, expected a number other than 0"),
-    "alpha NaN": (lambda p: p.adapter("bad", lora_alpha=float("nan")), "alpha is nan"),
-    "alpha true": (lambda p: p.adapter("bad", lora_alpha=True), "alpha is True"),
-    "alpha in words": (lambda p: p.adapter("bad", lora_alpha="16"), "alpha is '16'"),
-    "alpha a list": (lambda p: p.adapter("bad", alpha_pattern={"q_proj": [1]}), r"alpha is \[1\]"),
+    "alpha NaN": (
+        lambda p: p.adapter("bad", lora_alpha=float("nan")),
+        r"the configuration is not valid JSON \(NaN is not a number",
+    ),
+    "alpha true": (
+        lambda p: p.adapter("bad", lora_alpha=True),
+        "lora_alpha`: expected a number or null, found true",
+    ),
+    "alpha in words": (
+        lambda p: p.adapter("bad", lora_alpha="16"),
+        'lora_alpha`: expected a number or null, found "16"',
+    ),
+    "alpha a list": (
+        lambda p: p.adapter("bad", alpha_pattern={"q_proj": [1]}),
+        r"alpha_pattern\.q_proj`: expected a number, found a list of 1 value",
+    ),
     "DoRA turned on": (lambda p: p.adapter("bad", use_dora=True), "turns on DoRA"),
     "DoRA found": (
         lambda p: p.changed(f"{Q}.lora_magnitude_vector", ones(20, np.float32)),
@@ -214,36 +229,39 @@ UNREADABLE: dict[str, tuple[Making, str]] = {
         lambda p: p.with_weights((2 << 30).to_bytes(8, "little") + b"{}"),
         "2,147,483,648",
     ),
-    "config is not JSON": (lambda p: p.with_config("{r: 4"), "adapter_config.json`: is not valid JSON"),
+    "config is not JSON": (lambda p: p.with_config("{r: 4"), "json`: the configuration is not valid JSON"),
     "config is a list": (lambda p: p.with_config("[]"), "adapter_config.json`: expected peft_type LORA"),
-    "config is nested": (lambda p: p.with_config("[" * 200_000), "adapter_config.json`: is not valid JSON"),
+    "config is nested": (
+        lambda p: p.with_config("[" * 200_000),
+        "json`: the configuration is nested too deeply",
+    ),
     "config is not text": (
         lambda p: p.with_config(b"\xff\xfe\x00"),
-        "adapter_config.json`: is not valid JSON",
+        "adapter_config.json`: the configuration is not valid JSON",
     ),
     "patterns are a list": (
         lambda p: p.adapter("bad", rank_pattern=["q"]),
-        "rank_pattern: expected an object",
+        "rank_pattern`: expected an object of whole numbers or null, found a list of 1 value",
     ),
     "an invalid expression": (
         lambda p: p.adapter("bad", rank_pattern={"(": 4}),
-        "rank_pattern: expected an object",
+        r'rank_pattern`: the key "\(" is not a regular expression that PEFT accepts: missing \)',
     ),
     "patterns are a list of pairs": (
         lambda p: p.adapter("bad", rank_pattern=[["q_proj", 4]]),
-        "rank_pattern: expected an object",
+        "rank_pattern`: expected an object of whole numbers or null, found a list of 1 value",
     ),
     "an expression with flags": (
         lambda p: p.adapter("bad", alpha_pattern={"(?i)Q": 4}),
-        "alpha_pattern: expected an object",
+        r'alpha_pattern`: the key "\(\?i\)Q" is not .* PEFT accepts: global flags not at the start',
     ),
     "an expression with a huge count": (
         lambda p: p.adapter("bad", rank_pattern={"q{99999999999}": 4}),
-        "rank_pattern: expected an object",
+        "rank_pattern`: the key .* PEFT accepts: the repetition number is too large",
     ),
     "target_parameters are a number": (
         lambda p: p.adapter("bad", target_parameters=5),
-        "target_parameters: expected a list",
+        "target_parameters`: expected a list of strings or null, found 5",
     ),
     "weights linked out": (linked(WEIGHTS), "leads out of its folder"),
     "config linked out": (linked("adapter_config.json"), "leads out of its folder"),
@@ -281,7 +299,7 @@ UNREADABLE: dict[str, tuple[Making, str]] = {
             },
             {"eckart.names": "[1]"},
         ),
-        "expected an object that maps flat names",
+        "eckart.names`: the entry: expected an object of strings, found a list of 1 value",
     ),
 }
 
@@ -298,16 +316,13 @@ def readers(place: Place, bad: Path) -> Iterator[list[object]]:
 
 
 def refused(done: Ran, message: str) -> None:
-    """Check for exit code 2 and, on stderr alone, one line that begins with a place, or typer's box."""
+    """Check for exit code 2 and, on stderr alone, one line that begins with a place."""
     assert done.code == 2, done
     assert done.out == ""
     assert "Traceback" not in done.err and "internal error" not in done.err, done.err
     assert "\x1b" not in done.err
-    if done.err.startswith("Usage:"):
-        assert done.err.count("Error") == 1
-    else:
-        assert done.err.startswith("eckart: `") and done.err.count("\n") == 1 and done.err.endswith("\n")
-        assert ".tmp" not in done.err, "the hidden staging folder no longer exists"
+    assert done.err.startswith("eckart: `") and done.err.count("\n") == 1 and done.err.endswith("\n")
+    assert ".tmp" not in done.err, "the hidden staging folder no longer exists"
     assert re.search(message, " ".join(done.err.split())), done.err
 
 
@@ -395,12 +410,12 @@ def half_base(place: Place) -> list[object]:
 
 
 LINES: dict[str, Row] = {
-    "rank 0": (resize("--rank", 0), "`rank=0`"),
-    "rank -1": (resize("--rank", -1), "`rank=-1`"),
+    "rank 0": (resize("--rank", 0), "`--rank 0`"),
+    "rank -1": (resize("--rank", -1), "`--rank -1`"),
     "rank 2.5": (resize("--rank", 2.5), "--rank"),
-    "energy 2": (resize("--energy", 2), r"`energy=2.0`"),
+    "energy 2": (resize("--energy", 2), r"`--energy 2`"),
     "energy nan": (resize("--energy", "nan"), "finite"),
-    "error 2": (resize("--error", 2), "`error=2.0`"),
+    "error 2": (resize("--error", 2), "`--error 2`"),
     "two rules": (resize("--rank", 2, "--energy", 0.9), "got --rank and --energy"),
     "no rule": (resize(), "expected exactly one rule, got none"),
     "a share of the base": (resize("--budget", "1%"), "a share of the base needs the base"),
@@ -417,7 +432,7 @@ LINES: dict[str, Row] = {
     "for clashing": (resize("--rank", 2, "--for", "vllm,comfyui"), "no format is read by all"),
     "format against for": (
         resize("--rank", 2, "--for", "vllm", "--format", "kohya"),
-        "not all programs of --for read this format",
+        "not every program of the list reads this format",
     ),
     "workers 0": (resize("--rank", 2, "--workers", 0), "--workers"),
     "base missing": (lambda p: [*resize("--rank", 2, "--for", "tgi")(p), "--base", p / "no"], "no such file"),
@@ -467,25 +482,25 @@ LINES: dict[str, Row] = {
     ),
     "file is a folder": (
         lambda p: ["convert", p / "a", "-o", p.empty("k.safetensors"), "--to", "kohya"],
-        "expected a file name, found a folder",
+        "expected a file, found a folder",
     ),
     "to foo": (
         lambda p: ["convert", p / "a", "-o", p.out, "--to", "foo"],
         "`--to foo`: expected one of peft",
     ),
-    "no to": (lambda p: ["convert", p / "a", "-o", p.out], "Missing option"),
+    "no to": (lambda p: ["convert", p / "a", "-o", p.out], "expected --to"),
     "experts foo": (
         lambda p: ["convert", p / "a", "-o", p.out, "--to", "peft", "--experts", "foo"],
-        "fused or split",
+        "expected one of fused, split",
     ),
     "convert, base missing": (
         lambda p: ["convert", p / "a", "-o", p.out, "--to", "peft", "--experts", "split", "--base", p / "no"],
         "no such file",
     ),
-    "method foo": (combine("--method", "foo"), "expected sum, ties or dare"),
-    "density 0": (combine("--method", "ties", "--density", 0), "density=0.0"),
-    "density 2": (combine("--method", "dare", "--density", 2), "density=2.0"),
-    "density nan": (combine("--method", "dare", "--density", "nan"), "density=nan"),
+    "method foo": (combine("--method", "foo"), "expected one of sum, ties, dare"),
+    "density 0": (combine("--method", "ties", "--density", 0), "--density 0"),
+    "density 2": (combine("--method", "dare", "--density", 2), "--density 2"),
+    "density nan": (combine("--method", "dare", "--density", "nan"), "--density nan"),
     "ties of a negative weight": (
         combine("--method", "ties", "--weights", "1,-1"),
         "TIES needs non-negative weights",
@@ -505,8 +520,8 @@ LINES: dict[str, Row] = {
         lambda p: ["combine", p / "a", for_unet(p), "-o", p.out],
         "another kind of model",
     ),
-    "combine, no adapter": (lambda p: ["combine", "-o", p.out], "Missing argument"),
-    "combine, no out": (lambda p: ["combine", p / "a", p / "b"], "Missing option"),
+    "combine, no adapter": (lambda p: ["combine", "-o", p.out], "expected ADAPTERS"),
+    "combine, no out": (lambda p: ["combine", p / "a", p / "b"], "expected --output"),
     "merge, base missing": (lambda p: ["merge", p / "no", p / "a", "-o", p.out], "no`: .*no such file"),
     "merge, base of another model": (
         lambda p: ["merge", other_base(p), p / "a", "-o", p.out],
@@ -536,7 +551,7 @@ LINES: dict[str, Row] = {
     "merge, a pipeline's": (lambda p: ["merge", p / "base", for_unet(p), "-o", p.out], "unet.*has no"),
     "merge, base is an adapter": (
         lambda p: ["merge", p / "b", p / "a", "-o", p.out],
-        f"{DOWN}`: the base has no {DOWN}.weight",
+        "found an adapter .*Check the order of the arguments",
     ),
     "merge, base is a pickle": (
         lambda p: ["merge", pickle_named("m.bin")(p), p / "a", "-o", p.out],
@@ -636,10 +651,17 @@ def test_a_hostile_index_is_refused(place):
 def test_a_damaged_statement_is_refused(place):
     bad = place.adapter("bad")
     (bad / "eckart.json").write_text("[" * 200_000)
-    refused(run("resize", bad, "-o", place.out, "--rank", 2), "eckart.json`: not a JSON file")
-    for error in ('"none"', "true", "NaN", "1" + "0" * 400):
+    refused(
+        run("resize", bad, "-o", place.out, "--rank", 2), "eckart.json`: the statement is nested too deeply"
+    )
+    for error, message in {
+        '"none"': 'json: error`: expected a number or null, found "none"',
+        "true": "json: error`: expected a number or null, found true",
+        "NaN": r"the statement is not valid JSON \(NaN is not a number",
+        "1" + "0" * 400: "json: error`: the number is too large: float64 cannot hold it",
+    }.items():
         (bad / "eckart.json").write_text(f'{{"error": {error}}}')
-        refused(run("check", bad, "--against", place / "a"), "error`: expected a finite number, so this is")
+        refused(run("check", bad, "--against", place / "a"), message)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
@@ -680,7 +702,7 @@ def test_factors_that_overflow_are_refused_and_nothing_is_written(place):
         ["resize", bad, "-o", place.out, "--rank", 4, "--dtype", "F16"],
         ["resize", bad, "-o", place / "out.safetensors", "--rank", 4, "--dtype", "F16", "--format", "kohya"],
     ):
-        refused(run(*argv), "overflow.*--dtype bfloat16 or float32")
+        refused(run(*argv), "overflow.*--dtype bfloat16 or --dtype float32")
         assert tree(place.at) == before
 
 

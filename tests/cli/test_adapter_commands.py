@@ -121,7 +121,7 @@ def test_help_has_an_example(command):
 def test_a_command_without_arguments_exits_2(command):
     done = run(command)
     assert done.code == 2 and done.out == ""
-    assert "Missing argument" in done.err and "Traceback" not in done.err
+    assert "expected " in done.err and "Traceback" not in done.err
 
 
 @pytest.mark.parametrize("command", RUNNING)
@@ -386,14 +386,14 @@ def test_check_exits_2_for_bad_input(work):
 STOPPED = """
 import os, signal
 from eckart.checkpoint import OutputFolder
-from eckart.cli import app
+from eckart.cli import app, usage
 
-def work():
+def work(program):
     with OutputFolder("out") as staging:
         (staging / "half").write_text("half")
         os.kill(os.getpid(), signal.SIGTERM)
 
-app.app = work
+usage.run = work
 app.main()
 """
 

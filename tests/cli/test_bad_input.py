@@ -214,20 +214,20 @@ INPUTS: list[Row] = [
     ("device file", extract(lambda p: Path("/dev/null")), "found a pipe or a device"),
 ]
 RULES: list[Row] = [
-    ("rank 0", rule("--rank", 0), "`rank=0`"),
-    ("rank -1", rule("--rank", -1), "`rank=-1`"),
+    ("rank 0", rule("--rank", 0), "`--rank 0`"),
+    ("rank -1", rule("--rank", -1), "`--rank -1`"),
     ("rank 2.5", rule("--rank", 2.5), "--rank"),
-    ("energy 0", rule("--energy", 0), "`energy=0.0`"),
-    ("energy 1.5", rule("--energy", 1.5), "Use 0.9 for 90 %"),
+    ("energy 0", rule("--energy", 0), "`--energy 0`"),
+    ("energy 1.5", rule("--energy", 1.5), "Use --energy 0.9 for 90 %"),
     ("energy nan", rule("--energy", "nan"), "finite"),
     ("energy inf", rule("--energy", "inf"), "finite"),
-    ("error 1.5", rule("--error", 1.5), "`error=1.5`"),
-    ("error -1", rule("--error", -1), "`error=-1.0`"),
-    ("ratio 0.5", rule("--ratio", 0.5), "`ratio=0.5`"),
+    ("error 1.5", rule("--error", 1.5), "`--error 1.5`"),
+    ("error -1", rule("--error", -1), "`--error -1`"),
+    ("ratio 0.5", rule("--ratio", 0.5), "`--ratio 0.5`"),
     ("budget rubbish", rule("--budget", "lots"), "Use for example 2M, 8MB or 1%"),
-    ("budget 0", rule("--budget", "0"), "`budget='0'`"),
-    ("budget -1M", rule("--budget=-1M"), "`budget='-1M'`"),
-    ("budget 120%", rule("--budget", "120%"), "`budget='120%'`"),
+    ("budget 0", rule("--budget", "0"), "`--budget 0`"),
+    ("budget -1M", rule("--budget=-1M"), "`--budget -1M`"),
+    ("budget 120%", rule("--budget", "120%"), "`--budget 120%`"),
     ("budget too small", rule("--budget", "10"), "one component costs at least 50"),
     ("two rules", rule("--rank", 4, "--energy", 0.9), "got --rank and --energy"),
     ("no rule", rule("--min-rank", 1), "expected exactly one rule, got only --min-rank"),
@@ -235,21 +235,29 @@ RULES: list[Row] = [
     ("huge count", rule("--rank", 4, "--include", "q{99999999999}"), "is not a regular expression"),
     ("nothing included", rule("--rank", 4, "--include", "xyz"), "leave none of 2 tensors"),
     ("all excluded", rule("--rank", 4, "--exclude", "."), "leave none of 2 tensors"),
-    ("min above max", rule("--rank", 4, "--min-rank", 9, "--max-rank", 8), "below min_rank=9"),
-    ("multiple of 0", rule("--rank", 4, "--multiple-of", 0), "multiple_of=0"),
+    ("min above max", rule("--rank", 4, "--min-rank", 9, "--max-rank", 8), "below --min-rank 9"),
+    ("multiple of 0", rule("--rank", 4, "--multiple-of", 0), "--multiple-of 0"),
     ("workers 0", rule("--rank", 4, "--workers", 0), "--workers"),
     ("dtype", rule("--rank", 4, "--dtype", "INT4"), "expected one of float32, float16, bfloat16, float64"),
     (
         "plan missing",
         rule("--plan", "nowhere.json"),
-        "nowhere.json`: cannot read it (No such file or directory)",
+        "nowhere.json`: there is no such file or folder",
     ),
-    ("plan that not a JSON file", plan_of("rubbish"), "plan.json`: not a JSON file"),
-    ("plan of a list", plan_of("[]"), "expected a plan of format 1"),
+    ("plan that not a JSON file", plan_of("rubbish"), "plan.json`: the plan is not valid JSON"),
+    ("plan of a list", plan_of("[]"), "the plan: expected an object, found an empty list"),
     ("plan of format 2", plan_with(format=2), "expected a plan of format 1"),
-    ("plan without ranks", plan_with(ranks=None), "expected ranks, reasons"),
-    ("plan with rank 1.5", plan_with(ranks={FIRST: 1.5}), "expected ranks, reasons"),
-    ("plan with rank -1", plan_with(ranks={FIRST: -1}), "expected ranks, reasons"),
+    (
+        "plan without ranks",
+        plan_with(ranks=None),
+        "plan.json: ranks`: expected an object of whole numbers, found null",
+    ),
+    (
+        "plan with rank 1.5",
+        plan_with(ranks={FIRST: 1.5}),
+        f"ranks.{FIRST}`: expected a whole number, found 1.5",
+    ),
+    ("plan with rank -1", plan_with(ranks={FIRST: -1}), "expected ranks of at least 0, found -1"),
     (
         "plan with rank 0",
         plan_with(ranks={FIRST: 0}),
@@ -258,7 +266,11 @@ RULES: list[Row] = [
     ("plan of another model", plan_with(ranks={"x.weight": 2}), "x.weight"),
     ("plan over full rank", plan_with(ranks={FIRST: 31}), "31"),
     ("budget above every float", rule("--budget", "1e400"), "budget"),
-    ("plan with infinite rank", plan_of('{"format": 1, "ranks": {"a": Infinity}}'), "expected ranks"),
+    (
+        "plan with infinite rank",
+        plan_of('{"format": 1, "ranks": {"a": Infinity}}'),
+        "the plan is not valid JSON (Infinity is",
+    ),
     ("plan and a rule", rule("--plan", "p.json", "--rank", 4), "got --plan together with --rank"),
 ]
 OTHERS: list[Row] = [
@@ -289,23 +301,20 @@ OTHERS: list[Row] = [
     ("dry run, truncated", lambda p: ["inspect", p.pair.base, truncated(p), "--dry-run"], "truncated"),
     ("verify, no adapter", lambda p: ["verify", *p.pair.paths, p.nowhere], "there is no such file or folder"),
     ("verify, missing", lambda p: ["verify", p.nowhere, p.pair.tuned, p.at], "no such file"),
-    ("no such command", lambda p: ["extrude"], "No such command"),
-    ("no such option", lambda p: ["plan", p.at, "--rang", 4], "No such option"),
-    ("missing argument", lambda p: ["extract", p.pair.base], "Missing argument 'tuned'"),
-    ("missing output", lambda p: ["extract", *p.pair.paths, "--rank", 4], "Missing option '--output' / '-o'"),
+    ("no such command", lambda p: ["extrude"], "there is no such command"),
+    ("no such option", lambda p: ["plan", p.at, "--rang", 4], "has no such option. Use --rank N"),
+    ("missing argument", lambda p: ["extract", p.pair.base], "expected TUNED"),
+    ("missing output", lambda p: ["extract", *p.pair.paths, "--rank", 4], "expected --output"),
 ]
 
 
 def check(done, message):
-    """Assert that a command exited with 2 and printed only one line, or typer's box, on stderr."""
+    """Assert that a command exited with 2 and printed only one line on stderr."""
     assert done.code == 2, done
     assert done.out == ""
     assert "Traceback" not in done.err and "internal error" not in done.err
     assert "\x1b" not in done.err
-    if done.err.startswith("Usage:"):
-        assert done.err.count("Error") == 1
-    else:
-        assert done.err.startswith("eckart: `") and done.err.count("\n") == 1 and done.err.endswith("\n")
+    assert done.err.startswith("eckart: `") and done.err.count("\n") == 1 and done.err.endswith("\n")
     assert message in " ".join(done.err.split())
 
 
@@ -313,7 +322,7 @@ PLANS: list[Row] = [
     ("unknown device", rule("--rank", 4, "--device", "abacus"), "abacus"),
     ("plan and rank 0", rule("--plan", "p.json", "--rank", 0), "got --plan together with --rank"),
     ("plan and bounds", lambda p: [*plan_with()(p), "--max-rank", 1], "--max-rank"),
-    ("plan nested too deep", plan_of("[" * 200_000), "plan.json`: not a JSON file"),
+    ("plan nested too deep", plan_of("[" * 200_000), "plan.json`: the plan is nested too deeply"),
 ]
 
 

@@ -10,10 +10,19 @@ import typer
 
 from eckart.cli import console
 from eckart.cli import options as opt
+from eckart.cli.tables import Cell, Cells, Column, print_table
 from eckart.errors import CheckFailedError
 from eckart.extraction.verify import Verification
 from eckart.extraction.verify import verify as verify_adapter
 from eckart.text import count
+
+COLUMNS = (
+    Column("module", Cells.NAME),
+    Column("rank"),
+    Column("measured"),
+    Column("stated"),
+    Column("holds"),
+)
 
 
 def verify(
@@ -77,12 +86,12 @@ def _false_entries(result: Verification) -> str:
 
 def print_verification(result: Verification) -> None:
     """Print the measured and the stated error of every module and of the whole adapter."""
-    rows = []
+    rows: list[list[Cell]] = []
     for module in result.modules:
         holds = "yes" if module.stated is not None else "-"
         error, stated_error = (None if x is None else f"{x:.6f}" for x in (module.error, module.stated))
         rows.append([module.name, module.rank, error, stated_error, holds if module.holds else "NO"])
-    console.print_table(["module", "rank", "measured", "stated", "holds"], rows)
+    print_table(COLUMNS, rows, drop=["stated", "rank"])
     stated = "nothing stated" if result.stated is None else f"stated {result.stated:.6f}"
     out = console.out()
     out.print(f"\nall modules together: measured {result.error:.6f}, {stated}", markup=False)

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Unpack
 
 from eckart.adapter.adapter import Adapter
-from eckart.adapter.formats.peft.config import CONFIG, PeftOptions, task_type
+from eckart.adapter.formats.peft.config import PeftOptions, task_type
 from eckart.adapter.formats.peft.peft import PeftWriter
+from eckart.adapter.formats.peft.settings import CONFIG
 from eckart.adapter.formats.streaming import write_into
 from eckart.adapter.statement import Statement
 from eckart.checkpoint import OutputFolder, refuse_overlap
@@ -26,7 +27,9 @@ from eckart.extraction.job import Job, check_consumers, check_dtype, open_source
 from eckart.extraction.leftovers import Leftover, tie_notes
 from eckart.linalg import Goal
 from eckart.parallel import OnProgress
+from eckart.paths import user_path
 from eckart.rank import RankPlan, RankRule, RuleOptions, rule_from
+from eckart.rank.dense import notes_on_dense
 from eckart.serving.consumers import ConsumerNames
 from eckart.serving.experts_read import check_experts
 from eckart.serving.layout import Layout
@@ -34,10 +37,10 @@ from eckart.store import FactorStore, decide
 from eckart.store.demands import first_demands
 from eckart.store.files import MANIFEST
 from eckart.store.fill import fill
-from eckart.store.options import PassOptions
+from eckart.store.options import PassOptions, log_notice
 from eckart.store.record import Demand
-from eckart.store.sources import PairSources
-from eckart.store.summary import diagnose, summarise
+from eckart.store.sources import PairSources, check_unchanged
+from eckart.store.summary import remarks_on
 from eckart.text import count
 
 WRAPPABLE = (Kind.LINEAR, Kind.CONV1D, Kind.EMBEDDING, Kind.CONV)  # kinds of layers that PEFT can wrap
@@ -136,7 +139,7 @@ def extract(
     progress : callable, optional
         Called with a `Progress` after each tensor.
     notify : callable, optional
-        Called with a sentence when tensors have to be factored again, to a higher rank.
+        Called with a sentence when tensors have to be factored again, or the store is in use.
     **options
         The rule as keyword arguments, e.g. ``energy=0.9, max_rank=64``; see `RuleOptions`.
 
@@ -173,20 +176,28 @@ def extract(
         base_name=base_name,
         overwrite=overwrite,
         pass_options=PassOptions(
-            workers=workers, device=device, durable=store is not None, progress=progress
+            workers=workers,
+            device=device,
+            durable=store is not None,
+            progress=progress,
+            notify=notify or log_notice,
         ),
         notify=notify,
         rule_keywords=options,
     )
-    sources = open_sources_of(job)
+    sources = open_sources_of(job)  # an input that does not exist is reported before an output that does
     with OutputFolder(job.out, overwrite=job.overwrite, marker=CONFIG) as staging:
         filled = factor(job, sources, job.store or staging / ".store")
         filled, rank_plan = choose_ranks(job, sources, filled)
+        if job.store is not None:
+            planned = [name for name, rank in rank_plan.ranks.items() if rank]
+            filled = fill(sources, job.store, {}, job.pass_options, verify=planned)
         parts = cut(job, sources, filled, rank_plan)
         arranged = arrange(job, sources, filled, rank_plan, parts)
-        remarks = diagnose(filled, summarise(filled))
+        remarks = remarks_on(filled)
         if job.store is None:
             shutil.rmtree(filled.path)
+        check_unchanged(sources)
         write(job, sources, arranged, staging)
     return Extraction(
         path=job.out,
@@ -194,7 +205,12 @@ def extract(
         adapter=arranged.adapter,
         statement=arranged.statement,
         leftovers=arranged.leftovers,
-        notes=(*sources.notes, *remarks, *tie_notes(sources, arranged.adapter)),
+        notes=(
+            *sources.notes,
+            *remarks,
+            *tie_notes(sources, arranged.adapter),
+            *notes_on_dense(arranged.adapter, arranged.adapter.dtype.itemsize),
+        ),
     )
 
 
@@ -222,14 +238,13 @@ def validate(
         raise UsageError("eckart.extract", "got both a plan and a rank rule", "Pass one of the two")
     readers = check_consumers(consumers, modules_to_save)
     refuse_overlap(out, [base, tuned, store])
-    OutputFolder(out, overwrite=overwrite, marker=CONFIG).check()
     return Job(
         base=str(base),
         tuned=str(tuned),
-        out=Path(out),
+        out=user_path(out),
         rule=None if plan else Layout(readers).bounded(rule_from(rule, rule_keywords)),
         plan=plan,
-        store=Path(store) if store is not None else None,
+        store=user_path(store) if store is not None else None,
         dtype=check_dtype(dtype),
         embeddings=embeddings,
         modules_to_save=modules_to_save,

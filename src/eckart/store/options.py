@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from eckart.checks import check_whole_number
-from eckart.errors import UsageError
+from eckart.checks import check_choice, check_whole_number
 from eckart.parallel import OnProgress
-from eckart.text import either
 
 DEVICES = ("cpu", "cuda")
+
+
+def log_notice(sentence: str) -> None:
+    """Log a remark on a pass. Python prints it on stderr, unless the program configures its logs."""
+    logging.getLogger("eckart").warning("%s", sentence)
 
 
 @dataclass(frozen=True)
@@ -26,9 +31,12 @@ class PassOptions:
     device : {"cpu", "cuda"}
         Where to factor.
     durable : bool
-        Whether to wait until each file has reached the disk. False suits a temporary store.
+        Whether to wait until each file has reached the disk, and to lock the store against other passes.
+        False suits a temporary store.
     progress : callable, optional
         Called with a `Progress` after each tensor.
+    notify : callable
+        Called with a sentence if another pass is filling the store, and if stored factors are damaged.
 
     Raises
     ------
@@ -41,10 +49,10 @@ class PassOptions:
     device: str = "cpu"
     durable: bool = True
     progress: OnProgress | None = None
+    notify: Callable[[str], None] = log_notice
 
     def __post_init__(self) -> None:
-        if self.device not in DEVICES:
-            raise UsageError(f"device={self.device!r}", f"expected {either(DEVICES)}")
+        object.__setattr__(self, "device", check_choice(self.device, "device", DEVICES))
         if self.workers is not None:
             check_whole_number(self.workers, f"workers={self.workers!r}", 1)
 

@@ -10,13 +10,15 @@ from statistics import median
 import numpy as np
 
 from eckart.checkpoint.kinds import Kind
-from eckart.checkpoint.strictjson import JsonObject
 from eckart.linalg import Goal, Spectrum
 from eckart.store.record import TensorRecord
+from eckart.store.sources import LORA_KINDS
 from eckart.store.store import FactorStore
+from eckart.strictjson import JsonObject
 from eckart.text import count, preview
 
 ENERGIES = (0.8, 0.9, 0.95, 0.99)
+UNRELATED = 0.9  # median ||dW|| / ||W|| above which the base is probably not that of the fine-tune
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def diagnose(store: FactorStore, rows: Sequence[LayerSummary]) -> list[str]:
     store : FactorStore
         The store.
     rows : sequence of LayerSummary
-        As `summarise` returns them. A store that was filled for one rule may hold the values of few layers.
+        As `summarise` returns them.
 
     Returns
     -------
@@ -133,22 +135,20 @@ def diagnose(store: FactorStore, rows: Sequence[LayerSummary]) -> list[str]:
     """
     if store.single:
         return []
-    changed = [r for r in store if r.energy > 0 and r.kind.is_linear and r.is_matrix]
+    changed = changed_layers(rows)
     if all(r.energy == 0 for r in store):
         return ["Nothing changed: base and tuned hold the same weights."]
     if not changed:
         return ["No linear layer changed; only norms, biases or embeddings did."]
     remarks = []
-    relative = median([r.relative for r in changed if np.isfinite(r.relative)] or [0.0])
     unchanged = median(r.unchanged for r in changed)
-    if relative > 0.9:
+    if not has_plausible_base(changed):
         remarks.append(
-            f"This does not look like a fine-tune of this base: the median update is {relative:.2f} times "
+            "This does not look like a fine-tune of this base: the median update is "
+            f"{_median_relative(changed):.2f} times "
             "the size of its weight (unrelated models give 1.41). Check that the base is the right one."
         )
-    names = {r.name for r in changed}
-    measured = [row for row in rows if row.name in names and row.above_noise is not None]
-    merged = _merged_rank(measured, len(changed))
+    merged = merged_rank(changed)
     if merged:
         remarks.append(
             f"The tuned model looks like the base with a LoRA of rank {merged} merged into it: almost every "
@@ -160,7 +160,8 @@ def diagnose(store: FactorStore, rows: Sequence[LayerSummary]) -> list[str]:
             f"In a median layer {unchanged:.0%} of the entries are equal in both checkpoints: most of the "
             "update was lost when the checkpoint was rounded, and its rank is partly an artefact of that."
         )
-    buried = [row.name for row in measured if row.above_noise == 0]
+    measured = [r for r in changed if r.above_noise is not None]
+    buried = [r.name for r in measured if r.above_noise == 0]
     if buried:
         remarks.append(
             f"{len(buried)} of {count(measured, 'update')} {'has' if len(buried) == 1 else 'have'} "
@@ -170,10 +171,39 @@ def diagnose(store: FactorStore, rows: Sequence[LayerSummary]) -> list[str]:
     return remarks
 
 
-def _merged_rank(measured: Sequence[LayerSummary], changed: int) -> int | None:
+def remarks_on(store: FactorStore) -> list[str]:
+    """Return the remarks of `diagnose` for a store that was filled for a rule.
+
+    Parameters
+    ----------
+    store : FactorStore
+        It may hold singular values of few matrices; sizes are known of all.
+
+    Returns
+    -------
+    list of str
+    """
+    return diagnose(store, [_row(r, store.spectrum(r.name), store.single) for r in store if r.is_matrix])
+
+
+def changed_layers(rows: Sequence[LayerSummary]) -> list[LayerSummary]:
+    """Return the linear layers, experts included, that changed."""
+    return [r for r in rows if r.energy > 0 and r.kind in LORA_KINDS]
+
+
+def has_plausible_base(changed: Sequence[LayerSummary]) -> bool:
+    """Whether the updates are small enough for a fine-tune of this base; see `diagnose`."""
+    return _median_relative(changed) <= UNRELATED
+
+
+def _median_relative(changed: Sequence[LayerSummary]) -> float:
+    return median([r.relative for r in changed if r.relative is not None] or [0.0])
+
+
+def merged_rank(changed: Sequence[LayerSummary]) -> int | None:
     """Return the number of values above the noise that 90 % of the changed layers share, if it is small."""
-    counts = Counter(r.above_noise for r in measured)
-    rank, times = counts.most_common(1)[0] if counts else (None, 0)
-    if not rank or times < 0.9 * changed:
+    counts = Counter(r.above_noise for r in changed)
+    rank, times = counts.most_common(1)[0]
+    if not rank or times < 0.9 * len(changed):
         return None
-    return rank if all(rank <= min(r.shape) // 4 for r in measured) else None
+    return rank if all(rank <= min(r.shape) // 4 for r in changed) else None
