@@ -271,6 +271,12 @@ def factor(job: Job, sources: PairSources, folder: Path) -> FactorStore:
         demands = first_demands(sources, job.rule, job.kinds, job.factor_dtype(sources).itemsize)
     filled = fill(sources, folder, demands, job.pass_options)
     if all(record.energy == 0 for record in filled):
+        if any(record.unchanged < 1 for record in filled if record.shape and 0 not in record.shape):
+            raise PairError(
+                f"{job.base} and {job.tuned}",
+                "their weights differ by less than 1e-145, whose square float64 does not hold",
+                "Multiply both checkpoints by the same power of two",
+            )
         raise PairError(
             f"{job.base} and {job.tuned}",
             "they hold the same weights, so there is no update to extract",
