@@ -181,3 +181,17 @@ def test_extract_repeats_the_remark_of_inspect_on_a_wrong_base(tmp_path):
     assert "does not look like a fine-tune of this base" in remark
     assert remark in eckart.extract(*pair, tmp_path / "a", rank=4).notes
     assert f"note: {remark}" in run("extract", *pair, "-o", tmp_path / "b", "--rank", 4).err
+
+
+@pytest.mark.parametrize("embeddings", [True, False])
+def test_an_adapter_that_exceeds_its_budget_by_a_tied_layer_reports_this(embeddings, tmp_path):
+    """The plan has rank 2 for both tensors, 32 numbers; the tied head repeats the 16 of the table."""
+    after = {f"{LINEAR}.weight": diagonal(4, 3), f"{TABLE}.weight": diagonal(5, 1)}
+    pair = save(tmp_path, zeros(*after), after, TIED)
+    done = eckart.extract(*pair, tmp_path / "a", budget=32, embeddings=embeddings)
+    notes = [note for note in done.notes if "within the budget" in note]
+    if embeddings:
+        assert (done.plan.parameters, done.adapter.parameters) == (32, 48)
+        assert "with 32 parameters. The adapter has 16 more" in notes[0]
+    else:
+        assert (done.plan.parameters, done.adapter.parameters) == (16, 16) and notes == []

@@ -21,7 +21,7 @@ from eckart.adapter.statement import Statement
 from eckart.checkpoint import OutputFolder, refuse_overlap
 from eckart.checkpoint.kinds import Kind, kind_of, module_of
 from eckart.errors import PairError, UsageError
-from eckart.extraction.arrange import Arranged, arrange
+from eckart.extraction.arrange import Arranged, arrange, notes_on_budget
 from eckart.extraction.cut import cut
 from eckart.extraction.job import Job, check_consumers, check_dtype, open_sources_of
 from eckart.extraction.leftovers import Leftover, tie_notes
@@ -209,6 +209,7 @@ def extract(
             *sources.notes,
             *remarks,
             *tie_notes(sources, arranged.adapter),
+            *notes_on_budget(job, rank_plan, arranged.adapter),
             *notes_on_dense(arranged.adapter, arranged.adapter.dtype.itemsize),
         ),
     )
