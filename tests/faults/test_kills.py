@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -13,23 +12,14 @@ from pathlib import Path
 
 import pytest
 
-import eckart
 from support import kills
 from support.terminal import ENVIRONMENT
-from support.workshop import COMMANDS, add_pictures, make_inputs
+from support.workshop import COMMANDS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and counts the calls of Linux")
 
 
 IN_MEMORY = Path("/dev/shm")
-
-
-@pytest.fixture(scope="session")
-def inputs(tmp_path_factory) -> Path:
-    folder = make_inputs(tmp_path_factory.mktemp("inputs"))
-    with contextlib.suppress(eckart.errors.MissingExtraError):
-        add_pictures(folder)
-    return folder
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -20,6 +21,7 @@ from eckart.paths import user_path
 
 REPLACE = f"Use another path, or pass {argument('overwrite', True)} to replace it"
 STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # the disk is full, or a quota or limit is reached
 _TYPES = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
@@ -43,6 +45,13 @@ class FileKind:
 
     title: str
     matches: Callable[[Path], bool]
+
+    def holds(self, path: Path) -> bool:
+        """Whether an existing regular file is of this kind."""
+        try:
+            return self.matches(path)
+        except (EckartError, ValueError):
+            return False
 
 
 class Output(ABC):
@@ -132,10 +141,7 @@ class Output(ABC):
         staged = self._staged(self._staging.path)
         try:
             if kind is not None:
-                if isinstance(error, OutputError) and str(staged) in error.where:
-                    # The hidden folder no longer exists, so the message names the output that was asked for.
-                    where = error.where.replace(str(staged), str(self.given))
-                    raise OutputError(where, error.what, error.fix) from error
+                self._explain(error, str(staged))
                 return
             self._check_target()  # again, because the block may have taken hours
             sync_folder(self._staging.path)
@@ -149,6 +155,17 @@ class Output(ABC):
             raise cannot_write(self.given, failure) from failure
         finally:
             self._discard()
+
+    def _explain(self, error: BaseException | None, staged: str) -> None:
+        """Raise another error if the one of the block is about the hidden folder, which no longer exists."""
+        if isinstance(error, OutputError) and staged in error.where:
+            raise OutputError(error.where.replace(staged, str(self.given)), error.what, error.fix) from error
+        if isinstance(error, OSError):
+            names = [
+                name for name in (error.filename, error.filename2) if isinstance(name, str | os.PathLike)
+            ]
+            if error.errno in FULL or any(os.fspath(name).startswith(staged) for name in names):
+                raise cannot_write(self.given, error) from error
 
     def _check_parents(self) -> None:
         existing = next(folder for folder in self.path.parents if os.path.lexists(folder))
@@ -214,21 +231,13 @@ class OutputFile(Output):
             raise OutputError(str(self.given), "expected a file, found a folder", "Use the path of a file")
         if not self.overwrite:
             raise OutputError(str(self.given), "this file exists already", REPLACE)
-        if not self._is_same_kind():
+        is_empty = os.path.getsize(self.path) == 0
+        if not is_empty and not self.kind.holds(self.path):
             raise OutputError(
                 str(self.given),
                 f"this file is not {self.kind.title}, so it will not be overwritten",
                 "Use another path, or remove the file yourself",
             )
-
-    def _is_same_kind(self) -> bool:
-        """Whether the existing file is empty or of the kind that is written."""
-        if os.path.getsize(self.path) == 0:
-            return True
-        try:
-            return self.kind.matches(self.path)
-        except (EckartError, ValueError):
-            return False
 
     def _staged(self, staging: Path) -> Path:
         return staging / self.path.name
