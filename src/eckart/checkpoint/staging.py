@@ -64,10 +64,13 @@ def make_staging(target: Path) -> Staging:
     """
     for _ in range(ATTEMPTS):
         path = hidden_path(target, "tmp")
-        release: Release | None = None
-        if LOCKED_BY_NAME:  # before the folder exists, because an unlocked folder counts as left behind
-            release = hold(path)
-        path.mkdir()
+        release = hold(path) if LOCKED_BY_NAME else None  # first, because an unlocked folder counts as left
+        try:
+            path.mkdir()
+        except FileExistsError:  # something was put there
+            if release is not None:
+                release()
+            continue
         if not LOCKED_BY_NAME:
             try:
                 release = hold(path)
