@@ -1,5 +1,6 @@
 """Eckart finds the rank of a weight update and turns it into a LoRA adapter you can prove is right."""
 
+from eckart.cli import starting as _starting  # isort: skip  # first, because it acts on Ctrl-C below
 from eckart.adapter import Adapter, load_adapter
 from eckart.errors import EckartError
 from eckart.extraction.extract import Extraction, extract

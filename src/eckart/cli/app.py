@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
+from contextlib import suppress
 
 import typer
 
 from eckart.cli import (
     check,
     combine,
+    console,
     convert,
     demo,
     explain,
@@ -25,7 +25,10 @@ from eckart.cli import (
     resize,
     verify,
 )
-from eckart.errors import CheckFailedError, EckartError
+from eckart.cli.signals import run_interruptibly
+from eckart.cli.streams import check_stdout, safe_streams
+from eckart.errors import CheckFailedError, EckartError, OutputError
+from eckart.oserrors import fix_for, reason_of
 from eckart.text import escape
 from eckart.version import __version__
 
@@ -70,29 +73,53 @@ def _root(
 
 def main() -> None:
     """Run the program. Errors are one line on stderr, never a stack trace."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _stop)
+    with safe_streams():
+        code = run_interruptibly(_run, console.last_words)
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command and return the exit code."""
     try:
-        app()
+        check_stdout()
+        code = _run_command()
+        sys.stdout.flush()
+        return code
     except EckartError as error:
-        _fail(str(error), 1 if isinstance(error, CheckFailedError) else 2)
+        return _report(str(error), 1 if isinstance(error, CheckFailedError) else 2)
     except MemoryError:
-        _fail("out of memory. Try --workers 1, or a smaller --rank.", 2)
+        return _report("out of memory. Use --workers 1, or a smaller --rank.", 2)
+    except RecursionError:
+        if os.environ.get("ECKART_DEBUG"):
+            raise
+        return _report("the input is nested too deeply. Use an input with fewer levels.", 2)
+    except OSError as error:
+        if os.environ.get("ECKART_DEBUG"):
+            raise
+        where = f"`{error.filename}`: " if error.filename is not None else ""
+        return _report(f"{where}{reason_of(error)}. {fix_for(error)}.", 2)
     except Exception as error:  # anything else is a bug in Eckart
         if os.environ.get("ECKART_DEBUG"):
             raise
-        _fail(
+        return _report(
             f"internal error: {type(error).__name__}: {error}. This is a bug in Eckart. "
             "Set ECKART_DEBUG=1 to see the stack trace, and please report it.",
             2,
         )
 
 
-def _stop(number: int, frame: object) -> None:
-    """Exit through an exception, so that half-written files are removed."""
-    sys.exit(128 + number)
+def _run_command() -> int:
+    """Parse the command line, run the command, and return the exit code that typer leaves with."""
+    try:
+        app()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    return 0
 
 
-def _fail(message: str, code: int) -> None:
+def _report(message: str, code: int) -> int:
+    """Print an error after the results that precede it; return the exit code."""
+    with suppress(OutputError):
+        sys.stdout.flush()
     print(f"eckart: {escape(message)}", file=sys.stderr)
-    sys.exit(code)
+    return code

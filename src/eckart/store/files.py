@@ -13,6 +13,7 @@ from eckart.checkpoint import write_safetensors
 from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import StoreError
 from eckart.linalg import LowRank
+from eckart.workers import writing
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -37,7 +38,8 @@ def write_factors(
     arrays: dict[str, Array] = {"values": values}
     if factors is not None:
         arrays |= {"U": np.asarray(factors.U), "Vh": np.asarray(factors.Vh)}
-    write_safetensors(folder / factor_file(name), arrays, durable=durable)
+    with writing():
+        write_safetensors(folder / factor_file(name), arrays, durable=durable)
 
 
 def check_sources(sources: object, where: str) -> JsonObject:
