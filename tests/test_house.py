@@ -10,6 +10,7 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "eckart"
 FLOORS = [
+    "arguments",
     "errors",
     "arrays",
     "checks",
@@ -18,6 +19,10 @@ FLOORS = [
     "text",
     "unfinished",
     "workers",
+    "extras",
+    "paths",
+    "strictjson",
+    "documents",
     "parallel",
     "autodiff",
     "linalg",
@@ -33,7 +38,7 @@ FLOORS = [
     "explain",
     "cli",
 ]
-SHARED = {"errors", "arrays", "checks", "text"}
+SHARED = {"arguments", "errors", "arrays", "checks", "text", "extras", "paths", "strictjson", "documents"}
 # The wings, and all that each may import. Only the command line imports a wing.
 WINGS: dict[str, set[str]] = {
     "autodiff": set(),

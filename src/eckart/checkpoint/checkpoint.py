@@ -12,9 +12,9 @@ from eckart.checkpoint.header import Header, read_header
 from eckart.checkpoint.locate import Located, check_link, locate
 from eckart.checkpoint.mapping import map_tensor, prefetch_tensor
 from eckart.checkpoint.order import natural_sort
-from eckart.checkpoint.strictjson import JsonObject, parse_object, read_bytes
 from eckart.checkpoint.tensorinfo import TensorInfo
 from eckart.errors import CheckpointError
+from eckart.strictjson import JsonObject, parse_object, read_bytes
 from eckart.text import clip, count, preview
 
 

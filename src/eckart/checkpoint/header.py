@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eckart.checkpoint.foreign import refuse_foreign
-from eckart.checkpoint.strictjson import DOWNLOAD_AGAIN, cannot_read, parse_object
 from eckart.checkpoint.tensorinfo import TensorInfo, parse_entry
 from eckart.errors import CheckpointError
+from eckart.strictjson import DOWNLOAD_AGAIN, cannot_read, parse_object
 from eckart.text import clip, count
 
 MAX_HEADER = 100_000_000  # the limit of the safetensors library

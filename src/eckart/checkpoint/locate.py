@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 
 from eckart.checkpoint.foreign import convert_command, is_pickle_name
-from eckart.checkpoint.strictjson import DOWNLOAD_AGAIN, cannot_read, parse_object, read_bytes
 from eckart.errors import CheckpointError
+from eckart.strictjson import DOWNLOAD_AGAIN, cannot_read, parse_object, read_bytes
 from eckart.text import clip, count
 
 SINGLE = "model.safetensors"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eckart.checkpoint.dtypes import bits_of
-from eckart.checkpoint.strictjson import DOWNLOAD_AGAIN, json_kind
 from eckart.checks import is_whole_number
 from eckart.errors import CheckpointError
+from eckart.strictjson import DOWNLOAD_AGAIN, json_kind
 from eckart.text import clip, count
 
 MAX_DIMS = 64  # NumPy's limit

@@ -23,6 +23,7 @@ from eckart.cli import (
     plan,
     recommend,
     resize,
+    usage,
     verify,
 )
 from eckart.cli.signals import run_interruptibly
@@ -46,20 +47,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
 )
-app.command("demo")(demo.demo)
-app.command("inspect")(inspect.inspect)
-app.command("factor")(factor.factor)
-app.command("plan")(plan.plan)
-app.command("extract")(extract.extract)
-app.command("verify")(verify.verify)
-app.command("resize")(resize.resize)
-app.command("combine")(combine.combine)
-app.command("merge")(merge.merge)
-app.command("convert")(convert.convert)
-app.command("check")(check.check)
-app.command("explain", context_settings={"ignore_unknown_options": True})(explain.explain)
-app.command("image")(image.image)
-app.command("recommend")(recommend.recommend)
+app.command("demo")(usage.with_paths(demo.demo))
+app.command("inspect")(usage.with_paths(inspect.inspect))
+app.command("factor")(usage.with_paths(factor.factor))
+app.command("plan")(usage.with_paths(plan.plan))
+app.command("extract")(usage.with_paths(extract.extract))
+app.command("verify")(usage.with_paths(verify.verify))
+app.command("resize")(usage.with_paths(resize.resize))
+app.command("combine")(usage.with_paths(combine.combine))
+app.command("merge")(usage.with_paths(merge.merge))
+app.command("convert")(usage.with_paths(convert.convert))
+app.command("check")(usage.with_paths(check.check))
+app.command("explain", context_settings={"ignore_unknown_options": True})(usage.with_paths(explain.explain))
+app.command("image")(usage.with_paths(image.image))
+app.command("recommend")(usage.with_paths(recommend.recommend))
 
 
 @app.callback(invoke_without_command=True)
@@ -82,39 +83,30 @@ def _run() -> int:
     """Run the command and return the exit code."""
     try:
         check_stdout()
-        code = _run_command()
+        code = usage.run(app)
         sys.stdout.flush()
         return code
     except EckartError as error:
-        return _report(str(error), 1 if isinstance(error, CheckFailedError) else 2)
+        return _report(error.for_terminal(), 1 if isinstance(error, CheckFailedError) else 2)
     except MemoryError:
         return _report("out of memory. Use --workers 1, or a smaller --rank.", 2)
-    except RecursionError:
+    except Exception as error:
         if os.environ.get("ECKART_DEBUG"):
             raise
-        return _report("the input is nested too deeply. Use an input with fewer levels.", 2)
-    except OSError as error:
-        if os.environ.get("ECKART_DEBUG"):
-            raise
-        where = f"`{error.filename}`: " if error.filename is not None else ""
-        return _report(f"{where}{reason_of(error)}. {fix_for(error)}.", 2)
-    except Exception as error:  # anything else is a bug in Eckart
-        if os.environ.get("ECKART_DEBUG"):
-            raise
-        return _report(
-            f"internal error: {type(error).__name__}: {error}. This is a bug in Eckart. "
-            "Set ECKART_DEBUG=1 to see the stack trace, and please report it.",
-            2,
-        )
+        return _report(_explain(error), 2)
 
 
-def _run_command() -> int:
-    """Parse the command line, run the command, and return the exit code that typer leaves with."""
-    try:
-        app()
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
-    return 0
+def _explain(error: Exception) -> str:
+    """Return the message for an error that no part of Eckart has turned into one of its own."""
+    if isinstance(error, OSError):
+        where = "" if error.filename is None else f"`{error.filename}`: "
+        return f"{where}{reason_of(error)}. {fix_for(error)}."
+    if isinstance(error, RecursionError):
+        return "the input is nested too deeply. Use an input with fewer levels."
+    return (
+        f"internal error: {type(error).__name__}: {error}. This is a bug in Eckart. "
+        "Set ECKART_DEBUG=1 to see the stack trace, and please report it."
+    )
 
 
 def _report(message: str, code: int) -> int:

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from eckart.errors import OutputError
 from eckart.oserrors import fix_for, reason_of
@@ -94,7 +94,8 @@ def _safe(stream: TextIO | None, original: TextIO | None, is_stdout: bool) -> Te
         return _Closed()  # type: ignore[return-value]  # TextIO is a protocol in all but name
     if stream is not original or not isinstance(stream, io.TextIOWrapper):
         return stream
-    raw = getattr(stream.buffer, "raw", stream.buffer)  # an unbuffered stream (python -u) is its own end
+    # An unbuffered stream (python -u) is its own end.
+    raw = cast(io.RawIOBase, getattr(stream.buffer, "raw", stream.buffer))
     end = _End(raw, is_stdout)
     return io.TextIOWrapper(
         end if raw is stream.buffer else io.BufferedWriter(end),  # type: ignore[type-var]

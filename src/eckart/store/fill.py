@@ -9,8 +9,8 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 
+from eckart.checkpoint.output import cannot_write
 from eckart.checkpoint.strictjson import JsonObject
-from eckart.checkpoint.write import cannot_write
 from eckart.checks import check_whole_number
 from eckart.errors import OutputError, StoreError
 from eckart.linalg import Goal
@@ -234,7 +234,7 @@ def _is_store_or_empty(folder: Path) -> bool:
     if names & {MANIFEST, JOURNAL}:
         return True
     temporary = f"{Path(JOURNAL).stem}.tmp"
-    return all(name in (FACTORS, temporary) or re.fullmatch(r"\..*\.tmp-\d+", name) for name in names)
+    return all(name in (FACTORS, temporary) or re.fullmatch(r"\..*\.tmp-[0-9a-f]+", name) for name in names)
 
 
 def reopen(store: FactorStore) -> Sources:
