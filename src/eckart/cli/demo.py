@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +20,7 @@ from eckart.extraction.extract import extract
 from eckart.extraction.inspect import summarise_layers
 from eckart.extraction.verify import verify
 from eckart.store import FactorStore, factor
+from eckart.unfinished import scratch_folder
 
 PAIR_MARKER = f"{BASE.name}/model.safetensors"  # by which a copy of the pair is recognised
 BUDGETS = ("2%", "6%", "18%")
@@ -74,9 +74,9 @@ def demo(
         return
     if not json:
         _print_pair()
-    with tempfile.TemporaryDirectory(prefix="eckart-") as scratch:
+    with scratch_folder() as scratch:
         with console.progress_bar(quiet, "factoring") as bar:
-            store = factor(BASE, TUNED, Path(scratch) / "store", progress=bar)
+            store = factor(BASE, TUNED, scratch / "store", progress=bar)
         summary = summarise_layers(store)
         if not json:
             console.out().print("\nThe update of each layer", style="bold")

@@ -38,7 +38,7 @@ def factor(
 
     Example: **eckart factor base/ tuned/ -o store/**
     """
-    with console.progress_bar(quiet, "factoring") as bar:
+    with console.progress_bar(quiet, "factoring", resumes=not overwrite) as bar:
         done = fill_store(
             base,
             tuned,

@@ -65,7 +65,7 @@ def inspect(
         print_notes(sources.notes, quiet)
         print_estimate(estimate(sources), json)
         return
-    with console.progress_bar(quiet, "factoring") as bar:
+    with console.progress_bar(quiet, "factoring", resumes=store is not None) as bar:
         summary = inspect_updates(base, tuned, store=store, workers=workers, device=device, progress=bar)
     print_notes(summary.notes, quiet)
     if json:

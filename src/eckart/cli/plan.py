@@ -38,7 +38,7 @@ def plan(
     """
     if out is not None:
         check_output_file(out)
-    with console.progress_bar(quiet, "factoring") as bar:
+    with console.progress_bar(quiet, "factoring", resumes=True) as bar:
         opened, chosen = decide(
             FactorStore.open(store),
             rule,

@@ -183,7 +183,7 @@ def _measure_modules(
         stated_error = stated.error if stated is not None else None
         modules.append(Verified(module.name, module.rank, error, stated_error, update, holds))
         if progress is not None:
-            progress(Progress(done, len(adapter), module.name))
+            progress(Progress(done, len(adapter), module.name, noun="module"))
     return _Measured(tuple(modules), lost_energy, whole, served)
 
 
