@@ -152,6 +152,8 @@ def interruption(step: Progress | None, resumes: bool) -> str:
     'Interrupted: 18 of 21 tensors done; the same command resumes.'
     """
     text = "Interrupted"
+    if step is None and resumes:
+        step = Progress(0, None)
     if step is not None and step.total is None:
         text += f": {count(step.done, step.noun)} done"
     elif step is not None:
