@@ -127,7 +127,8 @@ def test_a_wrong_entry_is_named_by_its_place(text: str) -> None:
 
 
 def test_a_document_of_too_many_values_is_refused_before_it_is_parsed() -> None:
-    assert "the thing holds more than 2,000,000 values" in refusal("[" + "0," * (MAX_VALUES + 1))
+    for mark in ("0,", '"":', "[", "{"):
+        assert "the thing holds more than 4,000,000 values" in refusal(mark * (MAX_VALUES + 1))
 
 
 def test_bytes_that_are_not_utf_8_are_refused() -> None:

@@ -20,7 +20,7 @@ JsonObject = dict[str, Any]
 DOWNLOAD_AGAIN = "Download the file again, or recreate it with the program that wrote it"
 
 MAX_BYTES = 64_000_000  # the index of a checkpoint with 140,000 tensors has 14 MB
-MAX_VALUES = 2_000_000  # a parsed value can take 100 times the bytes of its text
+MAX_VALUES = 4_000_000  # a parsed value can take 100 times the bytes of its text
 MAX_DEPTH = 64
 
 # Without a match, every number has at most 199 digits and an exponent below 100: float64 holds it.
@@ -73,7 +73,7 @@ def parse_json(
     -----
     The limits are `MAX_VALUES` values and `MAX_DEPTH` levels of nesting.
     """
-    if raw.count(b",") + raw.count(b":") > MAX_VALUES:
+    if sum(raw.count(mark) for mark in (b",", b":", b"[", b"{")) > MAX_VALUES:
         raise error(where, f"{what} holds more than {MAX_VALUES:,} values", fix)
     try:
         value = json.loads(

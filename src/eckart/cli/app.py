@@ -26,6 +26,7 @@ from eckart.cli import (
     usage,
     verify,
 )
+from eckart.cli.help_pages import HelpCommand
 from eckart.cli.signals import run_interruptibly
 from eckart.cli.streams import check_stdout, safe_streams
 from eckart.errors import CheckFailedError, EckartError, OutputError
@@ -61,6 +62,8 @@ app.command("check")(usage.with_paths(check.check))
 app.command("explain", context_settings={"ignore_unknown_options": True})(usage.with_paths(explain.explain))
 app.command("image")(usage.with_paths(image.image))
 app.command("recommend")(usage.with_paths(recommend.recommend))
+for _command in app.registered_commands:
+    _command.cls = HelpCommand
 
 
 @app.callback(invoke_without_command=True)

@@ -13,10 +13,20 @@ from eckart.adapter import load_adapter
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.cli.resize import print_new_adapter
+from eckart.cli.tables import Cell, Cells, Column, print_table
 from eckart.operations.combine import DENSITY
 from eckart.operations.combine import combine as combine_adapters
 from eckart.operations.overlap import Overlap, overlaps
 from eckart.rank import RankRule
+
+OVERLAPS = (
+    Column("overlap (1 same space, 0 orthogonal)", Cells.WORDS),
+    Column("modules"),
+    Column("writes to"),
+    Column("reads from"),
+    Column("largest cosine"),
+    Column("in", Cells.NAME),
+)
 
 
 @opt.rank_options
@@ -98,7 +108,7 @@ def print_overlaps(overlaps: list[Overlap], names: list[str]) -> None:
     pairs: dict[tuple[int, int], list[Overlap]] = {}
     for overlap in overlaps:
         pairs.setdefault((overlap.first, overlap.second), []).append(overlap)
-    rows = []
+    rows: list[list[Cell]] = []
     for (first, second), of_pair in pairs.items():
         most = max(of_pair, key=lambda overlap: abs(overlap.cosine))
         rows.append(
@@ -112,12 +122,4 @@ def print_overlaps(overlaps: list[Overlap], names: list[str]) -> None:
             ]
         )
     if rows:
-        columns = [
-            "overlap (1 same space, 0 orthogonal)",
-            "modules",
-            "writes to",
-            "reads from",
-            "largest cosine",
-            "in",
-        ]
-        console.print_table(columns, rows)
+        print_table(OVERLAPS, rows, drop=["modules", "in"])

@@ -1,19 +1,20 @@
-"""Printing: tables and JSON on stdout, progress and remarks on stderr."""
+"""Printing: text and JSON on stdout, progress and remarks on stderr."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from signal import SIGINT
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
 from rich.text import Text
 
 from eckart.parallel import OnProgress, Progress
@@ -23,20 +24,51 @@ WIDE = 220  # columns if stdout is not a terminal, enough for lines in files and
 
 
 class _Console(Console):
-    """A console that prints no control characters."""
+    """A console that prints no control characters, and wraps text for a terminal between words."""
 
     def print(self, *objects: Any, **options: Any) -> None:  # Any: the signature of rich
-        super().print(*(escape(o, keep="\n") if isinstance(o, str) else o for o in objects), **options)
+        escaped = [escape(o, keep="\n") if isinstance(o, str) else o for o in objects]
+        if not self.soft_wrap and "soft_wrap" not in options:
+            escaped = ["\n".join(wrap(o, self.width)) if isinstance(o, str) else o for o in escaped]
+        super().print(*escaped, **{"soft_wrap": True, **options})
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """Break a text between words into lines of this width. A longer word gets a line of its own, uncut.
+
+    Parameters
+    ----------
+    text : str
+        One or more lines without control characters.
+    width : int
+        Columns of the terminal.
+
+    Returns
+    -------
+    list of str
+    """
+    lines = []
+    for paragraph in text.split("\n"):
+        line = ""
+        for word in paragraph.split(" "):
+            longer = f"{line} {word}" if line else word
+            if line and cell_len(longer) > width:
+                lines.append(line)
+                longer = word
+            line = longer
+        lines.append(line)
+    return lines
 
 
 def out() -> Console:
     """Return the console for results."""
-    return _Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, soft_wrap=True)
+    is_terminal = sys.stdout.isatty()
+    return _Console(width=None if is_terminal else WIDE, highlight=False, soft_wrap=not is_terminal)
 
 
 def err() -> Console:
     """Return the console for progress and remarks."""
-    return _Console(stderr=True, highlight=False, soft_wrap=True)
+    return _Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 
 def print_json(data: Any) -> None:
@@ -57,28 +89,25 @@ def print_text(text: str) -> None:
         sys.stdout.buffer.flush()
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
-    """Print a table; all columns but the first are right-aligned."""
-    table = Table(title=title and _plain(title), title_justify="left", box=None, pad_edge=False)
-    for i, column in enumerate(columns):
-        table.add_column(
-            _plain(column, "bold"), justify="left" if i == 0 else "right", no_wrap=True, overflow="fold"
-        )
-    for row in rows:
-        table.add_row(*("-" if cell is None else _plain(str(cell)) for cell in row))
-    console = out()
-    console.print(table, soft_wrap=False, crop=False)
-
-
-def _plain(text: str, style: str = "") -> Text:
-    """Return text without markup, in which control characters are escaped."""
-    return Text(escape(text), style)
-
-
 def say(message: str, quiet: bool = False) -> None:
     """Print a remark on stderr."""
     if not quiet:
         err().print(message, markup=False)
+
+
+def say_next(*words: object, quiet: bool = False) -> None:
+    """Print on stderr the command to type next, in one line that can be copied.
+
+    Parameters
+    ----------
+    *words : object
+        The command and its arguments, which are quoted for a shell.
+    quiet : bool
+        Print nothing.
+    """
+    if not quiet:
+        command = shlex.join(["eckart", *map(str, words)])
+        err().print(f"Next: {command}", markup=False, soft_wrap=True)
 
 
 class _Detail(ProgressColumn):

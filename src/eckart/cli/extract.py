@@ -11,6 +11,7 @@ import typer
 from eckart.adapter.statement import STATEMENT
 from eckart.cli import console
 from eckart.cli import options as opt
+from eckart.cli.tables import Cells, Column, print_table
 from eckart.errors import UsageError
 from eckart.extraction.extract import Extraction
 from eckart.extraction.extract import extract as extract_adapter
@@ -70,7 +71,7 @@ def extract(
     """Extract a LoRA adapter (PEFT format) from a fine-tune, and state its measured error.
 
     Examples: **eckart extract base/ tuned/ -o adapter/ --budget 1%** ·
-    **eckart extract base/ tuned/ -o adapter/ --energy 0.9 --max-rank 128 --store store/**
+    **eckart extract base/ tuned/ -o adapter/ --energy 0.9 --store store/**
     """
     with console.progress_bar(quiet, "factoring", resumes=store is not None) as bar:
         done = extract_adapter(
@@ -99,7 +100,7 @@ def extract(
         return
     print_extraction(done)
     console.say(f"note: this is the update that turns {base} into {tuned}.", quiet)
-    console.say(f"Next: eckart verify {base} {tuned} {out}", quiet)
+    console.say_next("verify", base, tuned, out, quiet=quiet)
 
 
 def read_plan(path: Path) -> RankPlan:
@@ -132,6 +133,8 @@ def print_extraction(done: Extraction) -> None:
             markup=False,
         )
         rows = [[tensor.name, console.percent(tensor.share, 3), tensor.why] for tensor in missing[:5]]
-        console.print_table(["tensor", "share", "why"], rows)
+        print_table(
+            (Column("tensor", Cells.NAME), Column("share"), Column("why", Cells.WORDS)), rows, drop=["why"]
+        )
         if len(missing) > 5:
             out.print(f"... and {len(missing) - 5} more, listed in {done.path / STATEMENT}", markup=False)

@@ -26,7 +26,10 @@ def factor(
     workers: opt.Workers = None,
     device: opt.Device = "cpu",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Discard what the store holds and start over.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Start over. The old store stays valid until the new one is complete."
+        ),
     ] = False,
     quiet: opt.Quiet = False,
     json: opt.Json = False,
@@ -34,11 +37,12 @@ def factor(
     """Factor every update once: all singular values, and factors up to --max-rank.
 
     Every later rank, rule and budget is then read from the store in milliseconds. You can interrupt the
-    pass at any time; rerunning the command resumes it.
+    pass at any time; rerunning the command resumes it. It also factors again what is damaged on the disk. A
+    second pass on the same store waits for the first one.
 
     Example: **eckart factor base/ tuned/ -o store/**
     """
-    with console.progress_bar(quiet, "factoring", resumes=not overwrite) as bar:
+    with console.progress_bar(quiet, "factoring", resumes=True) as bar:
         done = fill_store(
             base,
             tuned,
@@ -48,6 +52,7 @@ def factor(
             workers=workers,
             device=device,
             progress=bar,
+            notify=lambda text: console.say(text, quiet),
         )
     held = [r for r in done if r.rank]
     if json:
@@ -58,4 +63,4 @@ def factor(
         f"{max((r.rank for r in held), default=0)}",
         markup=False,
     )
-    console.say(f"Next: eckart plan {store} --energy 0.9", quiet)
+    console.say_next("plan", store, "--energy", 0.9, quiet=quiet)

@@ -10,6 +10,7 @@ import typer
 from eckart.checkpoint.write import write_bytes
 from eckart.cli import console
 from eckart.cli import options as opt
+from eckart.cli.tables import Cell, Cells, Column, print_table
 from eckart.errors import ImageError, OutputError, UsageError
 from eckart.rank.budget import Amount, Unit
 
@@ -18,6 +19,15 @@ if TYPE_CHECKING:  # imported where they are used, so that other commands start 
 
 TARGET = "How far to compress (give one)"
 SUFFIX = ".eki"
+FORMATS = (
+    Column("format", Cells.WORDS),
+    Column("bytes"),
+    Column("bits per pixel"),
+    Column("PSNR"),
+    Column("SSIM"),
+    Column("", Cells.WORDS),
+)
+PLANES = (Column("plane", Cells.WORDS), Column("coded as", Cells.WORDS), Column("rank"), Column("step"))
 
 
 def image(
@@ -118,9 +128,8 @@ def image(
     _print(compressed, output)
     if results:
         console.out().print()
-        console.print_table(
-            ["format", "bytes", "bits per pixel", "PSNR", "SSIM", ""],
-            [_row(result, compressed) for result in results],
+        print_table(
+            FORMATS, [_row(result, compressed) for result in results], drop=["SSIM", "bits per pixel"]
         )
 
 
@@ -172,11 +181,11 @@ def _print(compressed: CompressedImage, output: Path | None) -> None:
         f"energy {console.percent(compressed.energy, 2)}",
         markup=False,
     )
-    rows = []
+    rows: list[list[Cell]] = []
     for plane, layer in zip(compressed.planes, compressed.layers, strict=True):
         kind = "factors" if layer.kind == LayerKind.FACTORS else f"{layer.size}x{layer.size} blocks"
         rows.append([plane, kind, layer.rank, console.figure(layer.step / STEP_UNIT)])
-    console.print_table(["plane", "coded as", "rank", "step"], rows)
+    print_table(PLANES, rows)
 
 
 def _row(result: FormatResult, compressed: CompressedImage) -> list[str | None]:

@@ -11,11 +11,21 @@ from eckart.checkpoint import write_json
 from eckart.checkpoint.write import check_output_file
 from eckart.cli import console
 from eckart.cli import options as opt
+from eckart.cli.tables import Cells, Column, print_table
 from eckart.rank import RankPlan, RankRule
 from eckart.store import FactorStore, decide
 from eckart.store.decide import adapter_dtype
 from eckart.store.options import PassOptions
 from eckart.text import listing
+
+COLUMNS = (
+    Column("tensor", Cells.NAME),
+    Column("shape"),
+    Column("rank"),
+    Column("energy"),
+    Column("parameters"),
+    Column("why", Cells.WORDS),
+)
 
 
 @opt.rank_options
@@ -38,13 +48,17 @@ def plan(
     """
     if out is not None:
         check_output_file(out)
+
+    def say(text: str) -> None:
+        console.say(text, quiet)
+
     with console.progress_bar(quiet, "factoring", resumes=True) as bar:
         opened, chosen = decide(
             FactorStore.open(store),
             rule,
             embeddings=embeddings,
-            notify=lambda text: console.say(text, quiet),
-            options=PassOptions(workers, device=device, progress=bar),
+            notify=say,
+            options=PassOptions(workers, device=device, progress=bar, notify=say),
         )
     if out is not None:
         write_json(out, chosen.to_json())
@@ -70,7 +84,7 @@ def print_plan(store: FactorStore, chosen: RankPlan) -> None:
                 chosen.reasons[name],
             ]
         )
-    console.print_table(["tensor", "shape", "rank", "energy", "parameters", "why"], rows)
+    print_table(COLUMNS, rows, drop=["shape", "why", "energy"])
     share = chosen.parameters / max(store.base_parameters, 1)
     bytes_each = adapter_dtype(store).itemsize
     console.out().print(

@@ -12,6 +12,7 @@ from eckart.applications.ratings import HOLDOUT, Ratings, read_ratings
 from eckart.checkpoint.write import check_output_file
 from eckart.cli import console
 from eckart.cli import options as opt
+from eckart.cli.tables import Cells, Column, print_table
 from eckart.errors import OutputError, UsageError
 from eckart.parallel import Progress
 from eckart.text import count
@@ -105,7 +106,7 @@ def recommend(
         console.out().print(line, markup=False)
     elif user is not None:
         rows = [[s.item, f"{s.rating:.2f}"] for s in recommender.top(user, top)]
-        console.print_table([f"items for user {user}", "predicted"], rows)
+        print_table((Column(f"items for user {user}", Cells.NAME), Column("predicted")), rows)
         if not rows:
             console.say(f"note: user {user} has rated every item", quiet)
 

@@ -75,7 +75,9 @@ class _End(io.RawIOBase):
                 self._is_lost = True
                 if self._is_stdout and error.errno not in LEFT:
                     what = f"the results cannot be printed ({reason_of(error)})"
-                    raise OutputError("stdout", what, fix_for(error, "Use a stream that can be written")) from error
+                    raise OutputError(
+                        "stdout", what, fix_for(error, "Use a stream that can be written")
+                    ) from error
         return memoryview(data).nbytes
 
 
