@@ -109,7 +109,7 @@ def refuse_overlap(out: str | Path, inputs: Iterable[str | Path | None]) -> None
     ...
     eckart.errors.OutputError: `models`: the output is or contains the input models/base. Use another path.
     """
-    target = Path(out).resolve()
+    target = Path(os.path.realpath(out))  # not Path.resolve, which raises on a link to itself
     for given in inputs:
-        if given is not None and Path(given).resolve().is_relative_to(target):
+        if given is not None and Path(os.path.realpath(given)).is_relative_to(target):
             raise OutputError(str(out), f"the output is or contains the input {given}", "Use another path")
