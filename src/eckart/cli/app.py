@@ -36,7 +36,8 @@ from eckart.version import __version__
 
 EPILOG = (
     "Results go to stdout, progress and remarks to stderr. "
-    "Exit codes: 0 done, 1 a check did not hold, 2 bad usage or input, 130 interrupted."
+    "Exit codes: 0 done, 1 a check did not hold, 2 bad usage or input, 130 interrupted. "
+    "SIGTERM gives 143, and SIGHUP 129."
 )
 
 app = typer.Typer(

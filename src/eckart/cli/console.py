@@ -19,6 +19,7 @@ from rich.text import Text
 
 from eckart.parallel import OnProgress, Progress
 from eckart.text import count, escape
+from eckart.text import size as size
 
 WIDE = 220  # columns if stdout is not a terminal, enough for lines in files and pipes not to be broken
 
@@ -197,15 +198,6 @@ def _clear_line(number: int) -> str:
     if _run is not None and _run.has_bar:
         return "\r\x1b[2K\x1b[?25h"
     return "\n" if number == SIGINT else ""
-
-
-def size(number: float) -> str:
-    """Return a number of bytes with its unit: 1536 gives '1.5 kB'."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(number) < 1000 or unit == "GB":
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    raise AssertionError("unreachable")
 
 
 def percent(share: float | None, digits: int = 1) -> str | None:
