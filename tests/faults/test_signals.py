@@ -31,7 +31,10 @@ LIMIT = 15.0
 
 @pytest.fixture(scope="module")
 def fine_tune(tmp_path_factory) -> FineTune:
-    return make_fine_tune(tmp_path_factory.mktemp("fine_tune"))
+    made = make_fine_tune(tmp_path_factory.mktemp("fine_tune"))
+    lines = [f"{user},{item},{(user * item) % 5 + 1}" for user in range(9) for item in range(9)]
+    (made.folder / "ratings.csv").write_text("\n".join(["user,item,rating", *lines]) + "\n")
+    return made
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ def arguments_of(line: str, fine_tune: FineTune, out: Path) -> list[str]:
         "TUNED": fine_tune.pair.tuned,
         "ADAPTER": fine_tune.adapter,
         "STORE": fine_tune.store,
+        "RATINGS": fine_tune.folder / "ratings.csv",
         "OUT": out,
     }
     return [re.sub(r"^[A-Z]+", lambda word: str(names[word[0]]), word) for word in line.split()]
@@ -218,7 +222,7 @@ CALLS = {
     "convert": ("convert ADAPTER -o OUT.safetensors --to kohya", "eckart.cli.convert:convert_adapter"),
     "plan": ("plan STORE --rank 2 -o OUT", "eckart.cli.plan:decide"),
     "explain": ("explain svd 1,2;3,4 -o OUT.md", "eckart.explain:explain"),
-    "recommend": ("recommend BASE.csv", "eckart.cli.recommend:read_ratings"),
+    "recommend": ("recommend RATINGS", "eckart.cli.recommend:read_ratings"),
     "extract": ("extract BASE TUNED -o OUT --rank 2", "eckart.extraction.extract:cut"),
     "merge": ("merge BASE ADAPTER -o OUT", "eckart.operations.merge:_copy_other_files"),
     "demo": ("demo -o OUT", "eckart.cli.demo:summarise_layers"),
