@@ -15,7 +15,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from eckart.arrays import Array
-from eckart.strictjson import JsonObject
+from eckart.errors import StoreError
+from eckart.store.files import FACTOR_AGAIN
+from eckart.strictjson import JsonObject, parse_object
 
 _SEAL = re.compile(rb'\{\s*"checksum": "([0-9a-f]{8})",')
 
@@ -67,21 +69,28 @@ def seal(document: JsonObject, indent: int | None = None) -> bytes:
     return b"{" + gap + b'"checksum": "' + checksum_of_text(rest).encode() + b'",' + rest
 
 
-def unseal(text: bytes) -> JsonObject | None:
+def unseal(text: bytes, where: str = "the document") -> JsonObject | None:
     """Return the document that `seal` wrote, without its checksum; None if any byte has changed.
 
     Parameters
     ----------
     text : bytes
         The text, without a newline at the end.
+    where : str
+        The file, for messages.
 
     Returns
     -------
     dict or None
+
+    Raises
+    ------
+    StoreError
+        If the checksum matches, but the text is not a JSON object within the limits of `parse_object`.
     """
     match = _SEAL.match(text)
     if match is None or checksum_of_text(text[match.end() :]) != match[1].decode():
         return None
-    document: JsonObject = json.loads(text)
+    document = parse_object(text, where, "the file", StoreError, FACTOR_AGAIN)
     del document["checksum"]
     return document
