@@ -482,7 +482,7 @@ LINES: dict[str, Row] = {
     ),
     "file is a folder": (
         lambda p: ["convert", p / "a", "-o", p.empty("k.safetensors"), "--to", "kohya"],
-        "expected a file name, found a folder",
+        "expected a file, found a folder",
     ),
     "to foo": (
         lambda p: ["convert", p / "a", "-o", p.out, "--to", "foo"],

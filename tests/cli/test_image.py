@@ -172,7 +172,7 @@ BAD = [
     ("size too small", PNG, ["--size", "50"], "the smallest file has"),
     ("output without suffix", PNG, ["-o", "out"], ".eki"),
     ("output with unknown suffix", PNG, ["-o", "out.svg"], ".eki"),
-    ("output in a missing folder", PNG, ["-o", "no/where/out.eki"], "the folder does not exist"),
+    ("output in a missing folder", PNG, ["-o", "no/where/out.eki"], "its folder does not exist"),
     ("output exists", PNG, ["-o", "photo.png"], "--overwrite"),
 ]
 

@@ -173,18 +173,20 @@ class Recommender:
             if scores[i] > -np.inf
         ]
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the recommender to one safetensors file.
 
         Parameters
         ----------
         path : str or Path
-            The file. An existing file is replaced.
+            The file.
+        overwrite : bool
+            Whether to replace an existing recommender.
 
         Raises
         ------
         OutputError
-            If the file cannot be written.
+            If the file exists, or cannot be written.
         """
         saved = Saved(
             model=self.model,
@@ -198,7 +200,7 @@ class Recommender:
             high=self.high,
             notes=self.notes,
         )
-        write_saved(path, saved)
+        write_saved(path, saved, overwrite)
 
     @classmethod
     def load(cls, path: str | Path) -> Recommender:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from eckart.checkpoint.exchange import exchange, rename_new
-from eckart.checkpoint.output import REPLACE, Output, refuse_special
+from eckart.checkpoint.output import REPLACE, Output, mode_of
 from eckart.errors import OutputError, UsageError
 from eckart.paths import user_path
 
@@ -59,11 +58,9 @@ class OutputFolder(Output):
         self.marker = marker
 
     def _check_target(self) -> None:
-        try:
-            mode = os.stat(self.path, follow_symlinks=False).st_mode
-        except (FileNotFoundError, NotADirectoryError):
+        mode = mode_of(self.given, "a folder")
+        if mode is None:
             return
-        refuse_special(self.given, mode, "a folder")
         if not stat.S_ISDIR(mode):
             raise OutputError(str(self.given), "expected a folder, found a file", "Use another path")
         if not any(self.path.iterdir()):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eckart.applications.ratings import HOLDOUT, Ratings, read_ratings
-from eckart.checkpoint.write import check_output_file
+from eckart.checkpoint.output import OutputFile
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.cli.tables import Cells, Column, print_table
@@ -105,7 +105,7 @@ def recommend(
     if user is not None:
         _report_cold_start(recommender, user, item, quiet)
     if output is not None:
-        recommender.save(output)
+        recommender.save(output, overwrite=overwrite)
         console.say(f"saved: {output}", quiet)
     if json:
         console.print_json(_as_json(recommender, user, item, top))
@@ -135,15 +135,15 @@ def _refuse_options(model: Path, options: list[str]) -> None:
 
 def _check_output(output: Path, overwrite: bool) -> None:
     """Refuse an output file that cannot or must not be written, before the fit starts."""
+    from eckart.applications.savedmodel import RECOMMENDER
+
     if output.suffix != ".safetensors":
         raise OutputError(
             str(output),
             "expected a name that ends in .safetensors",
             f"Use {output.with_suffix('.safetensors')}",
         )
-    check_output_file(output)
-    if output.exists() and not overwrite:
-        raise OutputError(str(output), "the file already exists", "Pass --overwrite to replace it")
+    OutputFile(output, RECOMMENDER, overwrite).check()
 
 
 def _fit(data: Ratings, method: str, rank: int | None, holdout: float, seed: int, quiet: bool) -> Recommender:

@@ -29,6 +29,7 @@ from eckart.linalg import Goal
 from eckart.parallel import OnProgress
 from eckart.paths import user_path
 from eckart.rank import RankPlan, RankRule, RuleOptions, rule_from
+from eckart.rank.dense import notes_on_dense
 from eckart.serving.consumers import ConsumerNames
 from eckart.serving.experts_read import check_experts
 from eckart.serving.layout import Layout
@@ -202,7 +203,7 @@ def extract(
         adapter=arranged.adapter,
         statement=arranged.statement,
         leftovers=arranged.leftovers,
-        notes=sources.notes,
+        notes=(*sources.notes, *notes_on_dense(arranged.adapter, arranged.adapter.dtype.itemsize)),
     )
 
 

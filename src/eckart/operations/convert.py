@@ -14,6 +14,7 @@ from eckart.checkpoint.model import open_model
 from eckart.checks import check_choice
 from eckart.operations.new_adapter import RankRange
 from eckart.paths import user_path
+from eckart.rank.dense import notes_on_dense
 from eckart.text import count
 
 
@@ -111,5 +112,5 @@ def convert(
         modules=len(result),
         ranks=RankRange.of(result.modules) if result.modules else None,
         statement=result.statement,
-        notes=(*source.notes, *left_out),
+        notes=(*source.notes, *left_out, *notes_on_dense(result, result.dtype.itemsize)),
     )

@@ -166,6 +166,7 @@ def save_adapter(
         writer,
         modules.__getitem__,
         statement=lambda: adapter.statement,
+        draft=adapter.statement,
         overwrite=overwrite,
         workers=workers,
         progress=progress,
