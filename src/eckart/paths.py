@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from eckart.errors import UsageError
+from eckart.errors import InputError, UsageError
 from eckart.text import clip
 
 # Two letters or more, because C:/ is a drive. `Path` turns the second slash into none, so one is enough.
@@ -89,6 +89,20 @@ Llama-3.2-1B. Then pass the path Llama-3.2-1B.
             _download_model(text),
         )
     return place
+
+
+def require(path: Path, error: type[InputError]) -> None:
+    """Raise if there is nothing at the path of an input, before its output is looked at.
+
+    Parameters
+    ----------
+    path : Path
+        The input.
+    error : type
+        The class of the error.
+    """
+    if not os.path.lexists(path):
+        raise error(str(path), "there is no such file or folder", "Check the path")
 
 
 def is_hub_name(text: str) -> bool:

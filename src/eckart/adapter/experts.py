@@ -13,7 +13,8 @@ import numpy as np
 from eckart.adapter.adapter import Module, by_parameter, expert_name
 from eckart.arrays import Array
 from eckart.checkpoint.kinds import Kind
-from eckart.errors import AdapterError, UsageError
+from eckart.checks import check_choice
+from eckart.errors import AdapterError
 
 
 class ExpertsLayout(Enum):
@@ -44,12 +45,7 @@ class ExpertsLayout(Enum):
         >>> ExpertsLayout.parse("split")
         <ExpertsLayout.SPLIT: 'split'>
         """
-        try:
-            return cls(text)
-        except ValueError:
-            raise UsageError(
-                f"--experts {text}", "expected fused or split", "Use --experts fused or --experts split"
-            ) from None
+        return cls(check_choice(text, "experts", [layout.value for layout in cls]))
 
 
 # Where each model type keeps its experts in files, and the names of an expert's gate, up and down

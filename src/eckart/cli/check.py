@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from eckart.adapter import load_adapter
-from eckart.checkpoint import Checkpoint
+from eckart.checkpoint.model import open_model
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.cli.tables import Cells, Column, print_table
@@ -50,7 +50,7 @@ def check(
         console.say(f"note: {note}", quiet)
     result = CheckResult(())
     if consumers or base is not None:
-        model = Checkpoint.open(base) if base is not None else None
+        model = open_model(base) if base is not None else None
         result = check_adapter(loaded, consumers or "", model)
     elif against is None:
         raise UsageError("eckart check", "expected --for, --base or --against", "Pass e.g. --for vllm")

@@ -52,7 +52,13 @@ def combine(
         ),
     ] = "sum",
     density: Annotated[
-        float, typer.Option("--density", help="Share of the entries that TIES and DARE keep.")
+        float,
+        typer.Option(
+            "--density",
+            help="Share of the entries that TIES and DARE keep.",
+            metavar="SHARE",
+            parser=opt.share("density"),
+        ),
     ] = DENSITY,
     seed: Annotated[int, typer.Option("--seed", help="Random seed for DARE.")] = 0,
     consumers: opt.For = None,
@@ -73,11 +79,12 @@ def combine(
     **eckart combine a/ b/ c/ -o one/ --rank 16 --for vllm**
     """
     with console.progress_bar(quiet, "combining") as bar:
+        numbers = opt.weights_of(weights, adapters)
         loaded = [load_adapter(path) for path in adapters]
         result = combine_adapters(
             loaded,
             out,
-            opt.weights_of(weights),
+            numbers,
             method=method,
             density=density,
             seed=seed,

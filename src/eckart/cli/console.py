@@ -18,6 +18,7 @@ from rich.text import Text
 
 from eckart.parallel import OnProgress, Progress
 from eckart.text import escape
+from eckart.text import size as size
 
 WIDE = 220  # columns if stdout is not a terminal, enough for lines in files and pipes not to be broken
 
@@ -162,15 +163,6 @@ def progress_bar(quiet: bool, title: str) -> Iterator[OnProgress | None]:
             bar.update(task, completed=done, total=total, step=step)
 
         yield update
-
-
-def size(number: float) -> str:
-    """Return a number of bytes with its unit: 1536 gives '1.5 kB'."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(number) < 1000 or unit == "GB":
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    raise AssertionError("unreachable")
 
 
 def percent(share: float | None, digits: int = 1) -> str | None:

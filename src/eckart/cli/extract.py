@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,6 @@ from eckart.adapter.statement import STATEMENT
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.cli.tables import Cells, Column, print_table
-from eckart.errors import UsageError
 from eckart.extraction.extract import Extraction
 from eckart.extraction.extract import extract as extract_adapter
 from eckart.operations.new_adapter import RankRange
@@ -79,7 +77,7 @@ def extract(
             tuned,
             out,
             rule=rule,
-            plan=read_plan(plan) if plan else None,
+            plan=RankPlan.read(plan) if plan else None,
             store=store,
             dtype=dtype,
             embeddings=embeddings,
@@ -101,18 +99,6 @@ def extract(
     print_extraction(done)
     console.say(f"note: this is the update that turns {base} into {tuned}.", quiet)
     console.say_next("verify", base, tuned, out, quiet=quiet)
-
-
-def read_plan(path: Path) -> RankPlan:
-    """Read a plan file."""
-    try:
-        return RankPlan.from_json(jsonlib.loads(path.read_text("utf-8")), str(path))
-    except OSError as error:
-        raise UsageError(str(path), f"cannot read it ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        raise UsageError(
-            str(path), "not a JSON file", "Write a plan: eckart plan STORE -o plan.json"
-        ) from None
 
 
 def print_extraction(done: Extraction) -> None:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eckart.checkpoint.output import OutputFile
 from eckart.checkpoint.write import write_bytes
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.cli.tables import Cell, Cells, Column, print_table
-from eckart.errors import ImageError, OutputError, UsageError
+from eckart.errors import ImageError, UsageError
+from eckart.paths import require
 from eckart.rank.budget import Amount, Unit
 
 if TYPE_CHECKING:  # imported where they are used, so that other commands start faster
@@ -58,6 +60,8 @@ def image(
         typer.Option(
             "--energy",
             help="Keep this share of the sum of squares about the mean, e.g. 0.99.",
+            metavar="SHARE",
+            parser=opt.share("energy"),
             rich_help_panel=TARGET,
             show_default=False,
         ),
@@ -97,13 +101,16 @@ def image(
     **eckart image photo.eki -o photo.png** · **eckart image photo.png --size 40KB --compare**
     """
     from eckart.applications.images import compare, compress, read_picture, write_picture
+    from eckart.applications.images.pictures import PICTURE
 
-    _check_output(output, overwrite)
+    require(photo, ImageError)
+    if output is not None:
+        _check_output(output, overwrite)
     size_in_bytes = _bytes_of(size)
     if photo.suffix.lower() == SUFFIX:
         options = (("--rank", rank), ("--energy", energy), ("--psnr", psnr), ("--size", size))
         given = [name for name, value in options if value is not None]
-        _decode(photo, output, [*given, "--compare"] if compare_ else given, json)
+        _decode(photo, output, overwrite, [*given, "--compare"] if compare_ else given, json)
         return
     picture, notes = read_picture(photo)
     for note in notes:
@@ -111,9 +118,10 @@ def image(
     compressed = compress(picture, rank=rank, energy=energy, psnr=psnr, size=size_in_bytes)
     results = compare(picture, compressed) if compare_ else []
     if output is not None and output.suffix.lower() == SUFFIX:
-        write_bytes(output, compressed.bytes)
+        with OutputFile(output, PICTURE, overwrite) as staged:
+            write_bytes(staged, compressed.bytes)
     elif output is not None:
-        write_picture(output, compressed.decode())
+        write_picture(output, compressed.decode(), overwrite=overwrite)
         console.say(
             f"note: {output} contains the decoded picture; "
             "use -o with an .eki file to keep the compressed one",
@@ -133,7 +141,7 @@ def image(
         )
 
 
-def _decode(photo: Path, output: Path | None, refused: list[str], json: bool) -> None:
+def _decode(photo: Path, output: Path | None, overwrite: bool, refused: list[str], json: bool) -> None:
     """Decode an .eki file to a picture file."""
     from eckart.applications.images import decompress, write_picture
 
@@ -156,7 +164,7 @@ def _decode(photo: Path, output: Path | None, refused: list[str], json: bool) ->
             str(photo), f"the file cannot be read ({error.strerror or error})", "Check the path"
         ) from None
     picture = decompress(data, str(photo))
-    write_picture(output, picture)
+    write_picture(output, picture, overwrite=overwrite)
     if json:
         console.print_json(
             {
@@ -252,21 +260,14 @@ def _bytes_of(text: str | None) -> int | None:
     return int(amount.number)
 
 
-def _check_output(output: Path | None, overwrite: bool) -> None:
+def _check_output(output: Path, overwrite: bool) -> None:
     """Refuse an output that cannot be written before the picture is compressed."""
-    from eckart.applications.images.pictures import PICTURES
+    from eckart.applications.images.pictures import PICTURE, PICTURES
 
-    if output is None:
-        return
     if output.suffix.lower() not in (SUFFIX, *PICTURES):
         raise UsageError(
             str(output),
             f"expected a name that ends in {', '.join((SUFFIX, *PICTURES))}",
             f"Use for example {output.with_suffix(SUFFIX)}",
         )
-    if output.exists() and not overwrite:
-        raise OutputError(str(output), "the file already exists", "Pass --overwrite to replace it")
-    if not output.parent.is_dir():
-        raise OutputError(
-            str(output), "the folder does not exist", f"Create it with mkdir -p {output.parent}"
-        )
+    OutputFile(output, PICTURE, overwrite).check()

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eckart.applications.images.colour import Picture
-from eckart.applications.images.file import COPY_AGAIN, MAX_PIXELS, check_size
+from eckart.applications.images.file import COPY_AGAIN, MAGIC, MAX_PIXELS, check_size
+from eckart.checkpoint.output import FileKind, OutputFile
 from eckart.checkpoint.write import write_bytes
-from eckart.errors import ImageError, MissingExtraError, UsageError
+from eckart.errors import ImageError, UsageError
+from eckart.extras import missing_extra
+from eckart.paths import user_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -37,10 +40,10 @@ def pillow() -> ModuleType:
     try:
         from PIL import Image
     except ImportError:
-        raise MissingExtraError(
+        raise missing_extra(
             "eckart.applications.images",
             "Pillow, which reads and writes pictures, is not installed",
-            "Run pip install 'eckart[images]'",
+            "images",
         ) from None
     assert isinstance(Image, ModuleType)
     return Image
@@ -78,7 +81,7 @@ def read_picture(path: str | Path) -> tuple[Picture, list[str]]:
     where, Image = str(path), pillow()
     notes: list[str] = []
     try:
-        data = Path(path).read_bytes()
+        data = user_path(path).read_bytes()
     except OSError as error:
         raise ImageError(
             where, f"the file cannot be read ({error.strerror or error})", "Check the path"
@@ -203,8 +206,19 @@ def decode_picture(data: bytes) -> Picture:
         return np.asarray(opened)
 
 
-def write_picture(path: str | Path, picture: Picture) -> None:
-    """Write a picture file. If writing fails, an existing file is left as it was.
+def is_picture(path: Path) -> bool:
+    """Whether a file begins like one of the formats that are written: PNG, JPEG, WebP or .eki."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    is_webp = start[:4] == b"RIFF" and start[8:] == b"WEBP"
+    return is_webp or start.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", MAGIC))
+
+
+PICTURE = FileKind("a PNG, JPEG, WebP or .eki file", is_picture)
+
+
+def write_picture(path: str | Path, picture: Picture, *, overwrite: bool = False) -> None:
+    """Write a picture file completely or not at all.
 
     Parameters
     ----------
@@ -212,6 +226,8 @@ def write_picture(path: str | Path, picture: Picture) -> None:
         The suffix determines the format: .png is lossless; .jpg, .jpeg and .webp are written at quality 95.
     picture : ndarray (m, n) or (m, n, channels), uint8 or uint16
         The samples.
+    overwrite : bool
+        Whether to replace an existing picture.
 
     Raises
     ------
@@ -219,7 +235,7 @@ def write_picture(path: str | Path, picture: Picture) -> None:
         The suffix is unknown, or the format cannot store the picture: JPEG has no alpha, and only grey PNG
         can have 16 bits.
     OutputError
-        The file cannot be written.
+        The file exists, or cannot be written.
     MissingExtraError
         Pillow is not installed.
     """
@@ -241,4 +257,5 @@ def write_picture(path: str | Path, picture: Picture) -> None:
         data = encode_jpeg(picture, QUALITY)
     else:
         data = encode_webp(picture, QUALITY)
-    write_bytes(path, data)
+    with OutputFile(path, PICTURE, overwrite) as staged:
+        write_bytes(staged, data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eckart.errors import UsageError
+from eckart.checks import check_choice
 from eckart.explain.render.html import Html
 from eckart.explain.render.latex import Latex
 from eckart.explain.render.markdown import Markdown
@@ -53,12 +53,9 @@ def render(
     >>> print(render(explain("rank", "1 2; 2 4"))[:27])
     Three ways to find the rank
     """
-    if format not in WRITERS:
-        raise UsageError(f"--format {format}", f"expected one of {', '.join(FORMATS)}")
-    if lang not in LANGUAGES:
-        raise UsageError(f"--lang {lang}", f"expected one of {', '.join(LANGUAGES)}")
+    format = check_choice(format, "format", FORMATS)
     writer = Terminal(width) if format == "terminal" else WRITERS[format]()
-    return write(explanation, writer, lang)
+    return write(explanation, writer, check_choice(lang, "lang", LANGUAGES))
 
 
 __all__ = ["FORMATS", "LANGUAGES", "render"]
