@@ -79,7 +79,7 @@ def explain(
     if format is None:
         default = "markdown" if json else "terminal"
         format = default if output is None else FORMAT_OF_SUFFIX.get(output.suffix.lower(), default)
-    is_terminal = output is None and sys.stdout.isatty()
+    is_terminal = output is None and not json and sys.stdout.isatty()
     text = render(explanation, format, lang, min(WIDEST, console.out().width) if is_terminal else None)
     if file is not None:
         with file as staged:
