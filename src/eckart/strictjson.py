@@ -103,7 +103,7 @@ def parse_json(
 
 def parse_object(
     raw: bytes,
-    where: Path,
+    where: str | Path,
     what: str,
     error: type[InputError] = CheckpointError,
     fix: str = DOWNLOAD_AGAIN,
@@ -184,7 +184,7 @@ def read_bytes(path: Path, error: type[InputError] = CheckpointError, limit: int
                 raise error(
                     str(path), f"the file has {size:,} bytes, but the limit is {limit:,}", DOWNLOAD_AGAIN
                 )
-            return file.read(limit)
+            return file.read(size)
     except OSError as reason:
         raise cannot_read(path, reason, error) from None
 

@@ -113,7 +113,7 @@ def print_estimate(cost: Estimate, json: bool) -> None:
         console.print_json(cost.to_json())
         return
     print_table(
-        (Column("cost of a pass", Cells.WORDS), Column("", Cells.WORDS)),
+        (Column("cost of a pass", Cells.PHRASE), Column("", Cells.WORDS)),
         [
             ["tensors", f"{cost.tensors} ({count(cost.matrices, 'matrix', 'matrices')})"],
             ["parameters", f"{cost.parameters:,}"],

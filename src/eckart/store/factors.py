@@ -61,7 +61,9 @@ def write_factors(
 def read_values(folder: Path, record: TensorRecord) -> Floats | None:
     """Return the known singular values of a tensor from its file; None if they are missing or damaged."""
     arrays = _read(folder / record.file, record.values_checksum, None)
-    return None if arrays is None else np.array(arrays["values"])
+    if arrays is None or arrays["values"].shape != (record.known,):
+        return None
+    return np.array(arrays["values"])
 
 
 def read_factors(folder: Path, record: TensorRecord, *, is_verified: bool = False) -> dict[str, Array] | None:
