@@ -118,7 +118,7 @@ def refuse_overlap(out: str | Path, inputs: Iterable[str | Path | None]) -> None
     ...
     eckart.errors.OutputError: `models`: the output is or contains the input models/base. Use another path.
     """
-    target = os.path.realpath(user_path(out))
+    target = os.path.realpath(user_path(out))  # Path.resolve raises on a link to itself
     for given in inputs:
         if given is not None and Path(os.path.realpath(user_path(given))).is_relative_to(target):
             raise OutputError(str(out), f"the output is or contains the input {given}", "Use another path")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import stat
@@ -16,12 +15,12 @@ from types import TracebackType
 from eckart.arguments import argument
 from eckart.checkpoint.exchange import TAKEN, rename_new, sync_folder
 from eckart.checkpoint.staging import Staging, make_staging, remove_leftovers
-from eckart.errors import EckartError, OutputError
+from eckart.errors import EckartError, InputError, OutputError
+from eckart.oserrors import fix_for, reason_of
 from eckart.paths import user_path
 
 REPLACE = f"Use another path, or pass {argument('overwrite', True)} to replace it"
 STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # the disk is full, or a quota or limit is reached
 _TYPES = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
@@ -141,7 +140,12 @@ class Output(ABC):
         staged = self._staged(self._staging.path)
         try:
             if kind is not None:
-                self._explain(error, str(staged))
+                if isinstance(error, OutputError) and str(staged) in error.where:
+                    # The hidden folder no longer exists, so the message names the output that was asked for.
+                    where = error.where.replace(str(staged), str(self.given))
+                    raise OutputError(where, error.what, error.fix) from error
+                if isinstance(error, OSError):
+                    raise self._error_of_block(error) from error
                 return
             self._check_target()  # again, because the block may have taken hours
             sync_folder(self._staging.path)
@@ -156,16 +160,13 @@ class Output(ABC):
         finally:
             self._discard()
 
-    def _explain(self, error: BaseException | None, staged: str) -> None:
-        """Raise another error if the one of the block is about the hidden folder, which no longer exists."""
-        if isinstance(error, OutputError) and staged in error.where:
-            raise OutputError(error.where.replace(staged, str(self.given)), error.what, error.fix) from error
-        if isinstance(error, OSError):
-            names = [
-                name for name in (error.filename, error.filename2) if isinstance(name, str | os.PathLike)
-            ]
-            if error.errno in FULL or any(os.fspath(name).startswith(staged) for name in names):
-                raise cannot_write(self.given, error) from error
+    def _error_of_block(self, error: OSError) -> InputError:
+        """Return the error for a file that the block could not write, or could not read."""
+        # Copying a file to a full disk names the source first, and the copy as the second file.
+        is_read = error.filename is not None and error.filename2 is None
+        if is_read and not str(error.filename).startswith(str(self._staging and self._staging.path)):
+            return InputError(str(error.filename), f"it cannot be read ({reason_of(error)})", fix_for(error))
+        return cannot_write(self.given, error)
 
     def _check_parents(self) -> None:
         existing = next(folder for folder in self.path.parents if os.path.lexists(folder))
@@ -323,6 +324,6 @@ def cannot_write(path: Path, error: OSError) -> OutputError:
     """
     return OutputError(
         str(path),
-        f"it cannot be written ({error.strerror or error})",
-        "Check the free space and the permissions of the folder, or use another path",
+        f"it cannot be written ({reason_of(error)})",
+        fix_for(error, "Check the free space and the permissions of the folder, or use another path"),
     )

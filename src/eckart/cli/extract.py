@@ -73,7 +73,7 @@ def extract(
     **eckart extract base/ tuned/ -o adapter/ --energy 0.9 --store store/**
     """
     refuse_overlap(out, [plan])
-    with console.progress_bar(quiet, "factoring") as bar:
+    with console.progress_bar(quiet, "factoring", resumes=store is not None) as bar:
         done = extract_adapter(
             base,
             tuned,
