@@ -98,9 +98,9 @@ def notes_on_budget(job: Job, plan: RankPlan, adapter: Adapter) -> tuple[str, ..
     if not isinstance(job.rule, Budget) or added <= 0:
         return ()
     return (
-        f"The plan is within the budget, with {plan.parameters:,} parameters. The adapter has {added:,} more: "
-        "zeros that its format or a program needs, and factors that are stored twice, for a tied layer or "
-        "for the two halves of an expert.",
+        f"The plan is within the budget, with {plan.parameters:,} parameters. "
+        f"The adapter has {added:,} more: zeros that its format or a program needs, and factors that are "
+        "stored twice, for a tied layer or for the two halves of an expert.",
     )
 
 
