@@ -230,11 +230,17 @@ class Budget(RankRule):
         if changed and not any(d.rank or d.needs for d in decisions.values()):
             raise UsageError(
                 self._where,
-                f"the budget allows {count(parameters, 'parameter')}, but one component costs at least "
-                f"{min(c.cost for c in changed):,}",
+                f"the budget allows {count(parameters, 'parameter')}, but {self._least_cost(changed)}",
                 f"Use a larger {argument('budget')}",
             )
         return decisions
+
+    def _least_cost(self, changed: Sequence[Candidate]) -> str:
+        """Return what the smallest possible plan costs, for a message."""
+        step = "one component" if self.multiple_of == 1 else f"rank {self.multiple_of}"
+        if self.uniform:
+            return f"{step} of every tensor costs {self.multiple_of * sum(c.cost for c in changed):,}"
+        return f"{step} costs at least {self.multiple_of * min(c.cost for c in changed):,}"
 
     @property
     def _where(self) -> str:

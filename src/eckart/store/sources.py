@@ -247,14 +247,9 @@ def check_unchanged(sources: Sources, source: Source | None = None) -> None:
     CheckpointError
         If the size, the modification time or the inode of a file differs. The message names the file.
     """
-    checkpoints = [sources.tuned] if isinstance(sources, SingleSources) else [sources.base, sources.tuned]
-    if source is None:
-        for checkpoint in checkpoints:
-            checkpoint.check_unchanged()
-        return
-    files = {info.file for info in (source.base, source.tuned) if info is not None}
-    for checkpoint in checkpoints:
-        checkpoint.check_unchanged(files & checkpoint.headers.keys())
+    sources.tuned.check_unchanged(None if source is None else [source.tuned.file])
+    if isinstance(sources, PairSources):
+        sources.base.check_unchanged(None if source is None or source.base is None else [source.base.file])
 
 
 def what_changed(stored: JsonObject, current: JsonObject) -> str:
