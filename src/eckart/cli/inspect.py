@@ -76,6 +76,7 @@ def inspect(
         if not json:
             console.say_next("inspect", base, *([] if tuned is None else [tuned]), quiet=quiet)
         return
+<<<<<<< HEAD
     with console.progress_bar(quiet, "factoring") as bar:
         summary = inspect_updates(
             base,
@@ -87,6 +88,10 @@ def inspect(
             progress=bar,
             notify=lambda text: console.say(text, quiet),
         )
+=======
+    with console.progress_bar(quiet, "factoring", resumes=store is not None) as bar:
+        summary = inspect_updates(base, tuned, store=store, workers=workers, device=device, progress=bar)
+>>>>>>> main
     print_notes(summary.notes, quiet)
     if json:
         console.print_json(summary.to_json())
@@ -151,7 +156,7 @@ def print_estimate(cost: Estimate, json: bool) -> None:
         console.print_json(cost.to_json())
         return
     print_table(
-        (Column("cost of a pass", Cells.WORDS), Column("", Cells.WORDS)),
+        (Column("cost of a pass", Cells.PHRASE), Column("", Cells.WORDS)),
         [
             ["tensors", f"{cost.tensors} ({count(cost.matrices, 'matrix', 'matrices')})"],
             ["parameters", f"{cost.parameters:,}"],

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+=======
+from dataclasses import dataclass
+>>>>>>> main
 from pathlib import Path
 
 from eckart.adapter import Adapter
@@ -24,6 +28,7 @@ from eckart.store.sources import open_sources
 from eckart.store.store import FactorStore
 from eckart.store.summary import LayerSummary, diagnose, summarise
 from eckart.text import count
+from eckart.unfinished import scratch_folder
 
 
 @dataclass(frozen=True, repr=False)
@@ -148,6 +153,7 @@ def inspect_layers(
 ) -> LayersSummary:
     """Measure every layer of two checkpoints, or of one where ``base`` is None; see `inspect`."""
     sources = open_sources(base, tuned)
+<<<<<<< HEAD
     if store is None:
         with tempfile.TemporaryDirectory(prefix="eckart-") as scratch:
             filled = fill(sources, Path(scratch) / "store", whole_demands(sources, 0), options)
@@ -156,6 +162,11 @@ def inspect_layers(
     rank = max_rank if max_rank is not None else 0 if is_finished else MAX_RANK
     filled = fill(sources, store, whole_demands(sources, rank), options)
     return replace(summarise_layers(filled, sources.notes), kept=kept_factors(filled))
+=======
+    with scratch_folder() as scratch:
+        filled = fill(sources, store or scratch / "store", whole_demands(sources, 0), options)
+        return summarise_layers(filled, sources.notes)
+>>>>>>> main
 
 
 def summarise_layers(store: FactorStore, notes: tuple[str, ...] = ()) -> LayersSummary:
