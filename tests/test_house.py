@@ -10,11 +10,16 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "eckart"
 FLOORS = [
+    "arguments",
     "errors",
     "arrays",
     "checks",
     "version",
     "text",
+    "extras",
+    "paths",
+    "strictjson",
+    "documents",
     "parallel",
     "autodiff",
     "linalg",
@@ -30,7 +35,7 @@ FLOORS = [
     "explain",
     "cli",
 ]
-SHARED = {"errors", "arrays", "checks", "text"}
+SHARED = {"arguments", "errors", "arrays", "checks", "text", "extras", "paths", "strictjson", "documents"}
 # The wings, and all that each may import. Only the command line imports a wing.
 WINGS: dict[str, set[str]] = {
     "autodiff": set(),

@@ -3,6 +3,7 @@
     EckartError                 base class of all of them
     ├── InputError              invalid input; the command line exits with 2
     │   ├── UsageError          an argument, or a combination of arguments, is invalid
+    │   │   ├── KeywordError    a keyword argument is unknown
     │   │   └── NotFittedError  an estimator is used before it is fitted
     │   ├── MatrixError         an array cannot be decomposed (shape, dtype, NaN)
     │   │   └── DataError       samples that an estimator cannot use
@@ -22,6 +23,8 @@ what was found), and how to fix it.
 
 from __future__ import annotations
 
+from eckart.arguments import in_python, in_terminal
+
 
 class EckartError(Exception):
     """Base class of every exception that Eckart raises.
@@ -35,6 +38,10 @@ class EckartError(Exception):
     fix : str, optional
         What to type or to change, as an imperative sentence without a final period.
 
+    Notes
+    -----
+    A part names an argument by `eckart.arguments.argument`, which the command line shows as an option.
+
     Examples
     --------
     >>> print(EckartError("rank=0", "expected at least 1", "Use rank=1"))
@@ -42,12 +49,21 @@ class EckartError(Exception):
     """
 
     def __init__(self, where: str, what: str, fix: str = "") -> None:
-        self.where, self.what, self.fix = where, what, fix
-        super().__init__(f"`{where}`: {what}." + (f" {fix}." if fix else ""))
+        self._parts = (where, what, fix)
+        self.where, self.what, self.fix = (in_python(part) for part in self._parts)
+        super().__init__(_line(self.where, self.what, self.fix))
+
+    def for_terminal(self) -> str:
+        """Return the message with arguments as options: ``--rank 0`` instead of ``rank=0``."""
+        return _line(*(in_terminal(part) for part in self._parts))
 
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
         # Pickling by the three parts lets an error cross the boundary of a process pool.
-        return type(self), (self.where, self.what, self.fix)
+        return type(self), self._parts
+
+
+def _line(where: str, what: str, fix: str) -> str:
+    return f"`{where}`: {what}." + (f" {fix}." if fix else "")
 
 
 class InputError(EckartError):
@@ -56,6 +72,10 @@ class InputError(EckartError):
 
 class UsageError(InputError):
     """An argument is out of range, or two arguments exclude each other. For example ``rank=0``."""
+
+
+class KeywordError(UsageError, TypeError):
+    """A keyword argument is unknown. It is a TypeError because Python raises one for an unknown keyword."""
 
 
 class MatrixError(InputError):

@@ -21,6 +21,8 @@ def escape(text: str, keep: str = "") -> str:
     >>> escape("a\\x1b[2Jb")
     'a\\\\x1b[2Jb'
     """
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
 
 

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from eckart.checkpoint import OutputFolder, refuse_overlap
+from eckart.checkpoint import OutputFolder, exchange, refuse_overlap
 from eckart.errors import OutputError, UsageError
 
 MARKER = "plan.json"
@@ -86,9 +86,20 @@ def test_failure_while_overwriting_keeps_the_old_folder(old):
     assert tree(old.parent) == OLD
 
 
+def refuse_exchange(number):
+    """Return a replacement of the atomic exchange that fails with an error number."""
+
+    def fail(new, target):
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
 @pytest.mark.parametrize("failing", [1, 2])
 def test_failed_rename_keeps_the_old_folder(old, monkeypatch, failing):
+    """On a file system without an atomic exchange, replacing takes two renames."""
     rename, calls = os.rename, []
+    monkeypatch.setattr(exchange, "_swap", refuse_exchange(errno.ENOSYS))
 
     def fail(source, target):
         calls.append(target)
@@ -103,6 +114,16 @@ def test_failed_rename_keeps_the_old_folder(old, monkeypatch, failing):
         (staging / "a").write_text("new")
         monkeypatch.setattr(os, "rename", fail)
     assert len(calls) >= failing
+    assert tree(old.parent) == OLD
+
+
+def test_failed_exchange_keeps_the_old_folder(old, monkeypatch):
+    monkeypatch.setattr(exchange, "_swap", refuse_exchange(errno.EIO))
+    with (
+        pytest.raises(OutputError, match="Input/output error"),
+        OutputFolder(old, overwrite=True, marker=MARKER) as staging,
+    ):
+        (staging / "a").write_text("new")
     assert tree(old.parent) == OLD
 
 
@@ -165,6 +186,7 @@ def test_staging_folder_of_a_killed_run_is_cleared(tmp_path):
     (tmp_path / name / "half").write_text("")
     with OutputFolder(tmp_path / "out") as staging:
         assert list(staging.iterdir()) == []
+        assert not (tmp_path / name).exists()
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -54,24 +54,62 @@ MALFORMED = [
     ("an integer of 5000 digits", build('{"w":' + "1" * 5000 + "}"), "not valid JSON"),
     ("tensor twice", build(TWICE, bytes(8)), "'w' appears twice"),
     ("key twice", build('{"w": {"dtype": "F32", "dtype": "F64"}}'), "'dtype' appears twice"),
-    ("metadata a list", build({"__metadata__": []}), "expected __metadata__ to map"),
-    ("metadata of numbers", build({"__metadata__": {"step": 1}}), "expected __metadata__ to map"),
-    ("entry a list", build({"w": []}), "`FILE: w`: expected a JSON object, found an array"),
-    ("no dtype", build({"w": without("dtype")}, bytes(8)), "`FILE: w`: the header entry has no dtype"),
-    ("no shape", build({"w": without("shape")}, bytes(8)), "has no shape"),
-    ("no offsets", build({"w": without("data_offsets")}, bytes(8)), "has no data_offsets"),
-    ("dtype a number", build({"w": entry(dtype=32)}, bytes(8)), "dtype must be a string, found 32"),
-    ("shape a number", build({"w": {**entry(), "shape": 2}}, bytes(8)), "shape must be a list"),
-    ("shape true", build({"w": entry(shape=[True, 2])}, bytes(8)), "found [True, 2]"),
-    ("shape 2.0", build({"w": entry(shape=[2.0])}, bytes(8)), "found [2.0]"),
+    (
+        "metadata a list",
+        build({"__metadata__": []}),
+        "`FILE: __metadata__`: the metadata: expected an object of strings, found an empty list",
+    ),
+    (
+        "metadata of numbers",
+        build({"__metadata__": {"step": 1}}),
+        "`FILE: __metadata__: step`: expected a string, found 1",
+    ),
+    ("entry a list", build({"w": []}), "`FILE: w`: expected an object, found an empty list"),
+    ("no dtype", build({"w": without("dtype")}, bytes(8)), "`FILE: w`: expected an entry dtype, found none"),
+    ("no shape", build({"w": without("shape")}, bytes(8)), "`FILE: w`: expected an entry shape, found none"),
+    (
+        "no offsets",
+        build({"w": without("data_offsets")}, bytes(8)),
+        "`FILE: w`: expected an entry data_offsets, found none",
+    ),
+    (
+        "dtype a number",
+        build({"w": entry(dtype=32)}, bytes(8)),
+        "`FILE: w.dtype`: expected a string, found 32",
+    ),
+    (
+        "shape a number",
+        build({"w": {**entry(), "shape": 2}}, bytes(8)),
+        "`FILE: w.shape`: expected a list of whole numbers, found 2",
+    ),
+    (
+        "shape true",
+        build({"w": entry(shape=[True, 2])}, bytes(8)),
+        "`FILE: w.shape[0]`: expected a whole number, found true",
+    ),
+    (
+        "shape 2.0",
+        build({"w": entry(shape=[2.0])}, bytes(8)),
+        "`FILE: w.shape[0]`: expected a whole number, found 2.0",
+    ),
     ("shape negative", build({"w": entry(shape=[-1, -2])}, bytes(8)), "found [-1, -2]"),
     ("shape huge", build({"w": entry(shape=[2**63])}, bytes(8)), "from 0 to 2**63 - 1"),
     ("shape long", build({"w": entry(shape=[1] * 65)}, bytes(8)), "at most 64 integers"),
+    ("shape of NaN", build('{"w": {"dtype": "F32", "shape": [NaN], "data_offsets": [0, 8]}}'), "found nan"),
+    ("shape of 10^400", build({"w": entry(shape=[10**400])}, bytes(8)), "from 0 to 2**63 - 1, found [1000"),
+    ("offset of 10^400", build({"w": entry(0, 10**400)}, bytes(8)), "from 0 to 2**63 - 1, found [0, 1000"),
+    ("long name", build({"." * 1001: entry()}, bytes(8)), "has 1,001 characters, but the limit is 1,000"),
+    (
+        "name of many parts",
+        build({"a." * 64 + "b": entry()}, bytes(8)),
+        "the name of the tensor has 65 parts separated by dots, but the limit is 64",
+    ),
+    ("too many values", build('{"w": ' + "[" * 4_000_001), "the header holds more than 4,000,000 values"),
     ("shape overflows", build({"w": entry(shape=[2**62] * 64)}, bytes(8)), "found 8 between"),
     (
         "one offset",
         build({"w": {**entry(), "data_offsets": [0]}}, bytes(8)),
-        "must be [begin, end]",
+        "`FILE: w.data_offsets`: expected a list of 2 values, found a list of 1 value",
     ),
     ("offsets backwards", build({"w": entry(8, 0)}, bytes(8)), "found [8, 0]"),
     ("offset negative", build({"w": entry(-8, 0)}, bytes(8)), "found [-8, 0]"),
@@ -150,6 +188,21 @@ def test_header_describes_the_written_tensors(file):
     assert header.digest == hashlib.sha256(raw[8 : 8 + length]).hexdigest()
     assert header.size == len(raw) == file.stat().st_size
     assert header.mtime_ns == file.stat().st_mtime_ns
+
+
+def test_the_longest_allowed_names_are_read(file):
+    names = {"a." * 63 + "b", "x" * 1000}
+    file.write_bytes(build({name: entry(0, 0, (0,)) for name in names}))
+    assert read_header(file).tensors.keys() == names
+
+
+def test_more_tensors_than_the_limit_are_refused(file, monkeypatch):
+    monkeypatch.setattr("eckart.checkpoint.header.MAX_TENSORS", 3)
+    file.write_bytes(build({f"t{i}": entry(0, 0, (0,)) for i in range(4)}))
+    with pytest.raises(CheckpointError, match="the header lists 4 tensors, but the limit is 3"):
+        read_header(file)
+    file.write_bytes(build({f"t{i}": entry(0, 0, (0,)) for i in range(3)}))
+    assert len(read_header(file).tensors) == 3
 
 
 def test_file_without_tensors_is_valid(file):

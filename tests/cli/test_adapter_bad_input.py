@@ -176,7 +176,10 @@ UNREADABLE: dict[str, tuple[Making, str]] = {
     "one axis": (lambda p: p.changed(KEY_B, ones(20, np.float32)), f"{Q}`: .*do not chain"),
     "rank against r": (lambda p: p.adapter("bad", r=3), "has rank 4, but the configuration states 3"),
     "rank against a pattern": (lambda p: p.adapter("bad", rank_pattern={"q_proj": 2}), "states 2"),
-    "r in words": (lambda p: p.adapter("bad", r="four"), "has rank 4, but the configuration states 'four'"),
+    "r in words": (
+        lambda p: p.adapter("bad", r="four"),
+        'json: r`: expected a whole number or null, found "four"',
+    ),
     "NaN": (
         lambda p: p.with_entry(KEY_A, np.nan),
         f"{WEIGHTS}: {PREFIX}{KEY_A}`: expected finite numbers, found a NaN or an inf",
@@ -186,10 +189,22 @@ UNREADABLE: dict[str, tuple[Making, str]] = {
         f"{KEY_B}`: expected finite numbers, found a NaN or an inf",
     ),
     "alpha 0": (lambda p: p.adapter("bad", lora_alpha=0), "alpha is 0, expected a number other than 0"),
-    "alpha NaN": (lambda p: p.adapter("bad", lora_alpha=float("nan")), "alpha is nan"),
-    "alpha true": (lambda p: p.adapter("bad", lora_alpha=True), "alpha is True"),
-    "alpha in words": (lambda p: p.adapter("bad", lora_alpha="16"), "alpha is '16'"),
-    "alpha a list": (lambda p: p.adapter("bad", alpha_pattern={"q_proj": [1]}), r"alpha is \[1\]"),
+    "alpha NaN": (
+        lambda p: p.adapter("bad", lora_alpha=float("nan")),
+        r"the configuration is not valid JSON \(NaN is not a number",
+    ),
+    "alpha true": (
+        lambda p: p.adapter("bad", lora_alpha=True),
+        "lora_alpha`: expected a number or null, found true",
+    ),
+    "alpha in words": (
+        lambda p: p.adapter("bad", lora_alpha="16"),
+        'lora_alpha`: expected a number or null, found "16"',
+    ),
+    "alpha a list": (
+        lambda p: p.adapter("bad", alpha_pattern={"q_proj": [1]}),
+        r"alpha_pattern\.q_proj`: expected a number, found a list of 1 value",
+    ),
     "DoRA turned on": (lambda p: p.adapter("bad", use_dora=True), "turns on DoRA"),
     "DoRA found": (
         lambda p: p.changed(f"{Q}.lora_magnitude_vector", ones(20, np.float32)),
@@ -214,36 +229,39 @@ UNREADABLE: dict[str, tuple[Making, str]] = {
         lambda p: p.with_weights((2 << 30).to_bytes(8, "little") + b"{}"),
         "2,147,483,648",
     ),
-    "config is not JSON": (lambda p: p.with_config("{r: 4"), "adapter_config.json`: is not valid JSON"),
+    "config is not JSON": (lambda p: p.with_config("{r: 4"), "json`: the configuration is not valid JSON"),
     "config is a list": (lambda p: p.with_config("[]"), "adapter_config.json`: expected peft_type LORA"),
-    "config is nested": (lambda p: p.with_config("[" * 200_000), "adapter_config.json`: is not valid JSON"),
+    "config is nested": (
+        lambda p: p.with_config("[" * 200_000),
+        "json`: the configuration is nested too deeply",
+    ),
     "config is not text": (
         lambda p: p.with_config(b"\xff\xfe\x00"),
-        "adapter_config.json`: is not valid JSON",
+        "adapter_config.json`: the configuration is not valid JSON",
     ),
     "patterns are a list": (
         lambda p: p.adapter("bad", rank_pattern=["q"]),
-        "rank_pattern: expected an object",
+        "rank_pattern`: expected an object of whole numbers or null, found a list of 1 value",
     ),
     "an invalid expression": (
         lambda p: p.adapter("bad", rank_pattern={"(": 4}),
-        "rank_pattern: expected an object",
+        r'rank_pattern`: the key "\(" is not a regular expression that PEFT accepts: missing \)',
     ),
     "patterns are a list of pairs": (
         lambda p: p.adapter("bad", rank_pattern=[["q_proj", 4]]),
-        "rank_pattern: expected an object",
+        "rank_pattern`: expected an object of whole numbers or null, found a list of 1 value",
     ),
     "an expression with flags": (
         lambda p: p.adapter("bad", alpha_pattern={"(?i)Q": 4}),
-        "alpha_pattern: expected an object",
+        r'alpha_pattern`: the key "\(\?i\)Q" is not .* PEFT accepts: global flags not at the start',
     ),
     "an expression with a huge count": (
         lambda p: p.adapter("bad", rank_pattern={"q{99999999999}": 4}),
-        "rank_pattern: expected an object",
+        "rank_pattern`: the key .* PEFT accepts: the repetition number is too large",
     ),
     "target_parameters are a number": (
         lambda p: p.adapter("bad", target_parameters=5),
-        "target_parameters: expected a list",
+        "target_parameters`: expected a list of strings or null, found 5",
     ),
     "weights linked out": (linked(WEIGHTS), "leads out of its folder"),
     "config linked out": (linked("adapter_config.json"), "leads out of its folder"),
@@ -298,16 +316,13 @@ def readers(place: Place, bad: Path) -> Iterator[list[object]]:
 
 
 def refused(done: Ran, message: str) -> None:
-    """Check for exit code 2 and, on stderr alone, one line that begins with a place, or typer's box."""
+    """Check for exit code 2 and, on stderr alone, one line that begins with a place."""
     assert done.code == 2, done
     assert done.out == ""
     assert "Traceback" not in done.err and "internal error" not in done.err, done.err
     assert "\x1b" not in done.err
-    if done.err.startswith("Usage:"):
-        assert done.err.count("Error") == 1
-    else:
-        assert done.err.startswith("eckart: `") and done.err.count("\n") == 1 and done.err.endswith("\n")
-        assert ".tmp" not in done.err, "the hidden staging folder no longer exists"
+    assert done.err.startswith("eckart: `") and done.err.count("\n") == 1 and done.err.endswith("\n")
+    assert ".tmp" not in done.err, "the hidden staging folder no longer exists"
     assert re.search(message, " ".join(done.err.split())), done.err
 
 
@@ -473,7 +488,7 @@ LINES: dict[str, Row] = {
         lambda p: ["convert", p / "a", "-o", p.out, "--to", "foo"],
         "`--to foo`: expected one of peft",
     ),
-    "no to": (lambda p: ["convert", p / "a", "-o", p.out], "Missing option"),
+    "no to": (lambda p: ["convert", p / "a", "-o", p.out], "expected --to"),
     "experts foo": (
         lambda p: ["convert", p / "a", "-o", p.out, "--to", "peft", "--experts", "foo"],
         "fused or split",
@@ -505,8 +520,8 @@ LINES: dict[str, Row] = {
         lambda p: ["combine", p / "a", for_unet(p), "-o", p.out],
         "another kind of model",
     ),
-    "combine, no adapter": (lambda p: ["combine", "-o", p.out], "Missing argument"),
-    "combine, no out": (lambda p: ["combine", p / "a", p / "b"], "Missing option"),
+    "combine, no adapter": (lambda p: ["combine", "-o", p.out], "expected ADAPTERS"),
+    "combine, no out": (lambda p: ["combine", p / "a", p / "b"], "expected --output"),
     "merge, base missing": (lambda p: ["merge", p / "no", p / "a", "-o", p.out], "no`: .*no such file"),
     "merge, base of another model": (
         lambda p: ["merge", other_base(p), p / "a", "-o", p.out],

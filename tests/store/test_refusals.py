@@ -1,6 +1,5 @@
 """A store of other files, a damaged store and a folder that is not a store are refused in one line."""
 
-import json
 import os
 import shutil
 
@@ -12,6 +11,7 @@ import eckart
 from eckart import FactorStore, factor
 from eckart.checkpoint import write_safetensors
 from eckart.errors import CheckpointError, EckartError, InputError, OutputError, StoreError, UsageError
+from eckart.store.checksum import seal, unseal
 from support.pairs import LINEAR, SMALL, SMALL_LINEAR, contents, make_pair, write_pair
 
 NAME = SMALL_LINEAR[0]
@@ -165,11 +165,13 @@ def test_opening_a_path_that_is_not_a_store_is_refused(tmp_path, make, message):
 
 
 def edit(change):
+    """Change the manifest's content under a checksum that matches again."""
+
     def damaged(store):
         file = store / "manifest.json"
-        data = json.loads(file.read_text())
+        data = unseal(file.read_bytes().removesuffix(b"\n"))
         change(data)
-        file.write_text(json.dumps(data))
+        file.write_bytes(seal(data, indent=1) + b"\n")
 
     return damaged
 
@@ -179,14 +181,16 @@ def manifest(text):
 
 
 DAMAGED_MANIFESTS = {
-    "truncated": manifest(b'{"format": 1, "sources"'),
+    "truncated": manifest(b'{"checksum": "12345678", "format": 2, "sources"'),
+    "format 1": manifest(b'{"format": 1, "sources": {}, "tensors": []}'),
     "empty": manifest(b""),
     "not UTF-8": manifest(b"\xff\xfe"),
     "a list": manifest(b"[]"),
     "null": manifest(b"null"),
     "no tensors": edit(lambda data: data.pop("tensors")),
     "no sources": edit(lambda data: data.pop("sources")),
-    "format 2": edit(lambda data: data.update(format=2)),
+    "format 3": edit(lambda data: data.update(format=3)),
+    "another kind": edit(lambda data: data.update(kind="a plan")),
     "format missing": edit(lambda data: data.pop("format")),
     "an unknown field": edit(lambda data: data["tensors"][0].update(colour="red")),
     "a field missing": edit(lambda data: data["tensors"][0].pop("energy")),
@@ -222,6 +226,17 @@ def test_overwrite_replaces_a_damaged_manifest(finished):
     assert contents(store.path) == expected
 
 
+def test_a_store_of_format_1_is_refused_with_both_numbers(finished):
+    pair, store = finished
+    (store.path / "manifest.json").write_text('{\n "format": 1,\n "sources": {},\n "tensors": []\n}\n')
+    for again in (lambda: FactorStore.open(store.path), lambda: factor(*pair.paths, store.path)):
+        with pytest.raises(StoreError, match=r"expected format 2, found 1\..*--overwrite"):
+            again()
+    expected = {name for name in contents(store.path) if name != "manifest.json"}
+    assert len(factor(*pair.paths, store.path, max_rank=4, overwrite=True)) == len(SMALL)
+    assert set(contents(store.path)) == expected | {"manifest.json"}
+
+
 def remove(path):
     path.unlink()
 
@@ -244,55 +259,70 @@ def without(key):
 
 
 @pytest.mark.parametrize(
-    ("damage", "kind", "message"),
-    [
-        (remove, StoreError, "the singular values are missing"),
-        (without(NAME), StoreError, "the singular values are missing"),
-        (cut, CheckpointError, "the file is truncated"),
-        (scribble, CheckpointError, "not a safetensors file"),
-    ],
+    "damage",
+    [remove, without(NAME), cut, scribble],
     ids=["removed", "without a tensor", "truncated", "overwritten"],
 )
-def test_damaged_spectra_are_refused(finished, damage, kind, message):
-    _, store = finished
+def test_damaged_spectra_are_read_from_the_tensors_own_files(finished, damage):
+    pair, store = finished
+    expected, before = eckart.plan(store, energy=0.5), contents(store.path)
     damage(store.path / "spectra.safetensors")
-    with pytest.raises(kind) as error:
+    assert eckart.plan(FactorStore.open(store.path), energy=0.5) == expected
+    factor(*pair.paths, store.path, max_rank=4)
+    assert contents(store.path) == before  # the file is written again
+    damage(store.path / "spectra.safetensors")
+    remove(store.path / store.record(NAME).file)
+    with pytest.raises(StoreError) as error:
         eckart.plan(FactorStore.open(store.path), energy=0.5)
     text = one_line(error)
-    assert "spectra.safetensors" in text and message in text
+    assert NAME in text and "missing or damaged" in text
+    assert text.endswith("Run eckart factor BASE TUNED -o STORE to factor the damaged tensors again.")
+
+
+DAMAGES = [remove, cut, scribble, without("U"), without("values")]
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (remove, "there is no such file"),
-        (cut, "the file is truncated"),
-        (scribble, "not a safetensors file"),
-        (without("U"), "there is no such tensor"),
-        (without("values"), "there is no such tensor"),
-    ],
-    ids=["removed", "truncated", "overwritten", "without U", "without values"],
+    "damage", DAMAGES, ids=["removed", "truncated", "overwritten", "without U", "without values"]
 )
-def test_a_damaged_factor_file_is_refused(finished, tmp_path, damage, message):
-    pair, store = finished
-    damage(store.path / "factors" / f"{NAME}.safetensors")
-    with pytest.raises(CheckpointError) as error:
+def test_a_damaged_factor_file_is_refused(finished, tmp_path, damage):
+    _, store = finished
+    damage(store.path / store.record(NAME).file)
+    with pytest.raises(StoreError) as error:
         FactorStore.open(store.path).factors(NAME)
     text = one_line(error)
-    assert f"{NAME}.safetensors" in text and message in text
-    with pytest.raises(CheckpointError, match=message):
-        eckart.extract(*pair.paths, tmp_path / "adapter", rank=3, store=store.path)
-    assert not (tmp_path / "adapter").exists()
+    assert NAME in text and "missing or damaged" in text and "Run eckart factor" in text
     # The factors of other tensors can still be read.
     assert FactorStore.open(store.path).factors(SMALL_LINEAR[1]).rank == 4
 
 
-@pytest.mark.parametrize("damaged", ["spectra.safetensors", f"factors/{NAME}.safetensors"])
+@pytest.mark.parametrize(
+    "damage", DAMAGES, ids=["removed", "truncated", "overwritten", "without U", "without values"]
+)
+def test_a_damaged_factor_file_is_written_again_where_the_sources_are_given(finished, tmp_path, damage):
+    pair, store = finished
+    expected = contents(store.path)
+    messages = []
+    again = {
+        "factor": lambda: factor(*pair.paths, store.path, max_rank=4, notify=messages.append),
+        "extract": lambda: eckart.extract(
+            *pair.paths, tmp_path / "out", rank=3, store=store.path, notify=messages.append
+        ),
+    }
+    for run in again.values():
+        damage(store.path / store.record(NAME).file)
+        run()
+        assert contents(store.path) == expected
+    sentence = f"{store.path}: 1 tensor is damaged on the disk and will be factored again: {NAME}"
+    assert messages == [sentence, sentence]
+
+
+@pytest.mark.parametrize("damaged", ["spectra.safetensors", NAME])
 @pytest.mark.parametrize("damage", [remove, cut])
 def test_overwrite_replaces_damaged_files(finished, damaged, damage):
     pair, store = finished
     expected = contents(store.path)
-    damage(store.path / damaged)
+    damage(store.path / (store.record(NAME).file if damaged == NAME else damaged))
     factor(*pair.paths, store.path, max_rank=4, overwrite=True)
     assert contents(store.path) == expected
 
@@ -300,8 +330,8 @@ def test_overwrite_replaces_damaged_files(finished, damaged, damage):
 def test_factors_of_another_tensor_are_refused(finished):
     # The file is complete and has the right name, but holds the factors of another tensor.
     _, store = finished
-    folder = store.path / "factors"
-    shutil.copy(folder / f"{SMALL_LINEAR[1]}.safetensors", folder / f"{NAME}.safetensors")
+    other, this = (store.path / store.record(name).file for name in (SMALL_LINEAR[1], NAME))
+    shutil.copy(other, this)
     with pytest.raises(StoreError, match=NAME):
         FactorStore.open(store.path).factors(NAME)
 

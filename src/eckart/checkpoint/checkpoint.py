@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from eckart.checkpoint.header import Header, read_header
 from eckart.checkpoint.locate import Located, check_link, locate
 from eckart.checkpoint.mapping import map_tensor, prefetch_tensor
 from eckart.checkpoint.order import natural_sort
-from eckart.checkpoint.strictjson import JsonObject, parse_object, read_bytes
 from eckart.checkpoint.tensorinfo import TensorInfo
 from eckart.errors import CheckpointError
+from eckart.strictjson import JsonObject, cannot_read, parse_object, read_bytes
 from eckart.text import clip, count, preview
 
 
@@ -185,6 +186,32 @@ class Checkpoint:
                 for file, header in self.headers.items()
             ]
         }
+
+    def check_unchanged(self, files: Iterable[Path] | None = None) -> None:
+        """Raise if a file has changed since the checkpoint was opened; call it after reading tensors.
+
+        Parameters
+        ----------
+        files : iterable of Path, optional
+            Some of `files`; all of them by default.
+
+        Raises
+        ------
+        CheckpointError
+            If the size, the modification time or the inode of a file differs. The message names the file.
+        """
+        for file in self.files if files is None else files:
+            opened = self.headers[file]
+            try:
+                now = file.stat()
+            except OSError as error:
+                raise cannot_read(file, error) from error
+            if (now.st_size, now.st_mtime_ns, now.st_ino) != (opened.size, opened.mtime_ns, opened.inode):
+                raise CheckpointError(
+                    str(file),
+                    "the file has changed while it was being read",
+                    "Run the command again when no program writes to this file",
+                )
 
 
 def _merge(headers: dict[Path, Header]) -> dict[str, TensorInfo]:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import os
-import shutil
+import stat
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
-from eckart.checkpoint.write import cannot_write
+from eckart.checkpoint.exchange import exchange, rename_new
+from eckart.checkpoint.output import REPLACE, Output, refuse_special
 from eckart.errors import OutputError, UsageError
 
 
-class OutputFolder:
+class OutputFolder(Output):
     """A context manager that writes a folder completely or not at all.
 
     Parameters
     ----------
     path : str or Path
-        The folder to write. Missing parent folders are created.
+        The folder to write. Missing parent folders are created. A link is followed; the link itself stays.
     overwrite : bool
         Whether an existing folder that is not empty may be replaced.
     marker : str
@@ -30,16 +29,15 @@ class OutputFolder:
     Raises
     ------
     OutputError
-        On entry, if `path` is a file, or a folder that is not empty and may not be replaced. On entry and on
-        exit, if the folder cannot be written.
+        On entry and on exit: if `path` is a file, or a folder that is not empty and may not be replaced; or
+        if the folder cannot be written.
     UsageError
         If `overwrite` is given without `marker`.
 
     Notes
     -----
-    The block writes into a hidden staging folder next to `path`. On success the staging folder is renamed to
-    `path`; if the block raises, it is removed. Replacing an existing folder takes two renames, and between
-    them neither folder is at `path`; if the second rename fails, the old folder is moved back.
+    See `eckart.checkpoint.output.Output`. An existing folder is replaced in one step where the system has
+    one, see `eckart.checkpoint.exchange.exchange`.
 
     Examples
     --------
@@ -54,98 +52,38 @@ class OutputFolder:
                 "overwrite=True needs a marker",
                 'Pass the name of a file that the old folder must hold, for example marker="plan.json"',
             )
-        self.path = Path(os.path.realpath(path))
+        super().__init__(path, overwrite)
         if not self.path.name:
             raise OutputError(str(path), "the root folder cannot be replaced", "Use another path")
-        self.overwrite, self.marker = overwrite, marker
-        self._staging = self.path.with_name(f".{self.path.name}.tmp-{os.getpid()}")
-        self._aside = self.path.with_name(f".{self.path.name}.old-{os.getpid()}")
-        self._created_parents: list[Path] = []
-
-    def __enter__(self) -> Path:
-        try:
-            self._check_target()
-            missing = [folder for folder in self.path.parents if not folder.exists()]
-            for folder in reversed(missing):
-                folder.mkdir(exist_ok=True)
-                self._created_parents.insert(0, folder)
-            if self._staging.exists():  # left by a killed process that had the same process id
-                shutil.rmtree(self._staging)
-            self._staging.mkdir()
-        except OSError as error:
-            self._discard()
-            raise cannot_write(self.path, error) from error
-        return self._staging
-
-    def check(self) -> None:
-        """Raise the `OutputError` that entering would raise because of what is at `path`, without writing.
-
-        Call it before slow work whose result goes into the folder.
-        """
-        self._check_target()
-        existing = next(folder for folder in self.path.parents if os.path.lexists(folder))
-        if not existing.is_dir():
-            raise OutputError(str(self.path), f"{existing} is a file, not a folder", "Use another path")
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            self._discard()
-            hidden = str(self._staging)
-            if isinstance(error, OutputError) and hidden in error.where:
-                # The staging folder no longer exists, so the message names the folder that was asked for.
-                where = error.where.replace(hidden, str(self.path))
-                raise OutputError(where, error.what, error.fix) from error
-            return
-        try:
-            self._check_target()  # again, because the block may have taken hours
-            self._commit()
-        except OSError as failure:
-            raise cannot_write(self.path, failure) from failure
-        finally:
-            self._discard()
+        self.marker = marker
 
     def _check_target(self) -> None:
-        if not os.path.lexists(self.path):
+        try:
+            mode = os.stat(self.path, follow_symlinks=False).st_mode
+        except (FileNotFoundError, NotADirectoryError):
             return
-        if not self.path.is_dir():
-            raise OutputError(str(self.path), "expected a folder, found a file", "Use another path")
+        refuse_special(self.given, mode, "a folder")
+        if not stat.S_ISDIR(mode):
+            raise OutputError(str(self.given), "expected a folder, found a file", "Use another path")
         if not any(self.path.iterdir()):
             return
         if not self.overwrite:
-            raise OutputError(
-                str(self.path),
-                "the folder is not empty",
-                "Use another path, or pass --overwrite (overwrite=True in Python) to replace it",
-            )
+            raise OutputError(str(self.given), "the folder is not empty", REPLACE)
         if not (self.path / self.marker).is_file():
             raise OutputError(
-                str(self.path),
+                str(self.given),
                 f"the folder is not empty and has no {self.marker}, so it will not be overwritten",
                 "Use another path, or empty the folder yourself",
             )
 
-    def _commit(self) -> None:
-        if not self.path.exists():
-            os.rename(self._staging, self.path)
-            return
-        os.rename(self.path, self._aside)
-        try:
-            os.rename(self._staging, self.path)
-        except OSError:
-            os.rename(self._aside, self.path)
-            raise
-        shutil.rmtree(self._aside, ignore_errors=True)
+    def _staged(self, staging: Path) -> Path:
+        return staging
 
-    def _discard(self) -> None:
-        shutil.rmtree(self._staging, ignore_errors=True)
-        for folder in self._created_parents:  # rmdir fails, as it should, if a parent holds the result
-            with suppress(OSError):  # or if another process uses it by now
-                folder.rmdir()
+    def _commit(self, staged: Path) -> Path | None:
+        if self.overwrite:
+            return exchange(staged, self.path)
+        rename_new(staged, self.path)
+        return None
 
 
 def refuse_overlap(out: str | Path, inputs: Iterable[str | Path | None]) -> None:

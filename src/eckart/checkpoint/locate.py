@@ -12,12 +12,29 @@ from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 
 from eckart.checkpoint.foreign import convert_command, is_pickle_name
-from eckart.checkpoint.strictjson import DOWNLOAD_AGAIN, cannot_read, parse_object, read_bytes
+from eckart.documents import Document
 from eckart.errors import CheckpointError
+from eckart.strictjson import DOWNLOAD_AGAIN, cannot_read
 from eckart.text import clip, count
 
 SINGLE = "model.safetensors"
 INDEX_SUFFIX = ".safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class Index:
+    """The index of a checkpoint in several files.
+
+    Parameters
+    ----------
+    weight_map : dict of str to str
+        The name of a file by the name of a tensor.
+    """
+
+    weight_map: dict[str, str]
+
+
+INDEX = Document(Index, "the index")
 
 
 @dataclass(frozen=True)
@@ -119,11 +136,11 @@ def check_link(folder: Path, file: Path) -> None:
 def _from_index(path: Path) -> Located:
     folder = path.parent
     check_link(folder, path)
-    weight_map = parse_object(read_bytes(path), path, "the index").get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
+    weight_map = INDEX.read(path).weight_map
+    if not weight_map:
         raise CheckpointError(str(path), "expected a weight_map with at least one tensor", DOWNLOAD_AGAIN)
     for name, shard in weight_map.items():
-        if not isinstance(shard, str) or not _stays_inside(shard):
+        if not _stays_inside(shard):
             raise CheckpointError(
                 f"{path}: {clip(name)}",
                 f"expected the name of a file in this folder, found {clip(repr(shard))}",

@@ -1,4 +1,4 @@
-"""The dtype, shape and location of one tensor, parsed from a safetensors header."""
+"""The dtype, shape and location of one tensor, checked against each other."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eckart.checkpoint.dtypes import bits_of
-from eckart.checkpoint.strictjson import DOWNLOAD_AGAIN, json_kind
-from eckart.checks import is_whole_number
 from eckart.errors import CheckpointError
+from eckart.strictjson import DOWNLOAD_AGAIN
 from eckart.text import clip, count
 
 MAX_DIMS = 64  # NumPy's limit
 MAX_DIM = 2**63 - 1
+# Names are compared by their parts, which takes time proportional to the square of the number of parts. The
+# longest names of models on the Hub have about 150 characters and 20 parts.
+MAX_NAME = 1000
+MAX_PARTS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,27 @@ class TensorInfo:
         return math.prod(self.shape)
 
 
-def parse_entry(path: Path, name: str, entry: object, data_start: int) -> TensorInfo:
-    """Parse and check one entry of a header.
+@dataclass(frozen=True, slots=True)
+class HeaderEntry:
+    """One entry of a header, as the file has it.
+
+    Parameters
+    ----------
+    dtype : str
+        Safetensors name of the dtype.
+    shape : tuple of int
+        Shape of the tensor.
+    data_offsets : (int, int)
+        The tensor's byte range, as offsets from the start of the data.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int]
+
+
+def locate_tensor(path: Path, name: str, entry: HeaderEntry, data_start: int) -> TensorInfo:
+    """Check the numbers of one entry of a header against each other.
 
     Parameters
     ----------
@@ -61,8 +83,8 @@ def parse_entry(path: Path, name: str, entry: object, data_start: int) -> Tensor
         The file.
     name : str
         Name of the tensor.
-    entry : object
-        The value of the key `name` in the header.
+    entry : HeaderEntry
+        The entry.
     data_start : int
         Offset in bytes at which the data begins in the file.
 
@@ -74,50 +96,42 @@ def parse_entry(path: Path, name: str, entry: object, data_start: int) -> Tensor
     Raises
     ------
     CheckpointError
-        If a field is missing or has the wrong type, or if shape, dtype and offsets are inconsistent. For
+        If the name is too long, a number is out of range, or shape, dtype and offsets are inconsistent. For
         a dtype that safetensors does not define, the number of bytes is not checked.
     """
-    where = f"{path}: {clip(name)}"
-    if not isinstance(entry, dict):
-        raise CheckpointError(where, f"expected a JSON object, found {json_kind(entry)}", DOWNLOAD_AGAIN)
-    for key in ("dtype", "shape", "data_offsets"):
-        if key not in entry:
-            raise CheckpointError(where, f"the header entry has no {key}", DOWNLOAD_AGAIN)
-    dtype = entry["dtype"]
-    if not isinstance(dtype, str):
-        raise CheckpointError(where, f"dtype must be a string, found {_show(dtype)}", DOWNLOAD_AGAIN)
-    shape = _integers(where, "shape", entry["shape"])
-    offsets = _integers(where, "data_offsets", entry["data_offsets"])
-    if len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise CheckpointError(
-            where, f"data_offsets must be [begin, end], found {_show(list(offsets))}", DOWNLOAD_AGAIN
-        )
-    begin, end = offsets
-    bits = bits_of(dtype)
-    if bits is not None and math.prod(shape) * bits != (end - begin) * 8:
-        needed = clip(count(-(-math.prod(shape) * bits // 8), "byte"))
-        raise CheckpointError(
-            where,
-            f"a tensor of shape {_show(list(shape))} and dtype {dtype} needs {needed}, "
-            f"found {end - begin:,} between its offsets",
-            DOWNLOAD_AGAIN,
-        )
-    return TensorInfo(name, dtype, shape, path, data_start + begin, data_start + end)
-
-
-def _integers(where: str, key: str, value: object) -> tuple[int, ...]:
+    shape, (begin, end) = entry.shape, entry.data_offsets
+    bits = bits_of(entry.dtype)
     if (
-        isinstance(value, list)
-        and len(value) <= MAX_DIMS
-        and all(is_whole_number(n, 0, MAX_DIM) for n in value)
+        len(name) > MAX_NAME
+        or name.count(".") >= MAX_PARTS
+        or len(shape) > MAX_DIMS
+        or (shape and not 0 <= min(shape) <= max(shape) <= MAX_DIM)
+        or not 0 <= begin <= end <= MAX_DIM
+        or (bits is not None and math.prod(shape) * bits != (end - begin) * 8)
     ):
-        return tuple(value)
-    raise CheckpointError(
-        where,
-        f"{key} must be a list of at most {MAX_DIMS} integers from 0 to 2**63 - 1, found {_show(value)}",
-        DOWNLOAD_AGAIN,
+        raise CheckpointError(f"{path}: {clip(name)}", _defect(name, entry), DOWNLOAD_AGAIN)
+    return TensorInfo(name, entry.dtype, shape, path, data_start + begin, data_start + end)
+
+
+def _defect(name: str, entry: HeaderEntry) -> str:
+    """Return what is wrong with an entry."""
+    shape, offsets = list(entry.shape), list(entry.data_offsets)
+    if len(name) > MAX_NAME:
+        return f"the name of the tensor has {len(name):,} characters, but the limit is {MAX_NAME:,}"
+    if name.count(".") >= MAX_PARTS:
+        parts = name.count(".") + 1
+        return f"the name of the tensor has {parts:,} parts separated by dots, but the limit is {MAX_PARTS}"
+    for key, value in (("shape", shape), ("data_offsets", offsets)):
+        if len(value) > MAX_DIMS or not all(0 <= n <= MAX_DIM for n in value):
+            return (
+                f"{key} must be a list of at most {MAX_DIMS} integers from 0 to 2**63 - 1, "
+                f"found {clip(str(value))}"
+            )
+    begin, end = offsets
+    if begin > end:
+        return f"data_offsets must be [begin, end], found {clip(str(offsets))}"
+    needed = clip(count(-(-math.prod(shape) * (bits_of(entry.dtype) or 0) // 8), "byte"))
+    return (
+        f"a tensor of shape {clip(str(shape))} and dtype {entry.dtype} needs {needed}, "
+        f"found {end - begin:,} between its offsets"
     )
-
-
-def _show(value: object) -> str:
-    return clip(repr(value))

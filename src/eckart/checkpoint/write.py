@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from typing import IO
 
 import numpy as np
 
 from eckart.arrays import Array
 from eckart.checkpoint.dtypes import name_of
+from eckart.checkpoint.exchange import hidden_path, sync_folder
+from eckart.checkpoint.output import cannot_write
 from eckart.errors import OutputError, UsageError
 
 
@@ -122,15 +126,29 @@ def stream_safetensors(
             ready = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
             data = ready.reshape(-1).view(np.uint8).data
             position = data_start + starts[name]
-            while data:  # one call writes at most 2 GiB
-                written = os.pwrite(descriptor, data, position)
-                data, position = data[written:], position + written
+            _write_at(descriptor, data, position)
 
         yield put
         if missing:
             raise UsageError(
                 f"{path}: {min(missing)}", "the outline lists this tensor, but it was never written"
             )
+
+
+_SEEKING = Lock()
+
+
+def _write_at(descriptor: int, data: memoryview, position: int) -> None:
+    """Write bytes at a position of a file, from any thread."""
+    if sys.platform == "win32":  # it has no pwrite
+        with _SEEKING:
+            os.lseek(descriptor, position, os.SEEK_SET)
+            while data:
+                data = data[os.write(descriptor, data) :]
+        return
+    while data:  # one call writes at most 2 GiB
+        written = os.pwrite(descriptor, data, position)
+        data, position = data[written:], position + written
 
 
 def write_json(path: str | Path, obj: object) -> None:
@@ -198,19 +216,32 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 @contextmanager
 def _replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    """Open a new hidden file next to a path, and rename it to the path at the end."""
+    temporary = None
     try:
-        with temporary.open("wb") as file:
+        temporary, file = _create_hidden(path)
+        with file:
             yield file
             file.flush()
             if durable:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
+        if durable:
+            sync_folder(path.parent)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
-        with suppress(OSError):  # it no longer exists after success, and must not hide another error
-            temporary.unlink()
+        if temporary is not None:
+            with suppress(OSError):  # it no longer exists after success, and must not hide another error
+                temporary.unlink()
+
+
+def _create_hidden(path: Path) -> tuple[Path, IO[bytes]]:
+    """Create a file with a random name. No link is followed, and no existing file is opened."""
+    while True:
+        temporary = hidden_path(path, "tmp")
+        with suppress(FileExistsError):
+            return temporary, temporary.open("xb")
 
 
 def _entry(path: str | Path, name: str, array: Array, offsets: list[int]) -> dict[str, object]:
@@ -222,25 +253,3 @@ def _entry(path: str | Path, name: str, array: Array, offsets: list[int]) -> dic
     except UsageError as error:
         raise UsageError(where, error.what, error.fix) from None
     return {"dtype": dtype, "shape": list(array.shape), "data_offsets": offsets}
-
-
-def cannot_write(path: Path, error: OSError) -> OutputError:
-    """Return the error for a file or folder that the operating system could not write.
-
-    Parameters
-    ----------
-    path : Path
-        The file or folder.
-    error : OSError
-        The error of the operating system.
-
-    Returns
-    -------
-    OutputError
-        The error, to be raised by the caller.
-    """
-    return OutputError(
-        str(path),
-        f"it cannot be written ({error.strerror or error})",
-        "Check the free space and the permissions of the folder, or use another path",
-    )

@@ -23,6 +23,7 @@ from eckart.cli import (
     plan,
     recommend,
     resize,
+    usage,
     verify,
 )
 from eckart.errors import CheckFailedError, EckartError
@@ -43,20 +44,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
 )
-app.command("demo")(demo.demo)
-app.command("inspect")(inspect.inspect)
-app.command("factor")(factor.factor)
-app.command("plan")(plan.plan)
-app.command("extract")(extract.extract)
-app.command("verify")(verify.verify)
-app.command("resize")(resize.resize)
-app.command("combine")(combine.combine)
-app.command("merge")(merge.merge)
-app.command("convert")(convert.convert)
-app.command("check")(check.check)
-app.command("explain", context_settings={"ignore_unknown_options": True})(explain.explain)
-app.command("image")(image.image)
-app.command("recommend")(recommend.recommend)
+app.command("demo")(usage.with_paths(demo.demo))
+app.command("inspect")(usage.with_paths(inspect.inspect))
+app.command("factor")(usage.with_paths(factor.factor))
+app.command("plan")(usage.with_paths(plan.plan))
+app.command("extract")(usage.with_paths(extract.extract))
+app.command("verify")(usage.with_paths(verify.verify))
+app.command("resize")(usage.with_paths(resize.resize))
+app.command("combine")(usage.with_paths(combine.combine))
+app.command("merge")(usage.with_paths(merge.merge))
+app.command("convert")(usage.with_paths(convert.convert))
+app.command("check")(usage.with_paths(check.check))
+app.command("explain", context_settings={"ignore_unknown_options": True})(usage.with_paths(explain.explain))
+app.command("image")(usage.with_paths(image.image))
+app.command("recommend")(usage.with_paths(recommend.recommend))
 
 
 @app.callback(invoke_without_command=True)
@@ -73,9 +74,9 @@ def main() -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop)
     try:
-        app()
+        sys.exit(usage.run(app))
     except EckartError as error:
-        _fail(str(error), 1 if isinstance(error, CheckFailedError) else 2)
+        _fail(error.for_terminal(), 1 if isinstance(error, CheckFailedError) else 2)
     except MemoryError:
         _fail("out of memory. Try --workers 1, or a smaller --rank.", 2)
     except Exception as error:  # anything else is a bug in Eckart

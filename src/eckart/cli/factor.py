@@ -26,7 +26,10 @@ def factor(
     workers: opt.Workers = None,
     device: opt.Device = "cpu",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Discard what the store holds and start over.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Start over. The old store stays valid until the new one is complete."
+        ),
     ] = False,
     quiet: opt.Quiet = False,
     json: opt.Json = False,
@@ -34,7 +37,8 @@ def factor(
     """Factor every update once: all singular values, and factors up to --max-rank.
 
     Every later rank, rule and budget is then read from the store in milliseconds. You can interrupt the
-    pass at any time; rerunning the command resumes it.
+    pass at any time; rerunning the command resumes it. It also factors again what is damaged on the disk. A
+    second pass on the same store waits for the first one.
 
     Example: **eckart factor base/ tuned/ -o store/**
     """
@@ -48,6 +52,7 @@ def factor(
             workers=workers,
             device=device,
             progress=bar,
+            notify=lambda text: console.say(text, quiet),
         )
     held = [r for r in done if r.rank]
     if json:

@@ -38,13 +38,17 @@ def plan(
     """
     if out is not None:
         check_output_file(out)
+
+    def say(text: str) -> None:
+        console.say(text, quiet)
+
     with console.progress_bar(quiet, "factoring") as bar:
         opened, chosen = decide(
             FactorStore.open(store),
             rule,
             embeddings=embeddings,
-            notify=lambda text: console.say(text, quiet),
-            options=PassOptions(workers, device=device, progress=bar),
+            notify=say,
+            options=PassOptions(workers, device=device, progress=bar, notify=say),
         )
     if out is not None:
         write_json(out, chosen.to_json())

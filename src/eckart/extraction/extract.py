@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Unpack
 
 from eckart.adapter.adapter import Adapter
-from eckart.adapter.formats.peft.config import CONFIG, PeftOptions, task_type
+from eckart.adapter.formats.peft.config import PeftOptions, task_type
 from eckart.adapter.formats.peft.peft import PeftWriter
+from eckart.adapter.formats.peft.settings import CONFIG
 from eckart.adapter.formats.streaming import write_into
 from eckart.adapter.statement import Statement
 from eckart.checkpoint import OutputFolder, refuse_overlap
@@ -34,9 +35,9 @@ from eckart.store import FactorStore, decide
 from eckart.store.demands import first_demands
 from eckart.store.files import MANIFEST
 from eckart.store.fill import fill
-from eckart.store.options import PassOptions
+from eckart.store.options import PassOptions, log_notice
 from eckart.store.record import Demand
-from eckart.store.sources import PairSources
+from eckart.store.sources import PairSources, check_unchanged
 from eckart.text import count
 
 WRAPPABLE = (Kind.LINEAR, Kind.CONV1D, Kind.EMBEDDING, Kind.CONV)  # kinds of layers that PEFT can wrap
@@ -135,7 +136,7 @@ def extract(
     progress : callable, optional
         Called with a `Progress` after each tensor.
     notify : callable, optional
-        Called with a sentence when tensors have to be factored again, to a higher rank.
+        Called with a sentence when tensors have to be factored again, or the store is in use.
     **options
         The rule as keyword arguments, e.g. ``energy=0.9, max_rank=64``; see `RuleOptions`.
 
@@ -172,7 +173,11 @@ def extract(
         base_name=base_name,
         overwrite=overwrite,
         pass_options=PassOptions(
-            workers=workers, device=device, durable=store is not None, progress=progress
+            workers=workers,
+            device=device,
+            durable=store is not None,
+            progress=progress,
+            notify=notify or log_notice,
         ),
         notify=notify,
         rule_keywords=options,
@@ -181,10 +186,14 @@ def extract(
     with OutputFolder(job.out, overwrite=job.overwrite, marker=CONFIG) as staging:
         filled = factor(job, sources, job.store or staging / ".store")
         filled, rank_plan = choose_ranks(job, sources, filled)
+        if job.store is not None:
+            planned = [name for name, rank in rank_plan.ranks.items() if rank]
+            filled = fill(sources, job.store, {}, job.pass_options, verify=planned)
         parts = cut(job, sources, filled, rank_plan)
         arranged = arrange(job, sources, filled, rank_plan, parts)
         if job.store is None:
             shutil.rmtree(filled.path)
+        check_unchanged(sources)
         write(job, sources, arranged, staging)
     return Extraction(
         path=job.out,

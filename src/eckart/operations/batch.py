@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from eckart.adapter.formats.peft.config import CONFIG
 from eckart.adapter.formats.peft.pipeline import PIPELINE
+from eckart.adapter.formats.peft.settings import CONFIG
 from eckart.checkpoint import OutputFolder, refuse_overlap
 from eckart.errors import AdapterError
 from eckart.operations.resize import Resized, resize

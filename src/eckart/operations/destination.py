@@ -9,7 +9,7 @@ from pathlib import Path
 
 from eckart.adapter.adapter import Adapter
 from eckart.adapter.formats import FORMATS, written_format
-from eckart.adapter.formats.peft.config import CONFIG
+from eckart.adapter.formats.peft.settings import CONFIG
 from eckart.adapter.formats.registry import folder_formats
 from eckart.adapter.formats.streaming import check_place
 from eckart.checkpoint import refuse_overlap

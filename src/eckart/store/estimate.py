@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from eckart.checkpoint.dtypes import DTYPES
-from eckart.checkpoint.strictjson import JsonObject
 from eckart.store.sources import ALL_KINDS, LORA_KINDS, Source, Sources
+from eckart.strictjson import JsonObject
 
 RANKS = (8, 16, 32, 64, 128)
 

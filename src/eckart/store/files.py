@@ -1,43 +1,46 @@
-"""The files of a store: their names, the factors of one tensor, and a check of the recorded sources."""
+"""The files of a store: their names, and a check of the recorded sources."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from pathlib import Path
 
-import numpy as np
-
-from eckart.arrays import Array, Floats
-from eckart.checkpoint import write_safetensors
-from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import StoreError
-from eckart.linalg import LowRank
+from eckart.strictjson import JsonObject
 
-FORMAT = 1
+FORMAT = 2
+KIND = "eckart factor store"
 MANIFEST = "manifest.json"
 JOURNAL = "journal.jsonl"
 SPECTRA = "spectra.safetensors"
 FACTORS = "factors"
+LOCK = ".lock"
 
 FACTOR_AGAIN = "Factor again: eckart factor BASE TUNED -o STORE --overwrite"
-"""The fix for a damaged or outdated store."""
+"""The fix for a store of which nothing can be used: damaged as a whole, or outdated."""
+
+REPAIR = "Run eckart factor BASE TUNED -o STORE to factor the damaged tensors again"
+"""The fix for a store in which the data of single tensors is damaged."""
 
 
-def factor_file(name: str) -> str:
-    """Return the path of a tensor's factors inside a store; a name that is not a safe file name is hashed."""
-    plain = name if re.fullmatch(r"[A-Za-z0-9_.\-]{1,180}", name) and name[0] != "." else ""
-    return f"{FACTORS}/{plain or hashlib.sha256(name.encode()).hexdigest()}.safetensors"
+def factor_file(name: str, values: str, factors: str) -> str:
+    """Return the path of a tensor's factors inside a store.
 
+    Parameters
+    ----------
+    name : str
+        Name of the tensor. One that is not a safe file name is hashed.
+    values, factors : str
+        The checksums of its singular values, and of its factors; the latter is empty if there are none.
 
-def write_factors(
-    folder: Path, name: str, factors: LowRank | None, values: Floats, durable: bool = True
-) -> None:
-    """Write the known singular values of a tensor and, if there are any, its factors."""
-    arrays: dict[str, Array] = {"values": values}
-    if factors is not None:
-        arrays |= {"U": np.asarray(factors.U), "Vh": np.asarray(factors.Vh)}
-    write_safetensors(folder / factor_file(name), arrays, durable=durable)
+    Returns
+    -------
+    str
+        A path with ``/``. Because it contains the checksums, a file is never replaced by one with other
+        contents, and a manifest that refers to it stays valid.
+    """
+    plain = name if re.fullmatch(r"[A-Za-z0-9_.\-]{1,160}", name) and name[0] != "." else ""
+    return f"{FACTORS}/{plain or hashlib.sha256(name.encode()).hexdigest()}.{values}{factors}.safetensors"
 
 
 def check_sources(sources: object, where: str) -> JsonObject:

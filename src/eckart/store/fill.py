@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from eckart.checkpoint.strictjson import JsonObject
-from eckart.checkpoint.write import cannot_write
+from eckart.checkpoint.output import cannot_write
 from eckart.checks import check_whole_number
-from eckart.errors import OutputError, StoreError
+from eckart.errors import StoreError
 from eckart.linalg import Goal
 from eckart.parallel import OnProgress
 from eckart.rank import RankRule
 from eckart.store.demands import first_demands, whole_demands
-from eckart.store.files import FACTOR_AGAIN, FACTORS, JOURNAL, MANIFEST, SPECTRA
-from eckart.store.journal import Journal, StoredState
-from eckart.store.options import DEFAULT, PassOptions
+from eckart.store.files import FACTOR_AGAIN, FACTORS, JOURNAL, MANIFEST
+from eckart.store.folder import check_target, has_remnants, remove_temporary_files, remove_unused
+from eckart.store.journal import Journal, JournalState, PassHeader, checksum_of_demands, read_journal
+from eckart.store.lock import locked, locked_if_free
+from eckart.store.manifest import read_manifest, write_manifest
+from eckart.store.options import DEFAULT, PassOptions, log_notice
 from eckart.store.pool import run_tasks
 from eckart.store.record import Demand, TensorRecord
-from eckart.store.sources import ALL_KINDS, Source, Sources, open_sources, what_changed
+from eckart.store.sources import ALL_KINDS, Source, Sources, check_unchanged, open_sources, what_changed
+from eckart.store.spectra import has_intact_spectra, write_spectra
 from eckart.store.store import FactorStore
 from eckart.store.task import Task
+from eckart.strictjson import JsonObject
+from eckart.text import count, preview
 
 MAX_RANK = 256  # components to keep of each tensor if no rule is given
 
@@ -41,6 +45,7 @@ def factor(
     executor: Executor | None = None,
     device: str = "cpu",
     progress: OnProgress | None = None,
+    notify: Callable[[str], None] = log_notice,
 ) -> FactorStore:
     """Factor every update of a pair of checkpoints into a store.
 
@@ -51,14 +56,15 @@ def factor(
         of ``tuned`` themselves.
     store : path
         Folder of the store. An unfinished pass over the same files is resumed. A finished store is extended
-        by what is missing.
+        by what is missing or damaged.
     rule : RankRule, optional
         Factor just enough for this rule, e.g. ``Energy(0.9)``. Without a rule, every singular value is
         computed, and ``max_rank`` components are kept.
     max_rank : int
         Number of components to keep of each tensor if there is no rule; at least 0.
     overwrite : bool
-        Whether to discard what the store holds, even from the same files, and start over.
+        Whether to start over, even from the same files. The old store stays valid until the new one is
+        complete; repeating the same call resumes an interrupted pass.
     workers : int, optional
         Number of tensors to factor at once. By default one per core, but large tensors run one at a time.
     executor : concurrent.futures.Executor, optional
@@ -68,6 +74,9 @@ def factor(
         Where to factor; ``"cuda"`` needs ``eckart[torch]``.
     progress : callable, optional
         Called with a `Progress` after each tensor.
+    notify : callable
+        Called with a sentence if another pass is filling the store, so that this one must wait, and if stored
+        factors are damaged. By default, the sentence is logged as a warning of the logger ``eckart``.
 
     Returns
     -------
@@ -79,7 +88,7 @@ def factor(
     UsageError
         If ``max_rank``, ``workers`` or ``device`` is invalid.
     CheckpointError, PairError
-        If the files cannot be read, or do not belong together.
+        If the files cannot be read, do not belong together, or change during the pass.
     StoreError
         If the store belongs to other files, or the files have changed since it was filled.
     OutputError
@@ -89,17 +98,19 @@ def factor(
     -----
     Each worker needs memory for one tensor: its update in float32 and both mapped originals, and about 3n^2
     more float64 numbers if every singular value is computed. A pass that is interrupted and resumed gives
-    the same bytes as one that is not.
+    the same bytes as one that is not. One pass at a time fills a store, also among threads. Another one
+    waits, and then uses what the first one has stored. Ctrl-C ends the wait.
 
     Examples
     --------
     ``eckart.factor("base", "tuned", "store", max_rank=64)``
     """
     max_rank = check_whole_number(max_rank, f"max_rank={max_rank!r}")
-    options = PassOptions(workers, executor, device, progress=progress)
+    options = PassOptions(workers, executor, device, progress=progress, notify=notify)
     sources = open_sources(base, tuned)
     demands = first_demands(sources, rule, ALL_KINDS) if rule else whole_demands(sources, max_rank)
-    return fill(sources, store, demands, options, overwrite=overwrite)
+    every = [source.name for source in sources.tensors]
+    return fill(sources, store, demands, options, overwrite=overwrite, verify=every)
 
 
 def fill(
@@ -109,6 +120,7 @@ def fill(
     options: PassOptions = DEFAULT,
     *,
     overwrite: bool = False,
+    verify: Iterable[str] = (),
 ) -> FactorStore:
     """Extend a store until it meets every demand.
 
@@ -124,7 +136,9 @@ def fill(
     options : PassOptions
         How the pass runs.
     overwrite : bool
-        Whether to discard what the store holds.
+        Whether to start over. What the store holds stays valid until the new pass is complete.
+    verify : iterable of str
+        Tensors whose stored factors are compared with their checksums. Singular values always are.
 
     Returns
     -------
@@ -135,37 +149,124 @@ def fill(
     ------
     StoreError
         If the store belongs to other files, or the files have changed since it was filled.
+    CheckpointError
+        If a checkpoint changes during the pass.
     OutputError
         If the folder is not a store and not empty, or cannot be written.
+
+    Notes
+    -----
+    One pass at a time fills a store. Another one waits, and then uses what the first one has stored. Readers
+    need no lock: the manifest is replaced in one step at the end, and the files that the old one refers to
+    are never changed, and are removed only afterwards.
     """
     folder = Path(store)
-    described = sources.describe()
-    known = _known(folder, described, overwrite)
-    pending = []
-    for source in sources.tensors:
-        demand, record = demands.get(source.name, Demand()), known.records.get(source.name)
-        if record is None or source.name in known.stale or not record.meets(demand):
-            pending.append((source, _widened(demand, record)))
-    journal = Journal(folder, options.durable)
-    if not pending and (folder / MANIFEST).is_file() and not journal.path.is_file():
-        return FactorStore.open(folder)
-    waiting = {source.name for source, _ in pending}
+    header = PassHeader(sources.describe(), overwrite, checksum_of_demands(demands))
+    names = set(verify)
     try:
+        check_target(folder)
+        if not overwrite:
+            finished = _finished(folder, header, sources, demands, names)
+            if finished is not None:
+                return finished
+        _known(folder, header)  # refuses a store of other files at once, instead of after waiting
         folder.mkdir(parents=True, exist_ok=True)
-        journal.start(described, list(known.records.values()), waiting)
-        (folder / FACTORS).mkdir(exist_ok=True)
-        (folder / MANIFEST).unlink(missing_ok=True)
-        for remnant in [*folder.glob(".*.tmp-*"), *(folder / FACTORS).glob(".*.tmp-*")]:
-            remnant.unlink(missing_ok=True)  # left by a pass that was killed
-        done = {name: record for name, record in known.records.items() if name not in waiting}
-        tasks = [_task(source, demand, folder, options) for source, demand in pending]
-        for record in run_tasks(tasks, options):
-            journal.append(record)
-            done[record.name] = record
-        journal.fold(described, {source.name: done[source.name] for source in sources.tensors})
+        with locked(folder, options.notify) if options.durable else nullcontext():
+            check_target(folder)  # again, because the wait may have taken hours
+            state = _known(folder, header)
+            known = FactorStore(folder, state.header.sources, state.records)
+            damaged = known.damaged(names)
+            if damaged:
+                options.notify(f"{folder}: {_damage(damaged)}")
+            pending = _pending(sources, demands, known, set(damaged))
+            _run(sources, folder, state, pending, options)
     except OSError as error:
         raise cannot_write(folder, error) from error
     return FactorStore.open(folder)
+
+
+def _run(
+    sources: Sources,
+    folder: Path,
+    state: JournalState,
+    pending: Sequence[tuple[Source, Demand]],
+    options: PassOptions,
+) -> None:
+    """Factor what is pending, and write the new manifest. The caller holds the lock."""
+    waiting = {source.name for source, _ in pending}
+    done = {name: record for name, record in state.records.items() if name not in waiting}
+    remove_temporary_files(folder)
+    (folder / FACTORS).mkdir(exist_ok=True)
+    tasks = [_task(source, demand, folder, options) for source, demand in pending]
+    by_name = {source.name: source for source in sources.tensors}
+    with Journal(folder, state.header, done.values(), options.durable) as journal:
+        for record in run_tasks(tasks, options):
+            check_unchanged(sources, by_name[record.name])
+            journal.append(record)
+            done[record.name] = record
+    check_unchanged(sources)
+    records = {source.name: done[source.name] for source in sources.tensors}
+    write_spectra(folder, records.values(), options.durable)
+    write_manifest(folder, state.header.sources, records)
+    remove_unused(folder, records.values())
+    (folder / JOURNAL).unlink(missing_ok=True)
+
+
+def _finished(
+    folder: Path,
+    header: PassHeader,
+    sources: Sources,
+    demands: Mapping[str, Demand],
+    verify: set[str],
+) -> FactorStore | None:
+    """Return the store if its manifest already meets every demand, without waiting for a running pass."""
+    try:
+        store = FactorStore.open(folder)
+    except StoreError:
+        return None  # the pass itself reports what is wrong with the store
+    if store.sources != header.sources or store.damaged(verify):
+        return None
+    if _pending(sources, demands, store, set()):
+        return None
+    if verify and not has_intact_spectra(folder, store):
+        return None
+    if has_remnants(folder):
+        _remove_remnants(folder, store)
+    return store
+
+
+def _damage(names: Sequence[str]) -> str:
+    verb = "is" if len(names) == 1 else "are"
+    return f"{count(names, 'tensor')} {verb} damaged on the disk and will be factored again: {preview(names)}"
+
+
+def _remove_remnants(folder: Path, store: FactorStore) -> None:
+    """Remove what a pass left that was killed after it had written the manifest; keep unfinished work."""
+    with locked_if_free(folder) as is_held:
+        if not is_held:
+            return
+        journal = read_journal(folder)
+        if journal is not None and all(store.records.get(n) == r for n, r in journal.records.items()):
+            remove_unused(folder, store)
+            (folder / JOURNAL).unlink(missing_ok=True)
+        remove_temporary_files(folder)
+
+
+def _pending(
+    sources: Sources, demands: Mapping[str, Demand], store: FactorStore, damaged: set[str]
+) -> list[tuple[Source, Demand]]:
+    """Return the tensors of which a store does not hold enough, each with what must be learned about it."""
+    pending: list[tuple[Source, Demand]] = []
+    for source in sources.tensors:
+        demand, record = demands.get(source.name, Demand()), store.records.get(source.name)
+        if record is None:
+            pending.append((source, demand))
+        elif source.name in damaged:
+            met = record.meets(demand)
+            pending.append((source, record.first_demand if met else _widened(demand, record)))
+        elif not record.meets(demand) and not record.meets(demand, store.spectrum(source.name)):
+            pending.append((source, _widened(demand, record)))
+    return pending
 
 
 def _task(source: Source, demand: Demand, folder: Path, options: PassOptions) -> Task:
@@ -182,59 +283,56 @@ def _task(source: Source, demand: Demand, folder: Path, options: PassOptions) ->
     )
 
 
-def _widened(demand: Demand, record: TensorRecord | None) -> Demand:
+def _widened(demand: Demand, record: TensorRecord) -> Demand:
     """Add what is already known to a demand, so that factoring again loses nothing."""
-    if record is None:
-        return demand
     return replace(
         demand,
         goal=demand.goal or (Goal("rank", record.rank) if record.rank else None),
         whole=demand.whole or (record.size > 0 and record.known == record.size),
         noise=demand.noise or record.noise_floor is not None,
-        hold=record.rank,
+        hold=max(demand.hold, record.rank),
     )
 
 
-def _known(folder: Path, described: JsonObject, overwrite: bool) -> StoredState:
-    """Return what a folder already holds of these sources, and which tensors were being replaced."""
-    nothing = StoredState(described, {}, set())
-    if not folder.exists():
-        return nothing
-    if not folder.is_dir():
-        raise OutputError(str(folder), "expected a folder, found a file", "Use another path")
-    if not _is_store_or_empty(folder):
-        raise OutputError(
-            str(folder), "the folder is not empty and is not a factor store", "Use another folder"
-        )
-    if overwrite:
-        for name in (MANIFEST, JOURNAL, SPECTRA):
-            (folder / name).unlink(missing_ok=True)
-        shutil.rmtree(folder / FACTORS, ignore_errors=True)
-        return nothing
-    journal = Journal(folder)
-    if journal.path.is_file():
-        stored = journal.read()
-    elif (folder / MANIFEST).is_file():
-        store = FactorStore.open(folder)
-        stored = StoredState(store.sources, store.records, set())
-    else:
-        return nothing
-    if stored.sources != described:
+def _known(folder: Path, header: PassHeader) -> JournalState:
+    """Return what a folder already holds for a pass; raise StoreError if it is of other checkpoints.
+
+    An interrupted pass over the same checkpoints is resumed. A pass that starts over resumes only one that
+    did so with the same demands.
+    """
+    nothing = JournalState(header, {})
+    if header.starts_over:
+        journal = _readable_journal(folder)
+        return journal if journal is not None and journal.header == header else nothing
+    journal = read_journal(folder)
+    is_ours = journal is not None and journal.header.sources == header.sources
+    if is_ours and journal is not None and journal.header.starts_over:
+        return replace(journal, header=replace(header, starts_over=True))
+    if (folder / MANIFEST).is_file():
+        manifest = read_manifest(folder)
+        _refuse_others(folder, manifest.sources, header)
+        finished = journal.records if is_ours and journal is not None else {}
+        return JournalState(header, manifest.records | finished)
+    if journal is not None:
+        _refuse_others(folder, journal.header.sources, header)
+        return JournalState(header, journal.records)
+    return nothing
+
+
+def _refuse_others(folder: Path, stored: JsonObject, header: PassHeader) -> None:
+    if stored != header.sources:
         raise StoreError(
             str(folder),
-            what_changed(stored.sources, described),
+            what_changed(stored, header.sources),
             f"Use another folder, or start over: eckart factor BASE TUNED -o {folder} --overwrite",
         )
-    return stored
 
 
-def _is_store_or_empty(folder: Path) -> bool:
-    """Return whether a folder is a store, an unfinished store, or empty."""
-    names = {entry.name for entry in folder.iterdir()}
-    if names & {MANIFEST, JOURNAL}:
-        return True
-    temporary = f"{Path(JOURNAL).stem}.tmp"
-    return all(name in (FACTORS, temporary) or re.fullmatch(r"\..*\.tmp-\d+", name) for name in names)
+def _readable_journal(folder: Path) -> JournalState | None:
+    try:
+        return read_journal(folder)
+    except StoreError:
+        return None
 
 
 def reopen(store: FactorStore) -> Sources:

@@ -1,108 +1,157 @@
-"""The journal of an unfinished pass: one JSON line per tensor, appended when the tensor is finished."""
+"""The journal of an unfinished pass: a header, and one line per finished tensor, each with its checksum."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import IO
 
-import numpy as np
-
-from eckart.checkpoint import Checkpoint, write_json, write_safetensors
-from eckart.checkpoint.strictjson import JsonObject
-from eckart.store.files import FORMAT, JOURNAL, MANIFEST, SPECTRA, check_sources, factor_file
-from eckart.store.record import TensorRecord
+from eckart.errors import StoreError
+from eckart.store.checksum import checksum_of_text, seal, unseal
+from eckart.store.files import FACTOR_AGAIN, FORMAT, JOURNAL, KIND, check_sources
+from eckart.store.manifest import check_format, refuse_old_format
+from eckart.store.record import Demand, TensorRecord
+from eckart.strictjson import JsonObject
 
 
 @dataclass(frozen=True)
-class StoredState:
-    """What a store on disk knows, from its journal or its manifest.
+class PassHeader:
+    """What a pass is about.
 
     Parameters
     ----------
     sources : dict
-        The checkpoints of the pass, as `PairSources.describe` returns them.
-    records : dict of str to TensorRecord
-        The finished tensors, and earlier records of those that are being replaced.
-    stale : set of str
-        Names of the tensors that were being replaced and are not finished.
+        The checkpoints, as `PairSources.describe` returns them.
+    starts_over : bool
+        Whether the pass uses nothing of an older manifest, which stays valid until the pass is complete.
+    demands : str
+        Checksum of what the pass must learn; see `checksum_of_demands`.
     """
 
     sources: JsonObject
+    starts_over: bool = False
+    demands: str = ""
+
+
+@dataclass(frozen=True)
+class JournalState:
+    """What the journal of an interrupted pass holds.
+
+    Parameters
+    ----------
+    header : PassHeader
+        What the pass was about.
+    records : dict of str to TensorRecord
+        The tensors that it had finished, without those whose line is damaged or was truncated by a crash.
+    """
+
+    header: PassHeader
     records: dict[str, TensorRecord]
-    stale: set[str]
 
 
-class Journal:
-    """The journal of a store.
+def read_journal(folder: Path) -> JournalState | None:
+    """Read the journal of a store.
 
     Parameters
     ----------
     folder : Path
         Folder of the store.
+
+    Returns
+    -------
+    JournalState or None
+        None if there is no journal.
+
+    Raises
+    ------
+    StoreError
+        If its first line is damaged, or of another format.
+    """
+    path = folder / JOURNAL
+    where = str(path)
+    try:
+        header, *lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return None
+    data = unseal(header)
+    if data is None:
+        refuse_old_format(header, where)
+        raise StoreError(where, "the first line is damaged: its checksum does not match", FACTOR_AGAIN)
+    check_format(data, where)
+    records: dict[str, TensorRecord] = {}
+    for line in lines[:-1]:  # what follows the last newline is incomplete
+        entry = unseal(line)
+        if entry is not None:
+            record = TensorRecord.from_json(entry.get("tensor"), where)
+            records[record.name] = record
+    sources = check_sources(data.get("sources"), where)
+    demands = str(data.get("demands", ""))
+    return JournalState(PassHeader(sources, data.get("starts_over") is True, demands), records)
+
+
+class Journal:
+    """A context manager that writes the journal of a pass, which holds the lock of the store.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the store.
+    header : PassHeader
+        What the pass is about.
+    records : iterable of TensorRecord
+        The tensors that an earlier, interrupted part of the pass has finished.
     durable : bool
         Whether to wait until each line has reached the disk.
+
+    Notes
+    -----
+    On entry, a new file with the header and the known records replaces the journal atomically. It is kept
+    open, and lines are written to this open file only.
     """
 
-    def __init__(self, folder: Path, durable: bool = True) -> None:
-        self.path, self.durable = folder / JOURNAL, durable
+    def __init__(
+        self, folder: Path, header: PassHeader, records: Iterable[TensorRecord], durable: bool = True
+    ) -> None:
+        self.path, self.header, self.records, self.durable = folder / JOURNAL, header, records, durable
+        self._file: IO[bytes] | None = None
 
-    def read(self) -> StoredState:
-        """Read the journal. A line that a crash truncated, and all lines after it, are ignored."""
-        lines = []
-        for line in self.path.read_bytes().split(b"\n")[:-1]:
-            try:
-                lines.append(json.loads(line))
-            except (ValueError, RecursionError):
-                break
-        header, *entries = lines or [{}]
-        sources = header.get("sources") if isinstance(header, dict) else None
-        records: dict[str, TensorRecord] = {}
-        stale: set[str] = set()
-        for entry in entries:
-            is_stale = isinstance(entry, dict) and entry.pop("stale", False)
-            record = TensorRecord.from_json(entry, str(self.path))
-            records[record.name] = record
-            if is_stale:
-                stale.add(record.name)
-            else:
-                stale.discard(record.name)
-        return StoredState(check_sources(sources, str(self.path)), records, stale)
-
-    def start(self, sources: JsonObject, records: Sequence[TensorRecord], stale: set[str]) -> None:
-        """Write a new journal atomically, with the known records. Those in ``stale`` will be replaced."""
-        lines: list[JsonObject] = [{"format": FORMAT, "sources": sources}]
-        lines += [r.to_json() | ({"stale": True} if r.name in stale else {}) for r in records]
+    def __enter__(self) -> Journal:
+        header: JsonObject = {"kind": KIND, "format": FORMAT, **asdict(self.header)}
+        lines = [seal(header), *(seal({"tensor": record.to_json()}) for record in self.records)]
         temporary = self.path.with_suffix(".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write("".join(json.dumps(line) + "\n" for line in lines))
-            file.flush()
-            if self.durable:
-                os.fsync(file.fileno())
+        with temporary.open("wb") as file:
+            file.write(b"".join(line + b"\n" for line in lines))
+            self._sync(file)
         temporary.replace(self.path)
+        self._file = self.path.open("ab")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
 
     def append(self, record: TensorRecord) -> None:
         """Add one finished tensor. The line is on the disk when this returns, if the journal is durable."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record.to_json()) + "\n")
-            file.flush()
-            if self.durable:
-                os.fsync(file.fileno())
+        assert self._file is not None  # the journal is entered before the pass starts
+        self._file.write(seal({"tensor": record.to_json()}) + b"\n")
+        self._sync(self._file)
 
-    def fold(self, sources: JsonObject, records: dict[str, TensorRecord]) -> None:
-        """Write the manifest and the spectra, then remove the journal."""
-        folder = self.path.parent
-        spectra = {}
-        for record in records.values():
-            if record.known:
-                stored = Checkpoint.open(folder / factor_file(record.name))
-                spectra[record.name] = np.array(stored.map("values"))
-        if spectra:
-            write_safetensors(folder / SPECTRA, spectra, durable=self.durable)
-        write_json(
-            folder / MANIFEST,
-            {"format": FORMAT, "sources": sources, "tensors": [r.to_json() for r in records.values()]},
-        )
-        self.path.unlink(missing_ok=True)
+    def _sync(self, file: IO[bytes]) -> None:
+        file.flush()
+        if self.durable:
+            os.fsync(file.fileno())
+
+
+def checksum_of_demands(demands: Mapping[str, Demand]) -> str:
+    """Return a checksum by which a pass recognises that an interrupted one had the same demands."""
+    plain = {name: asdict(demand) for name, demand in sorted(demands.items())}
+    return checksum_of_text(json.dumps(plain).encode())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -11,6 +13,11 @@ from eckart.parallel import OnProgress
 from eckart.text import either
 
 DEVICES = ("cpu", "cuda")
+
+
+def log_notice(sentence: str) -> None:
+    """Log a remark on a pass. Python prints it on stderr, unless the program configures its logs."""
+    logging.getLogger("eckart").warning("%s", sentence)
 
 
 @dataclass(frozen=True)
@@ -26,9 +33,12 @@ class PassOptions:
     device : {"cpu", "cuda"}
         Where to factor.
     durable : bool
-        Whether to wait until each file has reached the disk. False suits a temporary store.
+        Whether to wait until each file has reached the disk, and to lock the store against other passes.
+        False suits a temporary store.
     progress : callable, optional
         Called with a `Progress` after each tensor.
+    notify : callable
+        Called with a sentence if another pass is filling the store, and if stored factors are damaged.
 
     Raises
     ------
@@ -41,6 +51,7 @@ class PassOptions:
     device: str = "cpu"
     durable: bool = True
     progress: OnProgress | None = None
+    notify: Callable[[str], None] = log_notice
 
     def __post_init__(self) -> None:
         if self.device not in DEVICES:

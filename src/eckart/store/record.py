@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from eckart.checkpoint.kinds import Kind
-from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import StoreError, UsageError
-from eckart.linalg import Goal
-from eckart.store.files import FACTOR_AGAIN
+from eckart.linalg import Goal, Spectrum
+from eckart.store.files import FACTOR_AGAIN, factor_file
+from eckart.strictjson import JsonObject
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,9 @@ class TensorRecord:
         Bounds on the least rank that reaches ``goal``.
     goal : Goal or None
         The goal of the pass that wrote the factors.
+    values_checksum, factors_checksum : str
+        Checksums of the known singular values and of the factors, as `checksum_of` returns them. Empty if the
+        store holds none.
     """
 
     name: str
@@ -88,6 +91,15 @@ class TensorRecord:
     method: str = ""
     rank_bounds: tuple[int, int] | None = None
     goal: Goal | None = None
+    values_checksum: str = ""
+    factors_checksum: str = ""
+
+    @property
+    def file(self) -> str:
+        """Path of the tensor's values and factors inside the store; empty if the store holds none."""
+        if not self.values_checksum:
+            return ""
+        return factor_file(self.name, self.values_checksum, self.factors_checksum)
 
     @property
     def is_matrix(self) -> bool:
@@ -101,13 +113,15 @@ class TensorRecord:
             return float("inf") if self.energy else 0.0
         return float((self.energy / self.base_energy) ** 0.5)
 
-    def meets(self, demand: Demand) -> bool:
+    def meets(self, demand: Demand, spectrum: Spectrum | None = None) -> bool:
         """Return whether the store already holds what a demand asks for.
 
         Parameters
         ----------
         demand : Demand
             The demand.
+        spectrum : Spectrum, optional
+            The known singular values. They tell how many components reach another goal than that of the pass.
 
         Returns
         -------
@@ -117,11 +131,23 @@ class TensorRecord:
             return False
         if demand.whole and self.known < self.size:
             return False
-        if demand.goal is None or self.energy == 0:
-            return True
-        if demand.goal.kind == "rank":
-            return self.rank >= min(int(demand.goal.value), self.size)
-        return self.goal == demand.goal
+        if demand.goal is None or self.energy == 0 or self.goal == demand.goal:
+            return self.rank >= demand.hold or self.energy == 0
+        goal = demand.goal
+        if goal.kind == "rank":
+            return self.rank >= min(int(goal.value), self.size)
+        if spectrum is None:
+            return False
+        if goal.kind == "above":
+            goal = Goal("above", self.noise_floor or 0.0)
+        needed = spectrum.rank_for(goal)
+        return needed is not None and self.rank >= needed
+
+    @property
+    def first_demand(self) -> Demand:
+        """The demand that gives the stored factors again, with the same bytes."""
+        is_complete = self.size > 0 and self.known == self.size
+        return Demand(self.goal, whole=is_complete, noise=self.noise_floor is not None, hold=self.rank)
 
     def to_json(self) -> JsonObject:
         """Return the record as plain data."""
@@ -158,10 +184,11 @@ class TensorRecord:
                 goal=None if data.get("goal") is None else Goal(**data["goal"]),
             )
             texts = (record.name, record.base_dtype, record.tuned_dtype, record.method)
+            sums = (record.values_checksum, record.factors_checksum)
             numbers = (record.energy, record.base_energy, record.unchanged, record.tail)
             counts = (abs(record.new_rows), record.known, record.size, record.rank)
             if (
-                all(isinstance(t, str) for t in texts)
+                all(isinstance(t, str) for t in (*texts, *sums))
                 and all(isinstance(x, (int, float)) and x >= 0 for x in numbers)
                 and all(isinstance(n, int) and n >= 0 for n in counts)
             ):

@@ -11,8 +11,8 @@ from eckart.checkpoint import Checkpoint, Pair, TensorInfo, is_float
 from eckart.checkpoint.dtypes import DTYPES
 from eckart.checkpoint.kinds import TRANSPOSED_EXPERTS, Kind, kind_of
 from eckart.checkpoint.pair import PairEntry
-from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import PairError
+from eckart.strictjson import JsonObject
 
 LORA_KINDS = (Kind.LINEAR, Kind.CONV1D, Kind.EXPERT, Kind.EXPERT_TRANSPOSED)
 ALL_KINDS = (*LORA_KINDS, Kind.EMBEDDING)
@@ -222,6 +222,31 @@ def _slice(info: TensorInfo, number: int) -> TensorInfo:
     size = info.nbytes // info.shape[0]
     start = info.start + number * size
     return replace(info, name=f"{info.name}[{number}]", shape=info.shape[1:], start=start, stop=start + size)
+
+
+def check_unchanged(sources: Sources, source: Source | None = None) -> None:
+    """Raise if a file has changed since the checkpoints were opened.
+
+    Parameters
+    ----------
+    sources : PairSources or SingleSources
+        The checkpoints.
+    source : Source, optional
+        A tensor that was just read; its files are checked. By default, all files are.
+
+    Raises
+    ------
+    CheckpointError
+        If the size, the modification time or the inode of a file differs. The message names the file.
+    """
+    checkpoints = [sources.tuned] if isinstance(sources, SingleSources) else [sources.base, sources.tuned]
+    if source is None:
+        for checkpoint in checkpoints:
+            checkpoint.check_unchanged()
+        return
+    files = {info.file for info in (source.base, source.tuned) if info is not None}
+    for checkpoint in checkpoints:
+        checkpoint.check_unchanged(files & checkpoint.headers.keys())
 
 
 def what_changed(stored: JsonObject, current: JsonObject) -> str:

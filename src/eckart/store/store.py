@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import html
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from eckart.arrays import Floats
-from eckart.checkpoint import Checkpoint
-from eckart.checkpoint.strictjson import JsonObject
+from eckart.arrays import Array, Floats
 from eckart.checks import check_whole_number
 from eckart.errors import MissingExtraError, StoreError
 from eckart.linalg import Goal, LowRank, Spectrum
-from eckart.store.files import (
-    FACTOR_AGAIN,
-    FORMAT,
-    JOURNAL,
-    MANIFEST,
-    SPECTRA,
-    check_sources,
-    factor_file,
-)
+from eckart.store.factors import read_factors, read_values
+from eckart.store.files import JOURNAL, MANIFEST
+from eckart.store.manifest import read_manifest
 from eckart.store.record import TensorRecord
+from eckart.store.spectra import damaged, is_intact, read_spectra
+from eckart.strictjson import JsonObject
 from eckart.text import clip, count, escape, preview
 
 if TYPE_CHECKING:
@@ -52,8 +43,10 @@ class FactorStore:
     Notes
     -----
     While a pass runs, it writes the factors of each finished tensor to ``factors/``, and then a line to
-    ``journal.jsonl``. A line that a crash truncated is ignored. When the pass ends, ``manifest.json`` and
-    ``spectra.safetensors`` replace the journal. Two runs over the same files write the same bytes.
+    ``journal.jsonl``. When the pass ends, it replaces ``manifest.json``, and then removes the journal and the
+    factors that only the old manifest referred to. Two runs over the same files write the same bytes.
+
+    Everything that is read is compared with a checksum. A store can be read while a pass extends it.
 
     Examples
     --------
@@ -62,7 +55,9 @@ class FactorStore:
 
     def __init__(self, path: Path, sources: JsonObject, records: dict[str, TensorRecord]) -> None:
         self.path, self.sources, self.records = path, sources, records
-        self._spectra: dict[str, Floats] = {}
+        self._spectra: dict[str, Floats] | None = None  # the arrays of the common file, unchecked
+        self._values: dict[str, Floats] = {}
+        self._verified: set[str] = set()
 
     @classmethod
     def open(cls, path: str | Path) -> FactorStore:
@@ -93,20 +88,8 @@ class FactorStore:
                     "Run the same eckart factor command again to resume it",
                 )
             raise StoreError(str(path), f"this is not a factor store: it holds no {MANIFEST}", CREATE)
-        return cls._read_manifest(folder)
-
-    @classmethod
-    def _read_manifest(cls, folder: Path) -> FactorStore:
-        where = str(folder / MANIFEST)
-        try:
-            data = json.loads((folder / MANIFEST).read_text("utf-8"))
-            version, sources, tensors = data["format"], data["sources"], list(data["tensors"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as reason:
-            raise StoreError(where, f"the file is damaged ({type(reason).__name__})", FACTOR_AGAIN) from None
-        if version != FORMAT:
-            raise StoreError(where, f"expected format {FORMAT}, found {version!r}", FACTOR_AGAIN)
-        records = [TensorRecord.from_json(entry, where) for entry in tensors]
-        return cls(folder, check_sources(sources, where), {r.name: r for r in records})
+        manifest = read_manifest(folder)
+        return cls(folder, manifest.sources, manifest.records)
 
     @property
     def single(self) -> bool:
@@ -135,16 +118,16 @@ class FactorStore:
         StoreError
             If the store has no such tensor, or is damaged.
         """
-        record = self.record(name)
-        if not record.known:
+        if not self.record(name).known:
+            record = self.record(name)
             return Spectrum([], record.energy, record.size)
-        if name not in self._spectra:
-            self._load_spectra()
-        if name not in self._spectra:
-            raise StoreError(
-                f"{self.path / SPECTRA}: {clip(name)}", "the singular values are missing", FACTOR_AGAIN
-            )
-        return Spectrum(self._spectra[name], record.tail, record.size)
+        values = self._known_values(name)
+        if values is None and self._reload():
+            values = self._known_values(name)
+        if values is None:
+            raise damaged(self.path, name)
+        record = self.record(name)
+        return Spectrum(values, record.tail, record.size)
 
     def factors(self, name: str, rank: int | None = None) -> LowRank:
         """Return the leading components of a tensor's update.
@@ -168,35 +151,38 @@ class FactorStore:
         UsageError
             If ``rank`` is not a whole number of at least 1.
         """
-        record = self.record(name)
         if rank is not None:
             rank = check_whole_number(rank, f"rank={rank!r}", 1)
-        elif record.rank:
-            rank = record.rank
-        else:
-            raise StoreError(
-                f"{self.path}: {clip(name)}",
-                "the store holds no factors of this tensor, only its measures",
-                "Use FactorStore.record(name) for its energy",
-            )
-        if rank > record.rank:
-            raise StoreError(
-                f"{self.path}: {clip(name)}",
-                f"expected {count(rank, 'component')}, but the store holds {record.rank}",
-                f"Factor again with a larger --max-rank: eckart factor BASE TUNED -o STORE --max-rank {rank}",
-            )
-        arrays = Checkpoint.open(self.path / factor_file(name))
-        U, Vh, values = (np.asarray(arrays.map(key)) for key in ("U", "Vh", "values"))
-        expected = ((record.shape[0], record.rank), (record.rank, record.shape[1]), (record.known,))
-        if (U.shape, Vh.shape, values.shape) != expected:
-            raise StoreError(
-                f"{arrays.path}: {clip(name)}",
-                f"expected factors of shapes {expected[0]} and {expected[1]}, found {U.shape} and {Vh.shape}",
-                FACTOR_AGAIN,
-            )
+        self._check_rank(name, rank)
+        arrays = self._arrays(name)
+        if arrays is None and self._reload():
+            self._check_rank(name, rank)
+            arrays = self._arrays(name)
+        if arrays is None:
+            raise damaged(self.path, name)
+        record, values = self.record(name), arrays["values"]
         tail = record.tail + float((values[record.rank :] ** 2).sum())
-        whole = LowRank(U, values[: record.rank], Vh, tail, record.rank_bounds, record.method)
-        return whole.truncate(rank=rank) if rank < record.rank else whole
+        whole = LowRank(
+            arrays["U"], values[: record.rank], arrays["Vh"], tail, record.rank_bounds, record.method
+        )
+        return whole if rank is None or rank == record.rank else whole.truncate(rank=rank)
+
+    def damaged(self, factors_of: Iterable[str] = ()) -> list[str]:
+        """Return the names of the tensors whose stored data is missing or damaged.
+
+        Parameters
+        ----------
+        factors_of : iterable of str
+            Tensors whose factors are compared with their checksums. For the others, the singular values are
+            compared, and the file with the factors must exist.
+
+        Returns
+        -------
+        list of str
+            In the order of the store.
+        """
+        names = set(factors_of)
+        return [record.name for record in self if not self._is_intact(record, record.name in names)]
 
     def record(self, name: str) -> TensorRecord:
         """Return what the store holds of a tensor.
@@ -298,7 +284,61 @@ class FactorStore:
         more = f"<p>and {len(self) - SHOWN} more</p>" if len(self) > SHOWN else ""
         return f"<p>{html.escape(repr(self))}</p><table>{head}{''.join(rows)}</table>{more}"
 
-    def _load_spectra(self) -> None:
-        if (self.path / SPECTRA).is_file():
-            spectra = Checkpoint.open(self.path / SPECTRA)
-            self._spectra = {name: np.array(spectra.map(name)) for name in spectra.names()}
+    def _is_intact(self, record: TensorRecord, with_factors: bool) -> bool:
+        if not record.file:
+            return True
+        if with_factors:
+            return self._arrays(record.name) is not None
+        return (self.path / record.file).is_file() and self._known_values(record.name) is not None
+
+    def _check_rank(self, name: str, rank: int | None) -> None:
+        """Raise StoreError if the store holds no factors of a tensor, or fewer than ``rank``."""
+        record = self.record(name)
+        if rank is None and not record.rank:
+            raise StoreError(
+                f"{self.path}: {clip(name)}",
+                "the store holds no factors of this tensor, only its measures",
+                "Use FactorStore.record(name) for its energy",
+            )
+        if rank is not None and rank > record.rank:
+            raise StoreError(
+                f"{self.path}: {clip(name)}",
+                f"expected {count(rank, 'component')}, but the store holds {record.rank}",
+                f"Factor again with a larger --max-rank: eckart factor BASE TUNED -o STORE --max-rank {rank}",
+            )
+
+    def _arrays(self, name: str) -> dict[str, Array] | None:
+        """Return a tensor's values and factors, mapped; None if they are missing or damaged."""
+        record = self.record(name)
+        arrays = read_factors(self.path, record, is_verified=record.file in self._verified)
+        if arrays is not None:
+            self._verified.add(record.file)
+        return arrays
+
+    def _known_values(self, name: str) -> Floats | None:
+        """Return the known singular values of a tensor; None if they are missing or damaged."""
+        if name not in self._values:
+            if self._spectra is None:
+                self._spectra = read_spectra(self.path)
+            record, values = self.record(name), self._spectra.get(name)
+            if not is_intact(values, record):
+                values = read_values(self.path, record)
+            if values is None:
+                return None
+            self._values[name] = values
+        return self._values[name]
+
+    def _reload(self) -> bool:
+        """Read the manifest again; return whether a pass has replaced it since this store was opened."""
+        try:
+            manifest = read_manifest(self.path)
+        except StoreError:
+            return False
+        if manifest.sources != self.sources:
+            raise StoreError(
+                str(self.path), "another pass replaced this store while it was read", "Run the command again"
+            )
+        if manifest.records == self.records:
+            return False
+        self.records, self._spectra, self._values = manifest.records, None, {}
+        return True

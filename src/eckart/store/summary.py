@@ -10,10 +10,10 @@ from statistics import median
 import numpy as np
 
 from eckart.checkpoint.kinds import Kind
-from eckart.checkpoint.strictjson import JsonObject
 from eckart.linalg import Goal, Spectrum
 from eckart.store.record import TensorRecord
 from eckart.store.store import FactorStore
+from eckart.strictjson import JsonObject
 from eckart.text import count, preview
 
 ENERGIES = (0.8, 0.9, 0.95, 0.99)

@@ -16,7 +16,7 @@ from eckart.linalg.backend import DeviceArray
 from eckart.linalg.decompose import on_gpu, with_all_values
 from eckart.linalg.seeds import seed_for
 from eckart.store.delta import Delta, read_delta
-from eckart.store.files import write_factors
+from eckart.store.factors import write_factors
 from eckart.store.record import Demand, TensorRecord
 
 THRESHOLDS = ("ratio", "above")  # goals that count the singular values above a threshold
@@ -88,8 +88,7 @@ def run_task(task: Task) -> TensorRecord:
         return record
     record = replace(record, goal=demand.goal)
     if delta.energy == 0:
-        write_factors(task.folder, task.name, None, np.zeros(record.size), task.durable)
-        return replace(record, known=record.size)
+        return _written(task, replace(record, known=record.size), None, np.zeros(record.size))
     matrix = on_gpu(delta.matrix) if task.device == "cuda" else delta.matrix
     goal = _goal_for(demand, record.size, delta)
     if goal is None:
@@ -100,8 +99,7 @@ def run_task(task: Task) -> TensorRecord:
 def _with_values(task: Task, record: TensorRecord, matrix: DeviceArray) -> TensorRecord:
     """Compute and write every singular value, and no factors."""
     values = all_values(matrix, record.energy).values
-    write_factors(task.folder, task.name, None, values, task.durable)
-    return replace(record, known=len(values))
+    return _written(task, replace(record, known=len(values)), None, values)
 
 
 def _with_factors(task: Task, record: TensorRecord, matrix: DeviceArray, goal: Goal) -> TensorRecord:
@@ -112,12 +110,17 @@ def _with_factors(task: Task, record: TensorRecord, matrix: DeviceArray, goal: G
     values, tail = _known_values(factors, goal)
     if task.device == "cuda":
         factors = replace(factors, U=factors.U.cpu().numpy(), Vh=factors.Vh.cpu().numpy())
-    held = factors if factors.rank else None
-    write_factors(task.folder, task.name, held, values, task.durable)
     record = replace(record, known=len(values), tail=tail)
-    if held is None:
-        return record
-    return replace(record, rank=held.rank, method=held.method, rank_bounds=held.rank_bounds)
+    if not factors.rank:
+        return _written(task, record, None, values)
+    record = replace(record, rank=factors.rank, method=factors.method, rank_bounds=factors.rank_bounds)
+    return _written(task, record, factors, values)
+
+
+def _written(task: Task, record: TensorRecord, factors: LowRank | None, values: Floats) -> TensorRecord:
+    """Write the tensor's file, and return the record with its checksums."""
+    sums = write_factors(task.folder, task.name, factors, values, task.durable)
+    return replace(record, values_checksum=sums[0], factors_checksum=sums[1])
 
 
 def _known_values(factors: LowRank, goal: Goal) -> tuple[Floats, float]:

@@ -9,8 +9,8 @@ from eckart.adapter.formats import registry
 from eckart.adapter.formats.file import AdapterFile
 from eckart.adapter.formats.format import Format
 from eckart.adapter.formats.pairs import refuse_other_kinds
-from eckart.adapter.formats.peft.config import CONFIG
 from eckart.adapter.formats.peft.peft import WEIGHTS
+from eckart.adapter.formats.peft.settings import CONFIG
 from eckart.adapter.formats.streaming import write_adapter
 from eckart.adapter.formats.writer import Writer
 from eckart.checkpoint import read_header

@@ -8,9 +8,9 @@ from pathlib import Path
 from eckart.adapter.adapter import Adapter
 from eckart.adapter.formats.file import AdapterFile
 from eckart.adapter.formats.format import Format
-from eckart.adapter.formats.peft.config import CONFIG
 from eckart.adapter.formats.peft.peft import PEFT_KEY, WEIGHTS, PeftWriter, read_peft
 from eckart.adapter.formats.peft.pipeline import PIPELINE, PipelineWriter, read_pipeline
+from eckart.adapter.formats.peft.settings import CONFIG
 from eckart.adapter.formats.single_file.cloneofsimo import CLONEOFSIMO
 from eckart.adapter.formats.single_file.diffusers import DIFFUSERS
 from eckart.adapter.formats.single_file.kohya import KOHYA

@@ -86,7 +86,11 @@ REFUSED = {
     ),
     "alpha 0": ({"lora_alpha": 0}, None, "alpha is 0"),
     "alpha 0 in a pattern": ({"alpha_pattern": {"h.1.q": 0}}, None, r"h\.1\.q`: alpha is 0"),
-    "alpha as text": ({"lora_alpha": "four"}, None, "alpha is 'four'"),
+    "alpha as text": (
+        {"lora_alpha": "four"},
+        None,
+        r'json: lora_alpha`: expected a number or null, found "four"',
+    ),
     "no alpha": ({"lora_alpha": None}, None, "alpha is None"),
     "DoRA in the configuration": ({"use_dora": True}, None, "turns on DoRA"),
     "DoRA in the weights": ({}, key("h.0.q.lora_magnitude_vector", ones(3, np.float32)), "belongs to DoRA"),

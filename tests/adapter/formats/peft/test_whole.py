@@ -142,7 +142,6 @@ def test_equal_rows_of_two_adapters_are_kept_and_different_rows_are_refused(tmp_
         ([1], "does not list 2 rows"),
         ([1, -3], "does not list 2 rows"),
         ({"lm_head": [1, 3]}, "does not list 2 rows"),
-        ("1, 3", "does not list 2 rows"),
     ],
 )
 def test_rows_without_indices_are_refused(indices, message, tmp_path):
@@ -150,6 +149,19 @@ def test_rows_without_indices_are_refused(indices, message, tmp_path):
     with pytest.raises(AdapterError, match=message) as caught:
         load_adapter(path)
     assert "trainable_tokens_delta" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "indices, found",
+    [
+        ("1, 3", 'trainable_token_indices`: expected a list .*, found "1, 3"'),
+        ([1, 3.5], r"\[1\]`: .*found 3.5"),
+    ],
+)
+def test_rows_with_indices_of_another_type_are_refused(indices, found, tmp_path):
+    path = adapter_with(more=REPLACED_ROWS, trainable_token_indices=indices)(tmp_path / "a")
+    with pytest.raises(AdapterError, match=found):
+        load_adapter(path)
 
 
 @pytest.mark.parametrize("indices", [[1, 999], [999, 1]])

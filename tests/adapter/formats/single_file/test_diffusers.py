@@ -103,15 +103,18 @@ BAD = {
         r"unet\.q`: has rank 2, but the file's metadata states 3",
     ),
     "alpha 0": ({"unet.r": 2, "unet.lora_alpha": 0}, r"unet\.q`: alpha is 0"),
-    "alpha of text": ({"unet.r": 2, "unet.lora_alpha": "2"}, "alpha is '2'"),
+    "alpha of text": (
+        {"unet.r": 2, "unet.lora_alpha": "2"},
+        r'metadata: lora_alpha`: expected a number or null, found "2"',
+    ),
     "DoRA": ({"unet.r": 2, "unet.use_dora": True}, "turns on DoRA"),
     "a pattern that is a list": (
         {"unet.r": 2, "unet.rank_pattern": [1]},
-        "expected patterns that are objects",
+        "rank_pattern`: expected an object of whole numbers or null, found a list of 1 value",
     ),
     "an invalid expression": (
         {"unet.r": 2, "unet.rank_pattern": {"(": 1}},
-        "expected patterns that are objects",
+        r'rank_pattern`: the key "\(" is not a regular expression that PEFT accepts',
     ),
     "a list": ([], "expected a JSON object"),
     "invalid JSON": ("{", "is not valid JSON"),

@@ -1,12 +1,9 @@
-"""adapter_config.json: read, checked, looked up as PEFT looks it up, and written."""
+"""adapter_config.json, as it is written: the targets, ranks and alphas of an adapter."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from eckart.adapter.adapter import Adapter, Module, by_parameter
 from eckart.adapter.formats.peft.origin import peft_origin
@@ -14,23 +11,6 @@ from eckart.adapter.formats.peft.patterns import alternation, rank_pattern, targ
 from eckart.adapter.formats.peft.whole import settings_of_whole
 from eckart.checkpoint.kinds import Kind, module_of
 from eckart.checkpoint.strictjson import JsonObject
-from eckart.errors import AdapterError
-
-CONFIG = "adapter_config.json"
-
-# Settings under which the update is not scale * B A, with the name of what they turn on.
-OTHER_UPDATES = {
-    "use_dora": "DoRA",
-    "use_qalora": "QALoRA",
-    "use_bdlora": "BD-LoRA",
-    "alora_invocation_tokens": "aLoRA",
-    "arrow_config": "Arrow",
-    "kasa_config": "KaSA",
-    "layer_replication": "layer replication",
-}
-
-# Initialisations that subtract B A from the base's weights first: B A is then not an update of the base.
-MOVES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 # The order in which transformers registers an expert layer's parameters; PEFT nests its wrappers in it.
 EXPERT_ORDER = ("gate_proj", "up_proj", "gate_up_proj", "down_proj")
@@ -57,121 +37,6 @@ class PeftOptions:
     base_name: str | None = None
     base_modules: tuple[str, ...] | None = None
     task: str | None = None
-
-
-class Pattern:
-    """PEFT's ``rank_pattern`` or ``alpha_pattern``.
-
-    Parameters
-    ----------
-    pattern : mapping of str to object
-        Values by regular expression.
-    default : object
-        The value of a module that no key matches.
-
-    Raises
-    ------
-    ValueError
-        If a key is not a regular expression that PEFT can use.
-
-    Notes
-    -----
-    PEFT tries ``re.match(rf"(.*\\.)?({key})$", name)`` for every key and takes the first that matches. A
-    file may have a key for every module, so plain keys are looked up by the endings of the name instead; a
-    dot in a plain key stands for a dot.
-    """
-
-    def __init__(self, pattern: Mapping[str, object], default: object) -> None:
-        self.default = default
-        self.plain: dict[str, tuple[int, object]] = {}
-        self.expressions: list[tuple[int, re.Pattern[str], object]] = []
-        for place, (key, value) in enumerate(pattern.items()):
-            if re.fullmatch(r"[\w.]+", key):
-                self.plain.setdefault(key, (place, value))
-            else:
-                self.expressions.append((place, _ending(key), value))
-
-    def __getitem__(self, name: str) -> object:
-        starts = [0] + [i + 1 for i, letter in enumerate(name) if letter == "."]
-        matches = [self.plain[name[i:]] for i in starts if name[i:] in self.plain]
-        matches += [(place, value) for place, key, value in self.expressions if key.match(name)]
-        return min(matches, key=lambda match: match[0])[1] if matches else self.default
-
-
-def _ending(key: str) -> re.Pattern[str]:
-    """Return the expression that PEFT makes of a key: the key matches an ending of a module's name."""
-    try:
-        re.compile(key)
-        # An expression that is valid alone can be invalid here, for example one that starts with (?i).
-        return re.compile(rf"(.*\.)?({key})$")
-    except (re.error, OverflowError, RecursionError) as reason:
-        raise ValueError(f"not a regular expression: {reason}") from None
-
-
-def read_config(folder: Path) -> JsonObject:
-    """Read ``adapter_config.json`` and refuse a configuration that is not plain LoRA.
-
-    Parameters
-    ----------
-    folder : Path
-        The adapter's folder.
-
-    Returns
-    -------
-    dict
-        The configuration, unchanged.
-
-    Raises
-    ------
-    AdapterError
-        If the file is missing or not JSON, or describes an update that is not scale * B A.
-    """
-    where = str(folder / CONFIG)
-    try:
-        config = json.loads((folder / CONFIG).read_text("utf-8"))
-    except FileNotFoundError:
-        raise AdapterError(where, "there is no such file", "Pass the folder of a PEFT adapter") from None
-    except OSError as reason:
-        raise AdapterError(
-            where, f"cannot be read ({reason.strerror})", "Check the permissions of the file"
-        ) from None
-    except (ValueError, RecursionError):
-        raise AdapterError(
-            where, "is not valid JSON", "Download the adapter again, or export it again"
-        ) from None
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        kind = config.get("peft_type") if isinstance(config, dict) else None
-        raise AdapterError(where, f"expected peft_type LORA, found {kind!r}", "Use a LoRA adapter")
-    for key, kind in OTHER_UPDATES.items():
-        if config.get(key):
-            raise AdapterError(
-                where, f"turns on {kind} ({key}), which is not supported", "Use a plain LoRA adapter"
-            )
-    start = config.get("init_lora_weights")
-    if isinstance(start, str) and start.startswith(MOVES_BASE):
-        raise AdapterError(
-            where,
-            f"init_lora_weights is {start}: the factors belong to a base whose weights were changed first",
-            "Save the adapter again with PEFT's path_initial_model_for_weight_conversion",
-        )
-    for name in ("rank_pattern", "alpha_pattern"):
-        refusal = AdapterError(
-            where,
-            f"{name}: expected an object whose keys are regular expressions",
-            f"Correct {name} in {CONFIG}",
-        )
-        pattern = config.get(name) or {}
-        if not isinstance(pattern, dict):
-            raise refusal
-        try:
-            Pattern(pattern, None)
-        except ValueError:
-            raise refusal from None
-    if not isinstance(config.get("target_parameters") or [], list):
-        raise AdapterError(
-            where, "target_parameters: expected a list of names", f"Correct target_parameters in {CONFIG}"
-        )
-    return config
 
 
 def make_config(adapter: Adapter, options: PeftOptions) -> JsonObject:

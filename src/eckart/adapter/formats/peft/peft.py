@@ -19,16 +19,9 @@ from eckart.adapter.formats.pairs import (
     refuse_other_kinds,
     scale_of,
 )
-from eckart.adapter.formats.peft.config import (
-    CONFIG,
-    Pattern,
-    PeftOptions,
-    in_order,
-    make_config,
-    nesting,
-    read_config,
-)
+from eckart.adapter.formats.peft.config import PeftOptions, in_order, make_config, nesting
 from eckart.adapter.formats.peft.origin import PeftOrigin
+from eckart.adapter.formats.peft.settings import CONFIG, PeftConfig, read_config
 from eckart.adapter.formats.peft.whole import WholeTensors, keyed
 from eckart.adapter.formats.writer import FilePlan, left_out_note, unknown_note
 from eckart.adapter.statement import STATEMENT, Statement, read_statement
@@ -36,7 +29,6 @@ from eckart.arrays import Array
 from eckart.checkpoint import write_json
 from eckart.checkpoint.foreign import refuse_foreign
 from eckart.checkpoint.kinds import Kind, module_of
-from eckart.checkpoint.strictjson import JsonObject
 from eckart.checks import is_whole_number
 from eckart.errors import AdapterError
 
@@ -75,7 +67,7 @@ def read_peft(path: str | Path) -> Adapter:
     file = AdapterFile(folder / WEIGHTS)
     refuse_other_kinds(file.path, file.keys)
     keys_by_name: dict[str, dict[str, str]] = {}
-    whole = WholeTensors(file, config)
+    whole = WholeTensors(file, config.data)
     unknown: dict[str, Array] = {}
     for key in file.keys:
         name = key.removeprefix(PEFT_PREFIX)
@@ -93,7 +85,7 @@ def read_peft(path: str | Path) -> Adapter:
         modules,
         dense=whole.dense,
         rows=whole.rows,
-        config=config,
+        config=config.data,
         statement=read_statement(folder / STATEMENT),
         unknown=unknown,
         path=folder,
@@ -107,13 +99,12 @@ class _Reader:
     """Builds modules from the factors in a file, with the ranks and alphas of its configuration."""
 
     def __init__(
-        self, file: AdapterFile, config: JsonObject, keys_by_name: Mapping[str, dict[str, str]]
+        self, file: AdapterFile, config: PeftConfig, keys_by_name: Mapping[str, dict[str, str]]
     ) -> None:
         self.file, self.keys_by_name = file, keys_by_name
-        self.ranks = Pattern(config.get("rank_pattern") or {}, config.get("r"))
-        self.alphas = Pattern(config.get("alpha_pattern") or {}, config.get("lora_alpha"))
-        self.rslora = bool(config.get("use_rslora"))
-        self.parameters = [str(p) for p in config.get("target_parameters") or []]
+        self.ranks, self.alphas = config.ranks, config.alphas
+        self.rslora = bool(config.settings.use_rslora)
+        self.parameters = config.settings.target_parameters or []
 
     def modules(self, name: str) -> list[Module]:
         """Return the module of a path, or one for every expert of a fused parameter."""

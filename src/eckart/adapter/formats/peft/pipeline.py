@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from eckart.adapter.adapter import Adapter, Module
-from eckart.adapter.formats.peft.config import CONFIG, PeftOptions
+from eckart.adapter.formats.peft.config import PeftOptions
 from eckart.adapter.formats.peft.origin import PipelineOrigin, peft_origin
 from eckart.adapter.formats.peft.peft import WEIGHTS, PeftWriter, read_peft
+from eckart.adapter.formats.peft.settings import CONFIG
 from eckart.adapter.formats.single_file.common import refuse_number
 from eckart.adapter.formats.single_file.names import is_component, split_component
 from eckart.adapter.formats.writer import FilePlan, left_out_note

@@ -9,13 +9,12 @@ their fields, or the file has no entry, and then alpha equals the rank everywher
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 
 from eckart.adapter.adapter import Module
 from eckart.adapter.formats.file import AdapterFile
-from eckart.adapter.formats.peft.config import OTHER_UPDATES, Pattern
 from eckart.adapter.formats.peft.patterns import alternation, rank_pattern
+from eckart.adapter.formats.peft.settings import check_settings
 from eckart.adapter.formats.single_file.common import alpha_of
 from eckart.adapter.formats.single_file.names import read_json
 from eckart.checkpoint.strictjson import JsonObject
@@ -23,8 +22,6 @@ from eckart.errors import AdapterError
 
 ENTRY = "lora_adapter_metadata"
 DEFAULT = 8  # LoraConfig's rank and alpha where a file states none
-
-_ANCHORED = re.compile(r"\^([\w.]+)")
 
 
 class ComponentConfig:
@@ -40,19 +37,15 @@ class ComponentConfig:
     Raises
     ------
     AdapterError
-        If they describe an update that is not scale * B A, or a pattern is not a table of expressions.
+        If they describe an update that is not scale * B A, an entry has another type, or a pattern is not
+        supported.
     """
 
     def __init__(self, file: AdapterFile, fields: Mapping[str, object]) -> None:
         where = file.where(ENTRY)
-        for key, kind in OTHER_UPDATES.items():
-            if fields.get(key):
-                raise AdapterError(
-                    where, f"turns on {kind} ({key}), which is not supported", "Use a plain LoRA adapter"
-                )
-        self.rslora = bool(fields.get("use_rslora"))
-        self._ranks = _Lookup(where, fields.get("rank_pattern"), fields.get("r", DEFAULT))
-        self._alphas = _Lookup(where, fields.get("alpha_pattern"), fields.get("lora_alpha", DEFAULT))
+        settings = check_settings({"r": DEFAULT, "lora_alpha": DEFAULT, **fields}, where)
+        self.rslora = bool(settings.use_rslora)
+        self._ranks, self._alphas = settings.ranks(where), settings.alphas(where)
 
     def rank(self, path: str) -> object:
         """Return the stated rank of a module, as it was parsed."""
@@ -61,33 +54,6 @@ class ComponentConfig:
     def alpha(self, path: str) -> object:
         """Return the stated alpha of a module, as it was parsed."""
         return self._alphas[path]
-
-
-class _Lookup:
-    """A pattern of PEFT's.
-
-    diffusers anchors every name (``^down_blocks.0...``). Anchored names are looked up directly, because
-    matching them one by one takes time proportional to the square of their number.
-    """
-
-    def __init__(self, where: str, entry: object, default: object) -> None:
-        table = {} if entry is None else entry
-        refusal = AdapterError(
-            where,
-            "expected patterns that are objects whose keys are regular expressions",
-            f"Correct {ENTRY} in the file's metadata, or remove it",
-        )
-        if not isinstance(table, dict):
-            raise refusal
-        self._anchored = {key[1:]: value for key, value in table.items() if _ANCHORED.fullmatch(key)}
-        others = {key: value for key, value in table.items() if not _ANCHORED.fullmatch(key)}
-        try:
-            self._others = Pattern(others, default)
-        except ValueError:
-            raise refusal from None
-
-    def __getitem__(self, path: str) -> object:
-        return self._anchored[path] if path in self._anchored else self._others[path]
 
 
 def read_configs(file: AdapterFile, components: tuple[str, ...]) -> dict[str, ComponentConfig]:

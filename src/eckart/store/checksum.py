@@ -1,0 +1,87 @@
+"""Checksums of what a store holds: arrays, and JSON documents that begin with their own checksum.
+
+CRC-32 finds every flipped bit and every damaged run of up to 32 bits, and misses other damage once in 4
+billion times. It protects against faulty disks, not against people. It was measured as five times as fast as
+BLAKE2b, and it is part of Python's library, unlike faster ones.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from eckart.arrays import Array
+from eckart.strictjson import JsonObject
+
+_SEAL = re.compile(rb'\{\s*"checksum": "([0-9a-f]{8})",')
+
+
+def checksum_of(arrays: Mapping[str, Array]) -> str:
+    """Return the checksum of named arrays: of their names, dtypes, shapes and bytes.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        The arrays, in any order.
+
+    Returns
+    -------
+    str
+        Eight hexadecimal digits.
+    """
+    value = 0
+    for name in sorted(arrays):
+        array = np.asarray(arrays[name], arrays[name].dtype.newbyteorder("<"), order="C")
+        value = zlib.crc32(f"{name} {array.dtype.str} {array.shape}".encode(), value)
+        value = zlib.crc32(array.reshape(-1).view(np.uint8).data, value)
+    return f"{value:08x}"
+
+
+def checksum_of_text(text: bytes) -> str:
+    """Return the checksum of a text as eight hexadecimal digits."""
+    return f"{zlib.crc32(text):08x}"
+
+
+def seal(document: JsonObject, indent: int | None = None) -> bytes:
+    """Return a JSON document whose first key is the checksum of all other bytes.
+
+    Parameters
+    ----------
+    document : dict
+        The document, which must not be empty.
+    indent : int, optional
+        Spaces per level; None for one line.
+
+    Returns
+    -------
+    bytes
+        The text in UTF-8, without a newline at the end.
+    """
+    text = json.dumps(document, indent=indent, allow_nan=False, ensure_ascii=False).encode()
+    gap = b"" if indent is None else b"\n" + b" " * indent
+    rest = text[1:] if indent is not None else b" " + text[1:]
+    return b"{" + gap + b'"checksum": "' + checksum_of_text(rest).encode() + b'",' + rest
+
+
+def unseal(text: bytes) -> JsonObject | None:
+    """Return the document that `seal` wrote, without its checksum; None if any byte has changed.
+
+    Parameters
+    ----------
+    text : bytes
+        The text, without a newline at the end.
+
+    Returns
+    -------
+    dict or None
+    """
+    match = _SEAL.match(text)
+    if match is None or checksum_of_text(text[match.end() :]) != match[1].decode():
+        return None
+    document: JsonObject = json.loads(text)
+    del document["checksum"]
+    return document

@@ -1,0 +1,256 @@
+"""Parse JSON from untrusted files within stated limits on size, depth and numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+from eckart.checks import is_number
+from eckart.errors import CheckpointError, InputError
+from eckart.text import clip
+
+JsonObject = dict[str, Any]
+"""A parsed JSON object whose values the reader checks itself."""
+
+DOWNLOAD_AGAIN = "Download the file again, or recreate it with the program that wrote it"
+
+MAX_BYTES = 64_000_000  # the index of a checkpoint with 140,000 tensors has 14 MB
+MAX_VALUES = 4_000_000  # a parsed value can take 100 times the bytes of its text
+MAX_DEPTH = 64
+
+# Without a match, every number has at most 199 digits and an exponent below 100: float64 holds it.
+_LARGE_NUMBER = re.compile(rb"[eE]\+?\d{3}|\d{200}")
+_HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def parse_json(
+    raw: bytes,
+    where: str,
+    what: str,
+    error: type[InputError] = CheckpointError,
+    fix: str = DOWNLOAD_AGAIN,
+    *,
+    unique: bool = True,
+    finite: bool = True,
+) -> object:
+    """Parse bytes that must hold one JSON value.
+
+    Parameters
+    ----------
+    raw : bytes
+        The text in UTF-8.
+    where : str
+        The file, for the error message.
+    what : str
+        A description of the text for the error message, e.g. ``"the header"``.
+    error : type
+        Class of the exception to raise.
+    fix : str
+        Third part of the error message.
+    unique : bool
+        Whether a repeated key is an error. It must be one if two programs that read the file could otherwise
+        see different values.
+    finite : bool
+        Whether NaN, infinity and numbers beyond the range of float64 are errors.
+
+    Returns
+    -------
+    object
+        The parsed value.
+
+    Raises
+    ------
+    InputError
+        As the class `error`, if the bytes are not UTF-8 or not JSON, if a key is repeated, a number is not
+        finite, or a limit is exceeded.
+
+    Notes
+    -----
+    The limits are `MAX_VALUES` values and `MAX_DEPTH` levels of nesting.
+    """
+    if sum(raw.count(mark) for mark in (b",", b":", b"[", b"{")) > MAX_VALUES:
+        raise error(where, f"{what} holds more than {MAX_VALUES:,} values", fix)
+    try:
+        value = json.loads(
+            raw.decode("utf-8"),
+            object_pairs_hook=_unique if unique else None,
+            parse_constant=_refuse_constant if finite else None,
+        )
+        if _HALF_PAIR.search(raw):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")  # raises on half a surrogate pair
+    except RecursionError:
+        raise error(where, f"{what} is nested too deeply", fix) from None
+    except UnicodeEncodeError:  # JSON can express half a surrogate pair, UTF-8 cannot
+        raise error(where, f"{what} is not valid JSON (a string holds half a surrogate pair)", fix) from None
+    except ValueError as reason:  # includes UnicodeDecodeError, JSONDecodeError and integers of 5000 digits
+        is_long = "integer string conversion" in str(reason)
+        shown = "it holds an integer of more than 4,300 digits" if is_long else clip(str(reason))
+        raise error(where, f"{what} is not valid JSON ({shown})", fix) from None
+    if _is_deep(value):
+        raise error(where, f"{what} is nested too deeply: the limit is {MAX_DEPTH} levels", fix)
+    if finite and _LARGE_NUMBER.search(raw):
+        place = _place_of_large_number(value)
+        if place is not None:
+            at = f"{where}: {clip(place)}" if place else where
+            raise error(at, "the number is too large: float64 cannot hold it", fix)
+    return value
+
+
+def parse_object(
+    raw: bytes,
+    where: Path,
+    what: str,
+    error: type[InputError] = CheckpointError,
+    fix: str = DOWNLOAD_AGAIN,
+    *,
+    unique: bool = True,
+    finite: bool = True,
+) -> JsonObject:
+    """Parse bytes that must hold one JSON object.
+
+    Parameters
+    ----------
+    raw, where, what, error, fix, unique, finite
+        As for `parse_json`.
+
+    Returns
+    -------
+    dict of str to Any
+        The parsed object.
+
+    Raises
+    ------
+    InputError
+        As the class `error`, where `parse_json` raises one, or if the value is not an object.
+    """
+    value = parse_json(raw, str(where), what, error, fix, unique=unique, finite=finite)
+    if not isinstance(value, dict):
+        raise error(str(where), f"{what} must be a JSON object, found {json_kind(value)}", fix)
+    return value
+
+
+def json_kind(value: object) -> str:
+    """Return the JSON type of a parsed value, for an error message.
+
+    Parameters
+    ----------
+    value : object
+        A value that ``json.loads`` returned.
+
+    Returns
+    -------
+    str
+        The type with its article, e.g. ``"an array"``.
+    """
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def read_bytes(path: Path, error: type[InputError] = CheckpointError, limit: int = MAX_BYTES) -> bytes:
+    """Read a whole file.
+
+    Parameters
+    ----------
+    path : Path
+        A small file.
+    error : type
+        Class of the exception to raise.
+    limit : int
+        Largest size that is read, in bytes.
+
+    Returns
+    -------
+    bytes
+        Its contents.
+
+    Raises
+    ------
+    InputError
+        As the class `error`, if the file cannot be read, is not a regular file, or is too large.
+    """
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):  # reading a pipe would block forever
+            kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+            raise error(str(path), f"expected a regular file, found {kind}", "Check the path")
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > limit:
+                raise error(
+                    str(path), f"the file has {size:,} bytes, but the limit is {limit:,}", DOWNLOAD_AGAIN
+                )
+            return file.read(limit)
+    except OSError as reason:
+        raise cannot_read(path, reason, error) from None
+
+
+def cannot_read(path: Path, reason: OSError, error: type[InputError] = CheckpointError) -> InputError:
+    """Return the error for a file that the operating system could not read.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    reason : OSError
+        The error of the operating system.
+    error : type
+        Class of the exception.
+
+    Returns
+    -------
+    InputError
+        The error, to be raised by the caller.
+    """
+    if isinstance(reason, FileNotFoundError):
+        return error(str(path), "there is no such file or folder", "Check the path")
+    if isinstance(reason, PermissionError):
+        return error(str(path), "permission to read it was denied", f"Run: chmod u+r {path.name}")
+    return error(str(path), f"it cannot be read ({reason.strerror or reason})", "Check the path and the disk")
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"the key {clip(key)!r} appears twice")
+            seen.add(key)
+    return result
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not a number in JSON")
+
+
+def _is_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner: list[object] = []
+        for container in level:
+            if isinstance(container, dict):
+                inner += [entry for entry in container.values() if isinstance(entry, (dict, list))]
+            elif isinstance(container, list):
+                inner += [entry for entry in container if isinstance(entry, (dict, list))]
+        if not inner:
+            return False
+        level = inner
+    return True
+
+
+def _place_of_large_number(value: object, place: str = "") -> str | None:
+    """Return where the first number is that float64 cannot hold, or None if there is none."""
+    if isinstance(value, dict):
+        entries = ((f"{place}.{key}" if place else key, entry) for key, entry in value.items())
+    elif isinstance(value, list):
+        entries = ((f"{place}[{i}]", entry) for i, entry in enumerate(value))
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        return None if is_number(value) else place
+    else:
+        return None
+    places = (_place_of_large_number(entry, inner) for inner, entry in entries)
+    return next((found for found in places if found is not None), None)
