@@ -157,7 +157,7 @@ def bomb(side: int) -> bytes:
 
 PNG = encode_png(PHOTO)
 BAD = [
-    ("no such file", None, [], "cannot be read"),
+    ("no such file", None, [], "there is no such file"),
     ("text", b"hello", [], "not a picture"),
     ("empty file", b"", [], "not a picture"),
     ("truncated picture", PNG[: len(PNG) // 2], [], "the file is damaged"),

@@ -166,8 +166,8 @@ def test_invalid_files_are_refused(tmp_path):
         "continent.csv": "line 1 has both commas and semicolons",
         "big.csv": "the file has 200,000 bytes",
         "folder.csv": "the file cannot be read",
-        "missing.csv": "the file cannot be read (No such file or directory). Check the path",
-        "missing.npy": "the file cannot be read (No such file or directory). Check the path",
+        "missing.csv": "there is no such file or folder. Check the path",
+        "missing.npy": "there is no such file or folder. Check the path",
     }
     for name, message in expected.items():
         with pytest.raises(MatrixError) as caught:

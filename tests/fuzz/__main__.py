@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from fuzz.batch import Scratch, run_all
+from fuzz.batch import Scratch, run_all, run_chunk
 from fuzz.case import Case, Result
 from fuzz.kinds import FAMILIES
 
@@ -70,11 +70,6 @@ def report(seeds: list[int], keep: Path, jobs: int) -> int:
                     print(f"seed {result.seed} (eckart {Case.of(result.seed).command}): {fault}", flush=True)
     print(summary(results, time.monotonic() - started))
     return any(result.faults for result in results)
-
-
-def run_chunk(seeds: list[int], keep: Path) -> list[Result]:
-    """Run some cases, in one of the processes of the pool."""
-    return list(run_all(seeds, keep))
 
 
 def summary(results: list[Result], seconds: float) -> str:

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -21,7 +22,7 @@ DEATHS = {"SIGXCPU": "over 5 s", "exit 1": "over 5 s: it waited for over a minut
 
 
 class Scratch:
-    """A folder in which cases run, one after another at the same path, which stores keep in their manifest."""
+    """A folder in which cases run one after another, at one path, because stores hold absolute paths."""
 
     def __init__(self, folder: Path, kept: Path | None = None) -> None:
         self.place, self.trace = folder / "case", folder / "trace.txt"
@@ -66,6 +67,11 @@ def run_all(seeds: list[int], kept: Path | None = None) -> Iterator[Result]:
                 yield result
 
 
+def run_chunk(seeds: list[int], kept: Path) -> list[Result]:
+    """Run cases in a process of a pool."""
+    return list(run_all(seeds, kept))
+
+
 def _run_batch(seeds: list[int], scratch: Scratch) -> Iterator[Result]:
     """Run cases in a child; the last result is that of the case in which the child died, if it did."""
     cases = [Case.of(seed) for seed in seeds]
@@ -77,8 +83,10 @@ def _run_batch(seeds: list[int], scratch: Scratch) -> Iterator[Result]:
         os.close(reader)
         try:
             _run_here(cases, scratch, writer)
-        finally:
             os._exit(0)
+        except BaseException:
+            scratch.trace.write_text(traceback.format_exc())
+            os._exit(3)
     os.close(writer)
     done = 0
     with open(reader, encoding="utf-8") as lines:

@@ -132,7 +132,10 @@ def run(case: Case, place: Path, watch: Watch) -> Result:
     result.seconds, result.memory = time.process_time() - start, memory.grown()
     result.code = code if isinstance(code, int) else None
     result.output = f"{out.getvalue()[-2_000:]}{err.getvalue()[-2_000:]}"
-    result.faults = [*_faults(code, err.getvalue()), *(f"did something forbidden: {action}" for action in actions)]
+    result.faults = [
+        *_faults(code, err.getvalue()),
+        *(f"did something forbidden: {action}" for action in actions),
+    ]
     if tree(place / "in") != before:
         result.faults.append("changed its inputs")
     if result.seconds > CPU_SECONDS:

@@ -30,16 +30,24 @@ def mutate_safetensors(random: Random, data: bytes) -> bytes:
         return struct.pack("<Q", wrong % 2**64) + header + body
     if step == 1:
         return data[: 8 + length] + _hostile_numbers(random, body)
-    if step <= 5:
-        header = _changed_entry(random, header)
-    else:
-        header = mutate_json(random, header)
+    header = _changed_entry(random, header) if step <= 5 else mutate_json(random, header)
     return struct.pack("<Q", len(header)) + header + body
 
 
 def _hostile_numbers(random: Random, body: bytes) -> bytes:
     """Put NaN, infinity, huge or tiny numbers into tensors, in the bytes of several dtypes."""
-    patterns = ("00000000", "ff", "0000c07f", "0000807f", "007e", "007c", "c07f", "ffff7f7f", "01000000", "80")
+    patterns = (
+        "00000000",
+        "ff",
+        "0000c07f",
+        "0000807f",
+        "007e",
+        "007c",
+        "c07f",
+        "ffff7f7f",
+        "01000000",
+        "80",
+    )
     pattern = bytes.fromhex(random.choice(patterns))
     at = random.randrange(len(body) // 4 + 1) * 4
     times = random.choice((1, 16, len(body) // len(pattern) + 1))
@@ -113,13 +121,17 @@ def mutate_npy(random: Random, data: bytes) -> bytes:
     if step == 1:
         return data[:6] + bytes([random.choice((0, 1, 2, 3, 4, 255)), random.choice((0, 1, 255))]) + data[8:]
     if step == 2:
-        kind = random.choice(("|O", "<U99999999", "|V2147483647", "<c16", ">f4", "<M8[ns]", "|S0", "<i8", "f", "\\'"))
+        kind = random.choice(
+            ("|O", "<U99999999", "|V2147483647", "<c16", ">f4", "<M8[ns]", "|S0", "<i8", "f", "\\'")
+        )
         header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': (2, 2), }}"
     elif step == 3:
         shape = ", ".join(str(values.number(random)) for _ in range(random.randrange(4)))
         header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({shape},), }}"
     elif step == 4:
-        header = random.choice(("(" * 3_000, "{" * 200, "-" * 9_000, "{'descr': [('a', '<f8', 9)]}", "[]", "1" * 9_000))
+        header = random.choice(
+            ("(" * 3_000, "{" * 200, "-" * 9_000, "{'descr': [('a', '<f8', 9)]}", "[]", "1" * 9_000)
+        )
     else:
         at = random.randrange(len(header) + 1)
         header = header[:at] + random.choice("(){}',:0a\n\\\0") + header[at + random.randrange(2) :]
@@ -158,7 +170,9 @@ def mutate_eki(random: Random, data: bytes) -> bytes:
     if len(data) < 32:
         return b"EKI\x01"
     body = bytearray(data[:-4])
-    at, size = random.choice(((4, 1), (5, 1), (6, 4), (10, 4), (14, 4), (18, 1), (19, 1), (20, 2), (22, 4), (26, 2)))
+    at, size = random.choice(
+        ((4, 1), (5, 1), (6, 4), (10, 4), (14, 4), (18, 1), (19, 1), (20, 2), (22, 4), (26, 2))
+    )
     step = random.randrange(4)
     if step == 0:
         body = body[: random.randrange(18, len(body)) // 4 * 4]
@@ -188,7 +202,13 @@ def mutate_png(random: Random, data: bytes) -> bytes:
         field = random.choice((0, 4))
         chunks[0][1][field : field + 4] = struct.pack(">I", random.choice(EXTREMES))
     elif step == 1:
-        chunks.insert(i, (random.choice((b"zTXt", b"iCCP", b"tEXt", b"acTL", b"PLTE", b"IDAT")), bytearray(b"x\0\0" + zlib.compress(bytes(1 << 24)))))
+        chunks.insert(
+            i,
+            (
+                random.choice((b"zTXt", b"iCCP", b"tEXt", b"acTL", b"PLTE", b"IDAT")),
+                bytearray(b"x\0\0" + zlib.compress(bytes(1 << 24))),
+            ),
+        )
     elif step == 2:
         del chunks[i]
     elif step == 3:
@@ -197,7 +217,9 @@ def mutate_png(random: Random, data: bytes) -> bytes:
         content[random.randrange(len(content))] = random.randrange(256)
     out = data[:8]
     for kind, content in chunks:
-        out += struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        out += (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
     return out
 
 
@@ -206,10 +228,18 @@ def mutate_text(random: Random, data: bytes) -> bytes:
     lines = data.splitlines()
     at = random.randrange(len(lines)) if lines else 0
     if not lines or random.random() < 0.1:
-        return random.choice((data.decode("utf-8", "replace").encode("utf-16"), b"\xef\xbb\xbf" + data, data.replace(b"\n", b"\r")))
+        return random.choice(
+            (
+                data.decode("utf-8", "replace").encode("utf-16"),
+                b"\xef\xbb\xbf" + data,
+                data.replace(b"\n", b"\r"),
+            )
+        )
     step = random.randrange(6)
     if step == 0:
-        opening = random.choice((b"(1 1 1\n", b"(", b'"', b"1,", b",", b";", b"sqrt(", b"1/", b"-", b"9", b" ", b"((1) "))
+        opening = random.choice(
+            (b"(1 1 1\n", b"(", b'"', b"1,", b",", b";", b"sqrt(", b"1/", b"-", b"9", b" ", b"((1) ")
+        )
         lines[at] = opening * (65_000 // len(opening))
     elif step == 1:
         del lines[at]
@@ -219,8 +249,27 @@ def mutate_text(random: Random, data: bytes) -> bytes:
         separator = next((s for s in (b"::", b"\t", b";", b",") if s in lines[at]), b" ")
         cells = lines[at].split(separator)
         cell = random.randrange(len(cells))
-        texts = (values.name(random), str(random.choice(values.NUMBERS[:18] + values.NUMBERS[20:])), random.choice(values.LITERALS))
-        extra = random.choice(("nan", "inf", "1e308", "1_000", "١", "1,5", '"', '"a\nb"', "1/0", "sqrt(-1)", "9**9**9", "1e9999999"))
+        texts = (
+            values.name(random),
+            str(random.choice(values.NUMBERS[:18] + values.NUMBERS[20:])),
+            random.choice(values.LITERALS),
+        )
+        extra = random.choice(
+            (
+                "nan",
+                "inf",
+                "1e308",
+                "1_000",
+                "\u0661",
+                "1,5",
+                '"',
+                '"a\nb"',
+                "1/0",
+                "sqrt(-1)",
+                "9**9**9",
+                "1e9999999",
+            )
+        )
         cells[cell] = random.choice((*texts, extra)).encode("utf-8", "surrogatepass")
         lines[at] = random.choice((separator, separator, b";", b"\t", b",")).join(cells)
     return b"\n".join(lines) + b"\n"

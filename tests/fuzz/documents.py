@@ -84,7 +84,9 @@ def changed(random: Random, tree: Any) -> Any:
     elif isinstance(node, list) and not isinstance(node, Pairs) and node and step < 4:
         _change_items(random, node)
     elif isinstance(node, int | float) and not isinstance(node, bool) and step < 4:
-        parent[at] = random.choice((node + 1, node - 1, -node, 2 * node, str(node), [node], values.number(random)))
+        parent[at] = random.choice(
+            (node + 1, node - 1, -node, 2 * node, str(node), [node], values.number(random))
+        )
     else:
         parent[at] = values.value(random)
     return tree[0]

@@ -73,7 +73,9 @@ def _change_bytes(random: Random, data: bytes, other: Callable[[], bytes]) -> tu
         spliced = other()
         return "spliced", data[:at] + spliced[random.randrange(len(spliced) + 1) :]
     if step == 5:
-        word = random.choice((0, 1, 2**31 - 1, 2**31, 2**32 - 1)).to_bytes(4, random.choice(("little", "big")))
+        word = random.choice((0, 1, 2**31 - 1, 2**31, 2**32 - 1)).to_bytes(
+            4, random.choice(("little", "big"))
+        )
         return "a word replaced", data[:at] + word + data[at + 4 :]
     return "bytes appended", data + random.choice((b"\0" * 8, b"\n", data[:1_000], b"\xff" * 100))
 

@@ -38,8 +38,20 @@ PIPELINE = adapter(
     module("text_encoder.text_model.encoder.layers.0.mlp.fc1", rank=3, scale=2.0),
     components=("unet", "text_encoder"),
 )
-PICTURES_READ = tuple(f"p.{suffix}" for suffix in "png jpg webp tiff gif bmp ppm tga jp2 avif qoi".split())
-PICTURES_REFUSED = tuple(f"p.{suffix}" for suffix in "eps spider dds pcx sgi ico msp xbm".split())
+PICTURES_READ = (
+    "p.png",
+    "p.jpg",
+    "p.webp",
+    "p.tiff",
+    "p.gif",
+    "p.bmp",
+    "p.ppm",
+    "p.tga",
+    "p.jp2",
+    "p.avif",
+    "p.qoi",
+)
+PICTURES_REFUSED = ("p.eps", "p.spider", "p.dds", "p.pcx", "p.sgi", "p.ico", "p.msp", "p.xbm")
 MODES = {"p.spider": "F", "p.msp": "1", "p.xbm": "1", "p.gif": "P"}
 
 
@@ -56,7 +68,9 @@ def weights(shapes: dict[str, tuple[int, ...]] = SHAPES, update: bool = False) -
     """Return the tensors of a base, or those of its fine-tune."""
     arrays = {name: random_array(name, *shape) for name, shape in shapes.items()}
     if update:
-        arrays = {name: array + 0.1 * random_array(f"{name} tuned", *array.shape) for name, array in arrays.items()}
+        arrays = {
+            name: array + 0.1 * random_array(f"{name} tuned", *array.shape) for name, array in arrays.items()
+        }
     return arrays
 
 
@@ -146,7 +160,9 @@ def pair_with_scales(folder: Path) -> None:
     plain = {name: array.astype(np.float32) for name, array in weights().items()}
     write_model(folder / "plain", plain)
     write_model(folder / "in" / "tuned", tuned)
-    eckart.extract(folder / "plain", folder / "in" / "tuned", folder / "in" / "adapter", rank=2, base_name="base")
+    eckart.extract(
+        folder / "plain", folder / "in" / "tuned", folder / "in" / "adapter", rank=2, base_name="base"
+    )
     shutil.rmtree(folder / "plain")
     write_model(folder / "in" / "base", base)
 
@@ -201,7 +217,10 @@ def peft_with_whole_tensors(folder: Path) -> None:
 
 def dora_folder(folder: Path) -> None:
     """Write an adapter with magnitude vectors."""
-    magnitudes = {f"{Q}.lora_magnitude_vector": random_array("m", 10), f"{K}.lora_magnitude_vector": random_array("m", 6)}
+    magnitudes = {
+        f"{Q}.lora_magnitude_vector": random_array("m", 10),
+        f"{K}.lora_magnitude_vector": random_array("m", 6),
+    }
     _write_adapter(folder, adapter_tensors() | magnitudes, use_dora=True, target_modules="all-linear")
 
 
@@ -236,7 +255,9 @@ def cloneofsimo_file(folder: Path) -> None:
 
 def _write_unet(folder: Path) -> None:
     shapes = {f"{name}.weight": (6, 5) for name in PIPELINE.modules}
-    write_model(folder / "in" / "model", {name: random_array(name, *shape) for name, shape in shapes.items()}, {})
+    write_model(
+        folder / "in" / "model", {name: random_array(name, *shape) for name, shape in shapes.items()}, {}
+    )
 
 
 def store(folder: Path) -> None:
@@ -265,7 +286,10 @@ def ratings(folder: Path) -> None:
     lines = {
         "u.data": [f"{u}\t{i}\t{value}\t88125" for u, i, value in rows],
         "ratings.dat": [f"{u}::{i}::{value}::97830" for u, i, value in rows],
-        "ratings.csv": ["userId,movieId,rating,timestamp", *(f'{u},"{i}",{value}.0,12' for u, i, value in rows)],
+        "ratings.csv": [
+            "userId,movieId,rating,timestamp",
+            *(f'{u},"{i}",{value}.0,12' for u, i, value in rows),
+        ],
         "semicolons.csv": ["User;ISBN;Book-Rating", *(f"{u};{i};{value}" for u, i, value in rows)],
     }
     for name, content in lines.items():

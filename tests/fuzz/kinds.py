@@ -97,23 +97,34 @@ def _picture(names: Iterable[str]) -> tuple[str, ...]:
 
 
 FILE = ".safetensors"
-PAIR_OF_FILES = tuple(line.replace("/base", f"/base{FILE}").replace("/tuned", f"/tuned{FILE}") for line in PAIR)
+PAIR_OF_FILES = tuple(
+    line.replace("/base", f"/base{FILE}").replace("/tuned", f"/tuned{FILE}") for line in PAIR
+)
 KINDS: dict[str, Kind] = {
     "files": Kind("checkpoints", inputs.pair_of_files, PAIR_OF_FILES),
     "folders": Kind("checkpoints", inputs.pair_of_folders, PAIR),
     "shards": Kind("checkpoints", inputs.pair_of_shards, PAIR),
     "experts": Kind("checkpoints", inputs.pair_with_experts, PAIR),
-    "scaled float8": Kind("checkpoints", inputs.pair_with_scales, PAIR[-3:-1], PAIR[:-3]),
+    "scaled float8": Kind(
+        "checkpoints", inputs.pair_with_scales, (PAIR[2], *PAIR[-3:]), (*PAIR[:2], *PAIR[3:-3])
+    ),
     "peft": Kind("adapters", inputs.peft_folder, _named("adapter")),
-    "peft with statement": Kind("adapters", inputs.stated_folder, (*_named("adapter"), "verify in/base in/tuned in/adapter")),
+    "peft with statement": Kind(
+        "adapters", inputs.stated_folder, (*_named("adapter"), "verify in/base in/tuned in/adapter")
+    ),
     "peft with whole tensors": Kind(
-        "adapters", inputs.peft_with_whole_tensors, _named("adapter")[:-4], _only(_named("adapter"), "convert")[1:]
+        "adapters",
+        inputs.peft_with_whole_tensors,
+        _named("adapter")[:-4],
+        _only(_named("adapter"), "convert")[1:],
     ),
     "dora": Kind("adapters", inputs.dora_folder, (), _only(_named("adapter"), "inspect", "resize", "merge")),
     "peft of a pipeline": Kind("adapters", inputs.pipeline_folder, _named("adapter")),
     "kohya": Kind("adapters", inputs.kohya_file, _named("k.safetensors", FILE)),
     "diffusers": Kind("adapters", inputs.diffusers_file, _named("d.safetensors", FILE)),
-    "cloneofsimo": Kind("adapters", inputs.cloneofsimo_file, _only(_named("c.safetensors"), "inspect in/c", "check")),
+    "cloneofsimo": Kind(
+        "adapters", inputs.cloneofsimo_file, _only(_named("c.safetensors"), "inspect in/c", "check")
+    ),
     "store": Kind("stores", inputs.store, STORE),
     "recommender": Kind(
         "applications",
@@ -135,7 +146,9 @@ KINDS: dict[str, Kind] = {
         ),
     ),
     "compressed picture": Kind(
-        "applications", inputs.compressed, ("image in/p.eki -o out/p.png", "image in/g.eki -o out/p.png --json")
+        "applications",
+        inputs.compressed,
+        ("image in/p.eki -o out/p.png", "image in/g.eki -o out/p.png --json"),
     ),
     "picture": Kind(
         "applications", inputs.pictures, _picture(inputs.PICTURES_READ), _picture(inputs.PICTURES_REFUSED)

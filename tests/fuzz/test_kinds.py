@@ -1,4 +1,4 @@
-"""The fuzzer starts from inputs that every command accepts; otherwise no case would get past the first check."""
+"""The fuzzer starts from inputs that commands accept; otherwise no case would get past the first check."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ NAMES = (
     "a\x00b",
     "\x1b[2J\x1b]0;x\x07",
     "\u202eabc",
-    "ａ\u0301😀",
+    "\uff41\u0301😀",
     "\ud800",
     "CON",
     "nul.safetensors",
@@ -92,7 +92,20 @@ NUMBERS = (
     1e300,
     -1e300,
 )
-LITERALS = ("NaN", "Infinity", "-Infinity", "1e400", "-1e999999", "01", "1.", ".5", "+1", "0x10", "tru", "'a'")
+LITERALS = (
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "1e400",
+    "-1e999999",
+    "01",
+    "1.",
+    ".5",
+    "+1",
+    "0x10",
+    "tru",
+    "'a'",
+)
 
 
 def name(random: Random) -> str:

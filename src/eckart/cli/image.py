@@ -12,6 +12,7 @@ from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.errors import ImageError, OutputError, UsageError
 from eckart.rank.budget import Amount, Unit
+from eckart.strictjson import read_bytes
 
 if TYPE_CHECKING:  # imported where they are used, so that other commands start faster
     from eckart.applications.images import CompressedImage, FormatResult
@@ -127,6 +128,7 @@ def image(
 def _decode(photo: Path, output: Path | None, refused: list[str], json: bool) -> None:
     """Decode an .eki file to a picture file."""
     from eckart.applications.images import decompress, write_picture
+    from eckart.applications.images.pictures import MAX_BYTES
 
     if refused:
         names = " and ".join(refused)
@@ -140,13 +142,7 @@ def _decode(photo: Path, output: Path | None, refused: list[str], json: bool) ->
         raise UsageError(
             str(photo), "the picture is compressed already", f"Use -o {photo.stem}.png to decode it"
         )
-    try:
-        data = photo.read_bytes()
-    except OSError as error:
-        raise ImageError(
-            str(photo), f"the file cannot be read ({error.strerror or error})", "Check the path"
-        ) from None
-    picture = decompress(data, str(photo))
+    picture = decompress(read_bytes(photo, ImageError, MAX_BYTES), str(photo))
     write_picture(output, picture)
     if json:
         console.print_json(
