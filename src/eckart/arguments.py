@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import re
 import shlex
@@ -12,8 +13,8 @@ from collections.abc import Collection
 _START, _MIDDLE, _END = "\ufdd0", "\ufdd1", "\ufdd2"
 _MARKED = re.compile(f"{_START}([a-z_]+){_MIDDLE}([^{_MIDDLE}]*){_MIDDLE}([^{_END}]*){_END}")
 
-OPTIONS = {"out": "--output", "consumers": "--for"}
-"""Keywords whose option has another name. All others are spelled alike: ``max_rank`` is ``--max-rank``."""
+OPTIONS = {"out": "--output", "consumers": "--for", "topic": "TOPIC"}
+"""Keywords that the command line spells otherwise. As a rule, ``max_rank`` is ``--max-rank``."""
 
 OTHER_NAMES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("r", "lora_rank", "lora_r", "lora_dim", "dim", "network_dim"), ("rank",)),
@@ -44,7 +45,7 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
 """Keywords of ours by the names that other tools give them (PEFT, mergekit, kohya's scripts), best first."""
 
 
-def argument(keyword: str, value: object = None) -> str:
+def argument(keyword: str, value: object = ...) -> str:
     """Return an argument for a message of an `EckartError`, which each reader sees in their own language.
 
     Parameters
@@ -52,7 +53,7 @@ def argument(keyword: str, value: object = None) -> str:
     keyword : str
         The keyword argument, for example ``"max_rank"``.
     value : object
-        Its value; None for the name alone.
+        Its value; without one, the result is the name alone.
 
     Returns
     -------
@@ -68,13 +69,39 @@ def argument(keyword: str, value: object = None) -> str:
     >>> in_python(argument("include")), in_terminal(argument("include", "q_proj|v_proj"))
     ('include', "--include 'q_proj|v_proj'")
     """
-    if value is None:
+    if value is ...:
         return f"{_START}{keyword}{_MIDDLE}{_MIDDLE}{_END}"
     typed = "" if value is True else _typed(value)
     return f"{_START}{keyword}{_MIDDLE}={_plain(repr(value))}{_MIDDLE}{_plain(typed)}{_END}"
 
 
+def argument_in(text: str) -> str:
+    """Return ``keyword=value`` as an `argument`, and any other text unchanged.
+
+    Parameters
+    ----------
+    text : str
+        For example ``"rank=4"``, or the path of a file.
+
+    Examples
+    --------
+    >>> in_terminal(argument_in("max_rank=4")), in_terminal(argument_in("runs/rank=4"))
+    ('--max-rank 4', 'runs/rank=4')
+    """
+    keyword, separator, value = text.partition("=")
+    if not separator or not re.fullmatch("[a-z_]+", keyword):
+        return text
+    if value.lstrip("-") in ("nan", "inf"):
+        return argument(keyword, float(value))
+    try:
+        return argument(keyword, ast.literal_eval(value))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
 def _typed(value: object) -> str:
+    if isinstance(value, float):
+        return f" {value:.12g}"
     if isinstance(value, list | tuple):
         return " " + ",".join(str(part) for part in value)
     return " " + shlex.quote(str(value))

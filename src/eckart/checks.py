@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
+from collections.abc import Iterable
 from typing import TypeGuard
 
 import numpy as np
 
+from eckart.arguments import argument
 from eckart.errors import UsageError
 
 LARGEST = sys.float_info.max
@@ -92,3 +95,39 @@ def check_whole_number(value: object, where: str, least: int = 0, most: int | No
         return int(value)
     bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
     raise UsageError(where, f"expected a whole number {bounds}")
+
+
+def check_choice(value: object, keyword: str, choices: Iterable[str]) -> str:
+    """Return the alternative that an argument names, in upper or lower case, or refuse it.
+
+    Parameters
+    ----------
+    value : object
+        What the caller passed.
+    keyword : str
+        The argument's name, for example ``"format"``.
+    choices : iterable of str
+        The alternatives.
+
+    Returns
+    -------
+    str
+        One of `choices`.
+
+    Raises
+    ------
+    UsageError
+        If the value is none of them. The message suggests a similar one.
+
+    Examples
+    --------
+    >>> check_choice("PEFT", "format", ["peft", "kohya"])
+    'peft'
+    """
+    by_name = {choice.lower(): choice for choice in choices}
+    plain = str(value).strip().lower()
+    if isinstance(value, str) and plain in by_name:
+        return by_name[plain]
+    close = difflib.get_close_matches(plain, by_name, n=1)
+    fix = f"Use {argument(keyword, by_name[close[0]])}" if close else ""
+    raise UsageError(argument(keyword, value), f"expected one of {', '.join(by_name.values())}", fix)

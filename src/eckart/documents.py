@@ -17,7 +17,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from eckart.errors import CheckpointError, InputError
+from eckart.errors import CheckpointError, EckartError, InputError
 from eckart.strictjson import DOWNLOAD_AGAIN, MAX_BYTES, parse_json, read_bytes
 from eckart.text import clip, count, either
 
@@ -158,6 +158,8 @@ class Document(Generic[T]):
         except msgspec.ValidationError as reason:
             place, what = _explain(str(reason), value, self.schema, self.name)
             raise self.error(f"{where}: {clip(place)}" if place else where, what, self.fix) from None
+        except EckartError as reason:  # from the check of a dataclass
+            raise self.error(where, clip(f"{reason.where}: {reason.what}"), self.fix) from None
         except UnicodeEncodeError:  # half a surrogate pair, in a value that parse_json has not seen
             raise self.error(where, f"{self.name} is not valid Unicode", self.fix) from None
         if self.is_ours:
@@ -198,7 +200,7 @@ def _fits(entry: object, hint: Any) -> bool:
 
     try:
         msgspec.convert(entry, hint)
-    except (msgspec.ValidationError, UnicodeEncodeError):
+    except (msgspec.ValidationError, UnicodeEncodeError, EckartError):
         return False
     return True
 

@@ -23,7 +23,7 @@ what was found), and how to fix it.
 
 from __future__ import annotations
 
-from eckart.arguments import in_python, in_terminal
+from eckart.arguments import argument_in, in_python, in_terminal
 
 
 class EckartError(Exception):
@@ -71,7 +71,13 @@ class InputError(EckartError):
 
 
 class UsageError(InputError):
-    """An argument is out of range, or two arguments exclude each other. For example ``rank=0``."""
+    """An argument is out of range, or two arguments exclude each other. For example ``rank=0``.
+
+    A `where` of the form ``keyword=value``, with a value as Python writes it, names an argument.
+    """
+
+    def __init__(self, where: str, what: str, fix: str = "") -> None:
+        super().__init__(argument_in(where), what, fix)
 
 
 class KeywordError(UsageError, TypeError):

@@ -70,8 +70,10 @@ def _origin() -> str | None:
         return None
     try:
         origin = json.loads(record or "{}")
-        url = str(origin["url"])
+        url = origin["url"]
     except (ValueError, KeyError, TypeError):
+        return None
+    if not isinstance(url, str):
         return None
     control = origin.get("vcs_info")
     if isinstance(control, dict):

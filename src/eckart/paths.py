@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from eckart.errors import UsageError
+from eckart.errors import InputError, UsageError
 from eckart.text import clip
 
 # Two letters or more, because C:/ is a drive. `Path` turns the second slash into none, so one is enough.
@@ -53,6 +53,22 @@ first: hf download org/model --local-dir model. Then pass the path model.
     return Path(os.path.expanduser(text))
 
 
+def real_path(path: str | Path) -> Path:
+    """Return the absolute path of a user's path, with links followed as far as they lead.
+
+    Parameters
+    ----------
+    path : str or Path
+        It need not exist.
+
+    Returns
+    -------
+    Path
+        `Path.resolve` gives the same, but raises RuntimeError for a link to itself (up to Python 3.12).
+    """
+    return Path(os.path.realpath(user_path(path)))
+
+
 def input_path(path: str | Path) -> Path:
     """Return the path of a model or an adapter that is read. The file or folder need not exist.
 
@@ -89,6 +105,20 @@ Llama-3.2-1B. Then pass the path Llama-3.2-1B.
             _download_model(text),
         )
     return place
+
+
+def require(path: Path, error: type[InputError]) -> None:
+    """Raise if there is nothing at the path of an input, before its output is looked at.
+
+    Parameters
+    ----------
+    path : Path
+        The input.
+    error : type
+        The class of the error.
+    """
+    if not os.path.lexists(path):
+        raise error(str(path), "there is no such file or folder", "Check the path")
 
 
 def is_hub_name(text: str) -> bool:

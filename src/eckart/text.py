@@ -98,6 +98,21 @@ def either(names: Iterable[str]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
+def size(number: float) -> str:
+    """Return a number of bytes with its unit.
+
+    Examples
+    --------
+    >>> size(96), size(1536)
+    ('96 B', '1.5 kB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(number) < 1000 or unit == "GB":
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    raise AssertionError("unreachable")
+
+
 def rank_range(ranks: Iterable[int]) -> str:
     """Return the smallest, the largest and the median rank in words.
 

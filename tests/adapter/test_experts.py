@@ -46,8 +46,9 @@ def updates(modules: dict[str, Module]) -> dict[str, np.ndarray]:
 
 def test_a_layout_is_parsed_from_its_name():
     assert ExpertsLayout.parse("fused") is FUSED and ExpertsLayout.parse("split") is SPLIT
-    for text in ("", "Fused", "both", "fused,split"):
-        with pytest.raises(UsageError, match=f"`--experts {text}`: expected fused or split. Use --experts"):
+    assert ExpertsLayout.parse("Fused") is FUSED
+    for text in ("", "both", "fused,split"):
+        with pytest.raises(UsageError, match=f"`experts={text!r}`: expected one of fused, split."):
             ExpertsLayout.parse(text)
 
 

@@ -98,11 +98,12 @@ MALFORMED = [
     ("shape of NaN", build('{"w": {"dtype": "F32", "shape": [NaN], "data_offsets": [0, 8]}}'), "found nan"),
     ("shape of 10^400", build({"w": entry(shape=[10**400])}, bytes(8)), "from 0 to 2**63 - 1, found [1000"),
     ("offset of 10^400", build({"w": entry(0, 10**400)}, bytes(8)), "from 0 to 2**63 - 1, found [0, 1000"),
+    ("empty and huge", build({"w": entry(0, 0, (0, 2**62))}), "is larger than NumPy allows, although it is"),
     ("long name", build({"." * 1001: entry()}, bytes(8)), "has 1,001 characters, but the limit is 1,000"),
     (
         "name of many parts",
         build({"a." * 64 + "b": entry()}, bytes(8)),
-        "the name of the tensor has 65 parts separated by dots, but the limit is 64",
+        "the name has 65 parts separated by dots, but the limit is 64",
     ),
     ("too many values", build('{"w": ' + "[" * 4_000_001), "the header holds more than 4,000,000 values"),
     ("shape overflows", build({"w": entry(shape=[2**62] * 64)}, bytes(8)), "found 8 between"),

@@ -231,3 +231,10 @@ def test_every_floating_point_dtype_gives_an_entry(match):
     layout = {name: ((2,), dtype) for name, dtype in DTYPES.items()}
     floats = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
     assert set(pairs(match(layout, layout))) == floats
+
+
+def test_tensors_without_entries_are_skipped_with_a_note(match):
+    layout = {"w.weight": (2, 2), "none.weight": (0, 2**33), "embed.weight": (0, 4)}
+    pair = match(layout, {**layout, "embed.weight": (3, 4)})
+    assert [entry.name for entry in pair.entries] == ["w.weight"]
+    assert "Skipped 2 tensors without entries: embed.weight, none.weight." in pair.notes

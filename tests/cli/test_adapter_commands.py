@@ -386,14 +386,14 @@ def test_check_exits_2_for_bad_input(work):
 STOPPED = """
 import os, signal
 from eckart.checkpoint import OutputFolder
-from eckart.cli import app
+from eckart.cli import app, usage
 
-def work():
+def work(program):
     with OutputFolder("out") as staging:
         (staging / "half").write_text("half")
         os.kill(os.getpid(), signal.SIGTERM)
 
-app.app = work
+usage.run = work
 app.main()
 """
 

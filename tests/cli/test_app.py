@@ -117,6 +117,24 @@ def test_help_is_at_most_80_columns_wide_and_names_every_option_in_full(command)
     assert spellings <= set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", text))
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_example_of_the_help_is_one_line(command):
+    callback = typer.main.get_command(app).commands[command].callback  # type: ignore[attr-defined]
+    examples = re.findall(r"\*\*(eckart .+?)\*\*", " ".join(callback.__doc__.split()))
+    assert examples
+    lines = run(command, "--help").out.splitlines()
+    for example in examples:
+        assert any(re.fullmatch(rf" +• {re.escape(example)}( \(.*)? *", line) for line in lines), example
+
+
+def test_help_names_values_as_the_guide_does():
+    lines = run("inspect", "--help").out.splitlines()
+    assert lines[1].split(" ", 2)[2].rstrip().endswith("inspect BASE [TUNED] [OPTIONS]")
+    text = "\n".join(lines)
+    for option in ("--store +PATH +Use", "--dry-run +Read", "--workers +N ", "--help +-h +Show"):
+        assert re.search(option, text)
+
+
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_is_in_present_day_english(command):
     text = " ".join(run(*command.split(), "--help").out.replace("│", " ").split())

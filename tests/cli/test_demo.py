@@ -10,14 +10,14 @@ def test_the_demo_verifies_its_adapters_and_measures_their_loss(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     headings = [
+        "What each adapter is worth",
         "The pair of models",
+        "The adapters, with their errors recomputed from the files",
         "The update of each layer",
-        "Adapters, with their errors recomputed from the files",
-        "Loss on held-out Python code, in nats per byte",
     ]
     starts = [done.stdout.index(heading) for heading in headings]
     assert starts == sorted(starts)
-    adapters, losses = done.stdout[starts[2] : starts[3]], done.stdout[starts[3] :]
+    losses, adapters = done.stdout[: starts[1]], done.stdout[starts[2] : starts[3]]
     assert " NO" not in adapters
     rows = [line.split() for line in adapters.splitlines() if line.rstrip().endswith("yes")]
     assert [row[1] for row in rows] == ["2%", "6%", "18%"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 from safetensors import safe_open
@@ -64,7 +65,7 @@ def test_other_dtypes_are_refused_with_the_list(command_line, tmp_path, dtype):
     done = run(*command_line, "--dtype", dtype)
     assert (done.code, done.out) == (2, "")
     assert done.err == (
-        f"eckart: `dtype={dtype!r}`: expected one of float32, float16, bfloat16, float64. "
+        f"eckart: `--dtype {shlex.quote(dtype)}`: expected one of float32, float16, bfloat16, float64. "
         "Use a name from this list or a common abbreviation, such as bf16 for bfloat16.\n"
     )
     assert not (tmp_path / "out").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import re
 import struct
 import zlib
 
@@ -157,7 +158,7 @@ def bomb(side: int) -> bytes:
 
 PNG = encode_png(PHOTO)
 BAD = [
-    ("no such file", None, [], "there is no such file"),
+    ("no such file", None, [], "there is no such file or folder"),
     ("text", b"hello", [], "not a picture"),
     ("empty file", b"", [], "not a picture"),
     ("truncated picture", PNG[: len(PNG) // 2], [], "the file is damaged"),
@@ -165,13 +166,13 @@ BAD = [
     ("small decompression bomb", bomb(9_000), [], "9000 x 9000"),
     ("two targets", PNG, ["--psnr", 30, "--rank", 3], "rank and psnr"),
     ("negative decibels", PNG, ["--psnr", -1], "decibels"),
-    ("energy above 1", PNG, ["--energy", 2], "energy=2"),
+    ("energy above 1", PNG, ["--energy", 2], "--energy 2"),
     ("size that is not a number", PNG, ["--size", "many"], "40KB"),
     ("size as a share", PNG, ["--size", "5%"], "40KB"),
     ("size too small", PNG, ["--size", "50"], "the smallest file has"),
     ("output without suffix", PNG, ["-o", "out"], ".eki"),
     ("output with unknown suffix", PNG, ["-o", "out.svg"], ".eki"),
-    ("output in a missing folder", PNG, ["-o", "no/where/out.eki"], "the folder does not exist"),
+    ("output in a missing folder", PNG, ["-o", "no/where/out.eki"], "its folder does not exist"),
     ("output exists", PNG, ["-o", "photo.png"], "--overwrite"),
 ]
 
@@ -264,7 +265,9 @@ def test_a_missing_library_is_reported_with_its_extra(place, monkeypatch, librar
 
     monkeypatch.setattr(builtins, "__import__", import_without_library)
     done = run("image", place / "photo.png", "-o", place / "x.eki")
-    assert done.code == 2 and "pip install 'eckart[images]'" in done.err and done.err.count("\n") == 1
+    assert (
+        done.code == 2 and re.search(r"pip install '\S*\[images\]'", done.err) and done.err.count("\n") == 1
+    )
 
 
 def test_a_process_prints_the_same_without_colour(place):

@@ -61,23 +61,20 @@ def test_an_adapter_that_states_nothing_is_measured(fine_tune, tmp_path):
 @pytest.mark.parametrize(
     ("text", "place", "problem"),
     [
-        ("{", "", "not a JSON file"),
-        ("[]", ": the statement", "expected a JSON object, so this is not a statement that Eckart wrote"),
         (
-            '{"modules": 3}',
-            ": modules",
-            "expected a JSON object, so this is not a statement that Eckart wrote",
+            "{",
+            "",
+            "the statement is not valid JSON (Expecting property name enclosed in double quotes: "
+            "line 1 column 2 (char 1))",
         ),
-        (
-            '{"modules": {"a": 3}}',
-            ": modules.a",
-            "expected a JSON object, so this is not a statement that Eckart wrote",
-        ),
-        (
-            '{"error": "small"}',
-            ": error",
-            "expected a finite number, so this is not a statement that Eckart wrote",
-        ),
+        ("[]", "", "the statement: expected an object, found an empty list"),
+        ('{"modules": 3}', ": modules", "expected an object of objects, found 3"),
+        ('{"modules": {"a": 3}}', ": modules.a", "expected an object, found 3"),
+        ('{"error": "small"}', ": error", 'expected a number or null, found "small"'),
+        ('{"error": NaN}', "", "the statement is not valid JSON (NaN is not a number in JSON)"),
+        ('{"error": 1e999}', ": error", "the number is too large: float64 cannot hold it"),
+        ('{"errors": 1}', ": errors", "this entry is unknown"),
+        ('{"layout": {"consumers": 3}}', ": layout.consumers", "expected a list of strings, found 3"),
     ],
 )
 def test_a_damaged_statement_exits_with_2_and_one_line(fine_tune, tmp_path, text, place, problem):

@@ -231,13 +231,13 @@ def refuse_to_factor(*args, **options):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rank": 3, "experts": "bogus"}, "fused or split"),
+        ({"rank": 3, "experts": "bogus"}, "one of fused, split"),
         ({"rank": 3, "experts": "fused", "consumers": ["vllm"]}, "experts"),
         ({"rank": 3, "dtype": "I8"}, "expected one of"),
         ({"rank": 3, "consumers": ["nobody"]}, "nobody"),
         (
             {"rank": 3, "consumers": ["vllm"], "modules_to_save": True},
-            r"vLLM cannot read whole tensors\. Remove --modules-to-save, or remove vllm from --for\.",
+            r"vLLM cannot read whole tensors\. Remove modules_to_save, or remove vllm from consumers\.",
         ),
         ({"rank": 3, "include": ["zzz"]}, "leave none of 5"),
         ({"rank": 3, "device": "tpu"}, "device"),
@@ -262,7 +262,7 @@ def test_a_plan_above_the_largest_rank_of_a_consumer_is_refused(pair, place, mon
         eckart.extract(*pair, place / "a", plan=plan, consumers="vllm")
     assert str(caught.value) == (
         "`plan: layers.0.q_proj.weight`: vLLM loads ranks up to 2, and the plan gives 3. "
-        "Make the plan with --max-rank 2."
+        "Make the plan with max_rank=2."
     )
 
 
@@ -273,7 +273,8 @@ def test_an_adapter_of_which_a_consumer_loads_nothing_is_refused_with_the_reason
     with pytest.raises(AdapterError) as caught:
         eckart.extract(*pair, place / "a", rank=2, embeddings=True, consumers="tensorrt-llm")
     assert str(caught.value) == (
-        f"`--for`: no tensor would remain, because TensorRT-LLM would not load {name}. Choose other programs."
+        f"`consumers`: no tensor would remain, because TensorRT-LLM would not load {name}. "
+        "Choose other programs."
     )
     assert names(place) == set()
 

@@ -69,7 +69,9 @@ def _changed_entry(random: Random, header: bytes) -> bytes:
     elif step <= 2 and isinstance(shape, list):
         fields["shape"] = _changed_shape(random, shape)
     elif step == 3 and isinstance(offsets, list):
-        fields["data_offsets"] = [x + random.choice((-8, -4, 0, 4, 2**20, 2**40)) for x in offsets]
+        fields["data_offsets"] = [
+            random.choice((-8, -4, 0, 4, 2**20, 2**40)) + (x if isinstance(x, int) else 0) for x in offsets
+        ]
     elif step == 4:
         other = random.choice(entries)[1]
         fields = dict(other) if isinstance(other, Pairs) else {}
@@ -99,7 +101,7 @@ def _changed_shape(random: Random, shape: list[int]) -> list[int] | Raw:
     if step == 2:
         size = 1
         for n in shape:
-            size *= n
+            size *= n if isinstance(n, int) else 1
         return random.choice(([size], [1, size], [size, 1], [2, size // 2]))
     if step == 3:
         return [0, 2**33]

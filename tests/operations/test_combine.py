@@ -211,7 +211,7 @@ def test_biases_are_added_with_the_scale_that_peft_gives_them(tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"method": "slerp"}, "expected sum, ties or dare"),
+        ({"method": "slerp"}, "expected one of sum, ties, dare"),
         ({"method": "sum", "density": 0.3}, "density and seed apply to TIES and DARE only"),
         ({"method": "sum", "seed": 3}, "density and seed apply to TIES and DARE only"),
         ({"method": "ties", "density": 0.0}, "density"),

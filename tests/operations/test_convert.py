@@ -63,7 +63,7 @@ def test_the_result_describes_itself(tmp_path):
     "options, message",
     [
         ({"to": "gguf"}, "expected one of peft"),
-        ({"to": "peft", "experts": "both"}, "expected fused or split"),
+        ({"to": "peft", "experts": "both"}, "expected one of fused, split"),
     ],
 )
 def test_invalid_options_are_refused_before_the_adapter_is_read(options, message, tmp_path):

@@ -235,7 +235,7 @@ def test_only_an_earlier_merge_can_be_overwritten(tmp_path):
     case = case_of("llama")
     merge(case.base, [case.adapter], tmp_path / "m")
     before = tree(tmp_path)
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match="overwrite=True"):
         merge(case.base, [case.adapter], tmp_path / "m", [2.0])
     assert tree(tmp_path) == before
     merge(case.base, [case.adapter], tmp_path / "m", [2.0], overwrite=True)

@@ -357,7 +357,10 @@ def test_invalid_options_are_refused_and_nothing_is_written(options, message, tm
         ({"rank": 2, "dtype": "int8"}, "expected one of float32"),
         ({"rank": 2, "format": "gguf"}, "expected one of peft, kohya, diffusers"),
         ({"rank": 2, "format": "kohya"}, r"ends in \.safetensors"),
-        ({"rank": 2, "format": "kohya", "consumers": "vllm"}, "not all programs of --for read this format"),
+        (
+            {"rank": 2, "format": "kohya", "consumers": "vllm"},
+            "not every program of the list reads this format",
+        ),
         ({"rank": 2, "out": "taken"}, "the folder is not empty"),
         ({"rank": 2, "out": "taken/file"}, "expected a folder, found a file"),
         ({"rank": 2, "out": "in"}, "is or contains the input"),
@@ -400,7 +403,7 @@ def test_an_existing_adapter_is_replaced_only_with_overwrite(tmp_path):
     write_sigma(tmp_path / "in")
     resize(tmp_path / "in", tmp_path / "out", rank=1)
     before = tree(tmp_path / "out")
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match="overwrite=True"):
         resize(tmp_path / "in", tmp_path / "out", rank=2)
     assert tree(tmp_path / "out") == before
     resize(tmp_path / "in", tmp_path / "out", rank=2, overwrite=True)

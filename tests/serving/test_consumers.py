@@ -47,7 +47,7 @@ def test_consumers_are_found_by_name_alias_and_capitals():
 
 @pytest.mark.parametrize("names", ["ollama", "vllm,ollama", "v l l m"])
 def test_an_unknown_consumer_is_refused(names):
-    with pytest.raises(UsageError, match=r"`--for (ollama|v l l m)`: expected some of peft, vllm, .*comfyui"):
+    with pytest.raises(UsageError, match=r"='(ollama|v l l m)'`: expected some of peft, vllm, .*comfyui"):
         consumers_named(names)
 
 

@@ -37,12 +37,12 @@ def test_a_layout_of_experts_that_no_consumer_contradicts_is_accepted(experts, n
         (
             "fused",
             "vllm",
-            r"`--experts fused`: vLLM reads experts only split\. Remove --experts, or",
+            r"`experts='fused'`: vLLM reads experts only split\. Remove experts, or",
         ),
-        ("split", "vllm,peft", r"`--experts split`: PEFT reads experts only fused"),
-        ("bogus", "", r"`--experts bogus`: expected fused or split"),
-        ("bogus", "vllm", r"`--experts bogus`: expected fused or split"),
-        ("Fused", "", r"`--experts Fused`: expected fused or split"),
+        ("split", "vllm,peft", r"`experts='split'`: PEFT reads experts only fused"),
+        ("bogus", "", r"`experts='bogus'`: expected one of fused, split"),
+        ("bogus", "vllm", r"`experts='bogus'`: expected one of fused, split"),
+        ("Fusion", "", r"`experts='Fusion'`: expected one of fused, split"),
     ],
 )
 def test_a_layout_of_experts_that_contradicts_a_consumer_is_refused(experts, names, message):

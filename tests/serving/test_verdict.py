@@ -389,7 +389,7 @@ def test_the_result_has_a_short_repr(tmp_path):
 
 
 def test_check_needs_a_consumer_or_a_base(tmp_path):
-    with pytest.raises(UsageError, match="expected --for or --base"):
+    with pytest.raises(UsageError, match="expected consumers or base"):
         check(adapter_with()(tmp_path / "a"))
 
 

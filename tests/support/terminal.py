@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ ENVIRONMENT = {
     "PYTHONPATH": str(Path(eckart.__file__).parents[1]),
     "OPENBLAS_NUM_THREADS": "1",
 }
+STYLE = r"\x1b\[[0-9;]*m"  # bold and the like, which NO_COLOR does not switch off
 LARGE_FILE = 1 << 24  # bytes from which `tree` compares only sizes
 
 
@@ -32,12 +34,25 @@ class Ran:
     err: str
 
 
-def run(*argv: object) -> Ran:
-    """Call `main` with these arguments, as the installed script does."""
-    out, err = io.StringIO(), io.StringIO()
+class Screen(io.StringIO):
+    """A stream that claims to be a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def run(*argv: object, width: int | None = None) -> Ran:
+    """Call `main` with these arguments, as the installed script does.
+
+    With a width, stdout is a terminal of that many columns. Without one, it is a pipe.
+    """
+    out, err = io.StringIO() if width is None else Screen(), io.StringIO()
+    settings = {"TERM": "dumb", "COLUMNS": "80"}
+    if width is not None:
+        settings = {"TERM": "xterm", "COLUMNS": str(width), "NO_COLOR": "1"}
     with (
         mock.patch.object(sys, "argv", ["eckart", *map(str, argv)]),
-        mock.patch.dict(os.environ, {"TERM": "dumb", "COLUMNS": "80"}),
+        mock.patch.dict(os.environ, settings),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
@@ -47,7 +62,8 @@ def run(*argv: object) -> Ran:
         except SystemExit as end:
             code = end.code
     assert code is None or isinstance(code, int)
-    return Ran(code or 0, out.getvalue(), err.getvalue())
+    text = out.getvalue()
+    return Ran(code or 0, text if width is None else re.sub(STYLE, "", text), err.getvalue())
 
 
 def start(*argv: object, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,8 @@ import numpy as np
 from eckart.adapter.adapter import Module, by_parameter, expert_name
 from eckart.arrays import Array
 from eckart.checkpoint.kinds import Kind
-from eckart.errors import AdapterError, UsageError
+from eckart.checks import check_choice
+from eckart.errors import AdapterError
 
 
 class ExpertsLayout(Enum):
@@ -44,12 +45,7 @@ class ExpertsLayout(Enum):
         >>> ExpertsLayout.parse("split")
         <ExpertsLayout.SPLIT: 'split'>
         """
-        try:
-            return cls(text)
-        except ValueError:
-            raise UsageError(
-                f"--experts {text}", "expected fused or split", "Use --experts fused or --experts split"
-            ) from None
+        return cls(check_choice(text, "experts", [layout.value for layout in cls]))
 
 
 # Where each model type keeps its experts in files, and the names of an expert's gate, up and down
@@ -214,12 +210,12 @@ def fuse_experts(modules: Mapping[str, Module], config: Mapping[str, Any]) -> di
 
 def is_fused_on_loading(config: Mapping[str, Any]) -> bool:
     """Whether transformers fuses this model's experts on loading, while its files hold them split."""
-    return config.get("model_type") in FUSED_ON_LOADING
+    return str(config.get("model_type")) in FUSED_ON_LOADING
 
 
 def fuses_experts(config: Mapping[str, Any]) -> bool:
     """Whether transformers holds this model's experts in fused parameters."""
-    return is_fused_on_loading(config) or config.get("model_type") in INTERLEAVED
+    return is_fused_on_loading(config) or str(config.get("model_type")) in INTERLEAVED
 
 
 def with_routers(modules: Mapping[str, Module], config: Mapping[str, Any]) -> dict[str, Module]:

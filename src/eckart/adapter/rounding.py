@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from eckart.adapter.adapter import Module
+from eckart.arguments import argument
 from eckart.arrays import Array, DType
 from eckart.checkpoint import all_finite
 from eckart.errors import OutputError
@@ -113,5 +114,9 @@ def rounded_factors(exact: tuple[Array, Array], dtype: DType, name: str) -> tupl
     """
     left, right = rounded(exact[0], dtype), rounded(exact[1], dtype)
     if not (all_finite(left) and all_finite(right)):
-        raise OutputError(name, f"its factors overflow {dtype.name}", "Use --dtype bfloat16 or float32")
+        raise OutputError(
+            name,
+            f"its factors overflow {dtype.name}",
+            f"Use {argument('dtype', 'bfloat16')} or {argument('dtype', 'float32')}",
+        )
     return left, right

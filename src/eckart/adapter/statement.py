@@ -6,24 +6,21 @@ against two checkpoints; resizing and combining state it against the adapters th
 
 from __future__ import annotations
 
-import json
 import math
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
 
 import ml_dtypes
 import numpy as np
 
-from eckart.checkpoint.strictjson import JsonObject
-from eckart.checks import is_number
+from eckart.documents import Document
 from eckart.errors import AdapterError
+from eckart.strictjson import JsonObject
+from eckart.text import clip
 from eckart.version import __version__
-
-T = TypeVar("T")
 
 FORMAT = 1
 STATEMENT = "eckart.json"
@@ -52,9 +49,9 @@ class ModuleStatement:
         The module whose factors this one shares, as a tied output layer shares its embedding's.
     """
 
-    rank: int | None
-    error: float | None
-    update: float | None
+    rank: int | None = None
+    error: float | None = None
+    update: float | None = None
     rank_bounds: tuple[int, int] | None = None
     tied: str | None = None
 
@@ -75,10 +72,10 @@ class TensorStatement:
         Why it has no factors.
     """
 
-    name: str
-    share: float
-    update: float
-    why: str
+    name: str = ""
+    share: float = 0.0
+    update: float = 0.0
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,9 +92,9 @@ class SourceStatement:
         The number of entries in its factors.
     """
 
-    adapter: str
-    weight: float
-    parameters: int
+    adapter: str = ""
+    weight: float = math.nan
+    parameters: int = 0
 
 
 @dataclass(frozen=True)
@@ -168,9 +165,9 @@ class Statement:
         Versions of the software that computed the numbers.
     """
 
-    error: float | None
-    parameters: int | None
-    modules: Mapping[str, ModuleStatement]
+    error: float | None = None
+    parameters: int | None = None
+    modules: Mapping[str, ModuleStatement] = field(default_factory=dict)
     dtype: str = ""
     rule: str = ""
     plan: JsonObject = field(default_factory=dict)
@@ -235,29 +232,37 @@ class Statement:
         Raises
         ------
         AdapterError
-            If an entry has a type that Eckart does not write. A missing entry is read as None or empty, and
-            `eckart.verify` reports it.
+            If an entry has a type or a name that Eckart does not write. A missing entry is read as None or
+            empty, and `eckart.verify` reports it.
         """
-        reader = _Reader(where)
-        top = reader.mapping(data, "the statement")
-        modules = reader.mapping(top.get("modules", {}), "modules")
-        return cls(
-            error=reader.number(top, "error"),
-            parameters=reader.integer(top, "parameters"),
-            modules={name: reader.module(entry, f"modules.{name}") for name, entry in modules.items()},
-            dtype=reader.text(top, "dtype") or "",
-            rule=reader.text(top, "rule") or "",
-            plan=reader.mapping(top.get("plan", {}), "plan"),
-            base=reader.text(top, "base"),
-            error_of_whole_change=reader.number(top, "error_of_whole_change"),
-            not_carried=reader.items(top, "not_carried", reader.tensor),
-            carried_whole=reader.items(top, "carried_whole", reader.tensor),
-            tied_whole=reader.texts(top, "tied_whole"),
-            sources=reader.items(top, "of", reader.source),
-            left_out=reader.items(top, "left_out", lambda entry, _: str(entry)),
-            layout=reader.layout(top.get("layout")),
-            versions=reader.texts(top, "versions"),
-        )
+        renamed = _with_names(data, FIELDS)
+        if isinstance(renamed, dict):
+            version = renamed.pop("format", FORMAT)
+            if version != FORMAT or isinstance(version, bool):
+                raise AdapterError(
+                    f"{where}: format",
+                    f"expected {FORMAT}, found {clip(repr(version))}",
+                    "Use the version of Eckart that wrote the file, or a later one",
+                )
+            renamed["layout"] = _with_names(renamed.get("layout"), LAYOUT_FIELDS) or None
+        return DOCUMENT.convert(renamed, where)
+
+
+# Entries of the file that have another name than their field.
+FIELDS = {"of": "sources"}
+LAYOUT_FIELDS = {"for": "consumers"}
+
+
+def _with_names(data: object, names: Mapping[str, str]) -> object:
+    """Return an object with some keys renamed; any other value unchanged."""
+    if not isinstance(data, dict):
+        return data
+    return {names.get(key, key): value for key, value in data.items()}
+
+
+DOCUMENT = Document(
+    Statement, "the statement", AdapterError, "Extract again, or remove the file", is_ours=True
+)
 
 
 def read_statement(path: Path) -> Statement | None:
@@ -280,10 +285,7 @@ def read_statement(path: Path) -> Statement | None:
     """
     if not path.is_file():
         return None
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        raise AdapterError(str(path), "not a JSON file", "Extract again, or remove the file") from None
+    data = DOCUMENT.load(path)
     return Statement.from_json(data, str(path)) if data != {} else None
 
 
@@ -333,100 +335,3 @@ def _module_json(module: ModuleStatement) -> JsonObject:
 
 def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Reads the entries of a statement, and refuses types that Eckart does not write."""
-
-    where: str
-
-    def refuse(self, entry: str, expected: str) -> AdapterError:
-        return AdapterError(
-            f"{self.where}: {entry}",
-            f"expected {expected}, so this is not a statement that Eckart wrote",
-            "Extract again, or remove the file",
-        )
-
-    def mapping(self, value: object, entry: str) -> JsonObject:
-        if not isinstance(value, dict):
-            raise self.refuse(entry, "a JSON object")
-        return value
-
-    def number(self, data: JsonObject, key: str) -> float | None:
-        value = data.get(key)
-        if value is None:
-            return None
-        if not is_number(value):
-            raise self.refuse(key, "a finite number")
-        return float(value)
-
-    def integer(self, data: JsonObject, key: str) -> int | None:
-        value = self.number(data, key)
-        if value is not None and value != int(value):
-            raise self.refuse(key, "a whole number")
-        return None if value is None else int(value)
-
-    def text(self, data: JsonObject, key: str) -> str | None:
-        value = data.get(key)
-        if value is not None and not isinstance(value, str):
-            raise self.refuse(key, "text")
-        return value
-
-    def texts(self, data: JsonObject, key: str) -> dict[str, str]:
-        values = self.mapping(data.get(key, {}), key)
-        if not all(isinstance(value, str) for value in values.values()):
-            raise self.refuse(key, "an object of texts")
-        return values
-
-    def items(self, data: JsonObject, key: str, read: Callable[[object, str], T]) -> tuple[T, ...]:
-        values = data.get(key, [])
-        if not isinstance(values, list):
-            raise self.refuse(key, "a list")
-        return tuple(read(value, f"{key}[{i}]") for i, value in enumerate(values))
-
-    def module(self, value: object, entry: str) -> ModuleStatement:
-        data = self.mapping(value, entry)
-        bounds = data.get("rank_bounds")
-        whole = isinstance(bounds, list) and len(bounds) == 2 and all(isinstance(b, int) for b in bounds)
-        if bounds is not None and not whole:
-            raise self.refuse(f"{entry}.rank_bounds", "two whole numbers")
-        return ModuleStatement(
-            rank=self.integer(data, "rank"),
-            error=self.number(data, "error"),
-            update=self.number(data, "update"),
-            rank_bounds=(bounds[0], bounds[1]) if bounds is not None else None,
-            tied=self.text(data, "tied"),
-        )
-
-    def tensor(self, value: object, entry: str) -> TensorStatement:
-        data = self.mapping(value, entry)
-        return TensorStatement(
-            name=self.text(data, "name") or "",
-            share=self.number(data, "share") or 0.0,
-            update=self.number(data, "update") or 0.0,
-            why=self.text(data, "why") or "",
-        )
-
-    def source(self, value: object, entry: str) -> SourceStatement:
-        data = self.mapping(value, entry)
-        weight = self.number(data, "weight")
-        return SourceStatement(
-            adapter=self.text(data, "adapter") or "",
-            weight=math.nan if weight is None else weight,
-            parameters=self.integer(data, "parameters") or 0,
-        )
-
-    def layout(self, value: object) -> LayoutStatement | None:
-        if value is None or value == {}:
-            return None
-        data = self.mapping(value, "layout")
-        return LayoutStatement(
-            consumers=self.items(data, "for", lambda name, _: str(name)),
-            bytes_of_zeros=self.integer(data, "bytes_of_zeros") or 0,
-            modules_left_out=self.items(data, "modules_left_out", lambda name, _: str(name)),
-            whole_left_out=self.items(data, "whole_left_out", lambda name, _: str(name)),
-            biases_left_out=self.integer(data, "biases_left_out") or 0,
-            modules_added=self.integer(data, "modules_added") or 0,
-            options=self.texts(data, "options"),
-        )

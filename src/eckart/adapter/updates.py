@@ -10,6 +10,7 @@ import numpy as np
 
 from eckart.adapter.adapter import Adapter, Module, Rows
 from eckart.adapter.statement import SourceStatement
+from eckart.arguments import argument
 from eckart.arrays import Array, Floats
 from eckart.checks import is_number
 from eckart.errors import AdapterError, UsageError
@@ -159,13 +160,13 @@ def check_weights(adapters: Sequence[object], weights: Sequence[float]) -> None:
     """Raise `UsageError` unless the weights are one finite number for each adapter, and not all 0."""
     for weight in weights:
         if not is_number(weight):
-            raise UsageError(f"--weights {list(weights)}", f"expected finite numbers, found {weight!r}")
+            raise UsageError(argument("weights", list(weights)), f"expected finite numbers, found {weight!r}")
     if len(weights) != len(adapters):
         raise UsageError(
-            "--weights", f"expected one for each of {count(adapters, 'adapter')}, got {len(weights)}"
+            argument("weights"), f"expected one for each of {count(adapters, 'adapter')}, got {len(weights)}"
         )
     if not any(weights):
-        raise UsageError("--weights", "all weights are 0; the result would be empty")
+        raise UsageError(argument("weights"), "all weights are 0; the result would be empty")
 
 
 def describe(adapters: Sequence[Adapter], weights: Sequence[float]) -> tuple[SourceStatement, ...]:

@@ -14,22 +14,31 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from eckart.arguments import argument
 from eckart.arrays import Floats
 from eckart.errors import RatingsError
-from eckart.text import clip, count
+from eckart.paths import user_path
+from eckart.text import clip, count, either
 
 USUAL_FILES = ("u.data", "ratings.dat", "ratings.csv")  # names in the MovieLens archives, oldest first
 DELIMITERS = ("::", "\t", ";", ",")  # the first of these that occurs in the first line is used
 LARGEST = 1e30  # largest absolute rating; the squares of the float32 factors must not overflow
 SHOWN = 5  # number of bad lines that a message describes
 EXAMPLE = "Use lines of user, item and rating, such as 196,242,3"
-# Names of the columns in a header, in lower case without spaces and underscores.
+# Names of the columns in a header, in lower case without spaces and underscores. They are those of MovieLens,
+# Netflix, Amazon, Goodbooks, Book-Crossing, Yelp, Last.fm, MyAnimeList, Food.com, Jester and Steam.
 NAMES = {
-    "user": {"user", "userid", "uid", "useridx", "reviewer", "reviewerid", "customer", "customerid"},
-    "item": {"item", "itemid", "iid", "movie", "movieid", "product", "productid", "asin", "isbn"}
-    | {"book", "bookid", "track", "trackid", "song", "songid", "business", "businessid"},
-    "rating": {"rating", "ratings", "score", "stars", "value", "bookrating", "overall"},
+    "user": {"user", "userid", "uid", "useridx", "username", "reviewer", "reviewerid"}
+    | {"customer", "customerid", "cust", "custid"},
+    "item": {"item", "itemid", "iid", "movie", "movieid", "film", "filmid", "product", "productid"}
+    | {"asin", "parentasin", "isbn", "book", "bookid", "track", "trackid", "song", "songid"}
+    | {"artist", "artistid", "business", "businessid", "anime", "animeid", "recipe", "recipeid"}
+    | {"place", "placeid", "joke", "jokeid", "game", "gameid", "appid"},
+    "rating": {"rating", "ratings", "score", "stars", "value", "bookrating", "overall"}
+    | {"weight", "plays", "playcount", "hours"},
 }
+LOOKED_FOR = "user (or user_id, ...), item (or item_id, movie_id, isbn, ...) and rating (or score, ...)"
+NETFLIX = re.compile(r"\d+:\s*")  # the line above the ratings of a film in the files of the Netflix prize
 
 HOLDOUT = 0.2  # share of the ratings on which the stated error of a recommender is measured
 
@@ -146,7 +155,7 @@ def read_ratings(path: str | Path, skip_bad: bool = False) -> Ratings:
     >>> r.item_ids, r.values.tolist()
     (('31', '1029'), [2.5, 3.0])
     """
-    path = _find_file(Path(path))
+    path = _find_file(user_path(path))
     try:
         # Bytes that are not UTF-8 are read as surrogates. `_check_text` refuses ids that contain them.
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
@@ -224,6 +233,13 @@ class _Table:
 def _read(path: Path, file: IO[str], skip_bad: bool) -> Ratings:
     first = next((line for line in file if line.strip()), "")
     delimiter = next((d for d in DELIMITERS if d in first), "")
+    if NETFLIX.fullmatch(first):
+        raise RatingsError(
+            str(path),
+            f"expected user, item and rating in the first line, found {_quote(first)}, the number of a film",
+            'Convert it: awk -F, \'/:/ {film = $1 + 0; next} {print $1 "," film "," $2}\' '
+            f"{path.name} > ratings.csv",
+        )
     if not first:
         raise RatingsError(str(path), "the file is empty", EXAMPLE)
     if not delimiter:
@@ -240,7 +256,7 @@ def _read(path: Path, file: IO[str], skip_bad: bool) -> Ratings:
     try:
         for number, fields in _lines(file, delimiter):
             if columns is None:
-                header = _header(fields)
+                header = _header(path, fields)
                 columns, width = header or (0, 1, 2), len(fields) if header else 0
                 if header:
                     continue
@@ -255,7 +271,9 @@ def _read(path: Path, file: IO[str], skip_bad: bool) -> Ratings:
         ) from None
     if bad and not skip_bad:
         more = f"; and {count(bad_count - len(bad), 'more bad line')}" if bad_count > len(bad) else ""
-        fix = "Correct these lines, or skip them with --skip-bad"
+        fix = f"Correct these lines, or skip them with {argument('skip_bad', True)}"
+        if not any(character.isdigit() for character in first):
+            fix = f"If the first line is a header, name its columns {LOOKED_FOR}"
         raise RatingsError(str(path), "; ".join(bad) + more, fix)
     notes = [f"skipped {count(bad_count, 'bad line')}; the first is {bad[0]}"] if bad else []
     _check_text(path, table)
@@ -273,17 +291,50 @@ def _lines(file: IO[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
         # Programs that write tabs do not quote, so a quote is part of an id.
         reader = csv.reader(file, delimiter=delimiter, quoting=csv.QUOTE_NONE)
     else:
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        reader = csv.reader(_with_doubled_quotes(file, delimiter), delimiter=delimiter, strict=True)
     for fields in reader:
         if fields and (len(fields) > 1 or fields[0].strip()):
             yield reader.line_num, fields
 
 
-def _header(fields: list[str]) -> tuple[int, int, int] | None:
-    """Return the columns of user, item and rating if a line is a header that names all three."""
+def _with_doubled_quotes(file: IO[str], delimiter: str) -> Iterator[str]:
+    """Yield lines in which a quote within a field is doubled; Book-Crossing has a backslash before it."""
+    inner = re.compile(rf'\\"(?![{delimiter}\r\n]|$)')
+    for line in file:
+        yield inner.sub('""', line) if '\\"' in line else line
+
+
+def _header(path: Path, fields: list[str]) -> tuple[int, int, int] | None:
+    """Return the columns of user, item and rating if a line is a header; None if it is a line of ratings.
+
+    If one of the three is missing, it may be the only column that is left, or the only one named as an id.
+    """
     titles = [re.sub(r"[\W_]", "", field).lower() for field in fields]
-    columns = [next((i for i, title in enumerate(titles) if title in NAMES[kind]), -1) for kind in NAMES]
-    return None if -1 in columns else (columns[0], columns[1], columns[2])
+    columns = {kind: next((i for i, t in enumerate(titles) if t in NAMES[kind]), -1) for kind in NAMES}
+    missing = [kind for kind, column in columns.items() if column < 0]
+    if len(missing) == len(NAMES) or any(_number(field) is not None for field in fields):
+        return None
+    if missing == ["item"]:
+        rest = [i for i in range(len(fields)) if i not in columns.values()]
+        ids = [i for i in rest if titles[i].endswith("id")]
+        if len(rest) == 1 or len(ids) == 1:
+            columns["item"] = (ids if len(ids) == 1 else rest)[0]
+            missing = []
+    if missing:
+        raise RatingsError(
+            str(path),
+            f"the header has no column for {either(missing)}: {clip(', '.join(fields), 200)}",
+            f"Name the columns {LOOKED_FOR}, in any order",
+        )
+    return columns["user"], columns["item"], columns["rating"]
+
+
+def _number(text: str) -> float | None:
+    """Return a number; None if the text is not one. Only Python accepts 1_000 as a number."""
+    try:
+        return float(text) if "_" not in text else None
+    except ValueError:
+        return None
 
 
 def _add(table: _Table, fields: list[str], columns: tuple[int, int, int], width: int) -> str:
@@ -294,11 +345,8 @@ def _add(table: _Table, fields: list[str], columns: tuple[int, int, int], width:
     user, item, text = fields[columns[0]].strip(), fields[columns[1]].strip(), fields[columns[2]]
     if not user or not item:
         return f"the {'item' if user else 'user'} is empty"
-    try:
-        value = float(text) if "_" not in text else math.nan  # only Python accepts 1_000 as a number
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    value = _number(text)
+    if value is None or not math.isfinite(value):
         return f"expected a rating, found {_quote(text)}"
     if abs(value) > LARGEST:
         return f"expected a rating of absolute value at most {LARGEST:g}, found {_quote(text)}"

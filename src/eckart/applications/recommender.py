@@ -16,8 +16,9 @@ from eckart.applications.completion.model import Completion
 from eckart.applications.evaluation import Measured, evaluate
 from eckart.applications.ratings import HOLDOUT, Ratings
 from eckart.applications.savedmodel import Saved, read_saved, write_saved
+from eckart.arguments import argument
 from eckart.arrays import Ints
-from eckart.checks import check_whole_number, is_whole_number
+from eckart.checks import check_choice, check_whole_number, is_whole_number
 from eckart.errors import UsageError
 
 __all__ = ["HOLDOUT", "Measured", "Recommender", "Suggestion", "fit"]
@@ -172,18 +173,20 @@ class Recommender:
             if scores[i] > -np.inf
         ]
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the recommender to one safetensors file.
 
         Parameters
         ----------
         path : str or Path
-            The file. An existing file is replaced.
+            The file.
+        overwrite : bool
+            Whether to replace an existing recommender.
 
         Raises
         ------
         OutputError
-            If the file cannot be written.
+            If the file exists, or cannot be written.
         """
         saved = Saved(
             model=self.model,
@@ -197,7 +200,7 @@ class Recommender:
             high=self.high,
             notes=self.notes,
         )
-        write_saved(path, saved)
+        write_saved(path, saved, overwrite)
 
     @classmethod
     def load(cls, path: str | Path) -> Recommender:
@@ -293,16 +296,38 @@ def fit(
     >>> [s.rating for s in suggestions] == sorted([s.rating for s in suggestions], reverse=True)
     True
     """
-    if method not in ("auto", *METHODS):
-        raise UsageError(f"method={method!r}", f"expected one of auto, {', '.join(METHODS)}")
+    method = check_settings(method, rank, holdout)
+    with threadpool_limits(1, user_api="blas"):  # the matrices are thin; more threads would wait
+        return _fit(ratings, method, rank, setting, holdout, seed, on_trial)
+
+
+def check_settings(method: str, rank: int | None, holdout: float) -> str:
+    """Check the settings of a fit before the ratings are read, and return the method's name.
+
+    Parameters
+    ----------
+    method : str
+        In upper or lower case.
+    rank : int, optional
+    holdout : float
+
+    Raises
+    ------
+    UsageError
+        If a setting is out of range.
+    """
+    method = check_choice(method, "method", ("auto", *METHODS))
     if rank is not None and not is_whole_number(rank, least=1):
         raise UsageError(
             f"rank={rank}", "expected a whole number of at least 1", "Use the method biases to fit no factors"
         )
     if not 0 <= holdout < 1:
-        raise UsageError(f"holdout={holdout:g}", "expected at least 0 and less than 1", "Use for example 0.2")
-    with threadpool_limits(1, user_api="blas"):  # the matrices are thin; more threads would wait
-        return _fit(ratings, method, rank, setting, holdout, seed, on_trial)
+        raise UsageError(
+            argument("holdout", holdout),
+            "expected a share of at least 0 and less than 1",
+            f"Use for example {argument('holdout', HOLDOUT)}",
+        )
+    return method
 
 
 def _fit(

@@ -15,14 +15,15 @@ from eckart.applications.completion.model import Completion
 from eckart.applications.evaluation import Measured
 from eckart.applications.ratings import LARGEST
 from eckart.arrays import Array, Ints
-from eckart.checkpoint import Checkpoint, write_safetensors
+from eckart.checkpoint import Checkpoint, read_header, write_safetensors
+from eckart.checkpoint.output import FileKind, OutputFile
 from eckart.documents import Document
 from eckart.errors import RatingsError
 from eckart.strictjson import parse_object
 from eckart.text import clip
 
 FORMAT = 1
-KEY = "eckart.recommender"  # of the metadata
+METADATA = "eckart.recommender"  # the entry of the file's metadata that holds everything but the arrays
 FIT_AGAIN = "Fit it again with: eckart recommend RATINGS -o MODEL"
 MODEL_TENSORS = ("row_bias", "column_bias", "P", "Q")
 
@@ -65,20 +66,30 @@ class Saved:
     notes: tuple[str, ...]
 
 
-def write_saved(path: str | Path, saved: Saved) -> None:
-    """Write a recommender to a file atomically.
+def is_saved(path: Path) -> bool:
+    """Whether a file holds a recommender, judged by its header."""
+    return METADATA in read_header(path).metadata
+
+
+RECOMMENDER = FileKind("a saved recommender", is_saved)
+
+
+def write_saved(path: str | Path, saved: Saved, overwrite: bool = False) -> None:
+    """Write a recommender to a file, completely or not at all.
 
     Parameters
     ----------
     path : str or Path
-        The file. An existing file is replaced.
+        The file.
     saved : Saved
         The contents.
+    overwrite : bool
+        Whether to replace an existing recommender.
 
     Raises
     ------
     OutputError
-        If the file cannot be written.
+        If the file exists, or cannot be written.
     """
     model = saved.model
     tensors: dict[str, Array] = {name: getattr(model, name) for name in MODEL_TENSORS}
@@ -89,7 +100,8 @@ def write_saved(path: str | Path, saved: Saved) -> None:
     facts = Facts(
         FORMAT, model.mean, saved.setting, saved.measured, saved.low, saved.high, tuple(saved.notes)
     )
-    write_safetensors(path, tensors, {KEY: json.dumps(asdict(facts), allow_nan=False)})
+    with OutputFile(path, RECOMMENDER, overwrite) as staged:
+        write_safetensors(staged, tensors, {METADATA: json.dumps(asdict(facts), allow_nan=False)})
 
 
 def read_saved(path: str | Path) -> Saved:
@@ -114,7 +126,7 @@ def read_saved(path: str | Path) -> Saved:
     """
     checkpoint = Checkpoint.open(path)
     where = str(path)
-    text = checkpoint.metadata.get(KEY)
+    text = checkpoint.metadata.get(METADATA)
     if text is None:
         raise RatingsError(where, "the file does not hold a recommender", FIT_AGAIN)
     facts = _facts(text, where)

@@ -15,8 +15,9 @@ from eckart.checkpoint.folder import OutputFolder, refuse_overlap
 from eckart.checkpoint.header import Header, read_header
 from eckart.checkpoint.order import natural_sort
 from eckart.checkpoint.pair import Pair, PairEntry
+from eckart.checkpoint.stream import stream_safetensors, write_safetensors
 from eckart.checkpoint.tensorinfo import TensorInfo
-from eckart.checkpoint.write import stream_safetensors, write_json, write_safetensors
+from eckart.checkpoint.write import write_json
 
 __all__ = [
     "DTYPES",

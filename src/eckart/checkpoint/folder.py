@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from eckart.checkpoint.exchange import exchange, rename_new
-from eckart.checkpoint.output import REPLACE, Output, refuse_special
+from eckart.checkpoint.output import REPLACE, Output, mode_of
 from eckart.errors import OutputError, UsageError
+from eckart.paths import real_path
 
 
 class OutputFolder(Output):
@@ -58,11 +58,9 @@ class OutputFolder(Output):
         self.marker = marker
 
     def _check_target(self) -> None:
-        try:
-            mode = os.stat(self.path, follow_symlinks=False).st_mode
-        except (FileNotFoundError, NotADirectoryError):
+        mode = mode_of(self.given, "a folder")
+        if mode is None:
             return
-        refuse_special(self.given, mode, "a folder")
         if not stat.S_ISDIR(mode):
             raise OutputError(str(self.given), "expected a folder, found a file", "Use another path")
         if not any(self.path.iterdir()):
@@ -109,7 +107,7 @@ def refuse_overlap(out: str | Path, inputs: Iterable[str | Path | None]) -> None
     ...
     eckart.errors.OutputError: `models`: the output is or contains the input models/base. Use another path.
     """
-    target = Path(out).resolve()
+    target = real_path(out)
     for given in inputs:
-        if given is not None and Path(given).resolve().is_relative_to(target):
+        if given is not None and real_path(given).is_relative_to(target):
             raise OutputError(str(out), f"the output is or contains the input {given}", "Use another path")

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from eckart.arguments import argument
 from eckart.arrays import Array
 from eckart.checkpoint.dtypes import to_float
 from eckart.checkpoint.mapping import map_tensor
@@ -74,5 +75,5 @@ def name_non_finite(info: TensorInfo, rows: int | None = None) -> None:
             f"{info.file}: {clip(info.name)}",
             f"{int(bad.sum())} of {bad.size} entries of shape {list(info.shape)} are NaN or infinite, "
             f"the first at {first}",
-            "Repair the checkpoint, or skip the tensor with --exclude",
+            f"Repair the checkpoint, or skip the tensor with {argument('exclude')}",
         )

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from eckart.arguments import argument
 from eckart.checkpoint.exchange import TAKEN, rename_new, sync_folder
 from eckart.checkpoint.staging import Staging, make_staging, remove_leftovers
 from eckart.errors import EckartError, OutputError
+from eckart.paths import user_path
 
-REPLACE = "Use another path, or pass --overwrite (overwrite=True in Python) to replace it"
+REPLACE = f"Use another path, or pass {argument('overwrite', True)} to replace it"
+STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 _TYPES = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
@@ -65,7 +68,13 @@ class Output(ABC):
     """
 
     def __init__(self, path: str | Path, overwrite: bool) -> None:
-        self.given, self.overwrite = Path(path), overwrite
+        if is_stdout(path):
+            raise OutputError(
+                str(path),
+                "this output cannot be written to the standard output",
+                "Use the path of a file or folder",
+            )
+        self.given, self.overwrite = user_path(path), overwrite
         self.path = _resolve(self.given)
         self._staging: Staging | None = None
         self._created_parents: list[Path] = []
@@ -146,7 +155,11 @@ class Output(ABC):
         if not existing.is_dir():
             raise OutputError(str(self.given), f"{existing} is a file, not a folder", "Use another path")
         if existing != self.path.parent and not self.creates_parents:
-            raise OutputError(str(self.given), "its folder does not exist", "Create the folder first")
+            raise OutputError(
+                str(self.given),
+                "it cannot be written, because its folder does not exist",
+                "Create the folder first",
+            )
 
     def _discard(self) -> None:
         if self._staging is not None:
@@ -194,11 +207,9 @@ class OutputFile(Output):
         return self._creates_parents
 
     def _check_target(self) -> None:
-        try:
-            mode = os.stat(self.path, follow_symlinks=False).st_mode
-        except FileNotFoundError:
+        mode = mode_of(self.given, "a file")
+        if mode is None:
             return
-        refuse_special(self.given, mode, "a file")
         if stat.S_ISDIR(mode):
             raise OutputError(str(self.given), "expected a file, found a folder", "Use the path of a file")
         if not self.overwrite:
@@ -230,26 +241,40 @@ class OutputFile(Output):
         return None
 
 
-def refuse_special(given: Path, mode: int, expected: str) -> None:
-    """Raise if an output is a device, a pipe or a socket.
+def is_stdout(path: str | Path) -> bool:
+    """Whether the path of an output stands for the standard output, as ``-`` does.
+
+    Parameters
+    ----------
+    path : str or Path
+        The path, as it was given.
+    """
+    return str(path) in STDOUT
+
+
+def mode_of(given: Path, expected: str) -> int | None:
+    """Return the mode of what is at an output's path; None if nothing is there.
 
     Parameters
     ----------
     given : Path
-        The output, for the message.
-    mode : int
-        ``st_mode`` of what is there.
+        The output. A link is followed.
     expected : {"a file", "a folder"}
-        What is written.
+        What is written, for the message.
 
     Raises
     ------
     OutputError
-        If it is one of them.
+        If it is a device, a pipe or a socket.
     """
+    try:
+        mode = os.stat(given).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     special = _TYPES.get(stat.S_IFMT(mode))
     if special is not None:
         raise OutputError(str(given), f"expected {expected}, found {special}", f"Use the path of {expected}")
+    return mode
 
 
 def _resolve(given: Path) -> Path:

@@ -47,7 +47,7 @@ class Pair:
     Parameters
     ----------
     entries : tuple of PairEntry
-        The floating-point tensors that both checkpoints hold, in natural order.
+        The floating-point tensors with entries that both checkpoints hold, in natural order.
     only_base, only_tuned : tuple of str
         Names of the tensors that only one checkpoint holds, as they appear there.
     grown : tuple of PairEntry
@@ -101,10 +101,12 @@ class Pair:
                 common[name] = other
         if not common:
             raise _no_common_tensor(base, tuned)
-        entries, skipped = [], []
+        entries, skipped, empty = [], [], []
         for base_name, tuned_name in common.items():
             entry = _entry(base.tensors[base_name], tuned.tensors[tuned_name])
-            if _is_floating(entry.base) and _is_floating(entry.tuned):
+            if 0 in entry.base.shape + entry.tuned.shape:
+                empty.append(entry.name)
+            elif _is_floating(entry.base) and _is_floating(entry.tuned):
                 entries.append(entry)
             else:
                 skipped.append(f"{clip(entry.name)} ({dtype_name(entry.base.dtype)})")
@@ -123,6 +125,7 @@ class Pair:
             *(_grown_note(entry) for entry in grown),
             *_dtype_note(ordered),
             *_skipped_note(skipped),
+            *empty_note(empty),
         ]
         return cls(ordered, only_base, only_tuned, grown, prefix, tuple(notes))
 
@@ -211,3 +214,9 @@ def _dtype_note(entries: Sequence[PairEntry]) -> Iterable[str]:
 def _skipped_note(skipped: Sequence[str]) -> Iterable[str]:
     if skipped:
         yield f"Skipped {count(skipped, 'tensor')} not in a floating-point dtype: {_listed(skipped)}."
+
+
+def empty_note(names: Sequence[str]) -> Iterable[str]:
+    """Yield a note about tensors without entries, which have no spectrum; nothing if there are none."""
+    if names:
+        yield f"Skipped {count(names, 'tensor')} without entries: {_listed(names)}."

@@ -102,10 +102,10 @@ def locate_tensor(path: Path, name: str, entry: HeaderEntry, data_start: int) ->
     shape, (begin, end) = entry.shape, entry.data_offsets
     bits = bits_of(entry.dtype)
     if (
-        len(name) > MAX_NAME
-        or name.count(".") >= MAX_PARTS
+        defect_of_name(name)
         or len(shape) > MAX_DIMS
         or (shape and not 0 <= min(shape) <= max(shape) <= MAX_DIM)
+        or (0 in shape and _extent(shape) > MAX_DIM)
         or not 0 <= begin <= end <= MAX_DIM
         or (bits is not None and math.prod(shape) * bits != (end - begin) * 8)
     ):
@@ -113,20 +113,40 @@ def locate_tensor(path: Path, name: str, entry: HeaderEntry, data_start: int) ->
     return TensorInfo(name, entry.dtype, shape, path, data_start + begin, data_start + end)
 
 
+def defect_of_name(name: str) -> str:
+    """Return what is wrong with the name of a tensor or a module; empty for a name within the limits.
+
+    Parameters
+    ----------
+    name : str
+        The name.
+    """
+    if len(name) > MAX_NAME:
+        return f"the name has {len(name):,} characters, but the limit is {MAX_NAME:,}"
+    parts = name.count(".") + 1
+    if parts > MAX_PARTS:
+        return f"the name has {parts:,} parts separated by dots, but the limit is {MAX_PARTS}"
+    return ""
+
+
+def _extent(shape: tuple[int, ...]) -> int:
+    """Return the bytes that NumPy counts for an empty array of float64: those of the axes above 0."""
+    return 8 * math.prod(n for n in shape if n)
+
+
 def _defect(name: str, entry: HeaderEntry) -> str:
     """Return what is wrong with an entry."""
     shape, offsets = list(entry.shape), list(entry.data_offsets)
-    if len(name) > MAX_NAME:
-        return f"the name of the tensor has {len(name):,} characters, but the limit is {MAX_NAME:,}"
-    if name.count(".") >= MAX_PARTS:
-        parts = name.count(".") + 1
-        return f"the name of the tensor has {parts:,} parts separated by dots, but the limit is {MAX_PARTS}"
+    if defect_of_name(name):
+        return defect_of_name(name)
     for key, value in (("shape", shape), ("data_offsets", offsets)):
         if len(value) > MAX_DIMS or not all(0 <= n <= MAX_DIM for n in value):
             return (
                 f"{key} must be a list of at most {MAX_DIMS} integers from 0 to 2**63 - 1, "
                 f"found {clip(str(value))}"
             )
+    if 0 in shape and _extent(entry.shape) > MAX_DIM:
+        return f"a tensor of shape {clip(str(shape))} is larger than NumPy allows, although it is empty"
     begin, end = offsets
     if begin > end:
         return f"data_offsets must be [begin, end], found {clip(str(offsets))}"

@@ -26,6 +26,7 @@ from eckart.cli import (
     usage,
     verify,
 )
+from eckart.cli.help_pages import HelpCommand
 from eckart.errors import CheckFailedError, EckartError
 from eckart.text import escape
 from eckart.version import __version__
@@ -58,6 +59,8 @@ app.command("check")(usage.with_paths(check.check))
 app.command("explain", context_settings={"ignore_unknown_options": True})(usage.with_paths(explain.explain))
 app.command("image")(usage.with_paths(image.image))
 app.command("recommend")(usage.with_paths(recommend.recommend))
+for _command in app.registered_commands:
+    _command.cls = HelpCommand
 
 
 @app.callback(invoke_without_command=True)

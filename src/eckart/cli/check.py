@@ -9,14 +9,21 @@ from typing import Annotated
 import typer
 
 from eckart.adapter import load_adapter
-from eckart.checkpoint import Checkpoint
+from eckart.checkpoint.model import open_model
 from eckart.cli import console
 from eckart.cli import options as opt
+from eckart.cli.tables import Cells, Column, print_table
 from eckart.errors import CheckFailedError, UsageError
 from eckart.operations.compare import Comparison, compare
 from eckart.serving import CheckResult, Problem
 from eckart.serving import check as check_adapter
 
+COLUMNS = (
+    Column("program", Cells.WORDS),
+    Column("correct"),
+    Column("error of its update"),
+    Column("start it with", Cells.WORDS),
+)
 MOST_BASE_PROBLEMS = 20  # printed; --json lists all
 
 
@@ -43,7 +50,7 @@ def check(
         console.say(f"note: {note}", quiet)
     result = CheckResult(())
     if consumers or base is not None:
-        model = Checkpoint.open(base) if base is not None else None
+        model = open_model(base) if base is not None else None
         result = check_adapter(loaded, consumers or "", model)
     elif against is None:
         raise UsageError("eckart check", "expected --for, --base or --against", "Pass e.g. --for vllm")
@@ -77,7 +84,7 @@ def _print(result: CheckResult, comparison: Comparison | None, base: Path | None
         for v in result.verdicts
     ]
     if rows:
-        console.print_table(["program", "correct", "error of its update", "start it with"], rows)
+        print_table(COLUMNS, rows, drop=["start it with"])
     out = console.out()
     for verdict in result.verdicts:
         for problem in verdict.problems:

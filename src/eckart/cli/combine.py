@@ -13,10 +13,20 @@ from eckart.adapter import load_adapter
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.cli.resize import print_new_adapter
+from eckart.cli.tables import Cell, Cells, Column, print_table
 from eckart.operations.combine import DENSITY
 from eckart.operations.combine import combine as combine_adapters
 from eckart.operations.overlap import Overlap, overlaps
 from eckart.rank import RankRule
+
+OVERLAPS = (
+    Column("overlap (1 same space, 0 orthogonal)", Cells.WORDS),
+    Column("modules"),
+    Column("writes to"),
+    Column("reads from"),
+    Column("largest cosine"),
+    Column("in", Cells.NAME),
+)
 
 
 @opt.rank_options
@@ -42,7 +52,13 @@ def combine(
         ),
     ] = "sum",
     density: Annotated[
-        float, typer.Option("--density", help="Share of the entries that TIES and DARE keep.")
+        float,
+        typer.Option(
+            "--density",
+            help="Share of the entries that TIES and DARE keep.",
+            metavar="SHARE",
+            parser=opt.share("density"),
+        ),
     ] = DENSITY,
     seed: Annotated[int, typer.Option("--seed", help="Random seed for DARE.")] = 0,
     consumers: opt.For = None,
@@ -63,11 +79,12 @@ def combine(
     **eckart combine a/ b/ c/ -o one/ --rank 16 --for vllm**
     """
     with console.progress_bar(quiet, "combining") as bar:
+        numbers = opt.weights_of(weights, adapters)
         loaded = [load_adapter(path) for path in adapters]
         result = combine_adapters(
             loaded,
             out,
-            opt.weights_of(weights),
+            numbers,
             method=method,
             density=density,
             seed=seed,
@@ -98,7 +115,7 @@ def print_overlaps(overlaps: list[Overlap], names: list[str]) -> None:
     pairs: dict[tuple[int, int], list[Overlap]] = {}
     for overlap in overlaps:
         pairs.setdefault((overlap.first, overlap.second), []).append(overlap)
-    rows = []
+    rows: list[list[Cell]] = []
     for (first, second), of_pair in pairs.items():
         most = max(of_pair, key=lambda overlap: abs(overlap.cosine))
         rows.append(
@@ -112,12 +129,4 @@ def print_overlaps(overlaps: list[Overlap], names: list[str]) -> None:
             ]
         )
     if rows:
-        columns = [
-            "overlap (1 same space, 0 orthogonal)",
-            "modules",
-            "writes to",
-            "reads from",
-            "largest cosine",
-            "in",
-        ]
-        console.print_table(columns, rows)
+        print_table(OVERLAPS, rows, drop=["modules", "in"])

@@ -1,31 +1,36 @@
-"""Printing: tables and JSON on stdout, progress and remarks on stderr."""
+"""Printing: text and JSON on stdout, progress and remarks on stderr."""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
 from rich.text import Text
 
 from eckart.parallel import OnProgress, Progress
 from eckart.text import escape
+from eckart.text import size as size
 
 WIDE = 220  # columns if stdout is not a terminal, enough for lines in files and pipes not to be broken
 
 
 class _Console(Console):
-    """A console that prints no control characters."""
+    """A console that prints no control characters, and wraps text for a terminal between words."""
 
     def print(self, *objects: Any, **options: Any) -> None:  # Any: the signature of rich
-        super().print(*(escape(o, keep="\n") if isinstance(o, str) else o for o in objects), **options)
+        escaped = [escape(o, keep="\n") if isinstance(o, str) else o for o in objects]
+        if not self.soft_wrap and "soft_wrap" not in options:
+            escaped = ["\n".join(wrap(o, self.width)) if isinstance(o, str) else o for o in escaped]
+        super().print(*escaped, **{"soft_wrap": True, **options})
 
 
 class _Pipe(_Console):
@@ -44,14 +49,42 @@ def _leave() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def wrap(text: str, width: int) -> list[str]:
+    """Break a text between words into lines of this width. A longer word gets a line of its own, uncut.
+
+    Parameters
+    ----------
+    text : str
+        One or more lines without control characters.
+    width : int
+        Columns of the terminal.
+
+    Returns
+    -------
+    list of str
+    """
+    lines = []
+    for paragraph in text.split("\n"):
+        line = ""
+        for word in paragraph.split(" "):
+            longer = f"{line} {word}" if line else word
+            if line and cell_len(longer) > width:
+                lines.append(line)
+                longer = word
+            line = longer
+        lines.append(line)
+    return lines
+
+
 def out() -> Console:
     """Return the console for results."""
-    return _Pipe(width=None if sys.stdout.isatty() else WIDE, highlight=False, soft_wrap=True)
+    is_terminal = sys.stdout.isatty()
+    return _Pipe(width=None if is_terminal else WIDE, highlight=False, soft_wrap=not is_terminal)
 
 
 def err() -> Console:
     """Return the console for progress and remarks."""
-    return _Console(stderr=True, highlight=False, soft_wrap=True)
+    return _Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 
 def print_json(data: Any) -> None:
@@ -78,28 +111,25 @@ def print_text(text: str) -> None:
         _leave()
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
-    """Print a table; all columns but the first are right-aligned."""
-    table = Table(title=title and _plain(title), title_justify="left", box=None, pad_edge=False)
-    for i, column in enumerate(columns):
-        table.add_column(
-            _plain(column, "bold"), justify="left" if i == 0 else "right", no_wrap=True, overflow="fold"
-        )
-    for row in rows:
-        table.add_row(*("-" if cell is None else _plain(str(cell)) for cell in row))
-    console = out()
-    console.print(table, soft_wrap=False, crop=False)
-
-
-def _plain(text: str, style: str = "") -> Text:
-    """Return text without markup, in which control characters are escaped."""
-    return Text(escape(text), style)
-
-
 def say(message: str, quiet: bool = False) -> None:
     """Print a remark on stderr."""
     if not quiet:
         err().print(message, markup=False)
+
+
+def say_next(*words: object, quiet: bool = False) -> None:
+    """Print on stderr the command to type next, in one line that can be copied.
+
+    Parameters
+    ----------
+    *words : object
+        The command and its arguments, which are quoted for a shell.
+    quiet : bool
+        Print nothing.
+    """
+    if not quiet:
+        command = shlex.join(["eckart", *map(str, words)])
+        err().print(f"Next: {command}", markup=False, soft_wrap=True)
 
 
 class _Detail(ProgressColumn):
@@ -133,15 +163,6 @@ def progress_bar(quiet: bool, title: str) -> Iterator[OnProgress | None]:
             bar.update(task, completed=done, total=total, step=step)
 
         yield update
-
-
-def size(number: float) -> str:
-    """Return a number of bytes with its unit: 1536 gives '1.5 kB'."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(number) < 1000 or unit == "GB":
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    raise AssertionError("unreachable")
 
 
 def percent(share: float | None, digits: int = 1) -> str | None:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from eckart.checkpoint.output import FileKind, OutputFile, is_stdout
 from eckart.checkpoint.write import write_bytes
 from eckart.cli import console
 from eckart.cli import options as opt
-from eckart.errors import OutputError
+from eckart.strictjson import read_bytes
 
 if TYPE_CHECKING:
     from eckart.explain.exact import Matrix, Number
@@ -69,24 +70,35 @@ def explain(
     from eckart.explain import explain as make_explanation
     from eckart.explain import render
 
-    if output is not None and output.exists() and not overwrite:
-        raise OutputError(str(output), "the file already exists", "Pass --overwrite to replace it")
+    explanation = make_explanation(topic, matrix, rank=rank, alpha=alpha, given=given)
+    file = None if output is None or is_stdout(output) else OutputFile(output, PAGE, overwrite)
+    if file is not None:
+        file.check()
     if format is None:
         default = "markdown" if json else "terminal"
         format = default if output is None else FORMAT_OF_SUFFIX.get(output.suffix.lower(), default)
-    explanation = make_explanation(topic, matrix, rank=rank, alpha=alpha, given=given)
     text = render(explanation, format, lang)
-    if output is not None:
-        write_bytes(output, text.encode())
+    if file is not None:
+        with file as staged:
+            write_bytes(staged, text.encode())
     if json:
         named = vars(explanation.results).items()
         results = {name: to_json(value) for name, value in named if value is not None}
         holds = all(check.holds for check in explanation.checks)
         console.print_json({"topic": topic, "holds": holds, "results": results, "text": text})
-    elif output is None:
+    elif file is None:
         console.print_text(text)
     else:
         console.out().print(f"{output}: written as {format}", markup=False)
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is text other than JSON, which is what this command writes."""
+    text = read_bytes(path).decode()
+    return "\0" not in text and not text.lstrip().startswith(("{", "["))
+
+
+PAGE = FileKind("a page of text", is_page)
 
 
 def to_json(value: Number | Matrix | list[Number] | list[Matrix] | int | bool) -> Json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 from eckart.adapter.statement import STATEMENT
 from eckart.cli import console
 from eckart.cli import options as opt
-from eckart.errors import UsageError
+from eckart.cli.tables import Cells, Column, print_table
 from eckart.extraction.extract import Extraction
 from eckart.extraction.extract import extract as extract_adapter
 from eckart.operations.new_adapter import RankRange
@@ -70,7 +69,7 @@ def extract(
     """Extract a LoRA adapter (PEFT format) from a fine-tune, and state its measured error.
 
     Examples: **eckart extract base/ tuned/ -o adapter/ --budget 1%** ·
-    **eckart extract base/ tuned/ -o adapter/ --energy 0.9 --max-rank 128 --store store/**
+    **eckart extract base/ tuned/ -o adapter/ --energy 0.9 --store store/**
     """
     with console.progress_bar(quiet, "factoring") as bar:
         done = extract_adapter(
@@ -78,7 +77,7 @@ def extract(
             tuned,
             out,
             rule=rule,
-            plan=read_plan(plan) if plan else None,
+            plan=RankPlan.read(plan) if plan else None,
             store=store,
             dtype=dtype,
             embeddings=embeddings,
@@ -99,19 +98,7 @@ def extract(
         return
     print_extraction(done)
     console.say(f"note: this is the update that turns {base} into {tuned}.", quiet)
-    console.say(f"Next: eckart verify {base} {tuned} {out}", quiet)
-
-
-def read_plan(path: Path) -> RankPlan:
-    """Read a plan file."""
-    try:
-        return RankPlan.from_json(jsonlib.loads(path.read_text("utf-8")), str(path))
-    except OSError as error:
-        raise UsageError(str(path), f"cannot read it ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        raise UsageError(
-            str(path), "not a JSON file", "Write a plan: eckart plan STORE -o plan.json"
-        ) from None
+    console.say_next("verify", base, tuned, out, quiet=quiet)
 
 
 def print_extraction(done: Extraction) -> None:
@@ -132,6 +119,8 @@ def print_extraction(done: Extraction) -> None:
             markup=False,
         )
         rows = [[tensor.name, console.percent(tensor.share, 3), tensor.why] for tensor in missing[:5]]
-        console.print_table(["tensor", "share", "why"], rows)
+        print_table(
+            (Column("tensor", Cells.NAME), Column("share"), Column("why", Cells.WORDS)), rows, drop=["why"]
+        )
         if len(missing) > 5:
             out.print(f"... and {len(missing) - 5} more, listed in {done.path / STATEMENT}", markup=False)

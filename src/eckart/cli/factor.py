@@ -63,4 +63,4 @@ def factor(
         f"{max((r.rank for r in held), default=0)}",
         markup=False,
     )
-    console.say(f"Next: eckart plan {store} --energy 0.9", quiet)
+    console.say_next("plan", store, "--energy", 0.9, quiet=quiet)

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eckart.checkpoint.output import OutputFile
 from eckart.checkpoint.write import write_bytes
 from eckart.cli import console
 from eckart.cli import options as opt
-from eckart.errors import ImageError, OutputError, UsageError
+from eckart.cli.tables import Cell, Cells, Column, print_table
+from eckart.errors import ImageError, UsageError
+from eckart.paths import require
 from eckart.rank.budget import Amount, Unit
 from eckart.strictjson import read_bytes
 
@@ -19,6 +22,15 @@ if TYPE_CHECKING:  # imported where they are used, so that other commands start 
 
 TARGET = "How far to compress (give one)"
 SUFFIX = ".eki"
+FORMATS = (
+    Column("format", Cells.WORDS),
+    Column("bytes"),
+    Column("bits per pixel"),
+    Column("PSNR"),
+    Column("SSIM"),
+    Column("", Cells.WORDS),
+)
+PLANES = (Column("plane", Cells.WORDS), Column("coded as", Cells.WORDS), Column("rank"), Column("step"))
 
 
 def image(
@@ -49,6 +61,8 @@ def image(
         typer.Option(
             "--energy",
             help="Keep this share of the sum of squares about the mean, e.g. 0.99.",
+            metavar="SHARE",
+            parser=opt.share("energy"),
             rich_help_panel=TARGET,
             show_default=False,
         ),
@@ -88,13 +102,16 @@ def image(
     **eckart image photo.eki -o photo.png** · **eckart image photo.png --size 40KB --compare**
     """
     from eckart.applications.images import compare, compress, read_picture, write_picture
+    from eckart.applications.images.pictures import PICTURE
 
-    _check_output(output, overwrite)
+    require(photo, ImageError)
+    if output is not None:
+        _check_output(output, overwrite)
     size_in_bytes = _bytes_of(size)
     if photo.suffix.lower() == SUFFIX:
         options = (("--rank", rank), ("--energy", energy), ("--psnr", psnr), ("--size", size))
         given = [name for name, value in options if value is not None]
-        _decode(photo, output, [*given, "--compare"] if compare_ else given, json)
+        _decode(photo, output, overwrite, [*given, "--compare"] if compare_ else given, json)
         return
     picture, notes = read_picture(photo)
     for note in notes:
@@ -102,9 +119,10 @@ def image(
     compressed = compress(picture, rank=rank, energy=energy, psnr=psnr, size=size_in_bytes)
     results = compare(picture, compressed) if compare_ else []
     if output is not None and output.suffix.lower() == SUFFIX:
-        write_bytes(output, compressed.bytes)
+        with OutputFile(output, PICTURE, overwrite) as staged:
+            write_bytes(staged, compressed.bytes)
     elif output is not None:
-        write_picture(output, compressed.decode())
+        write_picture(output, compressed.decode(), overwrite=overwrite)
         console.say(
             f"note: {output} contains the decoded picture; "
             "use -o with an .eki file to keep the compressed one",
@@ -119,13 +137,12 @@ def image(
     _print(compressed, output)
     if results:
         console.out().print()
-        console.print_table(
-            ["format", "bytes", "bits per pixel", "PSNR", "SSIM", ""],
-            [_row(result, compressed) for result in results],
+        print_table(
+            FORMATS, [_row(result, compressed) for result in results], drop=["SSIM", "bits per pixel"]
         )
 
 
-def _decode(photo: Path, output: Path | None, refused: list[str], json: bool) -> None:
+def _decode(photo: Path, output: Path | None, overwrite: bool, refused: list[str], json: bool) -> None:
     """Decode an .eki file to a picture file."""
     from eckart.applications.images import decompress, write_picture
     from eckart.applications.images.pictures import MAX_BYTES
@@ -143,7 +160,7 @@ def _decode(photo: Path, output: Path | None, refused: list[str], json: bool) ->
             str(photo), "the picture is compressed already", f"Use -o {photo.stem}.png to decode it"
         )
     picture = decompress(read_bytes(photo, ImageError, MAX_BYTES), str(photo))
-    write_picture(output, picture)
+    write_picture(output, picture, overwrite=overwrite)
     if json:
         console.print_json(
             {
@@ -168,11 +185,11 @@ def _print(compressed: CompressedImage, output: Path | None) -> None:
         f"energy {console.percent(compressed.energy, 2)}",
         markup=False,
     )
-    rows = []
+    rows: list[list[Cell]] = []
     for plane, layer in zip(compressed.planes, compressed.layers, strict=True):
         kind = "factors" if layer.kind == LayerKind.FACTORS else f"{layer.size}x{layer.size} blocks"
         rows.append([plane, kind, layer.rank, console.figure(layer.step / STEP_UNIT)])
-    console.print_table(["plane", "coded as", "rank", "step"], rows)
+    print_table(PLANES, rows)
 
 
 def _row(result: FormatResult, compressed: CompressedImage) -> list[str | None]:
@@ -239,21 +256,14 @@ def _bytes_of(text: str | None) -> int | None:
     return int(amount.number)
 
 
-def _check_output(output: Path | None, overwrite: bool) -> None:
+def _check_output(output: Path, overwrite: bool) -> None:
     """Refuse an output that cannot be written before the picture is compressed."""
-    from eckart.applications.images.pictures import PICTURES
+    from eckart.applications.images.pictures import PICTURE, PICTURES
 
-    if output is None:
-        return
     if output.suffix.lower() not in (SUFFIX, *PICTURES):
         raise UsageError(
             str(output),
             f"expected a name that ends in {', '.join((SUFFIX, *PICTURES))}",
             f"Use for example {output.with_suffix(SUFFIX)}",
         )
-    if output.exists() and not overwrite:
-        raise OutputError(str(output), "the file already exists", "Pass --overwrite to replace it")
-    if not output.parent.is_dir():
-        raise OutputError(
-            str(output), "the folder does not exist", f"Create it with mkdir -p {output.parent}"
-        )
+    OutputFile(output, PICTURE, overwrite).check()

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from eckart.adapter.formats import is_adapter
 from eckart.cli import console
 from eckart.cli import options as opt
+from eckart.cli.spectra import print_adapter, print_layers
+from eckart.cli.tables import Cells, Column, print_table
 from eckart.errors import UsageError
 from eckart.extraction.inspect import LayersSummary
 from eckart.extraction.inspect import inspect as inspect_updates
 from eckart.operations.inspect import AdapterSummary
 from eckart.store.estimate import Estimate, estimate
 from eckart.store.sources import open_sources
-from eckart.store.summary import ENERGIES
+from eckart.store.summary import changed_layers, has_plausible_base, merged_rank
 from eckart.text import count
-
-# The columns that give the rank of a share of the energy, of layers and of modules alike.
-RANKS = [f"r{e:.0%}".rstrip("%") for e in ENERGIES]
 
 
 def inspect(
@@ -41,6 +40,7 @@ def inspect(
     ] = False,
     workers: opt.Workers = None,
     device: opt.Device = "cpu",
+    explain: Annotated[bool, typer.Option("--explain", help="Explain every column below the table.")] = False,
     quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
@@ -50,12 +50,11 @@ def inspect(
     **eckart inspect model/** (one checkpoint: its weights' own spectra) · **eckart inspect adapter/** ·
     **eckart inspect base/ adapter/** (what an adapter learned: the spectrum of every B A)
 
-    Columns: *stable* is |dW|^2 / sigma_1^2. *effective* is exp of the entropy of sigma / sum sigma. *r90* is
-    the least rank with 90 % of the energy. *knee* is where the energy curve bends. *above noise* counts the
-    singular values larger than rounding alone can cause. *decay* is fast if a tenth of the ranks hold 90 %.
-    *unchanged* is the share of entries that are equal in both checkpoints. For an adapter, *rank* is the
-    stored rank and *first* is the share of the energy in the first component.
+    **--explain** says what every column means.
     """
+    if explain and (json or dry_run):
+        other = "--json" if json else "--dry-run"
+        raise UsageError("--explain", f"{other} prints no table of columns", f"Remove --explain or {other}")
     if dry_run:
         if is_adapter(tuned or base):
             raise UsageError(
@@ -64,6 +63,8 @@ def inspect(
         sources = open_sources(None, base) if tuned is None else open_sources(base, tuned)
         print_notes(sources.notes, quiet)
         print_estimate(estimate(sources), json)
+        if not json:
+            console.say_next("inspect", base, *([] if tuned is None else [tuned]), quiet=quiet)
         return
     with console.progress_bar(quiet, "factoring") as bar:
         summary = inspect_updates(base, tuned, store=store, workers=workers, device=device, progress=bar)
@@ -71,9 +72,11 @@ def inspect(
     if json:
         console.print_json(summary.to_json())
     elif isinstance(summary, AdapterSummary):
-        print_adapter(summary, with_base=tuned is not None)
+        print_adapter(summary, with_base=tuned is not None, explain=explain)
     else:
-        print_layers(summary)
+        print_layers(summary, explain)
+    if not json:
+        say_next_step(summary, base, tuned, store, quiet)
 
 
 def print_notes(notes: Iterable[str], quiet: bool) -> None:
@@ -82,65 +85,26 @@ def print_notes(notes: Iterable[str], quiet: bool) -> None:
         console.say(f"note: {note}", quiet)
 
 
-def print_adapter(summary: AdapterSummary, with_base: bool) -> None:
-    """Print the spectrum of every update of an adapter, and what it shows."""
-    sizes = ["|BA|", "|BA|/|W|"] if with_base else ["|BA|"]
-    rows = []
-    for module in summary.modules:
-        relative = [console.figure(module.relative)] if with_base else []
-        rows.append(
-            [
-                module.name,
-                console.shape(module.shape),
-                module.rank,
-                console.figure(module.size),
-                *relative,
-                console.figure(module.sigma_1),
-                console.percent(module.first, 0),
-                console.figure(module.stable_rank),
-                console.figure(module.effective_rank),
-                *module.ranks.values(),
-                module.knee,
-            ]
-        )
-    console.print_table(
-        ["module", "shape", "rank", *sizes, "sigma_1", "first", "stable", "effective", *RANKS, "knee"], rows
-    )
-    modules = count(summary.modules, "module")
-    out = console.out()
-    out.print(f"\n{modules}, {summary.parameters:,} parameters, {summary.dtype}", markup=False)
-    for sentence in summary.diagnosis:
-        out.print(sentence, markup=False)
-
-
-def print_layers(summary: LayersSummary) -> None:
-    """Print the table of layers, a line of totals, and the diagnosis."""
-    cells: list[list[Any]] = [
-        [
-            r.name.removesuffix(".weight"),
-            console.shape(r.shape),
-            console.figure(r.relative),
-            console.figure(r.sigma_1),
-            console.figure(r.stable_rank),
-            console.figure(r.effective_rank),
-            *r.ranks.values(),
-            r.knee,
-            r.above_noise,
-            r.decay,
-            console.percent(r.unchanged, 0),
-        ]
-        for r in summary.layers
-    ]
-    sizes = ["shape", "|dW|/|W|", "sigma_1", "stable", "effective"]
-    console.print_table(["layer", *sizes, *RANKS, "knee", "above noise", "decay", "unchanged"], cells)
-    out = console.out()
-    if summary.share is not None:
-        matrices = count(summary.layers, "matrix", "matrices")
-        rest = f", the rest in {count(summary.others, 'other tensor')}" if summary.others else ""
-        share = console.percent(summary.share)
-        out.print(f"\n{share} of the change's energy is in {matrices}{rest}", markup=False)
-    for remark in summary.diagnosis:
-        out.print(remark, markup=False)
+def say_next_step(
+    summary: LayersSummary | AdapterSummary, base: Path, tuned: Path | None, store: Path | None, quiet: bool
+) -> None:
+    """Print the command that follows from what was shown, and what it costs."""
+    if isinstance(summary, AdapterSummary):
+        if any(module.size for module in summary.modules):
+            console.say_next("resize", tuned or base, "-o", "SMALLER", "--energy", 0.9, quiet=quiet)
+        return
+    if tuned is None:
+        console.say_next("inspect", base, "TUNED", quiet=quiet)
+        return
+    changed = changed_layers(summary.layers)
+    if not changed:
+        return
+    if not has_plausible_base(changed):
+        console.say_next("inspect", "OTHER_BASE", tuned, quiet=quiet)
+        return
+    rule: list[object] = ["--noise-floor"] if merged_rank(changed) else ["--energy", 0.9]
+    kept: list[object] = [] if store is None else ["--store", store]
+    console.say_next("extract", base, tuned, "-o", "ADAPTER", *rule, *kept, quiet=quiet)
 
 
 def print_estimate(cost: Estimate, json: bool) -> None:
@@ -148,8 +112,8 @@ def print_estimate(cost: Estimate, json: bool) -> None:
     if json:
         console.print_json(cost.to_json())
         return
-    console.print_table(
-        ["cost of a pass", ""],
+    print_table(
+        (Column("cost of a pass", Cells.WORDS), Column("", Cells.WORDS)),
         [
             ["tensors", f"{cost.tensors} ({count(cost.matrices, 'matrix', 'matrices')})"],
             ["parameters", f"{cost.parameters:,}"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -39,13 +41,16 @@ def merge(
     Example: **eckart merge base/ adapter/ -o model/**
     """
     if out is None and not dry_run:
-        raise UsageError("eckart merge", "expected the folder of the new model", "Use -o MODEL, or --dry-run")
+        typed = shlex.join(["eckart", "merge", *sys.argv[2:]])
+        raise UsageError(
+            "eckart merge", "expected the folder of the new model", f"Use {typed} -o OUT, or --dry-run"
+        )
     with console.progress_bar(quiet, "merging") as bar:
         result = merge_into(
             base,
             adapters,
             out,
-            opt.weights_of(weights),
+            opt.weights_of(weights, adapters),
             dry_run=dry_run,
             overwrite=overwrite,
             workers=workers,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from functools import partial, wraps
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 
 from eckart.adapter.formats import FORMATS
 from eckart.adapter.formats.registry import folder_formats
+from eckart.arguments import argument
 from eckart.checkpoint.dtypes import ADAPTER_DTYPES, dtype_name
 from eckart.errors import UsageError
 from eckart.rank.options import BOUNDS, RULES, RuleOptions, rule_from
@@ -60,10 +62,11 @@ BaseOf = Annotated[
     typer.Option("--base", help="The base model that the adapter belongs to.", show_default=False),
 ]
 Weights = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--weights",
-        help="Comma-separated numbers, one per adapter, e.g. 0.7,0.3 or 1,-1.",
+        help="Comma-separated numbers, one per adapter, e.g. 0.7,0.3 or 1,-1. Repeatable.",
+        metavar="NUMBERS",
         show_default="1 for each",
     ),
 ]
@@ -158,6 +161,7 @@ def rank_options(
 def _option_parameter(option: RuleOption, panel: str) -> inspect.Parameter:
     """Return the parameter that typer turns into one command-line option."""
     is_switch = option.type is bool
+    parser = share(option.keyword) if option.is_share else None
     declared = typer.Option(
         False if is_switch else None,
         option.flag,
@@ -165,6 +169,7 @@ def _option_parameter(option: RuleOption, panel: str) -> inspect.Parameter:
         metavar=option.metavar or None,
         rich_help_panel=panel,
         show_default=False,
+        parser=parser,
     )
     annotation: Any = bool if is_switch else option.type | None
     return inspect.Parameter(
@@ -172,13 +177,35 @@ def _option_parameter(option: RuleOption, panel: str) -> inspect.Parameter:
     )
 
 
-def weights_of(text: str | None) -> list[float] | None:
-    """Return the numbers of a ``--weights`` option.
+def share(keyword: str) -> Callable[[str | float], float]:
+    """Return the parser of an option that is a share of one: ``0.9`` or ``90%``.
 
     Parameters
     ----------
-    text : str or None
-        For example ``"0.7,0.3"``.
+    keyword : str
+        The option's keyword, for messages.
+    """
+
+    def read(text: str | float) -> float:
+        plain = str(text).strip()
+        try:
+            return float(plain.removesuffix("%")) / 100 if plain.endswith("%") else float(plain)
+        except ValueError:
+            raise UsageError(argument(keyword, plain), "expected a share such as 0.9 or 90%") from None
+
+    return read
+
+
+def weights_of(texts: list[str] | None, adapters: list[Path]) -> list[float] | None:
+    """Return the numbers of the ``--weights`` options.
+
+    Parameters
+    ----------
+    texts : list of str or None
+        For example ``["0.7,0.3"]`` or ``["0.7", "0.3"]``.
+    adapters : list of Path
+        The adapters of the command line. A shell separates words by spaces, so in ``--weights 0.7 0.3`` the
+        second number is among them.
 
     Returns
     -------
@@ -187,13 +214,25 @@ def weights_of(text: str | None) -> list[float] | None:
     Raises
     ------
     UsageError
-        If a part is not a number.
+        If a part is not a number, or the numbers are separated by spaces.
     """
-    if text is None:
+    if not texts:
         return None
+    strays = [str(path) for path in adapters if _is_number(str(path)) and not path.exists()]
+    if strays:
+        numbers = ",".join([*texts, *strays])
+        raise UsageError(
+            f"--weights {' '.join([*texts, *strays])}",
+            "expected numbers separated by commas, found spaces",
+            f"Use --weights {numbers}, or one --weights for each number",
+        )
     try:
-        return [float(part) for part in text.split(",")]
+        return [float(part) for text in texts for part in text.split(",")]
     except ValueError:
         raise UsageError(
-            f"--weights {text}", "expected numbers separated by commas", "Use for example 0.7,0.3"
+            f"--weights {' '.join(texts)}", "expected numbers separated by commas", "Use for example 0.7,0.3"
         ) from None
+
+
+def _is_number(text: str) -> bool:
+    return bool(re.fullmatch(r"[-+]?[0-9]*\.?[0-9]+", text))

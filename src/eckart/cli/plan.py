@@ -7,15 +7,26 @@ from typing import Annotated, Any
 
 import typer
 
-from eckart.checkpoint import write_json
-from eckart.checkpoint.write import check_output_file
+from eckart.checkpoint.output import FileKind, OutputFile, is_stdout
+from eckart.checkpoint.write import json_text, write_json
 from eckart.cli import console
 from eckart.cli import options as opt
+from eckart.cli.tables import Cells, Column, print_table
 from eckart.rank import RankPlan, RankRule
+from eckart.rank.dense import Factored, notes_on_dense
 from eckart.store import FactorStore, decide
 from eckart.store.decide import adapter_dtype
 from eckart.store.options import PassOptions
-from eckart.text import listing
+from eckart.strictjson import parse_object, read_bytes
+
+COLUMNS = (
+    Column("tensor", Cells.NAME),
+    Column("shape"),
+    Column("rank"),
+    Column("energy"),
+    Column("parameters"),
+    Column("why", Cells.WORDS),
+)
 
 
 @opt.rank_options
@@ -25,10 +36,13 @@ def plan(
     embeddings: Annotated[bool, typer.Option("--embeddings", help="Also plan embedding tables.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write the plan to this JSON file.", show_default=False),
+        typer.Option(
+            "--output", "-o", help="Write the plan to this JSON file; - prints it.", show_default=False
+        ),
     ] = None,
     workers: opt.Workers = None,
     device: opt.Device = "cpu",
+    overwrite: opt.Overwrite = False,
     quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
@@ -36,26 +50,46 @@ def plan(
 
     Examples: **eckart plan store/ --energy 0.9 --max-rank 64** · **eckart plan store/ --budget 1%**
     """
-    if out is not None:
-        check_output_file(out)
+    opened = FactorStore.open(store)
+    output = None if out is None or is_stdout(out) else OutputFile(out, PLAN, overwrite)
+    if output is not None:
+        output.check()
 
     def say(text: str) -> None:
         console.say(text, quiet)
 
     with console.progress_bar(quiet, "factoring") as bar:
         opened, chosen = decide(
-            FactorStore.open(store),
+            opened,
             rule,
             embeddings=embeddings,
             notify=say,
             options=PassOptions(workers, device=device, progress=bar, notify=say),
         )
-    if out is not None:
-        write_json(out, chosen.to_json())
-    if json:
+    if output is not None:
+        with output as staged:
+            write_json(staged, chosen.to_json())
+    if out is not None and output is None:
+        console.print_text(json_text(chosen.to_json(), str(out)))
+    elif json:
         console.print_json(chosen.to_json())
-        return
-    print_plan(opened, chosen)
+    else:
+        print_plan(opened, chosen)
+    matrices = []
+    for name, rank in chosen.ranks.items():
+        m, n = opened.record(name).shape
+        matrices.append(Factored(name, rank, (m, n)))
+    for note in notes_on_dense(matrices, adapter_dtype(opened).itemsize, "tensor"):
+        console.say(f"note: {note}", quiet)
+
+
+def is_plan(path: Path) -> bool:
+    """Whether a file is a plan that this command wrote, of any format."""
+    document = parse_object(read_bytes(path), path, "the plan")
+    return {"ranks", "reasons"} <= document.keys()
+
+
+PLAN = FileKind("a plan", is_plan)
 
 
 def print_plan(store: FactorStore, chosen: RankPlan) -> None:
@@ -74,7 +108,7 @@ def print_plan(store: FactorStore, chosen: RankPlan) -> None:
                 chosen.reasons[name],
             ]
         )
-    console.print_table(["tensor", "shape", "rank", "energy", "parameters", "why"], rows)
+    print_table(COLUMNS, rows, drop=["shape", "why", "energy"])
     share = chosen.parameters / max(store.base_parameters, 1)
     bytes_each = adapter_dtype(store).itemsize
     console.out().print(
@@ -83,8 +117,3 @@ def print_plan(store: FactorStore, chosen: RankPlan) -> None:
         f"error {chosen.error:.4f}",
         markup=False,
     )
-    if chosen.dense:
-        console.out().print(
-            f"factors are not smaller than the dense update for {listing(chosen.dense, 'tensor')}",
-            markup=False,
-        )

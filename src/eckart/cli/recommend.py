@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eckart.applications.ratings import HOLDOUT, Ratings, read_ratings
-from eckart.checkpoint.write import check_output_file
+from eckart.checkpoint.output import OutputFile
 from eckart.cli import console
 from eckart.cli import options as opt
-from eckart.errors import OutputError, UsageError
+from eckart.cli.tables import Cells, Column, print_table
+from eckart.errors import OutputError, RatingsError, UsageError
 from eckart.parallel import Progress
+from eckart.paths import require
 from eckart.text import count
 
 if TYPE_CHECKING:  # imported where they are used, so that other commands start faster
@@ -46,7 +48,13 @@ def recommend(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the splits and the fits.")] = 0,
     holdout: Annotated[
-        float, typer.Option("--holdout", help="Share of the ratings on which the error is measured.")
+        float,
+        typer.Option(
+            "--holdout",
+            help="Share of the ratings on which the error is measured.",
+            metavar="SHARE",
+            parser=opt.share("holdout"),
+        ),
     ] = HOLDOUT,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip invalid lines.")] = False,
     output: Annotated[
@@ -69,6 +77,7 @@ def recommend(
     """
     if item is not None and user is None:
         raise UsageError("--item", "this option needs --user", "Pass both --user and --item")
+    require(ratings, RatingsError)
     if output is not None:
         _check_output(output, overwrite)
     data = None
@@ -86,6 +95,9 @@ def recommend(
 
         recommender = Recommender.load(ratings)
     else:
+        from eckart.applications.recommender import check_settings
+
+        method = check_settings(method, rank, holdout)
         data = read_ratings(ratings, skip_bad)
         recommender = _fit(data, method, rank, holdout, seed, quiet)
     for note in recommender.notes:
@@ -93,7 +105,7 @@ def recommend(
     if user is not None:
         _report_cold_start(recommender, user, item, quiet)
     if output is not None:
-        recommender.save(output)
+        recommender.save(output, overwrite=overwrite)
         console.say(f"saved: {output}", quiet)
     if json:
         console.print_json(_as_json(recommender, user, item, top))
@@ -105,7 +117,7 @@ def recommend(
         console.out().print(line, markup=False)
     elif user is not None:
         rows = [[s.item, f"{s.rating:.2f}"] for s in recommender.top(user, top)]
-        console.print_table([f"items for user {user}", "predicted"], rows)
+        print_table((Column(f"items for user {user}", Cells.NAME), Column("predicted")), rows)
         if not rows:
             console.say(f"note: user {user} has rated every item", quiet)
 
@@ -123,15 +135,15 @@ def _refuse_options(model: Path, options: list[str]) -> None:
 
 def _check_output(output: Path, overwrite: bool) -> None:
     """Refuse an output file that cannot or must not be written, before the fit starts."""
+    from eckart.applications.savedmodel import RECOMMENDER
+
     if output.suffix != ".safetensors":
         raise OutputError(
             str(output),
             "expected a name that ends in .safetensors",
             f"Use {output.with_suffix('.safetensors')}",
         )
-    check_output_file(output)
-    if output.exists() and not overwrite:
-        raise OutputError(str(output), "the file already exists", "Pass --overwrite to replace it")
+    OutputFile(output, RECOMMENDER, overwrite).check()
 
 
 def _fit(data: Ratings, method: str, rank: int | None, holdout: float, seed: int, quiet: bool) -> Recommender:

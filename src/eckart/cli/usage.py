@@ -31,6 +31,9 @@ EXPLAINED = {
 }
 """What to do about options of other tools that no option of ours replaces."""
 
+PLACEHOLDERS = {"--output": "OUT", "--to": "FORMAT", "--for": "PROGRAMS"}
+"""What stands for the value of an option in a command that a message completes."""
+
 
 def with_paths(command: Command) -> Command:
     """Let a command read its paths by `eckart.paths.user_path`, which expands ``~`` and refuses URLs.
@@ -139,7 +142,7 @@ def _with_placeholder(name: str, parameter: Any) -> str:
     """Return an option with what stands for its value, as it is typed."""
     if getattr(parameter, "is_flag", False):
         return name
-    return f"{name} {parameter.metavar or parameter.name.upper()}"
+    return f"{name} {_placeholder(parameter)}"
 
 
 def _missing(error: Any, path: str) -> UsageError:
@@ -157,7 +160,10 @@ def _missing(error: Any, path: str) -> UsageError:
 
 
 def _placeholder(option: Any) -> str:
-    return str(option.metavar or {"--output": "OUT", "--to": "FORMAT"}.get(option.opts[0], "VALUE"))
+    if option.opts[0] in PLACEHOLDERS:
+        return PLACEHOLDERS[option.opts[0]]
+    is_telling = option.metavar and option.metavar not in ("TEXT", "PATH")
+    return str(option.metavar if is_telling else option.name.upper())
 
 
 def _name_of(parameter: Any) -> str:

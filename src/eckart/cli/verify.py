@@ -10,10 +10,19 @@ import typer
 
 from eckart.cli import console
 from eckart.cli import options as opt
+from eckart.cli.tables import Cell, Cells, Column, print_table
 from eckart.errors import CheckFailedError
 from eckart.extraction.verify import Verification
 from eckart.extraction.verify import verify as verify_adapter
 from eckart.text import count
+
+COLUMNS = (
+    Column("module", Cells.NAME),
+    Column("rank"),
+    Column("measured"),
+    Column("stated"),
+    Column("holds"),
+)
 
 
 def verify(
@@ -57,7 +66,7 @@ def verify(
 
 def print_verification(result: Verification) -> None:
     """Print the measured and the stated error of every module and of the whole adapter."""
-    rows = []
+    rows: list[list[Cell]] = []
     for module in result.modules:
         if module.stated is None:
             rows.append(
@@ -66,7 +75,7 @@ def print_verification(result: Verification) -> None:
         else:
             holds = "yes" if module.holds else "NO"
             rows.append([module.name, module.rank, f"{module.error:.6f}", f"{module.stated:.6f}", holds])
-    console.print_table(["module", "rank", "measured", "stated", "holds"], rows)
+    print_table(COLUMNS, rows, drop=["stated", "rank"])
     stated = "nothing stated" if result.stated is None else f"stated {result.stated:.6f}"
     out = console.out()
     out.print(f"\nall modules together: measured {result.error:.6f}, {stated}", markup=False)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from eckart.errors import MissingExtraError
+from eckart.extras import missing_extra
 
 try:
     import sympy as _sympy  # noqa: F401  (every module of this package needs it)
 except ImportError:
-    raise MissingExtraError(
-        "eckart.explain", "sympy is not installed", "Run pip install 'eckart[explain]'"
-    ) from None
+    raise missing_extra("eckart.explain", "sympy is not installed", "explain") from None
 
 from eckart.explain.explain import TOPICS, explain
 from eckart.explain.render import FORMATS, LANGUAGES, render

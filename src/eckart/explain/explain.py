@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, overload
 
-from eckart.checks import is_whole_number
+from eckart.arguments import argument
+from eckart.checks import check_choice, is_whole_number
 from eckart.errors import UsageError
 from eckart.explain.entry import read_entry
 from eckart.explain.exact import Matrix
@@ -110,13 +111,12 @@ def explain(
     >>> explain("lowrank", "3 1; 1 3; 1 1", rank=1).results.best.tolist()
     [[2, 2], [2, 2], [1, 1]]
     """
-    if topic not in TOPICS:
-        raise UsageError(f"explain {topic}", f"expected one of {', '.join(TOPICS)}")
+    topic = check_choice(topic, "topic", TOPICS)
     if rank is not None and topic not in ("lowrank", "lora"):
-        raise UsageError(f"explain {topic} --rank", "this option is only for lowrank and lora", "Remove it")
+        raise UsageError(argument("rank", rank), "this argument is only for lowrank and lora", "Remove it")
     for name, value in (("alpha", alpha), ("given", given)):
         if value is not None and topic != "lora":
-            raise UsageError(f"explain {topic} --{name}", "this option is only for lora", "Remove it")
+            raise UsageError(argument(name, value), "this argument is only for lora", "Remove it")
     W = read_matrix(matrix, SAMPLES if topic == "pca" else LIMIT)
     _check_rank(W, rank)
     match topic:
@@ -131,10 +131,12 @@ def explain(
         case "pca":
             return explain_pca(W)
         case _:
-            scale = None if alpha is None else read_entry(str(alpha), "--alpha")
+            scale = None if alpha is None else read_entry(str(alpha), argument("alpha", str(alpha)))
             if scale is not None and not (scale.is_Rational and scale > 0):
                 raise UsageError(
-                    f"--alpha {alpha}", "expected a number or fraction above 0", "Use for example 16 or 1/2"
+                    argument("alpha", alpha),
+                    "expected a number or fraction above 0",
+                    "Use for example 16 or 1/2",
                 )
             return explain_lora(W, rank, scale, None if given is None else read_matrix(given))
 
@@ -143,8 +145,8 @@ def _check_rank(W: Matrix, rank: int | None) -> None:
     if rank is None:
         return
     if not is_whole_number(rank, least=1):
-        raise UsageError(f"--rank {rank}", "expected a whole number of at least 1")
+        raise UsageError(argument("rank", rank), "expected a whole number of at least 1")
     highest = W.rank()
     if rank > highest:
-        fix = f"Use at most {highest}" if highest else "Remove this option"
-        raise UsageError(f"--rank {rank}", f"the matrix has rank {highest}", fix)
+        fix = f"Use at most {highest}" if highest else "Remove this argument"
+        raise UsageError(argument("rank", rank), f"the matrix has rank {highest}", fix)

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from eckart.errors import MatrixError
 from eckart.explain.entry import read_entry
 from eckart.explain.exact import Matrix, surd_terms
+from eckart.paths import user_path
 from eckart.strictjson import cannot_read, check_regular, read_bytes
 from eckart.text import clip, count
 
@@ -58,7 +59,7 @@ def read_matrix(source: MatrixSource, rows: int = LIMIT) -> Matrix:
     if isinstance(source, sympy.MatrixBase):
         source = [[str(source[i, j]) for j in range(source.cols)] for i in range(source.rows)]
     if isinstance(source, Path) or (isinstance(source, str) and source.lower().endswith(SUFFIXES)):
-        path = Path(source)
+        path = user_path(source)
         cells = _npy(path, rows) if path.suffix.lower() == ".npy" else _csv(path)
         where = path.name
     elif isinstance(source, str):

@@ -11,6 +11,7 @@ import numpy as np
 from eckart.adapter.adapter import Module
 from eckart.adapter.rounding import relative, rounded_factors, stored_error
 from eckart.adapter.statement import ModuleStatement
+from eckart.arguments import argument
 from eckart.arrays import DType
 from eckart.checkpoint.kinds import Kind, is_input_embedding, module_name, tied_head
 from eckart.errors import AdapterError
@@ -92,7 +93,7 @@ def cut(job: Job, sources: PairSources, store: FactorStore, plan: RankPlan) -> P
 def _refuse_empty(job: Job, unread: Mapping[str, str]) -> NoReturn:
     if unread:
         raise AdapterError(
-            "--for",
+            argument("consumers"),
             f"no tensor would remain, because {titles_of(job.consumers)} would not load {preview(unread)}",
             "Choose other programs",
         )

@@ -27,7 +27,9 @@ from eckart.extraction.job import Job, check_consumers, check_dtype, open_source
 from eckart.extraction.leftovers import Leftover
 from eckart.linalg import Goal
 from eckart.parallel import OnProgress
+from eckart.paths import user_path
 from eckart.rank import RankPlan, RankRule, RuleOptions, rule_from
+from eckart.rank.dense import notes_on_dense
 from eckart.serving.consumers import ConsumerNames
 from eckart.serving.experts_read import check_experts
 from eckart.serving.layout import Layout
@@ -182,7 +184,7 @@ def extract(
         notify=notify,
         rule_keywords=options,
     )
-    sources = open_sources_of(job)
+    sources = open_sources_of(job)  # an input that does not exist is reported before an output that does
     with OutputFolder(job.out, overwrite=job.overwrite, marker=CONFIG) as staging:
         filled = factor(job, sources, job.store or staging / ".store")
         filled, rank_plan = choose_ranks(job, sources, filled)
@@ -201,7 +203,7 @@ def extract(
         adapter=arranged.adapter,
         statement=arranged.statement,
         leftovers=arranged.leftovers,
-        notes=sources.notes,
+        notes=(*sources.notes, *notes_on_dense(arranged.adapter, arranged.adapter.dtype.itemsize)),
     )
 
 
@@ -229,14 +231,13 @@ def validate(
         raise UsageError("eckart.extract", "got both a plan and a rank rule", "Pass one of the two")
     readers = check_consumers(consumers, modules_to_save)
     refuse_overlap(out, [base, tuned, store])
-    OutputFolder(out, overwrite=overwrite, marker=CONFIG).check()
     return Job(
         base=str(base),
         tuned=str(tuned),
-        out=Path(out),
+        out=user_path(out),
         rule=None if plan else Layout(readers).bounded(rule_from(rule, rule_keywords)),
         plan=plan,
-        store=Path(store) if store is not None else None,
+        store=user_path(store) if store is not None else None,
         dtype=check_dtype(dtype),
         embeddings=embeddings,
         modules_to_save=modules_to_save,

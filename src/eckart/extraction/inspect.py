@@ -8,6 +8,7 @@ from pathlib import Path
 
 from eckart.adapter import Adapter
 from eckart.adapter.formats import is_adapter
+from eckart.arguments import argument
 from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import UsageError
 from eckart.operations.inspect import AdapterSummary, inspect_adapter
@@ -105,7 +106,9 @@ def inspect(
     candidate, model = (base, None) if tuned is None else (tuned, base)
     if isinstance(candidate, Adapter) or is_adapter(candidate):
         if store is not None:
-            raise UsageError("store", "an adapter needs no factor store", "Remove --store")
+            raise UsageError(
+                argument("store"), "an adapter needs no factor store", f"Remove {argument('store')}"
+            )
         if isinstance(model, Adapter):
             raise UsageError("eckart.inspect", "expected a base model, got an adapter", "Pass BASE ADAPTER")
         return inspect_adapter(candidate, model, workers=workers, progress=progress)

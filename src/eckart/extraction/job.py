@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eckart.adapter.experts import ExpertsLayout
+from eckart.arguments import argument
 from eckart.arrays import DType
 from eckart.checkpoint import DTYPES
 from eckart.checkpoint.dtypes import ADAPTER_DTYPES, parse_dtype
 from eckart.checkpoint.kinds import Kind
 from eckart.errors import UsageError
 from eckart.rank import RankPlan, RankRule
+from eckart.rank.choose import nothing_selected
 from eckart.serving.consumer import Consumer
 from eckart.serving.consumers import ConsumerNames, consumers_named
 from eckart.serving.treatment import titles_of
 from eckart.store.decide import adapter_dtype
 from eckart.store.options import PassOptions
 from eckart.store.sources import ALL_KINDS, LORA_KINDS, PairSources
-from eckart.text import count, preview
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,10 @@ def check_consumers(names: ConsumerNames, modules_to_save: bool) -> tuple[Consum
     refusing = [c for c in consumers if not c.whole.is_read]
     if modules_to_save and refusing:
         raise UsageError(
-            "--modules-to-save",
+            argument("modules_to_save", True),
             f"{titles_of(refusing)} cannot read whole tensors",
-            f"Remove --modules-to-save, or remove {', '.join(c.name for c in refusing)} from --for",
+            f"Remove {argument('modules_to_save')}, or remove {', '.join(c.name for c in refusing)} from "
+            f"{argument('consumers')}",
         )
     return consumers
 
@@ -111,21 +113,17 @@ def check_plan(plan: RankPlan, sources: PairSources, consumers: Sequence[Consume
                 raise UsageError(
                     f"plan: {name}",
                     f"{consumer.title} loads ranks up to {consumer.max_rank}, and the plan gives {rank}",
-                    f"Make the plan with --max-rank {consumer.max_rank}",
+                    f"Make the plan with {argument('max_rank', consumer.max_rank)}",
                 )
 
 
 def check_selection(rule: RankRule, job: Job, sources: PairSources) -> None:
-    """Raise if a rule's --include and --exclude leave no tensor."""
+    """Raise if a rule's patterns leave no tensor."""
     names = [source.name for source in sources.matrices(job.kinds)]
     if not names:
         raise UsageError(str(job.tuned), "no tensor of these checkpoints can be factored")
     if not any(rule.selects(name) for name in names):
-        raise UsageError(
-            "rank rule",
-            f"--include and --exclude leave none of {count(names, 'tensor')}",
-            f"Use a pattern that matches tensor names such as {preview(names, 2)}",
-        )
+        raise nothing_selected(rule, names)
 
 
 def open_sources_of(job: Job) -> PairSources:

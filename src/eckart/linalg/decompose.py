@@ -6,8 +6,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from eckart.arguments import argument
 from eckart.arrays import Floats
 from eckart.errors import MissingExtraError, UsageError
+from eckart.extras import missing_extra
 from eckart.linalg.backend import (
     DeviceArray,
     as_matrix,
@@ -389,12 +391,10 @@ def on_gpu(A: DeviceArray) -> DeviceArray:
     try:
         import torch
     except ImportError:
-        raise MissingExtraError(
-            "device='cuda'", "torch is not installed", "Run: pip install 'eckart[torch]'"
-        ) from None
+        raise missing_extra(argument("device", "cuda"), "torch is not installed", "torch") from None
     if not torch.cuda.is_available():
         raise MissingExtraError(
-            "device='cuda'", "torch finds no GPU", "Use --device cpu (device='cpu' in Python)"
+            argument("device", "cuda"), "torch finds no GPU", f"Use {argument('device', 'cpu')}"
         )
     return torch.from_numpy(A).cuda() if not is_torch(A) else A.cuda()
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from eckart.arrays import Array
 from eckart.checks import is_whole_number
-from eckart.errors import MissingExtraError, UsageError
+from eckart.errors import UsageError
+from eckart.extras import missing_extra
 
 
 @dataclass(frozen=True)
@@ -166,9 +167,7 @@ def contraction(
     try:
         import opt_einsum
     except ImportError:
-        raise MissingExtraError(
-            "eckart.linalg.contraction", "opt_einsum is not installed", "Run: pip install 'eckart[einsum]'"
-        ) from None
+        raise missing_extra("eckart.linalg.contraction", "opt_einsum is not installed", "einsum") from None
     for size in (size for shape in shapes for size in shape):
         if not is_whole_number(size):
             raise UsageError(

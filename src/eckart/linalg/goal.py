@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from eckart.arguments import argument
 from eckart.checks import is_number
 from eckart.errors import UsageError
 
@@ -49,13 +50,15 @@ class Goal:
             raise UsageError(f"rank={value!r}", "expected a whole number of at least 1")
         if kind == "energy" and not 0 < value <= 1:
             raise UsageError(
-                f"energy={value!r}", "expected a fraction above 0 and at most 1", "Use 0.9 for 90 %"
+                argument("energy", value),
+                "expected a share above 0 and at most 1",
+                _as_share("energy", value),
             )
         if kind == "error" and not 0 <= value < 1:
             raise UsageError(
                 f"error={value!r}",
                 "expected a relative Frobenius error of at least 0 and below 1",
-                "Use 0.05 for 5 %",
+                _as_share("error", value),
             )
         if kind == "ratio" and value < 1:
             raise UsageError(f"ratio={value!r}", "expected a number of at least 1")
@@ -70,6 +73,13 @@ class Goal:
         if self.kind == "error":
             return 1 - self.value**2
         return None
+
+
+def _as_share(keyword: str, value: float) -> str:
+    """Return the fix for a share that is out of range; a number above 1 was meant as a percentage."""
+    is_percentage = 2 <= value < 100 or (value == 100 and keyword == "energy")
+    example = value / 100 if is_percentage else {"energy": 0.9, "error": 0.05}[keyword]
+    return f"Use {argument(keyword, float(f'{example:.12g}'))} for {100 * example:.12g} %"
 
 
 def one_goal(

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from eckart.arrays import Bools, Floats
-from eckart.errors import MissingExtraError, UsageError
+from eckart.errors import UsageError
+from eckart.extras import missing_extra
 from eckart.linalg.display import html_table
 from eckart.linalg.goal import Goal
 
@@ -397,9 +398,7 @@ class Spectrum:
             import matplotlib.pyplot as plt
             from matplotlib.ticker import MaxNLocator
         except ImportError:
-            raise MissingExtraError(
-                "Spectrum.plot", "matplotlib is not installed", "Run: pip install 'eckart[plot]'"
-            ) from None
+            raise missing_extra("Spectrum.plot", "matplotlib is not installed", "plot") from None
         if ax is None:
             ax = plt.subplots(layout="constrained")[1]
         energy_ax = ax.twinx()

@@ -13,6 +13,7 @@ from eckart.checkpoint import OutputFolder, refuse_overlap
 from eckart.errors import AdapterError
 from eckart.operations.resize import Resized, resize
 from eckart.parallel import OnProgress
+from eckart.paths import input_path, user_path
 from eckart.rank import RankRule
 from eckart.serving.consumers import ConsumerNames
 
@@ -68,7 +69,7 @@ def resize_all(
     InputError
         As for `resize`. Also if there is nothing at `path`.
     """
-    path, out = Path(path), Path(out)
+    path, out = input_path(path), user_path(out)
     sources = adapters_in(path)
 
     def resize_one(source: Path, target: Path, overwrite: bool) -> Resized:

@@ -19,7 +19,9 @@ from eckart.adapter.updates import (
     common_rows,
     refuse_single,
 )
-from eckart.checkpoint import Checkpoint
+from eckart.arguments import argument
+from eckart.checkpoint.model import open_model
+from eckart.checks import check_choice
 from eckart.errors import AdapterError, UsageError
 from eckart.operations.cut import CutJob, check_rule, factor_dtype, run_cut
 from eckart.operations.destination import Destination
@@ -31,6 +33,7 @@ from eckart.serving.consumers import ConsumerNames
 from eckart.serving.layout import Layout
 from eckart.text import listing
 
+METHODS = ("sum", "ties", "dare")
 DENSITY = 0.5  # share of the entries that TIES and DARE keep by default
 
 
@@ -119,18 +122,21 @@ def combine(
         raise UsageError("combine", "expected at least one adapter, got none")
     shares = [1.0] * len(adapters) if weights is None else list(weights)
     check_weights(adapters, shares)
+    method = check_choice(method, "method", METHODS)
     if method != "sum":
         check_method(method, density, shares)
     elif density != DENSITY or seed:
         raise UsageError(
             "combine",
             "density and seed apply to TIES and DARE only, and the method is sum",
-            'Use --method ties or dare (in Python method="ties" or "dare"), or remove them',
+            f"Use {argument('method', 'ties')} or {argument('method', 'dare')}, or remove them",
         )
     has_rule = rule is not None or bool(options)
     if not has_rule and method != "sum":
         raise UsageError(
-            f"--method {method}", "the result has full rank, so a rule is needed", "Use e.g. --rank 16"
+            argument("method", method),
+            "the result has full rank, so a rule is needed",
+            f"Use for example {argument('rank', 16)}",
         )
     if has_rule:
         rule = rule_from(rule, options)
@@ -138,7 +144,7 @@ def combine(
     sources = [a if isinstance(a, Adapter) else load_adapter(a) for a in adapters]
     _refuse_different_models(sources)
     new_dtype = factor_dtype(dtype, sources[0])
-    model = Checkpoint.open(base) if base is not None else None
+    model = open_model(base) if base is not None else None
     prepared = [Layout.prepare(source, consumers, model) for source in sources]
     arranged = [adapter for _, adapter in prepared]
     layout = _joined_layout([layout for layout, _ in prepared], sources, shares)

@@ -9,9 +9,12 @@ from eckart.adapter.adapter import Adapter
 from eckart.adapter.experts import ExpertsLayout, arrange_experts, even_scales
 from eckart.adapter.formats import FORMATS, load_adapter, save_adapter
 from eckart.adapter.statement import Statement
-from eckart.checkpoint import Checkpoint, refuse_overlap
-from eckart.errors import UsageError
+from eckart.checkpoint import refuse_overlap
+from eckart.checkpoint.model import open_model
+from eckart.checks import check_choice
 from eckart.operations.new_adapter import RankRange
+from eckart.paths import user_path
+from eckart.rank.dense import notes_on_dense
 from eckart.text import count
 
 
@@ -91,24 +94,23 @@ def convert(
     Factors keep their bits and scales their values, so converting to another format and back gives the same
     tensors. Tensors that Eckart does not understand are listed in the notes.
     """
-    if to not in FORMATS:
-        raise UsageError(f"--to {to}", f"expected one of {', '.join(FORMATS)}")
+    to = check_choice(to, "to", FORMATS)
     layout = None if experts is None else ExpertsLayout.parse(experts)
     source = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
     refuse_overlap(out, [source.path])
     is_unchanged = to == source.format and layout is None
     result = replace(source, statement=source.statement if is_unchanged else None)
     if layout is not None:
-        config = Checkpoint.open(base).config if base is not None else {}
+        config = open_model(base).config if base is not None else {}
         modules = arrange_experts(result.modules, layout, config)
         result = replace(result, modules=even_scales(modules))
     left_out = save_adapter(result, out, to, overwrite=overwrite)
     return Converted(
-        path=Path(out),
+        path=user_path(out),
         source=source.format,
         format=to,
         modules=len(result),
         ranks=RankRange.of(result.modules) if result.modules else None,
         statement=result.statement,
-        notes=(*source.notes, *left_out),
+        notes=(*source.notes, *left_out, *notes_on_dense(result, result.dtype.itemsize)),
     )

@@ -19,6 +19,7 @@ from eckart.adapter.formats import make_writer, write_adapter
 from eckart.adapter.rounding import relative, rounded, rounded_factors, stored_error
 from eckart.adapter.statement import ModuleStatement, Statement, versions
 from eckart.adapter.updates import CoreT, Updates, WeightedSum
+from eckart.arguments import argument
 from eckart.arrays import DType, Floats
 from eckart.checkpoint import DTYPES, parse_dtype
 from eckart.checkpoint.dtypes import ADAPTER_DTYPES
@@ -28,6 +29,7 @@ from eckart.operations.destination import Destination
 from eckart.operations.new_adapter import NewAdapter, RankRange
 from eckart.parallel import OnProgress, Progress, half_of, map_unordered
 from eckart.rank import Candidate, RankPlan, RankRule, make_plan
+from eckart.rank.dense import notes_on_dense
 from eckart.serving.layout import Applied, Layout
 
 ResultT = TypeVar("ResultT", bound=NewAdapter)
@@ -113,7 +115,7 @@ def check_rule(rule: RankRule) -> None:
     """Raise `UsageError` if a rule needs the checkpoints, which an adapter does not hold."""
     if rule.needs_noise_floor:
         raise UsageError(
-            "--noise-floor",
+            argument("noise_floor", True),
             "the noise floor is computed from the two checkpoints that an adapter was extracted from",
             "Use eckart extract, or another rule",
         )
@@ -244,10 +246,19 @@ class CutPass(Generic[CoreT]):
 
     def statement(self) -> Statement:
         """Return the statement of the new adapter. Call this after `module` was called for every module."""
+        return self._statement(self._measured)
+
+    def draft(self) -> Statement:
+        """Return the statement with the right modules and ranks, and with numbers in place of the errors."""
+        ranks = {name: outline.rank for name, outline in self.factored.outlines.items()}
+        planned = self.factored.plan.ranks
+        return self._statement({n: Measured(rank, 0.0, 1.0) for n, rank in ranks.items() if planned.get(n)})
+
+    def _statement(self, of_modules: Mapping[str, Measured]) -> Statement:
         factored, job = self.factored, self.factored.job
         energies = {name: core.spectrum.total for name, core in factored.cores.items()}
         # In the order of the modules, so that sums do not depend on the order of the threads.
-        measured = {name: self._measured[name] for name in energies if name in self._measured}
+        measured = {name: of_modules[name] for name in energies if name in of_modules}
         dropped = {name: energy for name, energy in energies.items() if name not in measured}
         unread = sum(job.layout.energy_left_out.values())
         lost_energy = sum(each.lost_energy for each in measured.values()) + sum(dropped.values()) + unread
@@ -327,6 +338,7 @@ def run_cut(
             writer,
             second_pass.module,
             statement=second_pass.statement,
+            draft=second_pass.draft(),
             overwrite=destination.overwrite,
             workers=workers,
             progress=second_progress,
@@ -334,7 +346,11 @@ def run_cut(
     return result(
         path=path,
         statement=second_pass.statement(),
-        notes=notes + factored.applied.notes,
+        notes=(
+            *notes,
+            *factored.applied.notes,
+            *notes_on_dense(factored.outlines.values(), job.dtype.itemsize),
+        ),
         ranks=RankRange.of(factored.outlines),
         in_memory=adapter,
     )

@@ -12,8 +12,11 @@ from eckart.adapter.formats import FORMATS, written_format
 from eckart.adapter.formats.peft.settings import CONFIG
 from eckart.adapter.formats.registry import folder_formats
 from eckart.adapter.formats.streaming import check_place
+from eckart.arguments import argument
 from eckart.checkpoint import refuse_overlap
+from eckart.checks import check_choice
 from eckart.errors import UsageError
+from eckart.paths import user_path
 from eckart.serving.layout import Layout
 
 
@@ -35,6 +38,10 @@ class Destination:
     format: str | None = None
     overwrite: bool = False
 
+    def __post_init__(self) -> None:
+        if self.format is not None:
+            object.__setattr__(self, "format", check_choice(self.format, "format", FORMATS))
+
     def check(self, template: Adapter, layout: Layout, inputs: Iterable[Path | None]) -> None:
         """Check everything that does not depend on the ranks.
 
@@ -50,30 +57,28 @@ class Destination:
         Raises
         ------
         UsageError
-            If the format is unknown, or some consumer does not read it.
+            If some consumer does not read the format.
         OutputError
             If the path does not fit the format, already exists, or is or contains an input.
         """
-        if self.format is not None and self.format not in FORMATS:
-            raise UsageError(f"format={self.format!r}", f"expected one of {', '.join(FORMATS)}")
         if self.format is not None and self.path is None:
             raise UsageError(
                 f"format={self.format!r}",
                 "an adapter that stays in memory has no format",
-                "Pass out=, or call result.adapter.save(path, format)",
+                f"Pass {argument('out')}, or call result.adapter.save(path, format)",
             )
         chosen = self.format_for(template, layout)
         if layout.consumers and chosen not in layout.formats:
             raise UsageError(
-                f"--format {chosen}",
-                "not all programs of --for read this format",
-                f"Use --format {' or '.join(layout.formats)}",
+                argument("format", chosen),
+                "not every program of the list reads this format",
+                f"Use {' or '.join(argument('format', name) for name in layout.formats)}",
             )
         if self.path is not None:
             refuse_overlap(self.path, inputs)
             is_folder = chosen in folder_formats()
             marker = os.path.join(*template.components[:1], CONFIG) if is_folder else ""
-            check_place(Path(self.path), is_folder, marker, self.overwrite)
+            check_place(user_path(self.path), is_folder, marker, self.overwrite)
 
     def format_for(self, template: Adapter, layout: Layout) -> str:
         """Return the format to write; parameters as for `check`."""
@@ -95,7 +100,7 @@ class Destination:
         for consumer in layout.consumers:
             if chosen in consumer.one_alpha_in:
                 raise UsageError(
-                    f"--format {chosen}",
+                    argument("format", chosen),
                     f"{consumer.title} would misread this format, because the ranks vary",
-                    f"Use --format {consumer.formats[0]}, or --uniform",
+                    f"Use {argument('format', consumer.formats[0])} or {argument('uniform', True)}",
                 )

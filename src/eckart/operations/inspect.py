@@ -16,6 +16,7 @@ from eckart.adapter.updates import WeightedSum
 from eckart.checkpoint import Checkpoint
 from eckart.checkpoint.dtypes import dtype_name
 from eckart.checkpoint.kinds import Kind
+from eckart.checkpoint.model import open_model
 from eckart.checkpoint.numbers import energy_of
 from eckart.linalg import Spectrum
 from eckart.parallel import OnProgress, Progress, map_unordered
@@ -154,7 +155,7 @@ def inspect_adapter(
     All singular values of scale * B A follow from the factors in float64: (m + n) r^2 flops a module.
     """
     source = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
-    model = Checkpoint.open(base) if base is not None else None
+    model = open_model(base) if base is not None else None
     matched, places = source, dict[str, Target]()
     if model is not None:
         targets = Targets.find(source, model)

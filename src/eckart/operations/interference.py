@@ -10,6 +10,7 @@ import numpy as np
 
 from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.updates import check_weights, common_modules, describe, summed_bias
+from eckart.arguments import argument
 from eckart.arrays import Floats
 from eckart.checks import is_number
 from eckart.errors import UsageError
@@ -118,14 +119,14 @@ class Interference:
 
 
 def check_method(method: str, density: float, weights: Sequence[float]) -> None:
-    """Raise `UsageError` if the method is not TIES or DARE, or one of its settings is out of range."""
-    if method not in ("ties", "dare"):
-        raise UsageError(f"method={method!r}", "expected sum, ties or dare")
+    """Raise `UsageError` if a setting of TIES or DARE is out of range."""
     if not is_number(density) or not 0 < density <= 1:
         raise UsageError(f"density={density!r}", "expected a share of the entries, above 0 and at most 1")
     if method == "ties" and any(weight < 0 for weight in weights):
         raise UsageError(
-            "--weights", f"TIES needs non-negative weights, got {list(weights)}", "Use --method sum or dare"
+            argument("weights"),
+            f"TIES needs non-negative weights, got {list(weights)}",
+            f"Use {argument('method', 'sum')} or {argument('method', 'dare')}",
         )
 
 

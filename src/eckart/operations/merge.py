@@ -15,6 +15,7 @@ from eckart.adapter.formats import load_adapter
 from eckart.adapter.rounding import relative, rounded
 from eckart.adapter.statement import STATEMENT, versions
 from eckart.adapter.updates import check_weights, refuse_single
+from eckart.arguments import argument
 from eckart.arrays import Array, DType, Floats
 from eckart.checkpoint import (
     Checkpoint,
@@ -29,12 +30,14 @@ from eckart.checkpoint import (
 )
 from eckart.checkpoint.foreign import is_pickle_name
 from eckart.checkpoint.locate import INDEX_SUFFIX, check_link
+from eckart.checkpoint.model import open_model
 from eckart.checkpoint.numbers import energy_of
 from eckart.checkpoint.quantised import refuse_quantised
 from eckart.errors import CheckpointError, OutputError, UsageError
 from eckart.operations.merge_plan import MergePlan, Piece, plan_merge
 from eckart.operations.merge_statement import MergeStatement, TensorChange
 from eckart.parallel import OnProgress, Progress, map_unordered
+from eckart.paths import user_path
 from eckart.text import count
 
 BLOCK_ENTRIES = 1 << 20  # numbers of a weight that are summed at a time
@@ -128,10 +131,12 @@ def merge(
     check_weights(adapters, shares)
     if out is None and not dry_run:
         raise UsageError(
-            "merge(out=None)", "expected the folder of the new model", "Pass out, or dry_run=True"
+            "eckart.merge",
+            "expected the folder of the new model",
+            f"Pass {argument('out')} or {argument('dry_run', True)}",
         )
+    model = open_model(base)
     sources = [a if isinstance(a, Adapter) else load_adapter(a) for a in adapters]
-    model = Checkpoint.open(base)
     refuse_quantised(model.tensors)
     plan = plan_merge(model, sources, shares)
     changed, added = tuple(plan.by_tensor), tuple(plan.new)
@@ -151,7 +156,7 @@ def merge(
         _copy_other_files(model, staging)
         statement = job.statement(str(base))
         write_json(staging / STATEMENT, statement.to_json())
-    return Merged(Path(out), changed, added, plan.size, statement, plan.notes)
+    return Merged(user_path(out), changed, added, plan.size, statement, plan.notes)
 
 
 @dataclass
@@ -255,7 +260,7 @@ class _Job:
             raise OutputError(
                 info.name,
                 f"the sum of this weight and its update is not finite in {result.dtype}",
-                "Check the base for NaN, or lower --weights",
+                f"Check the base for NaN, or use smaller {argument('weights')}",
             )
         with self._lock:
             energies = self._energies.setdefault(info.name, _Energies())

@@ -8,7 +8,7 @@ from typing import Unpack
 from eckart.adapter.adapter import Adapter, set_resize
 from eckart.adapter.formats import load_adapter
 from eckart.adapter.updates import WeightedSum
-from eckart.checkpoint import Checkpoint
+from eckart.checkpoint.model import open_model
 from eckart.operations.cut import CutJob, check_rule, factor_dtype, run_cut
 from eckart.operations.destination import Destination
 from eckart.operations.new_adapter import NewAdapter
@@ -90,7 +90,7 @@ def resize(
     destination = Destination(out, format, overwrite)
     source = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
     new_dtype = factor_dtype(dtype, source)
-    model = Checkpoint.open(base) if base is not None else None
+    model = open_model(base) if base is not None else None
     layout, arranged = Layout.prepare(source, consumers, model)
     job = CutJob(
         updates=WeightedSum([arranged], threads=threads_each(len(arranged), workers)),

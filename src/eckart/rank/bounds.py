@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from eckart.arguments import argument
 from eckart.checks import is_number
 from eckart.errors import UsageError
 
@@ -58,8 +59,8 @@ class Bounds:
             if self.max_rank < self.min_rank:
                 raise UsageError(
                     f"max_rank={self.max_rank}",
-                    f"the maximum is below min_rank={self.min_rank}",
-                    "Use a larger --max-rank or a smaller --min-rank",
+                    f"the maximum is below {argument('min_rank', self.min_rank)}",
+                    f"Use a larger {argument('max_rank')} or a smaller {argument('min_rank')}",
                 )
         # A single pattern is a sequence of characters too, so it is wrapped before anyone iterates over it.
         self._set("include", _patterns(self.include))

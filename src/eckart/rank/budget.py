@@ -11,6 +11,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
+from eckart.arguments import argument
 from eckart.arrays import Floats
 from eckart.errors import UsageError
 from eckart.linalg import Goal
@@ -87,10 +88,17 @@ class Amount:
                 return cls(number / 100, Unit.SHARE)
             if unit in _BYTES and 0 < number < float("inf"):
                 return cls(number * _BYTES[unit], Unit.BYTES)
+            if unit == "" and 0 < number < 1:
+                share = f"{float(f'{100 * number:.12g}'):g}%"
+                raise UsageError(
+                    argument("budget", text),
+                    "this is less than one parameter",
+                    f"Use {argument('budget', share)} for {share} of the base's parameters",
+                )
             if unit in _SUFFIX and 0 < number < float("inf"):
                 return cls(number * _SUFFIX[unit], Unit.PARAMETERS)
         raise UsageError(
-            f"budget={text!r}",
+            argument("budget", text),
             "expected parameters, bytes or a share of the base's parameters",
             "Use for example 2M, 8MB or 1%",
         )
@@ -224,7 +232,7 @@ class Budget(RankRule):
                 self._where,
                 f"the budget allows {count(parameters, 'parameter')}, but one component costs at least "
                 f"{min(c.cost for c in changed):,}",
-                "Use a larger --budget",
+                f"Use a larger {argument('budget')}",
             )
         return decisions
 
@@ -243,7 +251,7 @@ class Budget(RankRule):
                 self._where,
                 f"the budget allows {count(parameters, 'parameter')}, but the minimum ranks alone cost "
                 f"{sum(least[c.name] * c.cost for c in changed):,}",
-                "Use a smaller --min-rank or a larger --budget",
+                f"Use a smaller {argument('min_rank')} or a larger {argument('budget')}",
             )
         return {
             c.name: (
@@ -342,7 +350,7 @@ def allocate(shares: Sequence[Share], parameters: int, multiple_of: int = 1) -> 
         raise UsageError(
             f"budget of {count(parameters, 'parameter')}",
             f"the minimum ranks alone cost {parameters - left:,}",
-            "Use a smaller --min-rank or a larger --budget",
+            f"Use a smaller {argument('min_rank')} or a larger {argument('budget')}",
         )
     heap: list[tuple[float, int]] = []
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
+from eckart.arguments import argument
 from eckart.errors import UsageError
 from eckart.rank.plan import Candidate, RankPlan
 from eckart.rank.rule import RankRule
@@ -57,11 +59,7 @@ def make_plan(
     if not candidates:
         raise UsageError("rank rule", "there is no tensor that an adapter could hold")
     if not selected:
-        raise UsageError(
-            "rank rule",
-            f"--include and --exclude leave none of {count(candidates, 'tensor')}",
-            f"Use patterns that match names such as {preview((c.name for c in candidates), 2)}",
-        )
+        raise nothing_selected(rule, [c.name for c in candidates])
     decisions = rule.decide(selected, base_parameters, bytes_each)
     ranks = {name: decision.rank for name, decision in decisions.items()}
     kept = total = 0.0
@@ -78,3 +76,43 @@ def make_plan(
         dense=tuple(c.name for c in selected if ranks[c.name] and ranks[c.name] >= c.break_even),
         undecided={name: d.needs for name, d in decisions.items() if d.needs is not None},
     )
+
+
+def nothing_selected(rule: RankRule, names: Sequence[str]) -> UsageError:
+    """Return the error for a rule whose patterns leave no tensor.
+
+    Parameters
+    ----------
+    rule : RankRule
+        The rule.
+    names : sequence of str
+        The tensors that it could apply to.
+
+    Returns
+    -------
+    UsageError
+        It suggests the pattern that was probably meant, if a list was written with commas or shell wildcards.
+    """
+    fixes = []
+    for keyword, patterns in (("include", rule.include), ("exclude", rule.exclude)):
+        better = [_as_expression(pattern) for pattern in patterns]
+        if better != list(patterns) and keyword == "include" and _matches(better, names):
+            fixes.append(argument(keyword, "|".join(better)))
+    fix = f"Use {fixes[0]}" if fixes else f"Use patterns that match names such as {preview(names, 2)}"
+    given = [argument(k, list(p)) for k, p in (("include", rule.include), ("exclude", rule.exclude)) if p]
+    return UsageError(
+        " ".join(given) or "rank rule", f"these patterns leave none of {count(names, 'tensor')}", fix
+    )
+
+
+def _as_expression(pattern: str) -> str:
+    """Return a list with commas, or a shell's wildcards, as a regular expression."""
+    parts = [part.strip() for part in pattern.split(",") if part.strip()]
+    return "|".join(re.sub(r"(?<![.\\\])])\*", ".*", part) for part in parts)
+
+
+def _matches(patterns: Sequence[str], names: Sequence[str]) -> bool:
+    try:
+        return any(re.search(pattern, name) for pattern in patterns for name in names)
+    except re.error:
+        return False

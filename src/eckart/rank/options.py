@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Sequence
 from typing import TypedDict
 
-from eckart.errors import UsageError
+from eckart.arguments import argument, nearest
+from eckart.errors import KeywordError, UsageError
 from eckart.rank.budget import Budget
 from eckart.rank.rule import RankRule, RuleOption
 from eckart.rank.rules import Energy, Error, Knee, NoiseFloor, Rank, Ratio
+from eckart.text import either
 
 RULES: tuple[type[RankRule], ...] = (Rank, Energy, Error, Ratio, Knee, NoiseFloor, Budget)
 """Every rule, in the order of the help."""
@@ -74,8 +77,8 @@ def rule_from(rule: RankRule | None, options: RuleOptions) -> RankRule:
     ------
     UsageError
         If both are given, if there is not exactly one rule, or if a value is out of range.
-    TypeError
-        If a keyword is unknown.
+    KeywordError
+        If a keyword is unknown. The message suggests the nearest one.
 
     Examples
     --------
@@ -86,14 +89,14 @@ def rule_from(rule: RankRule | None, options: RuleOptions) -> RankRule:
     known = [rule_type.option for rule_type in RULES] + list(BOUNDS)
     unknown = sorted(values.keys() - {option.keyword for option in known})
     if unknown:
-        raise TypeError(
-            f"unexpected keyword argument {unknown[0]!r}; the keywords that choose ranks are "
-            + ", ".join(option.keyword for option in known)
-        )
+        keywords = [option.keyword for option in known]
+        meant = nearest(unknown[0], keywords)
+        fix = f"Use {either(meant)}" if meant else f"The keywords that choose ranks are {', '.join(keywords)}"
+        raise KeywordError(f"{unknown[0]}={values[unknown[0]]!r}", "unknown keyword", fix)
     given = [option for option in known if option.is_given(values.get(option.keyword))]
     if rule is not None:
         if given:
-            names = ", ".join(option.keyword for option in given)
+            names = ", ".join(argument(option.keyword) for option in given)
             raise UsageError(
                 "rank rule",
                 f"got {rule!r} together with keywords: {names}",
@@ -106,17 +109,28 @@ def rule_from(rule: RankRule | None, options: RuleOptions) -> RankRule:
         raise UsageError(
             "rank rule",
             f"expected exactly one rule, got {_rules_given(chosen, list(bounds))}",
-            f"Use one of {', '.join(' '.join([r.option.flag, r.option.example]).strip() for r in RULES)}",
+            f"Use one of {', '.join(_example(rule_type.option) for rule_type in RULES)}",
         )
     make: Callable[..., RankRule] = chosen[0]
     option = chosen[0].option
     return make(**bounds) if option.type is bool else make(values[option.keyword], **bounds)
 
 
+def _example(option: RuleOption) -> str:
+    """Return an option with a value, as both languages write it."""
+    return argument(option.keyword, _value(option))
+
+
+def _value(option: RuleOption) -> object:
+    if option.type is bool:
+        return True
+    return option.example if option.type is str else ast.literal_eval(option.example)
+
+
 def _rules_given(chosen: Sequence[type[RankRule]], bounds: Sequence[str]) -> str:
     if chosen:
-        return " and ".join(rule_type.option.flag for rule_type in chosen)
+        return " and ".join(argument(rule_type.option.keyword) for rule_type in chosen)
     if bounds:
-        flags = " and ".join(option.flag for option in BOUNDS if option.keyword in bounds)
-        return f"only {flags}, which {'bounds' if len(bounds) == 1 else 'bound'} the ranks of a rule"
+        names = " and ".join(argument(option.keyword) for option in BOUNDS if option.keyword in bounds)
+        return f"only {names}, which {'bounds' if len(bounds) == 1 else 'bound'} the ranks of a rule"
     return "none"

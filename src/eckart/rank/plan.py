@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from eckart.documents import Document
 from eckart.errors import UsageError
 from eckart.linalg import Goal, Spectrum
 from eckart.text import count, rank_range
 
 FORMAT = 1
+MAKE = "Make a plan: eckart plan STORE -o plan.json"
 
 
 @dataclass(frozen=True)
@@ -159,19 +162,71 @@ class RankPlan:
         UsageError
             If the data is not a plan of this format.
         """
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise UsageError(where, f"expected a plan of format {FORMAT}")
-        try:
-            ranks = {str(k): int(v) for k, v in data["ranks"].items()}
-            if any(r < 0 or r != data["ranks"][k] for k, r in ranks.items()):
-                raise ValueError
-            return cls(
-                ranks=ranks,
-                reasons={str(k): str(v) for k, v in data["reasons"].items()},
-                rule=str(data["rule"]),
-                parameters=int(data["parameters"]),
-                energy=float(data["energy"]),
-                dense=tuple(data["dense"]),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-            raise UsageError(where, "expected ranks, reasons, rule, parameters, energy and dense") from None
+        if isinstance(data, dict) and data.get("format") != FORMAT:
+            raise UsageError(where, f"expected a plan of format {FORMAT}", MAKE)
+        file = PLAN.convert(data, where)
+        return cls(
+            ranks=dict(file.ranks),
+            reasons=dict(file.reasons),
+            rule=file.rule,
+            parameters=file.parameters,
+            energy=file.energy,
+            dense=file.dense,
+        )
+
+    @classmethod
+    def read(cls, path: str | Path) -> RankPlan:
+        """Read a plan file.
+
+        Parameters
+        ----------
+        path : path
+            A file that ``eckart plan`` wrote.
+
+        Returns
+        -------
+        RankPlan
+
+        Raises
+        ------
+        UsageError
+            If the file cannot be read, or is not a plan of this format.
+        """
+        return cls.from_json(PLAN.load(Path(path)), str(path))
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """A plan, as a file holds it; see `RankPlan`.
+
+    Parameters
+    ----------
+    format : int
+        Version of the layout.
+    ranks : dict of str to int
+    reasons : dict of str to str
+    rule : str
+    parameters : int
+    energy : float
+    dense : tuple of str
+    """
+
+    format: int
+    ranks: dict[str, int]
+    reasons: dict[str, str]
+    rule: str
+    parameters: int
+    energy: float
+    dense: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name, rank in self.ranks.items():
+            if rank < 0:
+                raise ValueError(f"expected ranks of at least 0, found {rank} for {name}")
+        if self.parameters < 0:
+            raise ValueError(f"expected parameters of at least 0, found {self.parameters}")
+        if not 0 <= self.energy <= 1 + 1e-6:  # a share of a sum, up to its rounding
+            raise ValueError(f"expected an energy from 0 to 1, found {self.energy}")
+
+
+PLAN = Document(PlanFile, "the plan", UsageError, MAKE, is_ours=True)

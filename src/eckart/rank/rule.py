@@ -36,6 +36,8 @@ class RuleOption:
         Stands for the value in the help. Empty for a switch.
     example : str
         A value for error messages. Empty for a switch.
+    is_share : bool
+        Whether the command line also accepts the value as a percentage, ``90%``.
     """
 
     keyword: str
@@ -43,6 +45,7 @@ class RuleOption:
     help: str
     metavar: str = ""
     example: str = ""
+    is_share: bool = False
 
     @property
     def flag(self) -> str:

@@ -95,6 +95,7 @@ class Energy(RankRule):
         "Use the smallest rank that keeps this share of the energy (sum of sigma^2), e.g. 0.9.",
         metavar="SHARE",
         example="0.9",
+        is_share=True,
     )
 
     energy: float
@@ -156,6 +157,7 @@ class Error(RankRule):
         "Use the smallest rank with at most this relative Frobenius error, e.g. 0.05.",
         metavar="ERROR",
         example="0.05",
+        is_share=True,
     )
 
     error: float

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from eckart.adapter.adapter import Module
+from eckart.arguments import argument
 from eckart.errors import UsageError
 from eckart.serving.consumer import Consumer, Scaling
 from eckart.serving.treatment import titles_of
@@ -51,4 +52,8 @@ def common_rank(rank: int, consumers: Sequence[Consumer]) -> int:
             return candidate
     titles = titles_of(c for c in consumers if c.ranks)
     reason = f"the largest rank they load correctly is {allowed[-1]}" if allowed else "they share no rank"
-    raise UsageError("--for", f"rank {rank} is too large for {titles}: {reason}", "Pass a smaller --rank")
+    raise UsageError(
+        argument("consumers"),
+        f"rank {rank} is too large for {titles}: {reason}",
+        f"Use a smaller {argument('rank')}",
+    )

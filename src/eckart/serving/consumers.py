@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 
 from eckart.adapter.experts import ExpertsLayout
+from eckart.adapter.formats.registry import readable_formats
+from eckart.arguments import argument
 from eckart.errors import UsageError
 from eckart.serving.consumer import Consumer, Scaling, Treatment
 
@@ -204,14 +207,22 @@ def consumers_named(names: str | Iterable[str]) -> list[Consumer]:
         if not name:
             continue
         if name not in CONSUMERS:
-            raise UsageError(
-                f"--for {given}",
-                f"expected some of {', '.join(CONSUMERS)}",
-                "Separate several names by commas",
-            )
+            raise _unknown(given)
         if CONSUMERS[name] not in consumers:
             consumers.append(CONSUMERS[name])
     return consumers
+
+
+def _unknown(name: str) -> UsageError:
+    """Return the error for a name that is no program's. A format is a common mistake, so it is explained."""
+    where = argument("consumers", name)
+    if name in readable_formats():
+        readers = [c.name for c in CONSUMERS.values() if name in c.formats]
+        fix = f"Use {argument('consumers', readers[0])}, which reads it" if readers else ""
+        return UsageError(where, f"{name} is a file format, and expected are programs that read one", fix)
+    close = difflib.get_close_matches(name, [*CONSUMERS, *ALIASES], n=1)
+    fix = f"Use {argument('consumers', close[0])}" if close else "Separate several names by commas"
+    return UsageError(where, f"expected some of {', '.join(CONSUMERS)}", fix)
 
 
 def common_formats(consumers: Sequence[Consumer]) -> list[str]:
@@ -225,5 +236,7 @@ def common_formats(consumers: Sequence[Consumer]) -> list[str]:
     common = [f for f in consumers[0].formats if all(f in c.formats for c in consumers)]
     if not common:
         readers = "; ".join(f"{c.title} reads {' and '.join(c.formats)}" for c in consumers)
-        raise UsageError("--for", f"no format is read by all: {readers}", "Write one adapter for each format")
+        raise UsageError(
+            argument("consumers"), f"no format is read by all: {readers}", "Write one adapter for each format"
+        )
     return common

@@ -13,6 +13,7 @@ from eckart.adapter.experts import (
     experts_layouts,
     is_fused_on_loading,
 )
+from eckart.arguments import argument
 from eckart.errors import UsageError
 from eckart.serving.consumer import Consumer
 
@@ -51,9 +52,9 @@ def check_experts(experts: ExpertsLayout | str | None, consumers: Sequence[Consu
     for consumer in consumers:
         if consumer.experts is not None and consumer.experts is not layout:
             raise UsageError(
-                f"--experts {layout.value}",
+                argument("experts", layout.value),
                 f"{consumer.title} reads experts only {consumer.experts.value}",
-                f"Remove --experts, or remove {consumer.name} from --for",
+                f"Remove {argument('experts')}, or remove {consumer.name} from {argument('consumers')}",
             )
     return layout
 
@@ -85,7 +86,9 @@ def arrange_experts_for(
     if len(titles) > 1 and experts_layouts(modules):
         readers = ", ".join(f"{title} reads experts {layout.value}" for layout, title in titles.items())
         raise UsageError(
-            "--for", f"no layout of experts is read by all: {readers}", "Write one adapter for each layout"
+            argument("consumers"),
+            f"no layout of experts is read by all: {readers}",
+            "Write one adapter for each layout",
         )
     return even_scales(arrange_experts(modules, experts_layout_for(consumers, config, experts), config))
 

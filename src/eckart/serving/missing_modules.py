@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from eckart.adapter.adapter import Module
 from eckart.adapter.experts import is_split, zero_module
+from eckart.arguments import argument
 from eckart.arrays import DType
 from eckart.checkpoint import Checkpoint
 from eckart.checkpoint.kinds import Kind, kind_of, module_of
@@ -67,7 +68,9 @@ def zeros_for(name: str, twin: Module | None, shapes: Mapping[str, tuple[int, in
     shape = shapes.get(name) or (twin.shape if twin is not None else None)
     if shape is None:
         raise AdapterError(
-            name, "a program needs this module, but its shape is not known", "Pass --base MODEL"
+            name,
+            "a program needs this module, but its shape is not known",
+            f"Pass the base model as {argument('base')}",
         )
     return zero_module(name, shape, dtype, Kind.LINEAR if twin is None else twin.kind)
 

@@ -97,7 +97,8 @@ def path_in_command(adapter: Adapter) -> str:
 
 
 def _resize_command(adapter: Adapter, consumer: Consumer) -> str:
-    rank = max((m.rank for m in adapter), default=1)
+    largest = max((m.rank for m in adapter), default=1)
+    rank = min(consumer.padded(largest), consumer.max_rank or largest)
     return f"eckart resize {path_in_command(adapter)} -o OUT --rank {rank} --for {consumer.name}"
 
 

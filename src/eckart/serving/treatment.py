@@ -9,6 +9,7 @@ from typing import Any
 from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.experts import ExpertsLayout, is_split
 from eckart.adapter.formats.peft.whole import is_copy_of_base
+from eckart.arguments import argument
 from eckart.checkpoint.kinds import Kind, is_head
 from eckart.errors import AdapterError
 from eckart.serving.consumer import Consumer, Treatment
@@ -63,7 +64,7 @@ def separate_unread(
             kept[name] = module
     if not kept:
         raise AdapterError(
-            "--for",
+            argument("consumers"),
             f"no module would remain, because {titles_of(consumers)} would not load {preview(unread)}",
             "Choose other programs",
         )

@@ -9,7 +9,9 @@ from pathlib import Path
 from eckart.adapter.adapter import Adapter, Module
 from eckart.adapter.formats import load_adapter
 from eckart.adapter.rounding import relative
+from eckart.arguments import argument
 from eckart.checkpoint import Checkpoint
+from eckart.checkpoint.model import open_model
 from eckart.errors import UsageError
 from eckart.serving.base_fit import base_problems
 from eckart.serving.consumer import Consumer, Treatment
@@ -133,14 +135,18 @@ def check(
     """
     programs = consumers_named(consumers)
     if not programs and base is None:
-        raise UsageError("check", "expected --for or --base", "Pass e.g. --for vllm,llama.cpp")
+        raise UsageError(
+            "check",
+            f"expected {argument('consumers')} or {argument('base')}",
+            f"Use for example {argument('consumers', 'vllm,llama.cpp')}",
+        )
     loaded = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
     energies = {m.name: _energy(m) for m in loaded}
     loaded.release()
     verdicts = tuple(_verdict(loaded, c, energies) for c in programs)
     if base is None:
         return CheckResult(verdicts)
-    model = base if isinstance(base, Checkpoint) else Checkpoint.open(base)
+    model = base if isinstance(base, Checkpoint) else open_model(base)
     return CheckResult(verdicts, tuple(base_problems(loaded, model)))
 
 

@@ -11,12 +11,16 @@ import json
 import re
 import zlib
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 
 from eckart.arrays import Array
 from eckart.strictjson import JsonObject
 
+_ENCODERS = {
+    indent: json.JSONEncoder(indent=indent, allow_nan=False, ensure_ascii=False) for indent in (None, 1)
+}
 _SEAL = re.compile(rb'\{\s*"checksum": "([0-9a-f]{8})",')
 
 
@@ -46,24 +50,23 @@ def checksum_of_text(text: bytes) -> str:
     return f"{zlib.crc32(text):08x}"
 
 
-def seal(document: JsonObject, indent: int | None = None) -> bytes:
+def seal(document: JsonObject, indent: Literal[1] | None = None) -> bytes:
     """Return a JSON document whose first key is the checksum of all other bytes.
 
     Parameters
     ----------
     document : dict
         The document, which must not be empty.
-    indent : int, optional
-        Spaces per level; None for one line.
+    indent : {1}, optional
+        Spaces per level; by default, the document is one line.
 
     Returns
     -------
     bytes
         The text in UTF-8, without a newline at the end.
     """
-    text = json.dumps(document, indent=indent, allow_nan=False, ensure_ascii=False).encode()
-    gap = b"" if indent is None else b"\n" + b" " * indent
-    rest = text[1:] if indent is not None else b" " + text[1:]
+    text = _ENCODERS[indent].encode(document).encode()
+    gap, rest = (b"", b" " + text[1:]) if indent is None else (b"\n ", text[1:])
     return b"{" + gap + b'"checksum": "' + checksum_of_text(rest).encode() + b'",' + rest
 
 

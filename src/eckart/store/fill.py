@@ -13,6 +13,7 @@ from eckart.checks import check_whole_number
 from eckart.errors import StoreError
 from eckart.linalg import Goal
 from eckart.parallel import OnProgress
+from eckart.paths import user_path
 from eckart.rank import RankRule
 from eckart.store.demands import first_demands, whole_demands
 from eckart.store.files import FACTOR_AGAIN, FACTORS, JOURNAL, MANIFEST
@@ -160,7 +161,7 @@ def fill(
     need no lock: the manifest is replaced in one step at the end, and the files that the old one refers to
     are never changed, and are removed only afterwards.
     """
-    folder = Path(store)
+    folder = user_path(store)
     header = PassHeader(sources.describe(), overwrite, checksum_of_demands(demands))
     names = set(verify)
     try:

@@ -7,10 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from eckart.checks import check_whole_number
-from eckart.errors import UsageError
+from eckart.checks import check_choice, check_whole_number
 from eckart.parallel import OnProgress
-from eckart.text import either
 
 DEVICES = ("cpu", "cuda")
 
@@ -54,8 +52,7 @@ class PassOptions:
     notify: Callable[[str], None] = log_notice
 
     def __post_init__(self) -> None:
-        if self.device not in DEVICES:
-            raise UsageError(f"device={self.device!r}", f"expected {either(DEVICES)}")
+        object.__setattr__(self, "device", check_choice(self.device, "device", DEVICES))
         if self.workers is not None:
             check_whole_number(self.workers, f"workers={self.workers!r}", 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any, TypeVar
 from eckart.checkpoint import Checkpoint, Pair, TensorInfo, is_float
 from eckart.checkpoint.dtypes import DTYPES
 from eckart.checkpoint.kinds import TRANSPOSED_EXPERTS, Kind, kind_of
-from eckart.checkpoint.pair import PairEntry
+from eckart.checkpoint.model import open_model
+from eckart.checkpoint.pair import PairEntry, empty_note
 from eckart.errors import PairError
 from eckart.strictjson import JsonObject
 
 LORA_KINDS = (Kind.LINEAR, Kind.CONV1D, Kind.EXPERT, Kind.EXPERT_TRANSPOSED)
 ALL_KINDS = (*LORA_KINDS, Kind.EMBEDDING)
+MAX_EXPERTS = 16_384  # a longer first axis is not one of experts; models have up to 512
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,16 @@ class SingleSources:
     @classmethod
     def open(cls, path: str | Path) -> SingleSources:
         """Open a checkpoint and list its floating-point tensors."""
-        checkpoint = Checkpoint.open(path)
-        tensors = [
-            part
+        checkpoint = open_model(path)
+        floating = {
+            name: info
             for name, info in checkpoint.tensors.items()
             if info.dtype in DTYPES and is_float(DTYPES[info.dtype])
+        }
+        tensors = [
+            part
+            for name, info in floating.items()
+            if info.size
             for part in _by_expert(
                 Source(name, kind_of(name, info.shape, checkpoint.config), info), checkpoint
             )
@@ -95,7 +103,8 @@ class SingleSources:
             raise PairError(
                 str(path), "the checkpoint holds no floating-point tensor", "Use a checkpoint with weights"
             )
-        return cls(checkpoint, tuple(tensors), tuple(checkpoint.notes))
+        empty = [name for name, info in floating.items() if not info.size]
+        return cls(checkpoint, tuple(tensors), (*checkpoint.notes, *empty_note(empty)))
 
     @property
     def base_parameters(self) -> int:
@@ -137,8 +146,8 @@ class PairSources:
     @classmethod
     def open(cls, base: str | Path, tuned: str | Path) -> PairSources:
         """Open two checkpoints and match their tensors."""
-        tuned_checkpoint = Checkpoint.open(tuned)
-        base_checkpoint = Checkpoint.open(base)
+        tuned_checkpoint = open_model(tuned)
+        base_checkpoint = open_model(base)
         pair = Pair.match(base_checkpoint, tuned_checkpoint)
         config = base_checkpoint.config or tuned_checkpoint.config
         tensors = [
@@ -190,7 +199,7 @@ def _matrices(tensors: Sequence[AnySource], kinds: Sequence[Kind]) -> list[AnySo
 
 def _described(checkpoint: Checkpoint) -> JsonObject:
     return {
-        "path": str(checkpoint.path.resolve()),
+        "path": os.path.realpath(checkpoint.path),
         "parameters": _parameters(checkpoint),
         **checkpoint.fingerprint(),
     }
@@ -201,9 +210,9 @@ def _by_expert(source: AnySource, checkpoint: Checkpoint) -> list[AnySource]:
 
     The bytes of an expert are contiguous in the file, so it can be read as a separate matrix.
     """
-    if source.kind != Kind.EXPERTS:
+    if source.kind != Kind.EXPERTS or source.shape[0] > MAX_EXPERTS:
         return [source]
-    is_transposed = checkpoint.config.get("model_type") in TRANSPOSED_EXPERTS
+    is_transposed = str(checkpoint.config.get("model_type")) in TRANSPOSED_EXPERTS
     kind = Kind.EXPERT_TRANSPOSED if is_transposed else Kind.EXPERT
     return [
         replace(
@@ -239,14 +248,9 @@ def check_unchanged(sources: Sources, source: Source | None = None) -> None:
     CheckpointError
         If the size, the modification time or the inode of a file differs. The message names the file.
     """
-    checkpoints = [sources.tuned] if isinstance(sources, SingleSources) else [sources.base, sources.tuned]
-    if source is None:
-        for checkpoint in checkpoints:
-            checkpoint.check_unchanged()
-        return
-    files = {info.file for info in (source.base, source.tuned) if info is not None}
-    for checkpoint in checkpoints:
-        checkpoint.check_unchanged(files & checkpoint.headers.keys())
+    sources.tuned.check_unchanged(None if source is None else [source.tuned.file])
+    if isinstance(sources, PairSources):
+        sources.base.check_unchanged(None if source is None or source.base is None else [source.base.file])
 
 
 def what_changed(stored: JsonObject, current: JsonObject) -> str:

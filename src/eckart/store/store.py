@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from eckart.arrays import Array, Floats
 from eckart.checks import check_whole_number
-from eckart.errors import MissingExtraError, StoreError
+from eckart.errors import StoreError
+from eckart.extras import missing_extra
 from eckart.linalg import Goal, LowRank, Spectrum
+from eckart.paths import user_path
 from eckart.store.factors import read_factors, read_values
 from eckart.store.files import JOURNAL, MANIFEST
 from eckart.store.manifest import read_manifest
@@ -77,7 +79,7 @@ class FactorStore:
         StoreError
             If the folder is not a store, is damaged, or its pass is unfinished.
         """
-        folder = Path(path)
+        folder = user_path(path)
         if not folder.is_dir():
             raise StoreError(str(path), "there is no such folder", CREATE)
         if not (folder / MANIFEST).is_file():
@@ -237,9 +239,7 @@ class FactorStore:
         try:
             import matplotlib.pyplot as plt
         except ImportError:
-            raise MissingExtraError(
-                "FactorStore.plot", "matplotlib is not installed", "Run: pip install 'eckart[plot]'"
-            ) from None
+            raise missing_extra("FactorStore.plot", "matplotlib is not installed", "plot") from None
         names = [r.name for r in self if r.known and r.energy]
         if ax is None:
             height = max(2.0, 0.22 * len(names) + 1)
@@ -304,7 +304,7 @@ class FactorStore:
             raise StoreError(
                 f"{self.path}: {clip(name)}",
                 f"expected {count(rank, 'component')}, but the store holds {record.rank}",
-                f"Factor again with a larger --max-rank: eckart factor BASE TUNED -o STORE --max-rank {rank}",
+                f"Factor it further: eckart factor BASE TUNED -o STORE --max-rank {rank}",
             )
 
     def _arrays(self, name: str) -> dict[str, Array] | None:

@@ -17,6 +17,7 @@ from eckart.strictjson import JsonObject
 from eckart.text import count, preview
 
 ENERGIES = (0.8, 0.9, 0.95, 0.99)
+UNRELATED = 0.9  # median ||dW|| / ||W|| above which the base is probably not that of the fine-tune
 
 
 @dataclass(frozen=True)
@@ -133,20 +134,20 @@ def diagnose(store: FactorStore, rows: Sequence[LayerSummary]) -> list[str]:
     """
     if store.single:
         return []
-    changed = [r for r in rows if r.energy > 0 and r.kind.is_linear]
+    changed = changed_layers(rows)
     if all(r.energy == 0 for r in store):
         return ["Nothing changed: base and tuned hold the same weights."]
     if not changed:
         return ["No linear layer changed; only norms, biases or embeddings did."]
     remarks = []
-    relative = median([r.relative for r in changed if r.relative is not None] or [0.0])
     unchanged = median(r.unchanged for r in changed)
-    if relative > 0.9:
+    if not has_plausible_base(changed):
         remarks.append(
-            f"This does not look like a fine-tune of this base: the median update is {relative:.2f} times "
+            "This does not look like a fine-tune of this base: the median update is "
+            f"{_median_relative(changed):.2f} times "
             "the size of its weight (unrelated models give 1.41). Check that the base is the right one."
         )
-    merged = _merged_rank(changed)
+    merged = merged_rank(changed)
     if merged:
         remarks.append(
             f"The tuned model looks like the base with a LoRA of rank {merged} merged into it: almost every "
@@ -168,7 +169,21 @@ def diagnose(store: FactorStore, rows: Sequence[LayerSummary]) -> list[str]:
     return remarks
 
 
-def _merged_rank(changed: Sequence[LayerSummary]) -> int | None:
+def changed_layers(rows: Sequence[LayerSummary]) -> list[LayerSummary]:
+    """Return the linear layers that changed."""
+    return [r for r in rows if r.energy > 0 and r.kind.is_linear]
+
+
+def has_plausible_base(changed: Sequence[LayerSummary]) -> bool:
+    """Whether the updates are small enough for a fine-tune of this base; see `diagnose`."""
+    return _median_relative(changed) <= UNRELATED
+
+
+def _median_relative(changed: Sequence[LayerSummary]) -> float:
+    return median([r.relative for r in changed if r.relative is not None] or [0.0])
+
+
+def merged_rank(changed: Sequence[LayerSummary]) -> int | None:
     """Return the number of values above the noise that 90 % of the changed layers share, if it is small."""
     counts = Counter(r.above_noise for r in changed)
     rank, times = counts.most_common(1)[0]

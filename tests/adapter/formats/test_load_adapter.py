@@ -1,5 +1,7 @@
 """Files of one adapter that are refused, each with its message."""
 
+import json
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -120,18 +122,30 @@ def test_a_damaged_or_unsupported_file_is_refused(case, tmp_path):
 
 
 METADATA = {
-    "names, invalid JSON": ({"eckart.names": "{"}, "eckart.names`: is not valid JSON"),
-    "names, a list": ({"eckart.names": "[1]"}, "expected an object that maps flat names"),
-    "names, of numbers": ({"eckart.names": '{"a": 1}'}, "expected an object that maps flat names"),
+    "names, invalid JSON": ({"eckart.names": "{"}, "eckart.names`: the entry is not valid JSON"),
+    "names, a list": (
+        {"eckart.names": "[1]"},
+        "the entry: expected an object of strings, found a list of 1 value",
+    ),
+    "names, of numbers": ({"eckart.names": '{"a": 1}'}, "eckart.names: a`: expected a string, found 1"),
+    "names, empty": ({"eckart.names": '{"a": ""}'}, "expected the name of a module, found an empty"),
+    "names, long": ({"eckart.names": json.dumps({"a": "." * 64})}, "the name has 65 parts separated by dots"),
+    "components, many": (
+        {"eckart.components": json.dumps([f"unet{i}" for i in range(17)])},
+        "expected at most 16 components, found 17 components",
+    ),
     "components, a way out": (
         {"eckart.components": '["../../unet"]'},
-        "expected a list of components",
+        "expected a component, found .*unet",
     ),
     "components, another": (
         {"eckart.components": '["vae"]'},
         "expected a name that begins with a component: vae",
     ),
-    "components, text": ({"eckart.components": '"unet"'}, "expected a list of components"),
+    "components, text": (
+        {"eckart.components": '"unet"'},
+        'the entry: expected a list of strings, found "unet"',
+    ),
 }
 
 

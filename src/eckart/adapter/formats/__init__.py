@@ -13,10 +13,12 @@ from eckart.adapter.formats.peft.peft import WEIGHTS
 from eckart.adapter.formats.peft.settings import CONFIG
 from eckart.adapter.formats.streaming import write_adapter
 from eckart.adapter.formats.writer import Writer
+from eckart.arguments import argument
 from eckart.checkpoint import read_header
 from eckart.checkpoint.locate import check_link
 from eckart.errors import AdapterError, UsageError
 from eckart.parallel import OnProgress
+from eckart.paths import input_path
 from eckart.text import either, preview
 
 FORMATS = registry.writable_formats()
@@ -53,7 +55,7 @@ def load_adapter(path: str | Path) -> Adapter:
     --------
     ``eckart.load_adapter("adapter/")`` or ``eckart.load_adapter("lora.safetensors")``
     """
-    given = Path(path)
+    given = input_path(path)
     place = _locate(given)
     if place.is_dir():
         return registry.read_folder(place)
@@ -86,7 +88,7 @@ def is_adapter(path: str | Path) -> bool:
         If it is a ``.safetensors`` file with a damaged header.
     """
     try:
-        place = _locate(Path(path))
+        place = _locate(input_path(path))
     except AdapterError:
         return False
     if place.is_dir():
@@ -114,7 +116,7 @@ def make_writer(adapter: Adapter, format: str) -> Writer:
     for entry in registry.REGISTRY:
         if entry.name == format and entry.writer is not None:
             return entry.writer(adapter)
-    raise UsageError(f"format={format!r}", f"expected one of {', '.join(registry.writable_formats())}")
+    raise UsageError(argument("format", format), f"expected one of {', '.join(registry.writable_formats())}")
 
 
 def save_adapter(
@@ -164,6 +166,7 @@ def save_adapter(
         writer,
         modules.__getitem__,
         statement=lambda: adapter.statement,
+        draft=adapter.statement,
         overwrite=overwrite,
         workers=workers,
         progress=progress,

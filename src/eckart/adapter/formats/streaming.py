@@ -6,12 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from eckart.adapter.adapter import Module
+from eckart.adapter.formats.registry import find_format
+from eckart.adapter.formats.single_file.stated import late_statement
 from eckart.adapter.formats.writer import FilePlan, Writer
 from eckart.adapter.statement import Statement
 from eckart.arrays import Array
-from eckart.checkpoint import OutputFolder, stream_safetensors, write_json
+from eckart.checkpoint import OutputFolder, read_header, stream_safetensors
+from eckart.checkpoint.output import FileKind, OutputFile
+from eckart.checkpoint.stream import LateMetadata
 from eckart.errors import OutputError
 from eckart.parallel import OnProgress, Progress, map_unordered
+from eckart.paths import user_path
 
 
 def write_adapter(
@@ -20,6 +25,7 @@ def write_adapter(
     produce: Callable[[str], Module],
     *,
     statement: Callable[[], Statement | None] = lambda: None,
+    draft: Statement | None = None,
     overwrite: bool = False,
     workers: int | None = None,
     progress: OnProgress | None = None,
@@ -36,6 +42,9 @@ def write_adapter(
         Returns a module by its name, as outlined; called from several threads.
     statement : callable
         Called after all modules; returns what the adapter states about itself.
+    draft : Statement, optional
+        The statement with any numbers in place of the errors. A format of one file reserves room for it;
+        without a draft, such a file states nothing.
     overwrite : bool
         Replace an adapter that exists at ``target``.
     workers : int, optional
@@ -52,20 +61,15 @@ def write_adapter(
     -----
     Holds a few modules at a time; the experts of one parameter are held together.
     """
-    target = Path(target)
+    target = user_path(target)
     check_place(target, writer.is_folder, writer.marker, overwrite)
     if writer.is_folder:
         with OutputFolder(target, overwrite=overwrite, marker=writer.marker) as staging:
             write_into(staging, writer, produce, statement, workers, progress)
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
     (plan,) = writer.files()
-    _write_file(target, plan, writer, produce, workers, progress)
-    stated = statement()
-    if stated is not None:
-        write_json(statement_path(target), stated.to_json())
-    else:
-        statement_path(target).unlink(missing_ok=True)  # it belonged to the file that was replaced
+    with OutputFile(target, ADAPTER_FILE, overwrite, creates_parents=True) as staged:
+        _write_file(staged, plan, writer, produce, workers, progress, late_statement(draft, statement))
 
 
 def check_place(target: Path, is_folder: bool, marker: str, overwrite: bool) -> None:
@@ -96,20 +100,20 @@ def check_place(target: Path, is_folder: bool, marker: str, overwrite: bool) -> 
     if is_folder:
         OutputFolder(target, overwrite=overwrite, marker=marker).check()
         return
-    if target.is_dir():
-        raise OutputError(
-            str(target), "expected a file name, found a folder", "Use the path of a .safetensors file"
-        )
+    OutputFile(target, ADAPTER_FILE, overwrite, creates_parents=True).check()
     if target.suffix != ".safetensors":
         raise OutputError(
             str(target), "expected a file name that ends in .safetensors", "Add .safetensors to the name"
         )
-    if target.exists() and not overwrite:
-        raise OutputError(
-            str(target),
-            "this file exists already",
-            "Use another path, or pass --overwrite (overwrite=True in Python) to replace it",
-        )
+
+
+def is_adapter_file(path: Path) -> bool:
+    """Whether a file is an adapter in a format of one file, judged by its header."""
+    format = find_format(read_header(path).tensors)
+    return format is not None and not format.is_folder
+
+
+ADAPTER_FILE = FileKind("an adapter", is_adapter_file)
 
 
 def write_into(
@@ -135,17 +139,6 @@ def write_into(
     writer.finish(folder, statement())
 
 
-def statement_path(file: Path) -> Path:
-    """Return the path of the statement of an adapter that is one file.
-
-    Examples
-    --------
-    >>> statement_path(Path("lora.safetensors")).name
-    'lora.eckart.json'
-    """
-    return file.with_name(f"{file.stem}.eckart.json")
-
-
 def _write_file(
     path: Path,
     plan: FilePlan,
@@ -153,6 +146,7 @@ def _write_file(
     produce: Callable[[str], Module],
     workers: int | None,
     progress: OnProgress | None,
+    late: LateMetadata | None = None,
 ) -> None:
     """Write one file of an adapter: header first, then the tensors as they are produced."""
     modules = writer.adapter.modules
@@ -165,7 +159,7 @@ def _write_file(
             put(key, array)
         return group
 
-    with stream_safetensors(path, outline, plan.metadata) as put:
+    with stream_safetensors(path, outline, plan.metadata, late=late) as put:
         for key, array in plan.fixed.items():
             put(key, array)
         for done, group in enumerate(map_unordered(build, plan.groups, workers), 1):

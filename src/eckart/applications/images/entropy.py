@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from eckart.arrays import Floats, Ints
-from eckart.errors import MissingExtraError
+from eckart.extras import missing_extra
 
 DIRECT = 16  # each magnitude below this has its own symbol
 MAGNITUDE_LIMIT = 1 << 21  # every magnitude is below this: no step is fine enough to reach it
@@ -33,10 +33,8 @@ def constriction() -> ModuleType:
     try:
         import constriction as library
     except ImportError:
-        raise MissingExtraError(
-            "eckart.applications.images",
-            "constriction, the entropy coder, is not installed",
-            "Run pip install 'eckart[images]'",
+        raise missing_extra(
+            "eckart.applications.images", "constriction, the entropy coder, is not installed", "images"
         ) from None
     assert isinstance(library, ModuleType)
     return library

@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eckart.applications.images.colour import Picture
-from eckart.applications.images.file import COPY_AGAIN, MAX_PIXELS, check_expansion, check_size
+from eckart.applications.images.file import COPY_AGAIN, MAGIC, MAX_PIXELS, check_expansion, check_size
+from eckart.checkpoint.output import FileKind, OutputFile
 from eckart.checkpoint.write import write_bytes
-from eckart.errors import ImageError, MissingExtraError, UsageError
+from eckart.errors import ImageError, UsageError
+from eckart.extras import missing_extra
+from eckart.paths import user_path
 from eckart.strictjson import read_bytes
 from eckart.text import clip, either
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
-# Pillow's names of the formats that are read. Its other readers are for rare formats and are less tested; that
-# of PostScript runs another program.
+# Pillow's names of the formats that are read. Its other readers are for rare formats and are less tested. The
+# one of PostScript runs another program.
 READ = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "JPEG2000", "PPM", "QOI", "TGA")
 POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")  # what such files begin with
 MAX_BYTES = 600_000_000  # of a picture file: 2^26 pixels of 8 bytes without compression, and a header
@@ -44,10 +47,10 @@ def pillow() -> ModuleType:
     try:
         from PIL import Image
     except ImportError:
-        raise MissingExtraError(
+        raise missing_extra(
             "eckart.applications.images",
             "Pillow, which reads and writes pictures, is not installed",
-            "Run pip install 'eckart[images]'",
+            "images",
         ) from None
     assert isinstance(Image, ModuleType)
     return Image
@@ -84,7 +87,7 @@ def read_picture(path: str | Path) -> tuple[Picture, list[str]]:
     """
     where, Image = str(path), pillow()
     notes: list[str] = []
-    data = read_bytes(Path(path), ImageError, MAX_BYTES)
+    data = read_bytes(user_path(path), ImageError, MAX_BYTES)
     if data.startswith(POSTSCRIPT):
         what = "this is a PostScript file, which would have to be executed"
         raise ImageError(where, what, "Convert it to PNG")
@@ -205,8 +208,19 @@ def decode_picture(data: bytes) -> Picture:
         return np.asarray(opened)
 
 
-def write_picture(path: str | Path, picture: Picture) -> None:
-    """Write a picture file. If writing fails, an existing file is left as it was.
+def is_picture(path: Path) -> bool:
+    """Whether a file begins like one of the formats that are written: PNG, JPEG, WebP or .eki."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    is_webp = start[:4] == b"RIFF" and start[8:] == b"WEBP"
+    return is_webp or start.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", MAGIC))
+
+
+PICTURE = FileKind("a PNG, JPEG, WebP or .eki file", is_picture)
+
+
+def write_picture(path: str | Path, picture: Picture, *, overwrite: bool = False) -> None:
+    """Write a picture file completely or not at all.
 
     Parameters
     ----------
@@ -214,6 +228,8 @@ def write_picture(path: str | Path, picture: Picture) -> None:
         The suffix determines the format: .png is lossless; .jpg, .jpeg and .webp are written at quality 95.
     picture : ndarray (m, n) or (m, n, channels), uint8 or uint16
         The samples.
+    overwrite : bool
+        Whether to replace an existing picture.
 
     Raises
     ------
@@ -221,7 +237,7 @@ def write_picture(path: str | Path, picture: Picture) -> None:
         The suffix is unknown, or the format cannot store the picture: JPEG has no alpha, and only grey PNG
         can have 16 bits.
     OutputError
-        The file cannot be written.
+        The file exists, or cannot be written.
     MissingExtraError
         Pillow is not installed.
     """
@@ -243,4 +259,5 @@ def write_picture(path: str | Path, picture: Picture) -> None:
         data = encode_jpeg(picture, QUALITY)
     else:
         data = encode_webp(picture, QUALITY)
-    write_bytes(path, data)
+    with OutputFile(path, PICTURE, overwrite) as staged:
+        write_bytes(staged, data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eckart.errors import UsageError
+from eckart.checks import check_choice
 from eckart.explain.render.html import Html
 from eckart.explain.render.latex import Latex
 from eckart.explain.render.markdown import Markdown
@@ -49,11 +49,8 @@ def render(explanation: Explanation[object], format: str = "terminal", lang: str
     >>> print(render(explain("rank", "1 2; 2 4"))[:27])
     Three ways to find the rank
     """
-    if format not in WRITERS:
-        raise UsageError(f"--format {format}", f"expected one of {', '.join(FORMATS)}")
-    if lang not in LANGUAGES:
-        raise UsageError(f"--lang {lang}", f"expected one of {', '.join(LANGUAGES)}")
-    return write(explanation, WRITERS[format](), lang)
+    format = check_choice(format, "format", FORMATS)
+    return write(explanation, WRITERS[format](), check_choice(lang, "lang", LANGUAGES))
 
 
 __all__ = ["FORMATS", "LANGUAGES", "render"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import sympy
 
+from eckart.arguments import argument
 from eckart.errors import UsageError
 from eckart.explain.decomposition import Decomposition, decompose
 from eckart.explain.elimination import eliminate, inverse_matrix
@@ -229,12 +230,15 @@ class Fit:
 def _fit(matrix: Matrix, given: Matrix) -> Fit:
     if given.rows != matrix.rows:
         raise UsageError(
-            f"--given of {given.rows} x {given.cols}",
-            f"expected a B with as many rows as the matrix, which is {matrix.rows} x {matrix.cols}",
+            argument("given"),
+            f"expected a B with as many rows as the matrix, which is {matrix.rows} x {matrix.cols}; "
+            f"found {given.rows} x {given.cols}",
         )
     if eliminate(given).rank < given.cols:
         raise UsageError(
-            "--given", "the columns of B are linearly dependent", "Remove columns until they are independent"
+            argument("given"),
+            "the columns of B are linearly dependent",
+            "Remove columns until they are independent",
         )
     gram, right = tidied(given.T * given), tidied(given.T * matrix)
     solution = tidied(inverse_matrix(gram) * right)

@@ -116,7 +116,7 @@ BAD = {
         {"unet.r": 2, "unet.rank_pattern": {"(": 1}},
         r'rank_pattern`: the key "\(" is not a regular expression that PEFT accepts',
     ),
-    "a list": ([], "expected a JSON object"),
+    "a list": ([], "the entry: expected an object, found an empty list"),
     "invalid JSON": ("{", "is not valid JSON"),
 }
 

@@ -7,12 +7,10 @@ import math
 from eckart.adapter.adapter import Adapter, Module, Origin
 from eckart.adapter.formats.file import AdapterFile
 from eckart.adapter.formats.single_file.names import split_component
-from eckart.adapter.formats.streaming import statement_path
+from eckart.adapter.formats.single_file.stated import read_stated
 from eckart.adapter.formats.writer import left_out_note, unknown_note
-from eckart.adapter.statement import Statement, read_statement
 from eckart.arrays import Array
 from eckart.checkpoint.kinds import Kind
-from eckart.checkpoint.locate import check_link
 from eckart.errors import AdapterError
 
 
@@ -47,14 +45,15 @@ def build_adapter(
         raise AdapterError(str(file.path), "expected LoRA factors, found none", "Use a LoRA adapter")
     for name in modules:
         split_component(name, components)
+    statement, remarks = read_stated(file)
     return Adapter(
         modules,
-        statement=_statement_of(file),
+        statement=statement,
         format=format,
         unknown=unknown,
         components=components,
         path=file.path,
-        notes=(*notes, *unknown_note(unknown)),
+        notes=(*notes, *remarks, *unknown_note(unknown)),
         files=file.mapped,
         origin=origin,
     )
@@ -170,12 +169,3 @@ def alpha_of(module: Module) -> float:
     if module.alpha is not None:
         candidates.insert(0, module.alpha)
     return next((alpha for alpha in candidates if alpha / module.rank == module.scale), product)
-
-
-def _statement_of(file: AdapterFile) -> Statement | None:
-    """Return the statement in the file next to an adapter file; None if there is none."""
-    path = statement_path(file.path)
-    if not path.is_file():
-        return None
-    check_link(path.parent, path)
-    return read_statement(path)

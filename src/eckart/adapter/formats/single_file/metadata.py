@@ -16,11 +16,16 @@ from eckart.adapter.formats.file import AdapterFile
 from eckart.adapter.formats.peft.patterns import alternation, rank_pattern
 from eckart.adapter.formats.peft.settings import check_settings
 from eckart.adapter.formats.single_file.common import alpha_of
-from eckart.adapter.formats.single_file.names import read_json
+from eckart.adapter.formats.single_file.names import read_entry
 from eckart.checkpoint.strictjson import JsonObject
+from eckart.documents import Document
 from eckart.errors import AdapterError
 
 ENTRY = "lora_adapter_metadata"
+_FIELDS = Document(
+    JsonObject, "the entry", AdapterError, "Correct the entry in the file's metadata, or remove it"
+)
+
 DEFAULT = 8  # LoraConfig's rank and alpha where a file states none
 
 
@@ -66,13 +71,9 @@ def read_configs(file: AdapterFile, components: tuple[str, ...]) -> dict[str, Co
     components : tuple of str
         Its components; a file without any has one configuration, under ``""``.
     """
-    fields = read_json(file, ENTRY, None)
+    fields = read_entry(file, ENTRY, _FIELDS)
     if fields is None:
         return {}
-    if not isinstance(fields, dict):
-        raise AdapterError(
-            file.where(ENTRY), "expected a JSON object", "Correct the entry in the file's metadata"
-        )
     configs = {}
     for component in components or ("",):
         dot = f"{component}." if component else ""

@@ -5,17 +5,28 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from eckart.adapter.adapter import Adapter
 from eckart.adapter.formats.file import AdapterFile
 from eckart.adapter.formats.single_file.sgm import from_sgm, is_sgm
 from eckart.adapter.formats.single_file.vocabulary import TRANSFORMER_FRONTS, split_flat
+from eckart.checkpoint.tensorinfo import defect_of_name
+from eckart.documents import Document
 from eckart.errors import AdapterError
+from eckart.text import clip, count
 
 # Entries of a file's metadata that make the way back exact: the module name of each flat name, and the
 # components, without which "transformer" in "transformer.h.0" could be a component or a part of GPT-2.
 NAMES = "eckart.names"
 COMPONENTS = "eckart.components"
+MAX_COMPONENTS = 16
+
+T = TypeVar("T")
+
+_FIX = "Correct the entry in the file's metadata, or remove it"
+_NAMES = Document(dict[str, str], "the entry", AdapterError, _FIX)
+_COMPONENTS = Document(tuple[str, ...], "the entry", AdapterError, _FIX)
 
 COMFY = "diffusion_model."  # ComfyUI's prefix, before a path with its dots
 COMFY_TEXT = "text_encoders"  # ComfyUI's prefix of its text encoders, each of which has its own name
@@ -188,37 +199,36 @@ def names_metadata(adapter: Adapter, stems: Mapping[str, str] | None = None) -> 
 
 def read_names(file: AdapterFile) -> dict[str, str]:
     """Return the module names by flat names that a file's metadata states; empty if it states none."""
-    names = read_json(file, NAMES, {})
-    if not isinstance(names, dict) or not all(isinstance(name, str) and name for name in names.values()):
-        raise AdapterError(
-            file.where(NAMES),
-            "expected an object that maps flat names to module names",
-            "Correct the entry in the file's metadata, or remove it",
-        )
+    names = read_entry(file, NAMES, _NAMES) or {}
+    for name in names.values():
+        defect = "expected the name of a module, found an empty string" if not name else defect_of_name(name)
+        if defect:
+            raise AdapterError(file.where(NAMES), defect, _FIX)
     return names
 
 
 def read_components(file: AdapterFile) -> tuple[str, ...] | None:
     """Return the components that a file's metadata lists; None if it has no such list."""
-    listed = read_json(file, COMPONENTS, None)
-    if listed is None:
-        return None
-    if not isinstance(listed, list) or not all(is_component(entry) for entry in listed):
+    listed = read_entry(file, COMPONENTS, _COMPONENTS)
+    if listed is not None and len(listed) > MAX_COMPONENTS:
         raise AdapterError(
             file.where(COMPONENTS),
-            "expected a list of components",
-            "Correct the entry in the file's metadata, or remove it",
+            f"expected at most {MAX_COMPONENTS} components, found {count(listed, 'component')}",
+            _FIX,
         )
-    return tuple(listed)
+    for entry in listed or ():
+        if not is_component(entry):
+            raise AdapterError(file.where(COMPONENTS), f"expected a component, found {clip(entry, 60)}", _FIX)
+    return listed
 
 
-def is_component(name: object) -> bool:
+def is_component(name: str) -> bool:
     """Whether a name is safe as the name of a component's folder: letters, digits and underscores only."""
-    return isinstance(name, str) and re.fullmatch(r"[A-Za-z]\w{0,63}", name, re.ASCII) is not None
+    return re.fullmatch(r"[A-Za-z]\w{0,63}", name, re.ASCII) is not None
 
 
-def read_json(file: AdapterFile, entry: str, default: object) -> object:
-    """Return an entry of a file's metadata, parsed; the default if there is none.
+def read_entry(file: AdapterFile, entry: str, document: Document[T]) -> T | None:
+    """Return an entry of a file's metadata that holds JSON; None if there is none.
 
     Parameters
     ----------
@@ -226,17 +236,14 @@ def read_json(file: AdapterFile, entry: str, default: object) -> object:
         The file.
     entry : str
         Key of the metadata.
-    default : object
-        Returned if the file has no such entry.
+    document : Document
+        What the entry holds.
 
     Raises
     ------
     AdapterError
-        If it is not valid JSON.
+        If it is not such a document.
     """
     if entry not in file.metadata:
-        return default
-    try:
-        return json.loads(file.metadata[entry])
-    except (ValueError, RecursionError):
-        raise AdapterError(file.where(entry), "is not valid JSON", "Download the adapter again") from None
+        return None
+    return document.parse(file.metadata[entry].encode(), file.where(entry))
