@@ -23,7 +23,7 @@ def test_a_wrong_error_of_one_module_exits_with_1(fine_tune, tmp_path):
     assert done.code == 1
     assert table_rows(done.out)[MODULES[0]][-1] == "NO"
     assert done.err == (
-        f"eckart: `{adapter}`: its statement does not hold (1 module, 0 other problems). "
+        f"eckart: `{adapter}`: its statement does not hold: it is false about 1 of 2 modules. "
         "Extract it again, or check that these are the checkpoints it was made from, base first.\n"
     )
     as_json = run("verify", *pair.paths, adapter, "--json")
@@ -47,7 +47,7 @@ def test_a_wrong_total_alone_exits_with_1(fine_tune, tmp_path):
     (adapter / "eckart.json").write_text(json.dumps(statement))
     done = run("verify", *fine_tune.pair.paths, adapter)
     assert done.code == 1
-    assert "its statement does not hold (0 modules, 1 other problem)" in done.err
+    assert "its statement does not hold: 1 entry is false. " in done.err
 
 
 def test_an_adapter_that_states_nothing_is_measured(fine_tune, tmp_path):

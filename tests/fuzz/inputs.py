@@ -55,10 +55,6 @@ PICTURES_REFUSED = ("p.eps", "p.spider", "p.dds", "p.pcx", "p.sgi", "p.ico", "p.
 MODES = {"p.spider": "F", "p.msp": "1", "p.xbm": "1", "p.gif": "P"}
 
 
-class Interrupted(Exception):
-    """Ends a pass early."""
-
-
 def random_array(name: str, *shape: int) -> np.ndarray:
     """Return standard normal numbers in float32, the same ones for the same name and shape."""
     return np.random.default_rng([*name.encode(), *shape]).standard_normal(shape).astype(np.float32)
@@ -273,9 +269,9 @@ def store(folder: Path) -> None:
 
     def stop(step: Progress) -> None:
         if step.done == 2:
-            raise Interrupted
+            raise RuntimeError("the pass ends here")
 
-    with contextlib.suppress(Interrupted):
+    with contextlib.suppress(RuntimeError):
         eckart.factor(*pair, half, max_rank=4, workers=1, progress=stop)
 
 

@@ -62,6 +62,7 @@ FUSED_ON_LOADING: Mapping[str, tuple[str, tuple[str, str, str]]] = {
     **dict.fromkeys(_QWEN_LIKE.split(), QWEN),
 }
 FUSED_PATH = "mlp.experts"
+RENAMED = frozenset(container for container, _ in (MIXTRAL, QWEN))
 
 # Model types that interleave the rows of gate and up in gate_up_proj instead of stacking the two.
 INTERLEAVED = frozenset({"gpt_oss"})
@@ -191,7 +192,7 @@ def fuse_experts(modules: Mapping[str, Module], config: Mapping[str, Any]) -> di
         if match is None:
             result[module.name] = module
         else:
-            path = (match[1] or "") + FUSED_PATH
+            path = (match[1] or "") + (FUSED_PATH if match[2] in RENAMED else match[2])
             groups.setdefault(path, {}).setdefault(int(match[3]), {})[match[4]] = module
     for path, by_expert in groups.items():
         count = max(expert_count(config) or 0, max(by_expert) + 1)

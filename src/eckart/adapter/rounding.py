@@ -36,21 +36,24 @@ def stored_error(exact: tuple[Array, Array], tail: float, module: Module) -> flo
     -----
     ||dW - L R||^2 = ||dW - D||^2 + ||D - L R||^2 + 2 <dW - D, D - L R>. The first term is the
     tail. The second is computed from the factors alone, as the norm of the rank-2r matrix
-    [dL, L] [R0; dR] from its 2r x 2r Gram matrices, with a relative error of about 1e-6. The last is left
-    out: dW - D is orthogonal to the columns of U, so the term is a product of two rounding errors, below
-    1e-5 of the result. `eckart verify` measures the whole from the files. The cost is 8 (m + n) r^2 flops.
+    [dL, L] [R0; dR] from its 2r x 2r Gram matrices, with a relative error of about 1e-6, or 1e-14 if the
+    exact factors are float64. The last is left out: dW - D is orthogonal to the columns of U, so the term is
+    a product of two rounding errors, below 1e-5 of the result. `eckart verify` measures the whole from the
+    files. The cost is 8 (m + n) r^2 flops.
     """
-    (L0, R0), (left, right) = exact, module.float_factors()
+    L0, R0 = exact
     r = L0.shape[1]
     if not r:
         return tail
+    work = np.float64 if L0.dtype == np.float64 else np.float32
+    left, right = module.product() if work == np.float64 else module.float_factors()
     first = float(np.dot(L0[:, 0], L0[:, 0]))  # sigma_1
     scale = 1.0
     if not IN_FLOAT32[0] < first < IN_FLOAT32[1]:  # keep squares within the range of float32
         scale = float(np.sqrt(power_of_two(first)))
         L0, R0, left, right = L0 / scale, R0 / scale, left / scale, right / scale
-    wide = np.empty((len(L0), 2 * r), np.float32)
-    tall = np.empty((2 * r, R0.shape[1]), np.float32)
+    wide = np.empty((len(L0), 2 * r), work)
+    tall = np.empty((2 * r, R0.shape[1]), work)
     np.subtract(L0, left, out=wide[:, :r], casting="same_kind")
     np.subtract(R0, right, out=tall[r:], casting="same_kind")
     wide[:, r:], tall[:r] = left, R0

@@ -182,9 +182,14 @@ def experts_as_in(modules: Mapping[str, Module], base: Checkpoint) -> dict[str, 
     layout: ExpertsLayout | None = None
     if any(is_split(name.removesuffix(".weight")) for name in base.tensors):
         layout = ExpertsLayout.SPLIT
-    elif is_fused_on_loading(base.config):
+    elif is_fused_on_loading(base.config) or _holds_stacks(base):
         layout = ExpertsLayout.FUSED
     return arrange_experts(modules, layout, base.config)
+
+
+def _holds_stacks(base: Checkpoint) -> bool:
+    """Return whether a base stores all experts of a layer in one tensor."""
+    return any(kind_of(name, info.shape, base.config) == Kind.EXPERTS for name, info in base.tensors.items())
 
 
 def _one_component(

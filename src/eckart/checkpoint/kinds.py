@@ -129,6 +129,27 @@ def module_name(tensor: str) -> str:
     return tensor if tensor.endswith("]") else module_of(tensor)
 
 
+def tensor_of(module: str) -> str:
+    """Return the name of the tensor that an adapter module updates, the inverse of `module_name`.
+
+    Parameters
+    ----------
+    module : str
+        Path of a module, or the name of an expert in a fused tensor.
+
+    Returns
+    -------
+    str
+        The weight of the module; other tensors of the same module are not updated. An expert keeps its name.
+
+    Examples
+    --------
+    >>> tensor_of("model.lm_head"), tensor_of("mlp.experts.down_proj[3]")
+    ('model.lm_head.weight', 'mlp.experts.down_proj[3]')
+    """
+    return module if module.endswith("]") else f"{module}.weight"
+
+
 def kind_of(name: str, shape: Sequence[int], config: Mapping[str, object]) -> Kind:
     """Return the kind of layer that a tensor belongs to.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 Json: TypeAlias = bool | int | str | list["Json"]
 
+WIDEST = 100  # columns on a terminal; longer lines are hard to read
 FORMAT_OF_SUFFIX = {".md": "markdown", ".tex": "latex", ".html": "html"}
 
 
@@ -77,7 +79,8 @@ def explain(
     if format is None:
         default = "markdown" if json else "terminal"
         format = default if output is None else FORMAT_OF_SUFFIX.get(output.suffix.lower(), default)
-    text = render(explanation, format, lang)
+    is_terminal = output is None and not json and sys.stdout.isatty()
+    text = render(explanation, format, lang, min(WIDEST, console.out().width) if is_terminal else None)
     if file is not None:
         with file as staged:
             write_bytes(staged, text.encode())

@@ -23,14 +23,14 @@ if TYPE_CHECKING:  # imported where they are used, so that other commands start 
 TARGET = "How far to compress (give one)"
 SUFFIX = ".eki"
 FORMATS = (
-    Column("format", Cells.WORDS),
+    Column("format", Cells.PHRASE),
     Column("bytes"),
     Column("bits per pixel"),
     Column("PSNR"),
     Column("SSIM"),
     Column("", Cells.WORDS),
 )
-PLANES = (Column("plane", Cells.WORDS), Column("coded as", Cells.WORDS), Column("rank"), Column("step"))
+PLANES = (Column("plane", Cells.PHRASE), Column("coded as", Cells.PHRASE), Column("rank"), Column("step"))
 
 
 def image(

@@ -66,7 +66,7 @@ def inspect(
         if not json:
             console.say_next("inspect", base, *([] if tuned is None else [tuned]), quiet=quiet)
         return
-    with console.progress_bar(quiet, "factoring") as bar:
+    with console.progress_bar(quiet, "factoring", resumes=store is not None) as bar:
         summary = inspect_updates(base, tuned, store=store, workers=workers, device=device, progress=bar)
     print_notes(summary.notes, quiet)
     if json:
@@ -113,7 +113,7 @@ def print_estimate(cost: Estimate, json: bool) -> None:
         console.print_json(cost.to_json())
         return
     print_table(
-        (Column("cost of a pass", Cells.WORDS), Column("", Cells.WORDS)),
+        (Column("cost of a pass", Cells.PHRASE), Column("", Cells.WORDS)),
         [
             ["tensors", f"{cost.tensors} ({count(cost.matrices, 'matrix', 'matrices')})"],
             ["parameters", f"{cost.parameters:,}"],

@@ -54,27 +54,43 @@ def verify(
         )
     else:
         print_verification(result)
+    if result.holds and result.is_exchanged:
+        console.say(
+            "note: this adapter fits the opposite change. Check the order of BASE and TUNED.",
+            quiet,
+        )
     if not result.holds:
-        wrong = [module for module in result.modules if not module.holds]
+        if result.is_exchanged:
+            raise CheckFailedError(
+                str(adapter),
+                "its statement holds for the opposite change, so base and tuned look exchanged",
+                f"Use the other order: eckart verify {tuned} {base} {adapter}",
+            )
         raise CheckFailedError(
             str(adapter),
-            f"its statement does not hold ({count(wrong, 'module')}, "
-            f"{count(result.problems, 'other problem')})",
+            f"its statement does not hold: {_false_entries(result)}",
             "Extract it again, or check that these are the checkpoints it was made from, base first",
         )
+
+
+def _false_entries(result: Verification) -> str:
+    """Return how many modules, and how many other entries of the statement, are false."""
+    wrong = sum(not module.holds for module in result.modules)
+    modules = f"it is false about {wrong} of {count(result.modules, 'module')}"
+    if not result.problems:
+        return modules
+    if not wrong:
+        return f"{count(result.problems, 'entry is', 'entries are')} false"
+    return f"{modules}, and {count(result.problems, 'other entry is', 'other entries are')} false"
 
 
 def print_verification(result: Verification) -> None:
     """Print the measured and the stated error of every module and of the whole adapter."""
     rows: list[list[Cell]] = []
     for module in result.modules:
-        if module.stated is None:
-            rows.append(
-                [module.name, module.rank, f"{module.error:.6f}", None, "-" if module.holds else "NO"]
-            )
-        else:
-            holds = "yes" if module.holds else "NO"
-            rows.append([module.name, module.rank, f"{module.error:.6f}", f"{module.stated:.6f}", holds])
+        holds = "yes" if module.stated is not None else "-"
+        error, stated_error = (None if x is None else f"{x:.6f}" for x in (module.error, module.stated))
+        rows.append([module.name, module.rank, error, stated_error, holds if module.holds else "NO"])
     print_table(COLUMNS, rows, drop=["stated", "rank"])
     stated = "nothing stated" if result.stated is None else f"stated {result.stated:.6f}"
     out = console.out()

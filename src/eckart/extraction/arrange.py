@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from eckart.adapter.adapter import Adapter
+import numpy as np
+
+from eckart.adapter.adapter import Adapter, Module, by_parameter
 from eckart.adapter.experts import (
     ExpertsLayout,
     arrange_experts,
@@ -13,13 +15,14 @@ from eckart.adapter.experts import (
     even_scales,
     is_fused_on_loading,
     with_routers,
+    zero_module,
 )
 from eckart.adapter.rounding import relative
 from eckart.adapter.statement import LayoutStatement, Statement, TensorStatement, versions
 from eckart.adapter.targets import experts_as_in
 from eckart.extraction.cut import Parts
 from eckart.extraction.job import Job
-from eckart.extraction.leftovers import Carried, Leftover, carry_whole, leftovers
+from eckart.extraction.leftovers import Leftover, carry_whole, leftovers
 from eckart.rank import RankPlan
 from eckart.serving.experts_read import experts_layout_for
 from eckart.serving.layout import Layout
@@ -38,14 +41,47 @@ class Arranged:
 
 def arrange(job: Job, sources: PairSources, store: FactorStore, plan: RankPlan, parts: Parts) -> Arranged:
     """Arrange the modules for their readers, save leftovers whole if requested, and state the errors."""
-    rest = leftovers(store, sources, plan, parts.modules, parts.unread)
-    carried = Carried(Adapter(parts.modules), rest)
+    adapter = Adapter(parts.modules)
+    tied_whole: dict[str, str] = {}
     if job.modules_to_save:
-        carried = carry_whole(carried, sources, parts.dtype)
-    adapter, layout = _for_readers(job, sources, carried.adapter, parts)
-    adapter = replace(adapter, modules=even_ranks(adapter.modules))
-    statement = _state(job, sources, store, plan, parts, carried, adapter, layout)
-    return Arranged(replace(adapter, statement=statement), statement, tuple(carried.leftovers))
+        changed = leftovers(store, sources, plan, adapter, parts.left_out)
+        adapter, tied_whole = carry_whole(adapter, changed, sources, parts.dtype)
+    adapter, layout = _for_readers(job, sources, adapter, parts)
+    adapter = replace(adapter, modules=even_ranks(_with_all_experts(adapter.modules, sources)))
+    if layout is not None:
+        padding = _zeros(adapter.modules) - _zeros(parts.modules)
+        layout = replace(layout, bytes_of_zeros=max(padding, 0) * parts.dtype.itemsize)
+    # Errors are stated in the layout of the base, and about modules that are not mere padding.
+    as_in_base = experts_as_in(adapter.modules, sources.base)
+    stated = replace(adapter, modules={n: m for n, m in as_in_base.items() if n in parts.modules})
+    rest = leftovers(store, sources, plan, stated, parts.left_out)
+    tied_whole = {head: table for head, table in tied_whole.items() if f"{head}.weight" in adapter.dense}
+    statement = replace(
+        _state(job, plan, parts, stated, rest),
+        parameters=adapter.parameters,
+        tied_whole=tied_whole,
+        layout=layout,
+    )
+    return Arranged(replace(adapter, statement=statement), statement, tuple(rest))
+
+
+def _with_all_experts(modules: Mapping[str, Module], sources: PairSources) -> dict[str, Module]:
+    """Add zeros for the experts that a stack lacks, for example those of rank 0: PEFT needs all of them."""
+    stacks = by_parameter(modules)
+    result = dict(modules)
+    for source in sources.tensors:
+        parameter = source.name.rpartition("[")[0]
+        if source.name.endswith("]") and parameter in stacks and source.name not in modules:
+            rows, columns = source.shape
+            dtype = stacks[parameter][0].dtype
+            result[source.name] = zero_module(source.name, (rows, columns), dtype, source.kind)
+    return result
+
+
+def _zeros(modules: Mapping[str, Module]) -> int:
+    """Return how many entries of all factors are zero."""
+    factors = [factor for module in modules.values() for factor in (module.left, module.right)]
+    return sum(factor.size - int(np.count_nonzero(factor)) for factor in factors)
 
 
 def _for_readers(
@@ -72,39 +108,27 @@ def _for_readers(
     return adapter, stated
 
 
-def _state(
-    job: Job,
-    sources: PairSources,
-    store: FactorStore,
-    plan: RankPlan,
-    parts: Parts,
-    carried: Carried,
-    adapter: Adapter,
-    layout: LayoutStatement | None,
-) -> Statement:
-    rest = carried.leftovers
-    lost_energy = sum(part.lost_energy for part in parts.items)
-    lost_in_all = lost_energy + sum(item.energy for item in rest if not item.carried)
-    everything = sum(record.energy for record in store) + sum(item.energy for item in rest if item.extra)
-    as_in_base = experts_as_in(adapter.modules, sources.base)  # the layout in which errors are stated
-    modules = {}
-    for part in parts.items:
-        name = part.module.name
-        rank = as_in_base[name].rank if name in as_in_base else part.statement.rank
-        modules[name] = replace(part.statement, rank=rank)
+def _state(job: Job, plan: RankPlan, parts: Parts, stated: Adapter, rest: Sequence[Leftover]) -> Statement:
+    """State the errors of an adapter whose experts are in the layout of the base."""
+    items = [part for part in parts.items if part.module.name in stated.modules]
+    lost_energy = sum(part.lost_energy for part in items)
+    energy = sum(part.energy for part in items)
+    lost_in_all = lost_energy + sum(item.lost_energy for item in rest)
+    everything = energy + sum(item.energy for item in rest)
     return Statement(
-        error=relative(lost_energy, sum(part.energy for part in parts.items)),
-        parameters=adapter.parameters,
-        modules=modules,
+        error=relative(lost_energy, energy),
+        parameters=stated.parameters,
+        modules={
+            part.module.name: replace(part.statement, rank=stated.modules[part.module.name].rank)
+            for part in items
+        },
         dtype=parts.dtype.name,
         rule=plan.rule,
         plan=plan.to_json(),
         base=job.base_name,
         error_of_whole_change=relative(lost_in_all, everything),
-        not_carried=_stated([item for item in rest if not item.carried], everything),
-        carried_whole=_stated([item for item in rest if item.carried], everything),
-        tied_whole=carried.tied,
-        layout=layout,
+        not_carried=_stated([item for item in rest if not item.is_carried], everything),
+        carried_whole=_stated([item for item in rest if item.is_carried], everything),
         versions=versions(),
     )
 

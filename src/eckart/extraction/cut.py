@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -13,8 +13,9 @@ from eckart.adapter.rounding import relative, rounded_factors, stored_error
 from eckart.adapter.statement import ModuleStatement
 from eckart.arguments import argument
 from eckart.arrays import DType
-from eckart.checkpoint.kinds import Kind, is_input_embedding, module_name, tied_head
+from eckart.checkpoint.kinds import Kind, module_name
 from eckart.errors import AdapterError
+from eckart.extraction.change import find_tie
 from eckart.extraction.job import Job
 from eckart.rank import RankPlan
 from eckart.serving.consumer import Consumer
@@ -53,13 +54,13 @@ class Parts:
     items : tuple of Part
     dtype : numpy dtype
         Dtype of the factors.
-    unread : dict of str to str
-        Planned tensors that a consumer cannot read, each with the reason.
+    left_out : dict of str to str
+        Planned tensors that get no factors after all, each with the reason.
     """
 
     items: tuple[Part, ...]
     dtype: DType
-    unread: dict[str, str]
+    left_out: dict[str, str]
 
     @property
     def modules(self) -> dict[str, Module]:
@@ -72,10 +73,15 @@ def cut(job: Job, sources: PairSources, store: FactorStore, plan: RankPlan) -> P
     dtype = job.factor_dtype(sources)
     parts: list[Part] = []
     unread: dict[str, str] = {}
+    whole: dict[str, str] = {}
+    tie = find_tie(sources)
     for name, rank in plan.ranks.items():
         record = store.record(name)
-        # --modules-to-save saves a table with new rows whole: factors of the old rows alone fit no model.
-        if not rank or (job.modules_to_save and record.new_rows > 0):
+        if not rank:
+            continue
+        if job.modules_to_save and record.new_rows > 0:
+            # Factors of the old rows alone fit no model.
+            whole[name] = "--modules-to-save saves a table with new rows whole"
             continue
         part = _part(store, record, rank, dtype)
         refusing = [c.title for c in job.consumers if not _reads(c, part.module)]
@@ -83,11 +89,11 @@ def cut(job: Job, sources: PairSources, store: FactorStore, plan: RankPlan) -> P
             unread[name] = f"not read by {', '.join(refusing)}"
             continue
         parts.append(part)
-        if is_input_embedding(name):
-            parts += _tied_head(part, sources)
+        if tie is not None and tie.head and tie.table == name:
+            parts.append(_tied_head(part, tie.head))
     if not parts:
         _refuse_empty(job, unread)
-    return Parts(tuple(parts), dtype, unread)
+    return Parts(tuple(parts), dtype, {**unread, **whole})
 
 
 def _refuse_empty(job: Job, unread: Mapping[str, str]) -> NoReturn:
@@ -130,10 +136,7 @@ def _with_rows(module: Module, rows: int) -> Module:
     return replace(module, left=np.pad(module.left, ((0, missing), (0, 0))))
 
 
-def _tied_head(part: Part, sources: PairSources) -> Sequence[Part]:
+def _tied_head(part: Part, head: str) -> Part:
     """Return the output layer that shares this embedding table, with the same factors."""
-    head = tied_head(sources.tuned.names(), sources.tuned.config)
-    if not head:
-        return []
     module = Module(head, Kind.LINEAR, part.module.left, part.module.right)
-    return [Part(module, replace(part.statement, tied=part.module.name), 0.0, 0.0)]
+    return Part(module, replace(part.statement, tied=part.module.name), 0.0, 0.0)

@@ -24,7 +24,7 @@ from eckart.errors import PairError, UsageError
 from eckart.extraction.arrange import Arranged, arrange
 from eckart.extraction.cut import cut
 from eckart.extraction.job import Job, check_consumers, check_dtype, open_sources_of
-from eckart.extraction.leftovers import Leftover
+from eckart.extraction.leftovers import Leftover, tie_notes
 from eckart.linalg import Goal
 from eckart.parallel import OnProgress
 from eckart.paths import user_path
@@ -40,6 +40,7 @@ from eckart.store.fill import fill
 from eckart.store.options import PassOptions, log_notice
 from eckart.store.record import Demand
 from eckart.store.sources import PairSources, check_unchanged
+from eckart.store.summary import remarks_on
 from eckart.text import count
 
 WRAPPABLE = (Kind.LINEAR, Kind.CONV1D, Kind.EMBEDDING, Kind.CONV)  # kinds of layers that PEFT can wrap
@@ -62,7 +63,7 @@ class Extraction:
     leftovers : tuple of Leftover
         Changed tensors that have no factors, the largest first.
     notes : tuple of str
-        Remarks about the checkpoints.
+        Remarks about the checkpoints, e.g. that the base looks wrong, in sentences.
     """
 
     path: Path
@@ -193,6 +194,7 @@ def extract(
             filled = fill(sources, job.store, {}, job.pass_options, verify=planned)
         parts = cut(job, sources, filled, rank_plan)
         arranged = arrange(job, sources, filled, rank_plan, parts)
+        remarks = remarks_on(filled)
         if job.store is None:
             shutil.rmtree(filled.path)
         check_unchanged(sources)
@@ -203,7 +205,12 @@ def extract(
         adapter=arranged.adapter,
         statement=arranged.statement,
         leftovers=arranged.leftovers,
-        notes=(*sources.notes, *notes_on_dense(arranged.adapter, arranged.adapter.dtype.itemsize)),
+        notes=(
+            *sources.notes,
+            *remarks,
+            *tie_notes(sources, arranged.adapter),
+            *notes_on_dense(arranged.adapter, arranged.adapter.dtype.itemsize),
+        ),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,38 +12,45 @@ from eckart.adapter.experts import fuses_experts
 from eckart.adapter.rounding import rounded
 from eckart.adapter.statement import TensorStatement
 from eckart.arrays import DType
-from eckart.checkpoint import to_float
-from eckart.checkpoint.kinds import Kind, is_head, is_input_embedding, module_name, module_of, tied_head
-from eckart.checkpoint.numbers import energy_of, name_non_finite
+from eckart.checkpoint.kinds import Kind, is_head, module_of
+from eckart.extraction.change import Carrier, Region, TensorPart, find_tie, parts_of_change
+from eckart.extraction.measure import energy_lost_by_bias, entry_changes, stored_energy
 from eckart.rank import RankPlan
-from eckart.store import FactorStore, TensorRecord
+from eckart.store import FactorStore
 from eckart.store.sources import LORA_KINDS, PairSources
 from eckart.text import count
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """A changed tensor that has no factors.
+    """A changed tensor, or the new rows of one, that has no factors.
 
     Parameters
     ----------
-    name : str
-        The tensor.
+    part : TensorPart
+        The tensor, and what in the adapter holds its change without factors, if anything does.
     energy : float
-        ||tuned - base||_F^2, or ||new rows||_F^2.
+        ||tuned - base||_F^2, or ||tuned||_F^2 of what the base does not have.
+    lost_energy : float
+        The energy that the adapter does not reproduce: all of it, nothing, or the rounding of a bias.
     why : str
         Why it has no factors.
-    extra : bool
-        Whether it exists only in the tuned checkpoint; the store does not count such tensors.
-    carried : str
-        How the adapter saves it without factors: ``"whole"``, ``"bias"``, or ``""`` for not at all.
     """
 
-    name: str
+    part: TensorPart
     energy: float
+    lost_energy: float
     why: str
-    extra: bool = False
-    carried: str = ""
+
+    @property
+    def name(self) -> str:
+        """The tensor."""
+        return self.part.name
+
+    @property
+    def is_carried(self) -> bool:
+        """Whether the adapter holds the change, as a whole tensor or a bias."""
+        return self.part.carrier is not Carrier.NOTHING
 
     def stated(self, everything: float) -> TensorStatement:
         """Return the entry of the statement, with the share of the whole change's energy."""
@@ -51,103 +58,79 @@ class Leftover:
         return TensorStatement(self.name, share, float(np.sqrt(self.energy)), self.why)
 
 
-@dataclass(frozen=True)
-class Carried:
-    """An adapter, and the changed tensors without factors, saved whole or not.
-
-    Parameters
-    ----------
-    adapter : Adapter
-    leftovers : sequence of Leftover
-    tied : mapping of str to str
-        Output layers that are saved whole, each with the embedding table that it shares.
-    """
-
-    adapter: Adapter
-    leftovers: Sequence[Leftover]
-    tied: Mapping[str, str] = field(default_factory=dict)
-
-
 def leftovers(
     store: FactorStore,
     sources: PairSources,
     plan: RankPlan,
-    modules: Mapping[str, Module],
-    unread: Mapping[str, str],
+    adapter: Adapter,
+    left_out: Mapping[str, str],
 ) -> list[Leftover]:
-    """List every changed tensor that the modules' factors do not cover, the largest first.
+    """List every changed tensor that the adapter's factors do not hold, the largest first.
 
     Parameters
     ----------
     store : FactorStore
     sources : PairSources
     plan : RankPlan
-    modules : mapping of str to Module
-        The modules that have factors.
-    unread : mapping of str to str
-        The reason for each planned tensor that a consumer cannot read.
+    adapter : Adapter
+        Its experts are in the layout of the base.
+    left_out : mapping of str to str
+        Planned tensors that get no factors after all, each with the reason.
     """
-    head = tied_head(sources.tuned.names(), sources.tuned.config)
     items: list[Leftover] = []
-    for record in store:
-        if is_input_embedding(record.name) and record.energy and head is not None and head not in modules:
-            items.append(_tied_leftover(record, head))
-        if record.energy and not (module_name(record.name) in modules and record.is_matrix):
-            why = unread.get(record.name) or _why(record, plan)
-            items.append(Leftover(record.name, record.energy, why))
-        if record.new_rows > 0:
-            items.append(_new_rows(record, sources))
-    items += [item for name in sources.only_tuned if (item := _only_tuned(name, sources)) is not None]
+    for part in parts_of_change(sources, adapter):
+        if part.carrier is Carrier.FACTORS:
+            continue
+        energy = store.record(part.name).energy if part.is_shared else stored_energy(part.tuned, part.start)
+        if not energy:
+            continue
+        lost_energy = energy if part.carrier is Carrier.NOTHING else 0.0
+        if part.carrier is Carrier.BIAS and part.source is not None:
+            lost_energy = energy_lost_by_bias(part.source, adapter.modules[part.module])
+        items.append(Leftover(part, energy, lost_energy, _why(part, plan, left_out)))
     return sorted(items, key=lambda item: -item.energy)
 
 
-def _tied_leftover(record: TensorRecord, head: str) -> Leftover:
-    why = "tied to the embedding, but PEFT does not apply the embedding's update to it"
-    return Leftover(f"{head} (tied)", record.energy, why, extra=True)
-
-
-def _new_rows(record: TensorRecord, sources: PairSources) -> Leftover:
-    source = next(s for s in sources.tensors if s.name == record.name)
-    rows = to_float(sources.tuned.map(source.tuned.name)[source.rows :]).astype(np.float64)
-    if not np.isfinite(rows).all():
-        name_non_finite(source.tuned)
-    why = count(record.new_rows, "new row")
-    return Leftover(record.name, float((rows**2).sum()), why, extra=True)
-
-
-def _only_tuned(name: str, sources: PairSources) -> Leftover | None:
-    """Return the leftover for a tensor that the base does not have; None for a tensor of integers."""
-    values = sources.tuned.map(name)
-    if values.dtype.kind in "iub":
-        return None
-    energy = energy_of(values)
-    if not np.isfinite(energy):
-        name_non_finite(sources.tuned.info(name))
-    return Leftover(name, energy, "not in the base", extra=True)
-
-
-def _why(record: TensorRecord, plan: RankPlan) -> str:
-    if record.name in plan.ranks:
-        return f"rank 0: {plan.reasons.get(record.name, '')}".rstrip(": ")
-    if record.kind in LORA_KINDS:
+def _why(part: TensorPart, plan: RankPlan, left_out: Mapping[str, str]) -> str:
+    name, source = part.name, part.source
+    if source is None:
+        return "not in the base"
+    if part.region is Region.NEW_ROWS:
+        return count(source.tuned.shape[0] - part.start, "new row")
+    if name in left_out:
+        return left_out[name]
+    if name in plan.ranks:
+        return f"rank 0: {plan.reasons.get(name, '')}".rstrip(": ")
+    if source.kind in LORA_KINDS:
         return "left out by --include or --exclude"
-    if record.kind == Kind.EMBEDDING:
+    if source.kind == Kind.EMBEDDING:
         return "embedding table; --embeddings gives it factors"
-    if record.kind == Kind.VECTOR:
-        return "bias" if record.name.endswith("bias") else "a vector"
-    return f"{len(record.shape)} axes"
+    if source.kind == Kind.VECTOR:
+        return "bias" if name.endswith("bias") else "a vector"
+    return (
+        "a matrix, but not the weight of a layer" if len(source.shape) == 2 else f"{len(source.shape)} axes"
+    )
 
 
-def carry_whole(carried: Carried, sources: PairSources, dtype: DType) -> Carried:
+def carry_whole(
+    adapter: Adapter, items: Sequence[Leftover], sources: PairSources, dtype: DType
+) -> tuple[Adapter, dict[str, str]]:
     """Save whole, in the adapter, every leftover that PEFT can hold that way.
 
     Parameters
     ----------
-    carried : Carried
-        The adapter and its leftovers.
+    adapter : Adapter
+    items : sequence of Leftover
+        The changed tensors that have no factors in the adapter.
     sources : PairSources
     dtype : numpy dtype
         Dtype of bias updates.
+
+    Returns
+    -------
+    adapter : Adapter
+    tied : dict of str to str
+        Output layers that are saved whole, each with the embedding table that it shares.
 
     Notes
     -----
@@ -155,33 +138,46 @@ def carry_whole(carried: Carried, sources: PairSources, dtype: DType) -> Carried
     on every module and cannot be combined with embedding factors. Other tensors go to ``modules_to_save``,
     which replaces whole modules, so an unchanged sibling parameter is saved too.
     """
-    adapter = carried.adapter
     tuned = {source.name: source.tuned for source in sources.tensors}
-    stacks = {module_of(name) for name in tuned if name.endswith("]")}
-    containers = {path for name in tuned for path in _above(module_of(name))}
     # PEFT does not support lora_bias together with factors of embedding tables or fused experts.
     biases_fit = all(m.kind.is_linear for m in adapter) and not fuses_experts(sources.config)
+    savable = _savable_modules(list(tuned))
     dense = dict(adapter.dense)
-    in_both, others = [], []
-    for item in carried.leftovers:
+    has_biases = False
+    for item in items:
         module = module_of(item.name)
-        if item.name not in tuned:
-            others.append(item)
-        elif module in adapter.modules:
-            is_bias = item.name.endswith(".bias") and biases_fit
-            in_both.append(replace(item, carried="bias") if is_bias else item)
-        elif module in stacks or module in containers:
-            # Saving the module would save its submodules and its other experts too.
-            in_both.append(item)
-        else:
-            for sibling in (n for n in tuned if module_of(n) == module and not n.endswith("]")):
+        if item.part.region is Region.TUNED_ONLY:
+            continue
+        if module in adapter.modules:
+            fits = biases_fit and _is_bias_of(adapter.modules[module], item.part)
+            has_biases = has_biases or fits
+        elif module in savable:
+            for sibling in savable[module]:
                 dense[sibling] = np.asarray(sources.tuned.map(tuned[sibling].name))
-            in_both.append(replace(item, carried="whole"))
-    modules = dict(adapter.modules)
-    if any(item.carried == "bias" for item in in_both):
-        modules = _with_biases(modules, sources, dtype)
-    result = Carried(replace(adapter, modules=modules, dense=dense), [*in_both, *others])
-    return _with_tied_head(result, sources)
+    modules = _with_biases(adapter.modules, sources, dtype) if has_biases else adapter.modules
+    return _with_tied_head(replace(adapter, modules=modules, dense=dense), sources)
+
+
+def _is_bias_of(module: Module, part: TensorPart) -> bool:
+    """Return whether a tensor is the bias vector of a layer; other tensors can have its name."""
+    is_vector = part.source is not None and part.source.shape == (module.BA[0].shape[0],)
+    return is_vector and part.name == f"{module.name}.bias"
+
+
+def _savable_modules(names: Sequence[str]) -> dict[str, list[str]]:
+    """Return the modules that PEFT can save whole, each with its tensors.
+
+    A module is left out if it contains other modules, or experts, which PEFT would save with it. A tensor
+    outside all modules cannot be saved, nor can one that PEFT would take for a factor, by its name.
+    """
+    containers = {path for name in names for path in _above(module_of(name))}
+    containers |= {module_of(name) for name in names if name.endswith("]")}
+    savable: dict[str, list[str]] = {}
+    for name in names:
+        module = module_of(name)
+        if module and module not in containers:
+            savable.setdefault(module, []).append(name)
+    return {module: own for module, own in savable.items() if not any("lora_" in name for name in own)}
 
 
 def _above(module: str) -> list[str]:
@@ -190,19 +186,37 @@ def _above(module: str) -> list[str]:
     return [".".join(parts[:i]) for i in range(1, len(parts))]
 
 
-def _with_tied_head(carried: Carried, sources: PairSources) -> Carried:
+def _with_tied_head(adapter: Adapter, sources: PairSources) -> tuple[Adapter, dict[str, str]]:
     """Save a tied head too where its embedding is saved whole: PEFT unties them by saving both."""
-    head = tied_head(sources.tuned.names(), sources.tuned.config)
-    dense = carried.adapter.dense
-    table = next((name for name in dense if is_input_embedding(name)), None)
-    tied_name = f"{head} (tied)"
-    is_listed = any(item.name == tied_name for item in carried.leftovers)
+    tie = find_tie(sources)
     # The decoder of a masked model also has a bias, tied to a parameter elsewhere, so it is not saved.
-    if head is None or not is_head(f"{head}.weight") or table is None or not is_listed:
-        return carried
-    adapter = replace(carried.adapter, dense={**dense, f"{head}.weight": dense[table]})
-    items = [replace(item, carried="whole") if item.name == tied_name else item for item in carried.leftovers]
-    return Carried(adapter, items, {head: table})
+    if tie is None or not is_head(f"{tie.head}.weight") or tie.table not in adapter.dense:
+        return adapter, {}
+    if tie.head in adapter.modules:
+        return adapter, {}
+    dense = {**adapter.dense, f"{tie.head}.weight": adapter.dense[tie.table]}
+    return replace(adapter, dense=dense), {tie.head: tie.table}
+
+
+def tie_notes(sources: PairSources, adapter: Adapter) -> tuple[str, ...]:
+    """Return a note if a program applies the change of an embedding to the table, but not to the tied head.
+
+    Parameters
+    ----------
+    sources : PairSources
+    adapter : Adapter
+        The adapter as written.
+    """
+    tie = find_tie(sources)
+    if tie is None or not (tie.table in adapter.dense or module_of(tie.table) in adapter.modules):
+        return ()
+    if tie.head in adapter.modules or f"{tie.head}.weight" in adapter.dense:
+        return ()
+    head = tie.head or "the output layer"
+    return (
+        f"{tie.table} is tied to {head}, but PEFT applies an update of the table to the table alone. "
+        "The stated errors do not include that difference.",
+    )
 
 
 def _with_biases(modules: Mapping[str, Module], sources: PairSources, dtype: DType) -> dict[str, Module]:
@@ -211,10 +225,8 @@ def _with_biases(modules: Mapping[str, Module], sources: PairSources, dtype: DTy
     result = {}
     for name, module in modules.items():
         source = by_name.get(f"{name}.bias")
-        change = np.zeros(module.BA[0].shape[0], np.float32)
-        if source is not None:
-            tuned = to_float(sources.tuned.map(source.tuned.name))
-            base = to_float(sources.base.map(source.base.name))
-            change = tuned.astype(np.float32) - base.astype(np.float32)
+        width = module.BA[0].shape[0]
+        fits = source is not None and source.shape == (width,)
+        change = entry_changes(source) if source is not None and fits else np.zeros(width)
         result[name] = replace(module, bias=rounded(change, dtype))
     return result

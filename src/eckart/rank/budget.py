@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, final
 
-import numpy as np
-
 from eckart.arguments import argument
 from eckart.arrays import Floats
 from eckart.errors import UsageError
@@ -230,11 +228,17 @@ class Budget(RankRule):
         if changed and not any(d.rank or d.needs for d in decisions.values()):
             raise UsageError(
                 self._where,
-                f"the budget allows {count(parameters, 'parameter')}, but one component costs at least "
-                f"{min(c.cost for c in changed):,}",
+                f"the budget allows {count(parameters, 'parameter')}, but {self._least_cost(changed)}",
                 f"Use a larger {argument('budget')}",
             )
         return decisions
+
+    def _least_cost(self, changed: Sequence[Candidate]) -> str:
+        """Return what the smallest possible plan costs, for a message."""
+        step = "one component" if self.multiple_of == 1 else f"rank {self.multiple_of}"
+        if self.uniform:
+            return f"{step} of every tensor costs {self.multiple_of * sum(c.cost for c in changed):,}"
+        return f"{step} costs at least {self.multiple_of * min(c.cost for c in changed):,}"
 
     @property
     def _where(self) -> str:
@@ -284,8 +288,7 @@ class Budget(RankRule):
         most = self.largest(candidate.spectrum.size)
         known = min(most, len(candidate.spectrum))
         least = min(self._least(candidate), most)
-        energies = np.zeros(most)
-        energies[:known] = candidate.spectrum.values[:known] ** 2
+        energies = candidate.spectrum.values[:known] ** 2
         return Share(energies, candidate.cost, least, max(known, least))
 
 
@@ -296,7 +299,7 @@ class Share:
     Parameters
     ----------
     energies : ndarray (k,), float64
-        sigma^2 of the known components, largest first.
+        sigma^2 of the known components, largest first. Others count as 0.
     cost : int
         Parameters per component, m + n.
     least, most : int

@@ -12,6 +12,7 @@ import numpy as np
 from eckart.checkpoint.kinds import Kind
 from eckart.linalg import Goal, Spectrum
 from eckart.store.record import TensorRecord
+from eckart.store.sources import LORA_KINDS
 from eckart.store.store import FactorStore
 from eckart.strictjson import JsonObject
 from eckart.text import count, preview
@@ -159,19 +160,35 @@ def diagnose(store: FactorStore, rows: Sequence[LayerSummary]) -> list[str]:
             f"In a median layer {unchanged:.0%} of the entries are equal in both checkpoints: most of the "
             "update was lost when the checkpoint was rounded, and its rank is partly an artefact of that."
         )
-    buried = [r.name for r in changed if r.above_noise == 0]
+    measured = [r for r in changed if r.above_noise is not None]
+    buried = [r.name for r in measured if r.above_noise == 0]
     if buried:
         remarks.append(
-            f"{len(buried)} of {count(changed, 'update')} {'has' if len(buried) == 1 else 'have'} "
+            f"{len(buried)} of {count(measured, 'update')} {'has' if len(buried) == 1 else 'have'} "
             "no singular value above the rounding noise: "
             f"{preview(buried, 1)}"
         )
     return remarks
 
 
+def remarks_on(store: FactorStore) -> list[str]:
+    """Return the remarks of `diagnose` for a store that was filled for a rule.
+
+    Parameters
+    ----------
+    store : FactorStore
+        It may hold singular values of few matrices; sizes are known of all.
+
+    Returns
+    -------
+    list of str
+    """
+    return diagnose(store, [_row(r, store.spectrum(r.name), store.single) for r in store if r.is_matrix])
+
+
 def changed_layers(rows: Sequence[LayerSummary]) -> list[LayerSummary]:
-    """Return the linear layers that changed."""
-    return [r for r in rows if r.energy > 0 and r.kind.is_linear]
+    """Return the linear layers, experts included, that changed."""
+    return [r for r in rows if r.energy > 0 and r.kind in LORA_KINDS]
 
 
 def has_plausible_base(changed: Sequence[LayerSummary]) -> bool:
