@@ -195,6 +195,7 @@ HOSTILE = {
     "records": npy_with("{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (1, 1), }", bytes(8)),
     "dates": npy_with(HEADER.replace("<f8", "<M8[s]") % "1, 1", bytes(8)),
     "long texts": npy_with(HEADER.replace("<f8", "<U99999999") % "2, 2", bytes(8)),
+    "empty texts": npy_with(HEADER.replace("<f8", "|S0") % "2, 2"),
     "promised numbers": npy_with(HEADER % "2, 2", bytes(24)),
     "promised terabytes": npy_with(HEADER % "1099511627776, 1024", bytes(8)),
     "a huge number": npy_with(HEADER % f"1{'0' * 400}, 1", bytes(8)),

@@ -157,7 +157,7 @@ def _npy(path: Path, rows: int) -> list[list[str]]:
     try:
         with path.open("rb") as file:
             shape, is_transposed, dtype = _npy_header(file, path.name)
-            if dtype.kind not in "biufcUS":
+            if dtype.kind not in "biufcUS" or not dtype.itemsize:
                 raise _not_npy(path.name, f"its numbers are of type {clip(str(dtype))}")
             size = math.prod(shape) * dtype.itemsize
             present = os.fstat(file.fileno()).st_size - file.tell()
