@@ -21,7 +21,7 @@ _FIXES = {
     "ENAMETOOLONG": "Use a shorter name",
     "ENOSPC": _SPACE,
     "EDQUOT": _SPACE,
-    "EFBIG": "Use another disk, or raise the limit of ulimit -f",
+    "EFBIG": "Check the free space of the disk, and the limit of ulimit -f",
     "EROFS": "Use a path on a disk that can be written",
     "EIO": "Check the disk, and read the log of the system",
     "ESTALE": "Check the mount of the network disk, and run the command again",
