@@ -35,13 +35,10 @@ class Norms:
         ||dW||_F.
     lost : float
         ||dW - B A||_F.
-    opposite : float
-        ||-dW - B A||_F, which is what would be lost if the two checkpoints were exchanged.
     """
 
     update: float
     lost: float
-    opposite: float
 
 
 def measure_update(source: PairedSource, module: Module | None = None) -> Norms:
@@ -79,7 +76,7 @@ def measure_update(source: PairedSource, module: Module | None = None) -> Norms:
         norms = _norms(source, work, _Scaled.factors(module, work))
         if not _is_reliable(norms, source, work):
             norms = _norms(source, np.dtype(np.float64), _Scaled.to_unit(source, module))
-    if not math.isfinite(norms.update + norms.lost + norms.opposite):
+    if not math.isfinite(norms.update + norms.lost):
         name_non_finite(source.tuned, source.rows)
         name_non_finite(source.base, source.rows)
         raise AdapterError(source.name, "the update or its factors overflow float64")
@@ -150,13 +147,34 @@ def _norms(source: PairedSource, work: DType, scaled: _Scaled) -> Norms:
             lost += squares(_divided(update, unit) - left[part] @ right)
     norm = math.sqrt(energy) * scaled.update_unit
     if left is None or right is None:
-        return Norms(norm, norm, norm)
+        return Norms(norm, norm)
     lost += squares(left[rows:] @ right)  # rows of the base alone: the intended update is zero
-    wide_left, wide_right = left.astype(np.float64), right.astype(np.float64)
-    product = float(((wide_left.T @ wide_left) * (wide_right @ wide_right.T)).sum())
-    # ||x - y||^2 + ||x + y||^2 = 2 ||x||^2 + 2 ||y||^2
-    opposite = 2 * (norm / unit) ** 2 + 2 * product - lost
-    return Norms(norm, math.sqrt(lost) * unit, math.sqrt(max(opposite, 0.0)) * unit)
+    return Norms(norm, math.sqrt(lost) * unit)
+
+
+def opposite_norm(norms: Norms, module: Module) -> float:
+    """Return ||-dW - B A||_F, which is what would be lost if the two checkpoints were exchanged.
+
+    Parameters
+    ----------
+    norms : Norms
+        As measured for dW - B A.
+    module : Module
+        The factors, in either orientation.
+
+    Notes
+    -----
+    ||x - y||^2 + ||x + y||^2 = 2 ||x||^2 + 2 ||y||^2, and ||B A|| follows from two Gram matrices of size r.
+    """
+    left, right = module.product()
+    units = [power_of_two(_largest(left)), power_of_two(_largest(right))]
+    left, right = left / units[0], right / units[1]
+    product = math.sqrt(max(float(((left.T @ left) * (right @ right.T)).sum()), 0.0)) * units[0] * units[1]
+    largest = max(norms.update, norms.lost, product)
+    if not largest:
+        return 0.0
+    update, lost, product = norms.update / largest, norms.lost / largest, product / largest
+    return largest * math.sqrt(max(2 * update**2 + 2 * product**2 - lost**2, 0.0))
 
 
 def _updates(source: PairedSource, work: DType) -> Iterator[tuple[slice, Array]]:
@@ -167,7 +185,7 @@ def _updates(source: PairedSource, work: DType) -> Iterator[tuple[slice, Array]]
     step = max(1, BLOCK_ENTRIES // max(columns, 1))
     for start in range(0, rows, step):
         part = slice(start, min(start + step, rows))
-        yield part, to_float(tuned[part]).astype(work) - to_float(base[part])
+        yield part, to_float(tuned[part]).astype(work, copy=False) - to_float(base[part])
 
 
 def entry_changes(source: PairedSource) -> Array:

@@ -155,7 +155,7 @@ def verify(
         stated=None if statement is None else statement.error,
         error_of_whole_change=totals.error_of_whole_change,
         problems=problems,
-        is_exchanged=(is_false or statement is None) and states_opposite(statement, totals),
+        is_exchanged=(is_false or statement is None) and states_opposite(in_base, statement, modules),
     )
 
 
@@ -252,7 +252,6 @@ def _total(
         parts=tuple(parts),
         update=whole,
         error=math.hypot(*(norms.lost for norms in own)) / update,
-        opposite=math.hypot(*(norms.opposite for norms in own)) / update,
         error_of_whole_change=math.hypot(*(part.lost for part in parts)) / whole,
         parameters=parameters,
     )
