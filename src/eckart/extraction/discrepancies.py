@@ -12,7 +12,8 @@ from eckart.adapter.adapter import Adapter
 from eckart.adapter.statement import FLOAT64_FLOOR, FLOOR, ModuleStatement, Statement, TensorStatement, agree
 from eckart.checkpoint import to_float
 from eckart.extraction.change import Carrier, TensorPart, find_tie
-from eckart.extraction.measure import Norms, entry_changes, opposite_norm, relative_norm
+from eckart.extraction.energies import entry_changes
+from eckart.extraction.measure import Norms, opposite_norm, relative_norm
 from eckart.store.sources import PairedSource, PairSources
 
 

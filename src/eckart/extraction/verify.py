@@ -22,13 +22,13 @@ from eckart.extraction.discrepancies import (
     module_holds,
     states_opposite,
 )
-from eckart.extraction.measure import (
+from eckart.extraction.energies import (
     energy_lost_by_bias,
+    energy_lost_by_rows,
     energy_lost_by_whole,
-    matrix_shape,
-    measure_update,
     stored_energy,
 )
+from eckart.extraction.measure import matrix_shape, measure_update
 from eckart.parallel import OnProgress, Progress
 from eckart.store.sources import PairedSource, PairSources
 from eckart.text import count
@@ -233,6 +233,8 @@ def _measure_part(part: TensorPart, adapter: Adapter, modules: Mapping[str, Meas
         lost = math.sqrt(energy_lost_by_bias(part.source, adapter.modules[part.module]))
     elif part.carrier is Carrier.WHOLE:
         lost = math.sqrt(energy_lost_by_whole(part, adapter.dense[part.name]))
+    elif part.carrier is Carrier.ROWS:
+        lost = math.sqrt(energy_lost_by_rows(part, adapter.rows[part.name], update**2))
     return MeasuredPart(part, update, lost)
 
 
