@@ -9,7 +9,6 @@ from pathlib import Path
 from eckart.adapter import Adapter
 from eckart.adapter.formats import is_adapter
 from eckart.arguments import argument
-from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import UsageError
 from eckart.operations.inspect import AdapterSummary, inspect_adapter
 from eckart.parallel import OnProgress
@@ -19,6 +18,7 @@ from eckart.store.options import PassOptions
 from eckart.store.sources import open_sources
 from eckart.store.store import FactorStore
 from eckart.store.summary import LayerSummary, diagnose, summarise
+from eckart.strictjson import JsonObject
 from eckart.text import count
 
 

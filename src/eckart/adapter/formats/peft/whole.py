@@ -11,9 +11,9 @@ from eckart.adapter.formats.pairs import PEFT_PREFIX
 from eckart.adapter.formats.peft.origin import peft_origin
 from eckart.arrays import Array
 from eckart.checkpoint.kinds import Kind, is_head, is_input_embedding, module_of
-from eckart.checkpoint.strictjson import JsonObject
 from eckart.checks import is_whole_number
 from eckart.errors import AdapterError
+from eckart.strictjson import JsonObject
 
 _ROWS = re.compile(r"(.+)\.token_adapter\.trainable_tokens_delta")
 
