@@ -11,6 +11,7 @@ from typing import Any
 
 from eckart.checks import is_number
 from eckart.errors import CheckpointError, InputError
+from eckart.oserrors import fix_for, reason_of
 from eckart.text import clip
 
 JsonObject = dict[str, Any]
@@ -209,7 +210,7 @@ def cannot_read(path: Path, reason: OSError, error: type[InputError] = Checkpoin
         return error(str(path), "there is no such file or folder", "Check the path")
     if isinstance(reason, PermissionError):
         return error(str(path), "permission to read it was denied", f"Run: chmod u+r {path.name}")
-    return error(str(path), f"it cannot be read ({reason.strerror or reason})", "Check the path and the disk")
+    return error(str(path), f"it cannot be read ({reason_of(reason)})", fix_for(reason))
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -388,3 +389,44 @@ def test_every_number_of_the_demo_is_that_of_its_json_document(demonstration, ca
             assert width is None or table.width <= width
             described = [title for row in table.read()[1] for title in row[0].split(", ")]
             assert described in ([*expected[0][0]], [*expected[1][0]])
+
+
+PROSE = {
+    "factor": lambda f, out: ["factor", *f.pair.paths, "-o", out / "store"],
+    "resize": lambda f, out: ["resize", f.adapter, "-o", out / "served", "--rank", 16, "--for", "vllm,tgi"],
+    "merge": lambda f, out: ["merge", f.pair.base, f.adapter, "-o", out / "model"],
+    "convert": lambda f, out: ["convert", f.adapter, "-o", out / "lora.safetensors", "--to", "kohya"],
+    "compare": lambda f, out: ["check", f.folder / "x", "--against", f.adapter],
+    "fit": lambda f, out: ["recommend", f.folder / "u.csv", "--method", "biases"],
+}
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", PROSE)
+def test_prose_wraps_between_words_and_shows_the_same_words(inputs, tmp_path, monkeypatch, name, width):
+    outs = []
+    for i, columns in enumerate((None, width)):
+        (tmp_path / str(i)).mkdir()
+        monkeypatch.chdir(tmp_path / str(i))
+        done = run(*PROSE[name](inputs, Path(".")), width=columns)
+        assert done.code == 0, done.err
+        outs.append(done.out)
+    piped, shown = outs
+    assert piped and shown.split() == piped.split()
+    assert all(len(line) <= width or " " not in line.strip() for line in shown.splitlines())
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("topic", ["svd", "rank", "lowrank", "lora", "pinv", "pca"])
+def test_an_explanation_wraps_its_prose_between_words(topic, width):
+    pytest.importorskip("sympy")
+    piped = run("explain", topic, "4 0; 3 5").out
+    shown = run("explain", topic, "4 0; 3 5", width=width).out
+    lines = shown.splitlines()
+    is_heading = [{*line} <= {"─", "═"} or {*below} <= {"─", "═"} for line, below in pairwise([*lines, "."])]
+    prose = [
+        line for line, heading in zip(lines, is_heading, strict=True) if not heading and line[:4].strip()
+    ]
+    assert max(map(len, prose)) <= width
+    words = [[word for word in out.split() if "─" not in word and "═" not in word] for out in (piped, shown)]
+    assert sorted(words[0]) == sorted(words[1])

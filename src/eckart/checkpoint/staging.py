@@ -13,6 +13,7 @@ from pathlib import Path
 
 from eckart.checkpoint.exchange import hidden_path, hidden_stem
 from eckart.checkpoint.holding import LOCK_SUFFIX, LOCKED_BY_NAME, Release, hold
+from eckart.unfinished import add_unfinished, forget_unfinished
 
 ATTEMPTS = 100
 # ".NAME.tmp-0123456789abcdef"; earlier versions used the process id, ".NAME.tmp-1234".
@@ -37,6 +38,7 @@ class Staging:
     def discard(self) -> None:
         """Remove the folder with everything in it, if it still exists, and drop its lock."""
         shutil.rmtree(self.path, ignore_errors=True)
+        forget_unfinished(self.path)
         self.release()
 
 
@@ -64,19 +66,25 @@ def make_staging(target: Path) -> Staging:
     """
     for _ in range(ATTEMPTS):
         path = hidden_path(target, "tmp")
-        release: Release | None = None
-        if LOCKED_BY_NAME:  # before the folder exists, because an unlocked folder counts as left behind
-            release = hold(path)
-        path.mkdir()
+        add_unfinished(path)
+        release = hold(path) if LOCKED_BY_NAME else None  # first, because an unlocked folder counts as left
+        try:
+            path.mkdir()
+        except FileExistsError:  # something was put there
+            forget_unfinished(path)
+            if release is not None:
+                release()
+            continue
         if not LOCKED_BY_NAME:
             try:
                 release = hold(path)
             except FileNotFoundError:  # another run took the unlocked folder for left behind, and removed it
-                continue
+                pass
             except OSError:  # the file system has no locks; then nothing there is ever taken for left behind
                 release = _nothing
         if release is not None:
             return Staging(path, release)
+        forget_unfinished(path)
     raise FileExistsError(f"no free hidden name next to {target}")
 
 

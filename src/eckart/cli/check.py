@@ -19,10 +19,10 @@ from eckart.serving import CheckResult, Problem
 from eckart.serving import check as check_adapter
 
 COLUMNS = (
-    Column("program", Cells.WORDS),
+    Column("program", Cells.PHRASE),
     Column("correct"),
     Column("error of its update"),
-    Column("start it with", Cells.WORDS),
+    Column("start it with", Cells.PHRASE),
 )
 MOST_BASE_PROBLEMS = 20  # printed; --json lists all
 

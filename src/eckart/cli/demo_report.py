@@ -16,7 +16,7 @@ from eckart.extraction.inspect import LayersSummary
 
 MOST_LAYERS = 9  # rows that are shown
 LOSS_COLUMNS = (
-    Column("model", Cells.WORDS, full="The base, the base with an adapter of each budget, or the fine-tune."),
+    Column("model", Cells.PHRASE, full="The base, the base with an adapter of a budget, or the fine-tune."),
     Column("parameters added", full="Parameters of the adapter; for the fine-tune, all of its own."),
     Column("size", full="Size of the file that holds them."),
     Column("loss", full="Nats per byte on Python code that neither model was trained on. Less is better."),

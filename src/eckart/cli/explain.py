@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from eckart.checkpoint import refuse_overlap
 from eckart.checkpoint.output import FileKind, OutputFile, is_stdout
 from eckart.checkpoint.write import write_bytes
 from eckart.cli import console
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 Json: TypeAlias = bool | int | str | list["Json"]
 
+WIDEST = 100  # columns on a terminal; longer lines are hard to read
 FORMAT_OF_SUFFIX = {".md": "markdown", ".tex": "latex", ".html": "html"}
 
 
@@ -73,11 +76,13 @@ def explain(
     explanation = make_explanation(topic, matrix, rank=rank, alpha=alpha, given=given)
     file = None if output is None or is_stdout(output) else OutputFile(output, PAGE, overwrite)
     if file is not None:
+        refuse_overlap(file.given, [matrix])
         file.check()
     if format is None:
         default = "markdown" if json else "terminal"
         format = default if output is None else FORMAT_OF_SUFFIX.get(output.suffix.lower(), default)
-    text = render(explanation, format, lang)
+    is_terminal = output is None and not json and sys.stdout.isatty()
+    text = render(explanation, format, lang, min(WIDEST, console.out().width) if is_terminal else None)
     if file is not None:
         with file as staged:
             write_bytes(staged, text.encode())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eckart.checkpoint import refuse_overlap
 from eckart.checkpoint.output import OutputFile
 from eckart.checkpoint.write import write_bytes
 from eckart.cli import console
@@ -22,14 +23,14 @@ if TYPE_CHECKING:  # imported where they are used, so that other commands start 
 TARGET = "How far to compress (give one)"
 SUFFIX = ".eki"
 FORMATS = (
-    Column("format", Cells.WORDS),
+    Column("format", Cells.PHRASE),
     Column("bytes"),
     Column("bits per pixel"),
     Column("PSNR"),
     Column("SSIM"),
     Column("", Cells.WORDS),
 )
-PLANES = (Column("plane", Cells.WORDS), Column("coded as", Cells.WORDS), Column("rank"), Column("step"))
+PLANES = (Column("plane", Cells.PHRASE), Column("coded as", Cells.PHRASE), Column("rank"), Column("step"))
 
 
 def image(
@@ -105,6 +106,7 @@ def image(
 
     require(photo, ImageError)
     if output is not None:
+        refuse_overlap(output, [photo])
         _check_output(output, overwrite)
     size_in_bytes = _bytes_of(size)
     if photo.suffix.lower() == SUFFIX:

@@ -25,7 +25,7 @@ COLUMNS = (
     Column("rank"),
     Column("energy"),
     Column("parameters"),
-    Column("why", Cells.WORDS),
+    Column("why", Cells.PHRASE),
 )
 
 
@@ -58,7 +58,7 @@ def plan(
     def say(text: str) -> None:
         console.say(text, quiet)
 
-    with console.progress_bar(quiet, "factoring") as bar:
+    with console.progress_bar(quiet, "factoring", resumes=True) as bar:
         opened, chosen = decide(
             opened,
             rule,
@@ -108,7 +108,7 @@ def print_plan(store: FactorStore, chosen: RankPlan) -> None:
                 chosen.reasons[name],
             ]
         )
-    print_table(COLUMNS, rows, drop=["shape", "why", "energy"])
+    print_table(COLUMNS, rows, drop=["shape", "why", "energy", "parameters"])
     share = chosen.parameters / max(store.base_parameters, 1)
     bytes_each = adapter_dtype(store).itemsize
     console.out().print(

@@ -129,7 +129,8 @@ def print_layers(summary: LayersSummary, explain: bool = False, most: int | None
         for r in summary.layers[:most]
     ]
     out = console.out()
-    shown = print_table(LAYER_COLUMNS, cells, drop=DROP)
+    empty = [RELATIVE.title] if all(layer.relative is None for layer in summary.layers) else []
+    shown = print_table(LAYER_COLUMNS, cells, drop=[*empty, *DROP])
     if len(cells) < len(summary.layers):
         out.print(f"... and {len(summary.layers) - len(cells)} more", markup=False)
     print_legend(LAYER_COLUMNS, shown, explain)

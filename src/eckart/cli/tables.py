@@ -31,7 +31,8 @@ class Cells(Enum):
 
     NAME = "shortened in the middle, as long as different names stay different"
     WORDS = "wrapped between words"
-    VALUE = "never narrowed"
+    PHRASE = "never narrowed, aligned to the left"
+    VALUE = "never narrowed, aligned to the right"
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Column:
     title : str
         Its title, which may wrap between words.
     cells : Cells
-        How its cells may be narrowed. Values are aligned to the right, names and words to the left.
+        How its cells may be narrowed, and how they are aligned.
     short : str
         Its meaning in a few words, for the legend below a table.
     full : str

@@ -15,6 +15,7 @@ from eckart.linalg import LowRank
 from eckart.store.checksum import checksum_of
 from eckart.store.files import factor_file
 from eckart.store.record import TensorRecord
+from eckart.workers import writing
 
 KEYS = {"values", "U", "Vh"}
 
@@ -52,7 +53,8 @@ def write_factors(
     path = folder / factor_file(name, *sums)
     # A tensor that is factored again often gives the same bytes. A reader may have mapped them.
     if _read(path, *sums) is None:
-        write_safetensors(path, arrays, durable=durable)
+        with writing():
+            write_safetensors(path, arrays, durable=durable)
     return sums
 
 

@@ -20,7 +20,9 @@ WRITERS: dict[str, type[Writer]] = {
 FORMATS = tuple(WRITERS)
 
 
-def render(explanation: Explanation[object], format: str = "terminal", lang: str = "en") -> str:
+def render(
+    explanation: Explanation[object], format: str = "terminal", lang: str = "en", width: int | None = None
+) -> str:
     """Return an explanation as text.
 
     Parameters
@@ -32,6 +34,8 @@ def render(explanation: Explanation[object], format: str = "terminal", lang: str
         MathML, which loads no other files.
     lang : {"en", "ja", "zh"}
         English, Japanese or Chinese.
+    width : int, optional
+        Columns of the terminal, for the format "terminal". By default, lines have about 100 columns.
 
     Returns
     -------
@@ -50,7 +54,8 @@ def render(explanation: Explanation[object], format: str = "terminal", lang: str
     Three ways to find the rank
     """
     format = check_choice(format, "format", FORMATS)
-    return write(explanation, WRITERS[format](), check_choice(lang, "lang", LANGUAGES))
+    writer = Terminal(width) if format == "terminal" else WRITERS[format]()
+    return write(explanation, writer, check_choice(lang, "lang", LANGUAGES))
 
 
 __all__ = ["FORMATS", "LANGUAGES", "render"]

@@ -38,8 +38,8 @@ class Box:
         return blank * (above - self.base) + list(self.lines) + blank * after
 
 
-def draw(formula: Formula) -> str:
-    """Return a formula as lines of text.
+def draw(formula: Formula, width: int = WIDTH) -> str:
+    """Return a formula as lines of text, broken before signs where a line would be wider than ``width``.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def draw(formula: Formula) -> str:
             current = piece
             continue
         can_break = isinstance(item, Op) and item.text in BREAKS
-        if can_break and current.width > indent and current.width + piece.width + _ahead(formula, i) > WIDTH:
+        if can_break and current.width > indent and current.width + piece.width + _ahead(formula, i) > width:
             rows.append(current)
             indent = 4
             current = Box((" " * indent,)).join(piece)

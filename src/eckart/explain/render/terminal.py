@@ -15,7 +15,17 @@ INDENT = "    "
 
 
 class Terminal:
-    """Writes plain Unicode text."""
+    """Writes plain Unicode text.
+
+    Parameters
+    ----------
+    width : int, optional
+        Columns of the terminal. By default, prose and formulas have 100 columns each.
+    """
+
+    def __init__(self, width: int | None = None) -> None:
+        self.prose_width = WIDTH if width is None else width
+        self.formula_width = WIDTH if width is None else width - len(INDENT)
 
     def escape(self, text: str) -> str:
         """Return the text: nothing needs to be escaped."""
@@ -32,16 +42,16 @@ class Terminal:
 
     def paragraph(self, text: str) -> str:
         """Return the text, wrapped; text with wide characters is left for the terminal to wrap."""
-        return textwrap.fill(text, WIDTH) if cell_len(text) == len(text) else text
+        return textwrap.fill(text, self.prose_width) if cell_len(text) == len(text) else text
 
     def display(self, formula: Formula) -> str:
         """Return the formula, indented."""
-        return _indented(draw(formula))
+        return _indented(draw(formula, self.formula_width))
 
     def check(self, formula: Formula, remark: str, holds: bool) -> str:
         """Return the formula, followed by the outcome of its check."""
         verdict = Mark(f"   {'✓' if holds else '✗'} {remark}")
-        return _indented(draw(Row((formula, verdict))))
+        return _indented(draw(Row((formula, verdict)), self.formula_width))
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         """Return columns; all but the first are right-aligned."""
