@@ -16,6 +16,7 @@ from eckart.checkpoint.order import natural_sort
 from eckart.checkpoint.tensorinfo import TensorInfo
 from eckart.documents import Document
 from eckart.errors import CheckpointError
+from eckart.oserrors import reading
 from eckart.paths import input_path
 from eckart.strictjson import JsonObject, cannot_read, parse_object, read_bytes
 from eckart.text import clip, count, preview
@@ -101,7 +102,11 @@ class Checkpoint:
         >>> checkpoint.map("lm_head.weight").shape  # doctest: +SKIP
         (32000, 4096)
         """
-        path = input_path(path)
+        with reading(path, CheckpointError):
+            return cls._open(input_path(path))
+
+    @classmethod
+    def _open(cls, path: Path) -> Checkpoint:
         located = locate(path)
         headers = {file: read_header(file) for file in located.files}
         tensors = _merge(headers)
