@@ -26,6 +26,25 @@ HEAD = """# Commands
 Results go to stdout, progress and remarks to stderr. `--json` prints one JSON document. Exit codes:
 0 success, 1 a requested check failed, 2 invalid usage or input (no half-written output), 130 interrupted.
 `eckart --version` prints the version, and `eckart COMMAND --help` the text of this page.
+
+## Interruptions and streams
+
+Ctrl-C ends every command within a second, also while tensors are being factored. One line reports how far it was and
+whether the same command resumes: `Interrupted: 18 of 21 tensors done; the same command resumes.` Nothing half-written
+stays behind. A second Ctrl-C skips the clean-up; the next run of the command then removes what is left.
+
+| exit code | meaning |
+|---|---|
+| 0 | success |
+| 1 | a requested check failed |
+| 2 | invalid usage or input, or an output that cannot be written |
+| 129 | the terminal was closed (SIGHUP) |
+| 130 | Ctrl-C (SIGINT); Ctrl-Break on Windows |
+| 143 | a request to stop (SIGTERM) |
+
+If the reader of a pipe leaves, as in `eckart inspect base/ tuned/ | head`, the command continues without output, and
+its exit code still reports its result. If stdout is full or closed, the exit code is 2. Errors of stderr are ignored,
+because remarks and progress must not make a command fail.
 """
 
 

@@ -1,5 +1,7 @@
 """Eckart finds the rank of a weight update and turns it into a LoRA adapter you can prove is right."""
 
+# First, because it handles Ctrl-C during the imports below.
+from eckart.cli import starting as _starting  # noqa: F401  # isort: skip
 from eckart.adapter import Adapter, load_adapter
 from eckart.errors import EckartError
 from eckart.extraction.extract import Extraction, extract

@@ -15,6 +15,7 @@
     │   ├── ImageError          an image cannot be read or is too large
     │   ├── OutputError         the output cannot be written
     │   └── MissingExtraError   an optional library is not installed
+    ├── WorkerError             a process of an executor ended before its task was finished
     └── CheckFailedError        a requested check failed; the command line exits with 1
 
 A message has three parts, in this order: where (the call, file or tensor), what (what was expected and
@@ -129,6 +130,10 @@ class OutputError(InputError):
 
 class MissingExtraError(InputError):
     """An optional library is not installed, for example torch for the GPU route."""
+
+
+class WorkerError(EckartError):
+    """A worker of an executor ended before its task was finished, for example because memory ran out."""
 
 
 class CheckFailedError(EckartError):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
+
+from eckart.workers import Pending, Workers
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,6 +31,8 @@ class Progress:
         The item that was just finished.
     bytes_done, bytes_total : int
         Bytes read so far, and bytes to read; 0 if bytes are not counted.
+    noun : str
+        What an item is, in the singular.
     """
 
     done: int
@@ -37,6 +40,7 @@ class Progress:
     name: str = ""
     bytes_done: int = 0
     bytes_total: int = 0
+    noun: str = "tensor"
 
 
 OnProgress = Callable[[Progress], None]
@@ -62,7 +66,7 @@ def half_of(progress: OnProgress | None, second: bool) -> OnProgress | None:
 
     def report(step: Progress) -> None:
         total = step.total or 0
-        progress(Progress(step.done + total * second, 2 * total, step.name))
+        progress(Progress(step.done + total * second, 2 * total, step.name, noun="step"))
 
     return report
 
@@ -91,24 +95,18 @@ def map_unordered(work: Callable[[T], R], items: Iterable[T], workers: int | Non
     """
     items = list(items)
     threads = min(workers or os.cpu_count() or 1, len(items))
-    with _blas("scipy.linalg" in sys.modules, "torch" in sys.modules).limit(limits=1, user_api="blas"):
-        if threads < 2:
-            yield from map(work, items)
-            return
-        waiting: set[Future[R]] = set()
-        with ThreadPoolExecutor(threads) as pool:
-            try:
-                for item in items:
-                    waiting.add(pool.submit(work, item))
-                    if len(waiting) >= AHEAD * threads:
-                        ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                        yield from (future.result() for future in ready)
-                while waiting:
-                    ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in ready)
-            finally:
-                for future in waiting:
-                    future.cancel()
+    # One item also runs in a thread: the caller can then be interrupted while LAPACK works on it.
+    with (
+        _blas("scipy.linalg" in sys.modules, "torch" in sys.modules).limit(limits=1, user_api="blas"),
+        Workers(threads) as pool,
+    ):
+        pending: Pending[R] = Pending()
+        for item in items:
+            pending.add(pool.submit(work, item))
+            if len(pending) >= AHEAD * threads:
+                yield pending.next().result()
+        while len(pending):
+            yield pending.next().result()
 
 
 def threads_each(items: int, workers: int | None) -> int:

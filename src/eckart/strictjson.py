@@ -11,6 +11,7 @@ from typing import Any
 
 from eckart.checks import is_number
 from eckart.errors import CheckpointError, InputError
+from eckart.oserrors import fix_for, reason_of
 from eckart.text import clip
 
 JsonObject = dict[str, Any]
@@ -102,7 +103,7 @@ def parse_json(
 
 def parse_object(
     raw: bytes,
-    where: Path,
+    where: str | Path,
     what: str,
     error: type[InputError] = CheckpointError,
     fix: str = DOWNLOAD_AGAIN,
@@ -183,7 +184,7 @@ def read_bytes(path: Path, error: type[InputError] = CheckpointError, limit: int
                 raise error(
                     str(path), f"the file has {size:,} bytes, but the limit is {limit:,}", DOWNLOAD_AGAIN
                 )
-            return file.read(limit)
+            return file.read(size)
     except OSError as reason:
         raise cannot_read(path, reason, error) from None
 
@@ -209,7 +210,7 @@ def cannot_read(path: Path, reason: OSError, error: type[InputError] = Checkpoin
         return error(str(path), "there is no such file or folder", "Check the path")
     if isinstance(reason, PermissionError):
         return error(str(path), "permission to read it was denied", f"Run: chmod u+r {path.name}")
-    return error(str(path), f"it cannot be read ({reason.strerror or reason})", "Check the path and the disk")
+    return error(str(path), f"it cannot be read ({reason_of(reason)})", fix_for(reason))
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -202,6 +203,20 @@ DAMAGED_MANIFESTS = {
     "a kind that is a list": edit(lambda data: data["tensors"][0].update(kind=[])),
     "an energy that is text": edit(lambda data: data["tensors"][0].update(energy="much")),
     "nested too deeply": manifest(b"[" * 200_000),
+    "huge shape": edit(lambda data: data["tensors"][0].update(shape=[2**31, 2**31])),
+    "huge size": edit(lambda data: data["tensors"][0].update(size=2**31)),
+    "a count of 10^400": edit(lambda data: data["tensors"][0].update(new_rows=10**400)),
+    "a count of 2^63": edit(lambda data: data["tensors"][0].update(new_rows=2**63)),
+    "more values than the shape allows": edit(lambda data: data["tensors"][0].update(known=10**6)),
+    "a negative shape": edit(lambda data: data["tensors"][0].update(shape=[-1, 2])),
+    "a negative energy": edit(lambda data: data["tensors"][0].update(energy=-1.0)),
+    "a share above 1": edit(lambda data: data["tensors"][0].update(unchanged=1.5)),
+    "an unknown goal": edit(lambda data: data["tensors"][0].update(goal={"kind": "best", "value": 1})),
+    "a goal out of range": edit(lambda data: data["tensors"][0].update(goal={"kind": "energy", "value": 7})),
+    "bounds of three": edit(lambda data: data["tensors"][0].update(rank_bounds=[1, 2, 3])),
+    "sources with another entry": edit(lambda data: data["sources"].update(other=1)),
+    "files that are numbers": edit(lambda data: data["sources"]["tuned"].update(files=[1])),
+    "parameters that are text": edit(lambda data: data["sources"]["base"].update(parameters="many")),
 }
 
 
@@ -216,6 +231,27 @@ def test_a_damaged_manifest_is_refused(finished, damage):
         eckart.plan(FactorStore.open(store.path), rank=2)
     text = one_line(error)
     assert "manifest.json" in text and "--overwrite" in text
+
+
+@pytest.mark.parametrize("change", [{"known": 2**31, "rank": 2**31}, {"known": 2**31}, {"known": 7}])
+def test_a_manifest_that_states_more_values_than_the_store_holds_is_refused(finished, change):
+    _, store = finished
+    huge = {"shape": [2**31, 2**31], "size": 2**31}
+    edit(lambda data: next(t for t in data["tensors"] if t["name"] == NAME).update(huge | change))(store.path)
+    with pytest.raises(StoreError, match=NAME) as error:
+        eckart.plan(FactorStore.open(store.path), budget="50%")
+    assert "damaged" in one_line(error)
+
+
+def test_a_huge_shape_takes_no_memory(finished):
+    _, store = finished
+    huge = {"shape": [2**40, 2**40], "size": 2**40}
+    edit(lambda data: next(t for t in data["tensors"] if t["name"] == NAME).update(huge))(store.path)
+    tracemalloc.start()
+    plan = eckart.plan(FactorStore.open(store.path), budget="50%")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert plan.ranks[NAME] == 0 and peak < 10_000_000  # one array of the shape would take 8 TB
 
 
 def test_overwrite_replaces_a_damaged_manifest(finished):

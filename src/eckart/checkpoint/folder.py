@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -107,7 +108,7 @@ def refuse_overlap(out: str | Path, inputs: Iterable[str | Path | None]) -> None
     ...
     eckart.errors.OutputError: `models`: the output is or contains the input models/base. Use another path.
     """
-    target = user_path(out).resolve()
+    target = Path(os.path.realpath(user_path(out)))  # not Path.resolve, which raises on a link to itself
     for given in inputs:
-        if given is not None and user_path(given).resolve().is_relative_to(target):
+        if given is not None and Path(os.path.realpath(user_path(given))).is_relative_to(target):
             raise OutputError(str(out), f"the output is or contains the input {given}", "Use another path")

@@ -15,7 +15,8 @@ from types import TracebackType
 from eckart.arguments import argument
 from eckart.checkpoint.exchange import TAKEN, rename_new, sync_folder
 from eckart.checkpoint.staging import Staging, make_staging, remove_leftovers
-from eckart.errors import EckartError, OutputError
+from eckart.errors import EckartError, InputError, OutputError
+from eckart.oserrors import fix_for, reason_of
 from eckart.paths import user_path
 
 REPLACE = f"Use another path, or pass {argument('overwrite', True)} to replace it"
@@ -136,6 +137,8 @@ class Output(ABC):
                     # The hidden folder no longer exists, so the message names the output that was asked for.
                     where = error.where.replace(str(staged), str(self.given))
                     raise OutputError(where, error.what, error.fix) from error
+                if isinstance(error, OSError):
+                    raise self._error_of_block(error) from error
                 return
             self._check_target()  # again, because the block may have taken hours
             sync_folder(self._staging.path)
@@ -149,6 +152,14 @@ class Output(ABC):
             raise cannot_write(self.given, failure) from failure
         finally:
             self._discard()
+
+    def _error_of_block(self, error: OSError) -> InputError:
+        """Return the error for a file that the block could not write, or could not read."""
+        # Copying a file to a full disk names the source first, and the copy as the second file.
+        is_read = error.filename is not None and error.filename2 is None
+        if is_read and not str(error.filename).startswith(str(self._staging and self._staging.path)):
+            return InputError(str(error.filename), f"it cannot be read ({reason_of(error)})", fix_for(error))
+        return cannot_write(self.given, error)
 
     def _check_parents(self) -> None:
         existing = next(folder for folder in self.path.parents if os.path.lexists(folder))
@@ -314,6 +325,6 @@ def cannot_write(path: Path, error: OSError) -> OutputError:
     """
     return OutputError(
         str(path),
-        f"it cannot be written ({error.strerror or error})",
-        "Check the free space and the permissions of the folder, or use another path",
+        f"it cannot be written ({reason_of(error)})",
+        fix_for(error, "Check the free space and the permissions of the folder, or use another path"),
     )

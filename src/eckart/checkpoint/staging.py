@@ -13,6 +13,7 @@ from pathlib import Path
 
 from eckart.checkpoint.exchange import hidden_path, hidden_stem
 from eckart.checkpoint.holding import LOCK_SUFFIX, LOCKED_BY_NAME, Release, hold
+from eckart.unfinished import add_unfinished, forget_unfinished
 
 ATTEMPTS = 100
 # ".NAME.tmp-0123456789abcdef"; earlier versions used the process id, ".NAME.tmp-1234".
@@ -37,6 +38,7 @@ class Staging:
     def discard(self) -> None:
         """Remove the folder with everything in it, if it still exists, and drop its lock."""
         shutil.rmtree(self.path, ignore_errors=True)
+        forget_unfinished(self.path)
         self.release()
 
 
@@ -64,6 +66,7 @@ def make_staging(target: Path) -> Staging:
     """
     for _ in range(ATTEMPTS):
         path = hidden_path(target, "tmp")
+        add_unfinished(path)
         release: Release | None = None
         if LOCKED_BY_NAME:  # before the folder exists, because an unlocked folder counts as left behind
             release = hold(path)

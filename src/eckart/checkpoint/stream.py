@@ -19,6 +19,7 @@ from eckart.checkpoint.dtypes import name_of
 from eckart.checkpoint.write import replacing
 from eckart.errors import UsageError
 from eckart.paths import user_path
+from eckart.workers import writing
 
 
 def write_safetensors(
@@ -144,7 +145,8 @@ def stream_safetensors(
             data = _bytes_of(array)
             if late is not None:
                 digests[name] = _digest(name, array, data)
-            _write_at(descriptor, data, data_start + starts[name])
+            with writing():  # after the block, the descriptor is closed, or is that of another file
+                _write_at(descriptor, data, data_start + starts[name])
 
         yield put
         if missing:

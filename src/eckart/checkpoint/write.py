@@ -13,6 +13,7 @@ from eckart.checkpoint.exchange import hidden_path, sync_folder
 from eckart.checkpoint.output import cannot_write
 from eckart.errors import OutputError
 from eckart.paths import user_path
+from eckart.unfinished import add_unfinished, forget_unfinished
 
 
 def write_json(path: str | Path, obj: object) -> None:
@@ -108,11 +109,13 @@ def replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
         if temporary is not None:
             with suppress(OSError):  # it no longer exists after success, and must not hide another error
                 temporary.unlink()
+            forget_unfinished(temporary)
 
 
 def _create_hidden(path: Path) -> tuple[Path, IO[bytes]]:
     """Create a file with a random name. No link is followed, and no existing file is opened."""
     while True:
         temporary = hidden_path(path, "tmp")
+        add_unfinished(temporary)
         with suppress(FileExistsError):
             return temporary, temporary.open("xb")

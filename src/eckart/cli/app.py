@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
+from contextlib import suppress
 
 import typer
 
 from eckart.cli import (
     check,
     combine,
+    console,
     convert,
     demo,
     explain,
@@ -27,13 +27,17 @@ from eckart.cli import (
     verify,
 )
 from eckart.cli.help_pages import HelpCommand
-from eckart.errors import CheckFailedError, EckartError
+from eckart.cli.signals import run_interruptibly
+from eckart.cli.streams import check_stdout, safe_streams
+from eckart.errors import CheckFailedError, EckartError, OutputError
+from eckart.oserrors import fix_for, reason_of
 from eckart.text import escape
 from eckart.version import __version__
 
 EPILOG = (
     "Results go to stdout, progress and remarks to stderr. "
-    "Exit codes: 0 done, 1 a check did not hold, 2 bad usage or input, 130 interrupted."
+    "Exit codes: 0 done, 1 a check did not hold, 2 bad usage or input, 130 interrupted. "
+    "SIGTERM gives 143, and SIGHUP 129."
 )
 
 app = typer.Typer(
@@ -74,29 +78,44 @@ def _root(
 
 def main() -> None:
     """Run the program. Errors are one line on stderr, never a stack trace."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _stop)
+    with safe_streams():
+        code = run_interruptibly(_run, console.last_words)
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command and return the exit code."""
     try:
-        sys.exit(usage.run(app))
+        check_stdout()
+        code = usage.run(app)
+        sys.stdout.flush()
+        return code
     except EckartError as error:
-        _fail(error.for_terminal(), 1 if isinstance(error, CheckFailedError) else 2)
+        return _report(error.for_terminal(), 1 if isinstance(error, CheckFailedError) else 2)
     except MemoryError:
-        _fail("out of memory. Try --workers 1, or a smaller --rank.", 2)
-    except Exception as error:  # anything else is a bug in Eckart
+        return _report("out of memory. Use --workers 1, or a smaller --rank.", 2)
+    except Exception as error:
         if os.environ.get("ECKART_DEBUG"):
             raise
-        _fail(
-            f"internal error: {type(error).__name__}: {error}. This is a bug in Eckart. "
-            "Set ECKART_DEBUG=1 to see the stack trace, and please report it.",
-            2,
-        )
+        return _report(_explain(error), 2)
 
 
-def _stop(number: int, frame: object) -> None:
-    """Exit through an exception, so that half-written files are removed."""
-    sys.exit(128 + number)
+def _explain(error: Exception) -> str:
+    """Return the message for an error that no part of Eckart has turned into one of its own."""
+    if isinstance(error, OSError):
+        where = "" if error.filename is None else f"`{error.filename}`: "
+        return f"{where}{reason_of(error)}. {fix_for(error)}."
+    if isinstance(error, RecursionError):
+        return "the input is nested too deeply. Use an input with fewer levels."
+    return (
+        f"internal error: {type(error).__name__}: {error}. This is a bug in Eckart. "
+        "Set ECKART_DEBUG=1 to see the stack trace, and please report it."
+    )
 
 
-def _fail(message: str, code: int) -> None:
+def _report(message: str, code: int) -> int:
+    """Print an error after the results that precede it; return the exit code."""
+    with suppress(OutputError):
+        sys.stdout.flush()
     print(f"eckart: {escape(message)}", file=sys.stderr)
-    sys.exit(code)
+    return code

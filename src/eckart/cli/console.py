@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from signal import SIGINT
 from typing import Any
 
 from rich.cells import cell_len
@@ -17,7 +18,7 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from eckart.parallel import OnProgress, Progress
-from eckart.text import escape
+from eckart.text import count, escape
 from eckart.text import size as size
 
 WIDE = 220  # columns if stdout is not a terminal, enough for lines in files and pipes not to be broken
@@ -31,22 +32,6 @@ class _Console(Console):
         if not self.soft_wrap and "soft_wrap" not in options:
             escaped = ["\n".join(wrap(o, self.width)) if isinstance(o, str) else o for o in escaped]
         super().print(*escaped, **{"soft_wrap": True, **options})
-
-
-class _Pipe(_Console):
-    """A console whose reader may close the pipe."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        _leave()
-
-
-def _leave() -> None:
-    """Discard all further output: the reader closed the pipe, as `head` does.
-
-    The command continues, so that its exit code still reports the result.
-    """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def wrap(text: str, width: int) -> list[str]:
@@ -79,7 +64,7 @@ def wrap(text: str, width: int) -> list[str]:
 def out() -> Console:
     """Return the console for results."""
     is_terminal = sys.stdout.isatty()
-    return _Pipe(width=None if is_terminal else WIDE, highlight=False, soft_wrap=not is_terminal)
+    return _Console(width=None if is_terminal else WIDE, highlight=False, soft_wrap=not is_terminal)
 
 
 def err() -> Console:
@@ -89,12 +74,8 @@ def err() -> Console:
 
 def print_json(data: Any) -> None:
     """Print one JSON document."""
-    text = json.dumps(data, indent=1, allow_nan=False, default=str)
-    try:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _leave()
+    sys.stdout.write(json.dumps(data, indent=1, allow_nan=False, default=str) + "\n")
+    sys.stdout.flush()
 
 
 def print_text(text: str) -> None:
@@ -107,8 +88,6 @@ def print_text(text: str) -> None:
         sys.stdout.flush()
         sys.stdout.buffer.write(text.encode("utf-8"))
         sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        _leave()
 
 
 def say(message: str, quiet: bool = False) -> None:
@@ -147,22 +126,78 @@ class _Detail(ProgressColumn):
         return Text(text, style="progress.download")
 
 
+@dataclass
+class _Run:
+    """The pass that is running, for the last words of an interrupted program."""
+
+    resumes: bool
+    step: Progress | None = None
+    has_bar: bool = False
+
+
+_run: _Run | None = None
+
+
 @contextmanager
-def progress_bar(quiet: bool, title: str) -> Iterator[OnProgress | None]:
-    """Show a progress bar with counts and the time left; nothing if quiet or not a terminal."""
-    console = err()
+def progress_bar(quiet: bool, title: str, *, resumes: bool = False) -> Iterator[OnProgress]:
+    """Show a progress bar with counts and the time left; nothing if quiet or not a terminal.
+
+    ``resumes`` tells whether the same command, given again after an interruption, continues where it was.
+    """
+    global _run
+    console, run = err(), _Run(resumes)
+    _run = run
     if quiet or not console.is_terminal:
-        yield None
+
+        def count_step(step: Progress) -> None:
+            run.step = step
+
+        yield count_step
+        _run = None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), _Detail(), TimeRemainingColumn())
     with Bar(*columns, console=console, transient=True) as bar:
+        run.has_bar = True
         task = bar.add_task(title, total=None, step=None)
 
         def update(step: Progress) -> None:
+            run.step = step
             done, total = (step.bytes_done, step.bytes_total) if step.bytes_total else (step.done, step.total)
             bar.update(task, completed=done, total=total, step=step)
 
         yield update
+    _run = None
+
+
+def last_words(number: int) -> str:
+    """Return what an interrupted program prints: how far it was, and whether the same command resumes."""
+    run = _run or _Run(resumes=False)
+    return f"{_clear_line(number)}{interruption(run.step, run.resumes)}\n"
+
+
+def interruption(step: Progress | None, resumes: bool) -> str:
+    """Return the line that reports an interruption after a step of a pass.
+
+    >>> interruption(Progress(18, 21), resumes=True)
+    'Interrupted: 18 of 21 tensors done; the same command resumes.'
+    """
+    text = "Interrupted"
+    if step is None and resumes:
+        step = Progress(0, None)
+    if step is not None and step.total is None:
+        text += f": {count(step.done, step.noun)} done"
+    elif step is not None:
+        text += f": {step.done:,} of {count(step.total or 0, step.noun)} done"
+    return text + ("; the same command resumes." if resumes else ".")
+
+
+def _clear_line(number: int) -> str:
+    """Return what removes a progress bar from the terminal, or moves below the ^C that a terminal prints."""
+    if not err().is_terminal:
+        return ""
+    if _run is not None and _run.has_bar:
+        return "\r\x1b[2K\x1b[?25h"
+    return "\n" if number == SIGINT else ""
 
 
 def percent(share: float | None, digits: int = 1) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -29,6 +28,7 @@ from eckart.extraction.inspect import summarise_layers
 from eckart.extraction.verify import verify
 from eckart.parallel import OnProgress, Progress
 from eckart.store import FactorStore, factor
+from eckart.unfinished import scratch_folder
 
 PAIR_MARKER = f"{BASE.name}/model.safetensors"  # by which a copy of the pair is recognised
 BUDGETS = ("2%", "6%", "18%")
@@ -65,9 +65,9 @@ def demo(
         return
     if not json:
         console.say(INTRODUCTION, quiet)
-    with tempfile.TemporaryDirectory(prefix="eckart-") as scratch:
+    with scratch_folder() as scratch:
         with console.progress_bar(quiet, "factoring") as bar:
-            store = factor(BASE, TUNED, Path(scratch) / "store", progress=bar)
+            store = factor(BASE, TUNED, scratch / "store", progress=bar)
         summary = summarise_layers(store)
         adapters = [_extract(store, budget, output / f"budget-{budget.rstrip('%')}") for budget in BUDGETS]
     with console.progress_bar(quiet, "measuring losses") as bar:
@@ -122,9 +122,7 @@ def _extract(store: FactorStore, budget: str, folder: Path) -> DemoAdapter:
     )
 
 
-def _measure_losses(
-    adapters: list[DemoAdapter], parameters: int, progress: OnProgress | None
-) -> list[ModelLoss]:
+def _measure_losses(adapters: list[DemoAdapter], parameters: int, progress: OnProgress) -> list[ModelLoss]:
     """Measure the base, the base with each adapter, and the fine-tune, which has this many parameters."""
     text = PYTHON.read_bytes()[:LOSS_BYTES]
     models: list[tuple[str, int, Path, Path | None]] = [
@@ -135,8 +133,7 @@ def _measure_losses(
     losses = []
     for name, added, model, adapter in models:
         losses.append(ModelLoss(name, added, _loss(model, adapter, text)))
-        if progress is not None:
-            progress(Progress(len(losses), len(models), name))
+        progress(Progress(len(losses), len(models), name, noun="model"))
     return losses
 
 

@@ -71,7 +71,7 @@ def extract(
     Examples: **eckart extract base/ tuned/ -o adapter/ --budget 1%** ·
     **eckart extract base/ tuned/ -o adapter/ --energy 0.9 --store store/**
     """
-    with console.progress_bar(quiet, "factoring") as bar:
+    with console.progress_bar(quiet, "factoring", resumes=store is not None) as bar:
         done = extract_adapter(
             base,
             tuned,

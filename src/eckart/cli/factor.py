@@ -42,7 +42,7 @@ def factor(
 
     Example: **eckart factor base/ tuned/ -o store/**
     """
-    with console.progress_bar(quiet, "factoring") as bar:
+    with console.progress_bar(quiet, "factoring", resumes=True) as bar:
         done = fill_store(
             base,
             tuned,

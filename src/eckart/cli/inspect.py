@@ -66,7 +66,7 @@ def inspect(
         if not json:
             console.say_next("inspect", base, *([] if tuned is None else [tuned]), quiet=quiet)
         return
-    with console.progress_bar(quiet, "factoring") as bar:
+    with console.progress_bar(quiet, "factoring", resumes=store is not None) as bar:
         summary = inspect_updates(base, tuned, store=store, workers=workers, device=device, progress=bar)
     print_notes(summary.notes, quiet)
     if json:

@@ -58,7 +58,7 @@ def plan(
     def say(text: str) -> None:
         console.say(text, quiet)
 
-    with console.progress_bar(quiet, "factoring") as bar:
+    with console.progress_bar(quiet, "factoring", resumes=True) as bar:
         opened, chosen = decide(
             opened,
             rule,

@@ -154,8 +154,7 @@ def _fit(data: Ratings, method: str, rank: int | None, holdout: float, seed: int
 
         def on_trial(setting: Setting, error: float) -> None:
             trials.append(setting)
-            if bar is not None:
-                bar(Progress(len(trials), None, str(setting)))  # the total is not known in advance
+            bar(Progress(len(trials), None, str(setting), noun="setting"))  # the total is not known
 
         recommender = fit(data, method, rank, holdout=holdout, seed=seed, on_trial=on_trial)
     if trials:

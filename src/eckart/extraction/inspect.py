@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from eckart.store.sources import open_sources
 from eckart.store.store import FactorStore
 from eckart.store.summary import LayerSummary, diagnose, summarise
 from eckart.text import count
+from eckart.unfinished import scratch_folder
 
 
 @dataclass(frozen=True, repr=False)
@@ -123,8 +123,8 @@ def inspect_layers(
 ) -> LayersSummary:
     """Measure every layer of two checkpoints, or of one where ``base`` is None; see `inspect`."""
     sources = open_sources(base, tuned)
-    with tempfile.TemporaryDirectory(prefix="eckart-") as scratch:
-        filled = fill(sources, store or Path(scratch) / "store", whole_demands(sources, 0), options)
+    with scratch_folder() as scratch:
+        filled = fill(sources, store or scratch / "store", whole_demands(sources, 0), options)
         return summarise_layers(filled, sources.notes)
 
 

@@ -181,7 +181,7 @@ def _measure_modules(
         is_tied = source.name != tensor_of(module.name)
         measured[module.name] = MeasuredModule(module.name, module.rank, norms, source, is_tied)
         if progress is not None:
-            progress(Progress(done, len(adapter), module.name))
+            progress(Progress(done, len(adapter), module.name, noun="module"))
     return measured
 
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeAlias, TypeGuard
 
 import ml_dtypes
@@ -29,6 +28,7 @@ from numpy.typing import ArrayLike
 
 from eckart.arrays import Array, Floats
 from eckart.errors import MatrixError
+from eckart.workers import Workers
 
 # A NumPy array or a torch tensor on any device. torch is optional, and its type is unknown without it.
 DeviceArray: TypeAlias = Any
@@ -310,7 +310,7 @@ def _over_row_blocks(A: Array, part: Callable[[slice], Array]) -> float:
     blocks = row_blocks(*A.shape)
     if len(blocks) < 8:
         return float(sum(map(squares, blocks)))
-    with ThreadPoolExecutor(THREADS) as pool:
+    with Workers(THREADS) as pool:
         return float(sum(pool.map(squares, blocks)))
 
 

@@ -40,7 +40,7 @@ class Goal:
     """
 
     kind: GoalKind
-    value: float = 0.0
+    value: int | float = 0.0  # a rank stays an int when it is read back, so a store keeps its bytes
 
     def __post_init__(self) -> None:
         kind, value = self.kind, self.value

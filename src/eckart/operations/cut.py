@@ -174,7 +174,7 @@ def factor_updates(
         finished[name] = core
         updates.release()
         if progress is not None:
-            progress(Progress(len(finished), len(names), name))
+            progress(Progress(len(finished), len(names), name, noun="module"))
     cores = {name: finished[name] for name in names}
     # The spectrum ends at the update's own rank: components beyond it are zeros.
     candidates = [
@@ -368,6 +368,6 @@ def _in_memory(
     for name, module in map_unordered(work, target.modules, workers):
         modules[name] = module
         if progress is not None:
-            progress(Progress(len(modules), len(target), name))
+            progress(Progress(len(modules), len(target), name, noun="module"))
     ordered = {name: modules[name] for name in target.modules}
     return replace(target, modules=ordered, statement=second_pass.statement(), files=(), path=None)

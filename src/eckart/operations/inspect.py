@@ -172,7 +172,7 @@ def inspect_adapter(
         by_name[summary.name] = summary
         matched.release()
         if progress is not None:
-            progress(Progress(len(by_name), len(matched), summary.name))
+            progress(Progress(len(by_name), len(matched), summary.name, noun="module"))
     return AdapterSummary(
         modules=tuple(by_name[name] for name in matched.modules),
         parameters=source.parameters,

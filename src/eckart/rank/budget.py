@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, final
 
-import numpy as np
-
 from eckart.arguments import argument
 from eckart.arrays import Floats
 from eckart.errors import UsageError
@@ -290,8 +288,7 @@ class Budget(RankRule):
         most = self.largest(candidate.spectrum.size)
         known = min(most, len(candidate.spectrum))
         least = min(self._least(candidate), most)
-        energies = np.zeros(most)
-        energies[:known] = candidate.spectrum.values[:known] ** 2
+        energies = candidate.spectrum.values[:known] ** 2
         return Share(energies, candidate.cost, least, max(known, least))
 
 
@@ -302,7 +299,7 @@ class Share:
     Parameters
     ----------
     energies : ndarray (k,), float64
-        sigma^2 of the known components, largest first.
+        sigma^2 of the known components, largest first. Others count as 0.
     cost : int
         Parameters per component, m + n.
     least, most : int

@@ -16,7 +16,9 @@ from typing import Literal
 import numpy as np
 
 from eckart.arrays import Array
-from eckart.strictjson import JsonObject
+from eckart.errors import StoreError
+from eckart.store.files import FACTOR_AGAIN
+from eckart.strictjson import JsonObject, parse_object
 
 _ENCODERS = {
     indent: json.JSONEncoder(indent=indent, allow_nan=False, ensure_ascii=False) for indent in (None, 1)
@@ -70,21 +72,28 @@ def seal(document: JsonObject, indent: Literal[1] | None = None) -> bytes:
     return b"{" + gap + b'"checksum": "' + checksum_of_text(rest).encode() + b'",' + rest
 
 
-def unseal(text: bytes) -> JsonObject | None:
+def unseal(text: bytes, where: str = "the document") -> JsonObject | None:
     """Return the document that `seal` wrote, without its checksum; None if any byte has changed.
 
     Parameters
     ----------
     text : bytes
         The text, without a newline at the end.
+    where : str
+        The file, for messages.
 
     Returns
     -------
     dict or None
+
+    Raises
+    ------
+    StoreError
+        If the checksum matches, but the text is not a JSON object within the limits of `parse_object`.
     """
     match = _SEAL.match(text)
     if match is None or checksum_of_text(text[match.end() :]) != match[1].decode():
         return None
-    document: JsonObject = json.loads(text)
+    document = parse_object(text, where, "the file", StoreError, FACTOR_AGAIN)
     del document["checksum"]
     return document

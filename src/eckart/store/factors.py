@@ -15,6 +15,7 @@ from eckart.linalg import LowRank
 from eckart.store.checksum import checksum_of
 from eckart.store.files import factor_file
 from eckart.store.record import TensorRecord
+from eckart.workers import writing
 
 KEYS = {"values", "U", "Vh"}
 
@@ -52,14 +53,17 @@ def write_factors(
     path = folder / factor_file(name, *sums)
     # A tensor that is factored again often gives the same bytes. A reader may have mapped them.
     if _read(path, *sums) is None:
-        write_safetensors(path, arrays, durable=durable)
+        with writing():
+            write_safetensors(path, arrays, durable=durable)
     return sums
 
 
 def read_values(folder: Path, record: TensorRecord) -> Floats | None:
     """Return the known singular values of a tensor from its file; None if they are missing or damaged."""
     arrays = _read(folder / record.file, record.values_checksum, None)
-    return None if arrays is None else np.array(arrays["values"])
+    if arrays is None or arrays["values"].shape != (record.known,):
+        return None
+    return np.array(arrays["values"])
 
 
 def read_factors(folder: Path, record: TensorRecord, *, is_verified: bool = False) -> dict[str, Array] | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 
+from eckart.documents import Document
 from eckart.errors import StoreError
 from eckart.strictjson import JsonObject
 
@@ -43,14 +45,37 @@ def factor_file(name: str, values: str, factors: str) -> str:
     return f"{FACTORS}/{plain or hashlib.sha256(name.encode()).hexdigest()}.{values}{factors}.safetensors"
 
 
-def check_sources(sources: object, where: str) -> JsonObject:
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of a checkpoint, as it was when the checkpoint was opened; see `Checkpoint.fingerprint`."""
+
+    name: str
+    size: int
+    mtime_ns: int
+    header: str
+
+
+@dataclass(frozen=True)
+class StoredCheckpoint:
+    """What a store records about a checkpoint."""
+
+    path: str
+    parameters: int
+    files: list[StoredFile]
+
+
+@dataclass(frozen=True)
+class StoredSources:
+    """What a store records about its checkpoints; the base is None if there is only one."""
+
+    tuned: StoredCheckpoint
+    base: StoredCheckpoint | None = None
+
+
+SOURCES = Document(StoredSources, "the record of the checkpoints", StoreError, FACTOR_AGAIN, is_ours=True)
+
+
+def check_sources(sources: JsonObject, where: str) -> JsonObject:
     """Return what a store records about its sources; raise StoreError if that is damaged."""
-    if isinstance(sources, dict) and all(
-        isinstance(side, dict)
-        and isinstance(side.get("path"), str)
-        and isinstance(side.get("parameters"), int)
-        and isinstance(side.get("files"), list)
-        for side in (sources.get("tuned"), sources.get("base") or sources.get("tuned"))
-    ):
-        return {"base": None, **sources}
-    raise StoreError(where, "the file does not record which checkpoints it was made from", FACTOR_AGAIN)
+    SOURCES.convert(sources, f"{where}: sources")
+    return {"base": None, **sources}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from eckart.documents import Document
 from eckart.errors import StoreError
 from eckart.store.checksum import checksum_of_text, seal, unseal
 from eckart.store.files import FACTOR_AGAIN, FORMAT, JOURNAL, KIND, check_sources
@@ -53,6 +54,25 @@ class JournalState:
     records: dict[str, TensorRecord]
 
 
+@dataclass(frozen=True)
+class FirstLine(PassHeader):
+    """The first line of a journal, without its checksum: the header, after what the file is."""
+
+    kind: str = field(kw_only=True)
+    format: int = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class Line:
+    """Any other line of a journal, without its checksum."""
+
+    tensor: TensorRecord
+
+
+FIRST_LINE = Document(FirstLine, "the first line", StoreError, FACTOR_AGAIN, is_ours=True)
+LINE = Document(Line, "a line", StoreError, FACTOR_AGAIN, is_ours=True)
+
+
 def read_journal(folder: Path) -> JournalState | None:
     """Read the journal of a store.
 
@@ -77,20 +97,21 @@ def read_journal(folder: Path) -> JournalState | None:
         header, *lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return None
-    data = unseal(header)
+    data = unseal(header, where)
     if data is None:
         refuse_old_format(header, where)
         raise StoreError(where, "the first line is damaged: its checksum does not match", FACTOR_AGAIN)
     check_format(data, where)
     records: dict[str, TensorRecord] = {}
     for line in lines[:-1]:  # what follows the last newline is incomplete
-        entry = unseal(line)
+        entry = unseal(line, where)
         if entry is not None:
-            record = TensorRecord.from_json(entry.get("tensor"), where)
+            record = LINE.convert(entry, where).tensor
             records[record.name] = record
-    sources = check_sources(data.get("sources"), where)
-    demands = str(data.get("demands", ""))
-    return JournalState(PassHeader(sources, data.get("starts_over") is True, demands), records)
+    first = FIRST_LINE.convert(data, where)
+    return JournalState(
+        PassHeader(check_sources(first.sources, where), first.starts_over, first.demands), records
+    )
 
 
 class Journal:

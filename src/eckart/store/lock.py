@@ -13,6 +13,7 @@ from pathlib import Path
 
 from eckart.errors import StoreError
 from eckart.store.files import LOCK
+from eckart.unfinished import add_unfinished, forget_unfinished
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def locked(folder: Path, notify: Callable[[str], None]) -> Iterator[None]:
             ) from None
         notify(f"{folder}: another pass is filling this store ({_described(holder)}); waiting for it to end")
         lock.acquire()
+    add_unfinished(path)
     try:
         _write_holder(path)
         yield
@@ -120,6 +122,7 @@ def _release(path: Path, release: Callable[[], None]) -> None:
         if os.name != "nt":  # there, an open file cannot be removed, and the library removes it
             path.unlink(missing_ok=True)
     finally:
+        forget_unfinished(path)
         release()
 
 

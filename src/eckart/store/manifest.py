@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eckart.checkpoint.write import write_bytes
+from eckart.documents import Document
 from eckart.errors import StoreError
 from eckart.store.checksum import seal, unseal
 from eckart.store.files import FACTOR_AGAIN, FORMAT, KIND, MANIFEST, check_sources
 from eckart.store.record import TensorRecord
-from eckart.strictjson import JsonObject
+from eckart.strictjson import JsonObject, read_bytes
+from eckart.text import clip
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,28 @@ class Manifest:
 
     sources: JsonObject
     records: dict[str, TensorRecord]
+
+
+@dataclass(frozen=True)
+class ManifestFile:
+    """A manifest as the file holds it, without its checksum.
+
+    Parameters
+    ----------
+    kind, format : str, int
+        What the file is; see `check_format`.
+    sources : dict
+        See `check_sources`.
+    tensors : tuple of TensorRecord
+    """
+
+    kind: str
+    format: int
+    sources: JsonObject
+    tensors: tuple[TensorRecord, ...]
+
+
+MANIFEST_FILE = Document(ManifestFile, "the manifest", StoreError, FACTOR_AGAIN, is_ours=True)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -49,18 +73,14 @@ def read_manifest(folder: Path) -> Manifest:
         If the file is missing, damaged or of another format.
     """
     where = str(folder / MANIFEST)
-    try:
-        text = (folder / MANIFEST).read_bytes()
-        data = unseal(text.removesuffix(b"\n"))
-        if data is None:
-            refuse_old_format(text, where)
-            raise StoreError(where, "the file is damaged: its checksum does not match", FACTOR_AGAIN)
-        check_format(data, where)
-        sources, tensors = data["sources"], list(data["tensors"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as reason:
-        raise StoreError(where, f"the file is damaged ({type(reason).__name__})", FACTOR_AGAIN) from None
-    records = [TensorRecord.from_json(entry, where) for entry in tensors]
-    return Manifest(check_sources(sources, where), {r.name: r for r in records})
+    text = read_bytes(folder / MANIFEST, StoreError)
+    data = unseal(text.removesuffix(b"\n"), where)
+    if data is None:
+        refuse_old_format(text, where)
+        raise StoreError(where, "the file is damaged: its checksum does not match", FACTOR_AGAIN)
+    check_format(data, where)
+    file = MANIFEST_FILE.convert(data, where)
+    return Manifest(check_sources(file.sources, where), {r.name: r for r in file.tensors})
 
 
 def write_manifest(folder: Path, sources: JsonObject, records: Mapping[str, TensorRecord]) -> None:
@@ -94,4 +114,4 @@ def refuse_old_format(text: bytes, where: str) -> None:
 
 
 def _another_format(number: object, where: str) -> StoreError:
-    return StoreError(where, f"expected format {FORMAT}, found {number!r}", FACTOR_AGAIN)
+    return StoreError(where, f"expected format {FORMAT}, found {clip(repr(number), 40)}", FACTOR_AGAIN)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from dataclasses import replace
 
 from threadpoolctl import threadpool_limits
 
 from eckart.checkpoint import TensorInfo
+from eckart.errors import WorkerError
 from eckart.linalg.decompose import krylov_limit
 from eckart.parallel import OnProgress, Progress
 from eckart.store.options import PassOptions
 from eckart.store.record import TensorRecord
 from eckart.store.task import Task, run_task
+from eckart.text import clip, count
+from eckart.workers import Pending, Workers
 
 LIGHT = 1 << 22  # up to this many entries, the memory that a tensor needs does not matter
+OWN_ERRORS = {"builtins", "eckart", "numpy", "scipy", "torch"}  # where the errors of a task are defined
 
 
 def run_tasks(tasks: list[Task], options: PassOptions) -> Iterable[TensorRecord]:
@@ -55,7 +59,7 @@ def run_tasks(tasks: list[Task], options: PassOptions) -> Iterable[TensorRecord]
     ):
         if group:
             ahead = [replace(task, upcoming=_upcoming(group, i + workers)) for i, task in enumerate(group)]
-            with threadpool_limits(threads, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+            with threadpool_limits(threads, user_api="blas"), Workers(workers) as pool:
                 yield from _collect(pool, run_task, ahead, meter)
 
 
@@ -86,14 +90,44 @@ def _collect(
     pool: Executor, work: Callable[[Task], TensorRecord], tasks: list[Task], meter: Meter
 ) -> Iterable[TensorRecord]:
     # Not `map_unordered`: the largest tensor must start first, and a pool may be a cluster's.
-    futures: dict[Future[TensorRecord], Task] = {pool.submit(work, t): t for t in tasks}
+    pending: Pending[TensorRecord] = Pending()
+    task_of: dict[Future[TensorRecord], Task] = {}
     try:
-        for future in as_completed(futures):
+        for task in tasks:
+            future = pool.submit(work, task)
+            task_of[future] = task
+            pending.add(future)
+        while len(pending):
+            future = pending.next()
             yield future.result()
-            meter.add(futures[future])
+            meter.add(task_of[future])
+    except Exception as error:
+        if _is_of_pool(error):
+            raise _pool_failed(pool, error, meter) from error
+        raise
     finally:
-        for future in futures:
+        for future in task_of:
             future.cancel()
+
+
+def _is_of_pool(error: Exception) -> bool:
+    """Return whether an error comes from an executor that the caller passed, and not from a task.
+
+    A heuristic: tasks raise errors of Eckart, Python and NumPy. An executor of another library, such as dask,
+    reports a lost worker by a class of its own.
+    """
+    origin = type(error).__module__.partition(".")[0]
+    return isinstance(error, BrokenExecutor | CancelledError) or origin not in OWN_ERRORS
+
+
+def _pool_failed(pool: Executor, error: Exception, meter: Meter) -> WorkerError:
+    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return WorkerError(
+        f"executor={type(pool).__name__}",
+        f"a worker ended before its tensor was finished, as it does when memory runs out ({clip(reason)}). "
+        f"{meter.done} of {count(meter.total, 'tensor')} are done",
+        "Use an executor with fewer workers, or more memory for each. The same call resumes the pass",
+    )
 
 
 def _upcoming(tasks: list[Task], index: int) -> tuple[TensorInfo, ...]:

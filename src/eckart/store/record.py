@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+import math
+from dataclasses import asdict, dataclass
 
 from eckart.checkpoint.kinds import Kind
-from eckart.errors import StoreError, UsageError
+from eckart.checkpoint.tensorinfo import MAX_DIM
 from eckart.linalg import Goal, Spectrum
-from eckart.store.files import FACTOR_AGAIN, factor_file
+from eckart.store.files import factor_file
 from eckart.strictjson import JsonObject
 
 
@@ -94,6 +94,28 @@ class TensorRecord:
     values_checksum: str = ""
     factors_checksum: str = ""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError if a number contradicts another one, as only a damaged file can do."""
+        counts = (
+            *self.shape,
+            abs(self.new_rows),
+            self.known,
+            self.size,
+            self.rank,
+            *(self.rank_bounds or ()),
+        )
+        if any(not 0 <= number <= MAX_DIM for number in counts):
+            raise ValueError("expected counts from 0 to 2**63 - 1")
+        size = min(self.shape) if self.is_matrix else 0
+        if not self.rank <= self.known <= self.size == size:
+            raise ValueError(
+                f"expected rank <= known <= size = {size} for the shape {list(self.shape)}, "
+                f"found rank {self.rank}, known {self.known} and size {self.size}"
+            )
+        numbers = (self.energy, self.base_energy, self.unchanged, self.tail, self.noise_floor or 0.0)
+        if any(not 0 <= number < math.inf for number in numbers) or self.unchanged > 1:
+            raise ValueError("expected energies and a noise floor of at least 0, and a share from 0 to 1")
+
     @property
     def file(self) -> str:
         """Path of the tensor's values and factors inside the store; empty if the store holds none."""
@@ -152,47 +174,3 @@ class TensorRecord:
     def to_json(self) -> JsonObject:
         """Return the record as plain data."""
         return {**asdict(self), "kind": str(self.kind)}
-
-    @classmethod
-    def from_json(cls, data: Any, where: str) -> TensorRecord:
-        """Read a record back.
-
-        Parameters
-        ----------
-        data : object
-            One parsed JSON entry.
-        where : str
-            The file, as messages show it.
-
-        Returns
-        -------
-        TensorRecord
-
-        Raises
-        ------
-        StoreError
-            If the entry is not one that `to_json` could have written.
-        """
-        try:
-            record = cls(**data)
-            bounds = record.rank_bounds
-            checked = replace(
-                record,
-                kind=Kind(record.kind),
-                shape=tuple(int(n) for n in record.shape),
-                rank_bounds=None if bounds is None else (int(bounds[0]), int(bounds[1])),
-                goal=None if data.get("goal") is None else Goal(**data["goal"]),
-            )
-            texts = (record.name, record.base_dtype, record.tuned_dtype, record.method)
-            sums = (record.values_checksum, record.factors_checksum)
-            numbers = (record.energy, record.base_energy, record.unchanged, record.tail)
-            counts = (abs(record.new_rows), record.known, record.size, record.rank)
-            if (
-                all(isinstance(t, str) for t in (*texts, *sums))
-                and all(isinstance(x, (int, float)) and x >= 0 for x in numbers)
-                and all(isinstance(n, int) and n >= 0 for n in counts)
-            ):
-                return checked
-        except (TypeError, ValueError, IndexError, OverflowError, AttributeError, UsageError):
-            pass
-        raise StoreError(where, "the entry of a tensor is damaged", FACTOR_AGAIN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -198,7 +199,7 @@ def _matrices(tensors: Sequence[AnySource], kinds: Sequence[Kind]) -> list[AnySo
 
 def _described(checkpoint: Checkpoint) -> JsonObject:
     return {
-        "path": str(checkpoint.path.resolve()),
+        "path": os.path.realpath(checkpoint.path),
         "parameters": _parameters(checkpoint),
         **checkpoint.fingerprint(),
     }

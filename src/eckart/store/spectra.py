@@ -37,8 +37,10 @@ def read_spectra(folder: Path) -> dict[str, Floats]:
 
 
 def is_intact(values: Floats | None, record: TensorRecord) -> bool:
-    """Return whether an array has the checksum that a record states."""
-    return values is not None and checksum_of({"values": values}) == record.values_checksum
+    """Return whether an array has the number of values and the checksum that a record states."""
+    if values is None or values.shape != (record.known,):
+        return False
+    return checksum_of({"values": values}) == record.values_checksum
 
 
 def has_intact_spectra(folder: Path, records: Iterable[TensorRecord]) -> bool:

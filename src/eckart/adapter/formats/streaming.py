@@ -164,4 +164,4 @@ def _write_file(
             put(key, array)
         for done, group in enumerate(map_unordered(build, plan.groups, workers), 1):
             if progress is not None:
-                progress(Progress(done, len(plan.groups), group[0]))
+                progress(Progress(done, len(plan.groups), group[0], noun="group"))

@@ -5,11 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
-from scipy.linalg import blas, lapack
+from scipy.linalg import lapack
 
 from eckart.arrays import Array, Floats
 from eckart.linalg.backend import DeviceArray, is_torch, ops_for
+from eckart.linalg.routes.unlocked import (
+    all_vectors,
+    lower_product,
+    top_vectors,
+    tridiagonal_values,
+    tridiagonalise,
+)
 
 # Eigenvalues of the Gram matrix are accurate to about n eps sigma_1^2, so singular values below
 # sqrt(n eps) sigma_1 are noise. This route does not trust values below four times that.
@@ -87,13 +93,8 @@ class GramSpectrum:
         wide = A.shape[0] < A.shape[1]
         C = gram(A.T if wide else A)
         n = len(C)
-        lwork = int(lapack.dsytrd_lwork(n, lower=1)[0])
-        reflectors, d, e, tau, info = lapack.dsytrd(C, lower=1, lwork=lwork, overwrite_a=1)
-        if info != 0:
-            raise np.linalg.LinAlgError(f"dsytrd returned {info}")
-        squares, info = lapack.dsterf(d.copy(), e.copy()) if n > 1 else (d.copy(), 0)
-        if info != 0:
-            raise np.linalg.LinAlgError(f"dsterf returned {info}")
+        reflectors, d, e, tau = tridiagonalise(C)
+        squares = tridiagonal_values(d, e)
         values = np.sqrt(np.maximum(squares[::-1], 0.0))
         floor = TRUST * float(np.sqrt(n * np.finfo(np.float64).eps)) * float(values[0])
         return cls(A, wide, values, floor, d, e, reflectors, tau)
@@ -140,22 +141,11 @@ class GramSpectrum:
         n = len(self.diagonal)
         if rank < MANY * n:
             try:
-                _, Z = scipy.linalg.eigh_tridiagonal(
-                    self.diagonal,
-                    self.off_diagonal,
-                    select="i",
-                    select_range=(n - rank, n - 1),
-                    lapack_driver="stemr",
-                    check_finite=False,
-                )
-                return np.asarray(Z)
+                return top_vectors(self.diagonal, self.off_diagonal, rank)
             except np.linalg.LinAlgError:
                 pass  # MRRR fails on some spectra with hundreds of equal values
         # Divide and conquer computes all vectors, mostly by products, and deflates equal values.
-        _, Z = scipy.linalg.eigh_tridiagonal(
-            self.diagonal, self.off_diagonal, lapack_driver="stevd", check_finite=False
-        )
-        return np.asarray(Z[:, n - rank :])
+        return all_vectors(self.diagonal, self.off_diagonal)[:, n - rank :]
 
 
 def gram(A: DeviceArray) -> Floats:
@@ -168,8 +158,8 @@ def gram(A: DeviceArray) -> Floats:
     C = np.zeros((n, n), order="F")
     step = 1024  # rows converted at a time: enough for full speed, and little memory compared with C
     for start in range(0, m, step):
-        block = A[start : start + step].astype(np.float64)
-        C = blas.dsyrk(1.0, block.T, beta=1.0, c=C, lower=1, overwrite_c=1)
+        block = A[start : start + step].astype(np.float64, order="C")
+        lower_product(block.T, C)
     return C
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.linalg
 
 from eckart.arrays import Floats
 from eckart.linalg.backend import DeviceArray, ops_for, power_of_two
+from eckart.linalg.routes.unlocked import thin_svd
 
 
 def full_svd(A: DeviceArray) -> tuple[DeviceArray, Floats, DeviceArray]:
@@ -38,9 +38,9 @@ def full_svd(A: DeviceArray) -> tuple[DeviceArray, Floats, DeviceArray]:
     scale = power_of_two(float(np.abs(host).max()))
     host /= host.dtype.type(scale)
     try:
-        U, s, Vh = scipy.linalg.svd(host, full_matrices=False, check_finite=False)
+        U, s, Vh = thin_svd(host.copy(order="F"))
     except np.linalg.LinAlgError:
-        U, s, Vh = scipy.linalg.svd(host, full_matrices=False, check_finite=False, lapack_driver="gesvd")
+        U, s, Vh = thin_svd(host, robust=True)
     return ops.like(U, A), s.astype(np.float64) * scale, ops.like(Vh, A)
 
 
@@ -62,6 +62,5 @@ def singular_values(A: DeviceArray) -> Floats:
     """
     host = ops_for(A).host(A)
     scale = power_of_two(float(np.abs(host).max()))
-    return np.asarray(
-        scipy.linalg.svdvals(host / host.dtype.type(scale), check_finite=False) * np.float64(scale)
-    )
+    scaled = np.asfortranarray(host / host.dtype.type(scale))
+    return np.asarray(thin_svd(scaled, vectors=False)[1] * np.float64(scale))

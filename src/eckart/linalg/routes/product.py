@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, TypeVar
@@ -16,6 +15,7 @@ from eckart.linalg.backend import DeviceArray, as_matrix, ops_for
 from eckart.linalg.routes.tall import Tall
 from eckart.linalg.routes.triangle import equalised, triangle
 from eckart.linalg.spectrum import Spectrum
+from eckart.workers import Workers
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -237,7 +237,7 @@ def _on_both(work: Callable[[S], T], left: S, right: S, threads: int) -> tuple[T
     """Apply a function to both sides of a product, at once if there are two threads."""
     if threads < 2:
         return work(left), work(right)
-    with ThreadPoolExecutor(1) as pool:
+    with Workers(1) as pool:
         other = pool.submit(work, right)
         return work(left), other.result()
 

@@ -1,0 +1,61 @@
+"""Errors of the operating system: the words of the system, and how to fix each."""
+
+from __future__ import annotations
+
+import errno
+
+_SPACE = "Free some space, or use another path"
+_PERMISSIONS = "Check the permissions of the file and of its folders"
+_FIXES = {
+    "ENOENT": "Check the path",
+    "ENOTDIR": "Check the path: a part of it is a file, not a folder",
+    "EISDIR": "Use the path of a file",
+    "EACCES": _PERMISSIONS,
+    "EPERM": _PERMISSIONS,
+    "ELOOP": "Remove the link that leads to itself, or use another path",
+    "ENAMETOOLONG": "Use a shorter name",
+    "ENOSPC": _SPACE,
+    "EDQUOT": _SPACE,
+    "EFBIG": "Use another disk, or raise the limit of ulimit -f",
+    "EROFS": "Use a path on a disk that can be written",
+    "EIO": "Check the disk, and read the log of the system",
+    "ESTALE": "Check the mount of the network disk, and run the command again",
+    "EMFILE": "Raise the limit of ulimit -n",
+    "ENFILE": "Close other programs",
+    "ENOMEM": "Use fewer workers, or close other programs",
+}
+_BY_NUMBER = {getattr(errno, name): fix for name, fix in _FIXES.items() if hasattr(errno, name)}
+
+
+def reason_of(error: OSError) -> str:
+    """Return what happened, in the words of the system.
+
+    Parameters
+    ----------
+    error : OSError
+        The error.
+
+    Examples
+    --------
+    >>> reason_of(OSError(errno.ENOSPC, "No space left on device"))
+    'No space left on device'
+    """
+    return str(error.strerror or error) or type(error).__name__
+
+
+def fix_for(error: OSError, otherwise: str = "Check the path and the disk") -> str:
+    """Return how to fix an error.
+
+    Parameters
+    ----------
+    error : OSError
+        The error.
+    otherwise : str
+        The fix for an error that is not listed.
+
+    Examples
+    --------
+    >>> fix_for(OSError(errno.ENOSPC, "No space left on device"))
+    'Free some space, or use another path'
+    """
+    return _BY_NUMBER.get(error.errno or 0, otherwise)
