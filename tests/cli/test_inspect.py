@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -195,6 +196,17 @@ def test_a_merged_lora_leads_to_the_noise_floor_which_recovers_its_rank(tmp_path
     assert words == ["extract", str(base), str(tuned), "-o", str(tmp_path / "a"), "--noise-floor"]
     extracted = json.loads(run(*words, "--json").out)
     assert {module["rank"] for module in extracted["modules"].values()} == {3}
+
+
+def test_a_budget_is_proposed_where_factors_would_be_larger_than_the_matrices(tmp_path):
+    random = np.random.default_rng(5)
+    base, tuned = write_models(tmp_path, tuned=0.1 * random.standard_normal((64, 48)).astype(np.float32))
+    done = run("inspect", base, tuned)
+    cost, whole = re.search(r"takes .*: ([\d,]+) parameters in place of ([\d,]+)\.", done.out).groups()
+    assert int(cost.replace(",", "")) > int(whole.replace(",", ""))
+    words = next_command(done, ADAPTER=tmp_path / "a")
+    assert words[-2:] == ["--budget", "5%"]
+    assert run(*words).code == 0
 
 
 def test_an_implausible_base_leads_to_another_base(tmp_path):
