@@ -19,7 +19,7 @@ INSTALL := -m pip --disable-pip-version-check install --quiet
 .PHONY: demo quick test check bench docs clean
 
 demo: $(VENV)/.core  ## run the main job on the packaged pair
-	$(BIN)/eckart demo --output build/demo
+	$(BIN)/eckart demo --output build/demo --overwrite
 
 quick: .venv-quick/.done  ## the fast tests, in an environment without torch, in under two minutes
 	$(QUICK)/python -c "import importlib.util as u; assert not u.find_spec('torch'), 'torch is installed'"

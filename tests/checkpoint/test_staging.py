@@ -1,6 +1,7 @@
 """Leftovers of dead runs are removed; those of live runs, links and other people's files are not."""
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from eckart.checkpoint import holding, staging
 from eckart.checkpoint.staging import make_staging, remove_leftovers
+from support.terminal import tree
 
 TMP, OLD = ".out.tmp-0123456789abcdef", ".out.old-0123456789abcdef"
 HOLDER = """
@@ -144,6 +146,29 @@ def test_characters_that_stand_for_others_in_patterns_are_taken_literally(tmp_pa
     put(tmp_path / ".ab.tmp-0123456789abcdef")
     remove_leftovers(tmp_path / "a[b]*")
     assert names(tmp_path) == [".ab.tmp-0123456789abcdef"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs permission to make links")
+@each_lock
+@pytest.mark.parametrize("planted", ["link to a folder", "link to nothing", "folder", "file"])
+def test_something_at_the_hidden_name_is_not_used(tmp_path, monkeypatch, locked_by, lock, planted):
+    """Names are random, so this can only happen by chance; the system call refuses it all the same."""
+    locked_by(lock)
+    put(tmp_path / "victim")
+    taken = tmp_path / TMP
+    if planted == "folder":
+        put(taken)
+    elif planted == "file":
+        taken.write_text("left")
+    else:
+        taken.symlink_to("victim" if planted == "link to a folder" else "missing")
+    before = tree(tmp_path)
+    random = iter([TMP.removeprefix(".out.tmp-"), "f" * 16])
+    monkeypatch.setattr(secrets, "token_hex", lambda size: next(random))
+    held = make_staging(tmp_path / "out")
+    assert held.path.name == ".out.tmp-" + "f" * 16
+    held.discard()
+    assert tree(tmp_path) == before
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="fcntl")

@@ -4,8 +4,10 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import stat
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import ml_dtypes
 import numpy as np
@@ -169,3 +171,25 @@ def test_interrupt_is_passed_on_and_leaves_nothing(tmp_path, monkeypatch, write,
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs permission to make links")
+@each_writer
+@pytest.mark.parametrize("target", ["victim", "missing"])
+def test_a_link_at_the_hidden_name_is_not_followed(tmp_path, monkeypatch, write, is_new, target):
+    (tmp_path / "victim").write_bytes(b"victim")
+    (tmp_path / f".a.tmp-{'0' * 16}").symlink_to(target)
+    random = iter(["0" * 16, "f" * 16])
+    monkeypatch.setattr(secrets, "token_hex", lambda size: next(random))
+    write(tmp_path / "a")
+    assert is_new(tmp_path / "a")
+    assert (tmp_path / "victim").read_bytes() == b"victim"
+    assert sorted(file.name for file in tmp_path.iterdir()) == [f".a.tmp-{'0' * 16}", "a", "victim"]
+
+
+@each_writer
+def test_threads_that_write_the_same_file_leave_a_complete_one(tmp_path, write, is_new):
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: write(tmp_path / "a"), range(40)))
+    assert is_new(tmp_path / "a")
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]

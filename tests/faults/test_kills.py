@@ -2,44 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-import eckart
-from support import kills
-from support.terminal import ENVIRONMENT
-from support.workshop import COMMANDS, add_pictures, make_inputs
+from support.kills import reports_of
+from support.workshop import COMMANDS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and counts the calls of Linux")
-
-
-IN_MEMORY = Path("/dev/shm")
-
-
-@pytest.fixture(scope="session")
-def inputs(tmp_path_factory) -> Path:
-    folder = make_inputs(tmp_path_factory.mktemp("inputs"))
-    with contextlib.suppress(eckart.errors.MissingExtraError):
-        add_pictures(folder)
-    return folder
-
-
-@pytest.fixture
-def scratch(tmp_path) -> Iterator[Path]:
-    """A folder in memory if the system has one: each run waits for the disk several times."""
-    if not os.access(IN_MEMORY, os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
-        yield Path(folder)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -49,15 +19,7 @@ def test_a_command_killed_at_any_change_leaves_the_old_output_or_the_new_one(inp
     if command.extra:
         pytest.importorskip(command.extra)
     situations = ["fresh", "overwrite", *(["without-exchange"] if name in ("convert", "merge") else [])]
-    done = subprocess.run(
-        [sys.executable, kills.__file__, str(inputs), name, str(scratch), *situations],
-        env=ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    reports = {each: kills.Report(**report) for each, report in json.loads(done.stdout).items()}
+    reports = reports_of(inputs, name, scratch, situations)
     assert [(each, report.problems) for each, report in reports.items() if report.problems] == []
     # The script has seen what it is about.
     new, replaced = ("os.rename", "exchange") if command.is_folder else ("rename to a free name", "os.rename")

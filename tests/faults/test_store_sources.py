@@ -92,7 +92,8 @@ def test_a_later_pass_notices_that_the_source_has_changed(pair, tmp_path, side):
 
 def test_a_source_that_is_removed_during_a_pass_ends_it(pair, tmp_path):
     with pytest.raises(CheckpointError, match=r"base\.safetensors`: there is no such file"):
-        factor(*pair.paths, tmp_path / "store", workers=1, progress=changing(removed, pair.base))
+        progress = changing(removed, pair.base, after=len(SMALL))
+        factor(*pair.paths, tmp_path / "store", workers=1, progress=progress)
 
 
 def test_an_old_store_stays_valid_when_the_source_changes_during_overwrite(pair, tmp_path):

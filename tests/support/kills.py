@@ -8,12 +8,14 @@ loaded everything; this saves the start of Python. Linux only.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import json
 import os
 import shutil
 import signal
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -25,7 +27,7 @@ from typing import Any
 import typer.main
 
 from eckart.checkpoint import exchange
-from support.terminal import run, tree
+from support.terminal import ENVIRONMENT, Ran, run, tree
 from support.workshop import COMMANDS, Command
 
 MOST = 400  # changes of the disk by one command; more are an error of this script
@@ -39,6 +41,11 @@ class Situation(Enum):
     FRESH = "fresh"
     OVERWRITE = "overwrite"
     WITHOUT_EXCHANGE = "without-exchange"  # as OVERWRITE, where replacing a folder takes two renames
+    FULL = "full"  # as OVERWRITE; in place of a kill, the disk is full from this change on
+    QUOTA = "quota"  # as FRESH; in place of a kill, the quota is used up from this change on
+
+
+ERRORS = {Situation.FULL: errno.ENOSPC, Situation.QUOTA: errno.EDQUOT}
 
 
 @dataclass
@@ -49,6 +56,19 @@ class Report:
     reruns: int = 0
     restored: int = 0  # kills after which the old output had to be moved back
     problems: list[str] = field(default_factory=list)
+
+
+def reports_of(inputs: Path, name: str, scratch: Path, situations: list[str]) -> dict[str, Report]:
+    """Run this script, and return its report on each situation."""
+    done = subprocess.run(
+        [sys.executable, __file__, str(inputs), name, str(scratch), *situations],
+        env=ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    return {situation: Report(**report) for situation, report in json.loads(done.stdout).items()}
 
 
 def main(inputs: str, name: str, scratch: str, *situations: str) -> None:
@@ -72,12 +92,7 @@ def kill_everywhere(
     is_fresh = situation is Situation.FRESH
     seen = set()
     for step in range(MOST):
-        place = scratch / "place"
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir()
-        out = place / command.name
-        if not is_fresh:
-            (shutil.copytree if command.is_folder else shutil.copyfile)(scratch / "old" / command.name, out)
+        place, out = _place(scratch, command, is_fresh)
         argv = [*command.argv(inputs, 2), "-o", out, *([] if is_fresh else ["--overwrite"])]
         witness = scratch / "event"
         status = _fork(argv, situation, partial(_die_at, step, place, witness))
@@ -122,6 +137,58 @@ def kill_everywhere(
     raise SystemExit(f"the command did not end within {MOST} changes")
 
 
+def fill_everywhere(
+    inputs: Path, command: Command, situation: Situation, scratch: Path, known: tuple[object, object]
+) -> Report:
+    """Fill the disk before each change of a command, and check what it prints and leaves."""
+    report = Report()
+    old, new = known
+    before = _fingerprint(inputs)
+    is_fresh = situation is Situation.QUOTA
+    for step in range(MOST):
+        place, out = _place(scratch, command, is_fresh)
+        argv = [*command.argv(inputs, 2), "-o", out, *([] if is_fresh else ["--overwrite"])]
+        witness, result = scratch / "event", scratch / "result"
+        witness.unlink(missing_ok=True)
+        _fork(argv, situation, partial(_fill_at, step, place, witness, ERRORS[situation]), result)
+        if not witness.is_file():
+            return report
+        event = witness.read_text()
+        report.events.append(event)
+
+        def note(problem: str, at: str = f"full at {step} ({event})") -> None:
+            report.problems.append(f"{at}: {problem}")
+
+        done = Ran(**json.loads(result.read_text()))
+        # A name that is not synced to the disk is no error: the output is complete.
+        is_done = done.code == 0 and event == "fsync"
+        if not is_done:
+            line = f"eckart: `{out}"
+            if done.code != 2 or done.out or done.err.count("\n") != 1 or not done.err.startswith(line):
+                note(f"not one line about the output: {done}")
+            if os.strerror(ERRORS[situation]) not in done.err or ".tmp-" in done.err:
+                note(f"the line does not name the reason, or names a hidden folder: {done.err}")
+        if _content(out) != (new if is_done else None if is_fresh else old):
+            note("the output is not what the exit code tells")
+        if _fingerprint(inputs) != before:
+            note("an input changed")
+        left = sorted(path.name for path in place.iterdir() if path != out)
+        if left:
+            note(f"{', '.join(left)} left")
+    raise SystemExit(f"the command did not end within {MOST} changes")
+
+
+def _place(scratch: Path, command: Command, is_fresh: bool) -> tuple[Path, Path]:
+    """Return an empty folder, and the output in it; with a copy of the old output unless it is fresh."""
+    place = scratch / "place"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    out = place / command.name
+    if not is_fresh:
+        (shutil.copytree if command.is_folder else shutil.copyfile)(scratch / "old" / command.name, out)
+    return place, out
+
+
 def _make_known_outputs(inputs: Path, command: Command, scratch: Path) -> tuple[object, object]:
     """Return the contents of two outputs of undisturbed runs; this also loads what the command needs."""
     contents = []
@@ -152,8 +219,13 @@ def _fingerprint(folder: Path) -> list[tuple[str, int, int, int]]:
     return entries
 
 
-def _fork(argv: list[object], situation: Situation, prepare: Callable[[], None] = lambda: None) -> int:
-    """Run a command in a forked process; return its wait status."""
+def _fork(
+    argv: list[object],
+    situation: Situation,
+    prepare: Callable[[], None] = lambda: None,
+    result: Path | None = None,
+) -> int:
+    """Run a command in a forked process; return its wait status, and write what it printed to a file."""
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1]
@@ -162,31 +234,62 @@ def _fork(argv: list[object], situation: Situation, prepare: Callable[[], None] 
         if situation is Situation.WITHOUT_EXCHANGE:
             exchange._function = lambda name: None
         prepare()
-        code = run(*argv).code
+        done = run(*argv)
+        if result is not None:
+            result.write_text(json.dumps(asdict(done)))
+        code = done.code
     os._exit(code)
 
 
 def _die_at(step: int, place: Path, witness: Path) -> None:
     """Kill this process before its change of this number below a folder, or in the middle of it."""
     changes = [step]
-    below = os.fsencode(place)
 
-    def count(event: str, tear: Callable[[], None] = lambda: None) -> None:
+    def count(event: str, tear: Callable[[], object]) -> None:
         changes[0] -= 1
         if changes[0] == -1:
-            witness_descriptor = os.open(witness, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.write(witness_descriptor, event.encode())
+            _write_witness(witness, event)
             tear()
             os.kill(os.getpid(), signal.SIGKILL)
+
+    _watch(place, count)
+
+
+def _fill_at(step: int, place: Path, witness: Path, number: int) -> None:
+    """Let this and every later change below a folder that needs room on the disk fail with an error."""
+    changes = [step]
+
+    def count(event: str, tear: Callable[[], object]) -> None:
+        if event in ("os.remove", "os.rmdir"):
+            return
+        changes[0] -= 1
+        if changes[0] == -1:
+            _write_witness(witness, event)
+            tear()
+        if changes[0] < 0:
+            raise OSError(number, os.strerror(number))
+
+    _watch(place, count)
+
+
+def _write_witness(witness: Path, event: str) -> None:
+    descriptor = os.open(witness, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.write(descriptor, event.encode())
+    os.close(descriptor)
+
+
+def _watch(place: Path, count: Callable[[str, Callable[[], object]], None]) -> None:
+    """Call a function before every change below a folder, with its name and with a part of a write."""
+    below = os.fsencode(place)
 
     def is_below(path: Any) -> bool:
         return isinstance(path, str | bytes | os.PathLike) and os.fsencode(path).startswith(below)
 
     def audit(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and arguments[2] & WRITING and is_below(arguments[0]):
-            count("open")
+            count("open", _nothing)
         elif event in AUDITED and (is_below(arguments[0]) or arguments[-1] not in (-1, None)):
-            count(event)
+            count(event, _nothing)
 
     pwrite, fsync, call = os.pwrite, os.fsync, exchange._call
 
@@ -195,16 +298,20 @@ def _die_at(step: int, place: Path, witness: Path) -> None:
         return pwrite(descriptor, data, position)
 
     def counted_fsync(descriptor: int) -> None:
-        count("fsync")
+        count("fsync", _nothing)
         fsync(descriptor)
 
     def counted_call(name: str, new: Path, target: Path, flags: int) -> None:
         if exchange._function(name) is not None:
-            count("exchange" if flags == exchange._LINUX_EXCHANGE else "rename to a free name")
+            count("exchange" if flags == exchange._LINUX_EXCHANGE else "rename to a free name", _nothing)
         call(name, new, target, flags)
 
     os.pwrite, os.fsync, exchange._call = counted_pwrite, counted_fsync, counted_call
     sys.addaudithook(audit)
+
+
+def _nothing() -> None:
+    """Stand for a change that is made as a whole."""
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from eckart.checkpoint.exchange import exchange, rename_new
-from eckart.checkpoint.output import REPLACE, Output, mode_of
+from eckart.checkpoint.output import REPLACE, FileKind, Output, mode_of
 from eckart.errors import OutputError, UsageError
 from eckart.paths import user_path
 
@@ -26,6 +26,8 @@ class OutputFolder(Output):
         Name of a file that an existing folder must hold to be replaced, for example
         ``"adapter_config.json"``. Required with `overwrite`: it keeps a mistyped path from wiping a home
         directory.
+    kind : FileKind, optional
+        What the marker must be, if its name alone is not enough.
 
     Raises
     ------
@@ -46,7 +48,9 @@ class OutputFolder(Output):
     ...     write_json(staging / "adapter_config.json", {"r": 8})
     """
 
-    def __init__(self, path: str | Path, overwrite: bool = False, *, marker: str = "") -> None:
+    def __init__(
+        self, path: str | Path, overwrite: bool = False, *, marker: str = "", kind: FileKind | None = None
+    ) -> None:
         if overwrite and not marker:
             raise UsageError(
                 "OutputFolder",
@@ -56,7 +60,7 @@ class OutputFolder(Output):
         super().__init__(path, overwrite)
         if not self.path.name:
             raise OutputError(str(path), "the root folder cannot be replaced", "Use another path")
-        self.marker = marker
+        self.marker, self.kind = marker, kind
 
     def _check_target(self) -> None:
         mode = mode_of(self.given, "a folder")
@@ -72,6 +76,12 @@ class OutputFolder(Output):
             raise OutputError(
                 str(self.given),
                 f"the folder is not empty and has no {self.marker}, so it will not be overwritten",
+                "Use another path, or empty the folder yourself",
+            )
+        if self.kind is not None and not self.kind.holds(self.path / self.marker):
+            raise OutputError(
+                str(self.given),
+                f"its {self.marker} is not {self.kind.title}, so the folder will not be overwritten",
                 "Use another path, or empty the folder yourself",
             )
 
@@ -108,7 +118,7 @@ def refuse_overlap(out: str | Path, inputs: Iterable[str | Path | None]) -> None
     ...
     eckart.errors.OutputError: `models`: the output is or contains the input models/base. Use another path.
     """
-    target = Path(os.path.realpath(user_path(out)))  # not Path.resolve, which raises on a link to itself
+    target = os.path.realpath(user_path(out))  # Path.resolve raises on a link to itself
     for given in inputs:
         if given is not None and Path(os.path.realpath(user_path(given))).is_relative_to(target):
             raise OutputError(str(out), f"the output is or contains the input {given}", "Use another path")

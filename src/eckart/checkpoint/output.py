@@ -45,6 +45,13 @@ class FileKind:
     title: str
     matches: Callable[[Path], bool]
 
+    def holds(self, path: Path) -> bool:
+        """Whether an existing regular file is of this kind."""
+        try:
+            return self.matches(path)
+        except (EckartError, ValueError):
+            return False
+
 
 class Output(ABC):
     """A context manager that writes one file or folder completely or not at all.
@@ -225,21 +232,13 @@ class OutputFile(Output):
             raise OutputError(str(self.given), "expected a file, found a folder", "Use the path of a file")
         if not self.overwrite:
             raise OutputError(str(self.given), "this file exists already", REPLACE)
-        if not self._is_same_kind():
+        is_empty = os.path.getsize(self.path) == 0
+        if not is_empty and not self.kind.holds(self.path):
             raise OutputError(
                 str(self.given),
                 f"this file is not {self.kind.title}, so it will not be overwritten",
                 "Use another path, or remove the file yourself",
             )
-
-    def _is_same_kind(self) -> bool:
-        """Whether the existing file is empty or of the kind that is written."""
-        if os.path.getsize(self.path) == 0:
-            return True
-        try:
-            return self.kind.matches(self.path)
-        except (EckartError, ValueError):
-            return False
 
     def _staged(self, staging: Path) -> Path:
         return staging / self.path.name

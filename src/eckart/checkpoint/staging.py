@@ -67,19 +67,24 @@ def make_staging(target: Path) -> Staging:
     for _ in range(ATTEMPTS):
         path = hidden_path(target, "tmp")
         add_unfinished(path)
-        release: Release | None = None
-        if LOCKED_BY_NAME:  # before the folder exists, because an unlocked folder counts as left behind
-            release = hold(path)
-        path.mkdir()
+        release = hold(path) if LOCKED_BY_NAME else None  # first, because an unlocked folder counts as left
+        try:
+            path.mkdir()
+        except FileExistsError:  # something was put there
+            forget_unfinished(path)
+            if release is not None:
+                release()
+            continue
         if not LOCKED_BY_NAME:
             try:
                 release = hold(path)
             except FileNotFoundError:  # another run took the unlocked folder for left behind, and removed it
-                continue
+                pass
             except OSError:  # the file system has no locks; then nothing there is ever taken for left behind
                 release = _nothing
         if release is not None:
             return Staging(path, release)
+        forget_unfinished(path)
     raise FileExistsError(f"no free hidden name next to {target}")
 
 

@@ -117,5 +117,7 @@ def _create_hidden(path: Path) -> tuple[Path, IO[bytes]]:
     while True:
         temporary = hidden_path(path, "tmp")
         add_unfinished(temporary)
-        with suppress(FileExistsError):
+        try:
             return temporary, temporary.open("xb")
+        except FileExistsError:  # something was put there
+            forget_unfinished(temporary)

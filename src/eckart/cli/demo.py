@@ -10,7 +10,9 @@ import numpy as np
 import typer
 
 from eckart.adapter import load_adapter
-from eckart.checkpoint import Checkpoint, OutputFolder
+from eckart.adapter.formats.peft.settings import CONFIG
+from eckart.checkpoint import Checkpoint, OutputFolder, read_header
+from eckart.checkpoint.output import FileKind
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.cli.demo_report import (
@@ -48,7 +50,7 @@ def demo(
         bool, typer.Option("--pair", help="Only copy the two models, to try other commands on them.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="With --pair: replace an existing copy of the pair.")
+        bool, typer.Option("--overwrite", help="Replace what an earlier demo wrote.")
     ] = False,
     quiet: opt.Quiet = False,
     json: opt.Json = False,
@@ -63,13 +65,16 @@ def demo(
     if pair:
         _copy_pair(output, overwrite, json)
         return
+    folders = {budget: output / f"budget-{budget.rstrip('%')}" for budget in BUDGETS}
+    for folder in folders.values():
+        OutputFolder(folder, overwrite=overwrite, marker=CONFIG).check()
     if not json:
         console.say(INTRODUCTION, quiet)
     with scratch_folder() as scratch:
         with console.progress_bar(quiet, "factoring") as bar:
             store = factor(BASE, TUNED, scratch / "store", progress=bar)
         summary = summarise_layers(store)
-        adapters = [_extract(store, budget, output / f"budget-{budget.rstrip('%')}") for budget in BUDGETS]
+        adapters = [_extract(store, budget, folder, overwrite) for budget, folder in folders.items()]
     with console.progress_bar(quiet, "measuring losses") as bar:
         losses = _measure_losses(adapters, store.base_parameters, bar)
     if json:
@@ -93,8 +98,16 @@ def demo(
         raise CheckFailedError("eckart demo", "a stated error does not hold", "Please report this")
 
 
+def is_packaged_base(path: Path) -> bool:
+    """Whether a file is a copy of the packaged base model, judged by its header."""
+    return read_header(path).digest == read_header(BASE / "model.safetensors").digest
+
+
+PAIR = FileKind("the demo's base model", is_packaged_base)
+
+
 def _copy_pair(folder: Path, overwrite: bool, json: bool) -> None:
-    with OutputFolder(folder, overwrite=overwrite, marker=PAIR_MARKER) as staging:
+    with OutputFolder(folder, overwrite=overwrite, marker=PAIR_MARKER, kind=PAIR) as staging:
         for side in (BASE, TUNED):
             (staging / side.name).mkdir()
             for file in sorted(side.iterdir()):
@@ -105,10 +118,16 @@ def _copy_pair(folder: Path, overwrite: bool, json: bool) -> None:
         console.out().print(f"{folder / BASE.name}\n{folder / TUNED.name}", markup=False)
 
 
-def _extract(store: FactorStore, budget: str, folder: Path) -> DemoAdapter:
+def _extract(store: FactorStore, budget: str, folder: Path, overwrite: bool) -> DemoAdapter:
     """Extract an adapter within a budget, and verify its stated error from the files."""
     extracted = extract(
-        BASE, TUNED, folder, budget=budget, store=store.path, base_name="eckart-demo-base", overwrite=True
+        BASE,
+        TUNED,
+        folder,
+        budget=budget,
+        store=store.path,
+        base_name="eckart-demo-base",
+        overwrite=overwrite,
     )
     checked = verify(BASE, TUNED, folder)
     return DemoAdapter(

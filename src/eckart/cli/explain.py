@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from eckart.checkpoint import refuse_overlap
 from eckart.checkpoint.output import FileKind, OutputFile, is_stdout
 from eckart.checkpoint.write import write_bytes
 from eckart.cli import console
@@ -75,6 +76,7 @@ def explain(
     explanation = make_explanation(topic, matrix, rank=rank, alpha=alpha, given=given)
     file = None if output is None or is_stdout(output) else OutputFile(output, PAGE, overwrite)
     if file is not None:
+        refuse_overlap(file.given, [matrix])
         file.check()
     if format is None:
         default = "markdown" if json else "terminal"

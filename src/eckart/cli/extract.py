@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from eckart.adapter.statement import STATEMENT
+from eckart.checkpoint import refuse_overlap
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.cli.tables import Cells, Column, print_table
@@ -71,6 +72,7 @@ def extract(
     Examples: **eckart extract base/ tuned/ -o adapter/ --budget 1%** ·
     **eckart extract base/ tuned/ -o adapter/ --energy 0.9 --store store/**
     """
+    refuse_overlap(out, [plan])
     with console.progress_bar(quiet, "factoring", resumes=store is not None) as bar:
         done = extract_adapter(
             base,

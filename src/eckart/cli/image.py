@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eckart.checkpoint import refuse_overlap
 from eckart.checkpoint.output import OutputFile
 from eckart.checkpoint.write import write_bytes
 from eckart.cli import console
@@ -105,6 +106,7 @@ def image(
 
     require(photo, ImageError)
     if output is not None:
+        refuse_overlap(output, [photo])
         _check_output(output, overwrite)
     size_in_bytes = _bytes_of(size)
     if photo.suffix.lower() == SUFFIX:

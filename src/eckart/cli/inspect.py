@@ -18,6 +18,7 @@ from eckart.extraction.inspect import LayersSummary
 from eckart.extraction.inspect import inspect as inspect_updates
 from eckart.operations.inspect import AdapterSummary
 from eckart.store.estimate import Estimate, estimate
+from eckart.store.kept import KeptFactors
 from eckart.store.sources import open_sources
 from eckart.store.summary import changed_layers, has_plausible_base, merged_rank
 from eckart.text import count
@@ -34,6 +35,15 @@ def inspect(
     store: Annotated[
         Path | None,
         typer.Option("--store", help="Use this factor store, or create and keep it.", show_default=False),
+    ] = None,
+    max_rank: Annotated[
+        int | None,
+        typer.Option(
+            "--max-rank",
+            min=1,
+            help="Components of each tensor to keep in the store; 256 by default, if the store is new.",
+            show_default=False,
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read headers only, and estimate the cost of a pass.")
@@ -66,8 +76,22 @@ def inspect(
         if not json:
             console.say_next("inspect", base, *([] if tuned is None else [tuned]), quiet=quiet)
         return
+<<<<<<< HEAD
+    with console.progress_bar(quiet, "factoring") as bar:
+        summary = inspect_updates(
+            base,
+            tuned,
+            store=store,
+            max_rank=max_rank,
+            workers=workers,
+            device=device,
+            progress=bar,
+            notify=lambda text: console.say(text, quiet),
+        )
+=======
     with console.progress_bar(quiet, "factoring", resumes=store is not None) as bar:
         summary = inspect_updates(base, tuned, store=store, workers=workers, device=device, progress=bar)
+>>>>>>> main
     print_notes(summary.notes, quiet)
     if json:
         console.print_json(summary.to_json())
@@ -75,8 +99,27 @@ def inspect(
         print_adapter(summary, with_base=tuned is not None, explain=explain)
     else:
         print_layers(summary, explain)
+    if isinstance(summary, LayersSummary) and summary.kept is not None:
+        say_kept(summary.kept, quiet)
     if not json:
         say_next_step(summary, base, tuned, store, quiet)
+
+
+def say_kept(kept: KeptFactors, quiet: bool) -> None:
+    """Print how far the factors in the store reach."""
+    if kept.rank is None:
+        console.say(f"{kept.path} keeps all components ({console.size(kept.nbytes)}).", quiet)
+        return
+    if kept.rank == 0:
+        reach = f"{kept.path} keeps no factors of some tensors"
+    else:
+        reach = f"{kept.path} keeps factors up to rank {kept.rank}"
+    console.say(
+        f"{reach} ({console.size(kept.nbytes)}), enough for 90 % of the energy in {kept.enough} of "
+        f"{count(kept.matrices, 'matrix', 'matrices')}. A rule that needs a higher rank factors those "
+        "tensors again; --max-rank keeps more.",
+        quiet,
+    )
 
 
 def print_notes(notes: Iterable[str], quiet: bool) -> None:

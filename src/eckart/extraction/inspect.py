@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+=======
 from dataclasses import dataclass
+>>>>>>> main
 from pathlib import Path
 
 from eckart.adapter import Adapter
 from eckart.adapter.formats import is_adapter
 from eckart.arguments import argument
 from eckart.checkpoint.strictjson import JsonObject
+from eckart.checks import check_whole_number
 from eckart.errors import UsageError
 from eckart.operations.inspect import AdapterSummary, inspect_adapter
 from eckart.parallel import OnProgress
 from eckart.store.demands import whole_demands
-from eckart.store.fill import fill
-from eckart.store.options import PassOptions
+from eckart.store.files import MANIFEST
+from eckart.store.fill import MAX_RANK, fill
+from eckart.store.kept import KeptFactors, kept_factors
+from eckart.store.options import PassOptions, log_notice
 from eckart.store.sources import open_sources
 from eckart.store.store import FactorStore
 from eckart.store.summary import LayerSummary, diagnose, summarise
@@ -38,6 +47,8 @@ class LayersSummary:
         Share of the change's energy that is in these layers; None for a single checkpoint.
     others : int
         Tensors that are not listed: vectors, convolutions and the like.
+    kept : KeptFactors or None
+        How far the factors in the store reach; None without a store.
     """
 
     layers: tuple[LayerSummary, ...]
@@ -45,6 +56,7 @@ class LayersSummary:
     notes: tuple[str, ...]
     share: float | None
     others: int
+    kept: KeptFactors | None = None
 
     def to_json(self) -> JsonObject:
         """Return the summary as plain data."""
@@ -64,9 +76,11 @@ def inspect(
     tuned: str | Path | Adapter | None = None,
     *,
     store: str | Path | None = None,
+    max_rank: int | None = None,
     workers: int | None = None,
     device: str = "cpu",
     progress: OnProgress | None = None,
+    notify: Callable[[str], None] = log_notice,
 ) -> LayersSummary | AdapterSummary:
     """Measure every layer's update: its size, its spectrum, and the rank that each share of energy needs.
 
@@ -78,12 +92,17 @@ def inspect(
         The fine-tuned checkpoint, or an adapter of the base.
     store : path, optional
         A FactorStore to use, or to make and keep. Checkpoints only.
+    max_rank : int, optional
+        Number of components of each matrix to keep in the store, so that later rules need no second pass. By
+        default 256 in a new store; an existing store keeps what it holds.
     workers : int, optional
         Tensors in flight at once; one per core by default, where memory allows.
     device : {"cpu", "cuda"}
         Where to factor; ``cuda`` needs ``eckart[torch]``. Checkpoints only.
     progress : callable, optional
         Called with a `Progress` after each tensor.
+    notify : callable
+        As for `factor`.
 
     Returns
     -------
@@ -97,7 +116,8 @@ def inspect(
     Notes
     -----
     Checkpoints cost all singular values of every matrix, about 10/3 n^3 flops for n x n. Adapters cost
-    little: B A is never formed.
+    little: B A is never formed. A store of factors up to rank r takes 4 r (m + n) bytes for each m x n
+    matrix.
 
     Examples
     --------
@@ -114,18 +134,39 @@ def inspect(
         return inspect_adapter(candidate, model, workers=workers, progress=progress)
     if isinstance(base, Adapter):
         raise UsageError("eckart.inspect", "expected a base model, got an adapter", "Pass BASE ADAPTER")
-    options = PassOptions(workers, device=device, durable=store is not None, progress=progress)
-    return inspect_layers(base if tuned is not None else None, candidate, store, options)
+    if max_rank is not None:
+        check_whole_number(max_rank, f"max_rank={max_rank!r}", 1)
+        if store is None:
+            raise UsageError(
+                argument("max_rank"), "factors are kept in a store only", f"Pass {argument('store')} too"
+            )
+    options = PassOptions(workers, device=device, durable=store is not None, progress=progress, notify=notify)
+    return inspect_layers(base if tuned is not None else None, candidate, store, max_rank, options)
 
 
 def inspect_layers(
-    base: str | Path | None, tuned: str | Path, store: str | Path | None, options: PassOptions
+    base: str | Path | None,
+    tuned: str | Path,
+    store: str | Path | None,
+    max_rank: int | None,
+    options: PassOptions,
 ) -> LayersSummary:
     """Measure every layer of two checkpoints, or of one where ``base`` is None; see `inspect`."""
     sources = open_sources(base, tuned)
+<<<<<<< HEAD
+    if store is None:
+        with tempfile.TemporaryDirectory(prefix="eckart-") as scratch:
+            filled = fill(sources, Path(scratch) / "store", whole_demands(sources, 0), options)
+            return summarise_layers(filled, sources.notes)
+    is_finished = (Path(store) / MANIFEST).is_file()
+    rank = max_rank if max_rank is not None else 0 if is_finished else MAX_RANK
+    filled = fill(sources, store, whole_demands(sources, rank), options)
+    return replace(summarise_layers(filled, sources.notes), kept=kept_factors(filled))
+=======
     with scratch_folder() as scratch:
         filled = fill(sources, store or scratch / "store", whole_demands(sources, 0), options)
         return summarise_layers(filled, sources.notes)
+>>>>>>> main
 
 
 def summarise_layers(store: FactorStore, notes: tuple[str, ...] = ()) -> LayersSummary:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from eckart.adapter.formats.peft.pipeline import PIPELINE
 from eckart.adapter.formats.peft.settings import CONFIG
+from eckart.adapter.formats.streaming import ADAPTER_FILE
 from eckart.checkpoint import OutputFolder, refuse_overlap
 from eckart.errors import AdapterError
 from eckart.operations.resize import Resized, resize
@@ -93,7 +94,8 @@ def resize_all(
     first = sources[0]
     marker = os.path.join(first.name, CONFIG) if first.is_dir() else first.name
     results = []
-    with OutputFolder(out, overwrite=overwrite, marker=marker) as staging:
+    kind = None if first.is_dir() else ADAPTER_FILE
+    with OutputFolder(out, overwrite=overwrite, marker=marker, kind=kind) as staging:
         for source in sources:
             resized = resize_one(source, staging / source.name, overwrite=False)
             results.append(replace(resized, path=out / source.name))

@@ -35,7 +35,7 @@ from eckart.checkpoint.numbers import energy_of
 from eckart.checkpoint.quantised import refuse_quantised
 from eckart.errors import CheckpointError, OutputError, UsageError
 from eckart.operations.merge_plan import MergePlan, Piece, plan_merge
-from eckart.operations.merge_statement import MergeStatement, TensorChange
+from eckart.operations.merge_statement import MERGE_STATEMENT, MergeStatement, TensorChange
 from eckart.parallel import OnProgress, Progress, map_unordered
 from eckart.paths import user_path
 from eckart.text import count
@@ -143,7 +143,7 @@ def merge(
     if dry_run or out is None:
         return Merged(None, changed, added, plan.size, None, plan.notes)
     refuse_overlap(out, [model.folder, *(source.path for source in sources)])
-    with OutputFolder(out, overwrite=overwrite, marker=STATEMENT) as staging:
+    with OutputFolder(out, overwrite=overwrite, marker=STATEMENT, kind=MERGE_STATEMENT) as staging:
         job = _Job(plan)
         total = len(model.tensors) + len(plan.new)
         done = 0

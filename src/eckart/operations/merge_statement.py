@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from eckart.adapter.statement import FORMAT, SourceStatement
+from eckart.checkpoint.output import FileKind
+from eckart.strictjson import parse_object, read_bytes
 
 
 @dataclass(frozen=True)
@@ -67,3 +70,11 @@ class MergeStatement:
             "rows": {name: list(indices) for name, indices in self.rows.items()},
             "versions": dict(self.versions),
         }
+
+
+def is_merge_statement(path: Path) -> bool:
+    """Whether a file is the statement of a merged model, rather than that of an adapter."""
+    return {"rounding", "tensors"} <= parse_object(read_bytes(path), path, "the statement").keys()
+
+
+MERGE_STATEMENT = FileKind("the statement of a merged model", is_merge_statement)

@@ -10,6 +10,7 @@ from eckart.arrays import DType
 from eckart.checkpoint.dtypes import ADAPTER_DTYPES, DTYPES
 from eckart.linalg import Goal
 from eckart.rank import Candidate, RankPlan, RankRule, RuleOptions, make_plan, rule_from
+from eckart.store.demands import bounds_of
 from eckart.store.fill import fill, reopen
 from eckart.store.options import DEFAULT, PassOptions
 from eckart.store.record import Demand
@@ -111,8 +112,8 @@ def decide(
 def _demand(store: FactorStore, rule: RankRule, name: str, goal: Goal) -> Demand:
     """Return what a pass must learn about a tensor, so that it reaches a goal."""
     if rule.needs_noise_floor and store.record(name).noise_floor is None:
-        return Demand(Goal("above", 0.0), noise=True)
-    return Demand(goal, noise=rule.needs_noise_floor)
+        return Demand(Goal("above", 0.0), noise=True, bounds=bounds_of(rule))
+    return Demand(goal, noise=rule.needs_noise_floor, bounds=bounds_of(rule))
 
 
 def plan(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from eckart.checkpoint.kinds import Kind
 from eckart.linalg import Goal
 from eckart.rank import RankRule
+from eckart.rank.bounds import Bounds
 from eckart.store.record import Demand
 from eckart.store.sources import ALL_KINDS, Sources
 
@@ -56,7 +57,25 @@ def first_demands(
     """
     chosen = [s for s in sources.matrices(kinds) if rule.selects(s.name)]
     if rule.needs_noise_floor:
-        return {s.name: Demand(Goal("above", 0.0), noise=True) for s in chosen}
+        return {s.name: Demand(Goal("above", 0.0), noise=True, bounds=bounds_of(rule)) for s in chosen}
     shapes = {s.name: s.shape for s in chosen if min(s.shape)}
     goals = rule.first_goals(shapes, sources.base_parameters, bytes_each)
-    return {name: Demand(goal) for name, goal in goals.items()}
+    return {name: Demand(goal, bounds=bounds_of(rule)) for name, goal in goals.items()}
+
+
+def bounds_of(rule: RankRule) -> Bounds | None:
+    """Return the bounds of a rule that can raise a rank; None if it has no such bounds.
+
+    Parameters
+    ----------
+    rule : RankRule
+        The rule.
+
+    Returns
+    -------
+    Bounds or None
+        Without the selection of tensors.
+    """
+    if not rule.min_rank and rule.multiple_of == 1:
+        return None
+    return Bounds(min_rank=rule.min_rank, max_rank=rule.max_rank, multiple_of=rule.multiple_of)

@@ -8,7 +8,12 @@ from dataclasses import asdict, dataclass
 from eckart.checkpoint.kinds import Kind
 from eckart.checkpoint.tensorinfo import MAX_DIM
 from eckart.linalg import Goal, Spectrum
+<<<<<<< HEAD
+from eckart.rank.bounds import Bounds
+from eckart.store.files import FACTOR_AGAIN, factor_file
+=======
 from eckart.store.files import factor_file
+>>>>>>> main
 from eckart.strictjson import JsonObject
 
 
@@ -27,12 +32,33 @@ class Demand:
         Whether the noise floor is needed.
     hold : int
         Minimum number of components to store, whatever the goal: as many as the store held before.
+    bounds : Bounds or None
+        The bounds of a rule, if it has some: the components that they add to the goal are needed too.
     """
 
     goal: Goal | None = None
     whole: bool = False
     noise: bool = False
     hold: int = 0
+    bounds: Bounds | None = None
+
+    def rank_for(self, found: int, size: int) -> int:
+        """Return the number of components to store.
+
+        Parameters
+        ----------
+        found : int
+            The least number that reaches the goal.
+        size : int
+            ``min(m, n)`` of the tensor.
+
+        Returns
+        -------
+        int
+            At least `found`.
+        """
+        bounded = found if self.bounds is None else self.bounds.bounded(found, size)
+        return min(max(found, self.hold, bounded), size)
 
 
 @dataclass(frozen=True)
@@ -153,17 +179,17 @@ class TensorRecord:
             return False
         if demand.whole and self.known < self.size:
             return False
-        if demand.goal is None or self.energy == 0 or self.goal == demand.goal:
-            return self.rank >= demand.hold or self.energy == 0
         goal = demand.goal
+        if goal is None or self.energy == 0:
+            return True
         if goal.kind == "rank":
-            return self.rank >= min(int(goal.value), self.size)
+            return self.rank >= demand.rank_for(min(int(goal.value), self.size), self.size)
         if spectrum is None:
-            return False
+            return self.goal == goal and self.rank >= demand.hold and demand.bounds is None
         if goal.kind == "above":
             goal = Goal("above", self.noise_floor or 0.0)
         needed = spectrum.rank_for(goal)
-        return needed is not None and self.rank >= needed
+        return needed is not None and self.rank >= demand.rank_for(needed, self.size)
 
     @property
     def first_demand(self) -> Demand:

@@ -11,9 +11,9 @@ from eckart.arrays import Floats
 from eckart.checkpoint import TensorInfo
 from eckart.checkpoint.kinds import Kind
 from eckart.checkpoint.mapping import prefetch_tensor
-from eckart.linalg import Goal, LowRank, all_values, factor_matrix
+from eckart.linalg import Goal, LowRank, Spectrum, all_values, factor_matrix
 from eckart.linalg.backend import DeviceArray
-from eckart.linalg.decompose import on_gpu, with_all_values
+from eckart.linalg.decompose import SMALL, on_gpu, with_all_values
 from eckart.linalg.seeds import seed_for
 from eckart.store.delta import Delta, read_delta
 from eckart.store.factors import write_factors
@@ -98,15 +98,26 @@ def run_task(task: Task) -> TensorRecord:
 
 def _with_values(task: Task, record: TensorRecord, matrix: DeviceArray) -> TensorRecord:
     """Compute and write every singular value, and no factors."""
-    values = all_values(matrix, record.energy).values
+    if min(matrix.shape) <= SMALL:
+        # The route that also gives vectors, so that the values stay the same when factors are added later.
+        spectrum = with_all_values(matrix, Goal("rank", 1), record.energy).spectrum
+        assert spectrum is not None  # every route returns the values that it computed
+    else:
+        spectrum = all_values(matrix, record.energy)
+    values = spectrum.values
     return _written(task, replace(record, known=len(values)), None, values)
 
 
 def _with_factors(task: Task, record: TensorRecord, matrix: DeviceArray, goal: Goal) -> TensorRecord:
     """Factor an update to its goal, write the factors, and complete the record."""
     factors = _factors(task, matrix, goal, record.energy)
-    if factors.rank < task.demand.hold:
-        factors = _factors(task, matrix, Goal("rank", task.demand.hold), record.energy)
+    values, tail = _known_values(factors, goal)
+    if Spectrum(values, tail, record.size).rank_for(goal) is None:
+        # The goal is reached, but only within the rounding of the tail, so the values alone do not show it.
+        factors = with_all_values(matrix, goal, record.energy)
+    needed = task.demand.rank_for(factors.rank, record.size)
+    if factors.rank < needed:
+        factors = _factors(task, matrix, Goal("rank", needed), record.energy)
     values, tail = _known_values(factors, goal)
     if task.device == "cuda":
         factors = replace(factors, U=factors.U.cpu().numpy(), Vh=factors.Vh.cpu().numpy())
