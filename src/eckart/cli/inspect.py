@@ -76,8 +76,7 @@ def inspect(
         if not json:
             console.say_next("inspect", base, *([] if tuned is None else [tuned]), quiet=quiet)
         return
-<<<<<<< HEAD
-    with console.progress_bar(quiet, "factoring") as bar:
+    with console.progress_bar(quiet, "factoring", resumes=store is not None) as bar:
         summary = inspect_updates(
             base,
             tuned,
@@ -88,10 +87,6 @@ def inspect(
             progress=bar,
             notify=lambda text: console.say(text, quiet),
         )
-=======
-    with console.progress_bar(quiet, "factoring", resumes=store is not None) as bar:
-        summary = inspect_updates(base, tuned, store=store, workers=workers, device=device, progress=bar)
->>>>>>> main
     print_notes(summary.notes, quiet)
     if json:
         console.print_json(summary.to_json())

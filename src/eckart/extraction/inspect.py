@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-=======
-from dataclasses import dataclass
->>>>>>> main
 from pathlib import Path
 
 from eckart.adapter import Adapter
@@ -153,20 +148,14 @@ def inspect_layers(
 ) -> LayersSummary:
     """Measure every layer of two checkpoints, or of one where ``base`` is None; see `inspect`."""
     sources = open_sources(base, tuned)
-<<<<<<< HEAD
     if store is None:
-        with tempfile.TemporaryDirectory(prefix="eckart-") as scratch:
-            filled = fill(sources, Path(scratch) / "store", whole_demands(sources, 0), options)
+        with scratch_folder() as scratch:
+            filled = fill(sources, scratch / "store", whole_demands(sources, 0), options)
             return summarise_layers(filled, sources.notes)
     is_finished = (Path(store) / MANIFEST).is_file()
     rank = max_rank if max_rank is not None else 0 if is_finished else MAX_RANK
     filled = fill(sources, store, whole_demands(sources, rank), options)
     return replace(summarise_layers(filled, sources.notes), kept=kept_factors(filled))
-=======
-    with scratch_folder() as scratch:
-        filled = fill(sources, store or scratch / "store", whole_demands(sources, 0), options)
-        return summarise_layers(filled, sources.notes)
->>>>>>> main
 
 
 def summarise_layers(store: FactorStore, notes: tuple[str, ...] = ()) -> LayersSummary:

@@ -8,12 +8,8 @@ from dataclasses import asdict, dataclass
 from eckart.checkpoint.kinds import Kind
 from eckart.checkpoint.tensorinfo import MAX_DIM
 from eckart.linalg import Goal, Spectrum
-<<<<<<< HEAD
 from eckart.rank.bounds import Bounds
-from eckart.store.files import FACTOR_AGAIN, factor_file
-=======
 from eckart.store.files import factor_file
->>>>>>> main
 from eckart.strictjson import JsonObject
 
 
