@@ -14,7 +14,8 @@ from eckart.applications.completion.model import Completion
 from eckart.applications.evaluation import Measured
 from eckart.arrays import Array, Ints
 from eckart.checkpoint import Checkpoint, read_header, write_safetensors
-from eckart.checkpoint.output import FileKind, OutputFile
+from eckart.checkpoint.output import OutputFile
+from eckart.checkpoint.target import FileKind
 from eckart.errors import RatingsError
 
 FORMAT = 1
