@@ -16,7 +16,7 @@ QUICK_TESTS := $(wildcard tests/test_*.py) $(addprefix tests/,linalg rank checkp
 	$(addprefix tests/,cli/test_api.py cli/test_app.py guide/test_reference.py) src/eckart
 INSTALL := -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo quick test check bench docs clean
+.PHONY: demo quick test fuzz check bench docs clean
 
 demo: $(VENV)/.core  ## run the main job on the packaged pair
 	$(BIN)/eckart demo --output build/demo --overwrite
@@ -27,6 +27,9 @@ quick: .venv-quick/.done  ## the fast tests, in an environment without torch, in
 
 test: $(VENV)/.test  ## all tests
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+fuzz: $(VENV)/.test  ## 50,000 cases of damaged and hostile input; `make test` runs the first 2,000
+	$(BIN)/python -m tests.fuzz --count 50000
 
 check: $(VENV)/.check  ## format, lint, types and docstrings
 	$(BIN)/ruff format --check src tests benchmarks examples scripts

@@ -234,8 +234,36 @@ def factors() -> Drawing:
     return figure, {"boxes": boxes}
 
 
+LOSSES = {
+    "base": ("", 6.887, 0.0),
+    "base + 2%": ("58.5 kB", 4.976, 36.9),
+    "base + 6%": ("165.0 kB", 3.471, 66.0),
+    "base + 18%": ("483.0 kB", 2.261, 89.4),
+    "tuned": ("2.6 MB", 1.714, 100.0),
+}
+"""What `eckart demo` prints for each model: size, loss in nats per byte, gap closed in percent."""
+
+
+def demo() -> Drawing:
+    """Draw the loss of the packaged base, of the base with adapters of three sizes, and of the fine-tune."""
+    figure, (ax,) = canvas(1, 8, 2.3)
+    for y, (name, (size, loss, closed)) in enumerate(LOSSES.items()):
+        is_end = name in ("base", "tuned")
+        ax.barh(
+            y, loss, height=0.62, color=WASH, edgecolor=QUIET if is_end else BLUE, linewidth=1.4, zorder=2
+        )
+        label = f"{loss:.2f}" + (f" · {size}" if size else "")
+        if not is_end:
+            label += f" · {closed:.0f} % of the way to the fine-tune"
+        ax.text(loss + 0.08, y, label, va="center", color=INK)
+    ax.set(title="loss on Python text, in nats per byte", xlim=(0, 8.4), ylim=(len(LOSSES) - 0.5, -0.6))
+    ax.set_yticks(range(len(LOSSES)), list(LOSSES))
+    ax.grid(visible=False, axis="y")
+    return figure, {"losses": LOSSES}
+
+
 FIGURES: dict[str, Callable[[], Drawing]] = {
-    f.__name__.replace("_", "-"): f for f in (circle, spectra, noise, image, eckart_young, factors)
+    f.__name__.replace("_", "-"): f for f in (circle, spectra, noise, image, eckart_young, factors, demo)
 }
 
 

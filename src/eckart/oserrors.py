@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from eckart.errors import InputError
 
 _SPACE = "Free some space, or use another path"
 _PERMISSIONS = "Check the permissions of the file and of its folders"
@@ -16,7 +21,7 @@ _FIXES = {
     "ENAMETOOLONG": "Use a shorter name",
     "ENOSPC": _SPACE,
     "EDQUOT": _SPACE,
-    "EFBIG": "Use another disk, or raise the limit of ulimit -f",
+    "EFBIG": "Check the free space of the disk, and the limit of ulimit -f",
     "EROFS": "Use a path on a disk that can be written",
     "EIO": "Check the disk, and read the log of the system",
     "ESTALE": "Check the mount of the network disk, and run the command again",
@@ -59,3 +64,26 @@ def fix_for(error: OSError, otherwise: str = "Check the path and the disk") -> s
     'Free some space, or use another path'
     """
     return _BY_NUMBER.get(error.errno or 0, otherwise)
+
+
+@contextmanager
+def reading(path: str | Path, error: type[InputError]) -> Iterator[None]:
+    """Turn every error of the system in a block that reads into one of Eckart.
+
+    Parameters
+    ----------
+    path : str or Path
+        What is read. The message names it, or the file in it that cannot be read.
+    error : type
+        Class of the exception.
+
+    Raises
+    ------
+    InputError
+        An `error`, instead of an OSError.
+    """
+    try:
+        yield
+    except OSError as reason:
+        where = str(path if reason.filename is None else reason.filename)
+        raise error(where, f"it cannot be read ({reason_of(reason)})", fix_for(reason)) from reason

@@ -53,6 +53,22 @@ first: hf download org/model --local-dir model. Then pass the path model.
     return Path(os.path.expanduser(text))
 
 
+def real_path(path: str | Path) -> Path:
+    """Return the absolute path of a user's path, with links followed as far as they lead.
+
+    Parameters
+    ----------
+    path : str or Path
+        It need not exist.
+
+    Returns
+    -------
+    Path
+        `Path.resolve` gives the same, but raises RuntimeError for a link to itself (up to Python 3.12).
+    """
+    return Path(os.path.realpath(user_path(path)))
+
+
 def input_path(path: str | Path) -> Path:
     """Return the path of a model or an adapter that is read. The file or folder need not exist.
 

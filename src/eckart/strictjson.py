@@ -173,11 +173,8 @@ def read_bytes(path: Path, error: type[InputError] = CheckpointError, limit: int
     InputError
         As the class `error`, if the file cannot be read, is not a regular file, or is too large.
     """
+    check_regular(path, error)
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):  # reading a pipe would block forever
-            kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
-            raise error(str(path), f"expected a regular file, found {kind}", "Check the path")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size > limit:
@@ -187,6 +184,30 @@ def read_bytes(path: Path, error: type[InputError] = CheckpointError, limit: int
             return file.read(size)
     except OSError as reason:
         raise cannot_read(path, reason, error) from None
+
+
+def check_regular(path: Path, error: type[InputError] = CheckpointError) -> None:
+    """Refuse a path that is not a regular file, because reading a pipe would block forever.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    error : type
+        Class of the exception to raise.
+
+    Raises
+    ------
+    InputError
+        As the class `error`, if there is no such file, or it is not a regular one.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError as reason:
+        raise cannot_read(path, reason, error) from None
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise error(str(path), f"expected a regular file, found {kind}", "Check the path")
 
 
 def cannot_read(path: Path, reason: OSError, error: type[InputError] = CheckpointError) -> InputError:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eckart.applications.images import compress, decompress
-from eckart.applications.images.file import HEADER, MAX_PIXELS, unpack
+from eckart.applications.images.file import FREE_PIXELS, HEADER, MAX_PIXELS, PIXELS_PER_BYTE, unpack
 from eckart.errors import ImageError
 from support.pictures import PICTURES
 
@@ -122,3 +122,35 @@ def test_a_picture_that_is_too_large_is_refused_before_compression():
     huge = np.broadcast_to(np.uint8(0), (1 << 14, 1 << 13))  # this view takes no memory
     with pytest.raises(ImageError, match="16384 x 8192"):
         compress(huge)
+
+
+def promising(rows, columns, kind, size, rank, payload):
+    """Return a sealed file of one grey plane, whose header promises what it likes."""
+    head = struct.pack("<3sBBBIII", b"EKI", 1, 1, 8, rows, columns, 0)
+    return sealed(head + struct.pack("<BBHIbb", kind, size, rank, 1024, 0, 0) + bytes(payload))
+
+
+@pytest.mark.parametrize(
+    ("header", "payload", "message"),
+    [
+        ((8192, 8192, 1, 0, 8192), 400, "8192 x 8192 pixels, too many for a file of 432 bytes"),
+        ((8192, 8192, 0, 8, 64), 400, "8192 x 8192 pixels, too many for a file of 432 bytes"),
+        ((8192, 8192, 0, 16, 1), 16_000, "8192 x 8192 pixels, too many for a file of 16,032 bytes"),
+        ((8192, 8192, 0, 8, 64), 40_000, "67,112,896 coded numbers, more than 40,000 bytes can hold"),
+        ((1000, 1000, 1, 0, 1000), 400, "2,000,000 coded numbers, more than 400 bytes can hold"),
+        ((1000, 1000, 0, 16, 256), 400, "1,081,344 coded numbers, more than 400 bytes can hold"),
+        ((200, 200, 0, 8, 64), 4, "44,032 coded numbers, more than 4 bytes can hold"),
+    ],
+)
+def test_what_a_header_promises_is_checked_against_the_size_of_the_file(header, payload, message):
+    with pytest.raises(ImageError, match=message):
+        decompress(promising(*header, payload))
+
+
+@pytest.mark.parametrize("size", [1000, 1100])
+def test_a_large_flat_picture_is_written_in_as_many_bytes_as_a_reader_asks_for(size):
+    picture = np.full((size, size), 7, np.uint8)
+    data = compress(picture, rank=1).bytes
+    needed = -(-size * size // PIXELS_PER_BYTE)
+    assert len(data) >= needed if size * size > FREE_PIXELS else len(data) < needed
+    assert (decompress(data) == picture).all()

@@ -219,6 +219,85 @@ def test_damaged_files_are_refused(fitted, tmp_path):
         Recommender.load(bad)
 
 
+HOSTILE = [None, True, -1, 1.5, 10**400, 1e300, "x", "", [], {}, [[]], {"a": 1}]
+
+
+def test_a_value_of_another_type_is_refused_by_its_name(fitted, tmp_path):
+    """Every entry of the metadata, and every entry of its objects, with values of all JSON types."""
+    path, bad = tmp_path / "model.safetensors", tmp_path / "bad.safetensors"
+    fitted.save(path)
+    with safe_open(path, "np") as file:
+        facts = json.loads(file.metadata()["eckart.recommender"])
+    places = [(facts, key) for key in facts]
+    places += [(facts[name], key) for name in ("setting", "measured") for key in facts[name]]
+    good, refused = load_file(path), 0
+    for holder, key in places:
+        kept = holder[key]
+        for value in HOSTILE:
+            if (
+                type(value) is type(kept)
+                or (type(kept), type(value)) == (float, int)
+                or (key, value) in FITTING
+            ):
+                continue
+            holder[key] = value
+            save_file(good, bad, metadata={"eckart.recommender": json.dumps(facts)})
+            with pytest.raises(RatingsError) as caught:
+                Recommender.load(bad)
+            assert key in str(caught.value) or value == 10**400, (key, value, str(caught.value))
+            refused += 1
+        holder[key] = kept
+    assert refused > 150
+
+
+FITTING = [("measured", None)]  # no ratings were held out
+
+
+@pytest.mark.parametrize(
+    "name", ["P", "Q", "row_bias", "column_bias", "starts", "rated", "user_ids", "item_ids"]
+)
+def test_a_tensor_of_another_shape_or_dtype_is_refused_by_its_name(fitted, tmp_path, name):
+    path, bad = tmp_path / "model.safetensors", tmp_path / "bad.safetensors"
+    fitted.save(path)
+    with safe_open(path, "np") as file:
+        facts = file.metadata()
+    good = load_file(path)
+    array = good[name]
+    others = [
+        array[None],
+        array.reshape(-1, 1, 1),
+        array.astype(np.float16),
+        array.astype(np.bool_),
+        array[:0],
+    ]
+    for other in others[:4] if name == "rated" else others:
+        save_file(good | {name: np.ascontiguousarray(other)}, bad, metadata=facts)
+        with pytest.raises(RatingsError, match="the file is damaged"):
+            Recommender.load(bad)
+
+
+def test_ids_that_are_not_a_list_of_strings_are_refused(fitted, tmp_path):
+    path, bad = tmp_path / "model.safetensors", tmp_path / "bad.safetensors"
+    fitted.save(path)
+    with safe_open(path, "np") as file:
+        facts = file.metadata()
+    good = load_file(path)
+    for text in (
+        b"",
+        b"{}",
+        b"[1, 2]",
+        b"[null]",
+        b'["a"',
+        b'["\xff"]',
+        b'["\\ud800"]',
+        b"[" * 100_000,
+        b"nan",
+    ):
+        save_file(good | {"user_ids": np.frombuffer(text, np.uint8)}, bad, metadata=facts)
+        with pytest.raises(RatingsError, match="user_ids is not a list of strings"):
+            Recommender.load(bad)
+
+
 def test_one_rating_is_enough():
     recommender = fit(Ratings.of(["ann"], ["tea"], [4.0]))
     assert recommender.predict("ann", "tea") == recommender.predict("bob", "rum") == 4.0

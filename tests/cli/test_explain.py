@@ -82,7 +82,7 @@ def test_formats_and_languages(format, first):
         (["svd", "1", "--format", "pdf"], "expected one of terminal"),
         (["svd", "1", "--rank", "1"], "only for lowrank and lora"),
         (["eigen", "1"], "expected one of svd"),
-        (["svd", "no/such.npy"], "No such file"),
+        (["svd", "no/such.npy"], "no such file"),
     ],
 )
 def test_bad_input_is_reported_in_one_line(argv, message):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import os
 import re
 import struct
 import zlib
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from eckart.applications.images import decompress, psnr, read_picture, write_picture
-from eckart.applications.images.pictures import encode_png
+from eckart.applications.images.pictures import READ, encode_png
 from eckart.applications.images.samples import sample
 from support.pictures import alpha, grey, wide
 from support.terminal import run, start, tree
@@ -275,3 +276,42 @@ def test_a_process_prints_the_same_without_colour(place):
     assert (done.returncode, done.stderr) == (0, "") and "\x1b" not in done.stdout
     again = run("image", place / "photo.png", "-o", place / "x.eki", "--psnr", 30, "--overwrite")
     assert (again.code, again.out) == (0, done.stdout)
+
+
+@pytest.mark.parametrize("format", ["SPIDER", "DDS", "PCX", "SGI", "ICO", "MSP", "XBM"])
+def test_only_the_listed_formats_are_read(format, place):
+    """Pillow recognises a file by its content, whatever its name is."""
+    mode = {"SPIDER": "F", "MSP": "1", "XBM": "1"}.get(format, "RGB")
+    Image.fromarray(PHOTO).convert(mode).save(place / "other", format)
+    (place / "other").rename(place / "in.png")
+    done = run("image", place / "in.png")
+    assert done.code == 2 and "is read (PNG, JPEG, WEBP, AVIF, TIFF" in done.err
+
+
+@pytest.mark.parametrize("format", READ)
+@pytest.mark.parametrize("kept", [0.02, 0.2, 0.5])
+def test_a_picture_that_is_cut_short_gives_one_line(format, kept, place):
+    Image.fromarray(PHOTO).save(place / "whole", format)
+    data = (place / "whole").read_bytes()
+    (place / "in.png").write_bytes(data[: int(kept * len(data))])
+    done = run("image", place / "in.png")
+    assert done.code == 2 and done.err.startswith("eckart: `") and done.err.count("\n") == 1
+    assert "the file is damaged" in done.err or "not a picture of a format that is read" in done.err
+
+
+def test_a_small_file_that_promises_a_large_picture_is_refused(place):
+    frame = Image.new("P", (2, 2))
+    frame.save(place / "in.gif")
+    data = bytearray((place / "in.gif").read_bytes())
+    data[6:10] = struct.pack("<HH", 8000, 8000)  # the screen, of which the frame fills a corner
+    (place / "in.gif").write_bytes(data)
+    done = run("image", place / "in.gif")
+    assert done.code == 2 and f"8000 x 8000 pixels, too many for a file of {len(data)} bytes" in done.err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+@pytest.mark.parametrize("name", ["in.png", "in.eki"])
+def test_a_pipe_is_not_read(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    done = run("image", tmp_path / name, "-o", tmp_path / "out.png")
+    assert done.code == 2 and "expected a regular file, found a pipe" in done.err

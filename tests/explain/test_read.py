@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import struct
+import time
 from itertools import product
 
 import numpy as np
@@ -165,14 +167,65 @@ def test_invalid_files_are_refused(tmp_path):
         "text.csv": "got 'name'",
         "continent.csv": "line 1 has both commas and semicolons",
         "big.csv": "the file has 200,000 bytes",
-        "folder.csv": "the file cannot be read",
-        "missing.csv": "the file cannot be read (No such file or directory). Check the path",
-        "missing.npy": "the file cannot be read (No such file or directory). Check the path",
+        "folder.csv": "expected a regular file, found a folder. Check the path",
+        "missing.csv": "there is no such file or folder. Check the path",
+        "missing.npy": "there is no such file or folder. Check the path",
     }
     for name, message in expected.items():
         with pytest.raises(MatrixError) as caught:
             read_matrix(tmp_path / name)
         assert name in str(caught.value) and message in str(caught.value), name
+
+
+def npy_with(header, data=b"", version=b"\1\0"):
+    """Return an .npy file with a header of any text."""
+    text = header.encode("latin1")
+    return b"\x93NUMPY" + version + struct.pack("<H", len(text)) + text + data
+
+
+HEADER = "{'descr': '<f8', 'fortran_order': False, 'shape': (%s), }"
+HOSTILE = {
+    "deep": npy_with("(" * 3000),
+    "open": npy_with("{'descr': '<f8', 'shape'"),
+    "minus signs": npy_with("-" * 9000 + "1"),
+    "digits": npy_with("1" * 9000),
+    "long": npy_with(HEADER % "1, 1" + " " * 20_000),
+    "a list": npy_with("[]"),
+    "objects": npy_with(HEADER.replace("<f8", "|O") % "1, 1", bytes(8)),
+    "records": npy_with("{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (1, 1), }", bytes(8)),
+    "dates": npy_with(HEADER.replace("<f8", "<M8[s]") % "1, 1", bytes(8)),
+    "long texts": npy_with(HEADER.replace("<f8", "<U99999999") % "2, 2", bytes(8)),
+    "empty texts": npy_with(HEADER.replace("<f8", "|S0") % "2, 2"),
+    "promised numbers": npy_with(HEADER % "2, 2", bytes(24)),
+    "promised terabytes": npy_with(HEADER % "1099511627776, 1024", bytes(8)),
+    "a huge number": npy_with(HEADER % f"1{'0' * 400}, 1", bytes(8)),
+    "negative": npy_with(HEADER % "-1, -2", bytes(16)),
+    "version": npy_with(HEADER % "1, 1", bytes(8), b"\7\0"),
+    "cut header": npy_with(HEADER % "1, 1")[:30],
+    "cut length": b"\x93NUMPY\1\0\1",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_the_header_of_an_array_promises_is_checked_before_it_is_read(name, tmp_path):
+    (tmp_path / "a.npy").write_bytes(HOSTILE[name])
+    with pytest.raises(MatrixError, match=r"`a\.npy`: this is not an \.npy file of numbers \("):
+        read_matrix(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize(
+    "text", ["(1 1 1\n" * 9000, "(" * 60_000, "1 " * 30_000, "((1) " * 13_000, "* " * 30_000]
+)
+def test_rows_that_took_minutes_are_refused_in_a_second(text, tmp_path):
+    (tmp_path / "a.csv").write_text(text)
+    start = time.process_time()
+    with pytest.raises(MatrixError):
+        read_matrix(tmp_path / "a.csv")
+    assert time.process_time() - start < 5  # they took 20 s and more, as the square of the length
+
+
+def test_spaces_in_parentheses_do_not_separate_entries():
+    assert read_matrix("sqrt( 2 ) 3 *  4; ( 1 + 1 )   5") == sympy.Matrix([[sympy.sqrt(2), 12], [2, 5]])
 
 
 @pytest.mark.parametrize(

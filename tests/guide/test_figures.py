@@ -112,6 +112,16 @@ def test_the_factors_are_drawn_to_scale():
     assert f"{16 * (160 + 432):,} numbers" in text and "13.7%" in text
 
 
+def test_the_losses_are_those_that_the_demo_prints():
+    """The figure repeats the table of the README, which the tests of pages compare with the demo."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    rows = re.findall(
+        r"^(base(?: \+ \d+%)?|tuned) +[\d,]+ +(\S+(?: [kM]B)?) +([\d.]+) +([\d.]+)%$", readme, re.M
+    )
+    printed = {name: (size.replace("-", ""), float(loss), float(closed)) for name, size, loss, closed in rows}
+    assert drawn("demo")[1]["losses"] == printed and len(printed) == 5
+
+
 def alike(ours: str, theirs: str) -> bool:
     """Whether two files are the same up to the last digits, which depend on the LAPACK."""
     shapes = [NUMBER.sub("#", IMAGE.sub("", text)) for text in (ours, theirs)]

@@ -29,7 +29,6 @@ from support.terminal import Ran, run, start
 WITHOUT_CODE = {
     "docs/architecture.md",
     "docs/commands.md",
-    "docs/index.md",
     "docs/mathematics/index.md",
     "docs/reference.md",
 }

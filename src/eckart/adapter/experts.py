@@ -211,12 +211,12 @@ def fuse_experts(modules: Mapping[str, Module], config: Mapping[str, Any]) -> di
 
 def is_fused_on_loading(config: Mapping[str, Any]) -> bool:
     """Whether transformers fuses this model's experts on loading, while its files hold them split."""
-    return config.get("model_type") in FUSED_ON_LOADING
+    return str(config.get("model_type")) in FUSED_ON_LOADING
 
 
 def fuses_experts(config: Mapping[str, Any]) -> bool:
     """Whether transformers holds this model's experts in fused parameters."""
-    return is_fused_on_loading(config) or config.get("model_type") in INTERLEAVED
+    return is_fused_on_loading(config) or str(config.get("model_type")) in INTERLEAVED
 
 
 def with_routers(modules: Mapping[str, Module], config: Mapping[str, Any]) -> dict[str, Module]:

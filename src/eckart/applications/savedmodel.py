@@ -5,23 +5,44 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eckart.applications.completion.choose import METHODS, Setting
+from eckart.applications.completion.choose import Setting
 from eckart.applications.completion.model import Completion
 from eckart.applications.evaluation import Measured
+from eckart.applications.ratings import LARGEST
 from eckart.arrays import Array, Ints
 from eckart.checkpoint import Checkpoint, read_header, write_safetensors
 from eckart.checkpoint.output import OutputFile
 from eckart.checkpoint.target import FileKind
+from eckart.documents import Document
 from eckart.errors import RatingsError
+from eckart.strictjson import parse_object
+from eckart.text import clip
 
 FORMAT = 1
 METADATA = "eckart.recommender"  # the entry of the file's metadata that holds everything but the arrays
 FIT_AGAIN = "Fit it again with: eckart recommend RATINGS -o MODEL"
 MODEL_TENSORS = ("row_bias", "column_bias", "P", "Q")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The facts in the metadata of a file; see `Recommender`."""
+
+    format: int
+    mean: float
+    setting: Setting
+    measured: Measured | None
+    low: float
+    high: float
+    notes: tuple[str, ...]
+
+
+DOCUMENT = Document(Facts, "the description of the recommender", RatingsError, FIT_AGAIN, is_ours=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,17 +98,11 @@ def write_saved(path: str | Path, saved: Saved, overwrite: bool = False) -> None
     # There may be millions of ids. As text in a tensor they do not enlarge the header, whose size is limited.
     tensors["user_ids"] = _text_tensor(saved.user_ids)
     tensors["item_ids"] = _text_tensor(saved.item_ids)
-    facts = {
-        "format": FORMAT,
-        "mean": model.mean,
-        "setting": saved.setting.to_json(),
-        "measured": None if saved.measured is None else asdict(saved.measured),
-        "low": saved.low,
-        "high": saved.high,
-        "notes": list(saved.notes),
-    }
+    facts = Facts(
+        FORMAT, model.mean, saved.setting, saved.measured, saved.low, saved.high, tuple(saved.notes)
+    )
     with OutputFile(path, RECOMMENDER, overwrite) as staged:
-        write_safetensors(staged, tensors, {METADATA: json.dumps(facts, allow_nan=False)})
+        write_safetensors(staged, tensors, {METADATA: json.dumps(asdict(facts), allow_nan=False)})
 
 
 def read_saved(path: str | Path) -> Saved:
@@ -111,62 +126,107 @@ def read_saved(path: str | Path) -> Saved:
         If the file holds something else, or contradicts itself.
     """
     checkpoint = Checkpoint.open(path)
+    where = str(path)
     text = checkpoint.metadata.get(METADATA)
     if text is None:
-        raise RatingsError(str(path), "the file does not hold a recommender", FIT_AGAIN)
-    try:
-        facts = json.loads(text)
-        if facts["format"] != FORMAT:
-            raise RatingsError(
-                str(path),
-                f"expected a file of format {FORMAT}, found format {facts['format']}",
-                "Use the version of eckart that wrote it",
-            )
-        model = Completion(float(facts["mean"]), *(checkpoint.map(name) for name in MODEL_TENSORS))
-        if not isinstance(facts["notes"], list):
-            raise ValueError("the notes are not a list")
-        saved = Saved(
-            model=model,
-            setting=Setting(**facts["setting"]),
-            measured=None if facts["measured"] is None else Measured(**facts["measured"]),
-            user_ids=tuple(json.loads(checkpoint.map("user_ids").tobytes())),
-            item_ids=tuple(json.loads(checkpoint.map("item_ids").tobytes())),
-            starts=checkpoint.map("starts"),
-            rated=checkpoint.map("rated"),
-            low=float(facts["low"]),
-            high=float(facts["high"]),
-            notes=tuple(facts["notes"]),
+        raise RatingsError(where, "the file does not hold a recommender", FIT_AGAIN)
+    facts = _facts(text, where)
+    tensors = _Tensors(checkpoint, where)
+    user_ids, item_ids = tensors.ids("user_ids"), tensors.ids("item_ids")
+    m, n = len(user_ids), len(item_ids)
+    starts = tensors.read("starts", "I64", (m + 1,))
+    rated = tensors.read("rated", "I64", (None,))
+    P = tensors.read("P", "F32", (m, None))
+    model = Completion(
+        mean=facts.mean,
+        row_bias=tensors.read("row_bias", "F32", (m,)),
+        column_bias=tensors.read("column_bias", "F32", (n,)),
+        P=P,
+        Q=tensors.read("Q", "F32", (n, P.shape[1])),
+    )
+    defect = _defect(facts, model, starts, rated)
+    if defect:
+        raise _damaged(where, defect)
+    return Saved(
+        model=model,
+        setting=facts.setting,
+        measured=facts.measured,
+        user_ids=user_ids,
+        item_ids=item_ids,
+        starts=starts,
+        rated=rated,
+        low=facts.low,
+        high=facts.high,
+        notes=facts.notes,
+    )
+
+
+def _facts(text: str, where: str) -> Facts:
+    """Return the facts in the metadata of a file; another format is reported before any other difference."""
+    raw = parse_object(
+        text.encode("utf-8", "surrogatepass"), Path(where), DOCUMENT.name, RatingsError, FIT_AGAIN
+    )
+    if isinstance(raw.get("format"), int) and raw["format"] != FORMAT:
+        raise RatingsError(
+            where,
+            f"expected a file of format {FORMAT}, found format {clip(str(raw['format']))}",
+            "Use the version of eckart that wrote it",
         )
-        _check(saved)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        defect = f"the file is damaged ({type(error).__name__}: {str(error)[:80]})"
-        raise RatingsError(str(path), defect, FIT_AGAIN) from error
-    return saved
+    return DOCUMENT.convert(raw, where)
+
+
+@dataclass(frozen=True)
+class _Tensors:
+    """The tensors of a file, whose dtypes and shapes are checked before any number is read."""
+
+    checkpoint: Checkpoint
+    where: str
+
+    def read(self, name: str, dtype: str, shape: tuple[int | None, ...]) -> Any:
+        """Return a tensor. None in the shape stands for any length."""
+        info = self.checkpoint.info(name)
+        fits = len(info.shape) == len(shape) and all(
+            want in (None, have) for want, have in zip(shape, info.shape, strict=True)
+        )
+        if not fits or info.dtype != dtype:
+            wanted = " x ".join("any" if length is None else str(length) for length in shape)
+            what = (
+                f"{name} has shape {info.shape} and dtype {clip(info.dtype)}, expected {wanted} and {dtype}"
+            )
+            raise _damaged(self.where, what)
+        return self.checkpoint.map(name)
+
+    def ids(self, name: str) -> tuple[str, ...]:
+        """Return the ids that are stored as JSON in the bytes of a tensor."""
+        import msgspec  # 45 ms
+
+        text = self.read(name, "U8", (None,)).tobytes()
+        try:
+            # Not `Document`: it limits the number of values, and there may be millions of ids.
+            ids: tuple[str, ...] = msgspec.json.decode(text, type=tuple[str, ...])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise _damaged(self.where, f"{name} is not a list of strings ({clip(str(error))})") from None
+        return ids
+
+
+def _damaged(where: str, defect: str) -> RatingsError:
+    return RatingsError(where, f"the file is damaged: {defect}", FIT_AGAIN)
 
 
 def _text_tensor(ids: tuple[str, ...]) -> NDArray[np.uint8]:
     return np.frombuffer(json.dumps(ids).encode(), np.uint8)
 
 
-def _check(saved: Saved) -> None:
-    """Raise ValueError if shapes, indices or numbers contradict each other."""
-    m, n = len(saved.user_ids), len(saved.item_ids)
-    model, starts, rated = saved.model, saved.starts, saved.rated
-    if not all(isinstance(name, str) for name in (*saved.user_ids, *saved.item_ids)):
-        raise ValueError("an id is not a string")
-    r = model.P.shape[-1]
-    shapes = [model.row_bias.shape, model.column_bias.shape, model.P.shape, model.Q.shape, starts.shape]
-    if shapes != [(m,), (n,), (m, r), (n, r), (m + 1,)]:
-        raise ValueError(f"shapes {shapes} do not fit {m} users and {n} items")
-    if starts[0] != 0 or (np.diff(starts) < 0).any() or rated.shape != (starts[-1],):
-        raise ValueError("the table of rated items is inconsistent")
-    if len(rated) and not 0 <= rated.min() <= rated.max() < n:
-        raise ValueError("a rated item does not exist")
+def _defect(facts: Facts, model: Completion, starts: Ints, rated: Ints) -> str:
+    """Return which numbers contradict each other, or ``""``."""
+    if (starts < 0).any() or starts[0] != 0 or (np.diff(starts) < 0).any() or len(rated) != starts[-1]:
+        return "the table of rated items is inconsistent"
+    if len(rated) and not 0 <= rated.min() <= rated.max() < len(model.column_bias):
+        return "a rated item does not exist"
     if not all(np.isfinite(getattr(model, name)).all() for name in MODEL_TENSORS):
-        raise ValueError("a number is NaN or infinite")
-    if not np.isfinite(model.mean):
-        raise ValueError("the mean is NaN or infinite")
-    if saved.setting.method not in METHODS:
-        raise ValueError("the method is unknown")
-    if not saved.low <= saved.high:
-        raise ValueError("the range of the ratings is invalid")
+        return "a number is NaN or infinite"
+    if not facts.low <= facts.high:
+        return "the range of the ratings is invalid"
+    if max(abs(number) for number in (facts.mean, facts.low, facts.high)) > 2 * LARGEST:
+        return "the mean or the range of the ratings is too large"
+    return ""

@@ -15,6 +15,7 @@ from eckart.checkpoint.mapping import map_tensor, prefetch_tensor
 from eckart.checkpoint.order import natural_sort
 from eckart.checkpoint.tensorinfo import TensorInfo
 from eckart.errors import CheckpointError
+from eckart.oserrors import reading
 from eckart.paths import input_path
 from eckart.strictjson import JsonObject, cannot_read, parse_object, read_bytes
 from eckart.text import clip, count, preview
@@ -80,7 +81,11 @@ class Checkpoint:
         >>> checkpoint.map("lm_head.weight").shape  # doctest: +SKIP
         (32000, 4096)
         """
-        path = input_path(path)
+        with reading(path, CheckpointError):
+            return cls._open(input_path(path))
+
+    @classmethod
+    def _open(cls, path: Path) -> Checkpoint:
         located = locate(path)
         headers = {file: read_header(file) for file in located.files}
         tensors = _merge(headers)

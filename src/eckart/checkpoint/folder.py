@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +10,7 @@ from eckart.checkpoint.exchange import exchange, rename_new
 from eckart.checkpoint.output import Output
 from eckart.checkpoint.target import REPLACE, FileKind, mode_of
 from eckart.errors import OutputError, UsageError
-from eckart.paths import user_path
+from eckart.paths import real_path
 
 
 class OutputFolder(Output):
@@ -119,7 +118,7 @@ def refuse_overlap(out: str | Path, inputs: Iterable[str | Path | None]) -> None
     ...
     eckart.errors.OutputError: `models`: the output is or contains the input models/base. Use another path.
     """
-    target = os.path.realpath(user_path(out))  # Path.resolve raises on a link to itself
+    target = real_path(out)
     for given in inputs:
-        if given is not None and Path(os.path.realpath(user_path(given))).is_relative_to(target):
+        if given is not None and real_path(given).is_relative_to(target):
             raise OutputError(str(out), f"the output is or contains the input {given}", "Use another path")

@@ -16,6 +16,7 @@ from eckart.cli.tables import Cell, Cells, Column, print_table
 from eckart.errors import ImageError, UsageError
 from eckart.paths import require
 from eckart.rank.budget import Amount, Unit
+from eckart.strictjson import read_bytes
 
 if TYPE_CHECKING:  # imported where they are used, so that other commands start faster
     from eckart.applications.images import CompressedImage, FormatResult
@@ -146,6 +147,7 @@ def image(
 def _decode(photo: Path, output: Path | None, overwrite: bool, refused: list[str], json: bool) -> None:
     """Decode an .eki file to a picture file."""
     from eckart.applications.images import decompress, write_picture
+    from eckart.applications.images.pictures import MAX_BYTES
 
     if refused:
         names = " and ".join(refused)
@@ -159,13 +161,7 @@ def _decode(photo: Path, output: Path | None, overwrite: bool, refused: list[str
         raise UsageError(
             str(photo), "the picture is compressed already", f"Use -o {photo.stem}.png to decode it"
         )
-    try:
-        data = photo.read_bytes()
-    except OSError as error:
-        raise ImageError(
-            str(photo), f"the file cannot be read ({error.strerror or error})", "Check the path"
-        ) from None
-    picture = decompress(data, str(photo))
+    picture = decompress(read_bytes(photo, ImageError, MAX_BYTES), str(photo))
     write_picture(output, picture, overwrite=overwrite)
     if json:
         console.print_json(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from pathlib import Path
-from typing import TypeAlias
+from tokenize import TokenError
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 import sympy
@@ -15,7 +17,8 @@ from eckart.errors import MatrixError
 from eckart.explain.entry import read_entry
 from eckart.explain.exact import Matrix, surd_terms
 from eckart.paths import user_path
-from eckart.text import count
+from eckart.strictjson import cannot_read, check_regular, read_bytes
+from eckart.text import clip, count
 
 LIMIT = 5  # rows and columns
 SAMPLES = 12  # rows of a table of data
@@ -23,8 +26,6 @@ ROOTS = 2  # different square roots in one matrix: every number has up to 2^ROOT
 BYTES = 1 << 16  # size of a text file
 SUFFIXES = (".csv", ".npy", ".txt", ".tsv")
 FIX = 'Separate rows by semicolons, as in "4 0; 3 5", or use a .csv or .npy file'
-CHECK_PATH = "Check the path"
-
 
 MatrixSource: TypeAlias = str | Path | ArrayLike | Matrix
 
@@ -109,17 +110,18 @@ def _check_shape(cells: list[list[str]], rows: int, where: str) -> None:
 def _too_large(where: str, m: int, n: int, rows: int) -> MatrixError:
     return MatrixError(
         where,
-        f"the matrix is {m} x {n}; the limit for exact steps is {rows} x {LIMIT}",
+        f"the matrix is {clip(str(m))} x {clip(str(n))}; the limit for exact steps is {rows} x {LIMIT}",
         "Use eckart.svd or eckart.spectrum for larger matrices, and `eckart inspect` for checkpoints",
     )
 
 
 def _split(line: str) -> list[str]:
-    """Split a row into its entries; spaces in parentheses and around * and / do not separate entries."""
-    line = re.sub(r"\s*([*/])\s*", r"\1", line.strip())
-    changes = 1
-    while changes:
-        line, changes = re.subn(r"(\([^()\s]*)\s+([^()]*\))", r"\1\2", line)
+    """Split a row into its entries; spaces in parentheses and around * and / do not separate entries.
+
+    Each expression takes linear time: first every run of spaces becomes one, so that no match backtracks.
+    """
+    line = re.sub(r" ?([*/]) ?", r"\1", " ".join(line.split()))
+    line = re.sub(r"\([^()]*\)", lambda match: match[0].replace(" ", ""), line)
     parts = line.removesuffix(",").split(",")
     return [word for part in parts for word in (part.split() or [""])]
 
@@ -138,28 +140,61 @@ def _csv(path: Path) -> list[list[str]]:
 def _bytes(path: Path) -> bytes:
     try:
         size = path.stat().st_size
-        if size > BYTES:
-            raise MatrixError(
-                path.name,
-                f"the file has {size:,} bytes, too many for a matrix of {SAMPLES} x {LIMIT}",
-                "Use eckart.svd for larger matrices",
-            )
-        return path.read_bytes()
     except OSError as error:
-        raise MatrixError(str(path), f"the file cannot be read ({error.strerror})", CHECK_PATH) from None
+        raise cannot_read(path, error, MatrixError) from None
+    if size > BYTES:
+        raise MatrixError(
+            path.name,
+            f"the file has {size:,} bytes, too many for a matrix of {SAMPLES} x {LIMIT}",
+            "Use eckart.svd for larger matrices",
+        )
+    return read_bytes(path, MatrixError, BYTES)
 
 
 def _npy(path: Path, rows: int) -> list[list[str]]:
+    """Read an .npy file. What its header promises is checked before any of the data is read."""
+    check_regular(path, MatrixError)
     try:
-        # A memory map: the shape is checked before any of the data is read.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with path.open("rb") as file:
+            shape, is_transposed, dtype = _npy_header(file, path.name)
+            if dtype.kind not in "biufcUS" or not dtype.itemsize:
+                raise _not_npy(path.name, f"its numbers are of type {clip(str(dtype))}")
+            size = math.prod(shape) * dtype.itemsize
+            present = os.fstat(file.fileno()).st_size - file.tell()
+            if size > present:
+                raise _not_npy(path.name, f"its header promises {size:,} bytes of numbers, found {present:,}")
+            if len(shape) != 2:
+                raise MatrixError(path.name, f"expected a matrix, got an array of shape {clip(str(shape))}")
+            if math.prod(shape) > SAMPLES * LIMIT:
+                raise _too_large(path.name, *shape, rows)
+            data = file.read(size)
     except OSError as error:
-        what = f"the file cannot be read ({error.strerror or error})"
-        raise MatrixError(str(path), what, CHECK_PATH) from None
-    except (ValueError, EOFError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise MatrixError(path.name, f"this is not an .npy file of numbers ({reason})") from None
+        raise cannot_read(path, error, MatrixError) from None
+    array = np.frombuffer(data, dtype).reshape(shape, order="F" if is_transposed else "C")
     return _cells(array, path.name, rows)
+
+
+def _npy_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, order and dtype. NumPy evaluates at most 10,000 characters, which may hold anything."""
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    try:
+        version = np.lib.format.read_magic(file)
+        if version not in readers:
+            raise _not_npy(where, f"its version is {version[0]}.{version[1]}")
+        shape, is_transposed, dtype = readers[version](file)
+    except OSError:
+        raise
+    except (ValueError, EOFError, SyntaxError, TokenError, TypeError) as error:
+        raise _not_npy(where, clip(str(error).splitlines()[0].rstrip("."))) from None
+    except (RecursionError, MemoryError, OverflowError):
+        raise _not_npy(where, "its header cannot be evaluated") from None
+    if any(length < 0 for length in shape):
+        raise _not_npy(where, "its shape is negative")
+    return shape, is_transposed, dtype
+
+
+def _not_npy(where: str, reason: str) -> MatrixError:
+    return MatrixError(where, f"this is not an .npy file of numbers ({reason})")
 
 
 def _cells(source: ArrayLike, where: str, rows: int) -> list[list[str]]:

@@ -212,7 +212,7 @@ def _by_expert(source: AnySource, checkpoint: Checkpoint) -> list[AnySource]:
     """
     if source.kind != Kind.EXPERTS or source.shape[0] > MAX_EXPERTS:
         return [source]
-    is_transposed = checkpoint.config.get("model_type") in TRANSPOSED_EXPERTS
+    is_transposed = str(checkpoint.config.get("model_type")) in TRANSPOSED_EXPERTS
     kind = Kind.EXPERT_TRANSPOSED if is_transposed else Kind.EXPERT
     return [
         replace(

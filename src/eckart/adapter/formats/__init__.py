@@ -17,6 +17,7 @@ from eckart.arguments import argument
 from eckart.checkpoint import read_header
 from eckart.checkpoint.locate import check_link
 from eckart.errors import AdapterError, UsageError
+from eckart.oserrors import reading
 from eckart.parallel import OnProgress
 from eckart.paths import input_path
 from eckart.text import either, preview
@@ -55,7 +56,11 @@ def load_adapter(path: str | Path) -> Adapter:
     --------
     ``eckart.load_adapter("adapter/")`` or ``eckart.load_adapter("lora.safetensors")``
     """
-    given = input_path(path)
+    with reading(path, AdapterError):
+        return _load(input_path(path))
+
+
+def _load(given: Path) -> Adapter:
     place = _locate(given)
     if place.is_dir():
         return registry.read_folder(place)
@@ -89,9 +94,10 @@ def is_adapter(path: str | Path) -> bool:
     """
     try:
         place = _locate(input_path(path))
-    except AdapterError:
+        is_folder = place.is_dir()
+    except (AdapterError, OSError):  # whoever opens it reports why it cannot be read
         return False
-    if place.is_dir():
+    if is_folder:
         return True
     return place.suffix == ".safetensors" and registry.find_format(read_header(place).tensors) is not None
 

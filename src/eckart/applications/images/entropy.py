@@ -7,6 +7,8 @@ contain them. Encoding and decoding share one code path: a function whose ``valu
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Protocol
 
@@ -20,6 +22,10 @@ MAGNITUDE_LIMIT = 1 << 21  # every magnitude is below this: no step is fine enou
 SYMBOLS = DIRECT + 17  # above DIRECT, one symbol per octave, 2^4 to 2^20, followed by the lower bits
 GAIN = 32  # the amount one symbol adds to its count
 COUNT_LIMIT = 1 << 13  # counts are halved when the sum of a table exceeds this, to discount the past
+# No symbol costs fewer bits than this, because every other symbol keeps a count of at least 1. The factor
+# allows for the probabilities that the coder rounds to 24 bits.
+LEAST_BITS = -0.99 * math.log2(1 - (SYMBOLS - 1) / COUNT_LIMIT)
+BATCH = 1 << 16  # symbols that are passed to the coder at once; each takes the memory of a table
 
 
 def constriction() -> ModuleType:
@@ -57,7 +63,8 @@ class Encoder:
 
     def symbols(self, tables: Floats, which: Ints, values: Ints | None) -> Ints:
         assert values is not None
-        self._coder.encode(values.astype(np.int32), self._model, tables[which])
+        for part in _batches(len(which)):
+            self._coder.encode(values[part].astype(np.int32), self._model, tables[which[part]])
         return values
 
     def raw(self, sizes: Ints, values: Ints | None) -> Ints:
@@ -80,10 +87,18 @@ class Decoder:
         self._uniform = stream.model.Uniform()
 
     def symbols(self, tables: Floats, which: Ints, values: Ints | None) -> Ints:
-        return np.asarray(self._coder.decode(self._model, tables[which]), np.int64)
+        symbols = np.empty(len(which), np.int64)
+        for part in _batches(len(which)):
+            symbols[part] = self._coder.decode(self._model, tables[which[part]])
+        return symbols
 
     def raw(self, sizes: Ints, values: Ints | None) -> Ints:
         return np.asarray(self._coder.decode(self._uniform, sizes.astype(np.int32)), np.int64)
+
+
+def _batches(symbols: int) -> Iterator[slice]:
+    for start in range(0, symbols, BATCH):
+        yield slice(start, min(start + BATCH, symbols))
 
 
 class BitCounter:

@@ -17,6 +17,10 @@
 
 A reader checks the last checksum before decoding and the first one after decoding. It therefore returns
 either exactly the samples that the writer measured, or an error.
+
+A short file can describe a large picture. Before a reader decodes, it checks that the coded data can hold as
+many numbers as the header promises, and that a picture of more than 2^20 pixels has at most 4096 pixels per
+byte of the file. A writer appends zeros to the coded data of the rare picture that would exceed this.
 """
 
 from __future__ import annotations
@@ -25,10 +29,12 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from eckart.applications.images.blocks import SIZES
+from eckart.applications.images.blocks import SIZES, grid_of
 from eckart.applications.images.colour import Picture
+from eckart.applications.images.entropy import LEAST_BITS
 from eckart.applications.images.layers import Layer, LayerKind
 from eckart.errors import ImageError
+from eckart.text import count
 
 MAGIC, VERSION = b"EKI", 1
 HEADER = struct.Struct("<3sBBBIII")
@@ -36,6 +42,9 @@ ENTRY = struct.Struct("<BBHIbb")
 CHECK = struct.Struct("<I")
 MAX_PIXELS = 1 << 26  # 67 million: without a limit, a small file could exhaust the memory
 MAX_SIDE = 1 << 20
+FREE_PIXELS = 1 << 20  # up to this size, a picture may have any number of pixels per byte
+STATE_BITS = 64  # the range coder may hold back so many bits
+PIXELS_PER_BYTE = 1 << 12  # photographs have at most a few hundred
 COPY_AGAIN = "Download or copy the file again"
 
 
@@ -57,7 +66,8 @@ def pack(head: Header, payload: bytes) -> bytes:
     entries = b"".join(
         ENTRY.pack(layer.kind, layer.size, layer.rank, layer.step, *layer.offsets) for layer in head.layers
     )
-    whole = start + entries + payload
+    lacking = least_bytes(head.rows, head.columns) - len(start) - len(entries) - len(payload) - CHECK.size
+    whole = start + entries + payload + bytes(4 * -(-max(lacking, 0) // 4))  # in words of 4 bytes
     return whole + CHECK.pack(zlib.crc32(whole))
 
 
@@ -97,7 +107,40 @@ def unpack(data: bytes, where: str) -> tuple[Header, bytes]:
     payload = data[at : -CHECK.size]
     if len(payload) % 4:
         raise ImageError(where, f"expected coded data in words of 4 bytes, found {len(payload)} bytes")
+    check_expansion(rows, columns, len(data), where)
+    numbers = sum(numbers_in(layer, rows, columns) for layer in layers)
+    if numbers * LEAST_BITS > 8 * len(payload) + STATE_BITS:
+        raise ImageError(
+            where,
+            f"the header promises {count(numbers, 'coded number')}, more than "
+            f"{count(len(payload), 'byte')} can hold",
+            COPY_AGAIN,
+        )
     return Header(rows, columns, channels, depth, samples_crc, layers), payload
+
+
+def least_bytes(rows: int, columns: int) -> int:
+    """Return the least size of a file that holds a picture of this shape."""
+    pixels = rows * columns
+    return 0 if pixels <= FREE_PIXELS else -(-pixels // PIXELS_PER_BYTE)
+
+
+def check_expansion(rows: int, columns: int, size: int, where: str) -> None:
+    """Raise `ImageError` for a picture that is too large for a file of this many bytes."""
+    if size < least_bytes(rows, columns):
+        raise ImageError(
+            where,
+            f"the header promises {rows} x {columns} pixels, too many for a file of {count(size, 'byte')}",
+            COPY_AGAIN,
+        )
+
+
+def numbers_in(layer: Layer, rows: int, columns: int) -> int:
+    """Return how many numbers are coded for a plane."""
+    if layer.kind == LayerKind.FACTORS:
+        return layer.rank * (rows + columns)
+    down, across = grid_of((rows, columns), layer.size)
+    return layer.rank * down * across + (layer.rank - 1) * layer.size**2
 
 
 def _layer(data: bytes, plane: int, rows: int, columns: int, where: str) -> Layer:

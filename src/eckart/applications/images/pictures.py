@@ -12,17 +12,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eckart.applications.images.colour import Picture
-from eckart.applications.images.file import COPY_AGAIN, MAGIC, MAX_PIXELS, check_size
+from eckart.applications.images.file import COPY_AGAIN, MAGIC, MAX_PIXELS, check_expansion, check_size
 from eckart.checkpoint.output import OutputFile
 from eckart.checkpoint.target import FileKind
 from eckart.checkpoint.write import write_bytes
 from eckart.errors import ImageError, UsageError
 from eckart.extras import missing_extra
 from eckart.paths import user_path
+from eckart.strictjson import read_bytes
+from eckart.text import clip, either
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
+# Pillow's names of the formats that are read. Its other readers are for rare formats and are less tested. The
+# one of PostScript runs another program.
+READ = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "JPEG2000", "PPM", "QOI", "TGA")
+POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")  # what such files begin with
+MAX_BYTES = 600_000_000  # of a picture file: 2^26 pixels of 8 bytes without compression, and a header
 PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 DIRECT_MODES = ("L", "LA", "RGB", "RGBA")  # Pillow's modes that need no conversion
 QUALITY = 95  # of .jpg and .webp files that are written
@@ -56,7 +63,7 @@ def read_picture(path: str | Path) -> tuple[Picture, list[str]]:
     Parameters
     ----------
     path : str or Path
-        A file in any format that Pillow reads: PNG, JPEG, WebP, TIFF, BMP, ...
+        A PNG, JPEG, WebP, AVIF, TIFF, GIF, BMP, JPEG 2000, PPM, QOI or TGA file.
 
     Returns
     -------
@@ -81,24 +88,17 @@ def read_picture(path: str | Path) -> tuple[Picture, list[str]]:
     """
     where, Image = str(path), pillow()
     notes: list[str] = []
-    try:
-        data = user_path(path).read_bytes()
-    except OSError as error:
-        raise ImageError(
-            where, f"the file cannot be read ({error.strerror or error})", "Check the path"
-        ) from None
+    data = read_bytes(user_path(path), ImageError, MAX_BYTES)
+    if data.startswith(POSTSCRIPT):
+        what = "this is a PostScript file, which would have to be executed"
+        raise ImageError(where, what, "Convert it to PNG")
     try:
         with warnings.catch_warnings():
             # Pillow warns about large sizes, which are refused here anyway, and about unusual metadata.
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as opened:
+            with Image.open(io.BytesIO(data), formats=READ) as opened:
                 check_size(opened.height, opened.width, where)
-                if opened.format == "EPS":  # Pillow would run it with Ghostscript
-                    raise ImageError(
-                        where,
-                        "this is a PostScript file, which would have to be executed",
-                        "Convert it to PNG",
-                    )
+                check_expansion(opened.height, opened.width, len(data), where)
                 if getattr(opened, "n_frames", 1) > 1:
                     notes.append(f"{where} has {opened.n_frames} frames; only the first is read")
                 if data[:8] == b"\x89PNG\r\n\x1a\n" and data[24:25] == b"\x10" and data[25] in (2, 4, 6):
@@ -111,11 +111,13 @@ def read_picture(path: str | Path) -> tuple[Picture, list[str]]:
             where, f"the picture is over the limit of {MAX_PIXELS:,} pixels", "Scale it down"
         ) from None
     except Image.UnidentifiedImageError:
-        raise ImageError(where, "this is not a picture that Pillow can read", "Convert it to PNG") from None
+        raise ImageError(
+            where, f"this is not a picture of a format that is read ({either(READ)})", "Convert it to PNG"
+        ) from None
     except MemoryError:
         raise
-    except Exception as error:  # Pillow's readers, for some forty formats, raise many types on damaged files
-        raise ImageError(where, f"the file is damaged ({error})", COPY_AGAIN) from None
+    except Exception as error:  # Pillow's readers raise many types on damaged files
+        raise ImageError(where, f"the file is damaged ({clip(str(error))})", COPY_AGAIN) from None
 
 
 def _upright(picture: PillowImage) -> PillowImage:
@@ -203,7 +205,7 @@ def _to_pillow(picture: Picture) -> PillowImage:
 
 def decode_picture(data: bytes) -> Picture:
     """Return the samples of a picture file written by this module."""
-    with pillow().open(io.BytesIO(data)) as opened:
+    with pillow().open(io.BytesIO(data), formats=tuple(set(PICTURES.values()))) as opened:
         return np.asarray(opened)
 
 

@@ -1,0 +1,9 @@
+"""Damaged and hostile ratings, pictures and matrices: a quarter of the cases of the fuzzer."""
+
+from __future__ import annotations
+
+from fuzz.family import assert_no_fault
+
+
+def test_damaged_applications_get_one_line_within_the_limits():
+    assert_no_fault("applications")
