@@ -18,6 +18,7 @@ from eckart.checkpoint.staging import Staging, make_staging, remove_leftovers
 from eckart.errors import EckartError, InputError, OutputError
 from eckart.oserrors import fix_for, reason_of
 from eckart.paths import user_path
+from eckart.unfinished import add_unfinished, forget_unfinished
 
 REPLACE = f"Use another path, or pass {argument('overwrite', True)} to replace it"
 STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
@@ -122,6 +123,7 @@ class Output(ABC):
         try:
             missing = [folder for folder in self.path.parents if not folder.exists()]
             for folder in reversed(missing):
+                add_unfinished(folder, only_if_empty=True)
                 folder.mkdir(exist_ok=True)
                 self._created_parents.insert(0, folder)
             self._staging = make_staging(self.path)
@@ -185,6 +187,7 @@ class Output(ABC):
         for folder in self._created_parents:  # rmdir fails, as it should, if a parent holds the result
             with suppress(OSError):  # or if another process uses it by now
                 folder.rmdir()
+            forget_unfinished(folder)
 
 
 class OutputFile(Output):
