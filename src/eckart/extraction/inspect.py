@@ -9,7 +9,6 @@ from pathlib import Path
 from eckart.adapter import Adapter
 from eckart.adapter.formats import is_adapter
 from eckart.arguments import argument
-from eckart.checkpoint.strictjson import JsonObject
 from eckart.checks import check_whole_number
 from eckart.errors import UsageError
 from eckart.extraction.change import parts_of_change
@@ -24,6 +23,7 @@ from eckart.store.options import PassOptions, log_notice
 from eckart.store.sources import PairSources, Sources, open_sources
 from eckart.store.store import FactorStore
 from eckart.store.summary import LayerSummary, diagnose, summarise
+from eckart.strictjson import JsonObject
 from eckart.text import count
 from eckart.unfinished import scratch_folder
 

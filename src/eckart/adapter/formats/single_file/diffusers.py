@@ -133,7 +133,7 @@ def _read(
     configs = read_configs(file, prefixes)
     modules: dict[str, Module] = {}
     for name, keys in keys_by_name.items():
-        component, path = split_component(name, prefixes)
+        component, path = split_component(name, prefixes, file)
         config = configs.get(component)
         alpha, rslora = None, False
         if name in alphas:
@@ -144,7 +144,7 @@ def _read(
         if config is not None and config.rank(path) != module.rank:
             raise AdapterError(
                 f"{file.path}: {name}",
-                f"has rank {module.rank}, but the file's metadata states {config.rank(path)}",
+                f"has rank {module.rank}, but the file's metadata states {clip(str(config.rank(path)), 40)}",
                 "Use a file that was saved in one piece; this one mixes two adapters",
             )
         add_module(modules, module, file, name)
