@@ -96,7 +96,7 @@ def _run_batch(seeds: list[int], scratch: Scratch) -> Iterator[Result]:
     status = os.waitpid(child, 0)[1]
     if done < len(seeds):
         end = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else f"exit {status >> 8}"
-        stack = scratch.trace.read_text(errors="replace")[-2_000:] if scratch.trace.exists() else ""
+        stack = scratch.trace.read_text(errors="replace")[:2_000] if scratch.trace.exists() else ""
         scratch.clear(seeds[done], keep=True)
         yield Result(seeds[done], [f"{DEATHS.get(end, 'internal error: died')} ({end})"], output=stack)
 

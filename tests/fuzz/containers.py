@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import json
 import struct
-import zipfile
 import zlib
 from random import Random
 from typing import Any
@@ -141,32 +138,6 @@ def mutate_npy(random: Random, data: bytes) -> bytes:
     return b"\x93NUMPY\x01\0" + struct.pack("<H", len(text)) + text + body
 
 
-def mutate_zip(random: Random, data: bytes) -> bytes:
-    """Change, rename or enlarge the members of a zip archive."""
-    members = []
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = [(member.filename, archive.read(member)) for member in archive.infolist()]
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError):
-        pass
-    members = members or [("a.npy", b"")]
-    at = random.randrange(len(members))
-    name, content = members[at]
-    step = random.randrange(4)
-    if step == 0:
-        name = values.name(random)[:1_000].replace("\ud800", "?")
-    elif step == 1:
-        content = bytes(1 << 26)  # 64 MB of zeros in 64 kB
-    else:
-        content = mutate_npy(random, content)
-    members[at] = (name, content)
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members:
-            archive.writestr(name or "x", content)
-    return out.getvalue()
-
-
 def mutate_eki(random: Random, data: bytes) -> bytes:
     """Change a field of the header or a word of the coded data, mostly with the checksum that fits."""
     if len(data) < 32:
@@ -275,9 +246,3 @@ def mutate_text(random: Random, data: bytes) -> bytes:
         cells[cell] = random.choice((*texts, extra)).encode("utf-8", "surrogatepass")
         lines[at] = random.choice((separator, separator, b";", b"\t", b",")).join(cells)
     return b"\n".join(lines) + b"\n"
-
-
-def wrapped(tensors: dict[str, Any]) -> bytes:
-    """Return a safetensors file with this header and no data."""
-    header = json.dumps(tensors).encode()
-    return struct.pack("<Q", len(header)) + header
