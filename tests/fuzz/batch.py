@@ -18,6 +18,7 @@ from fuzz.guard import Watch, limit_memory, time_limit
 from fuzz.kinds import KINDS
 
 BATCH = 100  # cases after which the process is replaced
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # a disk takes most of the time
 DEATHS = {"SIGXCPU": "over 5 s", "exit 1": "over 5 s: it waited for over a minute"}
 
 
@@ -59,7 +60,7 @@ def run_all(seeds: list[int], kept: Path | None = None) -> Iterator[Result]:
     """
     left = list(seeds)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eckart-fuzz-")))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eckart-fuzz-", dir=MEMORY)))
         scratch = Scratch(folder.resolve(), kept)
         while left:
             for result in _run_batch(left[:BATCH], scratch):

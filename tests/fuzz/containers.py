@@ -82,7 +82,7 @@ def _changed_entry(random: Random, header: bytes) -> bytes:
         name = random.choice(entries)[0]
     else:
         count = random.choice((10, 1_000, 20_000))
-        empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+        empty = Raw('{"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}')
         entries += [(f"{name}{i}", empty) for i in range(count)]
     entries[at] = (name, fields)
     return dump(entries).encode("utf-8", "surrogatepass")
