@@ -29,9 +29,10 @@ Results go to stdout, progress and remarks to stderr. `--json` prints one JSON d
 
 ## Interruptions and streams
 
-Ctrl-C ends every command within a second, also while tensors are being factored. One line reports how far it was and
-whether the same command resumes: `Interrupted: 18 of 21 tensors done; the same command resumes.` Nothing half-written
-stays behind. A second Ctrl-C skips the clean-up; the next run of the command then removes what is left.
+Ctrl-C ends every command within a second, also while tensors are being factored. One line reports how
+far it was and whether the same command resumes: `Interrupted: 18 of 21 tensors done; the same command
+resumes.` Nothing half-written stays behind. A second Ctrl-C skips the clean-up; the next run of the
+command then removes what is left.
 
 | exit code | meaning |
 |---|---|
@@ -42,9 +43,9 @@ stays behind. A second Ctrl-C skips the clean-up; the next run of the command th
 | 130 | Ctrl-C (SIGINT); Ctrl-Break on Windows |
 | 143 | a request to stop (SIGTERM) |
 
-If the reader of a pipe leaves, as in `eckart inspect base/ tuned/ | head`, the command continues without output, and
-its exit code still reports its result. If stdout is full or closed, the exit code is 2. Errors of stderr are ignored,
-because remarks and progress must not make a command fail.
+If the reader of a pipe leaves, as in `eckart inspect base/ tuned/ | head`, the command continues without
+output, and its exit code still reports its result. If stdout is full or closed, the exit code is 2.
+Errors of stderr are ignored, because remarks and progress must not make a command fail.
 """
 
 

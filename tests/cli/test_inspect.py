@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import eckart
-from support.fine_tune import MATRICES, SHAPES
+from eckart.checkpoint import write_safetensors
+from eckart.text import rank_range
+from support.fine_tune import LINEAR, MATRICES, SHAPES
 from support.pairs import EPS, write_pair
-from support.terminal import run, table_rows, tree
+from support.printed_tables import recorded
+from support.terminal import Ran, run, table_rows, tree
 
 
 def test_json_holds_the_numbers_of_numpy(fine_tune):
@@ -137,3 +143,131 @@ def test_a_dry_run_reads_only_headers(tmp_path):
     table = run("inspect", *pair, "--dry-run").out
     assert "4 (3 matrices)" in table and f"{2 * end / 1e9:.1f} GB" in table
     assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+# What to type next
+
+
+def next_command(done: Ran, **placeholders: object) -> list[str]:
+    """Return the words of the last line on stderr, which begins with "Next: eckart"."""
+    line = done.err.splitlines()[-1]
+    assert line.startswith("Next: eckart ")
+    return [str(placeholders.get(word, word)) for word in shlex.split(line)[2:]]
+
+
+def write_models(folder: Path, **updates: np.ndarray) -> list[Path]:
+    """Write a base and one tuned model for each update of four layers; return their paths."""
+    random = np.random.default_rng(0)
+    before = {f"layers.{i}.weight": random.standard_normal((64, 48)).astype(np.float32) for i in range(4)}
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / "base.safetensors"]
+    write_safetensors(paths[0], before)
+    for name, update in updates.items():
+        paths.append(folder / f"{name}.safetensors")
+        write_safetensors(paths[-1], {key: array + update for key, array in before.items()})
+    return paths
+
+
+def low_rank_update(rank: int) -> np.ndarray:
+    random = np.random.default_rng(1)
+    update = random.standard_normal((64, rank)) @ random.standard_normal((rank, 48))
+    return (0.05 * update).astype(np.float32)
+
+
+def test_a_full_fine_tune_leads_to_extract_at_the_cost_that_is_stated(fine_tune, tmp_path):
+    done = run("inspect", *fine_tune.pair.paths, "--store", tmp_path / "s")
+    words = next_command(done, ADAPTER=tmp_path / "a")
+    base, tuned = map(str, fine_tune.pair.paths)
+    expected = ["extract", base, tuned, "-o", tmp_path / "a", "--energy", "0.9", "--store", tmp_path / "s"]
+    assert words == [str(word) for word in expected]
+    extracted = json.loads(run(*words, "--json").out)
+    ranks = [module["rank"] for module in extracted["modules"].values()]
+    whole = sum(int(np.prod(SHAPES[name])) for name in LINEAR)
+    assert (
+        f"Keeping 90% of the energy in every layer takes {rank_range(ranks)}: {extracted['parameters']:,} "
+        f"parameters in place of {whole:,}.\n"
+    ) in done.out
+
+
+def test_a_merged_lora_leads_to_the_noise_floor_which_recovers_its_rank(tmp_path):
+    folder = tmp_path / "a folder's name"  # needs quotes
+    base, tuned = write_models(folder, tuned=low_rank_update(3))
+    words = next_command(run("inspect", base, tuned), ADAPTER=tmp_path / "a")
+    assert words == ["extract", str(base), str(tuned), "-o", str(tmp_path / "a"), "--noise-floor"]
+    extracted = json.loads(run(*words, "--json").out)
+    assert {module["rank"] for module in extracted["modules"].values()} == {3}
+
+
+def test_a_budget_is_proposed_where_factors_would_be_larger_than_the_matrices(tmp_path):
+    random = np.random.default_rng(5)
+    base, tuned = write_models(tmp_path, tuned=0.1 * random.standard_normal((64, 48)).astype(np.float32))
+    done = run("inspect", base, tuned)
+    cost, whole = re.search(r"takes .*: ([\d,]+) parameters in place of ([\d,]+)\.", done.out).groups()
+    assert int(cost.replace(",", "")) > int(whole.replace(",", ""))
+    words = next_command(done, ADAPTER=tmp_path / "a")
+    assert words[-2:] == ["--budget", "5%"]
+    assert run(*words).code == 0
+
+
+def test_an_implausible_base_leads_to_another_base(tmp_path):
+    random = np.random.default_rng(5)
+    base, tuned = write_models(tmp_path, tuned=3 * random.standard_normal((64, 48)).astype(np.float32))
+    assert next_command(run("inspect", base, tuned)) == ["inspect", "OTHER_BASE", str(tuned)]
+
+
+def test_models_that_are_the_same_lead_nowhere(tmp_path):
+    base, tuned = write_models(tmp_path, tuned=np.zeros((64, 48), np.float32))
+    done = run("inspect", base, tuned)
+    assert "Nothing changed" in done.out and "Keeping" not in done.out
+    assert "Next" not in done.err
+
+
+def test_one_checkpoint_an_adapter_and_a_dry_run_lead_on(fine_tune, tmp_path):
+    base, tuned = map(str, fine_tune.pair.paths)
+    assert next_command(run("inspect", base)) == ["inspect", base, "TUNED"]
+    assert next_command(run("inspect", base, tuned, "--dry-run")) == ["inspect", base, tuned]
+    assert next_command(run("inspect", base, "--dry-run")) == ["inspect", base]
+    for line in ([fine_tune.adapter], [base, fine_tune.adapter]):
+        words = next_command(run("inspect", *line), SMALLER=tmp_path / str(len(line)))
+        assert words[:2] == ["resize", str(fine_tune.adapter)]
+        assert run(*words).code == 0
+
+
+@pytest.mark.parametrize("options", [["-q"], ["--json"]])
+def test_nothing_leads_on_if_quiet_or_in_json(fine_tune, options):
+    assert "Next" not in run("inspect", *fine_tune.pair.paths, *options).err
+
+
+# What the columns mean
+
+
+@pytest.mark.parametrize("kind", ["pair", "adapter", "base and adapter"])
+def test_every_column_is_explained_on_request(fine_tune, kind):
+    base, tuned = fine_tune.pair.paths
+    line = {
+        "pair": [base, tuned],
+        "adapter": [fine_tune.adapter],
+        "base and adapter": [base, fine_tune.adapter],
+    }
+    with recorded() as tables:
+        done = run("inspect", *line[kind], "--explain")
+    table, legend = tables
+    assert done.code == 0
+    described = {title: meaning for titles, meaning in legend.read()[1] for title in titles.split(", ")}
+    assert list(described) == [column.title for column in table.columns]
+    assert all(meaning.endswith(".") for meaning in described.values())
+    assert done.out.index("meaning") > done.out.index(table.printed[-1])
+
+
+def test_a_terminal_gets_a_short_legend_and_a_pipe_none(fine_tune):
+    on_terminal = " ".join(run("inspect", *fine_tune.pair.paths, width=80).out.split())
+    assert "r90: least rank with 90% of the energy" in on_terminal
+    assert "--explain describes every column." in on_terminal
+    assert "effective: " not in on_terminal  # which is hidden at this width
+    assert "--explain" not in run("inspect", *fine_tune.pair.paths).out
+
+
+@pytest.mark.parametrize("other", ["--json", "--dry-run"])
+def test_explain_is_refused_where_there_is_no_table(fine_tune, other):
+    done = run("inspect", *fine_tune.pair.paths, "--explain", other)
+    assert done.code == 2 and "--explain" in done.err and f"Remove --explain or {other}" in done.err

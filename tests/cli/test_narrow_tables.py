@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from eckart.cli.shorten import SHORTEST, least_width, shorten, shorten_all
 from eckart.cli.tables import Cells, Column, Layout, fit, render
 from support.pairs import write_pair
 from support.printed_tables import hidden_columns, is_shortened, recorded
-from support.terminal import ENVIRONMENT, run
+from support.terminal import ENVIRONMENT, STYLE, run, start
 
 NAME, VALUE = Column("name", Cells.NAME), Column("value")
 LAYERS = [f"model.layers.{i}.self_attn.{kind}_proj" for i in range(12) for kind in "qkvo"]
@@ -174,17 +175,22 @@ def test_wide_characters_and_escapes_keep_the_columns_aligned(strange_pair, widt
 
 @pytest.mark.parametrize("width", [40, 80])
 def test_a_real_terminal_gets_whole_lines(strange_pair, width):
-    """In a pseudo-terminal, whose width is that of the device and not of a variable."""
+    """The width is that of the device and not of a variable."""
+    environment = {k: v for k, v in ENVIRONMENT.items() if k not in ("COLUMNS", "LINES")} | {"TERM": "xterm"}
+    code, text = run_in_pseudo_terminal(width, "inspect", "-q", *strange_pair.paths, environment=environment)
+    assert code == 0
+    assert hidden_columns(text)
+    assert max(cell_len(line) for line in text.splitlines()) <= width
+
+
+def run_in_pseudo_terminal(width: int, *argv: object, environment: dict[str, str]) -> tuple[int, str]:
+    """Run a command in a pseudo-terminal, and return its exit code and its text without styles."""
     fcntl = pytest.importorskip("fcntl", reason="Windows has no pseudo-terminals")
     pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
     main, side = pty.openpty()
     fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
-    environment = {k: v for k, v in ENVIRONMENT.items() if k not in ("COLUMNS", "LINES")} | {"TERM": "xterm"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "eckart", "inspect", "-q", *map(str, strange_pair.paths)],
-        stdout=side,
-        stderr=side,
-        env=environment,
+        [sys.executable, "-m", "eckart", *map(str, argv)], stdout=side, stderr=side, env=environment
     )
     os.close(side)
     text = b""
@@ -197,9 +203,7 @@ def test_a_real_terminal_gets_whole_lines(strange_pair, width):
             break
         text += part
     os.close(main)
-    assert process.wait() == 0
-    assert hidden_columns(text.decode())
-    assert max(cell_len(line) for line in text.decode().splitlines()) <= width + len("\x1b[1m\x1b[0m")
+    return process.wait(), re.sub(STYLE, "", text.decode())
 
 
 def test_prose_wraps_between_words_and_words_are_never_cut(strange_pair):
@@ -207,3 +211,21 @@ def test_prose_wraps_between_words_and_words_are_never_cut(strange_pair):
     narrow = run("inspect", *strange_pair.paths, width=30).out.split("\n\n")[1]
     assert narrow.split() == whole.split()
     assert all(len(line) <= 30 or " " not in line for line in narrow.splitlines())
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_characters_that_the_encoding_of_stdout_lacks_are_escaped(strange_pair, encoding):
+    done = start(
+        "inspect", *strange_pair.paths, env={**ENVIRONMENT, "PYTHONIOENCODING": encoding}, text=False
+    )
+    assert done.returncode == 0, done.stderr
+    name = "模型.层.0.注意力.查询投影.权重矩阵"
+    assert name.encode(encoding, "backslashreplace") in done.stdout
+
+
+def test_an_error_wraps_between_words_on_a_terminal(tmp_path):
+    environment = {**ENVIRONMENT, "COLUMNS": "40", "TERM": "xterm"}
+    code, text = run_in_pseudo_terminal(40, "inspect", "-q", tmp_path / "missing", environment=environment)
+    assert code == 2
+    lines = text.replace(str(tmp_path), "").splitlines()
+    assert len(lines) > 1 and all(len(line) <= 40 for line in lines)

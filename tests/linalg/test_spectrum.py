@@ -8,10 +8,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from eckart import Spectrum
+from eckart import Spectrum, svd
 from eckart.errors import MissingExtraError, UsageError
 from eckart.linalg import Goal
-from support.matrices import DECAYS, least_rank
+from support.matrices import DECAYS, least_rank, with_values
 
 # Values over nine decades: their squares span eighteen, more than float64 sums can resolve.
 values = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=40).map(lambda v: sorted(v, reverse=True))
@@ -306,3 +306,42 @@ def test_html_table_shows_the_main_numbers():
     assert "<td>leading 2 of 9</td>" in part and "effective rank" not in part
     assert '<th scope="row">rank at 90% energy</th><td>more than known</td>' in part
     assert "largest value" not in Spectrum([], 1.0, 3)._repr_html_()
+
+
+SPREAD = [*np.logspace(0, -16, 33)]  # over sixteen decades, as far as float64 resolves next to sigma_1
+
+
+@given(values | st.just(SPREAD))
+def test_energy_1_and_error_0_leave_out_a_relative_error_of_1e13_at_most(sigma):
+    s = Spectrum(sigma)
+    rank = s.rank_at_energy(1.0)
+    assert rank == s.rank_at_error(0.0)
+    beyond = [
+        math.sqrt(math.fsum(v * v for v in sigma[r:]) / math.fsum(v * v for v in sigma))
+        for r in (rank, rank - 1)
+    ]
+    assert beyond[0] <= 1.0001e-13 < 1.0002 * beyond[1]
+
+
+@given(values, st.floats(0.0, 0.999))
+def test_an_energy_and_the_error_that_it_leaves_give_the_same_rank(sigma, error):
+    s = Spectrum(sigma)
+    energy = 1 - error**2
+    assume(energy < 1 and error > 1e-3)  # nearer to 1, the energy's own rounding matters
+    ranks = {s.rank_at_energy(e) for e in (energy, energy * (1 - 1e-12), min(energy * (1 + 1e-12), 1.0))}
+    assert s.rank_at_error(error) in ranks
+
+
+@pytest.mark.parametrize("goal", [{"energy": 1.0}, {"error": 0.0}], ids=["energy 1", "error 0"])
+@pytest.mark.parametrize("rank", [1, 5, 12])
+def test_svd_finds_the_exact_rank_of_a_float64_matrix(rank, goal):
+    sigma = np.logspace(0, -9, 12)[:rank]
+    f = svd(with_values(sigma, 40, 30, seed=rank), **goal)
+    assert f.rank == rank and f.rank_bounds == (rank, rank)
+
+
+def test_svd_at_energy_1_keeps_values_down_to_the_tolerance():
+    """1e-12 is kept and 1e-16 is not: only the first is a relative error above 1e-13."""
+    A = np.diag([1.0, 1e-4, 1e-8, 1e-12, 1e-16])
+    assert svd(A, energy=1.0).rank == svd(A, error=0.0).rank == 4
+    assert svd(A, energy=1 - 1e-12).rank == 2

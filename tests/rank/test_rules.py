@@ -124,3 +124,18 @@ LEADING = Candidate("a", (3, 3), Spectrum([3.0], 5.0, 3), noise_floor=0.5)
 def test_a_rule_chooses_no_rank_where_the_known_values_cannot_tell(rule):
     assert rule.choose(LEADING).rank is None
     assert rule.choose(LEADING).reason == "not enough singular values known"
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        (Energy(1.0), "energy 1 - 1.0e-28"),
+        (Error(0.0), "error 1.0e-14"),
+        (Energy(1 - 1e-12), "energy 1 - 1.0e-12"),
+        (Energy(0.9), "energy 0.9999"),
+    ],
+    ids=repr,
+)
+def test_a_reason_states_what_is_missing_where_four_decimals_would_hide_it(rule, reason):
+    sigma = 10.0 ** -np.arange(0, 20, 2)
+    assert rule.choose(Candidate("a", (10, 10), Spectrum(sigma))).reason == reason

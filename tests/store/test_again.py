@@ -134,11 +134,11 @@ def test_a_fresh_pass_for_one_rule_factors_no_tensor_more_than_twice(tmp_path, p
 
 
 @pytest.mark.parametrize("keywords", RULES, ids=str)
-def test_a_store_of_another_rule_factors_no_tensor_twice(tmp_path, passes, keywords):
+def test_a_store_of_another_rule_factors_no_tensor_again_and_again(tmp_path, passes, keywords):
     pair = make_pair(tmp_path, size=0.02)
     eckart.factor(*pair.paths, tmp_path / "store", rule=eckart.Energy(0.4))
     _, again = passes.of(lambda: eckart.plan(tmp_path / "store", **keywords))
-    most = 4 if "budget" in keywords or "uniform" in keywords else 1
+    most = 3 if "budget" in keywords or "uniform" in keywords else 1
     assert max(again.values(), default=0) <= most
 
 

@@ -68,10 +68,8 @@ def run(*argv: object, width: int | None = None) -> Ran:
 
 def start(*argv: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run ``python -m eckart`` with these arguments; the options are those of `subprocess.run`."""
-    options = {"env": ENVIRONMENT, "timeout": 120, **options}
-    return subprocess.run(
-        [sys.executable, "-m", "eckart", *map(str, argv)], capture_output=True, text=True, **options
-    )
+    options = {"env": ENVIRONMENT, "timeout": 120, "text": True, **options}
+    return subprocess.run([sys.executable, "-m", "eckart", *map(str, argv)], capture_output=True, **options)
 
 
 def table_rows(text: str) -> dict[str, list[str]]:

@@ -16,9 +16,9 @@ from eckart.arrays import Array, DType, Floats
 from eckart.checkpoint import to_float
 from eckart.checkpoint.kinds import Kind
 from eckart.checkpoint.mapping import MappedFile
-from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import UsageError
 from eckart.parallel import OnProgress
+from eckart.strictjson import JsonObject
 from eckart.text import clip, count, either, rank_range
 
 SHOWN = 40  # rows of the HTML table

@@ -16,7 +16,8 @@ from eckart.applications.evaluation import Measured
 from eckart.applications.ratings import LARGEST
 from eckart.arrays import Array, Ints
 from eckart.checkpoint import Checkpoint, read_header, write_safetensors
-from eckart.checkpoint.output import FileKind, OutputFile
+from eckart.checkpoint.output import OutputFile
+from eckart.checkpoint.target import FileKind
 from eckart.documents import Document
 from eckart.errors import RatingsError
 from eckart.strictjson import parse_object

@@ -14,11 +14,32 @@ from eckart.checkpoint.locate import Located, check_link, locate
 from eckart.checkpoint.mapping import map_tensor, prefetch_tensor
 from eckart.checkpoint.order import natural_sort
 from eckart.checkpoint.tensorinfo import TensorInfo
+from eckart.documents import Document
 from eckart.errors import CheckpointError
 from eckart.oserrors import reading
 from eckart.paths import input_path
 from eckart.strictjson import JsonObject, cannot_read, parse_object, read_bytes
 from eckart.text import clip, count, preview
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The entries of ``config.json`` by which Eckart recognises a model. Others are kept, unchecked.
+
+    Parameters
+    ----------
+    model_type : str, optional
+    architectures : list of str, optional
+    tie_word_embeddings, is_encoder_decoder : bool, optional
+    """
+
+    model_type: str | None = None
+    architectures: list[str] | None = None
+    tie_word_embeddings: bool | None = None
+    is_encoder_decoder: bool | None = None
+
+
+CONFIG = Document(ModelConfig, "the configuration")
 
 
 @dataclass(frozen=True)
@@ -255,4 +276,7 @@ def _read_config(folder: Path) -> JsonObject:
     if not file.exists():
         return {}
     check_link(folder, file)
-    return parse_object(read_bytes(file), file, "the configuration", unique=False)
+    # Configurations hold infinities (Mamba) and repeated keys; no program reads tensors by them.
+    config = parse_object(read_bytes(file), file, "the configuration", unique=False, finite=False)
+    CONFIG.convert(config, str(file))
+    return config

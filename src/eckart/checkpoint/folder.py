@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from eckart.checkpoint.exchange import exchange, rename_new
-from eckart.checkpoint.output import REPLACE, FileKind, Output, mode_of
+from eckart.checkpoint.output import Output
+from eckart.checkpoint.target import REPLACE, FileKind, mode_of
 from eckart.errors import OutputError, UsageError
 from eckart.paths import real_path
 

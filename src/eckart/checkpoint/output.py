@@ -6,51 +6,16 @@ import os
 import shutil
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from eckart.arguments import argument
 from eckart.checkpoint.exchange import TAKEN, rename_new, sync_folder
 from eckart.checkpoint.staging import Staging, make_staging, remove_leftovers
-from eckart.errors import EckartError, InputError, OutputError
+from eckart.checkpoint.target import REPLACE, FileKind, is_stdout, mode_of, without_links
+from eckart.errors import InputError, OutputError
 from eckart.oserrors import fix_for, reason_of
 from eckart.paths import user_path
-
-REPLACE = f"Use another path, or pass {argument('overwrite', True)} to replace it"
-STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
-_TYPES = {
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-}
-
-
-@dataclass(frozen=True)
-class FileKind:
-    """A kind of output file. A file is only replaced by one of the same kind.
-
-    Parameters
-    ----------
-    title : str
-        The kind with its article, for messages, e.g. ``"a plan"``.
-    matches : callable
-        Whether an existing regular file is of this kind; it may raise OSError or an `EckartError` instead of
-        returning False.
-    """
-
-    title: str
-    matches: Callable[[Path], bool]
-
-    def holds(self, path: Path) -> bool:
-        """Whether an existing regular file is of this kind."""
-        try:
-            return self.matches(path)
-        except (EckartError, ValueError):
-            return False
 
 
 class Output(ABC):
@@ -83,7 +48,7 @@ class Output(ABC):
                 "Use the path of a file or folder",
             )
         self.given, self.overwrite = user_path(path), overwrite
-        self.path = _resolve(self.given)
+        self.path = without_links(self.given)
         self._staging: Staging | None = None
         self._created_parents: list[Path] = []
 
@@ -249,62 +214,6 @@ class OutputFile(Output):
         else:
             rename_new(staged, self.path)
         return None
-
-
-def is_stdout(path: str | Path) -> bool:
-    """Whether the path of an output stands for the standard output, as ``-`` does.
-
-    Parameters
-    ----------
-    path : str or Path
-        The path, as it was given.
-    """
-    return str(path) in STDOUT
-
-
-def mode_of(given: Path, expected: str) -> int | None:
-    """Return the mode of what is at an output's path; None if nothing is there.
-
-    Parameters
-    ----------
-    given : Path
-        The output. A link is followed.
-    expected : {"a file", "a folder"}
-        What is written, for the message.
-
-    Raises
-    ------
-    OutputError
-        If it is a device, a pipe or a socket.
-    """
-    try:
-        mode = os.stat(given).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    special = _TYPES.get(stat.S_IFMT(mode))
-    if special is not None:
-        raise OutputError(str(given), f"expected {expected}, found {special}", f"Use the path of {expected}")
-    return mode
-
-
-def _resolve(given: Path) -> Path:
-    """Return the path without links.
-
-    Raises
-    ------
-    OutputError
-        If it is a link that leads nowhere, or to itself.
-    """
-    try:
-        if given.is_symlink():
-            os.path.realpath(given, strict=True)
-    except OSError as error:
-        raise OutputError(
-            str(given),
-            f"this link leads nowhere ({error.strerror})",
-            "Remove the link, or use another path",
-        ) from None
-    return Path(os.path.realpath(given))
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:

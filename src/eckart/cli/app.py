@@ -117,5 +117,5 @@ def _report(message: str, code: int) -> int:
     """Print an error after the results that precede it; return the exit code."""
     with suppress(OutputError):
         sys.stdout.flush()
-    print(f"eckart: {escape(message)}", file=sys.stderr)
+    console.err().print(f"eckart: {escape(message)}", markup=False)
     return code

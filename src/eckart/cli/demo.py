@@ -12,7 +12,7 @@ import typer
 from eckart.adapter import load_adapter
 from eckart.adapter.formats.peft.settings import CONFIG
 from eckart.checkpoint import Checkpoint, OutputFolder, read_header
-from eckart.checkpoint.output import FileKind
+from eckart.checkpoint.target import FileKind
 from eckart.cli import console
 from eckart.cli import options as opt
 from eckart.cli.demo_report import (

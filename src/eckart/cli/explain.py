@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from eckart.checkpoint import refuse_overlap
-from eckart.checkpoint.output import FileKind, OutputFile, is_stdout
+from eckart.checkpoint.output import OutputFile
+from eckart.checkpoint.target import FileKind, is_stdout
 from eckart.checkpoint.write import write_bytes
 from eckart.cli import console
 from eckart.cli import options as opt

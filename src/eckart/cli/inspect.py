@@ -11,7 +11,7 @@ import typer
 from eckart.adapter.formats import is_adapter
 from eckart.cli import console
 from eckart.cli import options as opt
-from eckart.cli.spectra import print_adapter, print_layers
+from eckart.cli.spectra import EnergyCost, print_adapter, print_layers
 from eckart.cli.tables import Cells, Column, print_table
 from eckart.errors import UsageError
 from eckart.extraction.inspect import LayersSummary
@@ -140,7 +140,12 @@ def say_next_step(
     if not has_plausible_base(changed):
         console.say_next("inspect", "OTHER_BASE", tuned, quiet=quiet)
         return
-    rule: list[object] = ["--noise-floor"] if merged_rank(changed) else ["--energy", 0.9]
+    cost = EnergyCost.of(summary.layers)
+    rule: list[object] = ["--energy", 0.9]
+    if merged_rank(changed):
+        rule = ["--noise-floor"]
+    elif cost is not None and not cost.is_saving:
+        rule = ["--budget", "5%"]
     kept: list[object] = [] if store is None else ["--store", store]
     console.say_next("extract", base, tuned, "-o", "ADAPTER", *rule, *kept, quiet=quiet)
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from eckart.checkpoint.output import FileKind, OutputFile, is_stdout
+from eckart.checkpoint.output import OutputFile
+from eckart.checkpoint.target import FileKind, is_stdout
 from eckart.checkpoint.write import json_text, write_json
 from eckart.cli import console
 from eckart.cli import options as opt

@@ -74,12 +74,9 @@ def shorten_all(names: Sequence[str], width: int) -> list[str]:
     """
     if all(cell_len(name) <= width for name in names):
         return list(names)
-    different = len(set(names))
-    for beginning in BEGINNINGS:
-        shortened = [shorten(name, width, beginning) for name in names]
-        if len(set(shortened)) == different:
-            return shortened
-    return [shorten(name, width) for name in names]
+    different = list(dict.fromkeys(names))
+    by_name = next(filter(None, (_distinct(different, width, share) for share in BEGINNINGS)), None)
+    return [by_name[name] if by_name else shorten(name, width) for name in names]
 
 
 def least_width(names: Sequence[str]) -> int:
@@ -96,11 +93,24 @@ def least_width(names: Sequence[str]) -> int:
         Terminal columns; the width of the widest name if that is less than `SHORTEST`.
     """
     widest = max(map(cell_len, names), default=0)
-    different = len(set(names))
+    different = list(dict.fromkeys(names))
     for width in range(SHORTEST, widest):
-        if len(set(shorten_all(names, width))) == different:
+        if any(_distinct(different, width, share) for share in BEGINNINGS):
             return width
     return widest
+
+
+def _distinct(names: Sequence[str], width: int, beginning: float) -> dict[str, str] | None:
+    """Return different names in shortened form; None as soon as two of them are equal."""
+    by_name: dict[str, str] = {}
+    seen = set()
+    for name in names:
+        short = shorten(name, width, beginning)
+        if short in seen:
+            return None
+        seen.add(short)
+        by_name[name] = short
+    return by_name
 
 
 def _fitting(text: str, width: int) -> int:

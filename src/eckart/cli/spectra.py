@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from eckart.cli import console
 from eckart.cli.tables import Cell, Cells, Column, print_legend, print_table
@@ -139,36 +140,54 @@ def print_layers(summary: LayersSummary, explain: bool = False, most: int | None
         rest = f", the rest in {count(summary.others, 'other tensor')}" if summary.others else ""
         share = console.percent(summary.share)
         out.print(f"\n{share} of the change's energy is in {matrices}{rest}", markup=False)
-        cost = cost_of_energy(summary.layers)
-        if cost:
-            out.print(cost, markup=False)
+        cost = EnergyCost.of(summary.layers)
+        if cost is not None:
+            out.print(str(cost), markup=False)
     for remark in summary.diagnosis:
         out.print(remark, markup=False)
 
 
-def cost_of_energy(layers: Sequence[LayerSummary]) -> str | None:
-    """Return in a sentence what it costs to keep 90 % of the energy of every layer that can have factors.
+@dataclass(frozen=True)
+class EnergyCost:
+    """What it costs to keep 90 % of the energy of every layer that can have factors.
 
     Parameters
     ----------
-    layers : sequence of LayerSummary
-        The layers of a pair of checkpoints.
-
-    Returns
-    -------
-    str or None
-        None if no such layer changed, or if a rank is not known.
+    ranks : tuple of int
+        The rank of each of these layers that changed.
+    parameters : int
+        Numbers in all of their factors.
+    entries : int
+        Numbers in their matrices.
     """
-    changed = [layer for layer in layers if layer.kind in LORA_KINDS and layer.energy > 0]
-    ranks = [rank for layer in changed if (rank := layer.ranks["90%"]) is not None]
-    if not changed or len(ranks) < len(changed):
-        return None
-    cost = sum(rank * sum(layer.shape) for rank, layer in zip(ranks, changed, strict=True))
-    whole = sum(math.prod(layer.shape) for layer in changed)
-    return (
-        f"Keeping 90% of the energy in every layer takes {rank_range(ranks)}: {cost:,} parameters "
-        f"in place of {whole:,}."
-    )
+
+    ranks: tuple[int, ...]
+    parameters: int
+    entries: int
+
+    @classmethod
+    def of(cls, layers: Sequence[LayerSummary]) -> EnergyCost | None:
+        """Return the cost for the layers of a pair; None if none changed, or if a rank is not known."""
+        changed = [layer for layer in layers if layer.kind in LORA_KINDS and layer.energy > 0]
+        ranks = [rank for layer in changed if (rank := layer.ranks["90%"]) is not None]
+        if not changed or len(ranks) < len(changed):
+            return None
+        return cls(
+            ranks=tuple(ranks),
+            parameters=sum(r * sum(layer.shape) for r, layer in zip(ranks, changed, strict=True)),
+            entries=sum(math.prod(layer.shape) for layer in changed),
+        )
+
+    @property
+    def is_saving(self) -> bool:
+        """Whether the factors are smaller than the matrices."""
+        return self.parameters < self.entries
+
+    def __str__(self) -> str:
+        return (
+            f"Keeping 90% of the energy in every layer takes {rank_range(self.ranks)}: "
+            f"{self.parameters:,} parameters in place of {self.entries:,}."
+        )
 
 
 def print_adapter(summary: AdapterSummary, with_base: bool, explain: bool = False) -> None:

@@ -102,7 +102,7 @@ def _safe(stream: TextIO | None, original: TextIO | None, is_stdout: bool) -> Te
     return io.TextIOWrapper(
         end if raw is stream.buffer else io.BufferedWriter(end),  # type: ignore[type-var]
         encoding=stream.encoding,
-        errors=stream.errors,
+        errors="backslashreplace",  # a name may have characters that the encoding lacks
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )

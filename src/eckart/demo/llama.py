@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eckart.checkpoint.checkpoint import Checkpoint
-from eckart.checkpoint.strictjson import JsonObject
 from eckart.errors import CheckpointError, UsageError
+from eckart.strictjson import JsonObject
 from eckart.text import count
 
 Array = NDArray[np.float32]

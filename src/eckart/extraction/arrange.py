@@ -23,7 +23,7 @@ from eckart.adapter.targets import experts_as_in
 from eckart.extraction.cut import Parts
 from eckart.extraction.job import Job
 from eckart.extraction.leftovers import Leftover, carry_whole, leftovers
-from eckart.rank import RankPlan
+from eckart.rank import Budget, RankPlan
 from eckart.serving.experts_read import experts_layout_for
 from eckart.serving.layout import Layout
 from eckart.store import FactorStore
@@ -82,6 +82,26 @@ def _zeros(modules: Mapping[str, Module]) -> int:
     """Return how many entries of all factors are zero."""
     factors = [factor for module in modules.values() for factor in (module.left, module.right)]
     return sum(factor.size - int(np.count_nonzero(factor)) for factor in factors)
+
+
+def notes_on_budget(job: Job, plan: RankPlan, adapter: Adapter) -> tuple[str, ...]:
+    """Return a note if the adapter is larger than the plan that a budget allowed.
+
+    Parameters
+    ----------
+    job : Job
+    plan : RankPlan
+    adapter : Adapter
+        The adapter as written.
+    """
+    added = adapter.parameters - plan.parameters
+    if not isinstance(job.rule, Budget) or added <= 0:
+        return ()
+    return (
+        f"The plan is within the budget, with {plan.parameters:,} parameters. "
+        f"The adapter has {added:,} more: zeros that its format or a program needs, and factors that are "
+        "stored twice, for a tied layer or for the two halves of an expert.",
+    )
 
 
 def _for_readers(

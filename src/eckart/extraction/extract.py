@@ -21,7 +21,7 @@ from eckart.adapter.statement import Statement
 from eckart.checkpoint import OutputFolder, refuse_overlap
 from eckart.checkpoint.kinds import Kind, kind_of, module_of
 from eckart.errors import PairError, UsageError
-from eckart.extraction.arrange import Arranged, arrange
+from eckart.extraction.arrange import Arranged, arrange, notes_on_budget
 from eckart.extraction.cut import cut
 from eckart.extraction.job import Job, check_consumers, check_dtype, open_sources_of
 from eckart.extraction.leftovers import Leftover, tie_notes
@@ -209,6 +209,7 @@ def extract(
             *sources.notes,
             *remarks,
             *tie_notes(sources, arranged.adapter),
+            *notes_on_budget(job, rank_plan, arranged.adapter),
             *notes_on_dense(arranged.adapter, arranged.adapter.dtype.itemsize),
         ),
     )
@@ -271,6 +272,12 @@ def factor(job: Job, sources: PairSources, folder: Path) -> FactorStore:
         demands = first_demands(sources, job.rule, job.kinds, job.factor_dtype(sources).itemsize)
     filled = fill(sources, folder, demands, job.pass_options)
     if all(record.energy == 0 for record in filled):
+        if any(record.unchanged < 1 for record in filled if record.shape and 0 not in record.shape):
+            raise PairError(
+                f"{job.base} and {job.tuned}",
+                "their weights differ by less than 1e-145, whose square float64 does not hold",
+                "Multiply both checkpoints by the same power of two",
+            )
         raise PairError(
             f"{job.base} and {job.tuned}",
             "they hold the same weights, so there is no update to extract",

@@ -9,9 +9,10 @@ from pathlib import Path
 from eckart.adapter import Adapter
 from eckart.adapter.formats import is_adapter
 from eckart.arguments import argument
-from eckart.checkpoint.strictjson import JsonObject
 from eckart.checks import check_whole_number
 from eckart.errors import UsageError
+from eckart.extraction.change import parts_of_change
+from eckart.extraction.measure import stored_energy
 from eckart.operations.inspect import AdapterSummary, inspect_adapter
 from eckart.parallel import OnProgress
 from eckart.store.demands import whole_demands
@@ -19,9 +20,10 @@ from eckart.store.files import MANIFEST
 from eckart.store.fill import MAX_RANK, fill
 from eckart.store.kept import KeptFactors, kept_factors
 from eckart.store.options import PassOptions, log_notice
-from eckart.store.sources import open_sources
+from eckart.store.sources import PairSources, Sources, open_sources
 from eckart.store.store import FactorStore
 from eckart.store.summary import LayerSummary, diagnose, summarise
+from eckart.strictjson import JsonObject
 from eckart.text import count
 from eckart.unfinished import scratch_folder
 
@@ -39,7 +41,8 @@ class LayersSummary:
     notes : tuple of str
         Remarks from reading and matching the files.
     share : float or None
-        Share of the change's energy that is in these layers; None for a single checkpoint.
+        Share of the change's energy that is in these layers; None for a single checkpoint. The change
+        includes new rows, and tensors that only the tuned checkpoint holds.
     others : int
         Tensors that are not listed: vectors, convolutions and the like.
     kept : KeptFactors or None
@@ -151,22 +154,29 @@ def inspect_layers(
     if store is None:
         with scratch_folder() as scratch:
             filled = fill(sources, scratch / "store", whole_demands(sources, 0), options)
-            return summarise_layers(filled, sources.notes)
+            return summarise_layers(filled, sources)
     is_finished = (Path(store) / MANIFEST).is_file()
     rank = max_rank if max_rank is not None else 0 if is_finished else MAX_RANK
     filled = fill(sources, store, whole_demands(sources, rank), options)
-    return replace(summarise_layers(filled, sources.notes), kept=kept_factors(filled))
+    return replace(summarise_layers(filled, sources), kept=kept_factors(filled))
 
 
-def summarise_layers(store: FactorStore, notes: tuple[str, ...] = ()) -> LayersSummary:
-    """Return the rows and the diagnosis of a store that holds every singular value."""
+def summarise_layers(store: FactorStore, sources: Sources | None = None) -> LayersSummary:
+    """Return the rows and the diagnosis of a store that holds every singular value.
+
+    Without the checkpoints, only tensors that both of them hold count as the change.
+    """
     layers = summarise(store)
+    # What the base does not have belongs to the change too; the store does not read it.
+    parts = parts_of_change(sources, Adapter({})) if isinstance(sources, PairSources) else ()
+    added = [part for part in parts if not part.is_shared]
     total = sum(record.energy for record in store)
+    total += sum(stored_energy(part.tuned, part.start) for part in added)
     listed = sum(layer.energy for layer in layers)
     return LayersSummary(
         layers=tuple(layers),
         diagnosis=tuple(diagnose(store, layers)),
-        notes=notes,
+        notes=() if sources is None else sources.notes,
         share=None if store.single or not total else listed / total,
-        others=len(store) - len(layers),
+        others=len(store) - len(layers) + sum(part.source is None for part in added),
     )

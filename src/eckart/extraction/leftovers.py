@@ -199,7 +199,7 @@ def _with_tied_head(adapter: Adapter, sources: PairSources) -> tuple[Adapter, di
 
 
 def tie_notes(sources: PairSources, adapter: Adapter) -> tuple[str, ...]:
-    """Return a note if a program applies the change of an embedding to the table, but not to the tied head.
+    """Return a note if PEFT applies the change of an embedding to its tied head not at all, or twice.
 
     Parameters
     ----------
@@ -210,8 +210,13 @@ def tie_notes(sources: PairSources, adapter: Adapter) -> tuple[str, ...]:
     tie = find_tie(sources)
     if tie is None or not (tie.table in adapter.dense or module_of(tie.table) in adapter.modules):
         return ()
-    if tie.head in adapter.modules or f"{tie.head}.weight" in adapter.dense:
+    if f"{tie.head}.weight" in adapter.dense:
         return ()
+    if tie.head in adapter.modules:
+        return (
+            f"{tie.head} has the factors of {tie.table}, whose weight it shares. PEFT computes both right, "
+            "but its merge_and_unload adds the update to that weight twice: merge with eckart merge.",
+        )
     head = tie.head or "the output layer"
     return (
         f"{tie.table} is tied to {head}, but PEFT applies an update of the table to the table alone. "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from eckart.linalg.goal import Goal
-from eckart.linalg.spectrum import SAME_SUM, Spectrum
+from eckart.linalg.spectrum import Spectrum
 
 
 def rank_bounds(spectrum: Spectrum, goal: Goal, exact: bool) -> tuple[int, int] | None:
@@ -60,8 +60,9 @@ def rank_bounds(spectrum: Spectrum, goal: Goal, exact: bool) -> tuple[int, int] 
         lo = int(np.count_nonzero(spectrum.values > high_bar))
         most = int(np.count_nonzero(raised > low_bar))
         return lo, spectrum.size if np.sqrt(spectrum.tail) > low_bar else max(most, hi)
-    captured = np.concatenate([[0.0], spectrum.captured])
-    share = goal.required_energy
-    target = captured[hi] if share is None else (share - SAME_SUM) * spectrum.total
-    lo = int(np.argmax(captured + spectrum.tail >= target))
+    squares = np.concatenate([spectrum.values**2, [0.0]])
+    beyond = np.cumsum(squares[::-1])[::-1]  # what a rank leaves out, if it kept all of the tail
+    allowed = goal.allowed_loss
+    loss = spectrum.tails[hi] if allowed is None else allowed * spectrum.tails[0]
+    lo = int(np.argmax(beyond <= loss))
     return min(max(lo, 1), hi), hi  # a nonzero matrix has rank at least 1

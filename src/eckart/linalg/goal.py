@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,11 @@ from eckart.errors import UsageError
 GoalKind = Literal["full", "rank", "energy", "error", "ratio", "above"]
 
 
+# Two sums of the same squares, added in a different order, differ by about n eps: 1e-13 for n = 1000.
+# An energy that close to its target counts as reached, so that (3, 2, 1) at 13/14 is rank 2.
+SAME_SUM = 1e-13
+
+
 @dataclass(frozen=True)
 class Goal:
     """What the factors of one matrix must reach. `Spectrum.rank_for` gives the least rank that does.
@@ -20,7 +26,8 @@ class Goal:
     ----------
     kind : {"full", "rank", "energy", "error", "ratio", "above"}
         ``full``: every singular value. ``rank``: the leading ``value`` components. ``energy``: the least r
-        with energy(r) >= value. ``error``: the least r with ||A - A_r||_F <= value ||A||_F. ``ratio``:
+        with energy(r) >= value. ``error``: the least r with ||A - A_r||_F <= value ||A||_F. Both allow for
+        rounding: see `allowed_loss`. ``ratio``:
         every sigma > sigma_1 / value. ``above``: every sigma > value, in the units of the matrix.
     value : float
         The target; unused for ``full``.
@@ -66,13 +73,22 @@ class Goal:
             raise UsageError(f"above={value!r}", "expected a threshold of at least 0")
 
     @property
-    def required_energy(self) -> float | None:
-        """Fraction of the energy that must be kept; None for goals that are not about energy."""
+    def allowed_loss(self) -> float | None:
+        """Share of the energy that may be left out, rounding included; None for other goals.
+
+        Notes
+        -----
+        In exact arithmetic this is 1 - energy, or error^2. Two sums of the same squares differ by rounding,
+        so one part in 1e13 more is allowed; so is 2e-16 for an energy below 1, which is itself rounded to
+        float64. Energy 1 and error 0 allow a loss of 1e-26, which is a relative error of 1e-13.
+        """
         if self.kind == "energy":
-            return self.value
-        if self.kind == "error":
-            return 1 - self.value**2
-        return None
+            loss, doubt = 1 - self.value, 0.0 if self.value == 1 else sys.float_info.epsilon
+        elif self.kind == "error":
+            loss, doubt = self.value**2, 0.0
+        else:
+            return None
+        return loss * (1 + SAME_SUM) + SAME_SUM**2 + doubt
 
 
 def _as_share(keyword: str, value: float) -> str:

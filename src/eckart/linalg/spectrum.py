@@ -21,10 +21,6 @@ KNEE_WINDOW = 0.95  # the knee is searched for among the components that hold th
 MARKED = 64  # up to this many values, a plot marks each one
 FAST = 0.1  # decay is fast when a tenth of the components hold nine tenths of the energy
 
-# Two sums of the same squares, added in a different order, differ by about n eps: 1e-13 for n = 1000.
-# An energy that close to its target counts as reached, so that (3, 2, 1) at 13/14 is rank 2.
-SAME_SUM = 1e-13
-
 COMPUTE_ALL = "Use eckart.spectrum(A) to compute all of them"
 
 
@@ -197,14 +193,10 @@ class Spectrum:
             case "rank":
                 rank = min(int(goal.value), self.size)
                 return rank if rank <= known else None
-            case "energy":
-                target = (goal.value - SAME_SUM) * self.total
-                return self._first_reached(np.concatenate([[0.0], self.captured]) >= target)
-            case "error":
-                if self.total == 0:
-                    return 0
-                allowed = (goal.value**2 + SAME_SUM**2) * self.total
-                return self._first_reached(self.tails <= allowed)
+            case "energy" | "error":
+                allowed = goal.allowed_loss
+                assert allowed is not None  # these two kinds have one
+                return self._first_reached(self.tails <= allowed * self.tails[0])
             case "ratio":
                 largest = float(self.values[0]) if known else 0.0
                 return self._number_above(largest / goal.value)

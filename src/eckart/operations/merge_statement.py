@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eckart.adapter.statement import FORMAT, SourceStatement
-from eckart.checkpoint.output import FileKind
+from eckart.checkpoint.target import FileKind
 from eckart.strictjson import parse_object, read_bytes
 
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from eckart.linalg import Goal
+from eckart.linalg import Goal, Spectrum
 from eckart.linalg.spectrum import KNEE_WINDOW
 from eckart.rank.plan import Candidate
 from eckart.rank.rule import Choice, RankRule, RuleOption
+
+LEAST_SHOWN = 5e-5  # below this, four decimals would show 0 or 1
 
 _UNDETERMINED = Choice(None, "not enough singular values known")
 
@@ -65,6 +67,14 @@ class Rank(RankRule):
         return Choice(min(self.rank, candidate.spectrum.size), f"rank {self.rank} was given")
 
 
+def _share(spectrum: Spectrum, rank: int) -> str:
+    """Return the share of the energy that a rank keeps, and what is missing if that is almost nothing."""
+    missing = float(spectrum.tails[rank] / spectrum.tails[0])
+    if missing >= LEAST_SHOWN:
+        return f"{spectrum.energy(rank):.4f}"
+    return f"1 - {missing:.1e}" if missing else "1"
+
+
 @final
 @dataclass(frozen=True, repr=False)
 class Energy(RankRule):
@@ -76,6 +86,8 @@ class Energy(RankRule):
     ----------
     energy : float
         Share to keep, above 0 and at most 1. With ``uniform``, all tensors together must keep it.
+        A share of 1 keeps everything but a relative error of 1e-13, which is rounding in float64; float32
+        data then keep nearly every component, and 1 - 1e-12 drops those of rounding.
 
     Raises
     ------
@@ -123,7 +135,7 @@ class Energy(RankRule):
         rank = candidate.spectrum.rank_for(Goal("energy", self.energy))
         if rank is None:
             return _UNDETERMINED
-        return Choice(rank, f"energy {candidate.spectrum.energy(rank):.4f}")
+        return Choice(rank, f"energy {_share(candidate.spectrum, rank)}")
 
 
 @final
@@ -137,6 +149,7 @@ class Error(RankRule):
     ----------
     error : float
         Largest error, at least 0 and below 1. Error 0.05 is energy 0.9975: the energy kept is 1 - error^2.
+        Error 0 allows 1e-13, and gives the same ranks as energy 1.
         With ``uniform``, it is the error of all tensors together.
 
     Raises
@@ -185,7 +198,10 @@ class Error(RankRule):
         rank = candidate.spectrum.rank_for(Goal("error", self.error))
         if rank is None:
             return _UNDETERMINED
-        return Choice(rank, f"error {candidate.spectrum.error(rank):.4f}")
+        error = candidate.spectrum.error(rank)
+        return Choice(
+            rank, f"error {error:.4f}" if error >= LEAST_SHOWN or not error else f"error {error:.1e}"
+        )
 
 
 @final

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -13,7 +14,7 @@ from eckart.rank import Candidate, RankPlan, RankRule, RuleOptions, make_plan, r
 from eckart.store.demands import bounds_of
 from eckart.store.fill import fill, reopen
 from eckart.store.options import DEFAULT, PassOptions
-from eckart.store.record import Demand
+from eckart.store.record import NOISE_FLOOR, Demand
 from eckart.store.sources import ALL_KINDS, LORA_KINDS, Sources
 from eckart.store.store import FactorStore
 from eckart.text import count, preview
@@ -86,7 +87,7 @@ def decide(
         If more of a tensor must be factored, but the checkpoints have changed or are missing.
     """
     size = bytes_each or adapter_dtype(store).itemsize
-    asked: set[tuple[str, Goal | None]] = set()
+    asked: dict[str, Demand] = {}
     while True:
         plan = make_plan(candidates(store, embeddings), rule, store.base_parameters, size)
         goals = dict(plan.undecided)
@@ -95,9 +96,9 @@ def decide(
                 goals[name] = Goal("rank", rank)
         demands = {name: _demand(store, rule, name, goal) for name, goal in goals.items()}
         for name, demand in demands.items():
-            if (name, demand.goal) in asked:  # the same request was not enough before, so ask for everything
-                demands[name] = Demand(Goal("full"), whole=True, noise=rule.needs_noise_floor)
-            asked.add((name, demand.goal))
+            if name in asked:
+                demands[name] = _last_request(demand, asked[name])
+        asked |= demands
         if not demands:
             return store, plan
         if notify is not None:
@@ -109,10 +110,25 @@ def decide(
         store = fill(sources, store.path, demands, options)
 
 
+def _last_request(demand: Demand, before: Demand) -> Demand:
+    """Widen a demand on a tensor that this command has factored again already, so that this time is the last.
+
+    A rule for all tensors together, such as a budget, learns step by step how much of each it needs. From the
+    second time on, every singular value is computed, which decides the rank, and twice as many components are
+    kept as seem to be needed.
+    """
+    goal = demand.goal
+    if goal == before.goal or goal is None:  # the same request was not enough before, so ask for everything
+        goal = Goal("full")
+    elif goal.kind == "rank" and not before.whole:
+        goal = Goal("rank", 2 * goal.value)
+    return replace(demand, goal=goal, whole=True)
+
+
 def _demand(store: FactorStore, rule: RankRule, name: str, goal: Goal) -> Demand:
     """Return what a pass must learn about a tensor, so that it reaches a goal."""
     if rule.needs_noise_floor and store.record(name).noise_floor is None:
-        return Demand(Goal("above", 0.0), noise=True, bounds=bounds_of(rule))
+        return Demand(NOISE_FLOOR, noise=True, bounds=bounds_of(rule))
     return Demand(goal, noise=rule.needs_noise_floor, bounds=bounds_of(rule))
 
 

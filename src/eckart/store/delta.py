@@ -18,6 +18,10 @@ from eckart.text import clip
 # Entries in a block of rows: three blocks of float32 and one of float64 stay in a core's cache.
 BLOCK_ENTRIES = 1 << 16
 
+# Energies that float64 holds with all digits, also as sums over many tensors. A smaller one, of an update
+# below 1e-145, counts as zero: next to any other update it does not change a sum.
+ENERGIES = (1e-290, 1e300)
+
 
 @dataclass(frozen=True)
 class Delta:
@@ -28,7 +32,7 @@ class Delta:
     matrix : ndarray (m, n), float32 or float64
         tuned - base, subtracted in float32, or in float64 if either tensor is float64.
     energy : float
-        ||tuned - base||_F^2, summed in float64.
+        ||tuned - base||_F^2, summed in float64; 0 if it is below 1e-290.
     base_energy : float
         ||base||_F^2; 0 for a single checkpoint.
     unchanged : int
@@ -108,15 +112,19 @@ def read_delta(
                 unchanged += count - int(np.count_nonzero(update != 0))
             np.copyto(squares[:count], update.reshape(-1))
             energy += float(np.dot(squares[:count], squares[:count]))
-    if not np.isfinite(energy):
+    if not energy < ENERGIES[1]:
         name_non_finite(tuned, rows)
         if base is not None:
             name_non_finite(base, rows)
         raise CheckpointError(
             f"{tuned.file}: {clip(tuned.name)}",
-            f"the update overflows {dtype.name}",
-            "Save both checkpoints as float64",
+            f"the update overflows {dtype.name}" + (", once it is squared" if wide else ""),
+            "Divide both checkpoints by the same power of two"
+            if wide
+            else "Save both checkpoints as float64",
         )
+    if energy < ENERGIES[0]:
+        energy = 0.0
     floor = noise_edge(row_noise, column_noise) if noise else None
     return Delta(D, energy, base_energy, unchanged, floor)
 

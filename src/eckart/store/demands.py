@@ -8,7 +8,7 @@ from eckart.checkpoint.kinds import Kind
 from eckart.linalg import Goal
 from eckart.rank import RankRule
 from eckart.rank.bounds import Bounds
-from eckart.store.record import Demand
+from eckart.store.record import NOISE_FLOOR, Demand
 from eckart.store.sources import ALL_KINDS, Sources
 
 
@@ -57,7 +57,7 @@ def first_demands(
     """
     chosen = [s for s in sources.matrices(kinds) if rule.selects(s.name)]
     if rule.needs_noise_floor:
-        return {s.name: Demand(Goal("above", 0.0), noise=True, bounds=bounds_of(rule)) for s in chosen}
+        return {s.name: Demand(NOISE_FLOOR, noise=True, bounds=bounds_of(rule)) for s in chosen}
     shapes = {s.name: s.shape for s in chosen if min(s.shape)}
     goals = rule.first_goals(shapes, sources.base_parameters, bytes_each)
     return {name: Demand(goal, bounds=bounds_of(rule)) for name, goal in goals.items()}

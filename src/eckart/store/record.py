@@ -12,6 +12,8 @@ from eckart.rank.bounds import Bounds
 from eckart.store.files import factor_file
 from eckart.strictjson import JsonObject
 
+NOISE_FLOOR = Goal("above", 0.0)
+
 
 @dataclass(frozen=True)
 class Demand:
@@ -20,8 +22,8 @@ class Demand:
     Parameters
     ----------
     goal : Goal or None
-        What the stored factors must reach; None for no factors. A goal of kind ``above`` stands for the
-        noise floor of the tensor, whatever its value is.
+        What the stored factors must reach; None for no factors. `NOISE_FLOOR` stands for the noise floor of
+        the tensor.
     whole : bool
         Whether every singular value is needed, and not only the leading ones.
     noise : bool
@@ -182,7 +184,7 @@ class TensorRecord:
             return self.rank >= demand.rank_for(min(int(goal.value), self.size), self.size)
         if spectrum is None:
             return self.goal == goal and self.rank >= demand.hold and demand.bounds is None
-        if goal.kind == "above":
+        if goal == NOISE_FLOOR:
             goal = Goal("above", self.noise_floor or 0.0)
         needed = spectrum.rank_for(goal)
         return needed is not None and self.rank >= demand.rank_for(needed, self.size)

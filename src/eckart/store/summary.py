@@ -153,7 +153,7 @@ def diagnose(store: FactorStore, rows: Sequence[LayerSummary]) -> list[str]:
         remarks.append(
             f"The tuned model looks like the base with a LoRA of rank {merged} merged into it: almost every "
             f"layer that changed has {count(merged, 'singular value')} above the rounding noise. "
-            "--noise-floor recovers it."
+            "The noise-floor rule recovers it."
         )
     elif unchanged > 0.9:
         remarks.append(

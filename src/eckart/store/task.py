@@ -17,7 +17,7 @@ from eckart.linalg.decompose import SMALL, on_gpu, with_all_values
 from eckart.linalg.seeds import seed_for
 from eckart.store.delta import Delta, read_delta
 from eckart.store.factors import write_factors
-from eckart.store.record import Demand, TensorRecord
+from eckart.store.record import NOISE_FLOOR, Demand, TensorRecord
 
 THRESHOLDS = ("ratio", "above")  # goals that count the singular values above a threshold
 
@@ -162,6 +162,6 @@ def _goal_for(demand: Demand, size: int, delta: Delta) -> Goal | None:
         return None
     if goal.kind == "rank":
         return Goal("rank", min(int(goal.value), size))
-    if goal.kind == "above":
+    if goal == NOISE_FLOOR:
         return Goal("above", delta.noise_floor or 0.0)
     return goal

@@ -12,8 +12,9 @@ from eckart.adapter.formats.writer import FilePlan, Writer
 from eckart.adapter.statement import Statement
 from eckart.arrays import Array
 from eckart.checkpoint import OutputFolder, read_header, stream_safetensors
-from eckart.checkpoint.output import FileKind, OutputFile
+from eckart.checkpoint.output import OutputFile
 from eckart.checkpoint.stream import LateMetadata
+from eckart.checkpoint.target import FileKind
 from eckart.errors import OutputError
 from eckart.parallel import OnProgress, Progress, map_unordered
 from eckart.paths import user_path

@@ -13,7 +13,8 @@ import numpy as np
 
 from eckart.applications.images.colour import Picture
 from eckart.applications.images.file import COPY_AGAIN, MAGIC, MAX_PIXELS, check_expansion, check_size
-from eckart.checkpoint.output import FileKind, OutputFile
+from eckart.checkpoint.output import OutputFile
+from eckart.checkpoint.target import FileKind
 from eckart.checkpoint.write import write_bytes
 from eckart.errors import ImageError, UsageError
 from eckart.extras import missing_extra

@@ -10,7 +10,7 @@ from eckart.adapter.formats.peft.origin import peft_origin
 from eckart.adapter.formats.peft.patterns import alternation, rank_pattern, target_modules
 from eckart.adapter.formats.peft.whole import settings_of_whole
 from eckart.checkpoint.kinds import Kind, module_of
-from eckart.checkpoint.strictjson import JsonObject
+from eckart.strictjson import JsonObject
 
 # The order in which transformers registers an expert layer's parameters; PEFT nests its wrappers in it.
 EXPERT_ORDER = ("gate_proj", "up_proj", "gate_up_proj", "down_proj")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -104,7 +105,10 @@ class _Reader:
         self.file, self.keys_by_name = file, keys_by_name
         self.ranks, self.alphas = config.ranks, config.alphas
         self.rslora = bool(config.settings.use_rslora)
-        self.parameters = config.settings.target_parameters or []
+        self.parameters: dict[str, set[str]] = {}  # the last parts of their names, by what precedes these
+        for parameter in config.settings.target_parameters or []:
+            self.parameters.setdefault(module_of(parameter), set()).add(parameter.rpartition(".")[2])
+        self.levels = Counter(_WRAPPERS.sub("", name) for name in keys_by_name)
 
     def modules(self, name: str) -> list[Module]:
         """Return the module of a path, or one for every expert of a fused parameter."""
@@ -131,14 +135,15 @@ class _Reader:
 
     def _parameter(self, name: str, container: str) -> str | None:
         """Return the fused parameter that a wrapper's key stands for."""
-        leaves = {p.rpartition(".")[2] for p in self.parameters}
-        adapted = in_order(
-            f"{container}.{leaf}"
-            for leaf in leaves
-            if any(f".{container}.{leaf}".endswith(f".{p}") for p in self.parameters)
-        )
+        endings = [
+            container,
+            *(container[i + 1 :] for i, letter in enumerate(container) if letter == "."),
+            "",
+        ]
+        leaves = set().union(*(self.parameters.get(ending, set()) for ending in endings))
+        adapted = in_order(f"{container}.{leaf}" for leaf in leaves)
         depth = name[len(container) :].count(".base_layer")
-        levels = sum(_WRAPPERS.sub("", other) == container for other in self.keys_by_name)
+        levels = self.levels[container]
         if not adapted and not depth:
             return None
         if levels != len(adapted):

@@ -11,9 +11,12 @@ from eckart.adapter.formats.pairs import PEFT_PREFIX
 from eckart.adapter.formats.peft.origin import peft_origin
 from eckart.arrays import Array
 from eckart.checkpoint.kinds import Kind, is_head, is_input_embedding, module_of
-from eckart.checkpoint.strictjson import JsonObject
 from eckart.checks import is_whole_number
 from eckart.errors import AdapterError
+from eckart.strictjson import JsonObject
+from eckart.text import count
+
+MAX_COMPARISONS = 20_000_000  # one second; the product of two numbers that are at most hundreds and thousands
 
 _ROWS = re.compile(r"(.+)\.token_adapter\.trainable_tokens_delta")
 
@@ -38,6 +41,8 @@ class WholeTensors:
 
     def __init__(self, file: AdapterFile, config: JsonObject) -> None:
         self.file, self.config = file, config
+        for setting in ("modules_to_save", "trainable_token_indices"):
+            _check_work(file, config.get(setting), setting)
         self.dense: dict[str, Array] = {}
         self.rows: dict[str, Rows] = {}
         self.keys: dict[str, str] = {}
@@ -96,6 +101,18 @@ class WholeTensors:
                 "Use the configuration and the weights of the same adapter",
             )
         return tuple(stated)
+
+
+def _check_work(file: AdapterFile, names: object, setting: str) -> None:
+    """Raise if comparing every name of a setting with every key of a file would take too long."""
+    number = len(names) if isinstance(names, (list, dict)) else 1
+    if number * len(file.keys) > MAX_COMPARISONS:
+        raise AdapterError(
+            str(file.path),
+            f"{setting} of its configuration has {number:,} entries for {count(file.keys, 'tensor')}: "
+            f"expected at most {MAX_COMPARISONS:,} pairs of both",
+            "Use the configuration and the weights of the same adapter",
+        )
 
 
 def is_saved_whole(name: str, config: Mapping[str, object]) -> bool:

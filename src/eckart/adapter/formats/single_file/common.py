@@ -44,7 +44,7 @@ def build_adapter(
     if not modules:
         raise AdapterError(str(file.path), "expected LoRA factors, found none", "Use a LoRA adapter")
     for name in modules:
-        split_component(name, components)
+        split_component(name, components, file)
     statement, remarks = read_stated(file)
     return Adapter(
         modules,

@@ -133,7 +133,7 @@ def _read(
     configs = read_configs(file, prefixes)
     modules: dict[str, Module] = {}
     for name, keys in keys_by_name.items():
-        component, path = split_component(name, prefixes)
+        component, path = split_component(name, prefixes, file)
         config = configs.get(component)
         alpha, rslora = None, False
         if name in alphas:

@@ -17,9 +17,9 @@ from eckart.adapter.formats.peft.patterns import alternation, rank_pattern
 from eckart.adapter.formats.peft.settings import check_settings
 from eckart.adapter.formats.single_file.common import alpha_of
 from eckart.adapter.formats.single_file.names import read_entry
-from eckart.checkpoint.strictjson import JsonObject
 from eckart.documents import Document
 from eckart.errors import AdapterError
+from eckart.strictjson import JsonObject
 
 ENTRY = "lora_adapter_metadata"
 _FIELDS = Document(

@@ -147,7 +147,7 @@ def flat_stem(name: str, components: tuple[str, ...]) -> str:
     return prefix + path.replace(".", "_")
 
 
-def split_component(name: str, components: Iterable[str]) -> tuple[str, str]:
+def split_component(name: str, components: Iterable[str], file: AdapterFile | None = None) -> tuple[str, str]:
     """Return the component of a module and its path within it.
 
     Parameters
@@ -156,6 +156,8 @@ def split_component(name: str, components: Iterable[str]) -> tuple[str, str]:
         The module name.
     components : iterable of str
         The components of its adapter. If there are none, the component is ``""``.
+    file : AdapterFile, optional
+        The file that is read, for the message.
 
     Raises
     ------
@@ -168,7 +170,7 @@ def split_component(name: str, components: Iterable[str]) -> tuple[str, str]:
     component, _, path = name.partition(".")
     if component not in components or not path:
         raise AdapterError(
-            name,
+            file.where(clip(name)) if file else name,
             f"expected a name that begins with a component: {', '.join(components)}",
             "Rename the module, or correct the components in the file's metadata",
         )
