@@ -22,10 +22,15 @@ def test_what_is_registered_is_removed_and_nothing_else(tmp_path):
     add_unfinished(done)
     done.touch()
     forget_unfinished(done)
+    add_unfinished(tmp_path / "parent", only_if_empty=True)
+    add_unfinished(tmp_path / "parent" / "inner", only_if_empty=True)
+    (tmp_path / "parent" / "inner").mkdir(parents=True)
+    add_unfinished(outside, only_if_empty=True)
     remove_unfinished()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["done", "outside"]
     assert (outside / "kept").exists()
-    for path in (folder, file, link, tmp_path / "missing"):
+    parent = tmp_path / "parent"
+    for path in (folder, file, link, tmp_path / "missing", outside, parent, parent / "inner"):
         forget_unfinished(path)
 
 

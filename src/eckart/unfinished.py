@@ -13,18 +13,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_paths: dict[Path, None] = {}  # not a set, because two threads may change it while a third reads it
+_paths: dict[Path, bool] = {}  # in the order in which they were added; the value is `only_if_empty`
 
 
-def add_unfinished(path: Path) -> None:
-    """Register a temporary file or folder; call this before it is created.
+def add_unfinished(path: Path, *, only_if_empty: bool = False) -> None:
+    """Register a file or folder that must not stay behind; call this before it is created.
 
     Parameters
     ----------
     path : Path
-        A path that only this process uses.
+        A path that only this process uses, unless it is removed only if it is empty.
+    only_if_empty : bool
+        Whether it is a folder that others may use too, such as the parent of an output.
     """
-    _paths[path] = None
+    _paths[path] = only_if_empty
 
 
 def forget_unfinished(path: Path) -> None:
@@ -40,9 +42,11 @@ def forget_unfinished(path: Path) -> None:
 
 def remove_unfinished() -> None:
     """Remove everything that is registered. Errors are ignored, because the process is about to end."""
-    for path in list(_paths):
+    for path, only_if_empty in reversed(list(_paths.items())):
         with suppress(OSError):
-            if path.is_dir() and not path.is_symlink():
+            if only_if_empty:
+                path.rmdir()
+            elif path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink()

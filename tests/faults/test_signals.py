@@ -223,8 +223,8 @@ CALLS = {
     "plan": ("plan STORE --rank 2 -o OUT", "eckart.cli.plan:decide"),
     "explain": ("explain svd 1,2;3,4 -o OUT.md", "eckart.explain:explain"),
     "recommend": ("recommend RATINGS", "eckart.cli.recommend:read_ratings"),
-    "extract": ("extract BASE TUNED -o OUT --rank 2", "eckart.extraction.extract:cut"),
-    "merge": ("merge BASE ADAPTER -o OUT", "eckart.operations.merge:_copy_other_files"),
+    "extract": ("extract BASE TUNED -o OUT/inner --rank 2", "eckart.extraction.extract:cut"),
+    "merge": ("merge BASE ADAPTER -o OUT/inner", "eckart.operations.merge:_copy_other_files"),
     "demo": ("demo -o OUT", "eckart.cli.demo:summarise_layers"),
 }
 
@@ -278,18 +278,23 @@ def test_a_signal_that_is_sent_twice_at_once_counts_once(fine_tune, tmp_path):
 # While the program is being imported
 
 
-@pytest.mark.parametrize("module", ["threadpoolctl", "typer"])
-def test_an_interrupted_import_prints_no_stack_trace(tmp_path, module):
-    marker = tmp_path / "stuck"
+@pytest.mark.parametrize(
+    ("module", "launcher"),
+    [("threadpoolctl", "python -m eckart"), ("typer", "python -m eckart"), ("threadpoolctl", "eckart")],
+)
+def test_an_interrupted_import_prints_no_stack_trace(tmp_path, module, launcher):
+    marker, script = tmp_path / "stuck", tmp_path / "bin" / "eckart"
     (tmp_path / f"{module}.py").write_text(
         f"import pathlib, time\npathlib.Path({str(marker)!r}).touch()\ntime.sleep(60)\n"
     )
-    environment = {**ENVIRONMENT, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ENVIRONMENT['PYTHONPATH']}"}
+    script.parent.mkdir()
+    script.write_text("from eckart.cli.app import main\nmain()\n")  # as pip writes it
+    program = [str(script)] if launcher == "eckart" else ["-m", "eckart"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "eckart", "--version"],
+        [sys.executable, *program, "--version"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=environment,
+        env={**ENVIRONMENT, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ENVIRONMENT['PYTHONPATH']}"},
     )
     while not marker.exists():
         assert process.poll() is None

@@ -16,6 +16,7 @@ from eckart.checkpoint.target import REPLACE, FileKind, is_stdout, mode_of, with
 from eckart.errors import InputError, OutputError
 from eckart.oserrors import fix_for, reason_of
 from eckart.paths import user_path
+from eckart.unfinished import add_unfinished, forget_unfinished
 
 
 class Output(ABC):
@@ -87,6 +88,7 @@ class Output(ABC):
         try:
             missing = [folder for folder in self.path.parents if not folder.exists()]
             for folder in reversed(missing):
+                add_unfinished(folder, only_if_empty=True)
                 folder.mkdir(exist_ok=True)
                 self._created_parents.insert(0, folder)
             self._staging = make_staging(self.path)
@@ -150,6 +152,7 @@ class Output(ABC):
         for folder in self._created_parents:  # rmdir fails, as it should, if a parent holds the result
             with suppress(OSError):  # or if another process uses it by now
                 folder.rmdir()
+            forget_unfinished(folder)
 
 
 class OutputFile(Output):

@@ -219,7 +219,7 @@ def _unknown(name: str) -> UsageError:
     if name in readable_formats():
         readers = [c.name for c in CONSUMERS.values() if name in c.formats]
         fix = f"Use {argument('consumers', readers[0])}, which reads it" if readers else ""
-        return UsageError(where, f"{name} is a file format, and expected are programs that read one", fix)
+        return UsageError(where, f"{name} is a file format; expected the name of a program", fix)
     close = difflib.get_close_matches(name, [*CONSUMERS, *ALIASES], n=1)
     fix = f"Use {argument('consumers', close[0])}" if close else "Separate several names by commas"
     return UsageError(where, f"expected some of {', '.join(CONSUMERS)}", fix)
