@@ -22,6 +22,7 @@ FLOORS = [
     "extras",
     "paths",
     "strictjson",
+    "schemas",
     "documents",
     "parallel",
     "autodiff",

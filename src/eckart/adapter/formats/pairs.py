@@ -16,6 +16,8 @@ from eckart.errors import AdapterError
 
 DOWNLOAD_AGAIN = "The file is damaged or incomplete. Download it again, or export the adapter again"
 
+MAX_ALPHA = 1e30  # beyond it, the factors times the scale can overflow float32
+
 # The start of every key in a PEFT file. Other formats' patterns must not match such a key.
 PEFT_PREFIX = "base_model.model."
 NOT_PEFT = rf"(?!{PEFT_PREFIX.replace('.', '[.]')})"
@@ -147,14 +149,13 @@ def check_alpha(alpha: object, where: str) -> float:
     Raises
     ------
     AdapterError
-        If it is not a finite number other than 0.
+        If it is not a finite number other than 0, or is larger than `MAX_ALPHA`.
     """
+    fix = "Correct the alpha in the file that states it"
     if not isinstance(alpha, (int, float)) or not is_number(alpha) or alpha == 0:
-        raise AdapterError(
-            where,
-            f"alpha is {alpha!r}, expected a number other than 0",
-            "Correct the alpha in the file that states it",
-        )
+        raise AdapterError(where, f"alpha is {alpha!r}, expected a number other than 0", fix)
+    if abs(alpha) > MAX_ALPHA:
+        raise AdapterError(where, f"alpha is {alpha:.3g}, expected at most {MAX_ALPHA:g}", fix)
     return alpha
 
 

@@ -32,6 +32,7 @@ from eckart.checkpoint.foreign import refuse_foreign
 from eckart.checkpoint.kinds import Kind, module_of
 from eckart.checks import is_whole_number
 from eckart.errors import AdapterError
+from eckart.text import clip
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -128,7 +129,7 @@ class _Reader:
         if stated != module.rank:
             raise AdapterError(
                 where,
-                f"has rank {module.rank}, but the configuration states {stated!r}",
+                f"has rank {module.rank}, but the configuration states {clip(repr(stated), 40)}",
                 f"Correct r or rank_pattern in {CONFIG}",
             )
         return [module]
@@ -162,7 +163,7 @@ class _Reader:
         if not is_whole_number(rank, least=1) or stack.rank % rank:
             raise AdapterError(
                 where,
-                f"has {stack.rank} components, which is not a multiple of its rank {rank!r}",
+                f"has {stack.rank} components, which is not a multiple of its rank {clip(repr(rank), 40)}",
                 f"Correct r or rank_pattern in {CONFIG}",
             )
         alpha = check_alpha(self.alphas[parameter], where)

@@ -13,7 +13,7 @@ from eckart.adapter.formats.single_file.stable_diffusion import Layer, text_enco
 from eckart.arrays import Array
 from eckart.checkpoint.kinds import Kind
 from eckart.errors import AdapterError
-from eckart.text import count, preview
+from eckart.text import clip, count, preview
 
 NAME = "cloneofsimo"
 
@@ -94,7 +94,7 @@ def _module(file: AdapterFile, name: str, keys: dict[str, str], rank_entry: str)
     if stated is not None and stated != str(module.rank):
         raise AdapterError(
             f"{file.path}: {name}",
-            f"has rank {module.rank}, but the metadata states {rank_entry} = {stated}",
+            f"has rank {module.rank}, but the metadata states {rank_entry} = {clip(stated, 40)}",
             "Download the file again; its tensors and its metadata do not match",
         )
     return module

@@ -144,7 +144,7 @@ def _read(
         if config is not None and config.rank(path) != module.rank:
             raise AdapterError(
                 f"{file.path}: {name}",
-                f"has rank {module.rank}, but the file's metadata states {config.rank(path)}",
+                f"has rank {module.rank}, but the file's metadata states {clip(str(config.rank(path)), 40)}",
                 "Use a file that was saved in one piece; this one mixes two adapters",
             )
         add_module(modules, module, file, name)
