@@ -199,7 +199,7 @@ def _run(
     tasks = [_task(source, demand, folder, options) for source, demand in pending]
     by_name = {source.name: source for source in sources.tensors}
     with Journal(folder, state.header, done.values(), options.durable) as journal:
-        for record in run_tasks(tasks, options):
+        for record in run_tasks(tasks, options, len(sources.tensors) - len(tasks)):
             check_unchanged(sources, by_name[record.name])
             journal.append(record)
             done[record.name] = record
