@@ -136,6 +136,15 @@ def test_a_source_that_changes_after_the_pass_ends_extract(pair, tmp_path, monke
     assert not (tmp_path / "adapter").exists()
 
 
+def test_a_base_that_changes_during_merge_ends_it(pair, tmp_path):
+    eckart.extract(*pair.paths, tmp_path / "adapter", rank=3)
+    with pytest.raises(CheckpointError, match=r"base\.safetensors`: the file has changed while it was being"):
+        eckart.merge(
+            pair.base, [tmp_path / "adapter"], out=tmp_path / "merged", progress=changing(in_place, pair.base)
+        )
+    assert not (tmp_path / "merged").exists()
+
+
 def test_the_command_ends_with_2(pair, tmp_path, monkeypatch):
     from eckart.store import pool
 

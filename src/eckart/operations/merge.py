@@ -152,6 +152,7 @@ def merge(
                 done += 1
                 if progress is not None:
                     progress(Progress(done, total, name))
+        model.check_unchanged()  # the merged model must not mix two states of a file
         _write_index(plan, staging)
         _copy_other_files(model, staging)
         statement = job.statement(str(base))
