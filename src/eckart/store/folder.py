@@ -113,6 +113,8 @@ def _remove(file: Path) -> None:
 
 def _has_mark(file: Path) -> bool:
     try:
+        if not file.is_file():  # opening a pipe would wait forever
+            return False
         with file.open("rb") as opened:
             return _MARK.match(opened.read(200)) is not None
     except OSError:
