@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -129,6 +130,14 @@ def test_a_wrong_entry_is_named_by_its_place(text: str) -> None:
 def test_a_document_of_too_many_values_is_refused_before_it_is_parsed() -> None:
     for mark in ("0,", '"":', "[", "{"):
         assert "the thing holds more than 4,000,000 values" in refusal(mark * (MAX_VALUES + 1))
+
+
+@pytest.mark.parametrize("number", ["9" * 190, "1.5e99", "0"])
+def test_a_document_of_many_long_numbers_is_read_in_linear_time(number: str) -> None:
+    text = f"[{','.join([number] * 50_000)}]".encode()
+    start = time.process_time()
+    assert len(Document(list[float], "the numbers").parse(text, "f.json")) == 50_000
+    assert time.process_time() - start < 3  # a third of a second
 
 
 def test_bytes_that_are_not_utf_8_are_refused() -> None:

@@ -26,7 +26,8 @@ class Progress:
     Parameters
     ----------
     done, total : int
-        Number of finished items, and of all items; ``total`` is None if it is not known.
+        Number of finished items, and of all items; ``total`` is None if it is not known. Both include the
+        items that an earlier, interrupted run has finished.
     name : str
         The item that was just finished.
     bytes_done, bytes_total : int

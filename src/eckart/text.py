@@ -62,6 +62,17 @@ def count(things: int | Sized, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def decimals(number: float) -> str:
+    """Return a number of at least 0 with four decimals, or with an exponent where these would show 0.
+
+    Examples
+    --------
+    >>> decimals(0.25576), decimals(0.0), decimals(1.5e-07)
+    ('0.2558', '0.0000', '1.5e-07')
+    """
+    return f"{number:.4f}" if number == 0 or number >= 5e-5 else f"{number:.1e}"
+
+
 def preview(names: Iterable[str], most: int = 3) -> str:
     """Return the first few names, separated by commas, with an ellipsis if there are more.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import eckart
@@ -60,7 +60,6 @@ def extract(pair, folder, options):
         raise
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(checkpoints(), RULES, BOUNDS, OPTIONS, READERS)
 def test_stated_errors_are_those_of_the_files(drawn, rule, bounds, options, readers):
     if readers in (("vllm",), ("llama.cpp",)):
@@ -109,7 +108,6 @@ def flip(adapter: Path) -> bool:
     return True
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(checkpoints(("F32", "BF16")), RULES)
 def test_a_factor_of_the_opposite_sign_is_noticed(drawn, rule):
     with tempfile.TemporaryDirectory() as place:
@@ -142,7 +140,6 @@ def changed(stated: dict, place: tuple) -> dict:
     return edited
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(checkpoints(), RULES, OPTIONS, st.data())
 def test_every_number_of_a_statement_is_checked(drawn, rule, options, data):
     with tempfile.TemporaryDirectory() as place:
@@ -155,7 +152,6 @@ def test_every_number_of_a_statement_is_checked(drawn, rule, options, data):
         assert not eckart.verify(*pair, adapter).holds
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(checkpoints(), RULES, OPTIONS, st.data())
 def test_every_entry_of_a_statement_is_checked(drawn, rule, options, data):
     """An entry that is removed, and a tensor that is moved from one list to the other."""
@@ -175,7 +171,6 @@ def test_every_entry_of_a_statement_is_checked(drawn, rule, options, data):
         assert not eckart.verify(*pair, adapter).holds
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(checkpoints(("F32", "F64")), st.sampled_from([2, 4]))
 def test_exchanged_checkpoints_are_recognised(drawn, rank):
     same_sizes = all(entry.base == entry.tuned for entry in drawn.entries if entry.stored_in == "both")

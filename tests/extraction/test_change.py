@@ -13,6 +13,7 @@ from eckart.adapter import Adapter
 from eckart.checkpoint import write_safetensors
 from eckart.extraction.change import Carrier, Region, parts_of_change
 from eckart.store.sources import PairSources
+from support.checkpoints import read
 from support.terminal import run
 
 LINEAR = "model.layers.0.q_proj"
@@ -195,3 +196,20 @@ def test_an_adapter_that_exceeds_its_budget_by_a_tied_layer_reports_this(embeddi
         assert "with 32 parameters. The adapter has 16 more" in notes[0]
     else:
         assert (done.plan.parameters, done.adapter.parameters) == (16, 16) and notes == []
+
+
+def test_rows_that_an_adapter_replaces_are_measured(tmp_path):
+    """PEFT's trainable tokens: rows of a table change by 3 and 4, and the adapter has 2 for the second."""
+    after = {f"{LINEAR}.weight": diagonal(4), f"{TABLE}.weight": diagonal(3, 4)}
+    pair = save(tmp_path, zeros(*after), after)
+    eckart.extract(*pair, tmp_path / "a", rank=1)
+    (tmp_path / "a" / "eckart.json").unlink()
+    assert eckart.verify(*pair, tmp_path / "a").error_of_whole_change == pytest.approx(math.sqrt(25 / 41))
+    file, config = tmp_path / "a" / "adapter_model.safetensors", tmp_path / "a" / "adapter_config.json"
+    settings = json.loads(config.read_text()) | {"trainable_token_indices": {"embed_tokens": [1]}}
+    config.write_text(json.dumps(settings))
+    row = np.array([[0, 2, 0, 0]], np.float32)
+    key = f"base_model.model.{TABLE}.token_adapter.trainable_tokens_delta"
+    write_safetensors(file, {k: v.astype(np.float32) for k, v in read(tmp_path / "a").items()} | {key: row})
+    checked = eckart.verify(*pair, tmp_path / "a")
+    assert checked.error_of_whole_change == pytest.approx(math.sqrt((9 + 4) / 41))

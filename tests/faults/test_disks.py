@@ -31,6 +31,7 @@ LINES = """
     extract base.safetensors tuned.safetensors -o new --plan BAD
     extract base.safetensors tuned.safetensors -o new --rank 2 --store BAD
     plan BAD --rank 2
+    plan store --rank 2 -o BAD
     verify base.safetensors tuned.safetensors BAD
     verify BAD tuned.safetensors adapter
     resize BAD -o new --rank 1
@@ -46,6 +47,7 @@ LINES = """
     check BAD --for vllm
     check adapter --base BAD
     check adapter --against BAD
+    explain svd 1,2;3,4 -o BAD
     explain svd BAD.csv
     explain svd BAD.npy
     image BAD.png

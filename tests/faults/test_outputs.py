@@ -242,3 +242,31 @@ def test_an_input_is_never_replaced(inputs, tmp_path, monkeypatch, name):
     done = run(*OVER_AN_INPUT[name], "--overwrite")
     assert done.code == 2 and done.err.count("\n") == 1, done
     assert tree(at) == before
+
+
+@unix
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("-", "cannot be written to the standard output"),
+        ("/dev/stdout", "cannot be written to the standard output"),
+        ("/dev/null", "expected a folder, found a device"),
+        ("pipe", "expected a folder, found a pipe"),
+        ("loop", "this link leads nowhere"),
+        ("dangling", "this link leads nowhere"),
+        ("file", "expected a folder, found a file"),
+    ],
+)
+@pytest.mark.parametrize("command", ["factor", "extract", "inspect"])
+def test_a_store_follows_the_same_rule(inputs, at, command, place, message):
+    os.mkfifo("pipe")
+    os.symlink("loop", "loop")
+    os.symlink("missing", "dangling")
+    (at / "file").write_text("mine")
+    before = sorted(os.listdir())
+    argv = [command, inputs / "base.safetensors", inputs / "tuned.safetensors"]
+    if command == "extract":
+        argv += ["--rank", 2, "-o", "out"]
+    refuse(run(*argv, "-o" if command == "factor" else "--store", place), place, message)
+    assert sorted(os.listdir()) == before
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)

@@ -179,6 +179,15 @@ def test_the_same_command_resumes_to_the_same_bytes(fine_tune, tmp_path, free):
     assert tree(store) == tree(fine_tune.store)
 
 
+def test_a_resumed_pass_counts_what_is_already_done(fine_tune, tmp_path):
+    line = ["factor", *fine_tune.pair.paths, "-o", tmp_path / "store"]
+    for done in (2, 4):
+        program = Program(tmp_path, f"items:2:{done}", *line)
+        program.wait_until_stuck()
+        program.send(signal.SIGINT)
+        assert program.end().err == f"Interrupted: {done} of 5 tensors done; the same command resumes.\n"
+
+
 # In a terminal
 
 

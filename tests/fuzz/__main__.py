@@ -68,6 +68,7 @@ def report(seeds: list[int], keep: Path, jobs: int) -> int:
             for result in future.result():
                 for fault in result.faults:
                     print(f"seed {result.seed} (eckart {Case.of(result.seed).command}): {fault}", flush=True)
+            print(f"{len(results):,} of {len(seeds):,} cases done", file=sys.stderr)
     print(summary(results, time.monotonic() - started))
     return any(result.faults for result in results)
 

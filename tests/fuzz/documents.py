@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+import zlib
 from random import Random
 from typing import Any
 
 from fuzz import values
 from fuzz.values import Pairs, Raw
 
+SEAL = re.compile(rb'(\{"checksum": ")[^"]*",')
 DEEPEST = 200  # a document that an earlier mutation has nested further is not taken apart again
 
 
@@ -17,7 +20,7 @@ def mutate_json(random: Random, data: bytes) -> bytes:
     """Change one place of a document; bytes that are no document get a document."""
     tree = parse(data)
     new = values.value(random) if tree is None else changed(random, tree)
-    return dump(new).encode("utf-8", "surrogatepass")
+    return _sealed(dump(new).encode("utf-8", "surrogatepass"))
 
 
 def mutate_json_lines(random: Random, data: bytes) -> bytes:
@@ -38,6 +41,15 @@ def mutate_json_lines(random: Random, data: bytes) -> bytes:
     return b"".join(lines)
 
 
+def _sealed(document: bytes) -> bytes:
+    """Give a document of a store the checksum that fits, so that what it says is read."""
+    match = SEAL.match(document)
+    if match is None:
+        return document
+    rest = document[match.end() :]
+    return match[1] + b"%08x" % zlib.crc32(rest) + b'",' + rest
+
+
 def parse(data: bytes) -> Any:
     """Return the tree of a document, its objects as `Pairs`; None if it is invalid or deep."""
     if data.count(b"[") + data.count(b"{") > DEEPEST and b"[[[[" in data:
@@ -53,7 +65,7 @@ def dump(tree: Any) -> str:
     if isinstance(tree, Raw):
         return str(tree)
     if isinstance(tree, Pairs):
-        return "{" + ",".join(f"{dump(key)}:{dump(item)}" for key, item in tree) + "}"
+        return "{" + ",".join(f"{dump(key)}: {dump(item)}" for key, item in tree) + "}"
     if isinstance(tree, dict):
         return dump(Pairs(tree.items()))
     if isinstance(tree, list):

@@ -17,7 +17,6 @@ BY_SUFFIX: dict[str, Mutation] = {
     ".jsonl": documents.mutate_json_lines,
     ".safetensors": containers.mutate_safetensors,
     ".npy": containers.mutate_npy,
-    ".npz": containers.mutate_zip,
     ".eki": containers.mutate_eki,
     ".png": containers.mutate_png,
     ".csv": containers.mutate_text,

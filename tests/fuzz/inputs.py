@@ -232,6 +232,22 @@ def kohya_file(folder: Path) -> None:
     _write_unet(folder)
 
 
+def stated_file(folder: Path) -> None:
+    """Write a file in kohya's format that holds a statement."""
+    save_adapter(PIPELINE, folder / "whole.safetensors", "kohya")
+    (folder / "in").mkdir()
+    eckart.resize(folder / "whole.safetensors", folder / "in" / "k.safetensors", rank=1)
+    (folder / "whole.safetensors").unlink()
+    _write_unet(folder)
+
+
+def many_adapters(folder: Path) -> None:
+    """Write a folder of adapters in two formats."""
+    save_adapter(PIPELINE, folder / "in" / "all" / "a.safetensors", "kohya")
+    save_adapter(PIPELINE, folder / "in" / "all" / "b.safetensors", "diffusers")
+    write_peft(folder / "in" / "all" / "c", adapter_tensors(), r=2, lora_alpha=2)
+
+
 def diffusers_file(folder: Path) -> None:
     """Write a file in the format of diffusers, with its configuration in the metadata."""
     save_adapter(PIPELINE, folder / "in" / "d.safetensors", "diffusers")

@@ -122,6 +122,12 @@ KINDS: dict[str, Kind] = {
     "peft of a pipeline": Kind("adapters", inputs.pipeline_folder, _named("adapter")),
     "kohya": Kind("adapters", inputs.kohya_file, _named("k.safetensors", FILE)),
     "diffusers": Kind("adapters", inputs.diffusers_file, _named("d.safetensors", FILE)),
+    "kohya with statement": Kind("adapters", inputs.stated_file, _named("k.safetensors", FILE)),
+    "folder of adapters": Kind(
+        "adapters",
+        inputs.many_adapters,
+        ("resize in/all -o out/all --rank 1", "resize in/all -o out/all --energy 0.9 --json"),
+    ),
     "cloneofsimo": Kind(
         "adapters", inputs.cloneofsimo_file, _only(_named("c.safetensors"), "inspect in/c", "check")
     ),

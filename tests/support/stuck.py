@@ -2,11 +2,12 @@
 
 Usage: ``python stuck.py MARKER WHERE ARGUMENT...``. WHERE is one of
 
-- ``items:N``: every item that a worker thread starts after the first N sleeps for a minute
+- ``items:N``: every item that a worker thread starts after the first N sleeps for a minute; ``items:N:M`` in
+  a pass that will then have counted M items, because an earlier one has finished some
 - ``call:MODULE:NAME``: a function is replaced by one call of C that no signal interrupts
 - ``cleanup:N``: as ``items:N``, and removing unfinished files takes a minute too
 
-The file MARKER is created when the program is stuck and has counted the N items that are done.
+The file MARKER is created when the program is stuck and has counted the items that are done.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from eckart.cli import app, console, signals
 MINUTE = 60
 
 
-def stick_items(marker: Path, free: int) -> None:
+def stick_items(marker: Path, free: int, counted: int) -> None:
     """Let ``free`` items through; every later one sleeps."""
     submit, lock, started = workers.Workers.submit, threading.Lock(), [0]
 
@@ -41,7 +42,7 @@ def stick_items(marker: Path, free: int) -> None:
         return submit(pool, run, *args)
 
     def mark() -> None:
-        while started[0] <= free or done() < free:
+        while started[0] <= free or done() < counted:
             time.sleep(0.01)
         marker.touch()
 
@@ -71,7 +72,8 @@ def main(marker: str, where: str, *arguments: str) -> None:
     if kind == "call":
         stick_call(Path(marker), *rest.split(":"))
     else:
-        stick_items(Path(marker), int(rest))
+        free, *counted = map(int, rest.split(":"))
+        stick_items(Path(marker), free, *counted or [free])
     if kind == "cleanup":
         signals.remove_unfinished = lambda: time.sleep(MINUTE)
     sys.argv = ["eckart", *arguments]

@@ -7,12 +7,9 @@ the others and against the size of the file before any of them is used to alloca
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +17,7 @@ from eckart.checkpoint.foreign import refuse_foreign
 from eckart.checkpoint.tensorinfo import HeaderEntry, TensorInfo, locate_tensor
 from eckart.documents import Document
 from eckart.errors import CheckpointError
-from eckart.strictjson import DOWNLOAD_AGAIN, cannot_read, parse_object
+from eckart.strictjson import DOWNLOAD_AGAIN, cannot_read, collector_paused, parse_object
 from eckart.text import clip, count
 
 MAX_HEADER = 100_000_000  # the limit of the safetensors library
@@ -99,7 +96,7 @@ def read_header(path: str | Path) -> Header:
             raw = head[8:] + file.read(length - 1)
     except OSError as error:
         raise cannot_read(path, error) from error
-    with _collector_paused():
+    with collector_paused():
         tensors, metadata = _parse(path, raw)
         _check_coverage(path, list(tensors.values()), 8 + length, status.st_size)
     digest = hashlib.sha256(raw).hexdigest()
@@ -118,18 +115,6 @@ def _parse(path: Path, raw: bytes) -> tuple[dict[str, TensorInfo], dict[str, str
     entries = ENTRIES.convert(stored, str(path))
     data_start = 8 + len(raw)
     return {n: locate_tensor(path, n, entry, data_start) for n, entry in entries.items()}, metadata
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Pause the collector of cycles, which would take half the time of a header with 200,000 tensors."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _header_length(path: Path, head: bytes, size: int) -> int:

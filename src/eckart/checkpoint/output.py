@@ -12,7 +12,7 @@ from types import TracebackType
 
 from eckart.checkpoint.exchange import TAKEN, rename_new, sync_folder
 from eckart.checkpoint.staging import Staging, make_staging, remove_leftovers
-from eckart.checkpoint.target import REPLACE, FileKind, is_stdout, mode_of, without_links
+from eckart.checkpoint.target import REPLACE, FileKind, locate, mode_of
 from eckart.errors import InputError, OutputError
 from eckart.oserrors import fix_for, reason_of
 from eckart.paths import user_path
@@ -42,14 +42,8 @@ class Output(ABC):
     """
 
     def __init__(self, path: str | Path, overwrite: bool) -> None:
-        if is_stdout(path):
-            raise OutputError(
-                str(path),
-                "this output cannot be written to the standard output",
-                "Use the path of a file or folder",
-            )
         self.given, self.overwrite = user_path(path), overwrite
-        self.path = without_links(self.given)
+        self.path = locate(self.given)
         self._staging: Staging | None = None
         self._created_parents: list[Path] = []
 

@@ -81,14 +81,30 @@ def mode_of(given: Path, expected: str) -> int | None:
     return mode
 
 
-def without_links(given: Path) -> Path:
-    """Return the path without links.
+def locate(given: Path) -> Path:
+    """Return the path of an output without links.
+
+    Parameters
+    ----------
+    given : Path
+        The path of the output. Nothing need be there.
+
+    Returns
+    -------
+    Path
+        An absolute path.
 
     Raises
     ------
     OutputError
-        If it is a link that leads nowhere, or to itself.
+        If it stands for the standard output, or is a link that leads nowhere.
     """
+    if is_stdout(given):
+        raise OutputError(
+            str(given),
+            "this output cannot be written to the standard output",
+            "Use the path of a file or folder",
+        )
     try:
         if given.is_symlink():
             os.path.realpath(given, strict=True)

@@ -16,7 +16,7 @@ from eckart.extraction.extract import Extraction
 from eckart.extraction.extract import extract as extract_adapter
 from eckart.operations.new_adapter import RankRange
 from eckart.rank import RankPlan, RankRule
-from eckart.text import count
+from eckart.text import count, decimals
 
 
 @opt.rank_options(alternative="plan")
@@ -106,11 +106,12 @@ def extract(
 def print_extraction(done: Extraction) -> None:
     """Print what was written, its error, and the changed tensors that are left out."""
     stated, out = done.statement, console.out()
+    assert stated.error is not None and stated.error_of_whole_change is not None  # extraction states both
     out.print(
         f"{done.path}: {count(done.adapter.modules, 'module')}, {RankRange.of(done.adapter.modules)}, "
         f"{count(done.adapter.parameters, 'parameter')}, {stated.dtype}\n"
-        f"error {stated.error:.4f} of the adapted layers' update, "
-        f"{stated.error_of_whole_change:.4f} of the whole change",
+        f"error {decimals(stated.error)} of the adapted layers' update, "
+        f"{decimals(stated.error_of_whole_change)} of the whole change",
         markup=False,
     )
     missing = stated.not_carried

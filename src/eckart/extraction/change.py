@@ -30,11 +30,12 @@ class Region(Enum):
 
 
 class Carrier(Enum):
-    """What in an adapter holds the change of a tensor: factors, a bias, the whole tensor, or nothing."""
+    """What in an adapter holds the change: factors, a bias, the whole tensor, some rows of it, or nothing."""
 
     FACTORS = "factors"
     BIAS = "bias"
     WHOLE = "whole"
+    ROWS = "rows"
     NOTHING = "nothing"
 
 
@@ -127,6 +128,12 @@ def parts_of_change(sources: PairSources, adapter: Adapter) -> tuple[TensorPart,
         if module.bias is not None
     }
     whole = {name for name in adapter.dense if not is_copy_of_base(name, adapter)}
+
+    def without_module(name: str) -> Carrier:
+        if name in whole:
+            return Carrier.WHOLE
+        return Carrier.ROWS if name in adapter.rows else Carrier.NOTHING
+
     parts: list[TensorPart] = []
     for source in sources.tensors:
         name = source.name
@@ -135,20 +142,16 @@ def parts_of_change(sources: PairSources, adapter: Adapter) -> tuple[TensorPart,
         elif name in by_bias and by_bias[name][1] == source.shape:
             carrier, module = Carrier.BIAS, by_bias[name][0]
         else:
-            carrier, module = _whole_or_nothing(name, whole), ""
+            carrier, module = without_module(name), ""
         parts.append(TensorPart(name, Region.SHARED, carrier, source.tuned, source, module))
         if source.rows is not None and source.tuned.shape[0] > source.rows:
-            carrier = _whole_or_nothing(name, whole)
+            carrier = without_module(name)
             parts.append(TensorPart(name, Region.NEW_ROWS, carrier, source.tuned, source))
     for name in sources.only_tuned:
         info = sources.tuned.info(name)
         if info.dtype in DTYPES and is_float(DTYPES[info.dtype]):
-            parts.append(TensorPart(name, Region.TUNED_ONLY, _whole_or_nothing(name, whole), info))
+            parts.append(TensorPart(name, Region.TUNED_ONLY, without_module(name), info))
     return tuple(parts)
-
-
-def _whole_or_nothing(name: str, whole: set[str]) -> Carrier:
-    return Carrier.WHOLE if name in whole else Carrier.NOTHING
 
 
 def find_tie(sources: PairSources) -> Tie | None:

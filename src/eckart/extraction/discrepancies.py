@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -11,7 +12,8 @@ from eckart.adapter.adapter import Adapter
 from eckart.adapter.statement import FLOAT64_FLOOR, FLOOR, ModuleStatement, Statement, TensorStatement, agree
 from eckart.checkpoint import to_float
 from eckart.extraction.change import Carrier, TensorPart, find_tie
-from eckart.extraction.measure import Norms, entry_changes, relative_norm
+from eckart.extraction.energies import entry_changes
+from eckart.extraction.measure import Norms, opposite_norm, relative_norm
 from eckart.store.sources import PairedSource, PairSources
 
 
@@ -67,8 +69,8 @@ class Totals:
         The terms of the whole change.
     update : float
         The norm of the whole change.
-    error, opposite : float
-        The error of all modules together, and their error against the opposite change.
+    error : float
+        The error of all modules together.
     error_of_whole_change : float
     parameters : int
         The number of entries in all factors of the file.
@@ -77,7 +79,6 @@ class Totals:
     parts: tuple[MeasuredPart, ...]
     update: float
     error: float
-    opposite: float
     error_of_whole_change: float
     parameters: int
 
@@ -97,21 +98,26 @@ def module_holds(stated: ModuleStatement, measured: MeasuredModule) -> bool:
     )
 
 
-def states_opposite(statement: Statement | None, totals: Totals) -> bool:
+def states_opposite(
+    adapter: Adapter, statement: Statement | None, modules: Mapping[str, MeasuredModule]
+) -> bool:
     """Return whether the adapter fits the change from tuned to base instead of that from base to tuned.
 
     Parameters
     ----------
+    adapter : Adapter
+        Its experts are in the layout of the base.
     statement : Statement, optional
         With a statement, the error against the opposite change must be the stated one. Without one, the
         adapter must enlarge the change and reduce its opposite.
-    totals : Totals
+    modules : mapping of str to MeasuredModule
     """
-    if totals.error <= 1:
+    own = [module for module in modules.values() if not module.is_tied]
+    update = math.hypot(*(module.norms.update for module in own))
+    if math.hypot(*(module.norms.lost for module in own)) <= update:
         return False
-    if statement is None:
-        return totals.opposite < 1
-    return agree(statement.error, totals.opposite)
+    opposite = math.hypot(*(opposite_norm(module.norms, adapter.modules[module.name]) for module in own))
+    return opposite < update if statement is None else agree(statement.error, opposite / update)
 
 
 def find_discrepancies(

@@ -12,7 +12,7 @@ from eckart.arguments import argument
 from eckart.checks import check_whole_number
 from eckart.errors import UsageError
 from eckart.extraction.change import parts_of_change
-from eckart.extraction.measure import stored_energy
+from eckart.extraction.energies import stored_energy
 from eckart.operations.inspect import AdapterSummary, inspect_adapter
 from eckart.parallel import OnProgress
 from eckart.store.demands import whole_demands

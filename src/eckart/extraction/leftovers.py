@@ -14,7 +14,7 @@ from eckart.adapter.statement import TensorStatement
 from eckart.arrays import DType
 from eckart.checkpoint.kinds import Kind, is_head, module_of
 from eckart.extraction.change import Carrier, Region, TensorPart, find_tie, parts_of_change
-from eckart.extraction.measure import energy_lost_by_bias, entry_changes, stored_energy
+from eckart.extraction.energies import energy_lost_by_bias, entry_changes, stored_energy
 from eckart.rank import RankPlan
 from eckart.store import FactorStore
 from eckart.store.sources import LORA_KINDS, PairSources

@@ -9,16 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from eckart.adapter.adapter import Module
-from eckart.arrays import Array, DType, Floats
+from eckart.arrays import Array, DType
 from eckart.checkpoint import TensorInfo, to_float
 from eckart.checkpoint.mapping import map_tensor
 from eckart.checkpoint.numbers import as_matrix, name_non_finite
-from eckart.errors import AdapterError, CheckpointError
-from eckart.extraction.change import Region, TensorPart
+from eckart.errors import AdapterError
+from eckart.extraction.energies import BLOCK_ENTRIES, squares
 from eckart.linalg.backend import power_of_two
 from eckart.store.sources import PairedSource
-
-BLOCK_ENTRIES = 1 << 21  # numbers held at a time
 
 # Root mean squares of an update between which a product of its factors, and the squares of its entries, keep
 # all their digits: float32 products from float32 factors, and float64 squares.
@@ -35,13 +33,10 @@ class Norms:
         ||dW||_F.
     lost : float
         ||dW - B A||_F.
-    opposite : float
-        ||-dW - B A||_F, which is what would be lost if the two checkpoints were exchanged.
     """
 
     update: float
     lost: float
-    opposite: float
 
 
 def measure_update(source: PairedSource, module: Module | None = None) -> Norms:
@@ -79,7 +74,7 @@ def measure_update(source: PairedSource, module: Module | None = None) -> Norms:
         norms = _norms(source, work, _Scaled.factors(module, work))
         if not _is_reliable(norms, source, work):
             norms = _norms(source, np.dtype(np.float64), _Scaled.to_unit(source, module))
-    if not math.isfinite(norms.update + norms.lost + norms.opposite):
+    if not math.isfinite(norms.update + norms.lost):
         name_non_finite(source.tuned, source.rows)
         name_non_finite(source.base, source.rows)
         raise AdapterError(source.name, "the update or its factors overflow float64")
@@ -150,13 +145,34 @@ def _norms(source: PairedSource, work: DType, scaled: _Scaled) -> Norms:
             lost += squares(_divided(update, unit) - left[part] @ right)
     norm = math.sqrt(energy) * scaled.update_unit
     if left is None or right is None:
-        return Norms(norm, norm, norm)
+        return Norms(norm, norm)
     lost += squares(left[rows:] @ right)  # rows of the base alone: the intended update is zero
-    wide_left, wide_right = left.astype(np.float64), right.astype(np.float64)
-    product = float(((wide_left.T @ wide_left) * (wide_right @ wide_right.T)).sum())
-    # ||x - y||^2 + ||x + y||^2 = 2 ||x||^2 + 2 ||y||^2
-    opposite = 2 * (norm / unit) ** 2 + 2 * product - lost
-    return Norms(norm, math.sqrt(lost) * unit, math.sqrt(max(opposite, 0.0)) * unit)
+    return Norms(norm, math.sqrt(lost) * unit)
+
+
+def opposite_norm(norms: Norms, module: Module) -> float:
+    """Return ||-dW - B A||_F, which is what would be lost if the two checkpoints were exchanged.
+
+    Parameters
+    ----------
+    norms : Norms
+        As measured for dW - B A.
+    module : Module
+        The factors, in either orientation.
+
+    Notes
+    -----
+    ||x - y||^2 + ||x + y||^2 = 2 ||x||^2 + 2 ||y||^2, and ||B A|| follows from two Gram matrices of size r.
+    """
+    left, right = module.product()
+    units = [power_of_two(_largest(left)), power_of_two(_largest(right))]
+    left, right = left / units[0], right / units[1]
+    product = math.sqrt(max(float(((left.T @ left) * (right @ right.T)).sum()), 0.0)) * units[0] * units[1]
+    largest = max(norms.update, norms.lost, product)
+    if not largest:
+        return 0.0
+    update, lost, product = norms.update / largest, norms.lost / largest, product / largest
+    return largest * math.sqrt(max(2 * update**2 + 2 * product**2 - lost**2, 0.0))
 
 
 def _updates(source: PairedSource, work: DType) -> Iterator[tuple[slice, Array]]:
@@ -167,81 +183,7 @@ def _updates(source: PairedSource, work: DType) -> Iterator[tuple[slice, Array]]
     step = max(1, BLOCK_ENTRIES // max(columns, 1))
     for start in range(0, rows, step):
         part = slice(start, min(start + step, rows))
-        yield part, to_float(tuned[part]).astype(work) - to_float(base[part])
-
-
-def entry_changes(source: PairedSource) -> Array:
-    """Return tuned - base of a small tensor, in its shape, in float32 or in float64 if either is float64."""
-    tuned, base = map_tensor(source.tuned), map_tensor(source.base)
-    return np.asarray(to_float(tuned) - to_float(base))
-
-
-def energy_lost_by_bias(source: PairedSource, module: Module) -> float:
-    """Return ||change - scale * bias||^2: what the stored update of a bias leaves of its change.
-
-    Parameters
-    ----------
-    source : PairedSource
-        The bias in both checkpoints.
-    module : Module
-        The module that has an update of this bias.
-    """
-    assert module.bias is not None  # the caller has checked it
-    stored = module.bias.astype(np.float64) * module.scale  # as PEFT adds it
-    return squares(entry_changes(source).astype(np.float64) - stored)
-
-
-def energy_lost_by_whole(part: TensorPart, array: Array) -> float:
-    """Return ||tuned - array||^2 over the rows of a part, for a tensor that the adapter saves whole.
-
-    Parameters
-    ----------
-    part : TensorPart
-        The tensor, or its new rows.
-    array : ndarray
-        The tensor as the adapter holds it.
-    """
-    tuned = map_tensor(part.tuned)
-    if array.shape != tuned.shape:
-        return stored_energy(part.tuned, part.start)
-    if not tuned.ndim:
-        return squares(to_float(tuned) - to_float(array))
-    shared = part.source.rows if part.source is not None and part.region is Region.SHARED else None
-    step = max(1, BLOCK_ENTRIES // max(math.prod(tuned.shape[1:]), 1))
-    end = len(tuned) if shared is None else shared
-    blocks = (slice(first, min(first + step, end)) for first in range(part.start, end, step))
-    return sum(squares(to_float(tuned[block]) - to_float(array[block])) for block in blocks)
-
-
-def stored_energy(info: TensorInfo, start: int = 0) -> float:
-    """Return the sum of the squares of a stored tensor, or of its rows from a given one on.
-
-    Parameters
-    ----------
-    info : TensorInfo
-        The tensor.
-    start : int
-        The first row.
-
-    Raises
-    ------
-    CheckpointError
-        If an entry is NaN or infinite, or the sum overflows.
-    """
-    array = map_tensor(info)
-    rows = array[start:] if array.ndim else array
-    flat = rows.reshape(-1)
-    energy = sum(squares(flat[i : i + BLOCK_ENTRIES]) for i in range(0, flat.size, BLOCK_ENTRIES))
-    if not math.isfinite(energy):
-        name_non_finite(info)
-        raise CheckpointError(f"{info.file}: {info.name}", "the sum of its squares overflows float64")
-    return energy
-
-
-def squares(array: Array) -> float:
-    """Return the sum of the squares of a tensor's entries, in float64."""
-    flat: Floats = to_float(array).astype(np.float64, copy=False).reshape(-1)
-    return float(np.dot(flat, flat))
+        yield part, to_float(tuned[part]).astype(work, copy=False) - to_float(base[part])
 
 
 def matrix_shape(info: TensorInfo) -> tuple[int, int]:

@@ -22,13 +22,13 @@ from eckart.extraction.discrepancies import (
     module_holds,
     states_opposite,
 )
-from eckart.extraction.measure import (
+from eckart.extraction.energies import (
     energy_lost_by_bias,
+    energy_lost_by_rows,
     energy_lost_by_whole,
-    matrix_shape,
-    measure_update,
     stored_energy,
 )
+from eckart.extraction.measure import matrix_shape, measure_update
 from eckart.parallel import OnProgress, Progress
 from eckart.store.sources import PairedSource, PairSources
 from eckart.text import count
@@ -155,7 +155,7 @@ def verify(
         stated=None if statement is None else statement.error,
         error_of_whole_change=totals.error_of_whole_change,
         problems=problems,
-        is_exchanged=(is_false or statement is None) and states_opposite(statement, totals),
+        is_exchanged=(is_false or statement is None) and states_opposite(in_base, statement, modules),
     )
 
 
@@ -233,6 +233,8 @@ def _measure_part(part: TensorPart, adapter: Adapter, modules: Mapping[str, Meas
         lost = math.sqrt(energy_lost_by_bias(part.source, adapter.modules[part.module]))
     elif part.carrier is Carrier.WHOLE:
         lost = math.sqrt(energy_lost_by_whole(part, adapter.dense[part.name]))
+    elif part.carrier is Carrier.ROWS:
+        lost = math.sqrt(energy_lost_by_rows(part, adapter.rows[part.name], update**2))
     return MeasuredPart(part, update, lost)
 
 
@@ -252,7 +254,6 @@ def _total(
         parts=tuple(parts),
         update=whole,
         error=math.hypot(*(norms.lost for norms in own)) / update,
-        opposite=math.hypot(*(norms.opposite for norms in own)) / update,
         error_of_whole_change=math.hypot(*(part.lost for part in parts)) / whole,
         parameters=parameters,
     )

@@ -14,6 +14,7 @@ from eckart.linalg import Goal, Spectrum
 from eckart.linalg.spectrum import KNEE_WINDOW
 from eckart.rank.plan import Candidate
 from eckart.rank.rule import Choice, RankRule, RuleOption
+from eckart.text import decimals
 
 LEAST_SHOWN = 5e-5  # below this, four decimals would show 0 or 1
 
@@ -198,10 +199,7 @@ class Error(RankRule):
         rank = candidate.spectrum.rank_for(Goal("error", self.error))
         if rank is None:
             return _UNDETERMINED
-        error = candidate.spectrum.error(rank)
-        return Choice(
-            rank, f"error {error:.4f}" if error >= LEAST_SHOWN or not error else f"error {error:.1e}"
-        )
+        return Choice(rank, f"error {decimals(candidate.spectrum.error(rank))}")
 
 
 @final

@@ -5,30 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 from eckart.checkpoint.output import cannot_write
 from eckart.checks import check_whole_number
 from eckart.errors import StoreError
-from eckart.linalg import Goal
 from eckart.parallel import OnProgress
 from eckart.paths import user_path
 from eckart.rank import RankRule
 from eckart.store.demands import first_demands, whole_demands
-from eckart.store.files import FACTOR_AGAIN, FACTORS, JOURNAL, MANIFEST
+from eckart.store.files import FACTOR_AGAIN, FACTORS, JOURNAL
 from eckart.store.folder import check_target, has_remnants, remove_temporary_files, remove_unused
 from eckart.store.journal import Journal, JournalState, PassHeader, checksum_of_demands, read_journal
 from eckart.store.lock import locked, locked_if_free
-from eckart.store.manifest import read_manifest, write_manifest
+from eckart.store.manifest import write_manifest
 from eckart.store.options import DEFAULT, PassOptions, log_notice
 from eckart.store.pool import run_tasks
-from eckart.store.record import Demand, TensorRecord
+from eckart.store.record import Demand
+from eckart.store.resume import known_state, pending_tensors
 from eckart.store.sources import ALL_KINDS, Source, Sources, check_unchanged, open_sources, what_changed
 from eckart.store.spectra import has_intact_spectra, write_spectra
 from eckart.store.store import FactorStore
 from eckart.store.task import Task
-from eckart.strictjson import JsonObject
 from eckart.text import count, preview
 
 MAX_RANK = 256  # components to keep of each tensor if no rule is given
@@ -170,16 +168,16 @@ def fill(
             finished = _finished(folder, header, sources, demands, names)
             if finished is not None:
                 return finished
-        _known(folder, header)  # refuses a store of other files at once, instead of after waiting
+        known_state(folder, header)  # refuses a store of other files at once, instead of after waiting
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder, options.notify) if options.durable else nullcontext():
             check_target(folder)  # again, because the wait may have taken hours
-            state = _known(folder, header)
+            state = known_state(folder, header)
             known = FactorStore(folder, state.header.sources, state.records)
             damaged = known.damaged(names)
             if damaged:
                 options.notify(f"{folder}: {_damage(damaged)}")
-            pending = _pending(sources, demands, known, set(damaged))
+            pending = pending_tensors(sources, demands, known, set(damaged))
             _run(sources, folder, state, pending, options)
     except OSError as error:
         raise cannot_write(folder, error) from error
@@ -201,7 +199,7 @@ def _run(
     tasks = [_task(source, demand, folder, options) for source, demand in pending]
     by_name = {source.name: source for source in sources.tensors}
     with Journal(folder, state.header, done.values(), options.durable) as journal:
-        for record in run_tasks(tasks, options):
+        for record in run_tasks(tasks, options, len(sources.tensors) - len(tasks)):
             check_unchanged(sources, by_name[record.name])
             journal.append(record)
             done[record.name] = record
@@ -227,7 +225,7 @@ def _finished(
         return None  # the pass itself reports what is wrong with the store
     if store.sources != header.sources or store.damaged(verify):
         return None
-    if _pending(sources, demands, store, set()):
+    if pending_tensors(sources, demands, store, set()):
         return None
     if verify and not has_intact_spectra(folder, store):
         return None
@@ -253,23 +251,6 @@ def _remove_remnants(folder: Path, store: FactorStore) -> None:
         remove_temporary_files(folder)
 
 
-def _pending(
-    sources: Sources, demands: Mapping[str, Demand], store: FactorStore, damaged: set[str]
-) -> list[tuple[Source, Demand]]:
-    """Return the tensors of which a store does not hold enough, each with what must be learned about it."""
-    pending: list[tuple[Source, Demand]] = []
-    for source in sources.tensors:
-        demand, record = demands.get(source.name, Demand()), store.records.get(source.name)
-        if record is None:
-            pending.append((source, demand))
-        elif source.name in damaged:
-            met = record.meets(demand)
-            pending.append((source, record.first_demand if met else _widened(demand, record)))
-        elif not record.meets(demand) and not record.meets(demand, store.spectrum(source.name)):
-            pending.append((source, _widened(demand, record)))
-    return pending
-
-
 def _task(source: Source, demand: Demand, folder: Path, options: PassOptions) -> Task:
     return Task(
         name=source.name,
@@ -282,58 +263,6 @@ def _task(source: Source, demand: Demand, folder: Path, options: PassOptions) ->
         device=options.device,
         durable=options.durable,
     )
-
-
-def _widened(demand: Demand, record: TensorRecord) -> Demand:
-    """Add what is already known to a demand, so that factoring again loses nothing."""
-    return replace(
-        demand,
-        goal=demand.goal or (Goal("rank", record.rank) if record.rank else None),
-        whole=demand.whole or (record.size > 0 and record.known == record.size),
-        noise=demand.noise or record.noise_floor is not None,
-        hold=max(demand.hold, record.rank),
-    )
-
-
-def _known(folder: Path, header: PassHeader) -> JournalState:
-    """Return what a folder already holds for a pass; raise StoreError if it is of other checkpoints.
-
-    An interrupted pass over the same checkpoints is resumed. A pass that starts over resumes only one that
-    did so with the same demands.
-    """
-    nothing = JournalState(header, {})
-    if header.starts_over:
-        journal = _readable_journal(folder)
-        return journal if journal is not None and journal.header == header else nothing
-    journal = read_journal(folder)
-    is_ours = journal is not None and journal.header.sources == header.sources
-    if is_ours and journal is not None and journal.header.starts_over:
-        return replace(journal, header=replace(header, starts_over=True))
-    if (folder / MANIFEST).is_file():
-        manifest = read_manifest(folder)
-        _refuse_others(folder, manifest.sources, header)
-        finished = journal.records if is_ours and journal is not None else {}
-        return JournalState(header, manifest.records | finished)
-    if journal is not None:
-        _refuse_others(folder, journal.header.sources, header)
-        return JournalState(header, journal.records)
-    return nothing
-
-
-def _refuse_others(folder: Path, stored: JsonObject, header: PassHeader) -> None:
-    if stored != header.sources:
-        raise StoreError(
-            str(folder),
-            what_changed(stored, header.sources),
-            f"Use another folder, or start over: eckart factor BASE TUNED -o {folder} --overwrite",
-        )
-
-
-def _readable_journal(folder: Path) -> JournalState | None:
-    try:
-        return read_journal(folder)
-    except StoreError:
-        return None
 
 
 def reopen(store: FactorStore) -> Sources:

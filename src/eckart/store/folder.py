@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from eckart.checkpoint.target import locate, mode_of
 from eckart.errors import OutputError
 from eckart.store.factors import is_factor_file
 from eckart.store.files import FACTORS, JOURNAL, KIND, LOCK, MANIFEST, SPECTRA
@@ -32,11 +34,13 @@ def check_target(folder: Path) -> None:
     Raises
     ------
     OutputError
-        If it is a file, or a folder that is neither empty nor a store.
+        If it is not a folder, or a folder that is neither empty nor a store.
     """
-    if not folder.exists():
+    locate(folder)
+    mode = mode_of(folder, "a folder")
+    if mode is None:
         return
-    if not folder.is_dir():
+    if not stat.S_ISDIR(mode):
         raise OutputError(str(folder), "expected a folder, found a file", "Use another path")
     if not is_store_or_empty(folder):
         raise OutputError(
@@ -109,6 +113,8 @@ def _remove(file: Path) -> None:
 
 def _has_mark(file: Path) -> bool:
     try:
+        if not file.is_file():  # opening a pipe would wait forever
+            return False
         with file.open("rb") as opened:
             return _MARK.match(opened.read(200)) is not None
     except OSError:

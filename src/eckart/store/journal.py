@@ -16,7 +16,9 @@ from eckart.store.checksum import checksum_of_text, seal, unseal
 from eckart.store.files import FACTOR_AGAIN, FORMAT, JOURNAL, KIND, check_sources
 from eckart.store.manifest import check_format, refuse_old_format
 from eckart.store.record import Demand, TensorRecord
-from eckart.strictjson import JsonObject
+from eckart.strictjson import JsonObject, read_bytes
+
+MAX_BYTES = 1 << 30  # of a journal; one of 140,000 tensors has 70 MB
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,9 @@ def read_journal(folder: Path) -> JournalState | None:
     """
     path = folder / JOURNAL
     where = str(path)
-    try:
-        header, *lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
+    if not path.exists():
         return None
+    header, *lines = read_bytes(path, StoreError, MAX_BYTES).split(b"\n")
     data = unseal(header, where)
     if data is None:
         refuse_old_format(header, where)

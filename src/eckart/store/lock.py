@@ -41,6 +41,8 @@ class Holder:
     def read(cls, path: Path) -> Holder | None:
         """Return the holder that a lock file names; None if it names none, or cannot be read."""
         try:
+            if not path.is_file():  # opening a pipe would wait forever
+                return None
             data = json.loads(path.read_bytes())
             return cls(int(data["process"]), int(data["thread"]), str(data["host"]))
         except (OSError, ValueError, KeyError, TypeError, RecursionError):

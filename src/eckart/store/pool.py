@@ -23,7 +23,7 @@ LIGHT = 1 << 22  # up to this many entries, the memory that a tensor needs does 
 OWN_ERRORS = {"builtins", "eckart", "numpy", "scipy", "torch"}  # where the errors of a task are defined
 
 
-def run_tasks(tasks: list[Task], options: PassOptions) -> Iterable[TensorRecord]:
+def run_tasks(tasks: list[Task], options: PassOptions, finished: int = 0) -> Iterable[TensorRecord]:
     """Run tasks and yield records as tensors finish. The largest start first, so that workers end together.
 
     Parameters
@@ -32,6 +32,8 @@ def run_tasks(tasks: list[Task], options: PassOptions) -> Iterable[TensorRecord]
         One per tensor.
     options : PassOptions
         How the pass runs.
+    finished : int
+        Number of tensors that the store already holds. Reports count them too.
 
     Yields
     ------
@@ -45,7 +47,7 @@ def run_tasks(tasks: list[Task], options: PassOptions) -> Iterable[TensorRecord]
     cores. All others run in parallel with one thread each, because thin products do not fill two cores.
     """
     tasks = sorted(tasks, key=lambda t: -t.tuned.nbytes)
-    meter = Meter(tasks, options.progress)
+    meter = Meter(tasks, options.progress, finished)
     if options.executor is not None:
         with threadpool_limits(1, user_api="blas"):
             yield from _collect(options.executor, run_task_alone, tasks, meter)
@@ -70,11 +72,11 @@ def run_task_alone(task: Task) -> TensorRecord:
 
 
 class Meter:
-    """Counts finished tensors and their bytes over all groups of a pass, and reports them."""
+    """Counts finished tensors, and the bytes read by this pass, over all groups, and reports them."""
 
-    def __init__(self, tasks: list[Task], on_progress: OnProgress | None) -> None:
-        self.total, self.total_bytes = len(tasks), sum(t.nbytes for t in tasks)
-        self.done = self.bytes_done = 0
+    def __init__(self, tasks: list[Task], on_progress: OnProgress | None, finished: int) -> None:
+        self.total, self.total_bytes = finished + len(tasks), sum(t.nbytes for t in tasks)
+        self.done, self.bytes_done = finished, 0
         self.on_progress = on_progress
 
     def add(self, task: Task) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,21 +9,20 @@ from typing import TYPE_CHECKING
 from eckart.arrays import Array, Floats
 from eckart.checks import check_whole_number
 from eckart.errors import StoreError
-from eckart.extras import missing_extra
-from eckart.linalg import Goal, LowRank, Spectrum
+from eckart.linalg import LowRank, Spectrum
 from eckart.paths import user_path
+from eckart.store.display import plot_ranks, table_of
 from eckart.store.factors import read_factors, read_values
 from eckart.store.files import JOURNAL, MANIFEST
 from eckart.store.manifest import read_manifest
 from eckart.store.record import TensorRecord
 from eckart.store.spectra import damaged, is_intact, read_spectra
 from eckart.strictjson import JsonObject
-from eckart.text import clip, count, escape, preview
+from eckart.text import clip, count, preview
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SHOWN = 20  # rows of a table in a notebook
 CREATE = "Create a store: eckart factor BASE TUNED -o STORE"
 
 
@@ -236,24 +234,7 @@ class FactorStore:
         -----
         A point is missing if the known singular values do not reach that share.
         """
-        try:
-            import matplotlib.pyplot as plt
-        except ImportError:
-            raise missing_extra("FactorStore.plot", "matplotlib is not installed", "plot") from None
-        names = [r.name for r in self if r.known and r.energy]
-        if ax is None:
-            height = max(2.0, 0.22 * len(names) + 1)
-            ax = plt.subplots(figsize=(7, height), layout="constrained")[1]
-        for energy in energies:
-            ranks = [self.spectrum(name).rank_for(Goal("energy", energy)) for name in names]
-            known = {row: rank for row, rank in enumerate(ranks) if rank is not None}
-            ax.plot(list(known.values()), list(known), "o", label=f"{energy:.0%} of the energy")
-        ax.set_yticks(range(len(names)), [escape(name).removesuffix(".weight") for name in names], fontsize=8)
-        ax.invert_yaxis()
-        ax.set_xlabel("rank")
-        ax.grid(axis="x", alpha=0.3)
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(energies))
-        return ax
+        return plot_ranks(list(self), self.spectrum, energies, ax)
 
     def __iter__(self) -> Iterator[TensorRecord]:
         return iter(self.records.values())
@@ -269,20 +250,7 @@ class FactorStore:
         )
 
     def _repr_html_(self) -> str:
-        rows = []
-        for record in list(self)[:SHOWN]:
-            rank = self.spectrum(record.name).rank_for(Goal("energy", 0.9)) if record.known else None
-            cells = (
-                record.name,
-                " x ".join(map(str, record.shape)),
-                f"{record.energy**0.5:.3g}",
-                "-" if rank is None else str(rank),
-                str(record.rank),
-            )
-            rows.append("<tr>" + "".join(f"<td>{html.escape(escape(cell))}</td>" for cell in cells) + "</tr>")
-        head = "<tr><th>tensor</th><th>shape</th><th>‖dW‖</th><th>rank at 90 %</th><th>rank stored</th></tr>"
-        more = f"<p>and {len(self) - SHOWN} more</p>" if len(self) > SHOWN else ""
-        return f"<p>{html.escape(repr(self))}</p><table>{head}{''.join(rows)}</table>{more}"
+        return table_of(repr(self), list(self), self.spectrum)
 
     def _is_intact(self, record: TensorRecord, with_factors: bool) -> bool:
         if not record.file:
