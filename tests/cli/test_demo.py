@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+from support.printed_tables import recorded
 from support.terminal import run, start
 
 
@@ -45,3 +48,24 @@ def test_an_existing_copy_of_the_pair_is_replaced_only_with_overwrite(tmp_path):
     assert again.code == 2 and "--overwrite" in again.err
     assert run(*command, "--overwrite").code == 0
     assert (tmp_path / "pair" / "base" / "config.json").read_text() != "{}"
+
+
+def test_the_demo_says_what_it_does_leads_with_the_result_and_explains_every_column(tmp_path):
+    with recorded() as tables:
+        done = run("demo", "-o", tmp_path / "adapters")
+    assert done.code == 0, done.err
+    assert done.err.startswith("This demo makes LoRA adapters of three sizes from a small real fine-tune")
+    assert re.search(r"takes about \d+ seconds of processor time", done.err)
+    assert done.err.splitlines()[-1] == "Next: eckart inspect BASE TUNED"
+    assert done.out.startswith("What each adapter is worth\nmodel ")
+    worth, explained, *details = tables
+    assert not worth.is_legend and explained.is_legend
+    closed = {row[0]: row[-1] for row in worth.read()[1]}
+    sentence = done.out[: done.out.index("column ")].strip().splitlines()[-1]
+    shares = re.findall(r"\b(\d+)%", sentence)
+    assert shares[0::2] == ["18", "2"]
+    for size, share in zip(shares[0::2], shares[1::2], strict=True):
+        assert abs(float(closed[f"base + {size}%"].rstrip("%")) - int(share)) <= 0.5  # rounded
+    for table, legend in zip([worth, *details[0::2]], [explained, *details[1::2]], strict=True):
+        titles = [title for row in legend.read()[1] for title in row[0].split(", ")]
+        assert titles == [column.title for column in table.columns]
