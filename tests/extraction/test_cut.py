@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import eckart
+from eckart.checkpoint import write_safetensors
 from support.matrices import with_values
 from support.rules import one_of_each
 from support.stated_errors import measured, read, statement
@@ -111,3 +112,20 @@ def test_the_error_of_the_whole_change_includes_tensors_without_factors(tmp_path
     assert set(shares) == {"layers.2.down_proj.weight", "norm.weight", "layers.0.q_proj.bias"}
     assert shares["norm.weight"]["share"] == pytest.approx(60 * 0.25 / everything, rel=1e-5)
     assert shares["layers.2.down_proj.weight"]["why"] == "left out by --include or --exclude"
+
+
+def test_an_update_near_the_largest_number_of_float32_states_its_error(tmp_path):
+    """Its largest singular value is beyond float32, though every entry of the factors is within."""
+    largest = float(np.finfo(np.float32).max)
+    base = {"layer.weight": np.zeros((8, 6), np.float32)}
+    signs = np.outer([1, -1, 1, 1, -1, 1, -1, 1], [1, 1, -1, 1, -1, -1])  # rank 1, norm sqrt(48)
+    tuned = {"layer.weight": (0.9 * largest * signs).astype(np.float32)}
+    tuned["layer.weight"][0, 0] /= 2
+    for name, tensors in (("base", base), ("tuned", tuned)):
+        write_safetensors(tmp_path / f"{name}.safetensors", tensors)
+    paths = tmp_path / "base.safetensors", tmp_path / "tuned.safetensors"
+    done = eckart.extract(*paths, tmp_path / "a", rank=1)
+    sigma = np.linalg.svd(tuned["layer.weight"].astype(np.float64), compute_uv=False)
+    expected = np.sqrt((sigma[1:] ** 2).sum() / (sigma**2).sum())
+    assert done.statement.error == pytest.approx(expected, rel=RELATIVE)
+    assert eckart.verify(*paths, tmp_path / "a").holds

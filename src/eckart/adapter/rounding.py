@@ -47,7 +47,8 @@ def stored_error(exact: tuple[Array, Array], tail: float, module: Module) -> flo
         return tail
     work = np.float64 if L0.dtype == np.float64 else np.float32
     left, right = module.product() if work == np.float64 else module.float_factors()
-    first = float(np.dot(L0[:, 0], L0[:, 0]))  # sigma_1
+    leading = L0[:, 0].astype(np.float64)  # its square can exceed the range of float32
+    first = float(np.dot(leading, leading))  # sigma_1
     scale = 1.0
     if not IN_FLOAT32[0] < first < IN_FLOAT32[1]:  # keep squares within the range of float32
         scale = float(np.sqrt(power_of_two(first)))
