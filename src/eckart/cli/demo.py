@@ -8,6 +8,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from threadpoolctl import threadpool_limits
 
 from eckart.adapter import load_adapter
 from eckart.adapter.formats.peft.settings import CONFIG
@@ -150,9 +151,11 @@ def _measure_losses(adapters: list[DemoAdapter], parameters: int, progress: OnPr
         ("tuned", parameters, TUNED, None),
     ]
     losses = []
-    for name, added, model, adapter in models:
-        losses.append(ModelLoss(name, added, _loss(model, adapter, text)))
-        progress(Progress(len(losses), len(models), name, noun="model"))
+    # The model's products are small. On a busy machine, more threads would mostly wait for each other.
+    with threadpool_limits(1, user_api="blas"):
+        for name, added, model, adapter in models:
+            losses.append(ModelLoss(name, added, _loss(model, adapter, text)))
+            progress(Progress(len(losses), len(models), name, noun="model"))
     return losses
 
 
