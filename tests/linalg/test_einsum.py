@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from eckart.errors import MatrixError, MissingExtraError, UsageError
+from eckart.extras import requirement
 from eckart.linalg import OPERATIONS, contraction, contraction_table, eckart_young, einsum_table
 from support.matrices import with_values
 
@@ -94,7 +95,7 @@ def test_invalid_contractions_are_refused(monkeypatch):
         with pytest.raises(UsageError, match="whole numbers"):
             contraction("ij->ji", shape)
     monkeypatch.setitem(sys.modules, "opt_einsum", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'eckart\[einsum\]'"):
+    with pytest.raises(MissingExtraError, match=re.escape(f"Run: pip install {requirement('einsum')}")):
         contraction("i->", (2,))
 
 

@@ -51,7 +51,7 @@ USAGES = [
     ({"rank": np.nan}, ["rank=nan", "finite"]),
     ({"energy": 0.0}, ["energy=0.0", "above 0"]),
     ({"energy": 1.0001}, ["energy=1.0001", "at most 1"]),
-    ({"energy": 90}, ["energy=90", "Use 0.9 for 90 %"]),
+    ({"energy": 90}, ["energy=90", "Use energy=0.9 for 90 %"]),
     ({"energy": -0.1}, ["energy=-0.1"]),
     ({"energy": np.nan}, ["energy=nan"]),
     ({"energy": True}, ["energy=True"]),

@@ -1,6 +1,7 @@
 """Spectrum compared with formulas that are written out independently."""
 
 import math
+import re
 import sys
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from eckart import Spectrum, svd
 from eckart.errors import MissingExtraError, UsageError
+from eckart.extras import requirement
 from eckart.linalg import Goal
 from support.matrices import DECAYS, least_rank, with_values
 
@@ -288,7 +290,8 @@ def test_plot_draws_on_given_axes(plt):
 
 def test_plot_without_matplotlib_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    with pytest.raises(MissingExtraError, match=r"matplotlib is not installed.*pip install 'eckart\[plot\]'"):
+    advice = re.escape(f"matplotlib is not installed. Run: pip install {requirement('plot')}")
+    with pytest.raises(MissingExtraError, match=advice):
         Spectrum([1.0]).plot()
 
 
