@@ -256,7 +256,7 @@ def cannot_read(path: Path, reason: OSError, error: type[InputError] = Checkpoin
     if isinstance(reason, FileNotFoundError):
         return error(str(path), "there is no such file or folder", "Check the path")
     if isinstance(reason, PermissionError):
-        return error(str(path), "permission to read it was denied", f"Run: chmod u+r {path.name}")
+        return error(str(path), "permission to read it was denied", f"Run: chmod u+rX {path.name}")
     return error(str(path), f"it cannot be read ({reason_of(reason)})", fix_for(reason))
 
 

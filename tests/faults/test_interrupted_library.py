@@ -206,6 +206,21 @@ def test_an_error_of_a_task_is_not_taken_for_one_of_the_executor(fine_tune, tmp_
     assert caught.value is error
 
 
+class CallersError(Exception):
+    """An error of the caller's own."""
+
+
+def test_an_error_of_the_progress_callback_is_not_taken_for_one_of_the_executor(fine_tune, tmp_path):
+    error = CallersError("from the callback")
+
+    def report(step):
+        raise error
+
+    with pytest.raises(CallersError) as caught:
+        eckart.factor(*fine_tune.pair.paths, tmp_path / "store", progress=report)
+    assert caught.value is error
+
+
 def test_an_interrupted_program_does_not_wait_for_its_threads(fine_tune, tmp_path):
     """A script without any handling of its own: the interpreter ends although a thread works on."""
     script = tmp_path / "script.py"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from contextlib import contextmanager
 from dataclasses import replace
 
 from threadpoolctl import threadpool_limits
@@ -95,21 +96,31 @@ def _collect(
     pending: Pending[TensorRecord] = Pending()
     task_of: dict[Future[TensorRecord], Task] = {}
     try:
-        for task in tasks:
-            future = pool.submit(work, task)
-            task_of[future] = task
-            pending.add(future)
+        with _errors_of(pool, meter):
+            for task in tasks:
+                future = pool.submit(work, task)
+                task_of[future] = task
+                pending.add(future)
         while len(pending):
             future = pending.next()
-            yield future.result()
-            meter.add(task_of[future])
+            with _errors_of(pool, meter):
+                record = future.result()
+            yield record
+            meter.add(task_of[future])  # outside: an error of the caller's progress callback stays as it is
+    finally:
+        for future in task_of:
+            future.cancel()
+
+
+@contextmanager
+def _errors_of(pool: Executor, meter: Meter) -> Iterator[None]:
+    """Replace an error of the executor by one that says what happened and what to do."""
+    try:
+        yield
     except Exception as error:
         if _is_of_pool(error):
             raise _pool_failed(pool, error, meter) from error
         raise
-    finally:
-        for future in task_of:
-            future.cancel()
 
 
 def _is_of_pool(error: Exception) -> bool:
