@@ -343,6 +343,7 @@ def allocate(shares: Sequence[Share], parameters: int, multiple_of: int = 1) -> 
 
     Examples
     --------
+    >>> import numpy as np
     >>> big, small = np.array([9.0, 1.0]), np.array([4.0, 3.0])
     >>> allocate([Share(big, 10, 0, 2), Share(small, 10, 0, 2)], parameters=30)
     [1, 2]
