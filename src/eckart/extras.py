@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from importlib.metadata import Distribution, PackageNotFoundError
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from eckart.errors import MissingExtraError
 
@@ -48,6 +46,8 @@ def requirement(extra: str) -> str:
     url = _origin()
     folder = _source_folder() if url is None else None
     if url is not None and url.startswith("file:"):
+        from urllib.request import url2pathname  # 20 ms, needed for this error only
+
         folder = Path(url2pathname(urlsplit(url).path))
     if folder is not None and folder.is_dir():
         place = "." if os.path.realpath(folder) == os.path.realpath(os.curdir) else str(folder)
@@ -64,6 +64,8 @@ def _quoted(text: str) -> str:
 
 def _origin() -> str | None:
     """Return where the installed package came from, as PEP 610 records it; None for an index."""
+    from importlib.metadata import Distribution, PackageNotFoundError  # 35 ms, needed for this error only
+
     try:
         record = Distribution.from_name("eckart").read_text("direct_url.json")
     except PackageNotFoundError:
