@@ -4,6 +4,7 @@ And no test is timed: a busy machine must not fail one.
 """
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -24,3 +25,18 @@ def one_blas_thread():
         del os.environ["OPENBLAS_NUM_THREADS"]
     else:
         os.environ["OPENBLAS_NUM_THREADS"] = before
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_have_their_defaults():
+    """A shell starts a background job with SIGINT ignored, and what the tests start would inherit that."""
+    handlers = {"SIGINT": signal.default_int_handler, "SIGTERM": signal.SIG_DFL, "SIGHUP": signal.SIG_DFL}
+    numbers = {getattr(signal, name): handler for name, handler in handlers.items() if hasattr(signal, name)}
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in numbers.items():
+        if before[number] == signal.SIG_IGN:
+            signal.signal(number, handler)
+    yield
+    for number, handler in before.items():
+        if handler == signal.SIG_IGN:
+            signal.signal(number, handler)
