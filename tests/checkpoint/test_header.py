@@ -269,7 +269,7 @@ def test_file_without_read_permission_is_refused(file, monkeypatch):
 
     file.write_bytes(GOOD)
     monkeypatch.setattr(Path, "open", refuse)  # chmod would not stop a test that runs as root
-    with pytest.raises(CheckpointError, match=r"chmod u\+r model\.safetensors"):
+    with pytest.raises(CheckpointError, match=r"chmod u\+rX model\.safetensors"):
         read_header(file)
 
 

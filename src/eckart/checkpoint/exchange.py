@@ -11,6 +11,7 @@ import sys
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from eckart.checkpoint.holding import hold
@@ -22,6 +23,7 @@ _MACOS_SWAP, _MACOS_EXCL = 2, 4
 # move into itself, which the plain rename then refuses with the same error.
 _UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP}
 TAKEN = {errno.EEXIST, errno.ENOTEMPTY}  # errors of renaming to a name that is taken
+_two_renames = Lock()
 
 
 def hidden_path(target: Path, state: str) -> Path:
@@ -82,13 +84,18 @@ def exchange(new: Path, target: Path) -> Path | None:
     while True:
         try:
             if not os.path.lexists(target):
-                rename_new(new, target)
+                with _two_renames:  # the name is also free between the two renames of another thread
+                    rename_new(new, target)
                 return None
             _swap(new, target)
             return new
         except OSError as error:
             if error.errno in _UNSUPPORTED:
-                return _rename_twice(new, target)
+                with _two_renames:
+                    old = _rename_twice(new, target)
+                if old is not None:
+                    return old
+                continue
             is_overtaken = error.errno in TAKEN or (error.errno == errno.ENOENT and os.path.lexists(new))
             if not is_overtaken or not target.parent.is_dir():
                 raise
@@ -189,18 +196,33 @@ def _function(name: str) -> Any:
     return function
 
 
-def _rename_twice(new: Path, target: Path) -> Path:
-    """Replace in two steps, and hold the old one's lock between them, so that no other run restores it."""
+def _rename_twice(new: Path, target: Path) -> Path | None:
+    """Replace in two steps, and hold the old one's lock between them, so that no other run restores it.
+
+    Return where the old one is; None if another run was between its own two steps and nothing was replaced.
+    """
     aside = hidden_path(target, "old")
     release = None
-    with suppress(OSError):  # without locks, no run restores anything either
+    try:
         while release is None:  # None: another run has replaced the target meanwhile
             release = hold(target, aside, wait=True)
+    except FileNotFoundError:
+        return None  # another run is between its two renames, or the target is gone
+    except OSError:
+        pass  # without locks, no run restores anything either
     try:
-        os.rename(target, aside)
+        try:
+            os.rename(target, aside)
+        except FileNotFoundError:
+            if not os.path.lexists(new) or not target.parent.is_dir():
+                raise
+            return None
         try:
             os.rename(new, target)
-        except OSError:
+        except OSError as error:
+            if error.errno in TAKEN:  # another run wrote there; what is aside is older than its output
+                os.rename(aside, hidden_path(target, "tmp"))
+                return None
             os.rename(aside, target)
             raise
         rest = hidden_path(target, "tmp")
